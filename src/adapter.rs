@@ -1,0 +1,196 @@
+//! The contract between a cache and the stores behind it.
+
+use crate::{CacheValue, Error, ErrorKind, Expiry, Result};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// One write of a batch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Entry<'a> {
+    /// The key, not empty.
+    pub key: &'a str,
+    /// The value.
+    pub value: CacheValue,
+    /// When the entry expires.
+    pub expiry: Expiry,
+}
+
+impl<'a> Entry<'a> {
+    /// A write of `value` under `key`.
+    #[must_use]
+    pub fn new(key: &'a str, value: CacheValue, expiry: Expiry) -> Self {
+        Self { key, value, expiry }
+    }
+}
+
+/// A store that keeps values it does not understand.
+///
+/// Implement the five required methods and `larder::testing::conformance!` tells whether they keep the contract below. What has a
+/// default is either correct on any store, only slower than the store's own way ([`touch`](AsyncCacheAdapter::touch),
+/// [`get_many`](AsyncCacheAdapter::get_many), …), or says [`ErrorKind::Unsupported`], because nothing built from the required
+/// methods would be atomic ([`add`](AsyncCacheAdapter::add), [`incr`](AsyncCacheAdapter::incr), …).
+///
+/// # The contract
+///
+/// **Keys** are any non-empty text of any length; `*`, `%` and the like are text. The empty key is [`ErrorKind::InvalidKey`] on every
+/// method, and in a batch all keys are checked before anything is changed.
+///
+/// **Expiry.** An adapter resolves an [`Expiry`] with [`Expiry::resolve`], handing in its own default. An entry whose deadline is
+/// reached is missing for every method. A lifetime of zero makes a write succeed and leaves the key missing.
+///
+/// **Values** are opaque: keep the [`CacheValue`], or keep its [`to_stored`](CacheValue::to_stored) bytes. A value that cannot be
+/// encoded is [`ErrorKind::Encode`] and leaves the older one untouched; one that is over the store's limit is
+/// [`ErrorKind::TooLarge`], and the older one is no longer served.
+///
+/// **Errors.** A miss is not an error. A store that is away is [`ErrorKind::Unavailable`], one that does not answer in time
+/// [`ErrorKind::Timeout`]; every wait on a network has a deadline.
+///
+/// **Cancel safety.** A dropped future leaves no lock held and no connection half read; whether its write took effect is not known.
+///
+/// **Constructors** do no I/O, spawn nothing and need no runtime.
+///
+/// # Example
+///
+/// `examples/custom_adapter.rs` is a whole one.
+#[async_trait]
+pub trait AsyncCacheAdapter: Send + Sync + 'static {
+    /// The live value under `key`.
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>>;
+
+    /// Stores `value` under `key`, in place of whatever is there.
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()>;
+
+    /// Removes `key`; whether it was live.
+    async fn remove(&self, key: &str) -> Result<bool>;
+
+    /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if there is none.
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>>;
+
+    /// Removes every key that begins with `prefix`; the empty prefix is all of this adapter's own keys. Nothing else in the store is touched.
+    async fn clear(&self, prefix: &str) -> Result<()>;
+
+    /// Stores `value` if `key` is missing, in one atomic step; whether it did.
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let _ = (value, expiry);
+        Err(self.unsupported("add", key))
+    }
+
+    /// Stores `value` if `key` is live, in one atomic step; whether it did.
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let _ = (value, expiry);
+        Err(self.unsupported("replace", key))
+    }
+
+    /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key counts as 0 and gets
+    /// `expiry`; a live one keeps its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotANumber`] and [`ErrorKind::Overflow`], the value unchanged.
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        let _ = (by, expiry);
+        Err(self.unsupported("incr", key))
+    }
+
+    /// Removes `key` and returns the live value it had, in one atomic step.
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        Err(self.unsupported("take", key))
+    }
+
+    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`]; `None` if it is missing.
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        Err(self.unsupported("expiry", key))
+    }
+
+    /// Whether `key` is live.
+    async fn contains(&self, key: &str) -> Result<bool> {
+        Ok(self.get(key).await?.is_some())
+    }
+
+    /// [`update_timeout`](AsyncCacheAdapter::update_timeout) without the value; whether the key was live.
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        Ok(self.update_timeout(key, expiry).await?.is_some())
+    }
+
+    /// One result a key, in the order asked. A key that fails does not fail its companions.
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        crate::key::check_all(keys.iter().copied())?;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.get(key).await);
+        }
+        Ok(found)
+    }
+
+    /// One result an entry, in the order given. An entry that fails does not fail its companions.
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        crate::key::check_all(entries.iter().map(|entry| entry.key))?;
+        let mut stored = Vec::with_capacity(entries.len());
+        for Entry { key, value, expiry } in entries {
+            stored.push(self.set(key, value.clone(), *expiry).await);
+        }
+        Ok(stored)
+    }
+
+    /// One result a key, in the order given: whether it was live. A key that fails does not fail its companions.
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        crate::key::check_all(keys.iter().copied())?;
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            removed.push(self.remove(key).await);
+        }
+        Ok(removed)
+    }
+
+    /// The answer of [`get`](AsyncCacheAdapter::get) if it can be given without waiting; `Pending` if not. Asked first, so that
+    /// a hit in memory costs no boxed future.
+    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        let _ = key;
+        Poll::Pending
+    }
+
+    /// Opens what is opened on first use otherwise. Idempotent.
+    async fn connect(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Asks the store for a sign of life.
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Lets go of connections. Idempotent; the next call opens new ones.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// [`close`](AsyncCacheAdapter::close), then [`connect`](AsyncCacheAdapter::connect).
+    async fn reconnect(&self) -> Result<()> {
+        self.close().await?;
+        self.connect().await
+    }
+
+    /// A new adapter of the same kind and configuration, with connections of its own.
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Err(Error::new(ErrorKind::Unsupported).with_backend(self.kind().to_owned()).with_op("rebuild"))
+    }
+
+    /// The name that errors and events use, such as `redis`.
+    fn kind(&self) -> &str {
+        std::any::type_name::<Self>()
+    }
+
+    #[doc(hidden)]
+    fn unsupported(&self, op: &'static str, key: &str) -> Error {
+        Error::new(ErrorKind::Unsupported).with_backend(self.kind().to_owned()).with_op(op).with_key(key)
+    }
+}
+
+impl fmt::Debug for dyn AsyncCacheAdapter + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AsyncCacheAdapter({})", self.kind())
+    }
+}

@@ -1,0 +1,14 @@
+//! The stores. None of them knows of another.
+
+mod settings;
+
+pub(crate) use settings::Settings;
+
+#[cfg(feature = "memcached")]
+pub(crate) mod memcached;
+#[cfg(feature = "memory")]
+pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;

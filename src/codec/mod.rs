@@ -1,0 +1,146 @@
+//! Bytes ↔ values: the codecs, and the header of stored bytes.
+
+mod guard;
+mod header;
+mod raw;
+
+pub(crate) use header::{Defect, frame, unframe};
+
+use crate::{Error, ErrorKind, Result};
+use guard::Rules;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::type_name;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+/// How values become bytes.
+///
+/// | codec | stored as | for |
+/// |---|---|---|
+/// | [`MessagePack`](Codec::MessagePack) | a 40-byte header, then MessagePack with fields by name | larder on both sides: damage, foreign bytes and misdirected replies are noticed |
+/// | [`Json`](Codec::Json) | plain JSON text | programs in other languages |
+/// | [`Raw`](Codec::Raw) | text and bytes as they are, numbers as decimal text | programs in other languages |
+///
+/// Integers within `i64` that a counter verb has touched are plain decimal text under every codec.
+/// What no codec would give back as it was is refused with [`ErrorKind::Encode`]: `Some(())`, `Some(None)`, more than 64 levels
+/// of nesting, and under `Json` a float that is not finite.
+///
+/// ```
+/// use larder::Codec;
+///
+/// assert_eq!("json".parse::<Codec>()?, Codec::Json);
+/// # Ok::<(), larder::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// MessagePack with struct fields by name, behind a header. The default.
+    #[default]
+    MessagePack,
+    /// JSON text, no header.
+    Json,
+    /// Text, bytes and numbers as they are, no header.
+    Raw,
+}
+
+impl Codec {
+    const NAMES: [(&'static str, Self); 3] = [("msgpack", Self::MessagePack), ("json", Self::Json), ("raw", Self::Raw)];
+
+    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(64);
+        self.write(value, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// What [`encode`](Codec::encode) would give, counted instead of kept.
+    pub(crate) fn encoded_len<T: Serialize + ?Sized>(self, value: &T) -> Result<usize> {
+        let mut count = Count(0);
+        self.write(value, &mut count)?;
+        Ok(count.0)
+    }
+
+    fn write<T: Serialize + ?Sized, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
+        let failed = |cause: Box<dyn StdError + Send + Sync>| {
+            Error::new(ErrorKind::Encode).with_message(format!("{} cannot be encoded as {self}", type_name::<T>())).with_source(cause)
+        };
+        match self {
+            Self::MessagePack => {
+                let mut inner = rmp_serde::Serializer::new(out).with_struct_map().with_human_readable();
+                guard::serialize(value, &mut inner, Rules { finite_floats_only: false }).map_err(|e| failed(e.into()))
+            }
+            Self::Json => {
+                let mut inner = serde_json::Serializer::new(out);
+                guard::serialize(value, &mut inner, Rules { finite_floats_only: true }).map_err(|e| failed(e.into()))
+            }
+            Self::Raw => {
+                let bytes = raw::to_vec(value).map_err(|e| failed(e.into()))?;
+                out.write_all(&bytes).map_err(|e| failed(e.into()))
+            }
+        }
+    }
+
+    pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
+        // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the value.
+        let failed = || self.undecodable::<T>("they do not have that shape");
+        match self {
+            Self::MessagePack => {
+                let mut inner = rmp_serde::Deserializer::new(bytes).with_human_readable();
+                let value = guard::deserialize(&mut inner).map_err(|_| failed())?;
+                if inner.get_ref().is_empty() { Ok(value) } else { Err(self.undecodable::<T>("bytes follow the value")) }
+            }
+            Self::Json => {
+                let mut inner = serde_json::Deserializer::from_slice(bytes);
+                let value = guard::deserialize(&mut inner).map_err(|_| failed())?;
+                inner.end().map_err(|_| self.undecodable::<T>("bytes follow the value"))?;
+                Ok(value)
+            }
+            Self::Raw => raw::from_slice(bytes).map_err(|_| failed()),
+        }
+    }
+
+    fn undecodable<T>(self, why: &'static str) -> Error {
+        Error::new(ErrorKind::Decode).with_message(format!("the stored {self} bytes cannot be read as {}: {why}", type_name::<T>()))
+    }
+
+    /// Whether stored bytes begin with larder's header.
+    pub(crate) fn has_header(self) -> bool {
+        self == Self::MessagePack
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MessagePack => "msgpack",
+            Self::Json => "json",
+            Self::Raw => "raw",
+        })
+    }
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, codec)| codec).ok_or_else(|| {
+            Error::config(format!("unknown codec `{name}`; there are: {}", Self::NAMES.map(|(known, _)| known).join(", ")))
+        })
+    }
+}
+
+/// A writer that only counts.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

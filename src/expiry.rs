@@ -1,0 +1,139 @@
+//! How long an entry lives: what callers say, and what it comes to.
+
+use std::time::{Duration, SystemTime};
+
+/// The expiry of an entry when neither the call, the wrapper nor the adapter says otherwise.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
+
+/// A thousand years. Longer is the same as never, and what is left fits every backend's arithmetic.
+const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
+
+/// When an entry expires, as a caller says it.
+///
+/// An entry has expired as soon as `now >= deadline`. Zero, and a point in the past, make a write succeed
+/// and leave the key missing at once. A thousand years or more, up to [`Duration::MAX`], is [`Never`](Expiry::Never).
+///
+/// ```
+/// use larder::Expiry;
+/// use std::time::Duration;
+///
+/// assert_eq!(Expiry::from(Duration::from_secs(30)), Expiry::After(Duration::from_secs(30)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expiry {
+    /// What the cache or the adapter is configured with; 300 s where nobody said.
+    #[default]
+    Default,
+    /// Never.
+    Never,
+    /// This long after the write.
+    After(Duration),
+    /// At this point in time, by the clock on the wall.
+    At(SystemTime),
+}
+
+/// An [`Expiry`] that has been resolved: what adapters act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The entry does not expire.
+    Never,
+    /// The entry expires after this long: at once when zero.
+    For(Duration),
+}
+
+impl Expiry {
+    /// The one place where an expiry becomes a lifetime; `default` stands in for [`Expiry::Default`].
+    ///
+    /// ```
+    /// use larder::{Expiry, Lifetime};
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let default = Lifetime::For(larder::DEFAULT_TTL);
+    /// assert_eq!(Expiry::Default.resolve(default), default);
+    /// assert_eq!(Expiry::After(Duration::MAX).resolve(default), Lifetime::Never);
+    /// assert_eq!(Expiry::At(SystemTime::UNIX_EPOCH).resolve(default), Lifetime::For(Duration::ZERO));
+    /// ```
+    #[must_use]
+    pub fn resolve(self, default: Lifetime) -> Lifetime {
+        let lasting = match self {
+            Self::Default => return default.normal(),
+            Self::Never => return Lifetime::Never,
+            Self::After(lasting) => lasting,
+            Self::At(when) => when.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO),
+        };
+        Lifetime::For(lasting).normal()
+    }
+
+    /// This expiry, or `other` where this one is [`Expiry::Default`].
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Default { other } else { self }
+    }
+}
+
+impl Lifetime {
+    /// Whether a write with this lifetime leaves nothing behind.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self == Self::For(Duration::ZERO)
+    }
+
+    /// The length in whole milliseconds, rounded up so that a positive lifetime never becomes zero; `None` is never.
+    ///
+    /// ```
+    /// use larder::Lifetime;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(Lifetime::For(Duration::from_micros(1)).as_millis_ceil(), Some(1));
+    /// assert_eq!(Lifetime::Never.as_millis_ceil(), None);
+    /// ```
+    #[must_use]
+    pub fn as_millis_ceil(self) -> Option<u64> {
+        match self.normal() {
+            Self::Never => None,
+            Self::For(lasting) => Some(u64::try_from(lasting.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+        }
+    }
+
+    fn normal(self) -> Self {
+        match self {
+            Self::For(lasting) if lasting >= LONGEST => Self::Never,
+            other => other,
+        }
+    }
+}
+
+impl Default for Lifetime {
+    /// [`DEFAULT_TTL`].
+    fn default() -> Self {
+        Self::For(DEFAULT_TTL)
+    }
+}
+
+impl From<Duration> for Expiry {
+    fn from(lasting: Duration) -> Self {
+        Self::After(lasting)
+    }
+}
+
+impl From<SystemTime> for Expiry {
+    fn from(when: SystemTime) -> Self {
+        Self::At(when)
+    }
+}
+
+impl From<Lifetime> for Expiry {
+    fn from(lifetime: Lifetime) -> Self {
+        match lifetime {
+            Lifetime::Never => Self::Never,
+            Lifetime::For(lasting) => Self::After(lasting),
+        }
+    }
+}
+
+impl From<Duration> for Lifetime {
+    fn from(lasting: Duration) -> Self {
+        Self::For(lasting).normal()
+    }
+}

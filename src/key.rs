@@ -1,0 +1,48 @@
+//! What a key may be, and the prefix that a namespace puts before it.
+
+use crate::{Error, ErrorKind, Result};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Between a namespace and what stands in it.
+const SEPARATOR: char = ':';
+
+/// Any text but the empty one is a key. Every adapter calls this before it does anything else.
+pub(crate) fn check(key: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidKey).with_key(key).with_message("a key must not be empty"));
+    }
+    Ok(())
+}
+
+/// [`check`] for a batch: all keys, before anything is changed.
+pub(crate) fn check_all<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    keys.into_iter().try_for_each(check)
+}
+
+/// The part of a key space that a handle sees: everything, or what begins with a prefix.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope(Option<Arc<str>>);
+
+impl Scope {
+    pub(crate) fn nested(&self, name: &str) -> Self {
+        Self::prefixed(format!("{}{name}{SEPARATOR}", self.prefix()))
+    }
+
+    pub(crate) fn prefixed(prefix: impl Into<Arc<str>>) -> Self {
+        Self(Some(prefix.into()).filter(|prefix| !prefix.is_empty()))
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// The key as the adapter knows it. Borrowed where there is no prefix, for a hit must not allocate.
+    pub(crate) fn key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
+        check(key)?;
+        Ok(match &self.0 {
+            None => Cow::Borrowed(key),
+            Some(prefix) => Cow::Owned(format!("{prefix}{key}")),
+        })
+    }
+}

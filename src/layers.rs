@@ -1,0 +1,102 @@
+//! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
+
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, Expiry, Result};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::task::Poll;
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        (**self).get(key).await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        (**self).set(key, value, expiry).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        (**self).remove(key).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        (**self).update_timeout(key, expiry).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        (**self).clear(prefix).await
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        (**self).add(key, value, expiry).await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        (**self).replace(key, value, expiry).await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        (**self).incr(key, by, expiry).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        (**self).take(key).await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        (**self).expiry(key).await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        (**self).contains(key).await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        (**self).touch(key, expiry).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        (**self).get_many(keys).await
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        (**self).set_many(entries).await
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        (**self).remove_many(keys).await
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        (**self).get_now(key)
+    }
+
+    async fn connect(&self) -> Result<()> {
+        (**self).connect().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        (**self).ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        (**self).close().await
+    }
+
+    async fn reconnect(&self) -> Result<()> {
+        (**self).reconnect().await
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        (**self).rebuild()
+    }
+
+    fn kind(&self) -> &str {
+        (**self).kind()
+    }
+
+    fn unsupported(&self, op: &'static str, key: &str) -> Error {
+        (**self).unsupported(op, key)
+    }
+}
