@@ -9,6 +9,8 @@ mod key;
 mod layers;
 mod runtime;
 mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod url;
 mod value;
 

@@ -1,0 +1,83 @@
+//! The macro.
+
+/// Runs the conformance suite on an adapter: a module of tests, one a case.
+///
+/// Takes a name for the module and an expression that makes a fresh adapter: anything that is an
+/// [`AsyncCacheAdapter`](crate::AsyncCacheAdapter), `Arc<dyn AsyncCacheAdapter>` included. It is evaluated once a test, inside a tokio
+/// runtime that the test brings along, and may `.await`. Cases use fixed keys, so an adapter over a server that others use needs a prefix
+/// of its own in each evaluation; the server need not be idle. Goes where items go, not inside a function.
+///
+/// ```
+/// # #[cfg(feature = "memory")] mod tests {
+/// # use larder::AsyncMemoryCache as MyStore;
+/// use larder::testing::{Suite, conformance};
+///
+/// conformance!(my_store, MyStore::new());
+///
+/// // A store that counts in whole seconds, or cannot hold more than a megabyte: see `Suite`.
+/// conformance!(small, MyStore::new(), Suite::new().whole_seconds().max_value(1_000_000));
+///
+/// // Verbs that the store does not offer must say `Unsupported`; any of `add`, `replace`, `incr`, `take`, `expiry`, `rebuild`.
+/// conformance!(simple, MyStore::new(), except = [incr, take]);
+/// # }
+/// ```
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __conformance {
+    ($name:ident, $adapter:expr $(,)?) => {
+        $crate::__conformance!($name, $adapter, $crate::testing::Suite::new());
+    };
+    ($name:ident, $adapter:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
+        $crate::__conformance!($name, $adapter, $crate::testing::Suite::new(), except = [$($verb),*]);
+    };
+    ($name:ident, $adapter:expr, $suite:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
+        $crate::__conformance!($name, $adapter, $suite.except([$($crate::__conformance_verb!($verb)),*]));
+    };
+    ($name:ident, $adapter:expr, $suite:expr $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            pub(super) struct Source;
+
+            $crate::__conformance_cases!(__conformance_tests);
+        }
+
+        // Here and not in the module, so that the expressions mean what they mean to who wrote them.
+        #[cfg(test)]
+        impl $crate::testing::Source for $name::Source {
+            fn suite() -> $crate::testing::Suite {
+                $suite
+            }
+
+            fn adapter() -> ::std::pin::Pin<::std::boxed::Box<dyn ::std::future::Future<Output = ::std::sync::Arc<dyn $crate::AsyncCacheAdapter>>>> {
+                ::std::boxed::Box::pin(async { ::std::sync::Arc::new($adapter) as ::std::sync::Arc<dyn $crate::AsyncCacheAdapter> })
+            }
+        }
+    };
+}
+
+/// A verb that may be excepted, by the method's name.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __conformance_verb {
+    (add) => {
+        $crate::testing::Verb::Add
+    };
+    (replace) => {
+        $crate::testing::Verb::Replace
+    };
+    (incr) => {
+        $crate::testing::Verb::Incr
+    };
+    (take) => {
+        $crate::testing::Verb::Take
+    };
+    (expiry) => {
+        $crate::testing::Verb::Expiry
+    };
+    (rebuild) => {
+        $crate::testing::Verb::Rebuild
+    };
+    ($other:ident) => {
+        compile_error!(concat!("`", stringify!($other), "` cannot be excepted; only add, replace, incr, take, expiry and rebuild can"))
+    };
+}

@@ -1,0 +1,270 @@
+//! What runs a case, and what a case has at hand.
+
+use super::table::Case;
+use super::{Suite, Verb};
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use futures_util::future::LocalBoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::ops::Deref;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A case that takes longer hangs.
+const CASE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is shown of a message: values of megabytes are compared.
+const SHOWN: usize = 600;
+
+/// Why an adapter does not pass a case.
+#[derive(Clone, Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    pub(super) fn new(message: impl fmt::Display, at: &Location<'_>) -> Self {
+        let mut message = message.to_string();
+        if message.len() > SHOWN {
+            message.truncate(message.floor_char_boundary(SHOWN));
+            message.push('…');
+        }
+        Self(format!("{message} (checked at {}:{})", at.file(), at.line()))
+    }
+
+    pub(super) fn prefixed(self, what: impl fmt::Display) -> Self {
+        Self(format!("{what}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Error> for Failure {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        Self::new(format_args!("an error that was not expected: {error:?}"), Location::caller())
+    }
+}
+
+pub(super) type Outcome<T = ()> = Result<T, Failure>;
+
+/// `assert!` for cases.
+macro_rules! check {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err($crate::testing::harness::Failure::new(format_args!($($what)+), ::std::panic::Location::caller()));
+        }
+    };
+}
+
+/// `assert_eq!` for cases: got, expected, what it is.
+macro_rules! check_eq {
+    ($got:expr, $expected:expr, $($what:tt)+) => {
+        match (&$got, &$expected) {
+            (got, expected) => check!(*got == *expected, "{}: got {got:?}, expected {expected:?}", format_args!($($what)+)),
+        }
+    };
+}
+
+/// That an answer is an error of this kind.
+macro_rules! check_kind {
+    ($answer:expr, $kind:expr, $($what:tt)+) => {
+        match $answer {
+            Ok(answer) => check!(false, "{}: answered {answer:?} instead of {:?}", format_args!($($what)+), $kind),
+            Err(error) => check!(error.kind() == $kind, "{}: {error:?} instead of {:?}", format_args!($($what)+), $kind),
+        }
+    };
+}
+
+pub(super) use {check, check_eq, check_kind};
+
+/// An adapter under test.
+#[derive(Clone)]
+pub(super) struct Fixture {
+    adapter: Arc<dyn AsyncCacheAdapter>,
+    pub(super) suite: Arc<Suite>,
+}
+
+impl Deref for Fixture {
+    type Target = dyn AsyncCacheAdapter;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.adapter
+    }
+}
+
+impl Fixture {
+    pub(super) async fn put<T: Serialize + Send + Sync + 'static>(&self, key: &str, value: T) -> Result<()> {
+        self.set(key, CacheValue::new(value), Expiry::Default).await
+    }
+
+    pub(super) async fn put_for<T: Serialize + Send + Sync + 'static>(&self, key: &str, value: T, expiry: impl Into<Expiry>) -> Result<()> {
+        self.set(key, CacheValue::new(value), expiry.into()).await
+    }
+
+    pub(super) async fn read<T: DeserializeOwned + Clone + 'static>(&self, key: &str) -> Result<Option<T>> {
+        decoded(self.get(key).await?)
+    }
+
+    pub(super) async fn text(&self, key: &str) -> Result<Option<String>> {
+        self.read(key).await
+    }
+
+    pub(super) async fn texts(&self, keys: &[&str]) -> Result<Vec<Option<String>>> {
+        self.get_many(keys).await?.into_iter().map(|found| decoded(found?)).collect()
+    }
+
+    /// All entries of a batch, each of which must be stored.
+    pub(super) async fn put_many(&self, entries: &[Entry<'_>]) -> Outcome {
+        let stored = self.set_many(entries).await?;
+        check_eq!(stored.len(), entries.len(), "results of set_many");
+        for (entry, stored) in entries.iter().zip(stored) {
+            stored.map_err(|error| Failure::from(error).prefixed(format_args!("set_many, {:?}", entry.key)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the case may use `verb`; where it may not, the verb must say that it is not there.
+    pub(super) async fn offers(&self, verb: Verb) -> Outcome<bool> {
+        if self.suite.offers(verb) {
+            return Ok(true);
+        }
+        let value = CacheValue::new(1);
+        let answer = match verb {
+            Verb::Add => self.add("k", value, Expiry::Default).await.map(drop),
+            Verb::Replace => self.replace("k", value, Expiry::Default).await.map(drop),
+            Verb::Incr => self.incr("k", 1, Expiry::Default).await.map(drop),
+            Verb::Take => self.take("k").await.map(drop),
+            Verb::Expiry => self.expiry("k").await.map(drop),
+            Verb::Rebuild => self.rebuild().map(drop),
+            other => return Err(Failure::new(format_args!("`{other}` has a working default and cannot be excepted"), Location::caller())),
+        };
+        check_kind!(answer, ErrorKind::Unsupported, "the excepted verb `{verb}`");
+        Ok(false)
+    }
+
+    /// That `key` is missing for every verb that only looks.
+    pub(super) async fn check_missing(&self, key: &str, why: &str) -> Outcome {
+        check_eq!(self.get(key).await?.is_some(), false, "get of {key:?} {why}: found");
+        check_eq!(self.contains(key).await?, false, "contains of {key:?} {why}");
+        check_eq!(self.texts(&[key]).await?, vec![None], "get_many of {key:?} {why}");
+        if self.suite.offers(Verb::Expiry) {
+            check_eq!(self.expiry(key).await?, None, "expiry of {key:?} {why}");
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written up to now with the expiry [`Suite::short`] has expired.
+    ///
+    /// Only a later key of its own is looked at, so that a store that removes what it finds expired still has the others.
+    pub(super) async fn outlive_short(&self) -> Outcome {
+        const SENTINEL: &str = "the last to expire";
+        self.put_for(SENTINEL, 1, self.suite.short()).await?;
+        let written = Instant::now();
+        let pause = self.suite.short() / 6;
+        tokio::time::sleep(self.suite.short()).await;
+        loop {
+            let asked = written.elapsed();
+            if self.get(SENTINEL).await?.is_none() {
+                return Ok(());
+            }
+            check!(
+                asked < self.suite.gone_after(self.suite.short()),
+                "an entry lives {asked:?} after it was told {:?}",
+                self.suite.short()
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Runs `count` tasks at once and gives what each came to.
+    pub(super) async fn at_once<T, F>(&self, count: usize, task: impl Fn(Self, usize) -> F) -> Outcome<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
+    {
+        let start = Arc::new(tokio::sync::Barrier::new(count));
+        let tasks: Vec<_> = (0..count)
+            .map(|number| {
+                let (work, start) = (task(self.clone(), number), start.clone());
+                crate::runtime::spawn(async move {
+                    start.wait().await;
+                    work.await
+                })
+            })
+            .collect();
+        let mut came = Vec::with_capacity(count);
+        for task in tasks {
+            came.push(task.await.map_err(|gone| Failure::new(gone, Location::caller()))??);
+        }
+        Ok(came)
+    }
+}
+
+pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(found: Option<CacheValue>) -> Result<Option<T>> {
+    found.map(|value| value.decode()).transpose()
+}
+
+impl Case {
+    /// Runs the case on a fresh adapter, inside a tokio runtime.
+    ///
+    /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs that keep a list of their own.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that says what was expected and what came.
+    ///
+    /// ```no_run
+    /// # async fn example(my_store: impl larder::AsyncCacheAdapter) -> Result<(), larder::testing::Failure> {
+    /// use larder::testing::{CASES, Suite};
+    ///
+    /// let case = CASES.iter().find(|case| case.name() == "add::once_among_many").unwrap();
+    /// case.run(my_store, &Suite::new()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run(&self, adapter: impl AsyncCacheAdapter, suite: &Suite) -> Result<(), Failure> {
+        let fixture = Fixture { adapter: Arc::new(adapter), suite: Arc::new(suite.clone()) };
+        let body = async {
+            for verb in self.needs() {
+                if !fixture.offers(*verb).await? {
+                    return Ok(());
+                }
+            }
+            self.body(&fixture).await
+        };
+        match tokio::time::timeout(CASE_DEADLINE, body).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(format_args!("not done after {CASE_DEADLINE:?}"), Location::caller())),
+        }
+    }
+}
+
+/// Where `conformance!` puts what it was given.
+#[doc(hidden)]
+pub trait Source {
+    fn suite() -> Suite;
+    fn adapter() -> LocalBoxFuture<'static, Arc<dyn AsyncCacheAdapter>>;
+}
+
+/// The body of a generated test.
+///
+/// # Panics
+///
+/// When the adapter does not pass.
+#[doc(hidden)]
+pub fn run_case<S: Source>(name: &str) {
+    let case = super::CASES.iter().find(|case| case.name() == name).expect("the tests and the cases come from one table");
+    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks really meet.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the test");
+    let outcome = runtime.block_on(async { case.run(S::adapter().await, &S::suite()).await });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(failure) = outcome {
+        panic!("{name}, {}: {failure}", case.what());
+    }
+}

@@ -1,0 +1,318 @@
+//! A whole adapter in one map, with a place for each bug.
+
+use super::broken::Bug;
+use crate::runtime::lock;
+use crate::{AsyncCacheAdapter, CacheValue, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// Values in a map, as handles or as the bytes of a codec.
+#[derive(Default)]
+pub(super) struct Store {
+    map: Mutex<HashMap<String, Slot>>,
+    codec: Option<Codec>,
+    limit: Option<usize>,
+    bug: Option<Bug>,
+    busy: AtomicBool,
+    closed: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Slot {
+    kept: Kept,
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Handle(CacheValue),
+    Bytes(Bytes, Codec),
+}
+
+impl Slot {
+    fn live(&self) -> bool {
+        self.deadline.is_none_or(|deadline| Instant::now() < deadline)
+    }
+
+    fn value(&self, key: &str) -> CacheValue {
+        match &self.kept {
+            Kept::Handle(value) => value.clone(),
+            Kept::Bytes(stored, codec) => CacheValue::from_stored(key, stored.clone(), *codec),
+        }
+    }
+}
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn encoded(codec: Codec) -> Self {
+        Self { codec: Some(codec), ..Self::default() }
+    }
+
+    pub(super) fn limited(limit: usize) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    pub(super) fn with(bug: Bug) -> Self {
+        Self { bug: Some(bug), limit: (bug == Bug::TooLargeServesTheOld).then_some(1_000_000), ..Self::default() }
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// The map, and the key as the store knows it.
+    fn open(&self, key: &str) -> Result<(MutexGuard<'_, HashMap<String, Slot>>, String)> {
+        if !self.has(Bug::EmptyKeyAccepted) {
+            key::check(key)?;
+        }
+        if self.has(Bug::ClosedStaysClosed) && self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable));
+        }
+        let name = match self.bug {
+            Some(Bug::LongKeysAreCut) => key.chars().take(250).collect(),
+            Some(Bug::KeysFoldCase) => key.to_ascii_lowercase(),
+            Some(Bug::KeysEndAtNul) => key.split('\0').next().unwrap_or_default().to_owned(),
+            Some(Bug::KeysAreTrimmed) => key.trim().to_owned(),
+            _ => key.to_owned(),
+        };
+        Ok((lock(&self.map), name))
+    }
+
+    fn keep(&self, key: &str, value: &CacheValue) -> Result<Kept> {
+        let size = value.encoded_len(self.codec.unwrap_or_default())?;
+        if self.limit.is_some_and(|limit| size > limit) {
+            return Err(Error::new(ErrorKind::TooLarge).with_key(key));
+        }
+        Ok(match self.codec {
+            None => Kept::Handle(value.clone()),
+            Some(codec) => Kept::Bytes(value.to_stored(key, codec)?, codec),
+        })
+    }
+
+    /// When an entry with this expiry ends: `None` is never, `Some(now)` at once.
+    fn deadline(&self, expiry: Expiry) -> Option<Instant> {
+        let lifetime = match (self.bug, expiry) {
+            (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
+            (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => Lifetime::For(Duration::ZERO),
+            _ => expiry.resolve(Lifetime::default()),
+        };
+        match (self.bug, lifetime) {
+            (Some(Bug::ZeroIsForEver), Lifetime::For(Duration::ZERO)) => None,
+            (Some(Bug::SecondsAreCut), Lifetime::For(lasting)) => Some(Instant::now() + Duration::from_secs(lasting.as_secs())),
+            (Some(Bug::ExpiresLate), Lifetime::For(lasting)) => Some(Instant::now() + lasting + Duration::from_millis(100)),
+            (_, Lifetime::For(lasting)) => Instant::now().checked_add(lasting),
+            (_, Lifetime::Never) => None,
+        }
+    }
+
+    fn write(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
+        let (mut map, name) = self.open(key)?;
+        let kept = self.keep(key, value).inspect_err(|error| {
+            let drops = match error.kind() {
+                ErrorKind::TooLarge => !self.has(Bug::TooLargeServesTheOld),
+                _ => self.has(Bug::EncodeErrorDropsTheOld),
+            };
+            if drops {
+                map.remove(&name);
+            }
+        })?;
+        let mut deadline = self.deadline(expiry);
+        if let Some(old) = map.get(&name).filter(|old| old.live() && self.has(Bug::SetKeepsTheOldExpiry)) {
+            deadline = old.deadline;
+        }
+        map.insert(name, Slot { kept, deadline });
+        Ok(())
+    }
+
+    /// What is under a key and alive.
+    fn look(&self, key: &str) -> Result<Option<CacheValue>> {
+        let (map, name) = self.open(key)?;
+        let found = map.get(&name).filter(|slot| slot.live()).map(|slot| slot.value(key));
+        Ok(match self.bug {
+            Some(Bug::NullIsAMiss) => found.filter(|value| value.decode::<Option<serde_json::Value>>().ok() != Some(None)),
+            _ => found,
+        })
+    }
+
+    fn delete(&self, key: &str) -> Result<Option<Slot>> {
+        let (mut map, name) = self.open(key)?;
+        Ok(map.remove(&name).filter(|slot| slot.live() || self.has(Bug::RemoveCountsTheExpired)))
+    }
+}
+
+/// Globs as a store that misuses them would: only `*`, and only at the end.
+fn glob(pattern: &str, key: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((before, after)) => key.strip_prefix(before).is_some_and(|rest| rest.contains(after)),
+        None => key.starts_with(pattern),
+    }
+}
+
+#[async_trait]
+impl AsyncCacheAdapter for Store {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        if self.has(Bug::DroppedFutureHoldsTheLock) {
+            while self.busy.swap(true, Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::task::yield_now().await;
+            self.busy.store(false, Ordering::Release);
+        }
+        self.look(key)
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        self.write(key, &value, expiry)
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        Ok(self.delete(key)?.is_some())
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        let (mut map, name) = self.open(key)?;
+        let deadline = self.deadline(expiry);
+        let slot = map.get_mut(&name).filter(|slot| slot.live() || self.has(Bug::TouchRevives));
+        Ok(slot.map(|slot| {
+            slot.deadline = match self.bug {
+                Some(Bug::TouchOnlyLengthens) => slot.deadline.zip(deadline).map(|(old, new)| old.max(new)),
+                _ => deadline,
+            };
+            slot.value(key)
+        }))
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        let (mut map, _) = self.open("any")?;
+        map.retain(|key, slot| match self.bug {
+            Some(Bug::PrefixIsAGlob) => !glob(prefix, key),
+            Some(Bug::PrefixFoldsCase) => !key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase()),
+            Some(Bug::ClearSparesTheImmortal) => slot.deadline.is_none() || !key.starts_with(prefix),
+            Some(Bug::ClearForgetsThePrefix) => false,
+            _ => !key.starts_with(prefix),
+        });
+        Ok(())
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        if self.has(Bug::AddIsNotAtomic) {
+            let missing = self.look(key)?.is_none();
+            tokio::task::yield_now().await;
+            return if missing { self.write(key, &value, expiry).map(|()| true) } else { Ok(false) };
+        }
+        let (mut map, name) = self.open(key)?;
+        if map.get(&name).is_some_and(Slot::live) {
+            return Ok(false);
+        }
+        map.insert(name, Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) });
+        Ok(true)
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let (mut map, name) = self.open(key)?;
+        let Some(slot) = map.get_mut(&name).filter(|slot| slot.live()) else { return Ok(false) };
+        *slot = Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) };
+        Ok(true)
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        if self.has(Bug::IncrIsNotAtomic) {
+            let old = self.look(key)?.map_or(Ok(0), |value| value.as_counter())?;
+            tokio::task::yield_now().await;
+            self.write(key, &CacheValue::new(old + by), expiry)?;
+            return Ok(old + by);
+        }
+        let (mut map, name) = self.open(key)?;
+        let live = map.get(&name).filter(|slot| slot.live());
+        let (old, deadline) = match live {
+            Some(slot) => (slot.value(key).as_counter()?, slot.deadline),
+            None => (0, self.deadline(expiry)),
+        };
+        let deadline = if self.has(Bug::IncrResetsTheExpiry) { self.deadline(expiry) } else { deadline };
+        let sum = match self.bug {
+            Some(Bug::IncrWraps) => old.wrapping_add(by),
+            Some(Bug::IncrStopsAtZero) => old.saturating_add(by).max(0),
+            _ => old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow).with_key(key))?,
+        };
+        map.insert(name, Slot { kept: self.keep(key, &CacheValue::new(sum))?, deadline });
+        Ok(sum)
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        if self.has(Bug::TakeIsNotAtomic) {
+            let found = self.look(key)?;
+            tokio::task::yield_now().await;
+            self.delete(key)?;
+            return Ok(found);
+        }
+        Ok(self.delete(key)?.map(|slot| slot.value(key)))
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        let (map, name) = self.open(key)?;
+        Ok(map.get(&name).filter(|slot| slot.live()).map(|slot| match slot.deadline {
+            None => Expiry::Never,
+            Some(_) if self.has(Bug::ExpiryIsAlwaysTheDefault) => Expiry::After(crate::DEFAULT_TTL),
+            Some(deadline) => Expiry::After(deadline.saturating_duration_since(Instant::now())),
+        }))
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        key::check_all(keys.iter().copied())?;
+        let mut found: Vec<_> = keys.iter().map(|key| self.look(key)).collect();
+        if self.has(Bug::BatchesLeaveOutTheMissing) {
+            found.retain(|found| !matches!(found, Ok(None)));
+        }
+        Ok(found)
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        if !self.has(Bug::BatchWritesBeforeItChecks) {
+            key::check_all(entries.iter().map(|entry| entry.key))?;
+        }
+        let first = entries.first().map(|entry| entry.expiry);
+        let mut stored = Vec::new();
+        for entry in entries {
+            let expiry = if self.has(Bug::BatchHasOneExpiry) { first.unwrap_or_default() } else { entry.expiry };
+            match self.write(entry.key, &entry.value, expiry) {
+                Err(error) if error.kind() == ErrorKind::InvalidKey => return Err(error),
+                done => stored.push(done),
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        key::check_all(keys.iter().copied())?;
+        Ok(keys.iter().map(|key| Ok(self.delete(key)?.is_some() || self.has(Bug::RemoveManySaysTrue))).collect())
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        match self.bug {
+            Some(Bug::GetNowForgetsExpiry) => Poll::Ready(self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key)))),
+            Some(Bug::DroppedFutureHoldsTheLock) => Poll::Pending,
+            _ => Poll::Ready(self.look(key)),
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(Arc::new(Self { codec: self.codec, limit: self.limit, bug: self.bug, ..Self::default() }))
+    }
+
+    fn kind(&self) -> &str {
+        if self.has(Bug::KindIsEmpty) { "" } else { "store" }
+    }
+}
