@@ -16,7 +16,7 @@ use super::server::{self, Launch, Server};
 use super::wire::{Endpoint, Wire};
 
 /// Points [`Memcached::shared`] at a server that runs already: `memcached://host:port`.
-pub const URL_VARIABLE: &str = "LARDER_TEST_MEMCACHED_URL";
+pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_MEMCACHED_URL";
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view keeps one connection, which
 /// counts in `curr_connections`.
-pub struct Memcached {
+pub(crate) struct Memcached {
     server: Option<Server>,
     url: String,
     endpoint: Endpoint,
@@ -33,28 +33,28 @@ pub struct Memcached {
 
 impl Memcached {
     /// A server of its own on a free port.
-    pub fn start() -> Memcached {
+    pub(crate) fn start() -> Memcached {
         Memcached::open(false, &[])
     }
 
     /// The same with more arguments, such as `["-I", "2m"]`.
-    pub fn start_with(args: &[&str]) -> Memcached {
+    pub(crate) fn start_with(args: &[&str]) -> Memcached {
         Memcached::open(false, args)
     }
 
     /// Reached by a Unix socket only.
-    pub fn start_unix() -> Memcached {
+    pub(crate) fn start_unix() -> Memcached {
         Memcached::open(true, &[])
     }
 
     /// [`start_unix`](Self::start_unix) with more arguments.
-    pub fn start_unix_with(args: &[&str]) -> Memcached {
+    pub(crate) fn start_unix_with(args: &[&str]) -> Memcached {
         Memcached::open(true, args)
     }
 
     /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`] names, or else one
     /// started now. Others may use it at the same time, so use keys of your own and do not count what it holds.
-    pub fn shared() -> &'static Memcached {
+    pub(crate) fn shared() -> &'static Memcached {
         static SHARED: OnceLock<Memcached> = OnceLock::new();
         SHARED.get_or_init(|| match env::var(URL_VARIABLE) {
             Ok(url) if !url.is_empty() => Memcached::external(url),
@@ -80,8 +80,7 @@ impl Memcached {
             dir,
             args: Box::new(move |port| {
                 let port = port.to_string();
-                let place: &[&str] =
-                    if unix { &["-s", &path, "-a", "700"] } else { &["-l", "127.0.0.1", "-p", &port, "-U", "0"] };
+                let place: &[&str] = if unix { &["-s", &path, "-a", "700"] } else { &["-l", "127.0.0.1", "-p", &port, "-U", "0"] };
                 place.iter().map(ToString::to_string).chain(fixed.iter().cloned()).collect()
             }),
             answers: Box::new(move |port, pid| {
@@ -107,12 +106,12 @@ impl Memcached {
     }
 
     /// The URL to give to the library.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// The TCP address.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         match &self.endpoint {
             Endpoint::Tcp(addr) => *addr,
             Endpoint::Unix(_) => panic!("this server has no TCP port"),
@@ -120,7 +119,7 @@ impl Memcached {
     }
 
     /// The Unix socket.
-    pub fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         match &self.endpoint {
             Endpoint::Unix(path) => path,
             Endpoint::Tcp(_) => panic!("this server has no Unix socket"),
@@ -128,17 +127,17 @@ impl Memcached {
     }
 
     /// Whether it runs somewhere else ([`URL_VARIABLE`]): then its process cannot be reached.
-    pub fn is_external(&self) -> bool {
+    pub(crate) fn is_external(&self) -> bool {
         self.server.is_none()
     }
 
     /// The value stored under a key as the server sees it.
-    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
         self.get_with_flags(key).map(|(_, value)| value)
     }
 
     /// The flags and the value.
-    pub fn get_with_flags(&self, key: &str) -> Option<(u32, Vec<u8>)> {
+    pub(crate) fn get_with_flags(&self, key: &str) -> Option<(u32, Vec<u8>)> {
         self.talk(|wire| {
             wire.send(format!("get {key}\r\n").as_bytes())?;
             let mut found = None;
@@ -158,7 +157,7 @@ impl Memcached {
     }
 
     /// Stores a value as another client would; `expiry` in the protocol's own meaning. The answer, such as `STORED`.
-    pub fn set(&self, key: &str, flags: u32, expiry: i64, value: &[u8]) -> String {
+    pub(crate) fn set(&self, key: &str, flags: u32, expiry: i64, value: &[u8]) -> String {
         self.talk(|wire| {
             let mut request = format!("set {key} {flags} {expiry} {}\r\n", value.len()).into_bytes();
             request.extend(value);
@@ -170,28 +169,28 @@ impl Memcached {
 
     /// Sends a line whose answer is one line (`version`, `flush_all`, `delete KEY`, `incr KEY 1`, …). Panics if no
     /// answer comes.
-    pub fn command(&self, line: &str) -> String {
+    pub(crate) fn command(&self, line: &str) -> String {
         self.talk(|wire| one_line(wire, line))
     }
 
     /// [`command`](Self::command) for a server that may be down or frozen.
-    pub fn try_command(&self, line: &str) -> io::Result<String> {
+    pub(crate) fn try_command(&self, line: &str) -> io::Result<String> {
         self.try_talk(|wire| one_line(wire, line))
     }
 
     /// `stats`, by name.
-    pub fn stats(&self) -> BTreeMap<String, String> {
+    pub(crate) fn stats(&self) -> BTreeMap<String, String> {
         self.talk(|wire| stats(wire, "stats"))
     }
 
     /// One number of `stats`; panics when the server does not have it.
-    pub fn stat(&self, name: &str) -> u64 {
+    pub(crate) fn stat(&self, name: &str) -> u64 {
         let stats = self.stats();
         stats.get(name).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("stats has no number {name}"))
     }
 
     /// Every key it holds, as the server's crawler sees them (it may miss those of the last moments).
-    pub fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         self.talk(|wire| {
             wire.send(b"lru_crawler metadump all\r\n")?;
             let mut keys = Vec::new();

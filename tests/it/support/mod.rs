@@ -6,27 +6,27 @@
 // Which of these are used depends on the features the tests are built with.
 #![allow(dead_code)]
 
-pub mod memcached;
-pub mod proxy;
-pub mod redis;
-pub mod server;
-pub mod wire;
+pub(crate) mod memcached;
+pub(crate) mod proxy;
+pub(crate) mod redis;
+pub(crate) mod server;
+pub(crate) mod wire;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use memcached::Memcached;
-pub use proxy::Proxy;
-pub use redis::Redis;
+pub(crate) use memcached::Memcached;
+pub(crate) use proxy::Proxy;
+pub(crate) use redis::Redis;
 
 /// Asks `condition` again and again; panics when it does not hold within `limit`.
-pub fn wait_until(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
     assert!(holds_within(limit, condition), "not within {limit:?}: {what}");
 }
 
 /// Whether `condition` comes to hold within `limit`; asks at least once.
-pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -40,7 +40,7 @@ pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
 }
 
 /// [`wait_until`] for asynchronous tests: other tasks of the runtime go on in between.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) {
     let end = Instant::now() + limit;
     while !condition().await {
         assert!(Instant::now() < end, "not within {limit:?}: {what}");

@@ -20,7 +20,7 @@ use tokio::time::{self, Instant};
 use super::server::free_port;
 
 /// Repeats a run: the seed a failed run printed.
-pub const SEED_VARIABLE: &str = "LARDER_TEST_SEED";
+pub(crate) const SEED_VARIABLE: &str = "LARDER_TEST_SEED";
 
 /// As many chunks are under way in one direction at most; then the sender waits, as it would for a full window.
 const CHUNKS: usize = 4096;
@@ -29,7 +29,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// A proxy in front of one address, on a thread and a runtime of its own. Stops on drop, connections included.
 ///
 /// A switch takes effect for bytes that have not been forwarded yet, on connections that exist and on new ones.
-pub struct Proxy {
+pub(crate) struct Proxy {
     addr: SocketAddr,
     seed: u64,
     faults: Arc<Faults>,
@@ -61,13 +61,13 @@ enum Way {
 
 impl Proxy {
     /// A faultless proxy in front of `target`, with a seed from [`SEED_VARIABLE`] or a new one.
-    pub fn start(target: SocketAddr) -> Proxy {
+    pub(crate) fn start(target: SocketAddr) -> Proxy {
         let given = env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
         Proxy::start_seeded(target, given.unwrap_or_else(|| RandomState::new().hash_one(target)))
     }
 
     /// The same with a seed, which decides where slices are cut.
-    pub fn start_seeded(target: SocketAddr, seed: u64) -> Proxy {
+    pub(crate) fn start_seeded(target: SocketAddr, seed: u64) -> Proxy {
         let faults = Arc::new(Faults {
             target,
             slice: AtomicBool::new(false),
@@ -94,69 +94,69 @@ impl Proxy {
     }
 
     /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// The port of [`addr`](Self::addr).
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.addr.port()
     }
 
     /// The URL of a server, with the proxy's address in place of the server's.
-    pub fn url(&self, of_server: &str) -> String {
+    pub(crate) fn url(&self, of_server: &str) -> String {
         of_server.replace(&self.faults.target.to_string(), &self.addr.to_string())
     }
 
     /// The seed it was started with.
-    pub fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 
     /// Connections accepted so far; refused ones are not among them.
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.faults.accepted.load(Ordering::SeqCst)
     }
 
     /// Connections open now.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.faults.open.load(Ordering::SeqCst)
     }
 
     /// Cuts everything into pieces of 1 to 7 bytes, or stops doing so.
-    pub fn slice(&self, on: bool) {
+    pub(crate) fn slice(&self, on: bool) {
         self.faults.slice.store(on, Ordering::SeqCst);
     }
 
     /// Delays bytes in each direction, without limiting how many are under way.
-    pub fn delay(&self, to_server: Duration, to_client: Duration) {
+    pub(crate) fn delay(&self, to_server: Duration, to_client: Duration) {
         let micros = |delay: Duration| u64::try_from(delay.as_micros()).expect("a short delay");
         self.faults.to_server.store(micros(to_server), Ordering::SeqCst);
         self.faults.to_client.store(micros(to_client), Ordering::SeqCst);
     }
 
     /// Keeps all bytes, in the middle of a slice too, until [`release`](Self::release). New connections are accepted.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.faults.hold.send_replace(true);
     }
 
     /// Forwards what was held, and goes on.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.faults.hold.send_replace(false);
     }
 
     /// Closes all connections; they are closed when it returns.
-    pub fn drop_all(&self) {
+    pub(crate) fn drop_all(&self) {
         self.order(Order::DropAll);
     }
 
     /// Closes the port, so that connects are refused by the kernel, or opens it again. Connections that exist stay.
-    pub fn refuse(&self, on: bool) {
+    pub(crate) fn refuse(&self, on: bool) {
         self.order(|done| Order::Refuse(on, done));
     }
 
     /// Sends the next chunk from the server to a client twice, once.
-    pub fn duplicate_once(&self) {
+    pub(crate) fn duplicate_once(&self) {
         self.faults.duplicate.store(true, Ordering::SeqCst);
     }
 
@@ -177,12 +177,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(
-    faults: Arc<Faults>,
-    seed: u64,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    ready: blocking::Sender<SocketAddr>,
-) {
+async fn serve(faults: Arc<Faults>, seed: u64, mut orders: mpsc::UnboundedReceiver<Order>, ready: blocking::Sender<SocketAddr>) {
     let first = listen().await;
     let addr = first.local_addr().expect("a bound socket");
     let mut listener = Some(first);
@@ -270,13 +265,7 @@ async fn forward(faults: &Faults, client: TcpStream, seed: u64) -> io::Result<()
 }
 
 /// One direction. Reading and writing are apart, so that a delay is a latency and not a limit of throughput.
-async fn pump(
-    faults: &Faults,
-    way: Way,
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut random: Random,
-) -> io::Result<()> {
+async fn pump(faults: &Faults, way: Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut random: Random) -> io::Result<()> {
     let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     let read = async move {
         let mut buffer = vec![0; CHUNK_BYTES];

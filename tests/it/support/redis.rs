@@ -10,16 +10,15 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use tempfile::TempDir;
 
 use super::lock;
 use super::server::{self, Launch, Server};
 use super::wire::{Endpoint, Wire};
 
 /// Points [`Redis::shared`] at a server that runs already: `redis://[user][:password]@host:port[/db]`.
-pub const URL_VARIABLE: &str = "LARDER_TEST_REDIS_URL";
+pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_REDIS_URL";
 /// The program to start instead of `redis-server`: `valkey-server`, or the path of another version.
-pub const PROGRAM_VARIABLE: &str = "LARDER_TEST_REDIS_SERVER";
+pub(crate) const PROGRAM_VARIABLE: &str = "LARDER_TEST_REDIS_SERVER";
 
 /// The name under which the helper's own connection stands in `CLIENT LIST`.
 const HELPER: &str = "larder-test-helper";
@@ -29,12 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view goes over a Unix socket that
 /// every server started here also has, on one connection that is kept, so it counts in no test that counts connections.
-pub struct Redis {
+pub(crate) struct Redis {
     server: Option<Server>,
     url: String,
     addr: Option<SocketAddr>,
     socket: Option<PathBuf>,
-    tls: Option<TempDir>,
     access: Access,
     helper: Mutex<Option<(u64, Wire)>>,
 }
@@ -56,38 +54,38 @@ enum Door {
 
 impl Redis {
     /// A server of its own on a free port.
-    pub fn start() -> Redis {
+    pub(crate) fn start() -> Redis {
         Redis::open(Door::Tcp, &[])
     }
 
     /// The same with more arguments, such as `["--requirepass", "secret"]` (which the URL and the raw view then know).
-    pub fn start_with(args: &[&str]) -> Redis {
+    pub(crate) fn start_with(args: &[&str]) -> Redis {
         Redis::open(Door::Tcp, args)
     }
 
     /// Reached by a Unix socket only.
-    pub fn start_unix() -> Redis {
+    pub(crate) fn start_unix() -> Redis {
         Redis::open(Door::Unix, &[])
     }
 
     /// [`start_unix`](Self::start_unix) with more arguments.
-    pub fn start_unix_with(args: &[&str]) -> Redis {
+    pub(crate) fn start_unix_with(args: &[&str]) -> Redis {
         Redis::open(Door::Unix, args)
     }
 
     /// Reached by TLS only, with a certificate for `localhost` and `127.0.0.1` under a new authority: [`ca_path`](Self::ca_path).
-    pub fn start_tls() -> Redis {
+    pub(crate) fn start_tls() -> Redis {
         Redis::open(Door::Tls, &[])
     }
 
     /// [`start_tls`](Self::start_tls) with more arguments.
-    pub fn start_tls_with(args: &[&str]) -> Redis {
+    pub(crate) fn start_tls_with(args: &[&str]) -> Redis {
         Redis::open(Door::Tls, args)
     }
 
     /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`] names, or else one
     /// started now. Others may use it at the same time, so use keys of your own and do not count what it holds.
-    pub fn shared() -> &'static Redis {
+    pub(crate) fn shared() -> &'static Redis {
         static SHARED: OnceLock<Redis> = OnceLock::new();
         SHARED.get_or_init(|| match env::var(URL_VARIABLE) {
             Ok(url) if !url.is_empty() => Redis::external(url),
@@ -101,12 +99,10 @@ impl Redis {
         let mut fixed = words("--save|--appendonly|no|--daemonize|no|--bind|127.0.0.1|--unixsocketperm|700");
         fixed.insert(1, String::new());
         fixed.extend(["--dir".into(), path(dir.path()), "--unixsocket".into(), path(&socket)]);
-        let tls = matches!(door, Door::Tls).then(certificates);
-        if let Some(tls) = &tls {
-            for (option, file) in
-                [("--tls-cert-file", "cert.pem"), ("--tls-key-file", "key.pem"), ("--tls-ca-cert-file", "ca.pem")]
-            {
-                fixed.extend([option.into(), path(&tls.path().join(file))]);
+        if matches!(door, Door::Tls) {
+            certificates(dir.path());
+            for (option, file) in [("--tls-cert-file", "cert.pem"), ("--tls-key-file", "key.pem"), ("--tls-ca-cert-file", "ca.pem")] {
+                fixed.extend([option.into(), path(&dir.path().join(file))]);
             }
             fixed.extend(words("--tls-auth-clients|no"));
         }
@@ -145,52 +141,52 @@ impl Redis {
             Door::Tls => (format!("rediss://{login}{}", server.addr()), Some(server.addr())),
             Door::Unix => (format!("redis+unix://{login}{}", socket.display()), None),
         };
-        Redis { server: Some(server), url, addr, socket: Some(socket), tls, access, helper: Mutex::new(None) }
+        Redis { server: Some(server), url, addr, socket: Some(socket), access, helper: Mutex::new(None) }
     }
 
     fn external(url: String) -> Redis {
         let access = Access::parse(&url).unwrap_or_else(|| panic!("{URL_VARIABLE} is not redis://[user][:password]@host:port[/db]"));
         let Endpoint::Tcp(addr) = access.endpoint else { unreachable!("only TCP is parsed") };
-        Redis { server: None, url, addr: Some(addr), socket: None, tls: None, access, helper: Mutex::new(None) }
+        Redis { server: None, url, addr: Some(addr), socket: None, access, helper: Mutex::new(None) }
     }
 
     /// The URL to give to the library.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// The TCP (or TLS) address.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr.expect("this server has no TCP port")
     }
 
     /// The Unix socket, which every server started here has.
-    pub fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         self.socket.as_deref().expect("a server that was not started here")
     }
 
     /// The file with the certificate of the authority that signed the server's.
-    pub fn ca_path(&self) -> PathBuf {
-        self.tls.as_ref().expect("a server without TLS").path().join("ca.pem")
+    pub(crate) fn ca_path(&self) -> PathBuf {
+        self.dir().join("ca.pem")
     }
 
     /// The same as PEM text.
-    pub fn ca_pem(&self) -> String {
+    pub(crate) fn ca_pem(&self) -> String {
         fs::read_to_string(self.ca_path()).expect("the certificate can be read")
     }
 
     /// Whether it runs somewhere else ([`URL_VARIABLE`]): then its process cannot be reached.
-    pub fn is_external(&self) -> bool {
+    pub(crate) fn is_external(&self) -> bool {
         self.server.is_none()
     }
 
     /// Sends one command and panics if no answer comes. An error the server answers is a [`Reply::Error`].
-    pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
+    pub(crate) fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
         self.try_command(args).unwrap_or_else(|error| panic!("redis does not answer: {error}"))
     }
 
     /// Sends one command, for a server that may be down or frozen.
-    pub fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Reply> {
+    pub(crate) fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Reply> {
         let mut helper = lock(&self.helper);
         let starts = self.server.as_ref().map_or(0, Server::starts);
         // Taken out, and put back only when the answer was whole.
@@ -205,24 +201,24 @@ impl Redis {
     }
 
     /// Sends one command and shows the answer as text; an error or nil answer panics.
-    pub fn text<A: AsRef<[u8]>>(&self, args: &[A]) -> String {
+    pub(crate) fn text<A: AsRef<[u8]>>(&self, args: &[A]) -> String {
         self.command(args).text()
     }
 
     /// Sends one command whose answer is a number; anything else panics.
-    pub fn int<A: AsRef<[u8]>>(&self, args: &[A]) -> i64 {
+    pub(crate) fn int<A: AsRef<[u8]>>(&self, args: &[A]) -> i64 {
         self.command(args).int()
     }
 
     /// One field of `INFO`; panics when the server does not have it.
-    pub fn info(&self, field: &str) -> String {
+    pub(crate) fn info(&self, field: &str) -> String {
         let info = self.text(&["INFO", "everything"]);
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
     }
 
     /// `CLIENT LIST` without the helper's own line.
-    pub fn clients(&self) -> Vec<String> {
+    pub(crate) fn clients(&self) -> Vec<String> {
         let own = format!(" name={HELPER} ");
         self.text(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains(&own)).map(str::to_owned).collect()
     }
@@ -268,7 +264,7 @@ impl Access {
 
 /// An answer of the server (RESP2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     Simple(String),
     Error(String),
     Int(i64),
@@ -279,7 +275,7 @@ pub enum Reply {
 
 impl Reply {
     /// A string or number as text; panics for the rest.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Reply::Simple(text) => text.clone(),
             Reply::Int(number) => number.to_string(),
@@ -289,7 +285,7 @@ impl Reply {
     }
 
     /// A number; panics for the rest.
-    pub fn int(&self) -> i64 {
+    pub(crate) fn int(&self) -> i64 {
         match self {
             Reply::Int(number) => *number,
             other => panic!("not a number: {other:?}"),
@@ -297,7 +293,7 @@ impl Reply {
     }
 
     /// The bytes of a value, `None` for nil; panics for the rest.
-    pub fn bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Reply::Bulk(bytes) => Some(bytes),
             Reply::Nil => None,
@@ -347,8 +343,8 @@ fn read_reply(wire: &mut Wire) -> io::Result<Reply> {
     })
 }
 
-/// `ca.pem`, `cert.pem` and `key.pem` in a new directory.
-fn certificates() -> TempDir {
+/// Writes `ca.pem`, `cert.pem` and `key.pem`.
+fn certificates(dir: &Path) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -359,11 +355,9 @@ fn certificates() -> TempDir {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let server = CertificateParams::new(names).expect("names").signed_by(&key, &authority).expect("a certificate");
 
-    let dir = server::dir();
     for (file, pem) in [("ca.pem", authority.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())] {
-        fs::write(dir.path().join(file), pem).expect("certificates can be written");
+        fs::write(dir.join(file), pem).expect("certificates can be written");
     }
-    dir
 }
 
 fn words(list: &str) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,13 @@ use super::lock;
 
 /// Starts the server and kills it when standard input closes. The test process holds the other end of that pipe, so
 /// the server dies with it, however it ends: statics are never dropped, and nothing is dropped after a `kill -9`.
+/// A line before the end says that somebody is left to remove the directory, or to start the server there again.
 const WATCHDOG: &str = r#"
 exec 3<&0
 "$@" </dev/null >>"$LARDER_LOG" 2>&1 3<&- &
 server=$!
 echo "$server"
-{ read -r _; kill -9 "$server"; } <&3 3<&- >/dev/null 2>&1 &
+{ read -r _ || rm -rf "$LARDER_DIR"; kill -9 "$server"; } <&3 3<&- >/dev/null 2>&1 &
 watch=$!
 exec 3<&- >/dev/null 2>&1
 wait "$server"
@@ -38,21 +39,21 @@ const READY: Duration = Duration::from_secs(20);
 const TRIES: u32 = 8;
 
 /// What to start and how to tell that it runs.
-pub struct Launch {
+pub(crate) struct Launch {
     /// A name looked up in `PATH`, or a path.
-    pub program: String,
+    pub(crate) program: String,
     /// The package to name when it is missing.
-    pub package: &'static str,
+    pub(crate) package: &'static str,
     /// The server's own directory, removed after it.
-    pub dir: TempDir,
+    pub(crate) dir: TempDir,
     /// The arguments for a port.
-    pub args: Box<dyn Fn(u16) -> Vec<String> + Send + Sync>,
+    pub(crate) args: Box<dyn Fn(u16) -> Vec<String> + Send + Sync>,
     /// Whether the server with this port and process id answers: *this* one, for two tests may pick one port.
-    pub answers: Box<dyn Fn(u16, u32) -> bool + Send + Sync>,
+    pub(crate) answers: Box<dyn Fn(u16, u32) -> bool + Send + Sync>,
 }
 
 /// A running server, killed and reaped on drop.
-pub struct Server {
+pub(crate) struct Server {
     launch: Launch,
     port: u16,
     starts: AtomicU64,
@@ -68,7 +69,7 @@ struct Running {
 
 impl Server {
     /// Starts the server on a free port and waits until it answers.
-    pub fn start(launch: Launch) -> Server {
+    pub(crate) fn start(launch: Launch) -> Server {
         require(&launch.program, launch.package);
         for _ in 0..TRIES {
             let port = free_port();
@@ -80,51 +81,51 @@ impl Server {
     }
 
     /// The loopback port, the same after a restart.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// The loopback address.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// The process id of the server itself (not of the shell that watches it).
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         lock(&self.running).as_ref().map(|running| running.pid).expect("the server is not running")
     }
 
     /// The server's own directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.launch.dir.path()
     }
 
     /// How often it has been started: a connection made under another number is dead.
-    pub fn starts(&self) -> u64 {
+    pub(crate) fn starts(&self) -> u64 {
         self.starts.load(Ordering::SeqCst)
     }
 
     /// Kills it (`-9`) and waits until it is gone. Nothing listens on its port until [`restart`](Self::restart).
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         drop(lock(&self.running).take());
     }
 
     /// Stops the process (`SIGSTOP`): connections are still accepted by the kernel, nobody answers.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         let pid = self.pid();
         signal("STOP", pid);
         super::wait_until("the server is frozen", Duration::from_secs(5), || all_threads(pid, |state| state == 'T'));
     }
 
     /// Lets a frozen process go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         let pid = self.pid();
         signal("CONT", pid);
         super::wait_until("the server goes on", Duration::from_secs(5), || all_threads(pid, |state| state != 'T'));
     }
 
     /// Starts it again on the same port, killing it first if it still runs, and waits until it answers.
-    pub fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let mut running = lock(&self.running);
         drop(running.take());
         let end = Instant::now() + READY;
@@ -147,6 +148,7 @@ impl Launch {
             .args(["-c", WATCHDOG, "larder-watchdog", &self.program])
             .args((self.args)(port))
             .env("LARDER_LOG", self.log_path())
+            .env("LARDER_DIR", self.dir.path())
             .current_dir(self.dir.path())
             // A group of its own, so that Ctrl-C in a terminal does not take the watchdog before it has done its work.
             .process_group(0)
@@ -186,7 +188,10 @@ impl Launch {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.stdin.take());
+        if let Some(mut stdin) = self.stdin.take() {
+            // It fails when the server, and so the watchdog, has ended already.
+            let _ = stdin.write_all(b"keep\n");
+        }
         // SIGKILL ends a frozen process too, so this does not wait long.
         let _ = self.watchdog.wait();
     }
@@ -199,7 +204,7 @@ impl Drop for Server {
 }
 
 /// A new directory for one server.
-pub fn dir() -> TempDir {
+pub(crate) fn dir() -> TempDir {
     tempfile::Builder::new().prefix("larder-").tempdir().expect("a temporary directory")
 }
 
@@ -208,7 +213,7 @@ pub fn dir() -> TempDir {
 /// It lies below the range that the kernel gives to outgoing connections where it can. In that range, the port of a
 /// killed server may be taken by any client; worse, a client that keeps trying to reconnect on loopback is in the end
 /// connected to itself.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU64> = OnceLock::new();
     let next = NEXT.get_or_init(|| AtomicU64::new(RandomState::new().hash_one("port") >> 16));
     let first = 10_000;
@@ -244,10 +249,7 @@ fn require(program: &str, package: &str) {
 
 /// Through the shell's own `kill`: a bare system has no program of that name.
 fn signal(name: &str, pid: u32) {
-    let status = Command::new("sh")
-        .args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()])
-        .status()
-        .expect("sh starts");
+    let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()]).status().expect("sh starts");
     assert!(status.success(), "kill -s {name} {pid} failed");
 }
 

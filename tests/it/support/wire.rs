@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Where a server listens.
 #[derive(Clone, Debug)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -17,10 +17,10 @@ trait Duplex: Read + Write + Send {}
 impl<S: Read + Write + Send> Duplex for S {}
 
 /// Lines and counted bytes over TCP or a Unix socket. No call waits longer than the patience it was opened with.
-pub struct Wire(BufReader<Box<dyn Duplex>>);
+pub(crate) struct Wire(BufReader<Box<dyn Duplex>>);
 
 impl Wire {
-    pub fn open(endpoint: &Endpoint, patience: Duration) -> io::Result<Wire> {
+    pub(crate) fn open(endpoint: &Endpoint, patience: Duration) -> io::Result<Wire> {
         let stream: Box<dyn Duplex> = match endpoint {
             Endpoint::Tcp(addr) => {
                 let stream = TcpStream::connect_timeout(addr, patience)?;
@@ -39,13 +39,13 @@ impl Wire {
         Ok(Wire(BufReader::new(stream)))
     }
 
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get_mut().write_all(bytes)?;
         self.0.get_mut().flush()
     }
 
     /// The next line without its end: CRLF, or the bare LF of memcached's `metadump`.
-    pub fn line(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line)?;
         if line.pop() != Some(b'\n') {
@@ -56,12 +56,12 @@ impl Wire {
     }
 
     /// The next line as text.
-    pub fn text(&mut self) -> io::Result<String> {
+    pub(crate) fn text(&mut self) -> io::Result<String> {
         String::from_utf8(self.line()?).map_err(io::Error::other)
     }
 
     /// `len` bytes and the CRLF after them.
-    pub fn block(&mut self, len: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn block(&mut self, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len + 2];
         self.0.read_exact(&mut bytes)?;
         if !bytes.ends_with(b"\r\n") {

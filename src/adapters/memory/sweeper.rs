@@ -1,0 +1,45 @@
+//! Gives back what has expired and nobody reads.
+
+use super::store::Store;
+use crate::runtime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// At most so often.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// And for at most one part in so many of the time.
+const SHARE: u32 = 50;
+
+/// A task in the background that begins with the first entry that can expire and ends with the store.
+#[derive(Default)]
+pub(super) struct Sweeper {
+    started: AtomicBool,
+}
+
+impl Sweeper {
+    pub(super) fn start(&self, store: &Arc<Store>) {
+        // The load keeps the hot path from writing to a shared cache line.
+        if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
+            runtime::spawn_background(sweep(Arc::downgrade(store)));
+        }
+    }
+}
+
+async fn sweep(store: Weak<Store>) {
+    let mut pause = PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(store) = store.upgrade() else { return };
+        if !store.is_sweep_due() {
+            continue;
+        }
+        let begun = Instant::now();
+        // A walk over millions of entries is no work for the thread that drives connections.
+        if runtime::spawn_blocking(move || store.sweep()).await.is_err() {
+            return;
+        }
+        pause = PAUSE.max(begun.elapsed() * SHARE);
+    }
+}

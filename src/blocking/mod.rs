@@ -1,0 +1,294 @@
+//! The blocking face: the same cache for code without `.await`. The only place in the crate that blocks a thread.
+
+mod awaitable;
+mod view;
+mod wait;
+
+pub use awaitable::{Awaitable, awaitable};
+pub use view::BlockingView;
+pub(crate) use wait::wait;
+
+use crate::event::Event;
+use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// The blocking face of a cache: the verbs of [`AsyncCacheWrapper`], with the same meanings and errors, for code without `.await`.
+///
+/// It works on a plain thread, in `spawn_blocking`, on a worker of a multi-thread runtime, inside a current-thread runtime, in a
+/// `LocalSet`, in `Drop`, and after a runtime has shut down. What it waits for is driven by a background runtime of larder's own;
+/// a hit in memory needs none. Inside async code it blocks the thread, as any blocking call does: prefer the async face there.
+///
+/// ```
+/// use larder::CacheWrapper;
+///
+/// let cache = CacheWrapper::new("memory")?;
+/// cache.set("hello", "world")?;
+/// assert_eq!(cache.get::<String>("hello")?.as_deref(), Some("world"));
+/// # Ok::<(), larder::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CacheWrapper {
+    inner: AsyncCacheWrapper,
+}
+
+impl From<AsyncCacheWrapper> for CacheWrapper {
+    fn from(inner: AsyncCacheWrapper) -> Self {
+        Self { inner }
+    }
+}
+
+impl CacheWrapper {
+    /// See [`AsyncCacheWrapper::new`].
+    pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
+        AsyncCacheWrapper::new(adapter).map(Self::from)
+    }
+
+    /// The async face of the same cache.
+    #[must_use]
+    pub fn as_async(&self) -> &AsyncCacheWrapper {
+        &self.inner
+    }
+
+    /// See [`AsyncCacheWrapper::namespace`].
+    #[must_use]
+    pub fn namespace(&self, name: impl AsRef<str>) -> Self {
+        self.inner.namespace(name).into()
+    }
+
+    /// See [`AsyncCacheWrapper::with_ttl`].
+    #[must_use]
+    pub fn with_ttl(self, ttl: impl Into<Expiry>) -> Self {
+        self.inner.with_ttl(ttl).into()
+    }
+
+    /// See [`AsyncCacheWrapper::with_fail_open`].
+    #[must_use]
+    pub fn with_fail_open(self, fail_open: bool) -> Self {
+        self.inner.with_fail_open(fail_open).into()
+    }
+
+    /// See [`AsyncCacheWrapper::observe`].
+    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+        self.inner.observe(observer);
+    }
+
+    /// See [`AsyncCacheWrapper::adapter`].
+    pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        self.inner.adapter()
+    }
+
+    /// See [`AsyncCacheWrapper::set_adapter`].
+    pub fn set_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        self.inner.set_adapter(adapter)
+    }
+
+    /// See [`AsyncCacheWrapper::swap_adapter`].
+    pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        self.inner.swap_adapter(adapter)
+    }
+
+    /// See [`AsyncCacheWrapper::reset_adapter`].
+    pub fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        wait(self.inner.reset_adapter())
+    }
+
+    /// See [`AsyncCacheWrapper::generation`].
+    pub fn generation(&self) -> Result<u64> {
+        self.inner.generation()
+    }
+
+    /// A view with the wrapper's own options.
+    #[must_use]
+    pub fn view(&self) -> BlockingView<'_> {
+        BlockingView(self.inner.view())
+    }
+
+    /// See [`AsyncCacheWrapper::ttl`].
+    pub fn ttl(&self, ttl: impl Into<Expiry>) -> BlockingView<'_> {
+        self.view().ttl(ttl)
+    }
+
+    /// See [`AsyncCacheWrapper::fail_open`].
+    pub fn fail_open(&self, fail_open: bool) -> BlockingView<'_> {
+        self.view().fail_open(fail_open)
+    }
+
+    /// See [`AsyncCacheWrapper::get`].
+    pub fn get<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        // A hit in memory needs no runtime.
+        if let Poll::Ready(Ok(Some(value))) = self.inner.get_now(key)
+            && let Ok(value) = value.decode()
+        {
+            return Ok(Some(value));
+        }
+        wait(self.inner.get(key))
+    }
+
+    /// See [`AsyncCacheWrapper::get_or`].
+    pub fn get_or<T>(&self, key: impl AsRef<str>, default: T) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        Ok(self.get(key)?.unwrap_or(default))
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_fail`].
+    pub fn get_or_fail<T>(&self, key: impl AsRef<str>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.inner.get_or_fail(key))
+    }
+
+    /// See [`AsyncCacheWrapper::get_many`].
+    pub fn get_many<T, I>(&self, keys: I) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        wait(self.inner.get_many(keys))
+    }
+
+    /// See [`AsyncCacheWrapper::contains`].
+    pub fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
+        wait(self.inner.contains(key))
+    }
+
+    /// See [`AsyncCacheWrapper::expiry`].
+    pub fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
+        wait(self.inner.expiry(key))
+    }
+
+    /// See [`AsyncCacheWrapper::set`].
+    pub fn set<T>(&self, key: impl AsRef<str>, value: T) -> Result<()>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().set(key, value)
+    }
+
+    /// See [`AsyncCacheWrapper::set_many`].
+    pub fn set_many<K, T, I>(&self, entries: I) -> Result<()>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T)>,
+    {
+        self.view().set_many(entries)
+    }
+
+    /// See [`AsyncCacheWrapper::add`].
+    pub fn add<T>(&self, key: impl AsRef<str>, value: T) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().add(key, value)
+    }
+
+    /// See [`AsyncCacheWrapper::replace`].
+    pub fn replace<T>(&self, key: impl AsRef<str>, value: T) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().replace(key, value)
+    }
+
+    /// See [`AsyncCacheWrapper::incr`].
+    pub fn incr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        self.view().incr(key, by)
+    }
+
+    /// See [`AsyncCacheWrapper::decr`].
+    pub fn decr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        self.view().decr(key, by)
+    }
+
+    /// See [`AsyncCacheWrapper::remove`].
+    pub fn remove(&self, keys: impl Keys) -> Result<bool> {
+        wait(self.inner.remove(keys))
+    }
+
+    /// See [`AsyncCacheWrapper::take`].
+    pub fn take<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.inner.take(key))
+    }
+
+    /// See [`AsyncCacheWrapper::touch`].
+    pub fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
+        wait(self.inner.touch(key, ttl))
+    }
+
+    /// See [`AsyncCacheWrapper::update_timeout`].
+    pub fn update_timeout<T>(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.inner.update_timeout(key, ttl))
+    }
+
+    /// See [`AsyncCacheWrapper::clear`].
+    pub fn clear(&self) -> Result<()> {
+        wait(self.inner.clear())
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_set`].
+    pub fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> Result<T> {
+        self.view().get_or_set(key, value)
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_set_with`].
+    pub fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> Result<T> {
+        self.view().get_or_set_with(key, fallback)
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs on a thread of its own, inside larder's background runtime.
+    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.view().get_or_set_async(key, fallback)
+    }
+
+    /// See [`AsyncCacheWrapper::try_get_or_set_async`].
+    pub fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_async(key, fallback)
+    }
+
+    /// See [`AsyncCacheWrapper::connect`].
+    pub fn connect(&self) -> Result<()> {
+        wait(self.inner.connect())
+    }
+
+    /// See [`AsyncCacheWrapper::ping`].
+    pub fn ping(&self) -> Result<()> {
+        wait(self.inner.ping())
+    }
+
+    /// See [`AsyncCacheWrapper::close`].
+    pub fn close(&self) -> Result<()> {
+        wait(self.inner.close())
+    }
+
+    /// See [`AsyncCacheWrapper::reconnect`].
+    pub fn reconnect(&self) -> Result<()> {
+        wait(self.inner.reconnect())
+    }
+}

@@ -1,0 +1,306 @@
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+
+use super::{MAX_DEPTH, too_deep};
+
+/// Elements a length may reserve room for, halved at each level down: however many lengths lie, one within another,
+/// they get twice this at the most, and honest ones soon grow past it.
+const MAX_RESERVED: usize = 256;
+
+/// Stands around a deserializer, a visitor, a seed, or what one is shown by the other.
+pub(super) struct Guard<T> {
+    inner: T,
+    /// Levels that may still be entered.
+    left: usize,
+}
+
+impl<T> Guard<T> {
+    #[inline]
+    pub(super) fn new(inner: T) -> Self {
+        Self { inner, left: MAX_DEPTH }
+    }
+
+    #[inline]
+    fn with<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left }
+    }
+
+    #[inline]
+    fn down<U, E: Error>(&self, inner: U) -> Result<Guard<U>, E> {
+        match self.left.checked_sub(1) {
+            Some(left) => Ok(Guard { inner, left }),
+            None => Err(E::custom(too_deep())),
+        }
+    }
+
+    #[inline]
+    fn cap(&self, hint: Option<usize>) -> Option<usize> {
+        let depth = MAX_DEPTH - self.left;
+        hint.map(|n| n.min(MAX_RESERVED.checked_shr(depth as u32).unwrap_or(0)))
+    }
+}
+
+/// An error if a visitor is done before its container is: rmp-serde would cut bytes read as a tuple short.
+#[inline]
+fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
+    match hint {
+        Some(1..) => Err(E::custom("more elements than the type takes")),
+        _ => Ok(()),
+    }
+}
+
+macro_rules! deserialize {
+    ($($method:ident($($arg:ident: $type:ty),*);)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, D::Error> {
+            let visitor = self.with(visitor);
+            self.inner.$method($($arg,)* visitor)
+        }
+    )*};
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<D> {
+    type Error = D::Error;
+
+    deserialize! {
+        deserialize_any();
+        deserialize_bool();
+        deserialize_i8();
+        deserialize_i16();
+        deserialize_i32();
+        deserialize_i64();
+        deserialize_i128();
+        deserialize_u8();
+        deserialize_u16();
+        deserialize_u32();
+        deserialize_u64();
+        deserialize_u128();
+        deserialize_f32();
+        deserialize_f64();
+        deserialize_char();
+        deserialize_str();
+        deserialize_string();
+        deserialize_bytes();
+        deserialize_byte_buf();
+        deserialize_option();
+        deserialize_unit();
+        deserialize_unit_struct(name: &'static str);
+        deserialize_newtype_struct(name: &'static str);
+        deserialize_seq();
+        deserialize_tuple(len: usize);
+        deserialize_tuple_struct(name: &'static str, len: usize);
+        deserialize_map();
+        deserialize_struct(name: &'static str, fields: &'static [&'static str]);
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
+        deserialize_identifier();
+        deserialize_ignored_any();
+    }
+
+    #[inline]
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+macro_rules! visit {
+    ($($method:ident($($arg:ident: $type:ty)?);)*) => {$(
+        #[inline]
+        fn $method<E: Error>(self, $($arg: $type)?) -> Result<V::Value, E> {
+            self.inner.$method($($arg)?)
+        }
+    )*};
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
+    type Value = V::Value;
+
+    visit! {
+        visit_bool(v: bool);
+        visit_i8(v: i8);
+        visit_i16(v: i16);
+        visit_i32(v: i32);
+        visit_i64(v: i64);
+        visit_i128(v: i128);
+        visit_u8(v: u8);
+        visit_u16(v: u16);
+        visit_u32(v: u32);
+        visit_u64(v: u64);
+        visit_u128(v: u128);
+        visit_f32(v: f32);
+        visit_f64(v: f64);
+        visit_char(v: char);
+        visit_str(v: &str);
+        visit_borrowed_str(v: &'de str);
+        visit_string(v: String);
+        visit_bytes(v: &[u8]);
+        visit_borrowed_bytes(v: &'de [u8]);
+        visit_byte_buf(v: Vec<u8>);
+        visit_none();
+        visit_unit();
+    }
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    // These two may consume no input (msgpack-rust#381), so only the count ends them.
+
+    #[inline]
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let inner = self.down(inner)?;
+        self.inner.visit_some(inner)
+    }
+
+    #[inline]
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let inner = self.down(inner)?;
+        self.inner.visit_newtype_struct(inner)
+    }
+
+    #[inline]
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        let mut seq = self.down(seq)?;
+        let value = self.inner.visit_seq(&mut seq)?;
+        used_up(seq.inner.size_hint())?;
+        Ok(value)
+    }
+
+    #[inline]
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        let mut map = self.down(Entries { map, owes_value: false })?;
+        let value = self.inner.visit_map(&mut map)?;
+        used_up(map.inner.map.size_hint())?;
+        if map.inner.owes_value {
+            return Err(A::Error::custom("a key was read without its value"));
+        }
+        Ok(value)
+    }
+
+    #[inline]
+    fn visit_enum<A: EnumAccess<'de>>(self, choice: A) -> Result<V::Value, A::Error> {
+        let mut content = None;
+        let choice = self.down(Choice { choice, content: &mut content })?;
+        let value = self.inner.visit_enum(choice)?;
+        if let Some(unread) = content {
+            unread.unit_variant()?;
+        }
+        Ok(value)
+    }
+}
+
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Guard<T> {
+    type Value = T::Value;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
+        let inner = self.with(inner);
+        self.inner.deserialize(inner)
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<A> {
+    type Error = A::Error;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_element_seed(seed)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        self.cap(self.inner.size_hint())
+    }
+}
+
+/// A map, and whether its last key still waits for its value: rmp-serde would take that value for what follows.
+struct Entries<A> {
+    map: A,
+    owes_value: bool,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<Entries<A>> {
+    type Error = A::Error;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        if self.inner.owes_value {
+            return Err(A::Error::custom("a key was read without its value"));
+        }
+        let seed = self.with(seed);
+        let key = self.inner.map.next_key_seed(seed)?;
+        self.inner.owes_value = key.is_some();
+        Ok(key)
+    }
+
+    #[inline]
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.inner.owes_value = false;
+        let seed = self.with(seed);
+        self.inner.map.next_value_seed(seed)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        self.cap(self.inner.map.size_hint())
+    }
+}
+
+/// An enum, and a place where its content stays until it is read, so that what a visitor drops is not left in the
+/// input.
+struct Choice<'a, A, C> {
+    choice: A,
+    content: &'a mut Option<C>,
+}
+
+impl<'a, 'de, A, C> EnumAccess<'de> for Guard<Choice<'a, A, C>>
+where
+    A: EnumAccess<'de, Variant = C>,
+    C: VariantAccess<'de, Error = A::Error>,
+{
+    type Error = A::Error;
+    type Variant = Guard<&'a mut Option<C>>;
+
+    #[inline]
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
+        let Choice { choice, content } = self.inner;
+        let (name, variant) = choice.variant_seed(Guard { inner: seed, left: self.left })?;
+        *content = Some(variant);
+        Ok((name, Guard { inner: content, left: self.left }))
+    }
+}
+
+impl<C> Guard<&mut Option<C>> {
+    #[inline]
+    fn take<E: Error>(&mut self) -> Result<C, E> {
+        self.inner.take().ok_or_else(|| E::custom("a variant without content"))
+    }
+}
+
+impl<'de, C: VariantAccess<'de>> VariantAccess<'de> for Guard<&mut Option<C>> {
+    type Error = C::Error;
+
+    #[inline]
+    fn unit_variant(mut self) -> Result<(), C::Error> {
+        self.take()?.unit_variant()
+    }
+
+    #[inline]
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(mut self, seed: T) -> Result<T::Value, C::Error> {
+        let seed = self.with(seed);
+        self.take()?.newtype_variant_seed(seed)
+    }
+
+    #[inline]
+    fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, C::Error> {
+        let visitor = self.with(visitor);
+        self.take()?.tuple_variant(len, visitor)
+    }
+
+    #[inline]
+    fn struct_variant<V: Visitor<'de>>(mut self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, C::Error> {
+        let visitor = self.with(visitor);
+        self.take()?.struct_variant(fields, visitor)
+    }
+}

@@ -1,0 +1,423 @@
+//! Single flight: one loader a key, however many wait.
+//!
+//! A flight is *loading*, then *storing*, then *landed* with a result, or *lost* when the loader's task went away without one.
+//! The loader runs in a task of its own, so a caller may be dropped, parked or run out of patience and the work goes on.
+//!
+//! Two races are closed without a second read of the cache. A caller takes a [`Ticket`] before it reads; if a flight landed or
+//! a write went by since then, its miss may be out of date and it reads again. A write to a key *overtakes* the flight on it,
+//! and every flight that begins while it lasts: a load that began before a write was over is not stored after it.
+//!
+//! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
+
+use crate::runtime::lock;
+use crate::{CacheValue, Error, ErrorKind, Result};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+use tokio::sync::watch;
+
+const SHARDS: usize = 64;
+
+/// How long a follower waits before it suspects that nobody will ever finish the flight, and takes over.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same for a follower that blocks the very thread the loader runs on.
+const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
+
+/// How deep fallbacks may run unshared inside one another before the cycle is an error.
+const DEEPEST_DETOUR: u32 = 8;
+
+tokio::task_local! {
+    /// The flight whose loader is running here.
+    static ABOARD: Aboard;
+}
+
+#[derive(Clone, Copy)]
+struct Aboard {
+    flight: u64,
+    detours: u32,
+}
+
+/// Which flight waits for which: edges from a loader's flight to the flights it waits for.
+static WAITS: LazyLock<Mutex<HashMap<u64, Vec<u64>>>> = LazyLock::new(Mutex::default);
+
+/// The flights of one slot.
+pub(crate) struct Flights {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    /// How many clears are under way; they write to every key.
+    clears: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// Goes up when a flight lands and when a write begins and ends.
+    changes: AtomicU64,
+    traffic: Mutex<Traffic>,
+}
+
+#[derive(Default)]
+struct Traffic {
+    flights: HashMap<Arc<str>, Arc<Flight>>,
+    /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
+    writes: HashMap<u64, u32>,
+}
+
+/// What a shard had seen when a caller began to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Ticket(u64);
+
+/// What a caller that missed is to do.
+pub(crate) enum Join {
+    Lead(Lease),
+    Follow(Arc<Flight>),
+    /// A flight landed since the ticket was taken: read again.
+    ReadAgain,
+}
+
+/// A write under way. Flights on its key are not stored as long as it lasts.
+pub(crate) struct Write<'a> {
+    flights: &'a Flights,
+    hash: u64,
+}
+
+/// A clear under way.
+pub(crate) struct Clear<'a>(&'a Flights);
+
+/// One load of one key.
+pub(crate) struct Flight {
+    id: u64,
+    key: Arc<str>,
+    phase: watch::Sender<Phase>,
+    /// Where the loader was polled last.
+    thread: Mutex<ThreadId>,
+    detours: u32,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Loading { overtaken: bool },
+    Storing { overtaken: bool },
+    Landed(Result<CacheValue>),
+    Lost,
+}
+
+/// What waiting for a flight came to.
+pub(crate) enum Arrival {
+    Landed(Result<CacheValue>),
+    /// Nobody will finish it, or nobody seems to.
+    Lost,
+    /// It waits for the caller.
+    Cycle,
+}
+
+/// The right, and the duty, to finish a flight. Dropping it loses the flight, and its followers try again.
+pub(crate) struct Lease {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+    end: Phase,
+}
+
+impl Flights {
+    pub(crate) fn new() -> Arc<Self> {
+        let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
+        Arc::new(Self { shards, hasher: RandomState::new(), clears: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn ticket(&self, key: &str) -> Ticket {
+        Ticket(self.shard(self.hash(key)).changes.load(Ordering::Acquire))
+    }
+
+    /// Joins the flight on `key`, or begins one. Without a ticket nothing is read again.
+    pub(crate) fn join(self: &Arc<Self>, key: &str, ticket: Option<Ticket>) -> Join {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let mut traffic = lock(&shard.traffic);
+        if let Some(flight) = traffic.flights.get(key) {
+            return Join::Follow(flight.clone());
+        }
+        if ticket.is_some_and(|Ticket(seen)| seen != shard.changes.load(Ordering::Acquire)) {
+            return Join::ReadAgain;
+        }
+        let flight = Flight::new(key, 0);
+        if traffic.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0 {
+            flight.overtake();
+        }
+        traffic.flights.insert(flight.key.clone(), flight.clone());
+        Join::Lead(self.lease(flight))
+    }
+
+    /// A flight that nobody can join and that is not stored: the way out of a cycle of fallbacks.
+    pub(crate) fn detour(self: &Arc<Self>, key: &str) -> Result<Lease> {
+        let detours = ABOARD.try_with(|aboard| aboard.detours).unwrap_or_default() + 1;
+        if detours > DEEPEST_DETOUR {
+            return Err(Error::new(ErrorKind::Reentrant).with_key(key));
+        }
+        let flight = Flight::new(key, detours);
+        flight.overtake();
+        Ok(self.lease(flight))
+    }
+
+    /// Takes a flight that seems stuck out of the way, so that the next to join leads. It will not be stored.
+    pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
+        flight.overtake();
+        self.detach(flight);
+    }
+
+    /// To be called before a write to `key`, and kept until it is over.
+    pub(crate) async fn write(&self, key: &str) -> Write<'_> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let flight = {
+            let mut traffic = lock(&shard.traffic);
+            *traffic.writes.entry(hash).or_default() += 1;
+            shard.changes.fetch_add(1, Ordering::Release);
+            traffic.flights.remove(key)
+        };
+        let write = Write { flights: self, hash };
+        if let Some(flight) = flight {
+            flight.pass().await;
+        }
+        write
+    }
+
+    /// To be called before everything that begins with `prefix` is cleared, and kept until it is over.
+    pub(crate) async fn clear(&self, prefix: &str) -> Clear<'_> {
+        self.clears.fetch_add(1, Ordering::SeqCst);
+        let clear = Clear(self);
+        for shard in &self.shards {
+            let flights: Vec<_> = lock(&shard.traffic).flights.extract_if(|key, _| key.starts_with(prefix)).collect();
+            shard.changes.fetch_add(1, Ordering::Release);
+            for (_, flight) in flights {
+                flight.pass().await;
+            }
+        }
+        clear
+    }
+
+    fn detach(&self, flight: &Arc<Flight>) {
+        let shard = self.shard(self.hash(&flight.key));
+        let mut traffic = lock(&shard.traffic);
+        if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            traffic.flights.remove(&flight.key);
+        }
+        // Under the lock, so that whoever finds no flight here also sees that one has landed.
+        shard.changes.fetch_add(1, Ordering::Release);
+    }
+
+    fn lease(self: &Arc<Self>, flight: Arc<Flight>) -> Lease {
+        Lease { flights: self.clone(), flight, end: Phase::Lost }
+    }
+
+    fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[hash as usize % SHARDS]
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        let shard = self.flights.shard(self.hash);
+        let mut traffic = lock(&shard.traffic);
+        if let Some(writes) = traffic.writes.get_mut(&self.hash) {
+            *writes -= 1;
+            if *writes == 0 {
+                traffic.writes.remove(&self.hash);
+            }
+        }
+        shard.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Drop for Clear<'_> {
+    fn drop(&mut self) {
+        for shard in &self.0.shards {
+            shard.changes.fetch_add(1, Ordering::Release);
+        }
+        self.0.clears.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Flight {
+    fn new(key: &str, detours: u32) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            key: key.into(),
+            phase: watch::Sender::new(Phase::Loading { overtaken: false }),
+            thread: Mutex::new(thread::current().id()),
+            detours,
+        })
+    }
+
+    /// Waits for the result. Cancel safe.
+    pub(crate) async fn arrival(&self) -> Arrival {
+        let Some(_edge) = Edge::add(self.id) else {
+            return Arrival::Cycle;
+        };
+        let mut phase = self.phase.subscribe();
+        let mut waited = Duration::ZERO;
+        while waited < PATIENCE {
+            // Only a blocking follower can stand on the loader's own thread, and only it pays for looking.
+            let patience = if crate::runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
+            let arrived = tokio::time::timeout(patience, phase.wait_for(Phase::is_over)).await;
+            match arrived.map(|phase| phase.map(|phase| phase.clone())) {
+                Ok(Ok(Phase::Landed(result))) => return Arrival::Landed(result),
+                Ok(_) => return Arrival::Lost,
+                Err(_) if crate::runtime::is_blocked() && *lock(&self.thread) == thread::current().id() => break,
+                Err(_) => waited += patience,
+            }
+        }
+        Arrival::Lost
+    }
+
+    /// Lets a write by. A store that is on its way lands first, or it would land after the write.
+    async fn pass(&self) {
+        if !self.overtake() {
+            return;
+        }
+        let patience = if crate::runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
+        let mut phase = self.phase.subscribe();
+        // Should it be late, it is no harm: an overtaken store takes itself back.
+        let _late = tokio::time::timeout(patience, phase.wait_for(Phase::is_over)).await;
+    }
+
+    /// Marks it as overtaken by a write; whether its store has begun.
+    fn overtake(&self) -> bool {
+        let mut storing = false;
+        self.phase.send_if_modified(|phase| {
+            match phase {
+                Phase::Loading { overtaken } => *overtaken = true,
+                Phase::Storing { overtaken } => {
+                    *overtaken = true;
+                    storing = true;
+                }
+                Phase::Landed(_) | Phase::Lost => {}
+            }
+            false
+        });
+        storing
+    }
+
+    fn end(&self, end: Phase) {
+        self.phase.send_modify(|phase| {
+            if !phase.is_over() {
+                *phase = end;
+            }
+        });
+    }
+}
+
+impl Phase {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Landed(_) | Self::Lost)
+    }
+}
+
+impl Lease {
+    pub(crate) fn flight(&self) -> Arc<Flight> {
+        self.flight.clone()
+    }
+
+    /// Runs a loader's future as the loader of this flight.
+    pub(crate) async fn carry<F: Future>(&self, loader: F) -> F::Output {
+        let mut loader = std::pin::pin!(loader);
+        let polled = std::future::poll_fn(|cx| {
+            *lock(&self.flight.thread) = thread::current().id();
+            loader.as_mut().poll(cx)
+        });
+        ABOARD.scope(self.aboard(), polled).await
+    }
+
+    /// Runs a loader's closure as the loader of this flight.
+    pub(crate) fn carry_now<R>(&self, loader: impl FnOnce() -> R) -> R {
+        ABOARD.sync_scope(self.aboard(), loader)
+    }
+
+    /// Whether the value may be stored: no write came since the flight began.
+    pub(crate) fn begin_store(&self) -> bool {
+        self.flight.phase.send_if_modified(|phase| {
+            let free = matches!(phase, Phase::Loading { overtaken: false });
+            if free {
+                *phase = Phase::Storing { overtaken: false };
+            }
+            free
+        })
+    }
+
+    /// Whether a write came while the value was being stored.
+    pub(crate) fn was_overtaken(&self) -> bool {
+        matches!(*self.flight.phase.borrow(), Phase::Storing { overtaken: true })
+    }
+
+    /// Gives everybody the result.
+    pub(crate) fn land(mut self, result: Result<CacheValue>) {
+        self.end = Phase::Landed(result);
+    }
+
+    fn aboard(&self) -> Aboard {
+        Aboard { flight: self.flight.id, detours: self.flight.detours }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // In this order: whoever hears of the end must not find the flight.
+        self.flights.detach(&self.flight);
+        self.flight.end(std::mem::replace(&mut self.end, Phase::Lost));
+    }
+}
+
+/// An edge of the waiting-for graph, as long as the wait lasts.
+struct Edge(Option<(u64, u64)>);
+
+impl Edge {
+    /// Notes that the loader running here, if any, waits for `target`; `None` if `target` waits for it already.
+    fn add(target: u64) -> Option<Self> {
+        let Ok(waiter) = ABOARD.try_with(|aboard| aboard.flight) else {
+            return Some(Self(None));
+        };
+        let mut waits = lock(&WAITS);
+        if reaches(&waits, target, waiter) {
+            return None;
+        }
+        waits.entry(waiter).or_default().push(target);
+        Some(Self(Some((waiter, target))))
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let Some((waiter, target)) = self.0 else { return };
+        let mut waits = lock(&WAITS);
+        if let Some(targets) = waits.get_mut(&waiter) {
+            if let Some(at) = targets.iter().position(|other| *other == target) {
+                targets.swap_remove(at);
+            }
+            if targets.is_empty() {
+                waits.remove(&waiter);
+            }
+        }
+    }
+}
+
+fn reaches(waits: &HashMap<u64, Vec<u64>>, from: u64, to: u64) -> bool {
+    let mut open = vec![from];
+    let mut seen = Vec::new();
+    while let Some(flight) = open.pop() {
+        if flight == to {
+            return true;
+        }
+        if !seen.contains(&flight) {
+            seen.push(flight);
+            open.extend(waits.get(&flight).into_iter().flatten());
+        }
+    }
+    false
+}

@@ -1,0 +1,148 @@
+//! The caches that are everywhere.
+
+use crate::wrapper::{Core, Origin};
+use crate::{AsyncCacheAdapter, AsyncCacheWrapper, CacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, LazyLock};
+
+static ASYNC: LazyLock<AsyncCacheWrapper> = LazyLock::new(|| AsyncCacheWrapper::over(Core::empty(Origin::Environment)));
+static BLOCKING: LazyLock<CacheWrapper> =
+    LazyLock::new(|| CacheWrapper::from(AsyncCacheWrapper::over(Core::empty(Origin::Follow(async_cached())))));
+
+/// The global cache, for async code.
+///
+/// Until [`async_adapter_set`] gives it an adapter it has the one that the environment names (`LARDER_URL`, or the Python names
+/// `PRIVEX_ASYNC_CACHE_ADAPTER`, `PRIVEX_CACHE_ADAPTER`), and a bounded one in memory where it names none.
+///
+/// ```
+/// use larder::async_cached;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// async_cached().set("hello", "world").await?;
+/// let hello: Option<String> = async_cached().get("hello").await?;
+/// assert_eq!(hello.as_deref(), Some("world"));
+/// # Ok(()) }
+/// ```
+pub fn async_cached() -> &'static AsyncCacheWrapper {
+    &ASYNC
+}
+
+/// The global cache, for blocking code. It follows [`async_cached`] until [`adapter_set`] gives it an adapter of its own; from
+/// then on the two are separate.
+///
+/// ```
+/// use larder::cached;
+///
+/// cached().set("hello", "world")?;
+/// assert_eq!(cached().get::<String>("hello")?.as_deref(), Some("world"));
+/// # Ok::<(), larder::Error>(())
+/// ```
+pub fn cached() -> &'static CacheWrapper {
+    &BLOCKING
+}
+
+/// The adapter of [`async_cached`], pinned: it does not follow later swaps.
+///
+/// # Errors
+///
+/// [`Config`](crate::ErrorKind::Config) when the environment names an adapter that there is not.
+pub fn async_adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
+    async_cached().adapter()
+}
+
+/// Gives [`async_cached`] another adapter, while it is in use, and returns it.
+///
+/// ```
+/// use larder::{AsyncMemoryCache, async_adapter_set};
+///
+/// async_adapter_set("memory")?;
+/// async_adapter_set(AsyncMemoryCache::builder().max_entries(1_000).build())?;
+/// # Ok::<(), larder::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know; the old adapter stays.
+pub fn async_adapter_set(adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+    async_cached().set_adapter(adapter)
+}
+
+/// The adapter of [`cached`], pinned: it does not follow later swaps.
+///
+/// # Errors
+///
+/// As [`async_adapter_get`].
+pub fn adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
+    cached().adapter()
+}
+
+/// Gives [`cached`] an adapter of its own and returns it; from then on it does not follow [`async_cached`].
+///
+/// # Errors
+///
+/// As [`async_adapter_set`].
+pub fn adapter_set(adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+    cached().set_adapter(adapter)
+}
+
+/// [`cached`]`().get(key)`.
+///
+/// ```
+/// larder::set("k", 1)?;
+/// assert_eq!(larder::get::<i64>("k")?, Some(1));
+/// larder::remove("k")?;
+/// # Ok::<(), larder::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`AsyncCacheWrapper::get`].
+pub fn get<T>(key: impl AsRef<str>) -> Result<Option<T>>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    cached().get(key)
+}
+
+/// [`cached`]`().set(key, value)`.
+///
+/// # Errors
+///
+/// As [`AsyncCacheWrapper::set`].
+pub fn set<T>(key: impl AsRef<str>, value: T) -> Result<()>
+where
+    T: Serialize + Send + Sync + 'static,
+{
+    cached().set(key, value)
+}
+
+/// [`cached`]`().get_or_set(key, value)`.
+///
+/// # Errors
+///
+/// As [`AsyncCacheWrapper::get_or_set`].
+pub fn get_or_set<T: Cacheable>(key: impl AsRef<str>, value: T) -> Result<T> {
+    cached().get_or_set(key, value)
+}
+
+/// [`cached`]`().remove(keys)`.
+///
+/// # Errors
+///
+/// As [`AsyncCacheWrapper::remove`].
+pub fn remove(keys: impl Keys) -> Result<bool> {
+    cached().remove(keys)
+}
+
+/// [`cached`]`().update_timeout(key, ttl)`.
+///
+/// # Errors
+///
+/// As [`AsyncCacheWrapper::update_timeout`].
+pub fn update_timeout<T>(key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    cached().update_timeout(key, ttl)
+}

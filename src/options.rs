@@ -1,0 +1,16 @@
+//! What a call may be told beside its key and value.
+
+use crate::Expiry;
+
+/// The options of a call: those of its wrapper, changed by the view it goes through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) expiry: Expiry,
+    pub(crate) fail_open: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { expiry: Expiry::Default, fail_open: true }
+    }
+}

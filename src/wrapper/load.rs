@@ -1,0 +1,192 @@
+//! `get_or_set*`: read, join, lead or follow.
+
+use super::slot::Slot;
+use super::view::{Cacheable, View};
+use crate::event::EventKind;
+use crate::flight::{Arrival, Flight, Join, Lease};
+use crate::options::Options;
+use crate::value::Meta;
+use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, runtime};
+use futures_util::FutureExt;
+use std::any::Any;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// One run of a fallback: everything it needs to go on without its caller.
+pub(super) struct Load {
+    cache: AsyncCacheWrapper,
+    slot: Arc<Slot>,
+    lease: Lease,
+    key: String,
+    options: Options,
+    /// The backend could not be read, and what it holds may still be good.
+    keep_stored: bool,
+}
+
+/// What the cache had to say.
+enum Found<T> {
+    Value(T),
+    Nothing,
+    /// The backend failed, and the call goes on without it.
+    Unknown,
+}
+
+impl View<'_> {
+    pub(super) async fn get_or_load<T: Cacheable>(self, key: &str, start: impl FnOnce(Load)) -> Result<T> {
+        if let Poll::Ready(Ok(Some(value))) = self.cache.get_now(key)
+            && let Ok(value) = value.decode()
+        {
+            return Ok(value);
+        }
+        runtime::inside(self.load(key, start)).await
+    }
+
+    async fn load<T: Cacheable>(self, key: &str, start: impl FnOnce(Load)) -> Result<T> {
+        let slot = self.cache.core.slot()?;
+        let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
+        loop {
+            let ticket = slot.flights.ticket(&scoped);
+            let (ticket, keep_stored) = match self.read(&slot, key, &scoped).await? {
+                Found::Value(value) => return Ok(value),
+                Found::Nothing => (Some(ticket), false),
+                // Reading a backend that is down again would cost its deadline again.
+                Found::Unknown => (None, true),
+            };
+            let lead = |lease| self.lead(&slot, lease, key, keep_stored);
+            let flight = match slot.flights.join(&scoped, ticket) {
+                Join::ReadAgain => continue,
+                Join::Follow(flight) => flight,
+                Join::Lead(lease) => return finish(key, lead(lease), start).await,
+            };
+            match flight.arrival().await {
+                Arrival::Landed(Ok(value)) => match value.decode() {
+                    Ok(value) => return Ok(value),
+                    // It was loaded as another type; this caller's fallback heals the entry.
+                    Err(_) => slot.flights.give_up(&flight),
+                },
+                Arrival::Landed(Err(error)) => return Err(error),
+                Arrival::Lost => slot.flights.give_up(&flight),
+                Arrival::Cycle => return finish(key, lead(slot.flights.detour(&scoped)?), start).await,
+            }
+        }
+    }
+
+    async fn read<T: Cacheable>(&self, slot: &Slot, key: &str, scoped: &str) -> Result<Found<T>> {
+        let error = match slot.adapter.get(scoped).await {
+            Ok(None) => return Ok(Found::Nothing),
+            Ok(Some(value)) => match value.decode() {
+                Ok(value) => return Ok(Found::Value(value)),
+                Err(error) => {
+                    let error = slot.blame("get")(error).with_key(key);
+                    self.cache.tell(slot, EventKind::DecodeError, key, Some(&error));
+                    return Ok(Found::Nothing);
+                }
+            },
+            Err(error) => slot.blame("get")(error).with_key(key),
+        };
+        if !self.options.fail_open || !concerns_backend(&error) {
+            return Err(error);
+        }
+        self.cache.tell(slot, EventKind::BackendError, key, Some(&error));
+        Ok(Found::Unknown)
+    }
+
+    fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, keep_stored: bool) -> Load {
+        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, keep_stored }
+    }
+}
+
+/// Starts the load and waits for what it comes to.
+async fn finish<T: Cacheable>(key: &str, load: Load, start: impl FnOnce(Load)) -> Result<T> {
+    let flight: Arc<Flight> = load.lease.flight();
+    start(load);
+    match flight.arrival().await {
+        Arrival::Landed(result) => result?.decode(),
+        Arrival::Lost | Arrival::Cycle => {
+            Err(Error::new(ErrorKind::Load).with_op("get_or_set").with_key(key).with_message("the fallback's task went away before it was done"))
+        }
+    }
+}
+
+impl Load {
+    /// Runs a future as the fallback. Goes on whatever becomes of the caller.
+    pub(super) async fn run<T: Cacheable>(self, fallback: impl Future<Output = Result<T, Cause>>) {
+        let started = Instant::now();
+        let outcome = self.lease.carry(AssertUnwindSafe(fallback).catch_unwind()).await;
+        self.land(outcome, started.elapsed()).await;
+    }
+
+    /// Runs a closure as the fallback, here and now; only a store that has to wait goes on in a task.
+    pub(super) fn run_now<T: Cacheable>(self, fallback: impl FnOnce() -> T) {
+        let started = Instant::now();
+        let outcome = self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(fallback)));
+        let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
+        if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            runtime::spawn(landing);
+        }
+    }
+
+    async fn land<T: Cacheable>(self, outcome: Result<Result<T, Cause>, Box<dyn Any + Send>>, cost: Duration) {
+        let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
+        let result = match outcome {
+            Ok(Ok(value)) => {
+                self.cache.tell(&self.slot, EventKind::Load, &self.key, None);
+                self.store(CacheValue::new(value).with_meta(Meta::loaded(cost))).await
+            }
+            Ok(Err(cause)) => Err(failed(ErrorKind::Load).with_source(cause)),
+            Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),
+        };
+        if let Err(error) = &result {
+            self.cache.tell(&self.slot, EventKind::LoadError, &self.key, Some(error));
+        }
+        self.lease.land(result);
+    }
+
+    /// Stores the value unless a write came in between, and gives it back.
+    async fn store(&self, value: CacheValue) -> Result<CacheValue> {
+        let scoped = self.cache.scope.key(&self.key)?;
+        if self.keep_stored || !self.lease.begin_store() {
+            return Ok(value);
+        }
+        let adapter = &self.slot.adapter;
+        let mut stored = adapter.set(&scoped, value.clone(), self.options.expiry).await;
+        if self.lease.was_overtaken() {
+            stored = stored.and(adapter.remove(&scoped).await.map(drop));
+        }
+        let Err(error) = stored else { return Ok(value) };
+        let error = self.slot.blame("set")(error).with_key(&self.key);
+        if !self.options.fail_open || !concerns_backend(&error) {
+            return Err(error);
+        }
+        self.cache.tell(&self.slot, EventKind::BackendError, &self.key, Some(&error));
+        Ok(value)
+    }
+}
+
+impl Meta {
+    fn loaded(cost: Duration) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            expires_ms: 0,
+            cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Whether a program can go on as if the key were missing.
+fn concerns_backend(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend)
+}
+
+/// What a panic said, where it said something.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    words.unwrap_or("the fallback panicked").to_owned()
+}

@@ -1,0 +1,531 @@
+//! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
+
+mod keys;
+mod load;
+mod slot;
+mod view;
+
+pub use keys::Keys;
+pub(crate) use slot::{Core, Origin};
+pub use view::{Cacheable, View};
+
+use crate::event::{Event, EventKind};
+use crate::key::Scope;
+use crate::options::Options;
+use crate::{AsyncCacheAdapter, CacheValue, CacheWrapper, Error, Expiry, IntoAdapter, Result, runtime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use slot::Slot;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// A cache over an adapter that can be exchanged while it is in use.
+///
+/// Cheap to clone: clones share the adapter and follow swaps. [`async_cached`](crate::async_cached) is the global one.
+///
+/// # Swapping
+///
+/// A call takes one look at the adapter when it is first polled. Calls that began before a swap finish on the old adapter,
+/// calls that begin after it returned use the new one, and none fails because of it.
+///
+/// # Cancel safety
+///
+/// Every future here may be dropped at any point: no lock stays held and no connection is left half read. Whether a dropped
+/// write took effect is not known. A dropped `get_or_set*` leaves its fallback running; the value is stored.
+///
+/// # Errors
+///
+/// All verbs: [`InvalidKey`](crate::ErrorKind::InvalidKey) for an empty key, [`Unavailable`](crate::ErrorKind::Unavailable) and
+/// [`Timeout`](crate::ErrorKind::Timeout) when the backend is away or slow, [`Config`](crate::ErrorKind::Config) when the
+/// environment names an adapter that there is not.
+///
+/// # Example
+///
+/// ```
+/// use larder::AsyncCacheWrapper;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = AsyncCacheWrapper::new("memory")?;
+/// cache.set("hello", "world").await?;
+/// assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AsyncCacheWrapper {
+    pub(crate) core: Arc<Core>,
+    pub(crate) scope: Scope,
+    pub(crate) options: Options,
+}
+
+impl AsyncCacheWrapper {
+    /// A cache of one's own over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying what there is.
+    pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
+        Ok(Self::over(Core::new(adapter.into_adapter()?)))
+    }
+
+    pub(crate) fn over(core: Core) -> Self {
+        Self { core: Arc::new(core), scope: Scope::default(), options: Options::default() }
+    }
+
+    /// The same cache with another default expiry; a call's own `.ttl(…)` still wins.
+    ///
+    /// ```
+    /// use larder::{AsyncCacheWrapper, Expiry};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = AsyncCacheWrapper::new("memory")?.with_ttl(Expiry::Never);
+    /// cache.set("k", 1).await?;
+    /// assert_eq!(cache.expiry("k").await?, Some(Expiry::Never));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
+        self.options.expiry = ttl.into();
+        self
+    }
+
+    /// The same cache, with or without fail-open (see [`View::fail_open`]).
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let strict = larder::AsyncCacheWrapper::new("memory")?.with_fail_open(false);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_fail_open(mut self, fail_open: bool) -> Self {
+        self.options.fail_open = fail_open;
+        self
+    }
+
+    /// A part of this cache: keys of its own, a `clear` of its own, the same adapter, also after a swap.
+    ///
+    /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so `namespace("users").get("7")` and
+    /// `get("users:7")` are the same entry.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// let users = cache.namespace("users");
+    /// users.set("7", "Ada").await?;
+    /// cache.set("usersAbc", 1).await?;
+    /// users.clear().await?;
+    /// assert!(!cache.contains("users:7").await?);
+    /// assert!(cache.contains("usersAbc").await?);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn namespace(&self, name: impl AsRef<str>) -> Self {
+        Self { scope: self.scope.nested(name.as_ref()), ..self.clone() }
+    }
+
+    /// The blocking face of the same cache.
+    #[must_use]
+    pub fn blocking(&self) -> CacheWrapper {
+        CacheWrapper::from(self.clone())
+    }
+
+    /// Tells `observer` of every [`Event`]. It runs inside calls, so it should be quick; a panic in it is contained.
+    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+        self.core.observers.add(Arc::new(observer));
+    }
+
+    // ---- the adapter
+
+    /// The adapter of this moment. It is pinned: it does not follow later swaps.
+    pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(self.core.slot()?.adapter.clone())
+    }
+
+    /// Exchanges the adapter and returns the new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
+    pub fn set_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let adapter = adapter.into_adapter()?;
+        self.core.swap(adapter.clone());
+        Ok(adapter)
+    }
+
+    /// Exchanges the adapter and returns the old one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set("k", 1u8).await?;
+    /// let old = cache.swap_adapter("memory")?;
+    /// assert!(!cache.contains("k").await?);
+    /// assert!(old.contains("k").await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
+    pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let adapter = adapter.into_adapter()?;
+        // A cache that was never used still has the adapter it would have used.
+        let unused = self.core.slot()?;
+        Ok(self.core.swap(adapter).unwrap_or(unused).adapter.clone())
+    }
+
+    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh connections, closes the old one and
+    /// returns the new. What was only in the old adapter's memory is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when the adapter cannot be rebuilt; it stays.
+    pub async fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let slot = self.core.slot()?;
+        let fresh = slot.adapter.rebuild()?;
+        self.core.swap(fresh.clone());
+        runtime::inside(slot.adapter.close()).await.map_err(slot.blame("close"))?;
+        Ok(fresh)
+    }
+
+    /// How often the adapter has been exchanged.
+    pub fn generation(&self) -> Result<u64> {
+        Ok(self.core.slot()?.generation)
+    }
+
+    // ---- options
+
+    /// A view of this cache with the wrapper's own options.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { cache: self, options: self.options }
+    }
+
+    /// A view whose writes expire after `ttl`.
+    pub fn ttl(&self, ttl: impl Into<Expiry>) -> View<'_> {
+        self.view().ttl(ttl)
+    }
+
+    /// A view whose `get_or_set*` go on without a backend that fails, or do not.
+    pub fn fail_open(&self, fail_open: bool) -> View<'_> {
+        self.view().fail_open(fail_open)
+    }
+
+    // ---- reading
+
+    /// The value under `key`, read as a `T`; `None` when it is missing or expired.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something serde can read as a `T`.
+    /// Stored bytes that larder did not write, or that are damaged, are a miss and an event.
+    pub async fn get<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        let found = match self.get_now(key) {
+            Poll::Ready(found) => found?,
+            Poll::Pending => self.get_value(key).await?,
+        };
+        match found {
+            Some(value) => self.readable(key, value)?.map(|value| self.decode(key, &value)).transpose(),
+            None => Ok(None),
+        }
+    }
+
+    /// [`get`](AsyncCacheWrapper::get), or `default` on a miss. The default is not stored.
+    pub async fn get_or<T>(&self, key: impl AsRef<str>, default: T) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        Ok(self.get(key).await?.unwrap_or(default))
+    }
+
+    /// [`get`](AsyncCacheWrapper::get), with a miss as an error.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) when the key is missing or expired.
+    pub async fn get_or_fail<T>(&self, key: impl AsRef<str>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        self.get(key).await?.ok_or_else(|| Error::not_found(key).with_op("get"))
+    }
+
+    /// The values under `keys`, in the order asked.
+    ///
+    /// # Errors
+    ///
+    /// The first that a key met. All keys are checked before the backend is asked.
+    pub async fn get_many<T, I>(&self, keys: I) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let keys: Vec<I::Item> = keys.into_iter().collect();
+        let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+        let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
+        let slot = self.core.slot()?;
+        let found = runtime::inside(slot.adapter.get_many(&scoped)).await.map_err(slot.blame("get_many"))?;
+        let mut values = Vec::with_capacity(keys.len());
+        for (key, found) in keys.iter().zip(found) {
+            let key = key.as_ref();
+            let value = match found.map_err(|error| slot.blame("get_many")(error).with_key(key))? {
+                Some(value) => self.readable(key, value)?,
+                None => None,
+            };
+            values.push(value.map(|value| self.decode(key, &value)).transpose()?);
+        }
+        Ok(values)
+    }
+
+    /// Whether `key` is live. Does not read the value.
+    pub async fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
+        self.ask("contains", key.as_ref(), async |slot, key| slot.adapter.contains(key).await).await
+    }
+
+    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
+    pub async fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
+        self.ask("expiry", key.as_ref(), async |slot, key| slot.adapter.expiry(key).await).await
+    }
+
+    // ---- writing
+
+    /// Stores `value` under `key` with the default expiry.
+    ///
+    /// # Errors
+    ///
+    /// [`Encode`](crate::ErrorKind::Encode): nothing was changed. [`TooLarge`](crate::ErrorKind::TooLarge): the older value is
+    /// not served any more. [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
+    pub async fn set<T>(&self, key: impl AsRef<str>, value: T) -> Result<()>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().set(key, value).await
+    }
+
+    /// [`set`](AsyncCacheWrapper::set) of several. All keys are checked, and all values encoded, before anything is changed.
+    ///
+    /// # Errors
+    ///
+    /// The first that an entry met; the entries that met none are stored.
+    pub async fn set_many<K, T, I>(&self, entries: I) -> Result<()>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T)>,
+    {
+        self.view().set_many(entries).await
+    }
+
+    /// Stores `value` only if `key` is missing, in one atomic step; whether it did.
+    pub async fn add<T>(&self, key: impl AsRef<str>, value: T) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().add(key, value).await
+    }
+
+    /// Stores `value` only if `key` is live, in one atomic step; whether it did.
+    pub async fn replace<T>(&self, key: impl AsRef<str>, value: T) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().replace(key, value).await
+    }
+
+    /// Adds `by` to the counter under `key` in one atomic step and returns the sum. A missing counter starts from 0; a live one
+    /// keeps its expiry.
+    ///
+    /// # Errors
+    ///
+    /// [`NotANumber`](crate::ErrorKind::NotANumber) and [`Overflow`](crate::ErrorKind::Overflow); the value is unchanged.
+    pub async fn incr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        self.view().incr(key, by).await
+    }
+
+    /// [`incr`](AsyncCacheWrapper::incr) the other way.
+    pub async fn decr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        self.view().decr(key, by).await
+    }
+
+    /// Removes keys: one, or an array, slice or `Vec` of them. Whether all of them were live (no keys: true). The live ones go
+    /// even if others are missing.
+    pub async fn remove(&self, keys: impl Keys) -> Result<bool> {
+        let keys = keys.list();
+        let keys = keys.as_ref();
+        if let [key] = keys {
+            return self.write("remove", key.as_ref(), async |slot, key| slot.adapter.remove(key).await).await;
+        }
+        let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+        let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
+        let slot = self.core.slot()?;
+        let _writes = slot.writes(&scoped).await;
+        let removed = runtime::inside(slot.adapter.remove_many(&scoped)).await.map_err(slot.blame("remove"))?;
+        keys.iter().zip(removed).try_fold(true, |all, (key, live)| match live {
+            Ok(live) => Ok(all && live),
+            Err(error) => Err(slot.blame("remove")(error).with_key(key.as_ref())),
+        })
+    }
+
+    /// Removes `key` and returns the value it had, in one atomic step.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`; it is removed all the same.
+    pub async fn take<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        match self.write("take", key, async |slot, key| slot.adapter.take(key).await).await? {
+            Some(value) => self.readable(key, value)?.map(|value| self.decode(key, &value)).transpose(),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives a live entry a new expiry, counted from now; whether it was live.
+    pub async fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
+        let expiry = ttl.into().or(self.options.expiry);
+        self.ask("touch", key.as_ref(), async move |slot, key| slot.adapter.touch(key, expiry).await).await
+    }
+
+    /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) when the key is missing or expired.
+    pub async fn update_timeout<T>(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        let expiry = ttl.into().or(self.options.expiry);
+        let found = self.ask("update_timeout", key, async move |slot, key| slot.adapter.update_timeout(key, expiry).await).await?;
+        let value = found.map(|value| self.readable(key, value)).transpose()?.flatten();
+        self.decode(key, &value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))?)
+    }
+
+    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never anybody else's.
+    pub async fn clear(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        let _clear = slot.flights.clear(self.scope.prefix()).await;
+        runtime::inside(slot.adapter.clear(self.scope.prefix())).await.map_err(slot.blame("clear"))
+    }
+
+    // ---- reading, or computing
+
+    /// The value under `key`; on a miss `value`, which is stored.
+    pub async fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> Result<T> {
+        self.view().get_or_set(key, value).await
+    }
+
+    /// The value under `key`; on a miss what `fallback` makes of the key, which is stored. See [`View::get_or_set_with`].
+    pub async fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> Result<T> {
+        self.view().get_or_set_with(key, fallback).await
+    }
+
+    /// The value under `key`; on a miss what `fallback` comes to, which is stored. See [`View::get_or_set_async`].
+    pub async fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.view().get_or_set_async(key, fallback).await
+    }
+
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a fallback that may fail. See [`View::try_get_or_set_async`].
+    pub async fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_async(key, fallback).await
+    }
+
+    // ---- connections
+
+    /// Opens what is opened on first use otherwise. Idempotent.
+    pub async fn connect(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        runtime::inside(slot.adapter.connect()).await.map_err(slot.blame("connect"))
+    }
+
+    /// Asks the backend for a sign of life.
+    pub async fn ping(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        runtime::inside(slot.adapter.ping()).await.map_err(slot.blame("ping"))
+    }
+
+    /// Lets go of connections. Idempotent; the next call opens new ones.
+    pub async fn close(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        runtime::inside(slot.adapter.close()).await.map_err(slot.blame("close"))
+    }
+
+    /// Closes, then connects.
+    pub async fn reconnect(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        runtime::inside(slot.adapter.reconnect()).await.map_err(slot.blame("reconnect"))
+    }
+
+    // ---- underneath
+
+    /// What a `get` finds without waiting, if the adapter can tell.
+    pub(crate) fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        let scoped = self.scope.key(key)?;
+        match &*self.core.slot.load() {
+            Some(slot) => slot.adapter.get_now(&scoped),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(crate) async fn get_value(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await
+    }
+
+    /// One call of the adapter, about one key.
+    async fn ask<R>(&self, op: &'static str, key: &str, call: impl AsyncFnOnce(&Slot, &str) -> Result<R>) -> Result<R> {
+        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+        let slot = self.core.slot()?;
+        runtime::inside(call(&slot, &scoped)).await.map_err(|error| slot.blame(op)(error).with_key(key))
+    }
+
+    /// [`ask`](Self::ask) for what changes the value: loads that are under way are not stored after it.
+    pub(crate) async fn write<R>(&self, op: &'static str, key: &str, call: impl AsyncFnOnce(&Slot, &str) -> Result<R>) -> Result<R> {
+        self.ask(op, key, async |slot, key| {
+            let _write = slot.flights.write(key).await;
+            call(slot, key).await
+        })
+        .await
+    }
+
+    /// The value, unless its bytes cannot be read at all: that is a miss and an event.
+    pub(crate) fn readable(&self, key: &str, value: CacheValue) -> Result<Option<CacheValue>> {
+        let Some(error) = value.unreadable_reason() else {
+            return Ok(Some(value));
+        };
+        let slot = self.core.slot()?;
+        let error = slot.blame("get")(error).with_key(key);
+        self.tell(&slot, EventKind::DecodeError, key, Some(&error));
+        Ok(None)
+    }
+
+    pub(crate) fn decode<T>(&self, key: &str, value: &CacheValue) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + 'static,
+    {
+        value.decode().map_err(|error| match self.core.slot() {
+            Ok(slot) => slot.blame("get")(error).with_key(key),
+            Err(_) => error.with_key(key),
+        })
+    }
+
+    pub(crate) fn tell(&self, slot: &Slot, kind: EventKind, key: &str, error: Option<&Error>) {
+        self.core.observers.tell(Event { kind, backend: slot.adapter.kind(), key: Some(key), error });
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests against real servers and real files, one module a subject.
+
+mod support;
+
+#[cfg(feature = "memcached")]
+mod memcached;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
