@@ -3,6 +3,7 @@
 mod adapter;
 mod adapters;
 mod blocking;
+mod bridge;
 mod codec;
 mod config;
 mod error;
@@ -31,6 +32,7 @@ pub use adapters::redis::{AsyncRedisCache, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use adapters::sqlite::{AsyncSqliteCache, SqliteBuilder};
 pub use blocking::{Awaitable, BlockingView, CacheWrapper, awaitable};
+pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};

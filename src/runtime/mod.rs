@@ -76,7 +76,7 @@ where
 /// Runs file work where it may block, beside the background runtime.
 #[cfg(feature = "sqlite")]
 pub(crate) fn spawn_file_work<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-    background().spawn_blocking(work)
+    current().spawn_blocking(work)
 }
 
 /// A timer of the background runtime: it goes off whatever becomes of the caller's runtime, its clock or its lack of one.
@@ -91,9 +91,9 @@ pub(crate) fn spawn_background(work: impl Future<Output = ()> + Send + 'static) 
     background().spawn(work);
 }
 
-/// Runs work that blocks on a thread of the background runtime that may.
+/// Runs work that blocks on a thread that may: one of the caller's runtime's blocking pool.
 pub(crate) fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-    background().spawn_blocking(work)
+    current().spawn_blocking(work)
 }
 
 /// Runs a user's future detached from the caller: on the caller's runtime, or on a thread of its own where that is the

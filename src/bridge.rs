@@ -1,0 +1,304 @@
+//! Stores that block, as adapters.
+
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result, key, runtime};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain functions.
+///
+/// [`Blocking`] makes an adapter of it.
+///
+/// ```
+/// use larder::{AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Expiry, Result};
+///
+/// /// Keeps nothing.
+/// struct Nothing;
+///
+/// impl CacheAdapter for Nothing {
+///     fn get(&self, _key: &str) -> Result<Option<CacheValue>> {
+///         Ok(None)
+///     }
+///     fn set(&self, _key: &str, _value: CacheValue, _expiry: Expiry) -> Result<()> {
+///         Ok(())
+///     }
+///     fn remove(&self, _key: &str) -> Result<bool> {
+///         Ok(false)
+///     }
+///     fn update_timeout(&self, _key: &str, _expiry: Expiry) -> Result<Option<CacheValue>> {
+///         Ok(None)
+///     }
+///     fn clear(&self, _prefix: &str) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// let cache = AsyncCacheWrapper::new(Blocking(Nothing))?;
+/// assert_eq!(cache.get_or_set("k", 5u8).await?, 5);
+/// assert_eq!(cache.get::<u8>("k").await?, None);
+/// # Ok(()) }
+/// ```
+pub trait CacheAdapter: Send + Sync + 'static {
+    /// See [`AsyncCacheAdapter::get`].
+    fn get(&self, key: &str) -> Result<Option<CacheValue>>;
+
+    /// See [`AsyncCacheAdapter::set`].
+    fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()>;
+
+    /// See [`AsyncCacheAdapter::remove`].
+    fn remove(&self, key: &str) -> Result<bool>;
+
+    /// See [`AsyncCacheAdapter::update_timeout`].
+    fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>>;
+
+    /// See [`AsyncCacheAdapter::clear`].
+    fn clear(&self, prefix: &str) -> Result<()>;
+
+    /// See [`AsyncCacheAdapter::add`].
+    fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let _ = (value, expiry);
+        Err(unsupported("add", key))
+    }
+
+    /// See [`AsyncCacheAdapter::replace`].
+    fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let _ = (value, expiry);
+        Err(unsupported("replace", key))
+    }
+
+    /// See [`AsyncCacheAdapter::incr`].
+    fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        let _ = (by, expiry);
+        Err(unsupported("incr", key))
+    }
+
+    /// See [`AsyncCacheAdapter::take`].
+    fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        Err(unsupported("take", key))
+    }
+
+    /// See [`AsyncCacheAdapter::expiry`].
+    fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        Err(unsupported("expiry", key))
+    }
+
+    /// See [`AsyncCacheAdapter::contains`].
+    fn contains(&self, key: &str) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// See [`AsyncCacheAdapter::touch`].
+    fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        Ok(self.update_timeout(key, expiry)?.is_some())
+    }
+
+    /// See [`AsyncCacheAdapter::get_many`].
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        key::check_all(keys.iter().copied())?;
+        Ok(keys.iter().map(|key| self.get(key)).collect())
+    }
+
+    /// See [`AsyncCacheAdapter::set_many`].
+    fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        key::check_all(entries.iter().map(|entry| entry.key))?;
+        Ok(entries.iter().map(|Entry { key, value, expiry }| self.set(key, value.clone(), *expiry)).collect())
+    }
+
+    /// See [`AsyncCacheAdapter::remove_many`].
+    fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        key::check_all(keys.iter().copied())?;
+        Ok(keys.iter().map(|key| self.remove(key)).collect())
+    }
+
+    /// See [`AsyncCacheAdapter::connect`].
+    fn connect(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`AsyncCacheAdapter::ping`].
+    fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`AsyncCacheAdapter::close`].
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`AsyncCacheAdapter::reconnect`].
+    fn reconnect(&self) -> Result<()> {
+        self.close()?;
+        self.connect()
+    }
+
+    /// See [`AsyncCacheAdapter::rebuild`].
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Err(Error::new(ErrorKind::Unsupported).with_op("rebuild"))
+    }
+
+    /// See [`AsyncCacheAdapter::kind`].
+    fn kind(&self) -> &str {
+        std::any::type_name::<Self>()
+    }
+}
+
+fn unsupported(op: &'static str, key: &str) -> Error {
+    Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)
+}
+
+/// An adapter over a store that blocks. Each call runs on a thread of the runtime's blocking pool, so no worker is held up.
+///
+/// # Cancel safety
+///
+/// A call that has begun on its thread goes on when its future is dropped.
+#[derive(Debug)]
+pub struct Blocking<S> {
+    store: Arc<S>,
+}
+
+/// Makes an adapter of a store that blocks. See [`CacheAdapter`].
+#[expect(non_snake_case, reason = "`Blocking(store)` reads as the constructor it is")]
+pub fn Blocking<S: CacheAdapter>(store: S) -> Blocking<S> {
+    Blocking { store: Arc::new(store) }
+}
+
+impl<S> Clone for Blocking<S> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone() }
+    }
+}
+
+impl<S: CacheAdapter> Blocking<S> {
+    async fn run<R: Send + 'static>(&self, call: impl FnOnce(&S) -> Result<R> + Send + 'static) -> Result<R> {
+        let store = self.store.clone();
+        match runtime::spawn_blocking(move || call(&store)).await {
+            Ok(result) => result,
+            Err(gone) if gone.is_panic() => Err(Error::new(ErrorKind::Backend).with_message("the store panicked")),
+            Err(_) => Err(Error::new(ErrorKind::Unavailable).with_message("the runtime is shutting down")),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        let key = key.to_owned();
+        self.run(move |store| store.get(&key)).await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        let key = key.to_owned();
+        self.run(move |store| store.set(&key, value, expiry)).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        let key = key.to_owned();
+        self.run(move |store| store.remove(&key)).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        let key = key.to_owned();
+        self.run(move |store| store.update_timeout(&key, expiry)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        let prefix = prefix.to_owned();
+        self.run(move |store| store.clear(&prefix)).await
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let key = key.to_owned();
+        self.run(move |store| store.add(&key, value, expiry)).await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let key = key.to_owned();
+        self.run(move |store| store.replace(&key, value, expiry)).await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        let key = key.to_owned();
+        self.run(move |store| store.incr(&key, by, expiry)).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        let key = key.to_owned();
+        self.run(move |store| store.take(&key)).await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        let key = key.to_owned();
+        self.run(move |store| store.expiry(&key)).await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        let key = key.to_owned();
+        self.run(move |store| store.contains(&key)).await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        let key = key.to_owned();
+        self.run(move |store| store.touch(&key, expiry)).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let keys = owned(keys);
+        self.run(move |store| store.get_many(&borrowed(&keys))).await
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        let entries: Vec<_> = entries.iter().map(|entry| (entry.key.to_owned(), entry.value.clone(), entry.expiry)).collect();
+        let run = move |store: &S| {
+            let entries: Vec<_> = entries.iter().map(|(key, value, expiry)| Entry::new(key, value.clone(), *expiry)).collect();
+            store.set_many(&entries)
+        };
+        self.run(run).await
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        let keys = owned(keys);
+        self.run(move |store| store.remove_many(&borrowed(&keys))).await
+    }
+
+    fn get_now(&self, _key: &str) -> Poll<Result<Option<CacheValue>>> {
+        Poll::Pending
+    }
+
+    async fn connect(&self) -> Result<()> {
+        self.run(S::connect).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.run(S::ping).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.run(S::close).await
+    }
+
+    async fn reconnect(&self) -> Result<()> {
+        self.run(S::reconnect).await
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        self.store.rebuild()
+    }
+
+    fn kind(&self) -> &str {
+        self.store.kind()
+    }
+
+    fn unsupported(&self, op: &'static str, key: &str) -> Error {
+        unsupported(op, key).with_backend(self.kind().to_owned())
+    }
+}
+
+fn owned(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|&key| key.to_owned()).collect()
+}
+
+fn borrowed(keys: &[String]) -> Vec<&str> {
+    keys.iter().map(String::as_str).collect()
+}
