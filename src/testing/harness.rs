@@ -183,6 +183,28 @@ impl Fixture {
         }
     }
 
+    /// The same expectations of another adapter.
+    pub(super) fn with(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
+        Self { adapter, suite: self.suite.clone() }
+    }
+
+    /// Does `work` on a thread with a runtime of its own, which ends with it.
+    pub(super) async fn elsewhere<F>(&self, work: impl FnOnce(Self) -> F + Send + 'static) -> Outcome
+    where
+        F: Future<Output = Outcome>,
+    {
+        let (fixture, (done, came)) = (self.clone(), tokio::sync::oneshot::channel());
+        std::thread::spawn(move || {
+            let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(work(fixture)),
+                Err(refused) => Err(Failure::new(refused, Location::caller())),
+            };
+            // Nobody waits any more when the case has run into its deadline.
+            drop(done.send(outcome));
+        });
+        came.await.map_err(|_| Failure::new("the other thread panicked", Location::caller()))?
+    }
+
     /// Runs `count` tasks at once and gives what each came to.
     pub(super) async fn at_once<T, F>(&self, count: usize, task: impl Fn(Self, usize) -> F) -> Outcome<Vec<T>>
     where

@@ -1,7 +1,6 @@
 //! One key, one caller.
 
 use super::*;
-use crate::{CacheValue, Expiry};
 
 pub(crate) async fn get_after_set(f: &Fixture) -> Outcome {
     f.put("k", "v").await?;
@@ -85,23 +84,5 @@ pub(crate) async fn replace_live(f: &Fixture) -> Outcome {
     f.put("k", "a").await?;
     check_eq!(f.replace("k", CacheValue::new("b"), Expiry::Default).await?, true, "replace of a live key");
     check_eq!(f.text("k").await?.as_deref(), Some("b"), "get after replace");
-    Ok(())
-}
-
-pub(crate) async fn take_live(f: &Fixture) -> Outcome {
-    f.put("k", "v").await?;
-    check_eq!(decoded::<String>(f.take("k").await?)?.as_deref(), Some("v"), "take of a live key");
-    f.check_missing("k", "that was taken").await?;
-    check!(f.take("k").await?.is_none(), "a second take found something");
-    Ok(())
-}
-
-pub(crate) async fn take_missing(f: &Fixture) -> Outcome {
-    check!(f.take("never written").await?.is_none(), "take of a missing key found something");
-    Ok(())
-}
-
-pub(crate) async fn kind_is_named(f: &Fixture) -> Outcome {
-    check!(!f.kind().trim().is_empty(), "kind is empty");
     Ok(())
 }

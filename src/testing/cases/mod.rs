@@ -1,5 +1,56 @@
 //! The cases, a section each. What each is called and checks stands in the table.
 
+pub(super) mod add;
 pub(super) mod basics;
+pub(super) mod batches;
+pub(super) mod clear;
+pub(super) mod counters;
+pub(super) mod expired;
+pub(super) mod expiry;
+pub(super) mod keys;
+pub(super) mod lifecycle;
+pub(super) mod limits;
+pub(super) mod model;
+pub(super) mod nulls;
+pub(super) mod take;
+pub(super) mod tasks;
+pub(super) mod touch;
+pub(super) mod values;
 
+use super::Verb;
 use super::harness::{Failure, Fixture, Outcome, check, check_eq, check_kind, decoded};
+use crate::{CacheValue, Codec, Entry, ErrorKind, Expiry, Lifetime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::panic::Location;
+use std::time::{Duration, Instant, SystemTime};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const LONG: Expiry = Expiry::After(Duration::from_secs(100));
+
+/// That `value` comes back as it went in; whether it went in at all. The plain codecs may refuse what they cannot hold.
+async fn exact<T>(f: &Fixture, key: &str, value: T) -> Outcome<bool>
+where
+    T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
+{
+    match f.put(key, value.clone()).await {
+        Err(refused) if refused.kind() == ErrorKind::Encode && f.suite.codec != Codec::MessagePack => return Ok(false),
+        stored => stored?,
+    }
+    check_eq!(f.read::<T>(key).await?, Some(value), "a {} under {key:?}", std::any::type_name::<T>());
+    Ok(true)
+}
+
+/// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is right.
+fn check_remaining(f: &Fixture, answer: Option<Expiry>, ttl: Duration, from: Instant, what: &str) -> Outcome {
+    let (slack, passed) = (f.suite.tolerance(), from.elapsed());
+    match answer {
+        Some(Expiry::After(left)) => {
+            check!(left <= ttl + slack, "expiry of {what}: {left:?} left of {ttl:?}");
+            check!(left + passed + slack >= ttl, "expiry of {what}: {left:?} left of {ttl:?} after {passed:?}");
+        }
+        other => check!(false, "expiry of {what}: {other:?}, expected a remainder of {ttl:?}"),
+    }
+    Ok(())
+}

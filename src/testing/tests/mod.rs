@@ -7,6 +7,11 @@ use super::{Suite, conformance};
 use crate::Codec;
 use store::Store;
 
-conformance!(store_of_handles, Store::new());
-conformance!(store_of_msgpack, Store::encoded(Codec::MessagePack));
-conformance!(store_of_json, Store::encoded(Codec::Json), Suite::new().codec(Codec::Json));
+conformance!(handles, Store::new());
+conformance!(msgpack, Store::encoded(Codec::MessagePack));
+conformance!(json, Store::encoded(Codec::Json), Suite::new().codec(Codec::Json));
+conformance!(raw, Store::encoded(Codec::Raw), Suite::new().codec(Codec::Raw));
+conformance!(limited, Store::limited(1_000_000), Suite::new().max_value(1_000_000));
+
+#[cfg(feature = "memory")]
+conformance!(memory, crate::AsyncMemoryCache::new());
