@@ -1,0 +1,275 @@
+//! The settings of a redis cache, in the words that its URL and its builder share.
+
+use super::AsyncRedisCache;
+use super::endpoint::Endpoint;
+use super::source::Source;
+use crate::adapters::Settings;
+use crate::key::Scope;
+use crate::secret::Secret;
+use crate::url::CacheUrl;
+use crate::{Codec, Error, Lifetime, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const PREFIX: &str = "larder:";
+const OP_TIMEOUT: Duration = Duration::from_millis(250);
+/// One lane carries as much as two on the machines it was measured on; the second is for what a slow command holds up.
+const POOL_SIZE: usize = 2;
+const MAX_POOL_SIZE: usize = 64;
+const MAX_VALUE_BYTES: usize = 64 << 20;
+/// More is refused by redis itself, which then closes the connection.
+const LARGEST_VALUE_BYTES: usize = 512 << 20;
+const BIG_VALUE_BYTES: usize = 256 << 10;
+
+/// What is the same in every runtime.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) settings: Settings,
+    pub(super) op_timeout: Duration,
+    pub(super) pool_size: usize,
+    pub(super) max_value_bytes: usize,
+    pub(super) big_value_bytes: usize,
+}
+
+/// Builds an [`AsyncRedisCache`]. The setters have the names of the URL's parameters.
+///
+/// ```
+/// use larder::{AsyncRedisCache, Codec};
+/// use std::time::Duration;
+///
+/// # fn main() -> larder::Result<()> {
+/// let cache = AsyncRedisCache::builder()
+///     .host("cache.internal")
+///     .password("secret")
+///     .db(2)
+///     .prefix("shop:")
+///     .default_ttl(Duration::from_secs(60))
+///     .codec(Codec::Json)
+///     .build()?;
+/// assert!(!format!("{cache:?}").contains("secret"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RedisBuilder {
+    config: Config,
+    endpoint: Endpoint,
+    handed_in: Option<Source>,
+}
+
+impl Default for RedisBuilder {
+    fn default() -> Self {
+        let config = Config {
+            settings: Settings::with_prefix(PREFIX),
+            op_timeout: OP_TIMEOUT,
+            pool_size: POOL_SIZE,
+            max_value_bytes: MAX_VALUE_BYTES,
+            big_value_bytes: BIG_VALUE_BYTES,
+        };
+        Self { config, endpoint: Endpoint::default(), handed_in: None }
+    }
+}
+
+impl RedisBuilder {
+    /// Reads a URL; setters called afterwards win over it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that redis does not have. The URL is not repeated.
+    ///
+    /// ```
+    /// use larder::RedisBuilder;
+    ///
+    /// let cache = RedisBuilder::from_url("redis://:secret@127.0.0.1:6379/2?op_timeout=100ms")?.prefix("shop:").build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut url = CacheUrl::parse(url)?;
+        let mut builder = Self { endpoint: Endpoint::read(&mut url)?, ..Self::default() };
+        let config = &mut builder.config;
+        config.settings.take(&mut url)?;
+        if let Some(op_timeout) = url.take("op_timeout")? {
+            config.op_timeout = op_timeout;
+        }
+        for (name, setting) in [
+            ("pool_size", &mut config.pool_size),
+            ("max_value_bytes", &mut config.max_value_bytes),
+            ("big_value_bytes", &mut config.big_value_bytes),
+        ] {
+            if let Some(given) = url.take(name)? {
+                *setting = given;
+            }
+        }
+        url.finish()?;
+        Ok(builder)
+    }
+
+    /// The server's name or address; `127.0.0.1` unless set.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.endpoint.host = host.into();
+        self
+    }
+
+    /// The server's port; 6379 unless set.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.endpoint.port = port;
+        self
+    }
+
+    /// Connects to a Unix socket instead of a host.
+    #[must_use]
+    pub fn unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.endpoint.unix_socket = Some(path.into());
+        self
+    }
+
+    /// The number of the database; 0 unless set.
+    #[must_use]
+    pub fn db(mut self, db: u32) -> Self {
+        self.endpoint.db = db;
+        self
+    }
+
+    /// The user name, for a server with access control lists.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.endpoint.user = Some(user.into());
+        self
+    }
+
+    /// The password. It is never printed.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.endpoint.password = Some(Secret::new(password));
+        self
+    }
+
+    /// Encrypts, as `rediss:` does. Needs the feature `tls`.
+    #[must_use]
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.endpoint.tls = tls;
+        self
+    }
+
+    /// A file with the certificates, in PEM form, of the authorities to trust instead of the system's. It is read at each connect.
+    #[must_use]
+    pub fn ca_cert(mut self, path: impl Into<PathBuf>) -> Self {
+        self.endpoint.ca_cert = Some(path.into());
+        self
+    }
+
+    /// Speaks version 3 of the protocol.
+    #[must_use]
+    pub fn resp3(mut self, resp3: bool) -> Self {
+        self.endpoint.resp3 = resp3;
+        self
+    }
+
+    /// Stands before every key, so that [`clear`](crate::AsyncCacheAdapter::clear) knows its own; `larder:` unless set.
+    ///
+    /// With an empty prefix every key of the database would be this cache's own, so `clear` of everything is then
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.settings.scope = Scope::prefixed(prefix.into());
+        self
+    }
+
+    /// What [`Expiry::Default`](crate::Expiry::Default) stands for; [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: impl Into<Lifetime>) -> Self {
+        self.config.settings.default_ttl = ttl.into();
+        self
+    }
+
+    /// How values become bytes.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.config.settings.codec = codec;
+        self
+    }
+
+    /// The deadline of a call, around waiting, connecting and the command; 250 ms unless set. `clear` and batches of more than a
+    /// thousand keys go in steps, and each step has it.
+    #[must_use]
+    pub fn op_timeout(mut self, op_timeout: Duration) -> Self {
+        self.config.op_timeout = op_timeout;
+        self
+    }
+
+    /// How many lanes, each one multiplexed connection, a runtime has; 2 unless set, 64 at most. One more is opened for big values
+    /// and batches when there are any.
+    #[must_use]
+    pub fn pool_size(mut self, pool_size: usize) -> Self {
+        self.config.pool_size = pool_size;
+        self
+    }
+
+    /// The largest value, as it is stored, header included; 64 MiB unless set, 512 MiB at most. What is larger is
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) before it is sent, and the older value is removed.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_value_bytes = bytes;
+        self
+    }
+
+    /// Values larger than this travel on a lane of their own, where small ones do not wait for them; 256 KiB unless set.
+    #[must_use]
+    pub fn big_value_bytes(mut self, bytes: usize) -> Self {
+        self.config.big_value_bytes = bytes;
+        self
+    }
+
+    /// Takes connections out of a pool that the program has. It stands in for everything said about the server, and is kept over
+    /// [`reconnect`](crate::AsyncCacheAdapter::reconnect) and [`rebuild`](crate::AsyncCacheAdapter::rebuild).
+    ///
+    /// A connection is taken for good: the pool makes itself another one when it needs it.
+    #[must_use]
+    pub fn pool(mut self, pool: deadpool_redis::Pool) -> Self {
+        self.handed_in = Some(Source::Pool(pool));
+        self
+    }
+
+    /// Connects with a client that the program has, which may know more ways than the builder does. It stands in for everything
+    /// said about the server, and is kept over [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
+    /// [`rebuild`](crate::AsyncCacheAdapter::rebuild).
+    #[must_use]
+    pub fn client(mut self, client: redis::Client) -> Self {
+        self.handed_in = Some(Source::Client(client));
+        self
+    }
+
+    /// The cache. Nothing is connected, no file is read, and no runtime is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that do not go together, or are out of range.
+    pub fn build(self) -> Result<AsyncRedisCache> {
+        let Config { op_timeout, pool_size, max_value_bytes, .. } = self.config;
+        if op_timeout.is_zero() {
+            return Err(Error::config("`op_timeout` must not be zero"));
+        }
+        if !(1..=MAX_POOL_SIZE).contains(&pool_size) {
+            return Err(Error::config(format!("`pool_size` is between 1 and {MAX_POOL_SIZE}")));
+        }
+        if !(1..=LARGEST_VALUE_BYTES).contains(&max_value_bytes) {
+            return Err(Error::config(format!("`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit")));
+        }
+        let source = match self.handed_in {
+            Some(source) => source,
+            None => {
+                self.endpoint.check()?;
+                Source::Endpoint(self.endpoint)
+            }
+        };
+        Ok(AsyncRedisCache::assemble(self.config, source))
+    }
+}
+
+impl std::fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let server = self.handed_in.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string);
+        f.debug_struct("RedisBuilder").field("server", &server).field("config", &self.config).finish_non_exhaustive()
+    }
+}

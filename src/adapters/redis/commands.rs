@@ -1,0 +1,323 @@
+//! The commands, and how their answers are read.
+
+use bytes::Bytes;
+use redis::{Cmd, Script, ToRedisArgs, Value, cmd};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A command, and what its answer means; `None` for an answer that it never gives.
+pub(super) struct Command<T> {
+    pub(super) cmd: Cmd,
+    pub(super) read: fn(Value) -> Option<T>,
+    /// Running it twice comes to the same, so that a connection that broke is no reason to fail.
+    pub(super) repeatable: bool,
+}
+
+impl<T> Command<T> {
+    fn new(name: &str, read: fn(Value) -> Option<T>) -> Self {
+        Self { cmd: cmd(name), read, repeatable: true }
+    }
+
+    fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        self.cmd.arg(arg);
+        self
+    }
+
+    fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+}
+
+/// Whether a write depends on what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    None,
+    Missing,
+    Live,
+}
+
+/// How long a key is to live; zero is not among it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ttl {
+    Never,
+    Millis(u64),
+}
+
+pub(super) fn get(key: &str) -> Command<Option<Bytes>> {
+    Command::new("GET", bytes).arg(key)
+}
+
+pub(super) fn get_many(keys: &[&str]) -> Command<Vec<Option<Bytes>>> {
+    Command::new("MGET", list).arg(keys)
+}
+
+/// Whether the condition held.
+pub(super) fn set(key: &str, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
+    let mut command = Command::new("SET", done).arg(key).arg(value);
+    if let Ttl::Millis(millis) = ttl {
+        command = command.arg("PX").arg(millis);
+    }
+    match condition {
+        Condition::None => command,
+        Condition::Missing => command.arg("NX").once(),
+        Condition::Live => command.arg("XX").once(),
+    }
+}
+
+/// Whether the key was live.
+pub(super) fn remove(key: &str) -> Command<bool> {
+    Command::new("UNLINK", flag).arg(key).once()
+}
+
+/// Removes without asking what was there.
+pub(super) fn discard<K: ToRedisArgs>(keys: K) -> Command<bool> {
+    Command::new("UNLINK", flag).arg(keys)
+}
+
+pub(super) fn take(key: &str) -> Command<Option<Bytes>> {
+    Command::new("GETDEL", bytes).arg(key).once()
+}
+
+pub(super) fn get_and_expire(key: &str, ttl: Ttl) -> Command<Option<Bytes>> {
+    let command = Command::new("GETEX", bytes).arg(key);
+    match ttl {
+        Ttl::Never => command.arg("PERSIST"),
+        Ttl::Millis(millis) => command.arg("PX").arg(millis),
+    }
+}
+
+pub(super) fn expire(key: &str, millis: u64) -> Command<bool> {
+    Command::new("PEXPIRE", flag).arg(key).arg(millis)
+}
+
+/// Its answer does not tell a missing key from one that never expires.
+pub(super) fn persist(key: &str) -> Command<bool> {
+    Command::new("PERSIST", flag).arg(key)
+}
+
+pub(super) fn contains(key: &str) -> Command<bool> {
+    Command::new("EXISTS", flag).arg(key)
+}
+
+/// `None` is missing, `Some(None)` never.
+pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
+    Command::new("PTTL", |answer| {
+        Some(match int(answer)? {
+            -2 => None,
+            -1 => Some(None),
+            // Live for less than a millisecond, and not over.
+            millis => Some(Some(Duration::from_millis(u64::try_from(millis).ok()?.max(1)))),
+        })
+    })
+    .arg(key)
+}
+
+pub(super) fn ping() -> Command<()> {
+    Command::new("PING", |answer| matches!(answer, Value::SimpleString(pong) if pong == "PONG").then_some(()))
+}
+
+pub(super) fn echo(text: &str) -> Command<Option<Bytes>> {
+    Command::new("ECHO", bytes).arg(text)
+}
+
+/// One step through the keys that begin with `prefix`: where to go on, and keys.
+pub(super) fn scan(cursor: &[u8], prefix: &str, count: usize) -> Command<(Bytes, Vec<Bytes>)> {
+    let read = |answer| {
+        let Value::Array(parts) = answer else { return None };
+        let [cursor, keys] = <[Value; 2]>::try_from(parts).ok()?;
+        let keys = list(keys)?.into_iter().collect::<Option<_>>()?;
+        Some((bytes(cursor)??, keys))
+    };
+    Command::new("SCAN", read).arg(cursor).arg("MATCH").arg(literal(prefix) + "*").arg("COUNT").arg(count)
+}
+
+/// A pattern that matches `text` and nothing else.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+/// What a counter script found.
+#[derive(Debug)]
+pub(super) enum Counted {
+    Sum(i64),
+    /// Not decimal text, so not for the server to count with.
+    Other(Bytes),
+    Overflow,
+    NotANumber,
+}
+
+/// A script and the name that a server gives it.
+struct Lua {
+    code: &'static str,
+    hash: OnceLock<String>,
+}
+
+impl Lua {
+    const fn new(code: &'static str) -> Self {
+        Self { code, hash: OnceLock::new() }
+    }
+
+    fn hash(&self) -> &str {
+        self.hash.get_or_init(|| Script::new(self.code).get_hash().to_owned())
+    }
+}
+
+/// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers end at 2^53. Whatever is too
+/// long to be an integer under any codec stays on the server.
+static INCREASE: Lua = Lua::new(
+    r"local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if not old then
+  if ARGV[2] == '' then redis.call('SET', KEYS[1], ARGV[1])
+  elseif ARGV[2] ~= '0' then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+  return {'sum', ARGV[1]}
+end
+if #old > 128 then return {'not a number'} end
+local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
+if type(sum) ~= 'table' then return {'sum', redis.call('GET', KEYS[1])} end
+if string.find(sum.err, 'overflow', 1, true) then return {'overflow'} end
+if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} end
+return sum",
+);
+
+/// Puts a sum in place of what it was computed from, if that is still there.
+static EXCHANGE: Lua = Lua::new(
+    r"local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if old ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1",
+);
+
+/// Gives a value that has been stored under a name of its own its real one. If it is gone, it was cleared or evicted meanwhile:
+/// then what it was to replace goes as well.
+static INSTALL: Lua = Lua::new(
+    r"local live = redis.call('EXISTS', KEYS[2]) == 1
+if (ARGV[1] == 'missing' and live) or (ARGV[1] == 'live' and not live) then
+  redis.call('UNLINK', KEYS[1])
+  return 0
+end
+redis.call('UNLINK', KEYS[2])
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  if ARGV[2] == '' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+end
+return 1",
+);
+
+/// A script: by its hash, and in full for a server that has not seen it.
+pub(super) struct Invocation<T> {
+    pub(super) by_hash: Command<T>,
+    pub(super) in_full: Command<T>,
+}
+
+fn invoke<T>(script: &Lua, keys: &[&str], args: &[&[u8]], read: fn(Value) -> Option<T>) -> Invocation<T> {
+    let command = |name, body: &str| Command::new(name, read).arg(body).arg(keys.len()).arg(keys).arg(args).once();
+    Invocation { by_hash: command("EVALSHA", script.hash()), in_full: command("EVAL", script.code) }
+}
+
+/// `ttl` is for a key that is missing; `None` leaves it missing.
+pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Counted> {
+    let ttl = match ttl {
+        None => "0".to_owned(),
+        Some(ttl) => ttl_arg(ttl),
+    };
+    let read = |answer| {
+        let Value::Array(parts) = answer else { return None };
+        let mut parts = parts.into_iter();
+        let what = bytes(parts.next()?)??;
+        let rest = parts.next().and_then(bytes).flatten();
+        match (&*what, rest) {
+            (b"sum", Some(sum)) => std::str::from_utf8(&sum).ok()?.parse().ok().map(Counted::Sum),
+            (b"other", Some(old)) => Some(Counted::Other(old)),
+            (b"overflow", None) => Some(Counted::Overflow),
+            (b"not a number", None) => Some(Counted::NotANumber),
+            _ => None,
+        }
+    };
+    invoke(&INCREASE, &[key], &[by.to_string().as_bytes(), ttl.as_bytes()], read)
+}
+
+/// Whether `old` was still there.
+pub(super) fn exchange(key: &str, old: &[u8], new: i64) -> Invocation<bool> {
+    invoke(&EXCHANGE, &[key], &[old, new.to_string().as_bytes()], flag)
+}
+
+/// Whether the condition held.
+pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -> Invocation<bool> {
+    let condition: &[u8] = match condition {
+        Condition::None => b"none",
+        Condition::Missing => b"missing",
+        Condition::Live => b"live",
+    };
+    invoke(&INSTALL, &[staged, key], &[condition, ttl_arg(ttl).as_bytes()], flag)
+}
+
+fn ttl_arg(ttl: Ttl) -> String {
+    match ttl {
+        Ttl::Never => String::new(),
+        Ttl::Millis(millis) => millis.to_string(),
+    }
+}
+
+fn bytes(answer: Value) -> Option<Option<Bytes>> {
+    match answer {
+        Value::Nil => Some(None),
+        Value::BulkString(bytes) => Some(Some(bytes.into())),
+        _ => None,
+    }
+}
+
+fn list(answer: Value) -> Option<Vec<Option<Bytes>>> {
+    match answer {
+        Value::Array(values) => values.into_iter().map(bytes).collect(),
+        _ => None,
+    }
+}
+
+fn int(answer: Value) -> Option<i64> {
+    match answer {
+        Value::Int(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn flag(answer: Value) -> Option<bool> {
+    int(answer).map(|number| number > 0)
+}
+
+fn done(answer: Value) -> Option<bool> {
+    match answer {
+        Value::Okay => Some(true),
+        Value::Nil => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pattern_characters_are_text() {
+        assert_eq!(literal(r"a*b?[c]\d%_"), r"a\*b\?\[c\]\\d%_");
+    }
+
+    #[test]
+    fn answers_of_another_kind_are_noticed() {
+        assert!((get("k").read)(Value::Int(1)).is_none());
+        assert!((contains("k").read)(Value::BulkString(b"1".to_vec())).is_none());
+        assert!((set("k", b"v", Ttl::Never, Condition::None).read)(Value::Int(1)).is_none());
+        assert!((scan(b"0", "p", 10).read)(Value::Array(vec![])).is_none());
+        assert!((time_left("k").read)(Value::Int(-3)).is_none());
+        assert!((increase("k", 1, None).by_hash.read)(Value::Array(vec![Value::BulkString(b"sum".to_vec())])).is_none());
+    }
+}

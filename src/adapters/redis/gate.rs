@@ -1,0 +1,115 @@
+//! Who may connect, and when: one attempt at a time, further and further apart while they fail.
+
+use crate::Error;
+use crate::runtime::lock;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::MutexGuard;
+use tokio::time::Instant;
+
+/// Small enough that a server that is back is found within half a second.
+const LONGEST: Duration = Duration::from_millis(400);
+const SHORTEST: Duration = Duration::from_millis(25);
+/// What is longer ago than this says nothing about now.
+const MEMORY: Duration = Duration::from_secs(2);
+
+/// The way to the server, shared by the lanes of one runtime: however many they are, together they connect no oftener than one
+/// lane would.
+#[derive(Default)]
+pub(super) struct Gate {
+    turn: tokio::sync::Mutex<()>,
+    record: Mutex<Record>,
+}
+
+#[derive(Default)]
+struct Record {
+    misses: u32,
+    last: Option<Instant>,
+    not_before: Option<Instant>,
+    /// Set from the first failure until a success: who comes meanwhile is told at once.
+    error: Option<Error>,
+}
+
+impl Gate {
+    /// Waits for its turn, and then for the time to try.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        let turn = self.turn.lock().await;
+        let not_before = lock(&self.record).not_before;
+        if let Some(not_before) = not_before {
+            tokio::time::sleep_until(not_before).await;
+        }
+        turn
+    }
+
+    /// Why there is no connection, if the last attempt failed.
+    pub(super) fn error(&self) -> Option<Error> {
+        lock(&self.record).error.clone()
+    }
+
+    pub(super) fn succeeded(&self) {
+        let mut record = lock(&self.record);
+        record.misses = record.misses.min(2);
+        record.not_before = None;
+        record.error = None;
+    }
+
+    pub(super) fn failed(&self, error: Error) {
+        let mut record = lock(&self.record);
+        record.miss();
+        record.error = Some(error);
+    }
+
+    /// A connection broke soon after it was made. Callers wait for the next one, which is not made at once.
+    pub(super) fn short_lived(&self) {
+        lock(&self.record).miss();
+    }
+
+    /// Nobody has asked for long: the next one finds out anew.
+    pub(super) fn forget(&self) {
+        *lock(&self.record) = Record::default();
+    }
+}
+
+impl Record {
+    fn miss(&mut self) {
+        let now = Instant::now();
+        if self.last.is_none_or(|last| now - last > MEMORY) {
+            self.misses = 0;
+        }
+        self.misses += 1;
+        self.last = Some(now);
+        self.not_before = Some(now + pause(self.misses));
+    }
+}
+
+/// Exponential, with as much jitter as half of it.
+fn pause(misses: u32) -> Duration {
+    let whole = SHORTEST.saturating_mul(1 << misses.min(10)).min(LONGEST);
+    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_short() {
+        let at = |misses| (0..200).map(|_| pause(misses)).max().unwrap();
+        assert!(at(1) <= Duration::from_millis(50));
+        assert!(at(1) < at(4));
+        for misses in [5, 100, u32::MAX] {
+            let pause = pause(misses);
+            assert!(pause >= LONGEST / 2 && pause <= LONGEST, "{pause:?}");
+        }
+    }
+
+    /// What ten seconds of failures come to, at the shortest pauses that jitter allows.
+    #[test]
+    fn attempts_stay_under_twenty_a_second() {
+        let first_second = (1..).map(|misses| SHORTEST.saturating_mul(1 << misses).min(LONGEST) / 2).scan(Duration::ZERO, |at, pause| {
+            *at += pause;
+            Some(*at)
+        });
+        assert!(first_second.take_while(|at| *at < Duration::from_secs(1)).count() < 20);
+    }
+}

@@ -1,0 +1,328 @@
+//! redis and Valkey.
+
+mod batch;
+mod builder;
+mod bulk;
+mod commands;
+mod endpoint;
+mod errors;
+mod gate;
+mod lane;
+mod link;
+mod source;
+mod verbs;
+
+pub use builder::RedisBuilder;
+
+use crate::runtime::PerRuntime;
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use async_trait::async_trait;
+use builder::Config;
+use bulk::BulkyKeys;
+use commands::Condition;
+use errors::BACKEND;
+use futures_util::future::try_join_all;
+use lane::{Hub, Lane};
+use link::Orphans;
+use source::Source;
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use verbs::Call;
+
+/// A cache in redis 6.2 or later, or in Valkey. Cheap to clone; clones share connections.
+///
+/// Calls travel over a few multiplexed connections, opened on first use, one set for each runtime that calls. The operations on one
+/// key keep their order. A connection that breaks is replaced in the background, with growing pauses between attempts; until then
+/// calls fail at once with [`ErrorKind::Unavailable`]. No call takes longer than `op_timeout`.
+///
+/// | parameter of the URL | default | |
+/// |---|---|---|
+/// | `prefix` | `larder:` | stands before every key |
+/// | `default_ttl` | 300 s | what [`Expiry::Default`] stands for |
+/// | `codec` | `msgpack` | or `json`, `raw` |
+/// | `op_timeout` | `250ms` | the deadline of a call |
+/// | `pool_size` | 2 | connections of a runtime |
+/// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
+/// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
+/// | `resp3` | `false` | version 3 of the protocol |
+/// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
+/// | `db`, `user`, `password` | | where the rest of the URL does not say them |
+///
+/// Schemes: `redis`, `rediss`, `redis+unix`, `unix`, `valkey`, `valkeys`, `valkey+unix`.
+///
+/// # Counters
+///
+/// [`incr`](AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An integer that `set` stored with larder's header
+/// is rewritten as text, atomically and with its expiry, by the first `incr`; reading finds the number either way.
+///
+/// # Clearing
+///
+/// [`clear`](AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
+/// it takes time in proportion to all keys of the database, but holds up nobody.
+///
+/// # Order
+///
+/// A write that timed out may still be applied, but never after a later call of the same instance and runtime that succeeded:
+/// they go over one connection, and before a new one is used the server closes the old one (`CLIENT KILL`). That cannot be promised
+/// where the server does not permit `CLIENT INFO` and `CLIENT KILL`, or when the address leads to another server meanwhile; then the
+/// expiry bounds how long an old value is seen.
+///
+/// # Example
+///
+/// ```no_run
+/// use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry};
+///
+/// # async fn example() -> larder::Result<()> {
+/// let cache = AsyncRedisCache::new("redis://:secret@127.0.0.1:6379/2?prefix=shop:")?;
+/// cache.set("hello", CacheValue::new("world"), Expiry::Default).await?;
+/// let value = cache.get("hello").await?.map(|value| value.decode::<String>()).transpose()?;
+/// assert_eq!(value.as_deref(), Some("world"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct AsyncRedisCache {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    source: Source,
+    orphans: Arc<Orphans>,
+    bulky: BulkyKeys,
+    hasher: RandomState,
+    runtimes: PerRuntime<Lanes>,
+}
+
+/// The connections of one runtime.
+struct Lanes {
+    lanes: Vec<Arc<Lane>>,
+    /// For big values and batches.
+    bulk: Arc<Lane>,
+}
+
+impl Lanes {
+    fn of(&self, hash: u64) -> &Arc<Lane> {
+        // The remainder is less than the number of lanes.
+        &self.lanes[(hash % self.lanes.len() as u64) as usize]
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.lanes.iter().chain([&self.bulk])
+    }
+}
+
+impl AsyncRedisCache {
+    /// A cache on the server that a URL names, such as `redis://127.0.0.1:6379/2`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for a URL that does not name a redis server, or has parameters that redis does not have. The URL is
+    /// not repeated.
+    ///
+    /// ```
+    /// use larder::{AsyncRedisCache, ErrorKind};
+    ///
+    /// let cache = AsyncRedisCache::new("redis://:secret@127.0.0.1:6379/2?prefix=shop:")?;
+    /// assert!(!format!("{cache:?}").contains("secret"));
+    /// assert_eq!(AsyncRedisCache::new("redis://localhost?ttl=5").unwrap_err().kind(), ErrorKind::Config);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn new(url: &str) -> Result<Self> {
+        Self::from_url(url)
+    }
+
+    /// The same as [`new`](AsyncRedisCache::new), under the name that all adapters have for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](AsyncRedisCache::new).
+    pub fn from_url(url: &str) -> Result<Self> {
+        RedisBuilder::from_url(url)?.build()
+    }
+
+    /// A builder, with every setting at its default.
+    #[must_use]
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    /// A cache that takes its connections out of a pool that the program has; see [`RedisBuilder::pool`].
+    ///
+    /// # Errors
+    ///
+    /// None today; as [`RedisBuilder::build`].
+    pub fn from_pool(pool: deadpool_redis::Pool) -> Result<Self> {
+        Self::builder().pool(pool).build()
+    }
+
+    /// A cache that connects with a client that the program has; see [`RedisBuilder::client`].
+    ///
+    /// # Errors
+    ///
+    /// None today; as [`RedisBuilder::build`].
+    pub fn from_client(client: redis::Client) -> Result<Self> {
+        Self::builder().client(client).build()
+    }
+
+    fn assemble(config: Config, source: Source) -> Self {
+        #[cfg(feature = "tls")]
+        source::prepare_tls(&source);
+        let shared = Shared {
+            config,
+            source,
+            orphans: Arc::default(),
+            bulky: BulkyKeys::default(),
+            hasher: RandomState::new(),
+            runtimes: PerRuntime::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// This runtime's connections.
+    fn lanes(&self) -> Result<Arc<Lanes>> {
+        if Handle::try_current().is_err() {
+            let message = "no tokio runtime drives this call; the blocking face brings its own";
+            return Err(Error::new(ErrorKind::Unsupported).with_backend(BACKEND).with_message(message));
+        }
+        let Shared { config, source, orphans, runtimes, .. } = &*self.shared;
+        Ok(runtimes.get_or_insert_with(|| {
+            let hub = Arc::new(Hub::new(source.clone(), orphans.clone(), config.op_timeout));
+            let lanes = (0..config.pool_size).map(|_| Lane::new(hub.clone())).collect();
+            Lanes { lanes, bulk: Lane::new(hub) }
+        }))
+    }
+
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        // A deadline that no clock can show is none that anybody will see.
+        now.checked_add(self.shared.config.op_timeout).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
+    }
+
+    fn hash(&self, key: &str) -> u64 {
+        self.shared.hasher.hash_one(key)
+    }
+
+    /// The key as the server knows it.
+    fn full_key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
+        self.shared.config.settings.scope.key(key)
+    }
+
+    fn call<'c>(&'c self, op: &'static str, key: &'c str) -> Result<Call<'c>> {
+        let named = |error: Error| error.with_backend(BACKEND).with_op(op).with_key(key);
+        let full = self.full_key(key).map_err(named)?;
+        let lanes = self.lanes().map_err(named)?;
+        let hash = self.hash(&full);
+        Ok(Call { cache: &self.shared, lanes, op, key, full, hash, deadline: self.deadline() })
+    }
+
+    /// Pings on all of `lanes`, at the same time.
+    async fn ping_all<'l>(&self, op: &'static str, lanes: impl Iterator<Item = &'l Arc<Lane>>) -> Result<()> {
+        let deadline = self.deadline();
+        let ping = commands::ping();
+        let pings = try_join_all(lanes.map(|lane| lane.run(&ping, deadline))).await;
+        pings.map(drop).map_err(|failure| failure.error.with_op(op))
+    }
+}
+
+#[async_trait]
+impl AsyncCacheAdapter for AsyncRedisCache {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.call("get", key)?.get().await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        self.call("set", key)?.store(&value, expiry, Condition::None).await.map(drop)
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        self.call("remove", key)?.remove().await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        self.call("update_timeout", key)?.update_timeout(expiry).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        self.clear_prefix(prefix).await.map_err(|error| error.with_backend(BACKEND).with_op("clear"))
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.call("add", key)?.store(&value, expiry, Condition::Missing).await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.call("replace", key)?.store(&value, expiry, Condition::Live).await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        self.call("incr", key)?.increase(by, expiry).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.call("take", key)?.take().await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        self.call("expiry", key)?.expiry().await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        self.call("contains", key)?.contains().await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        self.call("touch", key)?.touch(expiry).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.get_batch(keys).await.map_err(|error| error.with_backend(BACKEND).with_op("get_many"))
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        self.set_batch(entries).await.map_err(|error| error.with_backend(BACKEND).with_op("set_many"))
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        self.remove_batch(keys).await.map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
+    }
+
+    async fn connect(&self) -> Result<()> {
+        let lanes = self.lanes()?;
+        self.ping_all("connect", lanes.lanes.iter()).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let lanes = self.lanes()?;
+        self.ping_all("ping", lanes.lanes.iter().take(1)).await
+    }
+
+    /// Lets go of the connections of all runtimes. Calls under way end on theirs.
+    async fn close(&self) -> Result<()> {
+        drop(self.shared.runtimes.take_all());
+        Ok(())
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(Arc::new(Self::assemble(self.shared.config.clone(), self.shared.source.clone())))
+    }
+
+    fn kind(&self) -> &str {
+        BACKEND
+    }
+}
+
+impl fmt::Debug for AsyncRedisCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { config, source, .. } = &*self.shared;
+        f.debug_struct("AsyncRedisCache")
+            .field("server", &source.to_string())
+            .field("prefix", &config.settings.scope.prefix())
+            .field("codec", &config.settings.codec)
+            .field("op_timeout", &config.op_timeout)
+            .finish_non_exhaustive()
+    }
+}
