@@ -2,6 +2,7 @@
 
 mod cases;
 mod conformance;
+mod faulty;
 mod harness;
 mod suite;
 mod table;
@@ -11,6 +12,7 @@ mod verb;
 
 #[doc(inline)]
 pub use crate::__conformance as conformance;
+pub use faulty::{Fault, FaultyAdapter};
 pub use harness::Failure;
 #[doc(hidden)]
 pub use harness::{Source, run_case};

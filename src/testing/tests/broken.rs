@@ -1,42 +1,71 @@
-//! The bugs, and the cases that must find them.
+//! The bugs, and the case that must find each.
 
-/// Something that an adapter's author gets wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
-    AddIsNotAtomic,
-    BatchHasOneExpiry,
-    BatchWritesBeforeItChecks,
-    BatchesLeaveOutTheMissing,
-    ClearForgetsThePrefix,
-    ClearSparesTheImmortal,
-    ClosedStaysClosed,
-    DroppedFutureHoldsTheLock,
-    EmptyKeyAccepted,
-    EncodeErrorDropsTheOld,
-    ExpiresLate,
-    ExpiryIsAlwaysTheDefault,
-    GetNowForgetsExpiry,
-    IncrIsNotAtomic,
-    IncrResetsTheExpiry,
-    IncrStopsAtZero,
-    IncrWraps,
-    KeysAreTrimmed,
-    KeysEndAtNul,
-    KeysFoldCase,
-    KindIsEmpty,
-    LongKeysAreCut,
-    LongestIsZero,
-    NeverIsTheDefault,
-    NullIsAMiss,
-    PrefixFoldsCase,
-    PrefixIsAGlob,
-    RemoveCountsTheExpired,
-    RemoveManySaysTrue,
-    SecondsAreCut,
-    SetKeepsTheOldExpiry,
-    TakeIsNotAtomic,
-    TooLargeServesTheOld,
-    TouchOnlyLengthens,
-    TouchRevives,
-    ZeroIsForEver,
+use super::store::Store;
+use crate::testing::{CASES, Suite};
+
+/// That the named case fails on a store with this bug, and says something.
+fn is_caught(bug: Bug, name: &str) {
+    let case = CASES.iter().find(|case| case.name() == name).unwrap_or_else(|| panic!("there is no case {name}"));
+    let suite = if bug == Bug::TooLargeServesTheOld { Suite::new().max_value(Store::LIMIT) } else { Suite::new() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let outcome = runtime.block_on(case.run(Store::with(bug), &suite));
+    runtime.shutdown_background();
+    let failure = outcome.expect_err("the case passes on a store that is broken");
+    assert!(failure.to_string().contains("checked at"), "{failure}");
+}
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident $test:ident $case:literal,)*) => {
+        /// Something that an adapter's author gets wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        $(
+            #[test]
+            fn $test() {
+                is_caught(Bug::$bug, $case);
+            }
+        )*
+    };
+}
+
+bugs! {
+    AddIsNotAtomic add_is_not_atomic "add::once_among_many",
+    BatchHasOneExpiry batch_has_one_expiry "batches::each_its_own_expiry",
+    BatchWritesBeforeItChecks batch_writes_before_it_checks "keys::batches_check_before_they_change",
+    BatchesLeaveOutTheMissing batches_leave_out_the_missing "batches::get_in_order",
+    ClearForgetsThePrefix clear_forgets_the_prefix "clear::siblings_stay",
+    ClearSparesTheImmortal clear_spares_the_immortal "clear::immortal_and_counters",
+    ClosedStaysClosed closed_stays_closed "lifecycle::works_after_close",
+    DroppedFutureHoldsTheLock dropped_future_holds_the_lock "lifecycle::dropped_futures",
+    EmptyKeyAccepted empty_key_accepted "keys::empty_is_invalid",
+    EncodeErrorDropsTheOld encode_error_drops_the_old "values::unwritable_leaves_the_old",
+    ExpiresLate expires_late "expiry::half_a_second",
+    ExpiryIsAlwaysTheDefault expiry_is_always_the_default "expiry::remaining",
+    GetNowForgetsExpiry get_now_forgets_expiry "lifecycle::get_now_agrees",
+    IncrIsNotAtomic incr_is_not_atomic "counters::exact_among_many",
+    IncrResetsTheExpiry incr_resets_the_expiry "counters::live_keeps_its_expiry",
+    IncrStopsAtZero incr_stops_at_zero "counters::goes_below_zero",
+    IncrWraps incr_wraps "counters::overflow",
+    KeysAreTrimmed keys_are_trimmed "keys::hostile_do_not_collide",
+    KeysEndAtNul keys_end_at_nul "keys::hostile_round_trip",
+    KeysFoldCase keys_fold_case "keys::matched_literally",
+    KindIsEmpty kind_is_empty "lifecycle::kind_is_named",
+    LongKeysAreCut long_keys_are_cut "keys::hostile_in_batches",
+    LongestIsZero longest_is_zero "expiry::for_ever",
+    NeverIsTheDefault never_is_the_default "touch::to_never",
+    NullIsAMiss null_is_a_miss "nulls::unit",
+    PrefixFoldsCase prefix_folds_case "clear::case_matters",
+    PrefixIsAGlob prefix_is_a_glob "clear::patterns_are_text",
+    RemoveCountsTheExpired remove_counts_the_expired "expired::remove_is_false",
+    RemoveManySaysTrue remove_many_says_true "batches::remove_tells_of_each",
+    SecondsAreCut seconds_are_cut "expiry::nearly_two_seconds",
+    SetKeepsTheOldExpiry set_keeps_the_old_expiry "expiry::each_write_starts_anew",
+    TakeIsNotAtomic take_is_not_atomic "take::once_among_many",
+    TooLargeServesTheOld too_large_serves_the_old "limits::one_megabyte",
+    TouchOnlyLengthens touch_only_lengthens "touch::shortens",
+    TouchRevives touch_revives "expired::touch_does_not_revive",
+    ZeroIsForEver zero_is_for_ever "expiry::zero",
 }

@@ -1,6 +1,8 @@
 //! The suite on a small store, and on the same store with bugs put in: each must be caught.
 
 mod broken;
+mod faulty;
+mod minimal;
 mod store;
 
 use super::{Suite, conformance};
@@ -11,7 +13,7 @@ conformance!(handles, Store::new());
 conformance!(msgpack, Store::encoded(Codec::MessagePack));
 conformance!(json, Store::encoded(Codec::Json), Suite::new().codec(Codec::Json));
 conformance!(raw, Store::encoded(Codec::Raw), Suite::new().codec(Codec::Raw));
-conformance!(limited, Store::limited(1_000_000), Suite::new().max_value(1_000_000));
+conformance!(limited, Store::limited(), Suite::new().max_value(Store::LIMIT));
 
 #[cfg(feature = "memory")]
 conformance!(memory, crate::AsyncMemoryCache::new());

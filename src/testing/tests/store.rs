@@ -56,12 +56,15 @@ impl Store {
         Self { codec: Some(codec), ..Self::default() }
     }
 
-    pub(super) fn limited(limit: usize) -> Self {
-        Self { limit: Some(limit), ..Self::default() }
+    /// What [`Store::limited`] holds, in bytes.
+    pub(super) const LIMIT: usize = 900_000;
+
+    pub(super) fn limited() -> Self {
+        Self { limit: Some(Self::LIMIT), ..Self::default() }
     }
 
     pub(super) fn with(bug: Bug) -> Self {
-        Self { bug: Some(bug), limit: (bug == Bug::TooLargeServesTheOld).then_some(1_000_000), ..Self::default() }
+        Self { bug: Some(bug), limit: (bug == Bug::TooLargeServesTheOld).then_some(Self::LIMIT), ..Self::default() }
     }
 
     fn has(&self, bug: Bug) -> bool {

@@ -1,0 +1,307 @@
+//! An adapter that fails when it is told to.
+
+use super::Verb;
+use crate::runtime::lock;
+use crate::{AsyncCacheAdapter, CacheValue, Codec, Entry, Error, ErrorKind, Expiry, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+/// What [`FaultyAdapter`] does to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The call fails with an error of this kind and changes nothing.
+    Fail(ErrorKind),
+    /// The call takes effect and then fails with an error of this kind, as when an answer is lost.
+    FailAfter(ErrorKind),
+    /// The call takes this much longer.
+    Delay(Duration),
+    /// The call never answers.
+    Hang,
+    /// The values that the call gives are damaged. For verbs that give values; the others work.
+    Corrupt,
+}
+
+/// Wraps an adapter and makes some of its verbs fail, hang, or answer late or damaged: for tests of what stands above it.
+///
+/// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal); both at run time, from any clone of an
+/// `Arc` of it. Calls are counted, whatever came of them. What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts.
+/// While there is a fault on [`Verb::Get`], [`get_now`](AsyncCacheAdapter::get_now) does not answer.
+///
+/// # Cancel safety
+///
+/// A dropped call counts; a fault that was put on the next calls is used up by it.
+///
+/// ```
+/// use larder::testing::{Fault, FaultyAdapter, Verb};
+/// use larder::{AsyncCacheAdapter, ErrorKind};
+/// # #[cfg(feature = "memory")]
+/// # fn main() -> larder::Result<()> {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+/// use larder::AsyncMemoryCache;
+///
+/// let faulty = FaultyAdapter::new(AsyncMemoryCache::new());
+///
+/// faulty.put_next(Verb::Get, 1, Fault::Fail(ErrorKind::Unavailable));
+/// assert_eq!(faulty.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+/// assert!(faulty.get("k").await?.is_none());
+/// assert_eq!(faulty.calls(Verb::Get), 2);
+///
+/// faulty.put_on_all(Fault::Fail(ErrorKind::Timeout)); // the store is away …
+/// assert!(faulty.ping().await.is_err());
+/// faulty.heal_all(); // … and back
+/// faulty.ping().await
+/// # }) }
+/// # #[cfg(not(feature = "memory"))]
+/// # fn main() {}
+/// ```
+pub struct FaultyAdapter<A> {
+    inner: A,
+    board: Arc<Mutex<Board>>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    faults: HashMap<Verb, Planned>,
+    calls: HashMap<Verb, u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    fault: Fault,
+    /// How many calls it is still for; `None` is all.
+    left: Option<u64>,
+}
+
+impl<A> FaultyAdapter<A> {
+    /// An adapter that works as `inner` does, so far.
+    pub fn new(inner: A) -> Self {
+        Self { inner, board: Arc::default() }
+    }
+
+    /// Puts a fault on every call of `verb` from now on, in place of the one that was there.
+    pub fn put(&self, verb: Verb, fault: Fault) {
+        lock(&self.board).faults.insert(verb, Planned { fault, left: None });
+    }
+
+    /// Puts a fault on the next `calls` calls of `verb`, in place of the one that was there.
+    pub fn put_next(&self, verb: Verb, calls: u64, fault: Fault) {
+        lock(&self.board).faults.insert(verb, Planned { fault, left: Some(calls) });
+    }
+
+    /// [`put`](FaultyAdapter::put) for every verb.
+    pub fn put_on_all(&self, fault: Fault) {
+        Verb::ALL.iter().for_each(|verb| self.put(*verb, fault));
+    }
+
+    /// Takes the fault off `verb`. Calls that hang stay hanging.
+    pub fn heal(&self, verb: Verb) {
+        lock(&self.board).faults.remove(&verb);
+    }
+
+    /// [`heal`](FaultyAdapter::heal) for every verb.
+    pub fn heal_all(&self) {
+        lock(&self.board).faults.clear();
+    }
+
+    /// How often `verb` was called.
+    #[must_use]
+    pub fn calls(&self, verb: Verb) -> u64 {
+        lock(&self.board).calls.get(&verb).copied().unwrap_or_default()
+    }
+
+    /// How often any verb was called.
+    #[must_use]
+    pub fn all_calls(&self) -> u64 {
+        lock(&self.board).calls.values().sum()
+    }
+
+    /// Counts from zero again.
+    pub fn reset_calls(&self) {
+        lock(&self.board).calls.clear();
+    }
+
+    /// The adapter inside, which has no faults.
+    pub fn inner(&self) -> &A {
+        &self.inner
+    }
+
+    /// Counts a call, and gives the fault that is on it.
+    fn called(&self, verb: Verb) -> Option<Fault> {
+        let mut board = lock(&self.board);
+        *board.calls.entry(verb).or_default() += 1;
+        let planned = board.faults.get_mut(&verb)?;
+        match &mut planned.left {
+            None => Some(planned.fault),
+            Some(0) => None,
+            Some(left) => {
+                *left -= 1;
+                Some(planned.fault)
+            }
+        }
+    }
+
+    /// Whether the next call of `verb` has a fault on it.
+    fn faulty(&self, verb: Verb) -> bool {
+        lock(&self.board).faults.get(&verb).is_some_and(|planned| planned.left != Some(0))
+    }
+}
+
+impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
+    /// Makes a call, and does to it what was planned; says whether values are to be damaged.
+    async fn run<T>(&self, verb: Verb, call: impl Future<Output = Result<T>>) -> Result<(T, bool)> {
+        let fault = self.called(verb);
+        match fault {
+            Some(Fault::Fail(kind)) => return Err(self.error(verb, kind)),
+            Some(Fault::Hang) => std::future::pending::<()>().await,
+            Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            _ => {}
+        }
+        let answer = call.await?;
+        match fault {
+            Some(Fault::FailAfter(kind)) => Err(self.error(verb, kind)),
+            _ => Ok((answer, fault == Some(Fault::Corrupt))),
+        }
+    }
+
+    async fn run_plain<T>(&self, verb: Verb, call: impl Future<Output = Result<T>>) -> Result<T> {
+        Ok(self.run(verb, call).await?.0)
+    }
+
+    async fn run_value(&self, verb: Verb, key: &str, call: impl Future<Output = Result<Option<CacheValue>>>) -> Result<Option<CacheValue>> {
+        let (found, damage) = self.run(verb, call).await?;
+        Ok(if damage { found.map(|_| damaged(key)) } else { found })
+    }
+
+    fn error(&self, verb: Verb, kind: ErrorKind) -> Error {
+        Error::new(kind).with_backend(self.inner.kind().to_owned()).with_op(verb.name())
+    }
+}
+
+/// Stored bytes that no header and no codec fits.
+fn damaged(key: &str) -> CacheValue {
+    CacheValue::from_stored(key, Bytes::from_static(b"\xC1LD\x01 damaged by FaultyAdapter"), Codec::MessagePack)
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.run_value(Verb::Get, key, self.inner.get(key)).await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        self.run_plain(Verb::Set, self.inner.set(key, value, expiry)).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        self.run_plain(Verb::Remove, self.inner.remove(key)).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        self.run_value(Verb::UpdateTimeout, key, self.inner.update_timeout(key, expiry)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        self.run_plain(Verb::Clear, self.inner.clear(prefix)).await
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.run_plain(Verb::Add, self.inner.add(key, value, expiry)).await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.run_plain(Verb::Replace, self.inner.replace(key, value, expiry)).await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        self.run_plain(Verb::Incr, self.inner.incr(key, by, expiry)).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.run_value(Verb::Take, key, self.inner.take(key)).await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        self.run_plain(Verb::Expiry, self.inner.expiry(key)).await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        self.run_plain(Verb::Contains, self.inner.contains(key)).await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        self.run_plain(Verb::Touch, self.inner.touch(key, expiry)).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let (mut found, damage) = self.run(Verb::GetMany, self.inner.get_many(keys)).await?;
+        if damage {
+            for (key, found) in keys.iter().zip(&mut found) {
+                if let Ok(Some(value)) = found {
+                    *value = damaged(key);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        self.run_plain(Verb::SetMany, self.inner.set_many(entries)).await
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        self.run_plain(Verb::RemoveMany, self.inner.remove_many(keys)).await
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        if self.faulty(Verb::Get) {
+            return Poll::Pending;
+        }
+        let answer = self.inner.get_now(key);
+        if answer.is_ready() {
+            self.called(Verb::Get);
+        }
+        answer
+    }
+
+    async fn connect(&self) -> Result<()> {
+        self.run_plain(Verb::Connect, self.inner.connect()).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.run_plain(Verb::Ping, self.inner.ping()).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.run_plain(Verb::Close, self.inner.close()).await
+    }
+
+    async fn reconnect(&self) -> Result<()> {
+        self.run_plain(Verb::Reconnect, self.inner.reconnect()).await
+    }
+
+    /// A rebuild is no future: [`Fault::Delay`] and [`Fault::Hang`] pass it by.
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let fault = self.called(Verb::Rebuild);
+        if let Some(Fault::Fail(kind) | Fault::FailAfter(kind)) = fault {
+            return Err(self.error(Verb::Rebuild, kind));
+        }
+        Ok(Arc::new(FaultyAdapter { inner: self.inner.rebuild()?, board: self.board.clone() }))
+    }
+
+    fn kind(&self) -> &str {
+        self.inner.kind()
+    }
+}
+
+impl<A: AsyncCacheAdapter> fmt::Debug for FaultyAdapter<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyAdapter").field("inner", &self.inner.kind()).field("board", &*lock(&self.board)).finish()
+    }
+}

@@ -1,0 +1,108 @@
+//! An adapter with the five required methods, and a suite that is told of the rest.
+
+use crate::runtime::lock;
+use crate::testing::{CASES, FaultyAdapter, Suite, Verb, conformance};
+use crate::{AsyncCacheAdapter, CacheValue, Codec, Error, ErrorKind, Expiry, Lifetime, Result};
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// What stands in an author's first version.
+#[derive(Default)]
+struct Minimal(Mutex<HashMap<String, (CacheValue, Option<Instant>)>>);
+
+fn deadline(expiry: Expiry) -> Option<Instant> {
+    match expiry.resolve(Lifetime::default()) {
+        Lifetime::Never => None,
+        Lifetime::For(lasting) => Instant::now().checked_add(lasting),
+    }
+}
+
+fn live(deadline: &Option<Instant>) -> bool {
+    deadline.is_none_or(|deadline| Instant::now() < deadline)
+}
+
+fn check(key: &str) -> Result<()> {
+    if key.is_empty() { Err(Error::new(ErrorKind::InvalidKey)) } else { Ok(()) }
+}
+
+#[async_trait]
+impl AsyncCacheAdapter for Minimal {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        check(key)?;
+        Ok(lock(&self.0).get(key).filter(|(_, deadline)| live(deadline)).map(|(value, _)| value.clone()))
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        check(key)?;
+        value.encoded_len(Codec::MessagePack)?;
+        lock(&self.0).insert(key.to_owned(), (value, deadline(expiry)));
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        check(key)?;
+        Ok(lock(&self.0).remove(key).is_some_and(|(_, deadline)| live(&deadline)))
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        check(key)?;
+        let mut map = lock(&self.0);
+        let Some((value, ends)) = map.get_mut(key).filter(|(_, deadline)| live(deadline)) else { return Ok(None) };
+        *ends = deadline(expiry);
+        Ok(Some(value.clone()))
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        lock(&self.0).retain(|key, _| !key.starts_with(prefix));
+        Ok(())
+    }
+}
+
+conformance!(five_methods, Minimal::default(), except = [add, replace, incr, take, expiry, rebuild]);
+
+async fn verdict(name: &str, adapter: impl AsyncCacheAdapter, suite: &Suite) -> Option<String> {
+    let case = CASES.iter().find(|case| case.name() == name).expect("a case of that name");
+    case.run(adapter, suite).await.err().map(|failure| failure.to_string())
+}
+
+#[tokio::test]
+async fn a_verb_that_is_missing_is_noticed() {
+    let said = verdict("counters::counts", Minimal::default(), &Suite::new()).await.unwrap();
+    assert!(said.contains("Unsupported"), "{said}");
+}
+
+#[tokio::test]
+async fn an_excepted_verb_must_say_so() {
+    let suite = Suite::new().except([Verb::Add]);
+    assert_eq!(verdict("add::live", Minimal::default(), &suite).await, None);
+    let said = verdict("add::live", super::store::Store::new(), &suite).await.unwrap();
+    assert!(said.contains("the excepted verb `add`"), "{said}");
+}
+
+#[tokio::test]
+async fn faults_are_failures_and_hangs_come_to_an_end() {
+    let faulty = || FaultyAdapter::new(super::store::Store::new());
+    let down = faulty();
+    down.put(Verb::Set, crate::testing::Fault::Fail(ErrorKind::Unavailable));
+    let said = verdict("basics::overwrite", down, &Suite::new()).await.unwrap();
+    assert!(said.contains("Unavailable"), "{said}");
+
+    tokio::time::pause();
+    let hangs = faulty();
+    hangs.put(Verb::Set, crate::testing::Fault::Hang);
+    let started = tokio::time::Instant::now();
+    let said = verdict("basics::overwrite", hangs, &Suite::new()).await.unwrap();
+    assert!(said.contains("not done"), "{said}");
+    assert!(started.elapsed() <= Duration::from_secs(90));
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own() {
+    let mut names: Vec<_> = CASES.iter().map(|case| case.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), CASES.len());
+    assert!(CASES.iter().all(|case| !case.what().is_empty()));
+}
