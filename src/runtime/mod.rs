@@ -63,22 +63,6 @@ where
     current().spawn(work)
 }
 
-/// Runs larder's own work on the background runtime, which outlives every caller's.
-#[cfg(feature = "sqlite")]
-pub(crate) fn spawn_background<F>(work: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    background().spawn(work)
-}
-
-/// Runs file work where it may block, beside the background runtime.
-#[cfg(feature = "sqlite")]
-pub(crate) fn spawn_file_work<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-    current().spawn_blocking(work)
-}
-
 /// A timer of the background runtime: it goes off whatever becomes of the caller's runtime, its clock or its lack of one.
 #[cfg(feature = "sqlite")]
 pub(crate) fn alarm(at: std::time::Instant) -> tokio::time::Sleep {
@@ -86,9 +70,13 @@ pub(crate) fn alarm(at: std::time::Instant) -> tokio::time::Sleep {
     tokio::time::sleep_until(at.into())
 }
 
-/// Runs larder's own work on the background runtime, whatever the caller's.
-pub(crate) fn spawn_background(work: impl Future<Output = ()> + Send + 'static) {
-    background().spawn(work);
+/// Runs larder's own work on the background runtime, which outlives every caller's.
+pub(crate) fn spawn_background<F>(work: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    background().spawn(work)
 }
 
 /// Runs work that blocks on a thread that may: one of the caller's runtime's blocking pool.

@@ -1,0 +1,318 @@
+//! The verbs.
+
+use super::commands::{
+    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Put, PutMany, Remove, RemoveMany, Replace, Stored, Take,
+    Touch, Update,
+};
+use super::engine::Role::{Read, Write};
+use super::{AsyncSqliteCache, KIND, time, upkeep};
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How many bytes of values one statement of a batch carries at most, unless it is one value.
+const CHUNK_BYTES: usize = 4 << 20;
+
+#[async_trait]
+impl AsyncCacheAdapter for AsyncSqliteCache {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.named("get", key, async {
+            let key = self.full(key)?;
+            let stored = self.engine.call(Read, Get(key.clone())).await?;
+            Ok(stored.map(|stored| self.value(&key, stored)))
+        })
+        .await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        self.named("set", key, async {
+            let key = self.full(key)?;
+            let lifetime = self.settings.resolve(expiry);
+            let entry = self.entry(key, &value, lifetime).await?;
+            if lifetime.is_zero() {
+                self.engine.call(Write, Remove(entry.key)).await.map(drop)
+            } else {
+                self.engine.call(Write, Put(entry)).await
+            }
+        })
+        .await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        self.named("remove", key, async { self.engine.call(Write, Remove(self.full(key)?)).await }).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        self.named("update_timeout", key, async {
+            let key = self.full(key)?;
+            let update = Update { key: key.clone(), expires_at: time::deadline(self.settings.resolve(expiry)) };
+            Ok(self.engine.call(Write, update).await?.map(|stored| self.value(&key, stored)))
+        })
+        .await
+    }
+
+    /// Incremental: the keys of the range go a thousand at a time, so that other writes get their turn.
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        let clear = async {
+            let from = format!("{}{prefix}", self.settings.scope.prefix());
+            let to = successor(&from);
+            loop {
+                let gone = self.engine.call(Write, Clear { from: from.clone(), to: to.clone() }).await?;
+                if gone < Clear::ROWS {
+                    return upkeep::give_back(&self.engine).await;
+                }
+            }
+        };
+        clear.await.map_err(|error: Error| self.name(error, "clear"))
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.named("add", key, async {
+            let entry = self.encode(self.full(key)?, &value, self.settings.resolve(expiry))?;
+            self.engine.call(Write, Add(entry)).await
+        })
+        .await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.named("replace", key, async {
+            let entry = self.entry(self.full(key)?, &value, self.settings.resolve(expiry)).await?;
+            self.engine.call(Write, Replace(entry)).await
+        })
+        .await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        self.named("incr", key, async {
+            let expires_at = time::deadline(self.settings.resolve(expiry));
+            let increment = || Ok::<_, Error>(Increment { key: self.full(key)?, by, expires_at });
+            if let Some(sum) = self.engine.call(Write, increment()?).await? {
+                return Ok(sum);
+            }
+            self.engine.call(Write, IncrementDecoded { increment: increment()?, codec: self.settings.codec }).await?
+        })
+        .await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.named("take", key, async {
+            let key = self.full(key)?;
+            Ok(self.engine.call(Write, Take(key.clone())).await?.map(|stored| self.value(&key, stored)))
+        })
+        .await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        self.named("expiry", key, async { Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.map(time::remaining)) }).await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        self.named("contains", key, async { Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.is_some()) }).await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        self.named("touch", key, async {
+            let update = Update { key: self.full(key)?, expires_at: time::deadline(self.settings.resolve(expiry)) };
+            self.engine.call(Write, Touch(update)).await
+        })
+        .await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let keys = self.full_keys("get_many", keys)?;
+        let mut results = Vec::with_capacity(keys.len());
+        let mut given_up = None;
+        for chunk in keys.chunks(CHUNK) {
+            let found = match &given_up {
+                Some(error) => Err(Error::clone(error)),
+                None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
+            };
+            match found {
+                Ok(found) => results.extend(chunk.iter().map(|key| Ok(found.get(key).map(|stored| self.value(key, stored.clone()))))),
+                Err(error) => {
+                    results.extend(chunk.iter().map(|key| Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))));
+                    given_up = Some(error).filter(Error::is_retryable);
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        key::check_all(entries.iter().map(|entry| entry.key)).map_err(|error| self.name(error, "set_many"))?;
+        let mut results = Vec::with_capacity(entries.len());
+        let mut chunk = Chunk::default();
+        for entry in entries {
+            let (row, result) = self.row(entry)?;
+            if row.as_ref().is_some_and(|row| !chunk.has_room_for(row)) {
+                self.store(&mut chunk, &mut results).await;
+            }
+            chunk.places.extend(row.is_some().then_some(results.len()));
+            chunk.bytes += row.as_ref().map_or(0, Stored::bytes);
+            chunk.rows.extend(row);
+            results.push(result.map_err(|error| self.name(error, "set_many").with_key(entry.key)));
+        }
+        self.store(&mut chunk, &mut results).await;
+        Ok(results)
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        let keys = self.full_keys("remove_many", keys)?;
+        let mut results = Vec::with_capacity(keys.len());
+        let mut given_up = None;
+        for chunk in keys.chunks(CHUNK) {
+            let removed = match &given_up {
+                Some(error) => Err(Error::clone(error)),
+                None => self.engine.call(Write, RemoveMany(chunk.to_vec())).await,
+            };
+            match removed {
+                // A key that is named twice is live but once.
+                Ok(mut live) => results.extend(chunk.iter().map(|key| Ok(live.remove(key)))),
+                Err(error) => {
+                    results.extend(chunk.iter().map(|key| Err(self.name(error.clone(), "remove_many").with_key(self.bare(key)))));
+                    given_up = Some(error).filter(Error::is_retryable);
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    async fn connect(&self) -> Result<()> {
+        let opened = async {
+            self.engine.call(Write, Ping).await?;
+            self.engine.call(Read, Ping).await
+        };
+        opened.await.map_err(|error| self.name(error, "connect"))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.engine.call(Read, Ping).await.map_err(|error| self.name(error, "ping"))
+    }
+
+    /// A database in memory stays: it is gone only with the adapter.
+    async fn close(&self) -> Result<()> {
+        self.engine.close().await.map_err(|error| self.name(error, "close"))
+    }
+
+    /// On the same file; a database in memory starts empty.
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(Arc::new(self.builder.clone().build()?))
+    }
+
+    fn kind(&self) -> &str {
+        KIND
+    }
+}
+
+/// Rows of a batch that make one statement, and where their results stand.
+#[derive(Default)]
+struct Chunk {
+    rows: Vec<Stored>,
+    places: Vec<usize>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn has_room_for(&self, row: &Stored) -> bool {
+        self.rows.is_empty() || (self.rows.len() < CHUNK && self.bytes + row.bytes() <= CHUNK_BYTES)
+    }
+}
+
+impl AsyncSqliteCache {
+    async fn named<T>(&self, op: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        call.await.map_err(|error| self.name(error, op).with_key(key))
+    }
+
+    fn full(&self, key: &str) -> Result<String> {
+        Ok(self.settings.scope.key(key)?.into_owned())
+    }
+
+    fn full_keys(&self, op: &'static str, keys: &[&str]) -> Result<Vec<String>> {
+        key::check_all(keys.iter().copied()).map_err(|error| self.name(error, op))?;
+        keys.iter().map(|key| self.full(key)).collect()
+    }
+
+    /// The key as the caller knows it.
+    fn bare<'k>(&self, full: &'k str) -> &'k str {
+        full.strip_prefix(self.settings.scope.prefix()).unwrap_or(full)
+    }
+
+    fn value(&self, key: &str, stored: Bytes) -> CacheValue {
+        CacheValue::from_stored(key, stored, self.settings.codec)
+    }
+
+    fn encode(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
+        let value = value.to_stored(&key, self.settings.codec)?;
+        if value.len() > self.max_value_bytes {
+            let message = format!("a value of {} bytes is over the limit of {}", value.len(), self.max_value_bytes);
+            return Err(Error::new(ErrorKind::TooLarge).with_message(message));
+        }
+        Ok(Stored { key, value, expires_at: time::deadline(lifetime) })
+    }
+
+    /// [`encode`](Self::encode) for what is to stand in place of an older value: one that is too large takes the older one's place too.
+    async fn entry(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
+        match self.encode(key.clone(), value, lifetime) {
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                self.engine.call(Write, Remove(key)).await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// What a batch stores for an entry. In place of one that is too large it stores one that has expired: a batch is done in order.
+    fn row(&self, entry: &Entry<'_>) -> Result<(Option<Stored>, Result<()>)> {
+        let key = self.full(entry.key)?;
+        Ok(match self.encode(key.clone(), &entry.value, self.settings.resolve(entry.expiry)) {
+            Ok(row) => (Some(row), Ok(())),
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                (Some(Stored { key, value: Bytes::new(), expires_at: Some(0) }), Err(error))
+            }
+            Err(error) => (None, Err(error)),
+        })
+    }
+
+    async fn store(&self, chunk: &mut Chunk, results: &mut [Result<()>]) {
+        let Chunk { rows, places, .. } = std::mem::take(chunk);
+        if rows.is_empty() {
+            return;
+        }
+        let keys: HashMap<usize, String> = places.iter().copied().zip(rows.iter().map(|row| self.bare(&row.key).to_owned())).collect();
+        if let Err(error) = self.engine.call(Write, PutMany(rows)).await {
+            for (place, key) in keys {
+                results[place] = Err(self.name(error.clone(), "set_many").with_key(&key));
+            }
+        }
+    }
+}
+
+/// The first text after all texts that begin with `prefix`, in the order of their bytes; `None` where nothing comes after them.
+fn successor(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        // Surrogates are no characters; the range steps over them.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::successor;
+
+    #[test]
+    fn the_successor_comes_after_everything_with_the_prefix_and_before_the_rest() {
+        assert_eq!(successor("ab").as_deref(), Some("ac"));
+        assert_eq!(successor("a\u{D7FF}").as_deref(), Some("a\u{E000}"));
+        assert_eq!(successor("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(successor("\u{10FFFF}\u{10FFFF}"), None);
+        assert_eq!(successor(""), None);
+        assert_eq!(successor("a\u{7f}").as_deref(), Some("a\u{80}"));
+    }
+}

@@ -1,0 +1,203 @@
+//! How an [`AsyncSqliteCache`] is configured, in the words that its URL shares.
+
+use super::AsyncSqliteCache;
+use super::database::{Database, Site};
+use super::engine::Engine;
+use crate::adapters::Settings;
+use crate::key::Scope;
+use crate::url::{self, CacheUrl};
+use crate::{Codec, Error, Expiry, Lifetime, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What SQLite itself cannot go beyond, less room for a key.
+const LARGEST_VALUE: usize = 900_000_000;
+
+/// A file of fewer pages could not hold its own tables and the reserve.
+const SMALLEST_FILE: u64 = 1 << 20;
+
+/// The setters of an [`AsyncSqliteCache`].
+///
+/// ```
+/// use larder::AsyncSqliteCache;
+/// use std::time::Duration;
+///
+/// # fn main() -> larder::Result<()> {
+/// let cache = AsyncSqliteCache::builder().path("cache.db").default_ttl(Duration::from_secs(60)).max_bytes(64 << 20).build()?;
+/// # let _ = cache;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SqliteBuilder {
+    site: Option<Site>,
+    settings: Settings,
+    op_timeout: Duration,
+    pool_size: usize,
+    max_bytes: u64,
+    max_value_bytes: usize,
+    purge_every: Duration,
+}
+
+impl SqliteBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            site: None,
+            settings: Settings::default(),
+            op_timeout: Duration::from_millis(500),
+            pool_size: 3,
+            max_bytes: 1 << 30,
+            max_value_bytes: 16 << 20,
+            purge_every: Duration::from_secs(300),
+        }
+    }
+
+    pub(super) fn from_url(text: &str) -> Result<Self> {
+        let mut url = CacheUrl::parse(text)?;
+        if !matches!(url.scheme(), "sqlite" | "sqlite3") {
+            return Err(Error::config(format!("`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`", url.scheme())));
+        }
+        let mut builder = Self::new();
+        let path = url::decode(url.rest())?;
+        let path = path.strip_prefix("//").unwrap_or(&path);
+        // `sqlite:///C:/cache.db`
+        let path = if cfg!(windows) && path.get(2..3) == Some(":") { path.strip_prefix('/').unwrap_or(path) } else { path };
+        if !path.is_empty() {
+            builder = builder.path(path);
+        }
+        builder.settings.take(&mut url)?;
+        builder.op_timeout = url.take("op_timeout")?.unwrap_or(builder.op_timeout);
+        builder.pool_size = url.take("pool_size")?.unwrap_or(builder.pool_size);
+        builder.max_bytes = url.take("max_bytes")?.unwrap_or(builder.max_bytes);
+        builder.max_value_bytes = url.take("max_value_bytes")?.unwrap_or(builder.max_value_bytes);
+        builder.purge_every = url.take("purge_every")?.unwrap_or(builder.purge_every);
+        url.finish()?;
+        Ok(builder)
+    }
+
+    /// The database file; `:memory:` is [`in_memory`](SqliteBuilder::in_memory). Folders that are missing are made on first use.
+    ///
+    /// Without it the file is `larder/<program>.sqlite3` in the user's cache folder.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        self.site = Some(if path == Path::new(":memory:") { Site::Memory } else { Site::File(path.to_owned()) });
+        self
+    }
+
+    /// No file: a database in memory, which lives as long as the adapter.
+    pub fn in_memory(mut self) -> Self {
+        self.site = Some(Site::Memory);
+        self
+    }
+
+    /// Put before every key, so that several caches can share a file; `clear` keeps to it. None by default: the table is larder's own.
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.settings.scope = Scope::prefixed(prefix.as_ref());
+        self
+    }
+
+    /// The expiry of entries that are stored without one. 300 s by default.
+    pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
+        self.settings.default_ttl = ttl.into().resolve(Lifetime::default());
+        self
+    }
+
+    /// How values are written. [`Codec::MessagePack`] by default.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.settings.codec = codec;
+        self
+    }
+
+    /// The deadline of every call: waiting, opening and the statement together. 500 ms by default.
+    pub fn op_timeout(mut self, timeout: Duration) -> Self {
+        self.op_timeout = timeout;
+        self
+    }
+
+    /// How many connections read at once, each with a thread of its own; one more writes. 3 by default.
+    pub fn pool_size(mut self, readers: usize) -> Self {
+        self.pool_size = readers;
+        self
+    }
+
+    /// How large the database file may become. When it is reached, the rows that expire soonest go, then the oldest of those that never do.
+    /// 1 GiB by default. The write-ahead log beside the file takes some MiB more.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How large a stored value may be; a larger one is [`TooLarge`](crate::ErrorKind::TooLarge). 16 MiB by default, and never more than a quarter of
+    /// [`max_bytes`](SqliteBuilder::max_bytes).
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// How often expired rows are swept while the database is open. 300 s by default.
+    pub fn purge_every(mut self, interval: Duration) -> Self {
+        self.purge_every = interval;
+        self
+    }
+
+    /// The adapter. Nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting that cannot work: no path where none can be found, a path with a NUL byte or, because SQLite
+    /// wants UTF-8, of other bytes, a deadline or an interval of zero, no readers or more than 64, a file bound under 1 MiB.
+    pub fn build(self) -> Result<AsyncSqliteCache> {
+        let range = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Error::config(what)) };
+        range(!self.op_timeout.is_zero(), "`op_timeout` must be more than zero")?;
+        range(!self.purge_every.is_zero(), "`purge_every` must be more than zero")?;
+        range((1..=64).contains(&self.pool_size), "`pool_size` must be from 1 to 64")?;
+        range(self.max_bytes >= SMALLEST_FILE, "`max_bytes` must be 1 MiB (1048576) or more")?;
+        range(self.max_value_bytes > 0, "`max_value_bytes` must be more than zero")?;
+        let site = match self.site.clone() {
+            Some(Site::Memory) => Site::Memory,
+            Some(Site::File(path)) => Site::File(checked(&path)?),
+            None => Site::File(checked(&default_path()?)?),
+        };
+        let quarter = usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX);
+        let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
+        let database = Database::new(site, self.max_bytes, busy_timeout(self.op_timeout));
+        let engine = Engine::new(database, self.pool_size, self.op_timeout, self.purge_every);
+        Ok(AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self })
+    }
+}
+
+/// How long SQLite waits for a lock by itself: well below the deadline, for its thread is deaf meanwhile, and its naps grow longer.
+fn busy_timeout(op_timeout: Duration) -> Duration {
+    (op_timeout / 8).clamp(Duration::from_millis(1), Duration::from_millis(25))
+}
+
+/// The path as SQLite is to have it: absolute, so that the cache stays where it is when the program changes its folder, and so that
+/// `file:x` is a name and not an address.
+fn checked(path: &Path) -> Result<PathBuf> {
+    let unusable = |why: &'static str| Error::config(format!("the path of the database {why}"));
+    let text = path.to_str().ok_or_else(|| unusable("must be UTF-8"))?;
+    if text.contains('\0') {
+        return Err(unusable("must not contain a NUL byte"));
+    }
+    std::path::absolute(path).map_err(|cause| unusable("is not one").with_source(cause))
+}
+
+/// `larder/<program>.sqlite3` in the user's cache folder.
+fn default_path() -> Result<PathBuf> {
+    let program = std::env::current_exe().ok().and_then(|program| Some(program.file_stem()?.to_string_lossy().into_owned()));
+    let file = format!("{}.sqlite3", program.unwrap_or_else(|| "cache".to_owned()));
+    let folder = cache_folder().ok_or_else(|| Error::config("there is no user cache folder on this system; give the database a path"))?;
+    Ok(folder.join("larder").join(file))
+}
+
+/// Where programs of this user keep what can be made again.
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    }
+}

@@ -1,0 +1,310 @@
+//! The database that the lanes open connections to, and its ages.
+//!
+//! All connections of one age have the same file before them. When the file is deleted, replaced or damaged, or the adapter is closed,
+//! the age ends: its connections close as soon as they can be had, and only when the last is closed does the next age begin. (SQLite
+//! removes the log *by name* when a database closes: an old connection would take the log of the new file with it.)
+
+use super::engine::Role;
+use super::failure::Failure;
+use super::file::{self, Identity, Look};
+use super::schema;
+use crate::runtime::{self, lock};
+use crate::{Error, ErrorKind, Result};
+use futures_util::future::{Either, select};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+/// How often the file is looked at while it is used.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A log of this length is written back although readers have to wait for it.
+const LOG_TOO_LONG: u64 = 4 * schema::LOG_KEPT;
+
+/// How long nobody tries again after the database could not be opened: doubled each time, and up to half as long again.
+const FIRST_REST: Duration = Duration::from_millis(20);
+const LONGEST_REST: Duration = Duration::from_millis(300);
+
+/// Where the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    Memory,
+    File(PathBuf),
+}
+
+pub(super) struct Database {
+    site: Site,
+    max_bytes: u64,
+    busy_timeout: Duration,
+    age: Mutex<Arc<Age>>,
+    /// One opens at a time; and what happened last time, if it failed.
+    opening: AsyncMutex<Option<Rest>>,
+}
+
+/// The time after a failure to open.
+struct Rest {
+    until: Instant,
+    length: Duration,
+    error: Error,
+}
+
+/// The time during which one file is the database.
+pub(super) struct Age {
+    /// The age before, until its connections are known to be closed.
+    before: Mutex<Option<Arc<Age>>>,
+    /// It ended because the file was damaged.
+    was_corrupt: AtomicBool,
+    is_past: AtomicBool,
+    /// Set once the file is there and is ours.
+    identity: OnceLock<Option<Identity>>,
+    looked: Mutex<Instant>,
+    log_is_long: AtomicBool,
+    connections: AtomicUsize,
+    all_closed: Notify,
+}
+
+impl Age {
+    fn new(before: Option<Arc<Age>>) -> Arc<Self> {
+        Arc::new(Self {
+            before: Mutex::new(before),
+            was_corrupt: AtomicBool::new(false),
+            is_past: AtomicBool::new(false),
+            identity: OnceLock::new(),
+            looked: Mutex::new(Instant::now()),
+            log_is_long: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            all_closed: Notify::new(),
+        })
+    }
+
+    /// Waits until no connection of this age is open.
+    pub(super) async fn wait_until_closed(&self, deadline: Instant) -> Result<()> {
+        let mut alarm = pin!(runtime::alarm(deadline));
+        loop {
+            let mut closed = pin!(self.all_closed.notified());
+            closed.as_mut().enable();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return Ok(());
+            }
+            if let Either::Right(_) = select(closed, alarm.as_mut()).await {
+                return Err(Error::new(ErrorKind::Timeout).with_message("a connection was still in use at the deadline"));
+            }
+        }
+    }
+}
+
+impl Database {
+    pub(super) fn new(site: Site, max_bytes: u64, busy_timeout: Duration) -> Self {
+        Self { site, max_bytes, busy_timeout, age: Mutex::new(Age::new(None)), opening: AsyncMutex::new(None) }
+    }
+
+    pub(super) fn is_memory(&self) -> bool {
+        self.site == Site::Memory
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Ends the present age, whatever it is.
+    pub(super) fn retire_present(&self) -> Arc<Age> {
+        let present = lock(&self.age).clone();
+        self.retire(&present, false);
+        present
+    }
+
+    /// Ends an age, unless it has ended.
+    pub(super) fn retire(&self, age: &Arc<Age>, corrupt: bool) {
+        let mut present = lock(&self.age);
+        if Arc::ptr_eq(&present, age) {
+            age.was_corrupt.store(corrupt, Ordering::Release);
+            age.is_past.store(true, Ordering::Release);
+            *present = Age::new(Some(age.clone()));
+        }
+    }
+
+    /// Opens a connection, and the database if that has not been done.
+    pub(super) async fn open(&self, role: Role, deadline: Instant) -> Result<Connection, Failure> {
+        let mut rest = self.opening.lock().await;
+        if let Some(rest) = rest.as_ref().filter(|rest| Instant::now() < rest.until) {
+            return Err(rest.error.clone().into());
+        }
+        match self.open_now(role, deadline).await {
+            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_))) => Err(failure),
+            Err(failure) => {
+                let error = failure.into_error();
+                let length = rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
+                let until = Instant::now() + length.mul_f64(1.0 + fastrand::f64() / 2.0);
+                *rest = Some(Rest { until, length, error: error.clone() });
+                Err(error.into())
+            }
+            Ok(connection) => {
+                *rest = None;
+                Ok(connection)
+            }
+        }
+    }
+
+    async fn open_now(&self, role: Role, deadline: Instant) -> Result<Connection, Failure> {
+        let age = lock(&self.age).clone();
+        let prepared = if age.identity.get().is_none() { Some(self.begin(&age, deadline).await?) } else { None };
+        if let (Role::Write, Some(prepared)) = (role, prepared) {
+            return Ok(prepared);
+        }
+        let mut connection = self.connect(&age, role).await?;
+        let set_up = match role {
+            Role::Write => schema::set_up_writer(connection.raw(), self.max_bytes).await,
+            Role::Read => schema::set_up_reader(connection.raw()).await,
+        };
+        match set_up {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                if matches!(failure, Failure::Corrupt(_)) {
+                    self.retire(&age, true);
+                }
+                connection.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Begins an age: the one before is over, the file is there and is ours.
+    async fn begin(&self, age: &Arc<Age>, deadline: Instant) -> Result<Connection, Failure> {
+        let mut was_corrupt = false;
+        let mut before = lock(&age.before).clone();
+        while let Some(past) = before {
+            past.wait_until_closed(deadline).await?;
+            was_corrupt |= past.was_corrupt.load(Ordering::Acquire);
+            before = lock(&past.before).clone();
+        }
+        if was_corrupt {
+            self.on_file(file::move_aside).await?;
+        }
+        *lock(&age.before) = None;
+        self.on_file(file::make_parents).await?;
+        let mut connection = self.connect(age, Role::Write).await?;
+        if let Err(failure) = schema::prepare(connection.raw(), self.max_bytes).await {
+            if matches!(failure, Failure::Corrupt(_)) {
+                self.retire(age, true);
+            }
+            connection.close().await;
+            return Err(failure);
+        }
+        let identity = match &self.site {
+            Site::Memory => None,
+            Site::File(_) => self.look().await.and_then(|look| look.identity),
+        };
+        *lock(&age.looked) = Instant::now();
+        // One opens at a time, so nobody else has set it.
+        let _ = age.identity.set(identity);
+        Ok(connection)
+    }
+
+    async fn connect(&self, age: &Arc<Age>, role: Role) -> Result<Connection, Failure> {
+        let options = SqliteConnectOptions::new()
+            .create_if_missing(role == Role::Write)
+            .busy_timeout(self.busy_timeout)
+            .thread_name(|nth| format!("larder-sqlite-{nth}"))
+            .disable_statement_logging();
+        let options = match &self.site {
+            Site::Memory => options.filename(":memory:"),
+            Site::File(path) => options.filename(path),
+        };
+        let raw = options.connect().await?;
+        Ok(Connection { raw, writes: role == Role::Write, watched: !self.is_memory(), presence: Presence::new(age.clone()) })
+    }
+
+    async fn on_file(&self, work: impl FnOnce(&std::path::Path) -> Result<()> + Send + 'static) -> Result<()> {
+        let Site::File(path) = self.site.clone() else { return Ok(()) };
+        runtime::spawn_blocking(move || work(&path)).await.map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
+    }
+
+    async fn look(&self) -> Option<Look> {
+        let Site::File(path) = self.site.clone() else { return None };
+        runtime::spawn_blocking(move || file::look(&path)).await.ok()?.ok()
+    }
+
+    /// Looks whether the file is still the one of this connection's age, and ends the age if it is not.
+    pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
+        let age = &connection.presence.0;
+        *lock(&age.looked) = Instant::now();
+        // What cannot be looked at is taken for what it was: SQLite will say.
+        let Some(look) = self.look().await else { return true };
+        age.log_is_long.store(look.log_bytes > LOG_TOO_LONG, Ordering::Release);
+        let is_same = age.identity.get().is_none_or(|identity| *identity == look.identity);
+        if !is_same || look.is_cut_off {
+            self.retire(age, is_same);
+        }
+        is_same && !look.is_cut_off
+    }
+
+    /// Ends the age of a connection on which the file turned out to be damaged, or not to be ours any more.
+    pub(super) fn retire_with(&self, connection: &Connection, corrupt: bool) {
+        self.retire(&connection.presence.0, corrupt);
+    }
+}
+
+/// A connection of an age.
+pub(super) struct Connection {
+    raw: SqliteConnection,
+    writes: bool,
+    watched: bool,
+    /// Last, for what is dropped first must be closed first.
+    presence: Presence,
+}
+
+/// Counts a connection as open.
+struct Presence(Arc<Age>);
+
+impl Presence {
+    fn new(age: Arc<Age>) -> Self {
+        age.connections.fetch_add(1, Ordering::AcqRel);
+        Self(age)
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.all_closed.notify_waiters();
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn raw(&mut self) -> &mut SqliteConnection {
+        &mut self.raw
+    }
+
+    /// Its age is over: it must not be used any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.presence.0.is_past.load(Ordering::Acquire)
+    }
+
+    /// Somebody should see whether the file is in place before it is used.
+    pub(super) fn is_due_for_a_look(&self) -> bool {
+        self.watched && (self.has_long_log() || lock(&self.presence.0.looked).elapsed() >= LOOK_EVERY)
+    }
+
+    /// It writes, and the write-ahead log has grown too long.
+    pub(super) fn has_long_log(&self) -> bool {
+        self.writes && self.presence.0.log_is_long.load(Ordering::Acquire)
+    }
+
+    /// Closes it for good, and returns when that is done.
+    pub(super) async fn close(self) {
+        let Self { raw, presence, .. } = self;
+        // The one error is that the connection's thread has gone already.
+        let _ = raw.close().await;
+        drop(presence);
+    }
+}

@@ -1,0 +1,133 @@
+//! What waits in a lane: a command, who asked for it, and until when.
+
+use super::commands::{Get, GetTogether, Put, PutTogether};
+use crate::{Error, ErrorKind, Result};
+use futures_util::future::BoxFuture;
+use sqlx::SqliteConnection;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// How many waiting calls travel as one statement.
+const TOGETHER: usize = 128;
+
+/// One step on a connection. It may run again when it did not succeed, so it leaves nothing half done when it fails.
+pub(super) trait Command: Send + Sync + Sized + 'static {
+    type Output: Send + 'static;
+
+    /// One statement with few rows: a caller may drive it, for nothing is held while that caller stands still.
+    const BRIEF: bool = true;
+
+    fn run(&self, on: &mut SqliteConnection) -> impl Future<Output = sqlx::Result<Self::Output>> + Send;
+
+    /// How the command waits: by itself, or among those that can travel together.
+    fn into_job(waiting: Waiting<Self>) -> Job {
+        Job::Alone(Box::new(waiting))
+    }
+}
+
+/// A command with its caller.
+pub(super) struct Waiting<C: Command> {
+    pub(super) command: C,
+    reply: Option<oneshot::Sender<Result<C::Output>>>,
+    deadline: Instant,
+}
+
+impl<C: Command> Waiting<C> {
+    pub(super) fn new(command: C, reply: oneshot::Sender<Result<C::Output>>, deadline: Instant) -> Self {
+        Self { command, reply: Some(reply), deadline }
+    }
+
+    /// Answers the caller, who may have gone.
+    pub(super) fn answer(&mut self, answer: Result<C::Output>) {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// What the engine needs to know of a command, whichever it is.
+pub(super) trait Work: Send {
+    /// Runs and answers; an error is not answered yet.
+    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>>;
+
+    /// Answers with an error.
+    fn fail(&mut self, error: &Error);
+
+    /// Nobody waits any more.
+    fn is_over(&mut self, now: Instant) -> bool;
+}
+
+impl<C: Command> Work for Waiting<C> {
+    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(async move {
+            let output = self.command.run(on).await?;
+            self.answer(Ok(output));
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.answer(Err(error.clone()));
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        if now >= self.deadline {
+            self.fail(&Error::new(ErrorKind::Timeout));
+        }
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+/// A command in a lane's queue.
+pub(super) enum Job {
+    Get(Waiting<Get>),
+    Put(Waiting<Put>),
+    Alone(Box<dyn Work>),
+}
+
+impl Job {
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Get(get) => get.is_over(now),
+            Self::Put(put) => put.is_over(now),
+            Self::Alone(work) => work.is_over(now),
+        }
+    }
+
+    /// The job by itself.
+    pub(super) fn alone(self) -> Box<dyn Work> {
+        match self {
+            Self::Get(get) => Box::new(get),
+            Self::Put(put) => Box::new(put),
+            Self::Alone(work) => work,
+        }
+    }
+
+    /// Takes the next job, and of those that follow it as many as can travel in the same statement. Order is kept.
+    pub(super) fn next(queue: &mut VecDeque<Self>) -> Option<Box<dyn Work>> {
+        let work: Box<dyn Work> = match queue.pop_front()? {
+            Self::Get(get) if matches!(queue.front(), Some(Self::Get(_))) => {
+                let mut gets = vec![get];
+                while gets.len() < TOGETHER
+                    && let Some(Self::Get(next)) = queue.pop_front_if(|next| matches!(next, Self::Get(_)))
+                {
+                    gets.push(next);
+                }
+                Box::new(GetTogether::new(gets))
+            }
+            Self::Put(put) if put.command.is_small() && matches!(queue.front(), Some(Self::Put(_))) => {
+                let mut puts = vec![put];
+                while puts.len() < TOGETHER
+                    && let Some(Self::Put(next)) = queue.pop_front_if(|next| matches!(next, Self::Put(put) if put.command.is_small()))
+                {
+                    puts.push(next);
+                }
+                Box::new(PutTogether::new(puts))
+            }
+            job => job.alone(),
+        };
+        Some(work)
+    }
+}

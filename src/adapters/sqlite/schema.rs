@@ -1,0 +1,119 @@
+//! The table, and the proof that a database is ours.
+
+use super::failure::Failure;
+use crate::{Error, ErrorKind};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
+
+/// "LRDR": marks a file as a cache of larder's.
+pub(super) const APPLICATION_ID: i32 = 0x4C52_4452;
+
+/// The version of the schema below.
+const VERSION: i64 = 1;
+
+/// When the write-ahead log is written back, in pages, and what is kept of its file then.
+const CHECKPOINT_PAGES: u32 = 1_000;
+pub(super) const LOG_KEPT: u64 = 4 << 20;
+
+/// Pages that only the making of room may use.
+const RESERVE_PAGES: u64 = 32;
+
+/// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found.
+const TABLE: &str = "\
+CREATE TABLE IF NOT EXISTS larder_cache (
+    key TEXT NOT NULL UNIQUE,
+    value BLOB NOT NULL,
+    expires_at INTEGER
+);
+CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);
+PRAGMA user_version = 1;";
+
+/// Whose the database is.
+enum Owner {
+    Nobody,
+    Larder,
+}
+
+/// Makes the database ours if it is nobody's, and sets the connection up for writing.
+pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+    if let Owner::Nobody = owner(on).await? {
+        // Both must be said before there is a table.
+        raw_sql("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").execute(&mut *on).await?;
+        let mut claim = on.begin_with("BEGIN IMMEDIATE").await?;
+        if let Owner::Nobody = owner(&mut claim).await? {
+            raw_sql(AssertSqlSafe(format!("{TABLE} PRAGMA application_id = {APPLICATION_ID};"))).execute(&mut *claim).await?;
+        }
+        claim.commit().await?;
+        // So that the file says whose it is, and not only the log beside it.
+        raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(&mut *on).await?;
+    }
+    set_up_writer(on, max_bytes).await?;
+    raw_sql(TABLE_IF_LOST).execute(&mut *on).await?;
+    Ok(())
+}
+
+/// Without the version: what is there already is not written to.
+const TABLE_IF_LOST: &str = "\
+CREATE TABLE IF NOT EXISTS larder_cache (key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires_at INTEGER);
+CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);";
+
+/// The settings of a connection that writes.
+pub(super) async fn set_up_writer(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+    let settings = format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; \
+         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_KEPT};"
+    );
+    raw_sql(AssertSqlSafe(settings)).execute(&mut *on).await?;
+    limit(on, max_bytes, RESERVE_PAGES).await
+}
+
+/// The settings of a connection that reads.
+pub(super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failure> {
+    raw_sql("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;").execute(&mut *on).await?;
+    Ok(())
+}
+
+/// Lets the file grow to the bound and no further; the reserve is for deleting in a full file.
+async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> Result<(), Failure> {
+    let page_bytes = number(on, "SELECT page_size FROM pragma_page_size").await?.max(512);
+    let pages = (max_bytes / page_bytes).saturating_sub(reserve).clamp(1, u64::from(u32::MAX - 1));
+    raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {pages};"))).execute(on).await?;
+    Ok(())
+}
+
+/// Runs with the reserve lifted while rows are deleted, and put back afterwards.
+pub(super) async fn lift_reserve(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+    limit(on, max_bytes, 0).await
+}
+
+pub(super) async fn restore_reserve(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+    limit(on, max_bytes, RESERVE_PAGES).await
+}
+
+/// One number out of the database.
+pub(super) async fn number(on: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<u64> {
+    let row = query(sql).fetch_one(on).await?;
+    Ok(u64::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(0))
+}
+
+/// Whose the database is; an error where it is not for us to use. Nothing is changed.
+async fn owner(on: &mut SqliteConnection) -> Result<Owner, Failure> {
+    let sql = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), \
+               (SELECT count(*) FROM sqlite_schema)";
+    let row = query(sql).persistent(false).fetch_one(on).await?;
+    let [id, version, things] = [0, 1, 2].map(|at| row.try_get_unchecked::<i64, _>(at));
+    match (id?, version?, things?) {
+        (0, 0, 0) => Ok(Owner::Nobody),
+        (id, version, _) if id == i64::from(APPLICATION_ID) && version <= VERSION => Ok(Owner::Larder),
+        (id, ..) if id == i64::from(APPLICATION_ID) => Err(newer().into()),
+        _ => Err(foreign().into()),
+    }
+}
+
+fn newer() -> Error {
+    Error::new(ErrorKind::Config).with_message("the file was written by a newer larder; it is left as it is")
+}
+
+pub(super) fn foreign() -> Error {
+    Error::new(ErrorKind::Config).with_message("the file is a database, and not a cache of larder's; it is left as it is")
+}

@@ -1,0 +1,33 @@
+//! Milliseconds since 1970, as the table has them.
+
+use crate::{Expiry, Lifetime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Now, rounded down: an entry is gone once this has reached its expiry.
+pub(super) fn now() -> i64 {
+    millis(since_epoch().as_millis())
+}
+
+/// When something that is stored now expires: rounded up, for nothing lives shorter than it was told to. `None` is never.
+pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
+    match lifetime {
+        Lifetime::Never => None,
+        Lifetime::For(lasting) if lasting.is_zero() => Some(now()),
+        Lifetime::For(lasting) => Some(millis((since_epoch() + lasting).as_nanos().div_ceil(1_000_000))),
+    }
+}
+
+/// What is left until `expires_at`, of an entry that was live a moment ago.
+pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
+    let Some(expires_at) = expires_at else { return Expiry::Never };
+    let now = millis(since_epoch().as_nanos().div_ceil(1_000_000));
+    Expiry::After(Duration::from_millis(u64::try_from(expires_at.saturating_sub(now)).unwrap_or(0).max(1)))
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(millis: u128) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
