@@ -75,13 +75,13 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// Stores `value` if `key` is missing, in one atomic step; whether it did.
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let _ = (value, expiry);
-        Err(self.unsupported("add", key))
+        Err(unsupported("add", key))
     }
 
     /// Stores `value` if `key` is live, in one atomic step; whether it did.
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let _ = (value, expiry);
-        Err(self.unsupported("replace", key))
+        Err(unsupported("replace", key))
     }
 
     /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key counts as 0 and gets
@@ -92,17 +92,17 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// [`ErrorKind::NotANumber`] and [`ErrorKind::Overflow`], the value unchanged.
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         let _ = (by, expiry);
-        Err(self.unsupported("incr", key))
+        Err(unsupported("incr", key))
     }
 
     /// Removes `key` and returns the live value it had, in one atomic step.
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        Err(self.unsupported("take", key))
+        Err(unsupported("take", key))
     }
 
     /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`]; `None` if it is missing.
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        Err(self.unsupported("expiry", key))
+        Err(unsupported("expiry", key))
     }
 
     /// Whether `key` is live.
@@ -182,11 +182,11 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     fn kind(&self) -> &str {
         std::any::type_name::<Self>()
     }
+}
 
-    #[doc(hidden)]
-    fn unsupported(&self, op: &'static str, key: &str) -> Error {
-        Error::new(ErrorKind::Unsupported).with_backend(self.kind().to_owned()).with_op(op).with_key(key)
-    }
+/// What a verb without a correct default says.
+pub(crate) fn unsupported(op: &'static str, key: &str) -> Error {
+    Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)
 }
 
 impl fmt::Debug for dyn AsyncCacheAdapter + '_ {

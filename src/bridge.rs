@@ -1,5 +1,6 @@
 //! Stores that block, as adapters.
 
+use crate::adapter::unsupported;
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result, key, runtime};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -143,10 +144,6 @@ pub trait CacheAdapter: Send + Sync + 'static {
     }
 }
 
-fn unsupported(op: &'static str, key: &str) -> Error {
-    Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)
-}
-
 /// An adapter over a store that blocks. Each call runs on a thread of the runtime's blocking pool, so no worker is held up.
 ///
 /// # Cancel safety
@@ -288,10 +285,6 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn kind(&self) -> &str {
         self.store.kind()
-    }
-
-    fn unsupported(&self, op: &'static str, key: &str) -> Error {
-        unsupported(op, key).with_backend(self.kind().to_owned())
     }
 }
 

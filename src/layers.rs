@@ -1,6 +1,6 @@
 //! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
 
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Expiry, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
@@ -94,9 +94,5 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
 
     fn kind(&self) -> &str {
         (**self).kind()
-    }
-
-    fn unsupported(&self, op: &'static str, key: &str) -> Error {
-        (**self).unsupported(op, key)
     }
 }

@@ -26,17 +26,7 @@ use std::time::{Duration, SystemTime};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct CacheValue {
-    repr: Repr,
-    meta: Meta,
-}
-
-#[derive(Clone)]
-enum Repr {
-    Typed(Arc<dyn ErasedValue>),
-    Encoded { codec: Codec, payload: Bytes },
-    Unreadable(Defect),
-}
+pub struct CacheValue(Arc<dyn Kept>);
 
 /// What is known about a value besides the value: it travels in the header of [`Codec::MessagePack`] and is lost under the plain codecs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,31 +39,82 @@ pub(crate) struct Meta {
     pub(crate) cost_us: u32,
 }
 
-/// A typed object behind a vtable: it can be recognised, and it can be encoded.
-trait ErasedValue: Send + Sync {
+/// What a [`CacheValue`] points to: the one allocation that holds the object, or the bytes, and what is known about it.
+trait Kept: Send + Sync {
     fn as_any(&self) -> &dyn Any;
+    fn meta(&self) -> &Meta;
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
+    /// The bytes, where it is kept as bytes.
+    fn encoded(&self) -> Option<&Encoded> {
+        None
+    }
 }
 
-impl<T: Serialize + Send + Sync + 'static> ErasedValue for T {
+struct Typed<T> {
+    meta: Meta,
+    object: T,
+}
+
+struct Encoded {
+    meta: Meta,
+    content: Result<(Codec, Bytes), Defect>,
+}
+
+impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }
 
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
     fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        codec.encode(self)
+        codec.encode(&self.object)
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
-        codec.encoded_len(self)
+        codec.encoded_len(&self.object)
+    }
+}
+
+impl Kept for Encoded {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
+        match &self.content {
+            Ok((written, payload)) if *written == codec => Ok(payload.to_vec()),
+            Ok((written, _)) => Err(Error::new(ErrorKind::Encode)
+                .with_message(format!("the value is encoded as {written} already and cannot be stored as {codec}"))),
+            Err(defect) => Err(Error::new(ErrorKind::Encode).with_source(defect.error::<()>())),
+        }
+    }
+
+    fn encoded_len(&self, _: Codec) -> Result<usize> {
+        Ok(self.content.as_ref().map_or(0, |(_, payload)| payload.len()))
+    }
+
+    fn encoded(&self) -> Option<&Encoded> {
+        Some(self)
     }
 }
 
 impl CacheValue {
     /// A handle on a typed object. Nothing is encoded yet.
-    pub fn new<T: Serialize + Send + Sync + 'static>(value: T) -> Self {
-        Self { repr: Repr::Typed(Arc::new(value)), meta: Meta::default() }
+    pub fn new<T: Serialize + Send + Sync + 'static>(object: T) -> Self {
+        Self::known(object, Meta::default())
+    }
+
+    /// A handle on a typed object about which more is known.
+    pub(crate) fn known<T: Serialize + Send + Sync + 'static>(object: T, meta: Meta) -> Self {
+        Self(Arc::new(Typed { meta, object }))
     }
 
     /// Reads the value as a `T`.
@@ -82,13 +123,13 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Decode`] when the value is not something serde can read as a `T`.
     pub fn decode<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
-        match &self.repr {
-            Repr::Typed(object) => match object.as_any().downcast_ref::<T>() {
-                Some(value) => Ok(value.clone()),
-                None => Codec::MessagePack.decode(&object.encode(Codec::MessagePack)?),
-            },
-            Repr::Encoded { codec, payload } => codec.decode(payload),
-            Repr::Unreadable(defect) => Err(defect.error::<T>()),
+        if let Some(typed) = self.0.as_any().downcast_ref::<Typed<T>>() {
+            return Ok(typed.object.clone());
+        }
+        match self.0.encoded() {
+            None => Codec::MessagePack.decode(&self.0.encode(Codec::MessagePack)?),
+            Some(Encoded { content: Ok((codec, payload)), .. }) => codec.decode(payload),
+            Some(Encoded { content: Err(defect), .. }) => Err(defect.error::<T>()),
         }
     }
 
@@ -98,18 +139,11 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
-        let (written, payload) = match &self.repr {
-            Repr::Typed(object) => (codec, object.encode(codec)?.into()),
-            Repr::Encoded { codec: written, payload } => (*written, payload.clone()),
-            Repr::Unreadable(defect) => return Err(Error::new(ErrorKind::Encode).with_source(defect.error::<()>())),
+        let (written, payload) = match self.0.encoded() {
+            Some(Encoded { content: Ok((written, payload)), .. }) if *written == codec || codec.has_header() => (*written, payload.clone()),
+            _ => (codec, self.0.encode(codec)?.into()),
         };
-        if codec.has_header() {
-            Ok(codec::frame(key, written, &self.meta, &payload))
-        } else if written == codec {
-            Ok(payload)
-        } else {
-            Err(Error::new(ErrorKind::Encode).with_message(format!("the value is encoded as {written} already and cannot be stored as {codec}")))
-        }
+        Ok(if codec.has_header() { codec::frame(key, written, self.0.meta(), &payload) } else { payload })
     }
 
     /// The value that a store kept under `key` with [`to_stored`](CacheValue::to_stored).
@@ -118,11 +152,12 @@ impl CacheValue {
     /// [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        match codec::unframe(key, stored, codec) {
-            Ok((Some(number), ..)) => Self::new(number),
-            Ok((None, codec, meta, payload)) => Self { repr: Repr::Encoded { codec, payload }, meta },
-            Err(defect) => Self { repr: Repr::Unreadable(defect), meta: Meta::default() },
-        }
+        let (meta, content) = match codec::unframe(key, stored, codec) {
+            Ok((Some(number), ..)) => return Self::new(number),
+            Ok((None, codec, meta, payload)) => (meta, Ok((codec, payload))),
+            Err(defect) => (Meta::default(), Err(defect)),
+        };
+        Self(Arc::new(Encoded { meta, content }))
     }
 
     /// Turns a typed object into the bytes that `codec` makes of it, as a remote store would.
@@ -131,13 +166,11 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value.
     pub fn into_encoded(self, codec: Codec) -> Result<Self> {
-        match &self.repr {
-            Repr::Typed(object) => {
-                let payload = object.encode(codec)?.into();
-                Ok(Self { repr: Repr::Encoded { codec, payload }, meta: self.meta })
-            }
-            _ => Ok(self),
+        if self.0.encoded().is_some() {
+            return Ok(self);
         }
+        let content = Ok((codec, self.0.encode(codec)?.into()));
+        Ok(Self(Arc::new(Encoded { meta: *self.0.meta(), content })))
     }
 
     /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be encoded.
@@ -146,11 +179,7 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value.
     pub fn encoded_len(&self, codec: Codec) -> Result<usize> {
-        match &self.repr {
-            Repr::Typed(object) => object.encoded_len(codec),
-            Repr::Encoded { payload, .. } => Ok(payload.len()),
-            Repr::Unreadable(_) => Ok(0),
-        }
+        self.0.encoded_len(codec)
     }
 
     /// The value as a counter: any integer that fits an `i64`.
@@ -165,41 +194,38 @@ impl CacheValue {
     /// The stored bytes could not be read at all: damaged, from another format version, or another key's.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
-        matches!(self.repr, Repr::Unreadable(_))
+        self.defect().is_some()
     }
 
     /// The stored bytes belong to another key. An adapter that sees this on a shared connection should drop the connection.
     #[must_use]
     pub fn is_misdirected(&self) -> bool {
-        matches!(self.repr, Repr::Unreadable(Defect::OtherKey))
+        self.defect() == Some(Defect::OtherKey)
     }
 
     /// When the value was written, where that is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        (self.meta.created_ms > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(self.meta.created_ms))
-    }
-
-    pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
-        self.meta = meta;
-        self
+        let created = self.0.meta().created_ms;
+        (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {
-        match &self.repr {
-            Repr::Unreadable(defect) => Some(defect.error::<()>()),
-            _ => None,
-        }
+        self.defect().map(Defect::error::<()>)
+    }
+
+    fn defect(&self) -> Option<Defect> {
+        self.0.encoded()?.content.as_ref().err().copied()
     }
 }
 
 impl fmt::Debug for CacheValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CacheValue");
-        match &self.repr {
-            Repr::Typed(_) => out.field("typed", &true),
-            Repr::Encoded { codec, payload } => out.field("codec", codec).field("bytes", &payload.len()),
-            Repr::Unreadable(defect) => out.field("unreadable", defect),
+        match self.0.encoded().map(|encoded| &encoded.content) {
+            None => out.field("typed", &true),
+            Some(Ok((codec, payload))) => out.field("codec", codec).field("bytes", &payload.len()),
+            Some(Err(defect)) => out.field("unreadable", defect),
         };
         out.finish_non_exhaustive()
     }

@@ -108,9 +108,10 @@ async fn finish<T: Cacheable>(key: &str, load: Load, start: impl FnOnce(Load)) -
     start(load);
     match flight.arrival().await {
         Arrival::Landed(result) => result?.decode(),
-        Arrival::Lost | Arrival::Cycle => {
-            Err(Error::new(ErrorKind::Load).with_op("get_or_set").with_key(key).with_message("the fallback's task went away before it was done"))
-        }
+        Arrival::Lost | Arrival::Cycle => Err(Error::new(ErrorKind::Load)
+            .with_op("get_or_set")
+            .with_key(key)
+            .with_message("the fallback's task went away before it was done")),
     }
 }
 
@@ -137,7 +138,7 @@ impl Load {
         let result = match outcome {
             Ok(Ok(value)) => {
                 self.cache.tell(&self.slot, EventKind::Load, &self.key, None);
-                self.store(CacheValue::new(value).with_meta(Meta::loaded(cost))).await
+                self.store(CacheValue::known(value, Meta::loaded(cost))).await
             }
             Ok(Err(cause)) => Err(failed(ErrorKind::Load).with_source(cause)),
             Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),

@@ -478,10 +478,7 @@ impl AsyncCacheWrapper {
     /// What a `get` finds without waiting, if the adapter can tell.
     pub(crate) fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         let scoped = self.scope.key(key)?;
-        match &*self.core.slot.load() {
-            Some(slot) => slot.adapter.get_now(&scoped),
-            None => Poll::Pending,
-        }
+        self.core.look(|slot| slot.adapter.get_now(&scoped)).unwrap_or(Poll::Pending)
     }
 
     pub(crate) async fn get_value(&self, key: &str) -> Result<Option<CacheValue>> {
@@ -517,7 +514,7 @@ impl AsyncCacheWrapper {
 
     pub(crate) fn decode<T>(&self, key: &str, value: &CacheValue) -> Result<T>
     where
-        T: DeserializeOwned + Clone + 'static,
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         value.decode().map_err(|error| match self.core.slot() {
             Ok(slot) => slot.blame("get")(error).with_key(key),

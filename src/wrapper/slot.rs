@@ -56,6 +56,15 @@ impl Core {
         }
     }
 
+    /// A look at the slot that cannot outlive it; `None` where there is none yet.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Slot) -> R) -> Option<R> {
+        match (&*self.slot.load(), &self.origin) {
+            (Some(slot), _) => Some(look(slot)),
+            (None, Origin::Follow(other)) => other.core.look(look),
+            (None, Origin::Given | Origin::Environment) => None,
+        }
+    }
+
     fn first(&self) -> Result<Arc<Slot>> {
         let _exchange = lock(&self.exchange);
         if let Some(slot) = self.slot.load_full() {

@@ -98,9 +98,10 @@ impl<'a> View<'a> {
         let slot = cache.core.slot()?;
         let _writes = slot.writes(&scoped).await;
         let stored = runtime::inside(slot.adapter.set_many(&writes)).await.map_err(slot.blame("set_many"))?;
-        entries.iter().zip(stored).try_for_each(|((key, ..), stored)| {
-            stored.map_err(|error| slot.blame("set_many")(error).with_key(key.as_ref()))
-        })
+        entries
+            .iter()
+            .zip(stored)
+            .try_for_each(|((key, ..), stored)| stored.map_err(|error| slot.blame("set_many")(error).with_key(key.as_ref())))
     }
 
     /// See [`AsyncCacheWrapper::add`].

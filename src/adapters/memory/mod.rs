@@ -1,6 +1,7 @@
 //! Values kept in this process.
 
 mod builder;
+mod clock;
 mod store;
 mod sweeper;
 
@@ -249,4 +250,3 @@ impl AsyncMemoryCache {
         }
     }
 }
-

@@ -1,5 +1,6 @@
 //! The engine: a bounded map whose entries expire. Everything known about quick_cache stays in this file.
 
+use super::clock;
 use crate::runtime::lock;
 use crate::{CacheValue, Lifetime, Result};
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -7,7 +8,6 @@ use quick_cache::{DefaultHashBuilder, Weighter};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::time::Instant;
 
 const STRIPES: usize = 64;
 
@@ -21,7 +21,7 @@ const NEVER: u64 = u64::MAX;
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) value: CacheValue,
-    /// Nanoseconds since the store was made.
+    /// By the [`clock`].
     deadline: u64,
     weight: u64,
 }
@@ -49,8 +49,6 @@ pub(super) struct Store {
     entries: Cache<Arc<str>, Entry, Weigh>,
     stripes: Box<[Mutex<()>]>,
     hasher: DefaultHashBuilder,
-    /// Deadlines count from here. tokio's clock, so that a paused test moves it.
-    epoch: Instant,
     /// No entry expires before this.
     sweep_at: AtomicU64,
 }
@@ -77,19 +75,18 @@ impl Store {
             entries: Cache::with(expected, floor.saturating_mul(max_entries), Weigh { floor }, hasher.clone(), DefaultLifecycle::default()),
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher,
-            epoch: Instant::now(),
             sweep_at: AtomicU64::new(NEVER),
         }
     }
 
     /// The live entry under `key`. Counts as a use.
     pub(super) fn get(&self, key: &str) -> Option<Entry> {
-        self.entries.get(key).filter(|entry| entry.is_live(self))
+        self.entries.get(key).filter(|entry| entry.is_live())
     }
 
     /// The live entry under `key`, without counting as a use.
     fn peek(&self, key: &str) -> Option<Entry> {
-        self.entries.peek(key).filter(|entry| entry.is_live(self))
+        self.entries.peek(key).filter(|entry| entry.is_live())
     }
 
     pub(super) fn contains(&self, key: &str) -> bool {
@@ -100,7 +97,7 @@ impl Store {
         let entry = self.peek(key)?;
         Some(match entry.deadline {
             NEVER => Lifetime::Never,
-            deadline => Lifetime::For(Duration::from_nanos(deadline.saturating_sub(self.now()))),
+            deadline => Lifetime::For(Duration::from_nanos(deadline.saturating_sub(clock::now()))),
         })
     }
 
@@ -119,7 +116,7 @@ impl Store {
     pub(super) fn take(&self, key: &str) -> Option<CacheValue> {
         let _stripe = self.stripe(key);
         let (_, entry) = self.entries.remove(key)?;
-        entry.is_live(self).then_some(entry.value)
+        entry.is_live().then_some(entry.value)
     }
 
     /// Gives a live entry another lifetime.
@@ -127,7 +124,7 @@ impl Store {
         let _stripe = self.stripe(key);
         let mut entry = self.peek(key)?;
         let value = entry.value.clone();
-        entry.deadline = self.deadline(lifetime);
+        entry.deadline = deadline(lifetime);
         if lifetime.is_zero() {
             self.entries.remove(key);
         } else {
@@ -171,7 +168,7 @@ impl Store {
             self.entries.remove(key);
             return if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge };
         }
-        self.insert(key, Entry { value, deadline: self.deadline(lifetime), weight });
+        self.insert(key, Entry { value, deadline: deadline(lifetime), weight });
         Stored::Yes
     }
 
@@ -187,28 +184,17 @@ impl Store {
         lock(&self.stripes[self.hasher.hash_one(key) as usize % STRIPES])
     }
 
-    fn now(&self) -> u64 {
-        nanos(Instant::now().saturating_duration_since(self.epoch))
-    }
-
-    fn deadline(&self, lifetime: Lifetime) -> u64 {
-        match lifetime {
-            Lifetime::Never => NEVER,
-            Lifetime::For(lasting) => self.now().saturating_add(nanos(lasting)),
-        }
-    }
-
     // ---- giving back what nobody reads
 
     /// Whether something may have expired since the last sweep.
     pub(super) fn is_sweep_due(&self) -> bool {
-        self.sweep_at.load(Ordering::Relaxed) <= self.now()
+        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
     }
 
     /// Removes the entries that have expired.
     pub(super) fn sweep(&self) {
         self.sweep_at.store(NEVER, Ordering::Relaxed);
-        let now = self.now();
+        let now = clock::now();
         self.entries.retain(|_, entry| {
             let live = entry.deadline > now;
             if live {
@@ -220,13 +206,19 @@ impl Store {
 }
 
 impl Entry {
-    fn is_live(&self, store: &Store) -> bool {
-        // The clock is dear: it is not read for what never expires.
-        self.deadline == NEVER || self.deadline > store.now()
+    fn is_live(&self) -> bool {
+        // The clock is dear even so: it is not read for what never expires.
+        self.deadline == NEVER || self.deadline > clock::recent()
     }
 }
 
-fn nanos(lasting: Duration) -> u64 {
-    // One less than never: 584 years from now is not for ever.
-    u64::try_from(lasting.as_nanos()).unwrap_or(NEVER).min(NEVER - 1)
+fn deadline(lifetime: Lifetime) -> u64 {
+    match lifetime {
+        Lifetime::Never => NEVER,
+        // 584 years from now is not for ever.
+        Lifetime::For(lasting) => {
+            let lasting = u64::try_from(lasting.as_nanos()).unwrap_or(NEVER);
+            clock::now().saturating_add(lasting).min(NEVER - 1)
+        }
+    }
 }

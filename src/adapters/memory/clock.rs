@@ -1,0 +1,61 @@
+//! The time that deadlines are counted in: nanoseconds on a clock that only goes forward.
+//!
+//! A hit cannot afford a precise clock: the fenced counter read costs more than the look-up. On Linux the kernel keeps a copy of
+//! the clock at its last tick (at most 10 ms old, usually 4), which costs a memory read. Deadlines are set by the precise clock
+//! and checked by the recent one, so an entry never ends early and lives at most a tick too long.
+//!
+//! With the feature `testing` both are tokio's clock, so that a test can pause it.
+
+pub(super) use imp::{now, recent};
+
+#[cfg(feature = "testing")]
+mod imp {
+    use std::sync::LazyLock;
+    use tokio::time::Instant;
+
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(in super::super) fn now() -> u64 {
+        let epoch = *EPOCH;
+        u64::try_from(Instant::now().saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(in super::super) fn recent() -> u64 {
+        now()
+    }
+}
+
+#[cfg(all(not(feature = "testing"), target_os = "linux"))]
+mod imp {
+    use rustix::time::{ClockId, clock_gettime};
+
+    pub(in super::super) fn now() -> u64 {
+        read(ClockId::Monotonic)
+    }
+
+    pub(in super::super) fn recent() -> u64 {
+        read(ClockId::MonotonicCoarse)
+    }
+
+    fn read(clock: ClockId) -> u64 {
+        let time = clock_gettime(clock);
+        // Counted from the machine's start, and so never negative.
+        (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    }
+}
+
+#[cfg(all(not(feature = "testing"), not(target_os = "linux")))]
+mod imp {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(in super::super) fn now() -> u64 {
+        u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(in super::super) fn recent() -> u64 {
+        now()
+    }
+}
