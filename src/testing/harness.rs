@@ -88,6 +88,7 @@ pub(super) use {check, check_eq, check_kind};
 #[derive(Clone)]
 pub(super) struct Fixture {
     adapter: Arc<dyn AsyncCacheAdapter>,
+    neighbour: Option<Arc<dyn AsyncCacheAdapter>>,
     pub(super) suite: Arc<Suite>,
 }
 
@@ -185,7 +186,13 @@ impl Fixture {
 
     /// The same expectations of another adapter.
     pub(super) fn with(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
-        Self { adapter, suite: self.suite.clone() }
+        Self { adapter, neighbour: None, suite: self.suite.clone() }
+    }
+
+    /// Another fresh adapter, for a case that asks for one in the table.
+    pub(super) fn neighbour(&self) -> Outcome<Self> {
+        let neighbour = self.neighbour.clone().ok_or_else(|| Failure::new("a case of one adapter asks for two", Location::caller()))?;
+        Ok(self.with(neighbour))
     }
 
     /// Does `work` on a thread with a runtime of its own, which ends with it.
@@ -234,24 +241,28 @@ pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(found: Option<Cache
 }
 
 impl Case {
-    /// Runs the case on a fresh adapter, inside a tokio runtime.
+    /// Runs the case on a fresh adapter that `fresh` makes (on two, where it is about neighbours), inside a tokio runtime.
     ///
     /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs that keep a list of their own.
     ///
     /// # Errors
     ///
-    /// A [`Failure`] that says what was expected and what came.
+    /// A [`Failure`] that says what was expected and what came; also when the case is not done within a minute.
     ///
     /// ```no_run
-    /// # async fn example(my_store: impl larder::AsyncCacheAdapter) -> Result<(), larder::testing::Failure> {
+    /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), larder::testing::Failure> {
     /// use larder::testing::{CASES, Suite};
     ///
-    /// let case = CASES.iter().find(|case| case.name() == "add::once_among_many").unwrap();
-    /// case.run(my_store, &Suite::new()).await?;
+    /// for case in CASES.iter().filter(|case| case.name().starts_with("counters::")) {
+    ///     case.run(async || MyStore::default(), &Suite::new()).await?;
+    /// }
     /// # Ok(()) }
     /// ```
-    pub async fn run(&self, adapter: impl AsyncCacheAdapter, suite: &Suite) -> Result<(), Failure> {
-        let fixture = Fixture { adapter: Arc::new(adapter), suite: Arc::new(suite.clone()) };
+    pub async fn run<A: AsyncCacheAdapter>(&self, fresh: impl AsyncFn() -> A, suite: &Suite) -> Result<(), Failure> {
+        let mut fixture = Fixture { adapter: Arc::new(fresh().await), neighbour: None, suite: Arc::new(suite.clone()) };
+        if self.about_neighbours() {
+            fixture.neighbour = Some(Arc::new(fresh().await));
+        }
         let body = async {
             for verb in self.needs() {
                 if !fixture.offers(*verb).await? {
@@ -284,7 +295,7 @@ pub fn run_case<S: Source>(name: &str) {
     let case = super::CASES.iter().find(|case| case.name() == name).expect("the tests and the cases come from one table");
     // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks really meet.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the test");
-    let outcome = runtime.block_on(async { case.run(S::adapter().await, &S::suite()).await });
+    let outcome = runtime.block_on(case.run(S::adapter, &S::suite()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Err(failure) = outcome {
         panic!("{name}, {}: {failure}", case.what());

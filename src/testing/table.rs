@@ -107,6 +107,7 @@ macro_rules! __conformance_cases {
                 refused_keeps_the_expiry [Add]: "a refused add leaves the expiry as it is",
                 after_remove [Add]: "add of a removed key is true",
                 once_among_many [Add]: "of 64 adds at once, one is true, and its value is there",
+                once_over_the_expired [Add]: "the same over what has expired",
             }
             take {
                 live [Take]: "take gives the value, and the key is gone",
@@ -127,12 +128,14 @@ macro_rules! __conformance_cases {
                 counts_on_from_any_integer [Incr]: "a number that was set counts on, whatever its type",
                 is_a_value_like_others [Incr]: "a counter can be read, added to, taken, removed and overwritten like any value",
                 exact_among_many [Incr]: "64 tasks: every sum is seen once",
+                exact_over_the_expired [Incr]: "the same over a counter that has expired",
             }
             batches {
                 get_in_order: "get_many answers in the order asked, missing keys included",
                 set_all: "set_many stores every entry, over older values too",
                 remove_tells_of_each: "remove_many tells of each key whether it was live",
                 duplicates: "a key that is given twice does no harm; the last write wins",
+                duplicates_that_expire_or_fail: "the last write wins, also where one of them leaves nothing or fails",
                 nothing: "a batch of nothing is nothing",
                 each_its_own_expiry: "each entry of set_many has its own expiry",
                 ten_thousand: "10,000 keys in one batch, each result in its place",
@@ -171,6 +174,10 @@ macro_rules! __conformance_cases {
                 cancelled_reads_do_not_cross: "cancelled reads do not give their answers to others",
                 outlives_a_runtime: "an adapter that was used on a runtime which ended works on another",
                 serves_runtimes_at_once: "four runtimes at once",
+            }
+            neighbours {
+                share_nothing: "two fresh adapters see nothing of each other",
+                clear_stays_at_home: "clear leaves the neighbour's keys",
             }
             tasks {
                 keys_of_their_own: "32 tasks, each with keys of its own, each sees what it wrote",
@@ -247,6 +254,10 @@ impl Case {
     #[must_use]
     pub fn needs(&self) -> &'static [Verb] {
         self.needs
+    }
+
+    pub(super) fn about_neighbours(&self) -> bool {
+        self.name.starts_with("neighbours::")
     }
 
     pub(super) fn body<'a>(&self, fixture: &'a Fixture) -> BoxFuture<'a, Outcome> {

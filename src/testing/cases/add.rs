@@ -55,3 +55,13 @@ pub(crate) async fn once_among_many(f: &Fixture) -> Outcome {
     }
     Ok(())
 }
+
+pub(crate) async fn once_over_the_expired(f: &Fixture) -> Outcome {
+    f.put_for("k", "old", f.suite.short()).await?;
+    f.outlive_short().await?;
+    let added = f.at_once(64, |f, number| async move { Ok(f.add("k", CacheValue::new(number), LONG).await?.then_some(number)) }).await?;
+    let winners: Vec<_> = added.into_iter().flatten().collect();
+    check_eq!(winners.len(), 1, "adds over an expired key that say true, of 64 at once");
+    check_eq!(f.read::<usize>("k").await?, Some(winners[0]), "the value of the one that did");
+    Ok(())
+}

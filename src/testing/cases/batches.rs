@@ -51,6 +51,19 @@ pub(crate) async fn duplicates(f: &Fixture) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn duplicates_that_expire_or_fail(f: &Fixture) -> Outcome {
+    let gone = Duration::ZERO;
+    f.put_many(&[entry("a", 1, gone), entry("b", 2, LONG), entry("a", 3, LONG), entry("b", 4, gone)]).await?;
+    check_eq!(f.read::<i64>("a").await?, Some(3), "what was written after a write that left nothing");
+    f.check_missing("b", "whose last write left nothing").await?;
+    let stored = f.set_many(&[entry("a", 5, LONG), entry("a", values::Unwritable, LONG)]).await?;
+    let [first, second] = &stored[..] else { return Err(Failure::new("set_many of two gives not two results", Location::caller())) };
+    check!(first.is_ok(), "an entry before one of the same key that cannot be encoded: {first:?}");
+    check_kind!(second.as_ref().map_err(Clone::clone), ErrorKind::Encode, "the entry that cannot be encoded");
+    check_eq!(f.read::<i64>("a").await?, Some(5), "the last value that could be written");
+    Ok(())
+}
+
 pub(crate) async fn nothing(f: &Fixture) -> Outcome {
     f.put("k", "v").await?;
     check_eq!(f.get_many(&[]).await?.len(), 0, "get_many of no keys");

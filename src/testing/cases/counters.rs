@@ -51,6 +51,7 @@ pub(crate) async fn missing_gets_the_expiry(f: &Fixture) -> Outcome {
     f.incr("short", 1, f.suite.short().into()).await?;
     let from = Instant::now();
     f.incr("long", 1, LONG).await?;
+    f.incr("default", 1, Expiry::Default).await?;
     f.incr("never", 1, Expiry::Never).await?;
     check_eq!(f.incr("zero", 7, Duration::ZERO.into()).await?, 7, "incr of a missing key with no lifetime");
     f.check_missing("zero", "that started with no lifetime").await?;
@@ -60,6 +61,9 @@ pub(crate) async fn missing_gets_the_expiry(f: &Fixture) -> Outcome {
     if f.offers(Verb::Expiry).await? {
         check_remaining(f, f.expiry("long").await?, Duration::from_secs(100), from, "the counter")?;
         check_eq!(f.expiry("never").await?, Some(Expiry::Never), "expiry of the counter that never expires");
+        if let Lifetime::For(ttl) = f.suite.default_ttl {
+            check_remaining(f, f.expiry("default").await?, ttl, from, "the counter that was given no expiry")?;
+        }
     }
     Ok(())
 }
@@ -210,4 +214,13 @@ pub(crate) async fn exact_among_many(f: &Fixture) -> Outcome {
     check_eq!(sums, (1..=64 * EACH as i64).collect::<Vec<_>>(), "the sums that 64 tasks saw");
     stands_at(f, "k", 64 * EACH as i64).await?;
     stands_at(f, "set", 100 - 64 * EACH as i64).await
+}
+
+pub(crate) async fn exact_over_the_expired(f: &Fixture) -> Outcome {
+    f.incr("k", 1_000, f.suite.short().into()).await?;
+    f.outlive_short().await?;
+    let mut sums = f.at_once(64, |f, _| async move { Ok(f.incr("k", 1, LONG).await?) }).await?;
+    sums.sort_unstable();
+    check_eq!(sums, (1..=64).collect::<Vec<i64>>(), "the sums that 64 tasks saw over an expired counter");
+    stands_at(f, "k", 64).await
 }

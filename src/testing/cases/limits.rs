@@ -5,7 +5,9 @@ use super::*;
 const MEGABYTE: usize = 1_000_000;
 
 fn large(bytes: usize) -> String {
-    "0123456789".chars().cycle().take(bytes).collect()
+    let mut text = "0123456789".repeat(bytes / 10 + 1);
+    text.truncate(bytes);
+    text
 }
 
 /// Sets so many bytes over a small value; whether the store took them. If not, the small one must be gone.

@@ -11,6 +11,7 @@ pub(super) mod keys;
 pub(super) mod lifecycle;
 pub(super) mod limits;
 pub(super) mod model;
+pub(super) mod neighbours;
 pub(super) mod nulls;
 pub(super) mod take;
 pub(super) mod tasks;

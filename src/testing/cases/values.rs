@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Blob {
 
 /// What no codec can write.
 #[derive(Clone, Deserialize)]
-struct Unwritable;
+pub(super) struct Unwritable;
 
 impl Serialize for Unwritable {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

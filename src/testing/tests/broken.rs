@@ -2,13 +2,16 @@
 
 use super::store::Store;
 use crate::testing::{CASES, Suite};
+use std::sync::Arc;
 
 /// That the named case fails on a store with this bug, and says something.
 fn is_caught(bug: Bug, name: &str) {
     let case = CASES.iter().find(|case| case.name() == name).unwrap_or_else(|| panic!("there is no case {name}"));
     let suite = if bug == Bug::TooLargeServesTheOld { Suite::new().max_value(Store::LIMIT) } else { Suite::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let outcome = runtime.block_on(case.run(Store::with(bug), &suite));
+    let store = Arc::new(Store::with(bug));
+    let fresh = async || if bug == Bug::NotFresh { store.clone() } else { Arc::new(Store::with(bug)) };
+    let outcome = runtime.block_on(case.run(fresh, &suite));
     runtime.shutdown_background();
     let failure = outcome.expect_err("the case passes on a store that is broken");
     assert!(failure.to_string().contains("checked at"), "{failure}");
@@ -56,6 +59,7 @@ bugs! {
     LongKeysAreCut long_keys_are_cut "keys::hostile_in_batches",
     LongestIsZero longest_is_zero "expiry::for_ever",
     NeverIsTheDefault never_is_the_default "touch::to_never",
+    NotFresh not_fresh "neighbours::clear_stays_at_home",
     NullIsAMiss null_is_a_miss "nulls::unit",
     PrefixFoldsCase prefix_folds_case "clear::case_matters",
     PrefixIsAGlob prefix_is_a_glob "clear::patterns_are_text",

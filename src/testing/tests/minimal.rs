@@ -1,9 +1,10 @@
 //! An adapter with the five required methods, and a suite that is told of the rest.
 
 use crate::runtime::lock;
-use crate::testing::{CASES, FaultyAdapter, Suite, Verb, conformance};
+use crate::testing::{CASES, Fault, FaultyAdapter, Suite, Verb, conformance};
 use crate::{AsyncCacheAdapter, CacheValue, Codec, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -62,40 +63,50 @@ impl AsyncCacheAdapter for Minimal {
 
 conformance!(five_methods, Minimal::default(), except = [add, replace, incr, take, expiry, rebuild]);
 
-async fn verdict(name: &str, adapter: impl AsyncCacheAdapter, suite: &Suite) -> Option<String> {
+async fn verdict<A: AsyncCacheAdapter>(name: &str, fresh: impl AsyncFn() -> A, suite: &Suite) -> Option<String> {
     let case = CASES.iter().find(|case| case.name() == name).expect("a case of that name");
-    case.run(adapter, suite).await.err().map(|failure| failure.to_string())
+    case.run(fresh, suite).await.err().map(|failure| failure.to_string())
 }
 
 #[tokio::test]
 async fn a_verb_that_is_missing_is_noticed() {
-    let said = verdict("counters::counts", Minimal::default(), &Suite::new()).await.unwrap();
+    let said = verdict("counters::counts", async || Minimal::default(), &Suite::new()).await.unwrap();
     assert!(said.contains("Unsupported"), "{said}");
 }
 
 #[tokio::test]
 async fn an_excepted_verb_must_say_so() {
     let suite = Suite::new().except([Verb::Add]);
-    assert_eq!(verdict("add::live", Minimal::default(), &suite).await, None);
-    let said = verdict("add::live", super::store::Store::new(), &suite).await.unwrap();
+    assert_eq!(verdict("add::live", async || Minimal::default(), &suite).await, None);
+    let said = verdict("add::live", async || super::store::Store::new(), &suite).await.unwrap();
     assert!(said.contains("the excepted verb `add`"), "{said}");
 }
 
 #[tokio::test]
 async fn faults_are_failures_and_hangs_come_to_an_end() {
-    let faulty = || FaultyAdapter::new(super::store::Store::new());
-    let down = faulty();
-    down.put(Verb::Set, crate::testing::Fault::Fail(ErrorKind::Unavailable));
-    let said = verdict("basics::overwrite", down, &Suite::new()).await.unwrap();
+    let faulty = |fault| {
+        let faulty = FaultyAdapter::new(super::store::Store::new());
+        faulty.put(Verb::Set, fault);
+        faulty
+    };
+    let said = verdict("basics::overwrite", async || faulty(Fault::Fail(ErrorKind::Unavailable)), &Suite::new()).await.unwrap();
     assert!(said.contains("Unavailable"), "{said}");
 
     tokio::time::pause();
-    let hangs = faulty();
-    hangs.put(Verb::Set, crate::testing::Fault::Hang);
     let started = tokio::time::Instant::now();
-    let said = verdict("basics::overwrite", hangs, &Suite::new()).await.unwrap();
+    let said = verdict("basics::overwrite", async || faulty(Fault::Hang), &Suite::new()).await.unwrap();
     assert!(said.contains("not done"), "{said}");
     assert!(started.elapsed() <= Duration::from_secs(90));
+}
+
+/// All cases at once: their waits of whole seconds overlap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_seconds_are_enough_where_the_suite_is_told() {
+    let suite = Suite::new().whole_seconds();
+    let cases = CASES.iter().map(|case| async { (case.name(), case.run(async || super::store::Store::of_whole_seconds(), &suite).await) });
+    let failed: Vec<_> = join_all(cases).await.into_iter().filter_map(|(name, outcome)| Some((name, outcome.err()?.to_string()))).collect();
+    assert_eq!(failed, []);
+    assert!(verdict("expiry::half_a_second", async || super::store::Store::of_whole_seconds(), &Suite::new()).await.is_some());
 }
 
 #[test]

@@ -9,7 +9,6 @@ use super::{Suite, conformance};
 use crate::Codec;
 use store::Store;
 
-conformance!(handles, Store::new());
 conformance!(msgpack, Store::encoded(Codec::MessagePack));
 conformance!(json, Store::encoded(Codec::Json), Suite::new().codec(Codec::Json));
 conformance!(raw, Store::encoded(Codec::Raw), Suite::new().codec(Codec::Raw));
@@ -17,3 +16,5 @@ conformance!(limited, Store::limited(), Suite::new().max_value(Store::LIMIT));
 
 #[cfg(feature = "memory")]
 conformance!(memory, crate::AsyncMemoryCache::new());
+#[cfg(feature = "memory")]
+conformance!(memory_of_bytes_behind_a_prefix, crate::AsyncMemoryCache::builder().encoded().prefix("users:*[a-z]%_:").build());

@@ -17,6 +17,7 @@ pub(super) struct Store {
     map: Mutex<HashMap<String, Slot>>,
     codec: Option<Codec>,
     limit: Option<usize>,
+    whole_seconds: bool,
     bug: Option<Bug>,
     busy: AtomicBool,
     closed: AtomicBool,
@@ -63,6 +64,10 @@ impl Store {
         Self { limit: Some(Self::LIMIT), ..Self::default() }
     }
 
+    pub(super) fn of_whole_seconds() -> Self {
+        Self { whole_seconds: true, ..Self::default() }
+    }
+
     pub(super) fn with(bug: Bug) -> Self {
         Self { bug: Some(bug), limit: (bug == Bug::TooLargeServesTheOld).then_some(Self::LIMIT), ..Self::default() }
     }
@@ -106,6 +111,10 @@ impl Store {
             (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
             (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => Lifetime::For(Duration::ZERO),
             _ => expiry.resolve(Lifetime::default()),
+        };
+        let lifetime = match lifetime {
+            Lifetime::For(lasting) if self.whole_seconds => Lifetime::For(Duration::from_secs(lasting.as_millis().div_ceil(1_000) as u64)),
+            other => other,
         };
         match (self.bug, lifetime) {
             (Some(Bug::ZeroIsForEver), Lifetime::For(Duration::ZERO)) => None,
@@ -312,7 +321,7 @@ impl AsyncCacheAdapter for Store {
     }
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Ok(Arc::new(Self { codec: self.codec, limit: self.limit, bug: self.bug, ..Self::default() }))
+        Ok(Arc::new(Self { codec: self.codec, limit: self.limit, whole_seconds: self.whole_seconds, bug: self.bug, ..Self::default() }))
     }
 
     fn kind(&self) -> &str {
