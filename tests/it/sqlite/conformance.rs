@@ -1,0 +1,11 @@
+//! The suite that every adapter passes.
+
+use super::{fresh, fresh_path, on};
+use larder::testing::{Suite, conformance};
+use larder::{AsyncSqliteCache, Codec};
+
+conformance!(file, fresh());
+conformance!(memory, AsyncSqliteCache::in_memory());
+conformance!(with_prefix, on(&fresh_path()).prefix("a_%\0b:").build().unwrap());
+conformance!(json, on(&fresh_path()).codec(Codec::Json).build().unwrap(), Suite::new().codec(Codec::Json));
+conformance!(one_reader, on(&fresh_path()).pool_size(1).max_value_bytes(1_000_000).build().unwrap(), Suite::new().max_value(1_000_000));

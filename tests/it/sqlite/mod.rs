@@ -1,0 +1,84 @@
+//! sqlite: real files, real processes.
+
+mod conformance;
+mod speed;
+
+use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Expiry, Result, SqliteBuilder};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+
+/// A path in a folder that all tests of this process share, for a file that no other test has.
+fn fresh_path() -> PathBuf {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let folder = FOLDER.get_or_init(|| TempDir::with_prefix("larder-sqlite-").unwrap());
+    folder.path().join(format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn on(path: &Path) -> SqliteBuilder {
+    AsyncSqliteCache::builder().path(path)
+}
+
+fn fresh() -> AsyncSqliteCache {
+    on(&fresh_path()).build().unwrap()
+}
+
+async fn set(cache: &impl AsyncCacheAdapter, key: &str, value: &str) -> Result<()> {
+    cache.set(key, CacheValue::new(value.to_owned()), Expiry::Never).await
+}
+
+async fn get(cache: &impl AsyncCacheAdapter, key: &str) -> Result<Option<String>> {
+    cache.get(key).await?.map(|value| value.decode()).transpose()
+}
+
+/// A Python program with the standard library's `sqlite3`: the other process that has nothing of larder's.
+fn python(script: &str, arguments: &[&str]) -> Command {
+    let mut python = Command::new("python3");
+    python.arg("-c").arg(script).args(arguments);
+    python
+}
+
+/// What a Python program prints.
+fn python_says(script: &str, arguments: &[&str]) -> String {
+    let done = python(script, arguments).output().expect("these tests need python3");
+    assert!(done.status.success(), "python: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+/// This test binary again, as another process that does `role` (see `child`).
+fn another_process(role: &str, path: &Path) -> Command {
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    process.args(["--exact", "sqlite::child::entry", "--nocapture"]).env("LARDER_CHILD", role).env("LARDER_CHILD_PATH", path);
+    process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    process
+}
+
+/// Kills its process when a test ends early.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The long form of a test, where somebody asked for it.
+fn soak<T>(short: T, long: T) -> T {
+    if std::env::var_os("LARDER_SOAK").is_some() { long } else { short }
+}
+
+/// How many threads of this process larder's sqlite has, and how many files of this process are open.
+#[cfg(target_os = "linux")]
+fn sqlite_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter(|task| std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("larder-sqlite"))).count()
+}
+
+/// Several handles on one adapter.
+fn shared(cache: AsyncSqliteCache) -> Arc<AsyncSqliteCache> {
+    Arc::new(cache)
+}
