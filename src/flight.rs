@@ -62,6 +62,8 @@ struct Shard {
 #[derive(Default)]
 struct Traffic {
     flights: HashMap<Arc<str>, Arc<Flight>>,
+    /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes overtake them.
+    strays: Vec<Arc<Flight>>,
     /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
     writes: HashMap<u64, u32>,
 }
@@ -161,24 +163,27 @@ impl Flights {
         Ok(self.lease(flight))
     }
 
-    /// Takes a flight that seems stuck out of the way, so that the next to join leads. It will not be stored.
+    /// Takes a flight that seems stuck out of the way, so that the next to join leads.
     pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
-        flight.overtake();
-        self.detach(flight);
+        let mut traffic = lock(&self.shard(self.hash(&flight.key)).traffic);
+        if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            traffic.flights.remove(&flight.key);
+            traffic.strays.push(flight.clone());
+        }
     }
 
     /// To be called before a write to `key`, and kept until it is over.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let flight = {
+        let overtaken = {
             let mut traffic = lock(&shard.traffic);
             *traffic.writes.entry(hash).or_default() += 1;
             shard.changes.fetch_add(1, Ordering::Release);
-            traffic.flights.remove(key)
+            traffic.take(|flying| flying == key, |flights| flights.remove(key).into_iter().collect())
         };
         let write = Write { flights: self, hash };
-        if let Some(flight) = flight {
+        for flight in overtaken {
             flight.pass().await;
         }
         write
@@ -189,9 +194,11 @@ impl Flights {
         self.clears.fetch_add(1, Ordering::SeqCst);
         let clear = Clear(self);
         for shard in &self.shards {
-            let flights: Vec<_> = lock(&shard.traffic).flights.extract_if(|key, _| key.starts_with(prefix)).collect();
+            let cleared = |key: &str| key.starts_with(prefix);
+            let overtaken = lock(&shard.traffic)
+                .take(cleared, |flights| flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect());
             shard.changes.fetch_add(1, Ordering::Release);
-            for (_, flight) in flights {
+            for flight in overtaken {
                 flight.pass().await;
             }
         }
@@ -203,6 +210,8 @@ impl Flights {
         let mut traffic = lock(&shard.traffic);
         if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             traffic.flights.remove(&flight.key);
+        } else {
+            traffic.strays.retain(|stray| !Arc::ptr_eq(stray, flight));
         }
         // Under the lock, so that whoever finds no flight here also sees that one has landed.
         shard.changes.fetch_add(1, Ordering::Release);
@@ -218,6 +227,19 @@ impl Flights {
 
     fn shard(&self, hash: u64) -> &Shard {
         &self.shards[hash as usize % SHARDS]
+    }
+}
+
+impl Traffic {
+    /// Takes out the flights that a write overtakes: those that `taken` takes out of the map, and the strays on such keys.
+    fn take(
+        &mut self,
+        overtakes: impl Fn(&str) -> bool,
+        taken: impl FnOnce(&mut HashMap<Arc<str>, Arc<Flight>>) -> Vec<Arc<Flight>>,
+    ) -> Vec<Arc<Flight>> {
+        let mut flights = taken(&mut self.flights);
+        flights.extend(self.strays.extract_if(.., |stray| overtakes(&stray.key)));
+        flights
     }
 }
 
@@ -256,25 +278,30 @@ impl Flight {
         })
     }
 
-    /// Waits for the result. Cancel safe.
+    /// Waits for the result, within the patience of someone else's follower. Cancel safe.
     pub(crate) async fn arrival(&self) -> Arrival {
-        let Some(_edge) = Edge::add(self.id) else {
-            return Arrival::Cycle;
-        };
-        let mut phase = self.phase.subscribe();
         let mut waited = Duration::ZERO;
         while waited < PATIENCE {
             // Only a blocking follower can stand on the loader's own thread, and only it pays for looking.
             let patience = if crate::runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-            let arrived = tokio::time::timeout(patience, phase.wait_for(Phase::is_over)).await;
-            match arrived.map(|phase| phase.map(|phase| phase.clone())) {
-                Ok(Ok(Phase::Landed(result))) => return Arrival::Landed(result),
-                Ok(_) => return Arrival::Lost,
+            match tokio::time::timeout(patience, self.landing()).await {
+                Ok(arrival) => return arrival,
                 Err(_) if crate::runtime::is_blocked() && *lock(&self.thread) == thread::current().id() => break,
                 Err(_) => waited += patience,
             }
         }
         Arrival::Lost
+    }
+
+    /// Waits for the result as long as it takes, as the one whose fallback it is. Cancel safe.
+    pub(crate) async fn landing(&self) -> Arrival {
+        let Some(_edge) = Edge::add(self.id) else {
+            return Arrival::Cycle;
+        };
+        match self.phase.subscribe().wait_for(Phase::is_over).await.as_deref() {
+            Ok(Phase::Landed(result)) => Arrival::Landed(result.clone()),
+            Ok(_) | Err(_) => Arrival::Lost,
+        }
     }
 
     /// Lets a write by. A store that is on its way lands first, or it would land after the write.

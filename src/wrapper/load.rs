@@ -106,7 +106,7 @@ impl View<'_> {
 async fn finish<T: Cacheable>(key: &str, load: Load, start: impl FnOnce(Load)) -> Result<T> {
     let flight: Arc<Flight> = load.lease.flight();
     start(load);
-    match flight.arrival().await {
+    match flight.landing().await {
         Arrival::Landed(result) => result?.decode(),
         Arrival::Lost | Arrival::Cycle => Err(Error::new(ErrorKind::Load)
             .with_op("get_or_set")
