@@ -248,9 +248,8 @@ impl Step {
         };
         match ran {
             Ok(answers) => {
-                let outcome = |(at, answer): (usize, Result<bool, Failure>)| {
-                    (at, answer.map_err(|failure| failed(&failure, self.op, keys[at])))
-                };
+                let outcome =
+                    |(at, answer): (usize, Result<bool, Failure>)| (at, answer.map_err(|failure| failed(&failure, self.op, keys[at])));
                 places.into_iter().zip(answers).map(outcome).collect()
             }
             Err(failure) => {

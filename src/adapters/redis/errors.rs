@@ -90,7 +90,9 @@ impl From<PoolError> for Failure {
             PoolError::Backend(cause) => cause.into(),
             PoolError::Timeout(_) => Self::timeout(),
             PoolError::Closed => Self::new(ErrorKind::Unavailable, "the pool that was handed in is closed", Fate::Drop),
-            PoolError::NoRuntimeSpecified => Self::new(ErrorKind::Config, "the pool that was handed in has timeouts but no runtime", Fate::Drop),
+            PoolError::NoRuntimeSpecified => {
+                Self::new(ErrorKind::Config, "the pool that was handed in has timeouts but no runtime", Fate::Drop)
+            }
             PoolError::PostCreateHook(_) => Self::new(ErrorKind::Unavailable, "a hook of the pool that was handed in failed", Fate::Drop),
         }
     }

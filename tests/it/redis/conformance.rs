@@ -1,0 +1,31 @@
+//! The suite that every adapter passes. Variations share runs, for a machine has few cores.
+
+use super::{on, prefix};
+use crate::support::Redis;
+use larder::testing::{Suite, conformance};
+use larder::{AsyncRedisCache, Codec, RedisBuilder};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Patience for a machine on which everything else is tested at the same time.
+fn patient(builder: RedisBuilder) -> AsyncRedisCache {
+    builder.op_timeout(Duration::from_secs(10)).build().unwrap()
+}
+
+fn on_unix_socket() -> RedisBuilder {
+    static SERVER: OnceLock<Redis> = OnceLock::new();
+    on(SERVER.get_or_init(Redis::start_unix))
+}
+
+fn odd_prefix() -> String {
+    format!("{}users:*[a-z]?\\:", prefix())
+}
+
+conformance!(plain, patient(on(Redis::shared())));
+conformance!(json_behind_a_prefix, patient(on(Redis::shared()).codec(Codec::Json).prefix(odd_prefix())), Suite::new().codec(Codec::Json));
+conformance!(resp3_over_a_unix_socket, patient(on_unix_socket().resp3(true)));
+conformance!(
+    raw_and_everything_big_on_one_lane,
+    patient(on(Redis::shared()).codec(Codec::Raw).pool_size(1).big_value_bytes(0)),
+    Suite::new().codec(Codec::Raw)
+);

@@ -1,0 +1,276 @@
+//! Servers that are killed, frozen, and come back.
+
+use super::{on, percentile, prefix, put, text, value_of};
+use crate::support::{Proxy, Redis, eventually};
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, ErrorKind, RedisBuilder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// What a machine under load adds to a deadline.
+const NOISE: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+struct Outcome {
+    good: usize,
+    timeouts: usize,
+    unavailable: usize,
+    longest: Duration,
+}
+
+/// `tasks` tasks that read for as long as `go` says.
+async fn load(cache: &AsyncRedisCache, tasks: usize, pause: Duration, go: &Arc<AtomicBool>) -> Outcome {
+    let mut readers = JoinSet::new();
+    for n in 0..tasks {
+        let (cache, go, key) = (cache.clone(), go.clone(), format!("k{}", n % 50));
+        readers.spawn(async move {
+            let mut outcome = Outcome::default();
+            while go.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let answer = text(&cache, &key).await;
+                outcome.longest = outcome.longest.max(begun.elapsed());
+                match answer {
+                    Ok(found) => {
+                        assert!(found.is_none_or(|found| found == value_of(&key)));
+                        outcome.good += 1;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Timeout => outcome.timeouts += 1,
+                    Err(error) if error.kind() == ErrorKind::Unavailable => outcome.unavailable += 1,
+                    Err(error) => panic!("neither a timeout nor away: {error:?}"),
+                }
+                tokio::time::sleep(pause).await;
+            }
+            outcome
+        });
+    }
+    readers.join_all().await.into_iter().fold(Outcome::default(), |sum, one| Outcome {
+        good: sum.good + one.good,
+        timeouts: sum.timeouts + one.timeouts,
+        unavailable: sum.unavailable + one.unavailable,
+        longest: sum.longest.max(one.longest),
+    })
+}
+
+async fn first_good(cache: &AsyncRedisCache) -> Duration {
+    let begun = Instant::now();
+    eventually("an operation succeeds again", Duration::from_secs(10), || async { cache.contains("k0").await.is_ok() }).await;
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_costs_no_call_more_than_its_deadline() {
+    let server = Redis::start();
+    let cache = on(&server).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    server.freeze();
+    let go = Arc::new(AtomicBool::new(true));
+    let stop = {
+        let go = go.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            go.store(false, Ordering::Relaxed);
+        }
+    };
+    let (outcome, ()) = tokio::join!(load(&cache, 256, Duration::from_millis(20), &go), stop);
+    // By now nobody waits any more.
+    let begun = Instant::now();
+    let error = cache.get("k0").await.unwrap_err();
+    let told_in = begun.elapsed();
+    server.thaw();
+    let healed = first_good(&cache).await;
+    println!(
+        "frozen 2 s, 256 callers: {} timeouts, {} turned away, longest {:?}; at the end told in {told_in:?}; good {healed:?} after the thaw",
+        outcome.timeouts, outcome.unavailable, outcome.longest
+    );
+    assert_eq!(outcome.good, 0);
+    assert!(outcome.timeouts > 0);
+    assert!(outcome.longest <= DEADLINE + NOISE, "{:?}", outcome.longest);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(told_in < NOISE && healed < Duration::from_secs(1));
+}
+
+/// Waiting, connecting and the command have one deadline, also where nothing was connected before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_call_to_a_frozen_server_keeps_its_deadline() {
+    let server = Redis::start();
+    server.freeze();
+    for pool_size in [1, 8, 64] {
+        let cache = on(&server).pool_size(pool_size).build().unwrap();
+        let mut calls = JoinSet::new();
+        for n in 0..64 {
+            let cache = cache.clone();
+            calls.spawn(async move {
+                let begun = Instant::now();
+                let kind = cache.get(&format!("k{n}")).await.unwrap_err().kind();
+                (kind, begun.elapsed())
+            });
+        }
+        let outcomes = calls.join_all().await;
+        let longest = outcomes.iter().map(|(_, took)| *took).max().unwrap_or_default();
+        println!("frozen before the first connect, pool_size {pool_size}: longest {longest:?}");
+        assert!(outcomes.iter().all(|(kind, _)| *kind == ErrorKind::Timeout), "{outcomes:?}");
+        assert!(longest <= DEADLINE + NOISE);
+    }
+    server.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_and_healed_by_itself() {
+    let server = Redis::start();
+    let cache = on(&server).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    let go = Arc::new(AtomicBool::new(true));
+    let outage = {
+        let (go, cache, server) = (&go, &cache, &server);
+        async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::task::block_in_place(|| server.kill());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::task::block_in_place(|| server.restart());
+            let healed = first_good(cache).await;
+            tokio::time::sleep(Duration::from_secs(1).saturating_sub(healed)).await;
+            // A second after it is back all is well.
+            for n in 0..500 {
+                put(cache, &format!("n{n}"), "x").await.unwrap();
+                assert!(cache.remove(&format!("n{n}")).await.unwrap());
+            }
+            go.store(false, Ordering::Relaxed);
+            healed
+        }
+    };
+    let (outcome, healed) = tokio::join!(load(&cache, 64, Duration::from_millis(10), &go), outage);
+    println!(
+        "killed for 2 s under load: {} good, {} timeouts, {} turned away, longest {:?}; good {healed:?} after it was back, 0 failed after that",
+        outcome.good, outcome.timeouts, outcome.unavailable, outcome.longest
+    );
+    assert!(healed < Duration::from_secs(1), "{healed:?}");
+    assert!(outcome.good > 0 && outcome.unavailable > 0);
+    assert!(outcome.longest <= DEADLINE + NOISE, "{:?}", outcome.longest);
+}
+
+/// The wrapper's promise: while the server is away, every key is a miss.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fallbacks_answer_while_it_is_away() {
+    let server = Redis::start();
+    let cache = AsyncCacheWrapper::new(on(&server).build().unwrap()).unwrap();
+    let mut took = Vec::new();
+    let mut calls = JoinSet::new();
+    for n in 0..300u64 {
+        if n == 60 {
+            tokio::task::block_in_place(|| server.kill());
+        }
+        if n == 240 {
+            tokio::task::block_in_place(|| server.restart());
+        }
+        let cache = cache.clone();
+        calls.spawn(async move {
+            let begun = Instant::now();
+            let loader = async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                n
+            };
+            assert_eq!(cache.get_or_set_async(&format!("n{n}"), loader).await.unwrap(), n);
+            begun.elapsed()
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while let Some(call) = calls.join_next().await {
+        took.push(call.unwrap());
+    }
+    took.sort();
+    println!(
+        "get_or_set with a 5 ms loader through an outage: {} of 300 answered, p50 {:?}, p99 {:?}, longest {:?}",
+        took.len(),
+        percentile(&took, 0.5),
+        percentile(&took, 0.99),
+        percentile(&took, 1.0)
+    );
+    assert_eq!(took.len(), 300);
+    assert!(percentile(&took, 0.99) <= Duration::from_millis(150), "{:?}", percentile(&took, 0.99));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_do_not_storm_a_server_that_is_away() {
+    let server = Redis::start();
+    // In front of a dead server it accepts, and closes at once.
+    let proxy = Proxy::start(server.addr());
+    let cache = RedisBuilder::from_url(&proxy.url(server.url())).unwrap().prefix(prefix()).pool_size(4).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    let go = Arc::new(AtomicBool::new(true));
+    let outage = {
+        let (go, cache, server, proxy) = (&go, &cache, &server, &proxy);
+        async move {
+            tokio::task::block_in_place(|| server.kill());
+            let mut seconds = Vec::new();
+            for _ in 0..3 {
+                let before = proxy.accepted();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                seconds.push(proxy.accepted() - before);
+            }
+            tokio::task::block_in_place(|| server.restart());
+            let healed = first_good(cache).await;
+            go.store(false, Ordering::Relaxed);
+            (seconds, healed)
+        }
+    };
+    let (outcome, (seconds, healed)) = tokio::join!(load(&cache, 1000, Duration::from_millis(50), &go), outage);
+    println!("1,000 tasks through an outage: {seconds:?} connects a second, {} turned away, good {healed:?} after it was back", outcome.unavailable);
+    assert!(seconds.iter().all(|connects| (1..=20).contains(connects)), "{seconds:?}");
+    assert!(healed < Duration::from_secs(1));
+}
+
+/// What was cut behind our back costs no read and no write; what must not be done twice fails at most once.
+#[tokio::test]
+async fn a_connection_that_was_cut_is_replaced() {
+    let server = Redis::start();
+    let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    let mut failed = 0;
+    for _ in 0..5 {
+        server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+        server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        put(&cache, "k", "v").await.unwrap();
+        server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        failed += usize::from(cache.incr("n", 1, larder::Expiry::Never).await.is_err());
+        assert!(cache.incr("n", 1, larder::Expiry::Never).await.is_ok());
+    }
+    println!("15 connections cut: 0 reads and writes failed, {failed} of 5 increments");
+    assert!(failed <= 5);
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let cache = AsyncRedisCache::new("redis://127.0.0.1:1").unwrap();
+    let begun = Instant::now();
+    let error = cache.get("k").await.unwrap_err();
+    println!("refused in {:?}: {error}", begun.elapsed());
+    assert_eq!((error.kind(), error.backend(), error.op(), error.key()), (ErrorKind::Unavailable, Some("redis"), Some("get"), Some("k")));
+    assert!(error.to_string().contains("redis://127.0.0.1:1"), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[tokio::test]
+async fn connect_ping_close_and_reconnect_are_idempotent() {
+    let server = Redis::start();
+    let cache = on(&server).pool_size(3).build().unwrap();
+    cache.close().await.unwrap();
+    for _ in 0..2 {
+        cache.connect().await.unwrap();
+        assert_eq!(server.clients().len(), 3);
+    }
+    cache.ping().await.unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    for _ in 0..2 {
+        cache.close().await.unwrap();
+    }
+    eventually("closed connections are gone", Duration::from_secs(5), || async { server.clients().is_empty() }).await;
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"), "a closed cache opens again");
+    cache.reconnect().await.unwrap();
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    let rebuilt = cache.rebuild().unwrap();
+    assert!(rebuilt.contains("k").await.unwrap());
+    assert_eq!(rebuilt.kind(), "redis");
+}

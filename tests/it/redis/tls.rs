@@ -1,0 +1,40 @@
+//! Encrypted connections, to a server with a certificate of an authority that only this test knows.
+
+use super::{prefix, put, text};
+use crate::support::Redis;
+use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_known_authority_is_trusted_and_an_unknown_one_is_not() {
+    let server = Redis::start_tls();
+    let patient = |url: &str| RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(Duration::from_secs(5)).build().unwrap();
+    let trusted = format!("{}?ca_cert={}", server.url(), server.ca_path().display());
+    for url in [trusted.clone(), trusted.replace("rediss:", "valkeys:"), trusted.replace("127.0.0.1", "localhost")] {
+        let cache = patient(&url);
+        put(&cache, "k", "v").await.unwrap();
+        assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+        assert!(format!("{cache:?}").contains("rediss://"));
+    }
+
+    let error = patient(server.url()).get("k").await.unwrap_err();
+    println!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+    let error = patient(&format!("redis://{}", server.addr())).get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "no TLS where TLS is spoken");
+
+    // The file is read when it is needed, not before.
+    let missing = patient(&format!("{}?ca_cert=/nowhere/ca.pem", server.url()));
+    let error = missing.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+    let empty = server.dir().join("empty.pem");
+    std::fs::write(&empty, "nothing").unwrap();
+    assert!(patient(&format!("{}?ca_cert={}", server.url(), empty.display())).get("k").await.is_err());
+}
+
+#[test]
+fn a_socket_is_not_encrypted() {
+    assert_eq!(AsyncRedisCache::builder().unix_socket("/run/redis.sock").tls(true).build().unwrap_err().kind(), ErrorKind::Config);
+}
