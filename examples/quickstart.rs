@@ -107,10 +107,10 @@ async fn expiry() -> Result<()> {
     for key in ["hello", "brief", "for ever"] {
         println!("   {:<11} {:.1?}", format!("{key:?}:"), async_cached().expiry(key).await?);
     }
-    sleep(Duration::from_millis(110)).await;
+    sleep(Duration::from_millis(150)).await;
     let brief: Option<u8> = async_cached().get("brief").await?;
     assert_eq!(brief, None);
-    println!("   110 ms later, get(\"brief\"): {brief:?}. Without a word on it, an entry lives 300 s.");
+    println!("   150 ms later, get(\"brief\"): {brief:?}. Without a word on it, an entry lives 300 s.");
 
     assert!(async_cached().touch("hello", Duration::from_secs(3600)).await?);
     println!("   touch(\"hello\", an hour): {:.1?}", async_cached().expiry("hello").await?);

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 /// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain functions.
 ///
-/// [`Blocking`] makes an adapter of it.
+/// [`Blocking`](struct@Blocking) makes an adapter of it.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Expiry, Result};

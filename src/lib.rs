@@ -1,4 +1,76 @@
-//! larder
+//! A cache for async programs, in memory, redis, memcached or sqlite, and exchangeable while it is in use.
+//!
+//! ```
+//! use larder::{Expiry, async_adapter_set, async_cached};
+//! use std::time::Duration;
+//!
+//! #[tokio::main]
+//! async fn main() -> larder::Result<()> {
+//!     // There is nothing to set up: until it is given another adapter, the global cache is a bounded one in memory.
+//!     async_cached().set("hello", "world").await?;
+//!     let hello: Option<String> = async_cached().get("hello").await?;
+//!     assert_eq!(hello.as_deref(), Some("world"));
+//!
+//!     // On a miss the future runs, once for all who ask; its value is stored. On a hit it is not polled.
+//!     let user = async_cached().ttl(Duration::from_secs(60)).get_or_set_async("user:7", async { load_user(7).await }).await?;
+//!     assert_eq!(user, "Ada");
+//!
+//!     async_cached().ttl(Expiry::Never).set("motto", "keep what is good").await?;
+//!     assert_eq!(async_cached().incr("visits", 1).await?, 1);
+//!
+//!     // Another adapter, by name, URL or value. Calls under way finish on the old one.
+//!     async_adapter_set("memory:?max_entries=1000")?;
+//!     assert_eq!(async_cached().get::<String>("hello").await?, None);
+//!     Ok(())
+//! }
+//!
+//! async fn load_user(id: u32) -> String {
+//!     if id == 7 { "Ada".to_owned() } else { format!("user {id}") }
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! | to | see |
+//! |---|---|
+//! | use the global cache | [`async_cached`], [`async_adapter_set`], [`async_adapter_get`] |
+//! | have a cache of one's own | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
+//! | say when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
+//! | call it without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
+//! | write one function for both | [`awaitable`], [`Awaitable`] |
+//! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
+//! | choose how values become bytes | [`Codec`] |
+//! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`] |
+//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell |
+//!
+//! # What holds everywhere
+//!
+//! - Values are anything serde can write. What was set as one type can be read as another that serde can make of it.
+//! - A miss is not an error. An entry is missing as soon as its time has come, for every verb. Unless told otherwise it lives 300 s.
+//! - Keys are any text but the empty one. `*`, `?` and `%` are text.
+//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one fallback a key, in a task of its own: a caller
+//!   may go away, and the work goes on. When the backend is down they run the fallback and return its value.
+//! - `add`, `replace`, `incr` and `take` are each one atomic step on every backend.
+//! - Constructors do no I/O and need no runtime. Every wait on a backend has a deadline.
+//! - No value, password or whole URL is part of an error.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `memory` (default) | `AsyncMemoryCache`: in this process, bounded |
+//! | `redis` | `AsyncRedisCache`: redis 6.2 or later, Valkey |
+//! | `tls` | `rediss://` and `valkeys://`, by rustls; with `redis` |
+//! | `memcached` | `AsyncMemcachedCache`: memcached 1.6 or later |
+//! | `sqlite` | `AsyncSqliteCache`: a file; SQLite itself is compiled in |
+//! | `testing` | `larder::testing`: the suite that adapters are held to, for those who write one |
+//! | `full` | all adapters and `tls` |
+//!
+//! An adapter whose feature is off is an error when it is named, and the message says which feature it needs.
+//!
+//! # Further reading
+//!
+//! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with `quickstart.rs`.
 
 mod adapter;
 mod adapters;
@@ -43,3 +115,17 @@ pub use global::{
 };
 pub use value::CacheValue;
 pub use wrapper::{AsyncCacheWrapper, Cacheable, Keys, View};
+
+/// The code blocks of the documents, as doctests.
+#[cfg(all(doctest, feature = "memory"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[cfg(feature = "testing")]
+    #[doc = include_str!("../docs/adapters.md")]
+    struct Adapters;
+    #[doc = include_str!("../docs/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../docs/python.md")]
+    struct Python;
+}

@@ -1,5 +1,7 @@
 //! Tests against real servers and real files, one module a subject.
 
+#[cfg(feature = "memory")]
+mod docs;
 mod support;
 
 #[cfg(feature = "memcached")]
