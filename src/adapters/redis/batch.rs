@@ -1,7 +1,7 @@
 //! Many keys at once, and all of them.
 
 use super::commands::{self, Command, Condition};
-use super::errors::Failure;
+use super::errors::{BACKEND, Failure};
 use super::lane::Lane;
 use super::verbs::ttl;
 use super::{AsyncRedisCache, Call, Lanes};
@@ -93,7 +93,7 @@ impl AsyncRedisCache {
                     items.push(Item { at, hash: self.hash(&full), task });
                     stored.push(Ok(()));
                 }
-                Err(error) => stored.push(Err(error.with_op("set_many").with_key(entry.key))),
+                Err(error) => stored.push(Err(error.with_backend(BACKEND).with_op("set_many").with_key(entry.key))),
             }
         }
         let keys: Vec<&str> = entries.iter().map(|entry| entry.key).collect();
@@ -150,10 +150,7 @@ impl AsyncRedisCache {
                 self.shared.bulky.note(hash, true);
                 call.store_big(&value, ttl, Condition::None).await
             }
-            _ => {
-                call.remove().await?;
-                Err(call.too_large())
-            }
+            _ => Err(call.refuse_too_large(Condition::None).await?),
         }
     }
 

@@ -113,7 +113,13 @@ fn of_server(cause: &RedisError) -> Failure {
         "OOM" => (ErrorKind::Backend, Fate::Keep, Code::OutOfMemory),
         _ => (ErrorKind::Backend, Fate::Keep, Code::Other),
     };
-    let mut failure = Failure::new(kind, format!("the server answered with the error {code}"), fate);
+    let message = match special {
+        Code::NotAuthenticated => format!("the server refuses the user name or password ({code})"),
+        // The driver's words for it; the server's own have no code.
+        _ if cause.to_string().starts_with("Redis server refused to switch database") => "the server refuses the database".to_owned(),
+        _ => format!("the server answered with the error {code}"),
+    };
+    let mut failure = Failure::new(kind, message, fate);
     failure.code = special;
     failure
 }

@@ -81,7 +81,7 @@ impl Lane {
         self.by(deadline, async {
             let mut again = command.repeatable;
             loop {
-                let link = self.link().await?;
+                let link = self.ready_link(command.repeatable).await?;
                 let failure = match self.run_over(&link, command).await {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
@@ -113,9 +113,10 @@ impl Lane {
             pipeline.add_command(command.cmd.clone());
         }
         self.by(deadline, async {
-            let mut again = batch.iter().all(|command| command.repeatable);
+            let repeatable = batch.iter().all(|command| command.repeatable);
+            let mut again = repeatable;
             loop {
-                let link = self.link().await?;
+                let link = self.ready_link(repeatable).await?;
                 let failure = match self.run_all_over(&link, batch, &pipeline).await {
                     Ok(answers) => return Ok(answers),
                     Err(failure) => failure,
@@ -206,6 +207,22 @@ impl Lane {
                 self.overdue(begun);
                 Err(Failure::timeout())
             }
+        }
+    }
+
+    /// The connection; one that is known to live, for a command that must not be sent twice.
+    async fn ready_link(self: &Arc<Self>, repeatable: bool) -> Result<Arc<Link>, Failure> {
+        let link = self.link().await?;
+        if repeatable || link.is_fresh() {
+            return Ok(link);
+        }
+        match self.run_over(&link, &commands::ping()).await {
+            Ok(()) => Ok(link),
+            Err(failure) if failure.fate == Fate::Drop => {
+                self.judge(&link, failure.fate);
+                self.link().await
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -301,11 +318,11 @@ impl Lane {
 struct Connector(Weak<Lane>);
 
 impl Drop for Connector {
-    /// It ends by a panic in a driver, or with its runtime: nobody must wait for it any more.
+    /// It ends by a panic in a driver, or with its runtime: the next caller begins anew.
     fn drop(&mut self) {
         if let Some(lane) = self.0.upgrade() {
             lane.state.send_if_modified(|state| {
-                let unfinished = matches!(state, State::Connecting);
+                let unfinished = matches!(state, State::Connecting | State::Down(_));
                 if unfinished {
                     *state = State::Idle;
                 }
@@ -315,7 +332,7 @@ impl Drop for Connector {
     }
 }
 
-async fn connect(connector: Connector) {
+async fn connect(mut connector: Connector) {
     while let Some(lane) = connector.0.upgrade() {
         let hub = lane.hub.clone();
         // What another lane found out meanwhile holds for this one: its callers need not wait for the next attempt.
@@ -327,6 +344,7 @@ async fn connect(connector: Connector) {
         match hub.open().await {
             Ok(link) => {
                 hub.gate.succeeded();
+                connector.0 = Weak::new();
                 lane.state.send_replace(State::Up(Arc::new(link)));
                 return;
             }
@@ -339,6 +357,7 @@ async fn connect(connector: Connector) {
         drop(turn);
         if lane.is_quiet() {
             hub.gate.forget();
+            connector.0 = Weak::new();
             lane.state.send_replace(State::Idle);
             return;
         }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// As many timeouts without an answer in between say that the connection is dead.
 const TIMEOUTS: u32 = 3;
+/// A connection that has not answered for so long may have died meanwhile, and nobody has noticed.
+const FRESH: Duration = Duration::from_millis(10);
 /// As many connections are remembered to be killed; older ones are long gone.
 const MAX_ORPHANS: usize = 256;
 
@@ -23,6 +25,8 @@ pub(super) struct Link {
     begun: AtomicU64,
     answered: AtomicU64,
     given_up: AtomicU64,
+    /// When the last answer came, in milliseconds since it was born.
+    heard: AtomicU64,
     silence: Mutex<Silence>,
     distrusted: AtomicBool,
     orphans: Arc<Orphans>,
@@ -45,6 +49,7 @@ impl Link {
             begun: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             silence: Mutex::default(),
             distrusted: AtomicBool::new(false),
             orphans,
@@ -78,6 +83,11 @@ impl Link {
     /// Whether a command that nobody waits for any more may not have been executed yet.
     pub(super) fn has_stragglers(&self) -> bool {
         self.given_up.load(Ordering::Acquire) > self.answered.load(Ordering::Acquire)
+    }
+
+    /// Whether it was alive a moment ago.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.age().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed))) < FRESH
     }
 
     pub(super) fn age(&self) -> Duration {
@@ -131,6 +141,7 @@ impl<'l> Flight<'l> {
 
     fn end(self) {
         self.link.answered.fetch_max(self.number, Ordering::AcqRel);
+        self.link.heard.store(u64::try_from(self.link.age().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         std::mem::forget(self);
     }
 }
@@ -187,7 +198,9 @@ impl Orphans {
     /// Has the server close them, over `link`. A server that does not let us is not asked again: then the order of commands over
     /// different connections is the network's.
     pub(super) async fn bury(&self, link: &Link) -> Result<(), Failure> {
-        let clients = lock(&self.clients).clone();
+        let mut clients = lock(&self.clients).clone();
+        // A late caller of a connection that was thrown away itself: the server would spare it, and it must not be forgotten.
+        clients.retain(|client| Some(client) != link.client.as_ref());
         if clients.is_empty() {
             return Ok(());
         }

@@ -99,10 +99,7 @@ impl Call<'_> {
         let stored = value.to_stored(&self.full, config.settings.codec).map_err(|error| self.named(error))?;
         let Some(ttl) = self.ttl(expiry) else { return self.store_nothing(condition).await };
         if stored.len() > config.max_value_bytes {
-            if condition != Condition::Missing {
-                self.run(&commands::discard(&*self.full)).await?;
-            }
-            return Err(self.too_large());
+            return Err(self.refuse_too_large(condition).await?);
         }
         if stored.len() > config.big_value_bytes {
             self.note_size(stored.len());
@@ -139,9 +136,15 @@ impl Call<'_> {
         self.invoke(&commands::install(&staged, &self.full, ttl, condition)).await
     }
 
-    pub(super) fn too_large(&self) -> Error {
+    /// Removes what the value was to replace, so that it is not served any more; then the error. If that fails, it is the error:
+    /// the older value may still be there.
+    pub(super) async fn refuse_too_large(&self, condition: Condition) -> Result<Error> {
+        if condition != Condition::Missing {
+            self.run(&commands::discard(&*self.full)).await?;
+        }
         let limit = self.cache.config.max_value_bytes;
-        self.named(Error::new(ErrorKind::TooLarge).with_message(format!("the value is larger than `max_value_bytes`, {limit}")))
+        let message = format!("the value is larger than `max_value_bytes`, {limit}");
+        Ok(self.named(Error::new(ErrorKind::TooLarge).with_message(message)))
     }
 
     pub(super) async fn remove(&self) -> Result<bool> {

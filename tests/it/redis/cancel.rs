@@ -119,5 +119,6 @@ async fn a_doubled_answer_is_noticed() {
     }
     println!("20 doubled answers: 0 wrong values, {} new connections", proxy.accepted() - before);
     assert!(proxy.accepted() > before, "the connection was replaced");
-    eventually("reads are right again", Duration::from_secs(5), || async { text(&cache, "k7").await.ok() == Some(Some(value_of("k7"))) }).await;
+    eventually("reads are right again", Duration::from_secs(5), || async { text(&cache, "k7").await.ok() == Some(Some(value_of("k7"))) })
+        .await;
 }

@@ -7,14 +7,75 @@ use std::collections::HashSet;
 
 fn hostile() -> Vec<String> {
     let mut keys: Vec<String> = [
-        " ", "\t", "\n", "\r\n", "\0", "\u{7f}", "\u{1b}[31m", "a b", "a\0b", "a\r\nb", "*", "?", "[", "]", "[a-z]", "\\", "\\*", "%", "_", "^",
-        "{", "}", "{tag}", "(", ")", "/", "@", ":", "::", "'", "\"", "`", ";", "--", "0", "-1", "007", "1e9", "null", "true", "NaN", "$6", "+OK",
-        "-ERR", ":1", "*1\r\n$8\r\nFLUSHALL\r\n", "\r\nFLUSHALL\r\n", "\r\nSET canary dead\r\n", "$4\r\nPING\r\n", "é", "e\u{301}", "清", "🦀",
-        "\u{202e}", "\u{feff}", "\u{0}larder:staged:", "canary ", "Canary",
+        " ",
+        "\t",
+        "\n",
+        "\r\n",
+        "\0",
+        "\u{7f}",
+        "\u{1b}[31m",
+        "a b",
+        "a\0b",
+        "a\r\nb",
+        "*",
+        "?",
+        "[",
+        "]",
+        "[a-z]",
+        "\\",
+        "\\*",
+        "%",
+        "_",
+        "^",
+        "{",
+        "}",
+        "{tag}",
+        "(",
+        ")",
+        "/",
+        "@",
+        ":",
+        "::",
+        "'",
+        "\"",
+        "`",
+        ";",
+        "--",
+        "0",
+        "-1",
+        "007",
+        "1e9",
+        "null",
+        "true",
+        "NaN",
+        "$6",
+        "+OK",
+        "-ERR",
+        ":1",
+        "*1\r\n$8\r\nFLUSHALL\r\n",
+        "\r\nFLUSHALL\r\n",
+        "\r\nSET canary dead\r\n",
+        "$4\r\nPING\r\n",
+        "é",
+        "e\u{301}",
+        "清",
+        "🦀",
+        "\u{202e}",
+        "\u{feff}",
+        "\u{0}larder:staged:",
+        "canary ",
+        "Canary",
     ]
     .map(str::to_owned)
     .to_vec();
-    keys.extend(["清".repeat(84), "k".repeat(250), "k".repeat(251), "k".repeat(100_000), format!("{}x", "y".repeat(2000)), format!("{}z", "y".repeat(2000))]);
+    keys.extend([
+        "清".repeat(84),
+        "k".repeat(250),
+        "k".repeat(251),
+        "k".repeat(100_000),
+        format!("{}x", "y".repeat(2000)),
+        format!("{}z", "y".repeat(2000)),
+    ]);
     keys
 }
 
@@ -71,7 +132,8 @@ async fn random_keys_and_values_come_back() {
                 (key, value)
             })
             .collect();
-        let entries: Vec<Entry<'_>> = pairs.iter().map(|(key, value)| Entry::new(key, CacheValue::new(value.clone()), Expiry::Default)).collect();
+        let entries: Vec<Entry<'_>> =
+            pairs.iter().map(|(key, value)| Entry::new(key, CacheValue::new(value.clone()), Expiry::Default)).collect();
         assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
         let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
         for ((key, value), found) in pairs.iter().zip(cache.get_many(&keys).await.unwrap()) {

@@ -39,7 +39,8 @@ async fn the_limit_is_exact_and_the_older_value_goes() {
     let large = || CacheValue::new("x".repeat(LIMIT + 1));
     assert_eq!(cache.add("k", large(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"), "an add replaces nothing");
-    let stored = cache.set_many(&[Entry::new("a", CacheValue::new("1"), Expiry::Default), Entry::new("k", large(), Expiry::Default)]).await.unwrap();
+    let stored =
+        cache.set_many(&[Entry::new("a", CacheValue::new("1"), Expiry::Default), Entry::new("k", large(), Expiry::Default)]).await.unwrap();
     assert!(stored[0].is_ok());
     assert_eq!(stored[1].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(text(&cache, "k").await.unwrap(), None);
@@ -67,7 +68,10 @@ async fn every_verb_works_on_big_values() {
     // In a batch the order of one key's entries is kept, big or small.
     let small = || CacheValue::new("small");
     let entry = |key, value| Entry::new(key, value, Expiry::Never);
-    let stored = cache.set_many(&[entry("k", small()), entry("k", value()), entry("k", small()), entry("l", small()), entry("l", value())]).await.unwrap();
+    let stored = cache
+        .set_many(&[entry("k", small()), entry("k", value()), entry("k", small()), entry("l", small()), entry("l", value())])
+        .await
+        .unwrap();
     assert!(stored.iter().all(Result::is_ok));
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("small"));
     assert_eq!(text(&cache, "l").await.unwrap(), Some(big.clone()));

@@ -2,7 +2,7 @@
 
 use super::{on, percentile, prefix, put, text, value_of};
 use crate::support::{Proxy, Redis, eventually};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, ErrorKind, RedisBuilder};
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, CacheValue, ErrorKind, RedisBuilder};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -155,14 +155,17 @@ async fn killed_under_load_and_healed_by_itself() {
 async fn fallbacks_answer_while_it_is_away() {
     let server = Redis::start();
     let cache = AsyncCacheWrapper::new(on(&server).build().unwrap()).unwrap();
-    let mut took = Vec::new();
+    cache.set("warm", 1).await.unwrap();
+    // Old enough that losing the connection is not taken for a server that throws everybody out.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let server = Arc::new(server);
     let mut calls = JoinSet::new();
-    for n in 0..300u64 {
-        if n == 60 {
-            tokio::task::block_in_place(|| server.kill());
-        }
-        if n == 240 {
-            tokio::task::block_in_place(|| server.restart());
+    for n in 0..600u64 {
+        let there = server.clone();
+        match n {
+            60 => drop(tokio::task::spawn_blocking(move || there.kill())),
+            460 => drop(tokio::task::spawn_blocking(move || there.restart())),
+            _ => {}
         }
         let cache = cache.clone();
         calls.spawn(async move {
@@ -176,19 +179,19 @@ async fn fallbacks_answer_while_it_is_away() {
         });
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    while let Some(call) = calls.join_next().await {
-        took.push(call.unwrap());
-    }
+    let mut took = calls.join_all().await;
     took.sort();
     println!(
-        "get_or_set with a 5 ms loader through an outage: {} of 300 answered, p50 {:?}, p99 {:?}, longest {:?}",
+        "200 get_or_set a second with a 5 ms loader, killed for 2 s: {} of 600 answered, p50 {:?}, p99 {:?}, longest {:?}",
         took.len(),
         percentile(&took, 0.5),
         percentile(&took, 0.99),
         percentile(&took, 1.0)
     );
-    assert_eq!(took.len(), 300);
-    assert!(percentile(&took, 0.99) <= Duration::from_millis(150), "{:?}", percentile(&took, 0.99));
+    assert_eq!(took.len(), 600);
+    // The goal is 20 ms; the rest is the machine's.
+    assert!(percentile(&took, 0.99) <= Duration::from_millis(20) + NOISE, "{:?}", percentile(&took, 0.99));
+    assert!(cache.contains("n599").await.unwrap(), "it is back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,29 +219,50 @@ async fn a_thousand_tasks_do_not_storm_a_server_that_is_away() {
         }
     };
     let (outcome, (seconds, healed)) = tokio::join!(load(&cache, 1000, Duration::from_millis(50), &go), outage);
-    println!("1,000 tasks through an outage: {seconds:?} connects a second, {} turned away, good {healed:?} after it was back", outcome.unavailable);
+    println!(
+        "1,000 tasks through an outage: {seconds:?} connects a second, {} turned away, good {healed:?} after it was back",
+        outcome.unavailable
+    );
     assert!(seconds.iter().all(|connects| (1..=20).contains(connects)), "{seconds:?}");
     assert!(healed < Duration::from_secs(1));
 }
 
-/// What was cut behind our back costs no read and no write; what must not be done twice fails at most once.
+/// What was cut behind our back fails nothing; before what must not be sent twice, a connection that was idle is asked.
 #[tokio::test]
 async fn a_connection_that_was_cut_is_replaced() {
     let server = Redis::start();
     let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
-    let mut failed = 0;
-    for _ in 0..5 {
+    for round in 1..=5 {
         server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
         assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
         server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
         put(&cache, "k", "v").await.unwrap();
         server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
-        failed += usize::from(cache.incr("n", 1, larder::Expiry::Never).await.is_err());
-        assert!(cache.incr("n", 1, larder::Expiry::Never).await.is_ok());
+        // The runtime stands still, so that nothing could notice.
+        std::thread::sleep(Duration::from_millis(120));
+        assert_eq!(cache.incr("n", 1, larder::Expiry::Never).await.unwrap(), round);
+        server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        std::thread::sleep(Duration::from_millis(120));
+        assert!(!cache.remove("nothing").await.unwrap());
     }
-    println!("15 connections cut: 0 reads and writes failed, {failed} of 5 increments");
-    assert!(failed <= 5);
+    println!("20 connections cut: no call failed");
+}
+
+/// A server that was away while nobody asked: the first call finds it, whatever it is.
+#[tokio::test]
+async fn a_restart_that_nobody_saw_costs_nothing() {
+    let server = Redis::start();
+    let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
+    cache.connect().await.unwrap();
+    for n in 0..8 {
+        server.restart();
+        let key = format!("k{n}");
+        assert!(cache.add(&key, CacheValue::new(n), larder::Expiry::Never).await.unwrap());
+        assert!(cache.take(&key).await.unwrap().is_some());
+        let removed = cache.remove_many(&["a", "b", "c", "d"]).await.unwrap();
+        assert!(removed.iter().all(|removed| matches!(removed, Ok(false))), "{removed:?}");
+    }
 }
 
 #[tokio::test]
