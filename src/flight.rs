@@ -9,7 +9,7 @@
 //!
 //! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
 
-use crate::runtime::lock;
+use crate::runtime::{self, lock};
 use crate::{CacheValue, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -195,8 +195,8 @@ impl Flights {
         let clear = Clear(self);
         for shard in &self.shards {
             let cleared = |key: &str| key.starts_with(prefix);
-            let overtaken = lock(&shard.traffic)
-                .take(cleared, |flights| flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect());
+            let overtaken =
+                lock(&shard.traffic).take(cleared, |flights| flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect());
             shard.changes.fetch_add(1, Ordering::Release);
             for flight in overtaken {
                 flight.pass().await;
@@ -283,11 +283,11 @@ impl Flight {
         let mut waited = Duration::ZERO;
         while waited < PATIENCE {
             // Only a blocking follower can stand on the loader's own thread, and only it pays for looking.
-            let patience = if crate::runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-            match tokio::time::timeout(patience, self.landing()).await {
-                Ok(arrival) => return arrival,
-                Err(_) if crate::runtime::is_blocked() && *lock(&self.thread) == thread::current().id() => break,
-                Err(_) => waited += patience,
+            let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
+            match runtime::timeout(patience, self.landing()).await {
+                Some(arrival) => return arrival,
+                None if runtime::is_blocked() && *lock(&self.thread) == thread::current().id() => break,
+                None => waited += patience,
             }
         }
         Arrival::Lost
@@ -298,6 +298,10 @@ impl Flight {
         let Some(_edge) = Edge::add(self.id) else {
             return Arrival::Cycle;
         };
+        // Nobody can wait there.
+        if runtime::is_gone() && !self.phase.borrow().is_over() {
+            return Arrival::Lost;
+        }
         match self.phase.subscribe().wait_for(Phase::is_over).await.as_deref() {
             Ok(Phase::Landed(result)) => Arrival::Landed(result.clone()),
             Ok(_) | Err(_) => Arrival::Lost,
@@ -306,13 +310,13 @@ impl Flight {
 
     /// Lets a write by. A store that is on its way lands first, or it would land after the write.
     async fn pass(&self) {
-        if !self.overtake() {
+        if !self.overtake() || runtime::is_gone() {
             return;
         }
-        let patience = if crate::runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
+        let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
         let mut phase = self.phase.subscribe();
         // Should it be late, it is no harm: an overtaken store takes itself back.
-        let _late = tokio::time::timeout(patience, phase.wait_for(Phase::is_over)).await;
+        let _late = runtime::timeout(patience, phase.wait_for(Phase::is_over)).await;
     }
 
     /// Marks it as overtaken by a write; whether its store has begun.

@@ -1,6 +1,7 @@
 //! One function for both worlds.
 
 use super::wait;
+use crate::runtime::timeout;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ impl<F: Future> Awaitable<F> {
     /// Runs the future to its end on this thread, whatever the thread is. See [`CacheWrapper`](crate::CacheWrapper) for where
     /// that works.
     ///
+    /// In a thread-local's destructor tokio's own may be gone: a future that needs a timer, a socket or `spawn` then panics as tokio
+    /// does. larder's calls do not; what cannot be done without waiting is [`Unavailable`](crate::ErrorKind::Unavailable).
+    ///
     /// larder's own calls have their deadlines. A future of yours that waits for something only this thread can drive (a socket
     /// of the current-thread runtime that the thread is in) never ends: use [`wait_timeout`](Awaitable::wait_timeout) if in doubt.
     pub fn wait(self) -> F::Output {
@@ -52,7 +56,7 @@ impl<F: Future> Awaitable<F> {
     /// assert_eq!(never.wait_timeout(Duration::from_millis(1)), None);
     /// ```
     pub fn wait_timeout(self, patience: Duration) -> Option<F::Output> {
-        wait(async { tokio::time::timeout(patience, self.future).await.ok() })
+        wait(timeout(patience, self.future))
     }
 
     /// The future itself, for `select!`, `join!` and `spawn`.

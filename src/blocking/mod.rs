@@ -20,7 +20,8 @@ use std::task::Poll;
 ///
 /// It works on a plain thread, in `spawn_blocking`, on a worker of a multi-thread runtime, inside a current-thread runtime, in a
 /// `LocalSet`, in `Drop`, and after a runtime has shut down. What it waits for is driven by a background runtime of larder's own;
-/// a hit in memory needs none. Inside async code it blocks the thread, as any blocking call does: prefer the async face there.
+/// a hit in memory needs none. In a thread-local's destructor, where tokio itself may be gone, what has to wait is
+/// [`Unavailable`](crate::ErrorKind::Unavailable). Inside async code it blocks the thread, as any blocking call does: prefer the async face there.
 ///
 /// ```
 /// use larder::CacheWrapper;
@@ -123,13 +124,15 @@ impl CacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let key = key.as_ref();
-        // A hit in memory needs no runtime.
-        if let Poll::Ready(Ok(Some(value))) = self.inner.get_now(key)
-            && let Ok(value) = value.decode()
-        {
-            return Ok(Some(value));
+        // Memory needs no runtime.
+        match self.inner.get_now(key) {
+            Poll::Ready(Ok(None)) => Ok(None),
+            Poll::Ready(Ok(Some(value))) => match value.decode() {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => wait(self.inner.get(key)),
+            },
+            _ => wait(self.inner.get(key)),
         }
-        wait(self.inner.get(key))
     }
 
     /// See [`AsyncCacheWrapper::get_or`].

@@ -1,6 +1,6 @@
 //! Enter, poll, park.
 
-use crate::runtime::Blocked;
+use crate::runtime::{Blocked, enter_background};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,24 +19,35 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let bell = Arc::new(Bell { rung: AtomicBool::new(false), sleeper: thread::current() });
     let waker = Waker::from(bell.clone());
     let mut cx = Context::from_waker(&waker);
-    let mut parked = false;
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        if !std::mem::replace(&mut parked, true) {
-            blocked.hand_on();
-        }
-        while !bell.rung.swap(false, Ordering::Acquire) {
-            thread::park();
-        }
+    let mut poll = || {
+        let _entered = enter_background();
+        future.as_mut().poll(&mut cx)
+    };
+    if let Poll::Ready(output) = poll() {
+        return output;
     }
+    blocked.park(|| {
+        loop {
+            bell.wait();
+            if let Poll::Ready(output) = poll() {
+                return output;
+            }
+        }
+    })
 }
 
 /// Wakes a parked thread. The flag is what counts: a nested wait on the same thread may use up the park token.
 struct Bell {
     rung: AtomicBool,
     sleeper: Thread,
+}
+
+impl Bell {
+    fn wait(&self) {
+        while !self.rung.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
 }
 
 impl Wake for Bell {

@@ -6,11 +6,14 @@ mod per_runtime;
 #[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) use per_runtime::PerRuntime;
 
-use std::cell::Cell;
+use crate::{Error, ErrorKind, Result};
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::runtime::{Builder, EnterGuard, Handle, Runtime, RuntimeFlavor};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime, RuntimeFlavor, worker_index};
 use tokio::task::JoinHandle;
 
 /// The background runtime and the process it was built in: its thread does not survive a fork.
@@ -44,14 +47,45 @@ pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| background().clone())
 }
 
-/// Polls `call` inside a runtime: the caller's, or the background one where the caller polls by other means.
-pub(crate) async fn inside<F: Future>(call: F) -> F::Output {
+/// Enters the background runtime; `None` where tokio has left the thread, see [`is_gone`].
+pub(crate) fn enter_background() -> Option<EnterGuard<'static>> {
+    (!is_gone()).then(|| background().enter())
+}
+
+/// Whether the thread is ending and tokio's thread-locals are destroyed: from then on it can enter no runtime.
+pub(crate) fn is_gone() -> bool {
+    Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed())
+}
+
+/// Polls `call` inside a runtime: the caller's, or the background one where the caller polls by other means. Where the thread
+/// can enter none any more, see [`is_gone`], only what `can_do_without` is polled.
+pub(crate) async fn inside<T>(can_do_without: impl Fn() -> bool, call: impl Future<Output = Result<T>>) -> Result<T> {
     let mut call = pin!(call);
     poll_fn(|cx| {
-        let _entered = Handle::try_current().is_err().then(|| background().enter());
+        let _entered = match Handle::try_current() {
+            Ok(_) => None,
+            Err(error) if !error.is_thread_local_destroyed() => Some(background().enter()),
+            Err(_) if can_do_without() => None,
+            Err(_) => {
+                return Poll::Ready(Err(Error::new(ErrorKind::Unavailable).with_message("the thread is ending, and tokio has left it")));
+            }
+        };
         call.as_mut().poll(cx)
     })
     .await
+}
+
+/// `tokio::time::timeout` by the background runtime's clock, for the caller's runtime may have none, or one that a test stops.
+/// Has no end where the thread [`is_gone`].
+pub(crate) async fn timeout<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    let timed = match enter_background() {
+        Some(_entered) => Ok(tokio::time::timeout(patience, future)),
+        None => Err(future),
+    };
+    match timed {
+        Ok(timed) => timed.await.ok(),
+        Err(future) => Some(future.await),
+    }
 }
 
 /// Runs larder's own work on the caller's runtime, detached from the caller.
@@ -101,6 +135,8 @@ where
 
 thread_local! {
     static BLOCKED: Cell<bool> = const { Cell::new(false) };
+    /// The runtime that a blocked thread was in; a wait inside the wait sees only the background one.
+    static OUTER: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
 /// Whether this thread waits in the blocking face, and with it whatever runtime it was driving.
@@ -108,35 +144,50 @@ pub(crate) fn is_blocked() -> bool {
     BLOCKED.get()
 }
 
-/// A thread that is about to block in the background runtime's place, until dropped.
+/// A thread that is about to block, until dropped.
 pub(crate) struct Blocked {
-    /// The runtime whose task or `block_on` the thread is in.
-    outer: Option<Handle>,
-    before: bool,
-    _entered: EnterGuard<'static>,
+    is_outermost: bool,
 }
 
 impl Blocked {
     pub(crate) fn enter() -> Self {
-        let outer = Handle::try_current().ok();
-        Self { outer, before: BLOCKED.replace(true), _entered: background().enter() }
+        let is_outermost = !BLOCKED.replace(true);
+        if is_outermost && let Ok(outer) = Handle::try_current() {
+            // Where it cannot be kept the thread is ending, and no runtime is on it any more.
+            let _kept = OUTER.try_with(|kept| kept.replace(Some(outer)));
+        }
+        Self { is_outermost }
     }
 
-    /// To be called before the thread parks. The task that a worker would run next is the one that no other worker may steal;
-    /// a newer task pushes it where they can. (`block_in_place` does more, but panics in a `LocalSet`, which cannot be told apart.)
-    pub(crate) fn hand_on(&self) {
-        if let Some(outer) = &self.outer
-            && outer.runtime_flavor() == RuntimeFlavor::MultiThread
-        {
-            outer.spawn(async {});
+    /// Runs what parks this thread. A worker of a multi-thread runtime first hands its tasks, and its turn at timers and sockets,
+    /// to another thread.
+    pub(crate) fn park<R>(&self, park: impl FnOnce() -> R) -> R {
+        let outer = OUTER.try_with(|kept| kept.borrow().clone()).ok().flatten();
+        match outer {
+            Some(outer) if is_worker_of(&outer) => {
+                // The other thread is one of the runtime that is current.
+                let _home = outer.enter();
+                tokio::task::block_in_place(park)
+            }
+            _ => park(),
         }
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        BLOCKED.set(self.before);
+        if self.is_outermost {
+            BLOCKED.set(false);
+            let _kept = OUTER.try_with(|kept| kept.take());
+        }
     }
+}
+
+/// Whether this thread is running a task as a worker of `runtime`, a multi-thread one: there `block_in_place` has something to
+/// hand over, while it panics in a `LocalSet` and inside `block_on`. The task tells a worker from a current-thread runtime's
+/// `block_on` in which another runtime's handle was entered.
+fn is_worker_of(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::MultiThread && worker_index().is_some() && tokio::task::try_id().is_some()
 }
 
 /// Locks a mutex whose data is whole at every point where a panic could happen.

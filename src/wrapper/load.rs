@@ -44,21 +44,21 @@ impl View<'_> {
         {
             return Ok(value);
         }
-        runtime::inside(self.load(key, start)).await
+        let slot = self.cache.core.slot()?;
+        slot.inside(self.load(&slot, key, start)).await
     }
 
-    async fn load<T: Cacheable>(self, key: &str, start: impl FnOnce(Load)) -> Result<T> {
-        let slot = self.cache.core.slot()?;
+    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, start: impl FnOnce(Load)) -> Result<T> {
         let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
         loop {
             let ticket = slot.flights.ticket(&scoped);
-            let (ticket, keep_stored) = match self.read(&slot, key, &scoped).await? {
+            let (ticket, keep_stored) = match self.read(slot, key, &scoped).await? {
                 Found::Value(value) => return Ok(value),
                 Found::Nothing => (Some(ticket), false),
                 // Reading a backend that is down again would cost its deadline again.
                 Found::Unknown => (None, true),
             };
-            let lead = |lease| self.lead(&slot, lease, key, keep_stored);
+            let lead = |lease| self.lead(slot, lease, key, keep_stored);
             let flight = match slot.flights.join(&scoped, ticket) {
                 Join::ReadAgain => continue,
                 Join::Follow(flight) => flight,

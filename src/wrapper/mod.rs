@@ -12,7 +12,7 @@ pub use view::{Cacheable, View};
 use crate::event::{Event, EventKind};
 use crate::key::Scope;
 use crate::options::Options;
-use crate::{AsyncCacheAdapter, CacheValue, CacheWrapper, Error, Expiry, IntoAdapter, Result, runtime};
+use crate::{AsyncCacheAdapter, CacheValue, CacheWrapper, Error, Expiry, IntoAdapter, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slot::Slot;
@@ -183,7 +183,7 @@ impl AsyncCacheWrapper {
         let slot = self.core.slot()?;
         let fresh = slot.adapter.rebuild()?;
         self.core.swap(fresh.clone());
-        runtime::inside(slot.adapter.close()).await.map_err(slot.blame("close"))?;
+        slot.inside(slot.adapter.close()).await.map_err(slot.blame("close"))?;
         Ok(fresh)
     }
 
@@ -269,7 +269,7 @@ impl AsyncCacheWrapper {
         let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
-        let found = runtime::inside(slot.adapter.get_many(&scoped)).await.map_err(slot.blame("get_many"))?;
+        let found = slot.inside(slot.adapter.get_many(&scoped)).await.map_err(slot.blame("get_many"))?;
         let mut values = Vec::with_capacity(keys.len());
         for (key, found) in keys.iter().zip(found) {
             let key = key.as_ref();
@@ -364,7 +364,7 @@ impl AsyncCacheWrapper {
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let removed = runtime::inside(slot.adapter.remove_many(&scoped)).await.map_err(slot.blame("remove"))?;
+        let removed = slot.inside(slot.adapter.remove_many(&scoped)).await.map_err(slot.blame("remove"))?;
         keys.iter().zip(removed).try_fold(true, |all, (key, live)| match live {
             Ok(live) => Ok(all && live),
             Err(error) => Err(slot.blame("remove")(error).with_key(key.as_ref())),
@@ -413,7 +413,7 @@ impl AsyncCacheWrapper {
     pub async fn clear(&self) -> Result<()> {
         let slot = self.core.slot()?;
         let _clear = slot.flights.clear(self.scope.prefix()).await;
-        runtime::inside(slot.adapter.clear(self.scope.prefix())).await.map_err(slot.blame("clear"))
+        slot.inside(slot.adapter.clear(self.scope.prefix())).await.map_err(slot.blame("clear"))
     }
 
     // ---- reading, or computing
@@ -452,25 +452,25 @@ impl AsyncCacheWrapper {
     /// Opens what is opened on first use otherwise. Idempotent.
     pub async fn connect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        runtime::inside(slot.adapter.connect()).await.map_err(slot.blame("connect"))
+        slot.inside(slot.adapter.connect()).await.map_err(slot.blame("connect"))
     }
 
     /// Asks the backend for a sign of life.
     pub async fn ping(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        runtime::inside(slot.adapter.ping()).await.map_err(slot.blame("ping"))
+        slot.inside(slot.adapter.ping()).await.map_err(slot.blame("ping"))
     }
 
     /// Lets go of connections. Idempotent; the next call opens new ones.
     pub async fn close(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        runtime::inside(slot.adapter.close()).await.map_err(slot.blame("close"))
+        slot.inside(slot.adapter.close()).await.map_err(slot.blame("close"))
     }
 
     /// Closes, then connects.
     pub async fn reconnect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        runtime::inside(slot.adapter.reconnect()).await.map_err(slot.blame("reconnect"))
+        slot.inside(slot.adapter.reconnect()).await.map_err(slot.blame("reconnect"))
     }
 
     // ---- underneath
@@ -489,7 +489,7 @@ impl AsyncCacheWrapper {
     async fn ask<R>(&self, op: &'static str, key: &str, call: impl AsyncFnOnce(&Slot, &str) -> Result<R>) -> Result<R> {
         let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
         let slot = self.core.slot()?;
-        runtime::inside(call(&slot, &scoped)).await.map_err(|error| slot.blame(op)(error).with_key(key))
+        slot.inside(call(&slot, &scoped)).await.map_err(|error| slot.blame(op)(error).with_key(key))
     }
 
     /// [`ask`](Self::ask) for what changes the value: loads that are under way are not stored after it.

@@ -2,10 +2,11 @@
 
 use crate::event::{Event, EventKind, Observers};
 use crate::flight::{Flights, Write};
-use crate::runtime::lock;
+use crate::runtime::{self, lock};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
 use arc_swap::ArcSwapOption;
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 /// An adapter and what belongs to it. Everything changes together, so that a call sees one state.
@@ -90,6 +91,11 @@ impl Core {
 impl Slot {
     fn new(adapter: Arc<dyn AsyncCacheAdapter>, generation: u64) -> Self {
         Self { adapter, flights: Flights::new(), generation }
+    }
+
+    /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
+    pub(crate) async fn inside<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        runtime::inside(|| self.adapter.get_now("-").is_ready(), call).await
     }
 
     /// To be held while several keys are written.

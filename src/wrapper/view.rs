@@ -97,7 +97,7 @@ impl<'a> View<'a> {
         let writes: Vec<_> = scoped.iter().zip(&entries).map(|(key, (_, value, expiry))| Entry::new(key, value.clone(), *expiry)).collect();
         let slot = cache.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let stored = runtime::inside(slot.adapter.set_many(&writes)).await.map_err(slot.blame("set_many"))?;
+        let stored = slot.inside(slot.adapter.set_many(&writes)).await.map_err(slot.blame("set_many"))?;
         entries
             .iter()
             .zip(stored)
