@@ -1,0 +1,140 @@
+//! Where a server is.
+
+use crate::{Error, Result};
+use std::fmt;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use tokio::net::lookup_host;
+
+const DEFAULT_PORT: u16 = 11211;
+
+/// A server's endpoint. Holds no secret: there is no authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(String),
+}
+
+impl Address {
+    /// Reads `host`, `host:port` or `unix:/path`.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path.strip_prefix("//").unwrap_or(path));
+        }
+        if text.contains('@') {
+            return Err(Error::config("a memcached URL has no user or password: larder does not authenticate with memcached"));
+        }
+        if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
+            return Err(Error::config("a memcached server's address must be IPv4 or a name: the driver opens IPv4 sockets only"));
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            None => (text, Some(DEFAULT_PORT)),
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
+        };
+        let port = port.ok_or_else(|| Error::config("a memcached server's port must be a number from 1 to 65535"))?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if host.is_empty() || !host.bytes().all(plain) {
+            return Err(Error::config("a memcached server is `host` or `host:port`"));
+        }
+        Ok(Self::Tcp { host: host.to_ascii_lowercase(), port })
+    }
+
+    fn unix(path: &str) -> Result<Self> {
+        if !path.starts_with('/') || path.len() == 1 {
+            return Err(Error::config("the path of a memcached socket must be absolute"));
+        }
+        // The driver reads the path out of a URL, where other characters would come out changed.
+        let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~,:=@!$&'()*;".contains(&byte);
+        if !path.bytes().all(kept) || path.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(Error::config(
+                "the path of a memcached socket must be plain: no spaces, `%`, `?`, `#`, `..` or letters beyond ASCII",
+            ));
+        }
+        Ok(Self::Unix(path.to_owned()))
+    }
+
+    /// What the driver takes. A name is looked up now, for it may have moved.
+    pub(super) async fn dsn(&self) -> io::Result<String> {
+        match self {
+            Self::Unix(path) => Ok(format!("unix://{path}")),
+            Self::Tcp { host, port } => {
+                let found = lookup_host((host.as_str(), *port)).await?.find(SocketAddr::is_ipv4);
+                let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no IPv4 address");
+                found.map(|address| format!("tcp://{address}")).ok_or_else(none)
+            }
+        }
+    }
+
+    /// The name that libmemcached's clients give to the server's points on the ring.
+    pub(super) fn ring_name(&self) -> String {
+        match self {
+            Self::Tcp { host, port: DEFAULT_PORT } => host.clone(),
+            Self::Tcp { host, port } => format!("{host}:{port}"),
+            Self::Unix(path) => format!("{path}:0"),
+        }
+    }
+}
+
+impl Default for Address {
+    fn default() -> Self {
+        Self::Tcp { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn endpoints_are_read() {
+        for (text, shown, ring) in [
+            ("127.0.0.1", "127.0.0.1:11211", "127.0.0.1"),
+            ("Cache-1.local:1", "cache-1.local:1", "cache-1.local:1"),
+            ("unix:/tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
+            ("unix:///tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
+        ] {
+            let address = Address::parse(text).expect(text);
+            assert_eq!((address.to_string().as_str(), address.ring_name().as_str()), (shown, ring));
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for text in [
+            "",
+            ":1",
+            "host:",
+            "host:0",
+            "host:70000",
+            "a b",
+            "[::1]:11211",
+            "::1",
+            "u:secret@host",
+            "unix:",
+            "unix:/",
+            "unix:/a b",
+            "unix:/a/../b",
+        ] {
+            let error = Address::parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!format!("{error:?}").contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_for_the_driver() {
+        let dsn = Address::parse("localhost:5").expect("a name").dsn().await.expect("it has an IPv4 address");
+        assert_eq!(dsn, "tcp://127.0.0.1:5");
+        assert_eq!(Address::Unix("/a/b".into()).dsn().await.expect("no look-up"), "unix:///a/b");
+    }
+}

@@ -1,0 +1,271 @@
+//! Configuration: the builder, and the same words in a URL.
+
+use super::AsyncMemcachedCache;
+use super::address::Address;
+use crate::adapters::Settings;
+use crate::url::{CacheUrl, decode};
+use crate::{Codec, Error, Lifetime, Result};
+use std::time::Duration;
+
+/// The server's own limit of 1 MiB an item, less what the item needs besides the value: its key of up to 250 bytes, and its head.
+const MAX_VALUE_BYTES: usize = (1 << 20) - 512;
+
+/// What an adapter is made of; `rebuild` makes another one from it.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) servers: Vec<Address>,
+    pub(super) settings: Settings,
+    pub(super) op_timeout: Duration,
+    pub(super) pool_size: usize,
+    pub(super) max_value_bytes: usize,
+}
+
+/// Configures an [`AsyncMemcachedCache`]; made by [`AsyncMemcachedCache::builder`].
+///
+/// The setters are the words that a URL's parameters have.
+///
+/// ```
+/// use larder::{AsyncMemcachedCache, Codec};
+/// use std::time::Duration;
+///
+/// # fn main() -> larder::Result<()> {
+/// let cache = AsyncMemcachedCache::builder()
+///     .server("10.0.0.1:11211")
+///     .server("10.0.0.2:11211")
+///     .prefix("shop:")
+///     .default_ttl(Duration::from_secs(60))
+///     .codec(Codec::Json)
+///     .op_timeout(Duration::from_millis(100))
+///     .build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MemcachedBuilder {
+    servers: Vec<String>,
+    config: Config,
+}
+
+impl MemcachedBuilder {
+    pub(super) fn new() -> Self {
+        let config = Config {
+            servers: Vec::new(),
+            settings: Settings::with_prefix("larder:"),
+            op_timeout: Duration::from_millis(250),
+            pool_size: 4,
+            max_value_bytes: MAX_VALUE_BYTES,
+        };
+        Self { servers: Vec::new(), config }
+    }
+
+    pub(super) fn from_url(url: &str) -> Result<Self> {
+        let mut url = CacheUrl::parse(url)?;
+        let mut builder = Self::new();
+        let rest = url.rest().strip_prefix("//").ok_or_else(|| Error::config("a memcached URL is `memcached://host:port[,host:port…]`"))?;
+        match url.scheme() {
+            "memcached" | "memcache" => {
+                let hosts = decode(rest.strip_suffix('/').unwrap_or(rest))?;
+                builder.servers.extend(hosts.split(',').map(str::to_owned));
+            }
+            "memcached+unix" => builder.servers.push(format!("unix:{}", decode(rest)?)),
+            other => {
+                return Err(Error::config(format!(
+                    "`{other}:` is no scheme of memcached's; there are: memcached, memcache, memcached+unix"
+                )));
+            }
+        }
+        let Config { settings, op_timeout, pool_size, max_value_bytes, .. } = &mut builder.config;
+        settings.take(&mut url)?;
+        *op_timeout = url.take("op_timeout")?.unwrap_or(*op_timeout);
+        *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
+        *max_value_bytes = url.take("max_value_bytes")?.unwrap_or(*max_value_bytes);
+        url.finish()?;
+        Ok(builder)
+    }
+
+    /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. Without any it is `127.0.0.1:11211`.
+    ///
+    /// Every program that shares the servers must name them alike, for the names decide which server has which key.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().server("unix:/run/memcached.sock").build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn server(mut self, address: impl Into<String>) -> Self {
+        self.servers.push(address.into());
+        self
+    }
+
+    /// What stands before every key, `larder:` if not set. [`clear`](crate::AsyncCacheAdapter::clear) clears what begins with it.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().prefix("shop:").build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.config.settings.scope = crate::key::Scope::prefixed(prefix.as_ref());
+        self
+    }
+
+    /// What [`Expiry::Default`](crate::Expiry::Default) means, 300 s if not set.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().default_ttl(std::time::Duration::from_secs(60)).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn default_ttl(mut self, default_ttl: impl Into<Lifetime>) -> Self {
+        self.config.settings.default_ttl = default_ttl.into();
+        self
+    }
+
+    /// How values are encoded, [`Codec::MessagePack`] if not set.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().codec(larder::Codec::Raw).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.config.settings.codec = codec;
+        self
+    }
+
+    /// The deadline of every call, 250 ms if not set: waiting, connecting and the command together.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().op_timeout(std::time::Duration::from_millis(50)).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn op_timeout(mut self, op_timeout: Duration) -> Self {
+        self.config.op_timeout = op_timeout;
+        self
+    }
+
+    /// How many connections each runtime opens to each server at most, 4 if not set. They are opened when they are needed.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().pool_size(2).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn pool_size(mut self, pool_size: usize) -> Self {
+        self.config.pool_size = pool_size;
+        self
+    }
+
+    /// The longest value that is sent, in stored bytes: 1 MiB less 512 bytes if not set, which is what a server takes as it comes.
+    /// Raise it together with the server's `-I`. Longer ones are [`TooLarge`](crate::ErrorKind::TooLarge).
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().max_value_bytes(100_000).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
+        self.config.max_value_bytes = max_value_bytes;
+        self
+    }
+
+    /// The adapter. Opens nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no server's address, and for a timeout, pool or value size of zero.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn build(self) -> Result<AsyncMemcachedCache> {
+        let Self { servers, mut config } = self;
+        config.servers = servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+        if config.servers.is_empty() {
+            config.servers.push(Address::default());
+        }
+        for (at, server) in config.servers.iter().enumerate() {
+            if config.servers[..at].contains(server) {
+                return Err(Error::config(format!("the memcached server {server} is named twice")));
+            }
+        }
+        for (setting, is_zero) in [
+            ("op_timeout", config.op_timeout.is_zero()),
+            ("pool_size", config.pool_size == 0),
+            ("max_value_bytes", config.max_value_bytes == 0),
+        ] {
+            if is_zero {
+                return Err(Error::config(format!("`{setting}` must be more than zero")));
+            }
+        }
+        Ok(AsyncMemcachedCache::from_config(config))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn config(url: &str) -> Result<Config> {
+        let builder = MemcachedBuilder::from_url(url)?;
+        let servers = builder.servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+        Ok(Config { servers, ..builder.config })
+    }
+
+    #[test]
+    fn urls_say_what_the_builder_says() {
+        let config = config("Memcached://a:1,b/?prefix=p%3A&default_ttl=never&codec=raw&op_timeout=50ms&pool_size=2&max_value_bytes=9")
+            .expect("a URL");
+        let shown: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["a:1", "b:11211"]);
+        assert_eq!(config.settings.scope.prefix(), "p:");
+        assert_eq!(config.settings.default_ttl, Lifetime::Never);
+        assert_eq!(config.settings.codec, Codec::Raw);
+        assert_eq!(config.op_timeout, Duration::from_millis(50));
+        assert_eq!((config.pool_size, config.max_value_bytes), (2, 9));
+    }
+
+    #[test]
+    fn sockets_have_a_scheme_of_their_own() {
+        let config = config("memcached+unix:///tmp/m.sock?prefix=").expect("a URL");
+        assert_eq!(config.servers, [Address::Unix("/tmp/m.sock".into())]);
+        assert_eq!(config.settings.scope.prefix(), "");
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for url in [
+            "memcached:",
+            "memcached://",
+            "memcached://a,",
+            "memcached://a?nope=1",
+            "memcached://a?pool_size=x",
+            "memcached://a?pool_size=1&pool_size=2",
+            "memcached://user:secret@a",
+            "memcached://a/path",
+            "redis://a",
+            "memcached+unix://relative",
+        ] {
+            let error = config(url).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn zero_is_no_setting() {
+        let builder = MemcachedBuilder::new;
+        for built in [
+            builder().op_timeout(Duration::ZERO).build(),
+            builder().pool_size(0).build(),
+            builder().max_value_bytes(0).build(),
+            builder().server("a").server("a:11211").build(),
+        ] {
+            assert_eq!(built.map(drop).expect_err("refused").kind(), ErrorKind::Config);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One connection: the driver's client, its pool, and what its answers mean here.
+
+use super::address::Address;
+use super::keys;
+use async_memcached::{Client, Error as DriverError, ErrorKind as Refusal, MetaProtocol, MetaValue, Status};
+use bytes::Bytes;
+use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
+
+/// Opens connections and throws closed ones away: the driver closes a client that lost an operation midway, and it never answers again.
+#[derive(Debug)]
+pub(super) struct Connector {
+    address: Address,
+}
+
+impl Connector {
+    pub(super) fn pool(address: Address, size: usize) -> Pool<Self> {
+        // It fails only for a pool with timeouts and no runtime to count them; the deadlines are the lane's own.
+        Pool::builder(Self { address }).max_size(size).build().expect("a pool without timeouts needs no runtime")
+    }
+}
+
+impl Manager for Connector {
+    type Type = Client;
+    type Error = DriverError;
+
+    async fn create(&self) -> Result<Client, DriverError> {
+        let dsn = self.address.dsn().await.map_err(DriverError::Connect)?;
+        let mut client = Client::new(dsn).await?;
+        // Servers before 1.6 do not know the command and would run the value as one, which is why this value is harmless as such.
+        // The key is never there, so nothing is stored.
+        match client.meta_set(keys::probe(), &b"mn"[..], false, None, Some(&["MR", "T-1", "O0"])).await? {
+            Some(MetaValue { status: Some(Status::NotStored), .. }) => Ok(client),
+            _ => Err(DriverError::Protocol(Status::Error(Refusal::NonexistentCommand))),
+        }
+    }
+
+    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<DriverError> {
+        if client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    }
+}
+
+/// What the server has under a key.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) bytes: Bytes,
+    pub(super) flags: u32,
+    pub(super) cas: u64,
+    /// Whole seconds to live; below zero is for ever.
+    pub(super) remaining: i64,
+}
+
+impl From<MetaValue> for Item {
+    fn from(value: MetaValue) -> Self {
+        Self {
+            bytes: value.data.map(Bytes::from).unwrap_or_default(),
+            flags: value.flags.unwrap_or(0),
+            cas: value.cas.unwrap_or(0),
+            remaining: value.ttl_remaining.unwrap_or(-1),
+        }
+    }
+}
+
+/// Whether an item comes with its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Want {
+    Value,
+    Meta,
+}
+
+impl Want {
+    /// The flags of a meta get; the driver takes a hit without any for a miss.
+    pub(super) fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Value => &["v", "f", "c", "t", "k"],
+            Self::Meta => &["f", "c", "t", "k"],
+        }
+    }
+}
+
+/// How a conditional write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Done {
+        /// The item's new CAS number.
+        cas: u64,
+    },
+    /// The condition did not hold: another value is there, or none.
+    Refused,
+}
+
+/// What a failed exchange was about.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The connection broke.
+    Broken(DriverError),
+    /// The server answered that the value is too large.
+    TooLarge,
+    /// The server answered with an error, in its own words.
+    Refused(String),
+    /// The answer is none to what was asked: the connection is out of step.
+    Misplaced,
+}
+
+impl From<DriverError> for Fault {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::Protocol(Status::Error(refusal)) => match refusal {
+                Refusal::Server(words) if words.starts_with("object too large") => Self::TooLarge,
+                Refusal::Server(words) | Refusal::Client(words) => Self::Refused(words),
+                Refusal::NonexistentCommand => Self::Refused("it does not know meta commands; memcached 1.6 or later is needed".to_owned()),
+                _ => Self::Misplaced,
+            },
+            DriverError::Protocol(_) | DriverError::ParseError(_) => Self::Misplaced,
+            broken => Self::Broken(broken),
+        }
+    }
+}
+
+/// The answers to a pipeline of gets, put beside the keys in the order asked: only hits are answered, in that order.
+pub(super) fn beside<K: AsRef<str>>(keys: &[K], opaque: &str, answers: Vec<MetaValue>) -> Result<Vec<Option<Item>>, Fault> {
+    let mut found = Vec::with_capacity(keys.len());
+    for answer in answers {
+        let token = opaque.strip_prefix('O').map(str::as_bytes);
+        if answer.opaque_token.as_deref() != token {
+            return Err(Fault::Misplaced);
+        }
+        loop {
+            let Some(key) = keys.get(found.len()) else { return Err(Fault::Misplaced) };
+            if answer.key.as_deref() == Some(key.as_ref().as_bytes()) {
+                break;
+            }
+            found.push(None);
+        }
+        found.push(Some(answer.into()));
+    }
+    found.resize(keys.len(), None);
+    Ok(found)
+}
+
+/// The answer to a single get.
+pub(super) fn single(key: &str, opaque: &str, answer: Option<MetaValue>) -> Result<Option<Item>, Fault> {
+    match answer {
+        None => Ok(None),
+        Some(answer) if answer.status == Some(Status::NotFound) => Ok(None),
+        Some(answer) => Ok(beside(&[key], opaque, vec![answer])?.pop().flatten()),
+    }
+}
+
+/// The answer to a set or delete that carried `opaque`.
+pub(super) fn written(opaque: &str, answer: Option<MetaValue>) -> Result<Written, Fault> {
+    let answer = answer.filter(|answer| answer.opaque_token.as_deref() == opaque.strip_prefix('O').map(str::as_bytes));
+    match answer.and_then(|answer| Some((answer.status?, answer.cas))) {
+        Some((Status::Stored | Status::Deleted, cas)) => Ok(Written::Done { cas: cas.unwrap_or(0) }),
+        Some((Status::NotStored | Status::Exists | Status::NotFound, _)) => Ok(Written::Refused),
+        _ => Err(Fault::Misplaced),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(key: &str, token: &str) -> MetaValue {
+        MetaValue { key: Some(key.into()), opaque_token: Some(token.into()), ..MetaValue::default() }
+    }
+
+    #[test]
+    fn hits_are_put_beside_their_keys() {
+        let found = beside(&["a", "b", "a", "c"], "O7", vec![answer("a", "7"), answer("a", "7")]).expect("in step");
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false]);
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_noticed() {
+        for answers in [vec![answer("z", "7")], vec![answer("a", "6")], vec![answer("b", "7"), answer("a", "7")]] {
+            assert!(matches!(beside(&["a", "b"], "O7", answers), Err(Fault::Misplaced)));
+        }
+        assert!(matches!(written("O7", Some(MetaValue { status: Some(Status::Stored), ..answer("a", "6") })), Err(Fault::Misplaced)));
+        assert!(matches!(written("O7", None), Err(Fault::Misplaced)));
+    }
+}

@@ -1,0 +1,218 @@
+//! The lane: one connection, and the queue before it.
+//!
+//! The driver does not survive a dropped operation, so commands run in a task of the lane's own, on the runtime of those who ask;
+//! a caller that gives up drops the receiver of its answer and nothing else. Commands of one key come to one lane and stay in
+//! order. Commands that wait together travel together, as far as the driver has a pipeline for them.
+
+use super::connection::Want;
+use super::keys::Key;
+use super::session::{Found, Session};
+use super::ttl::Ttl;
+use super::verbs::{Count, Write};
+use crate::{Result, runtime};
+use std::collections::HashSet;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many commands wait at most; more callers wait for a place, and for no longer than their deadline.
+const QUEUE: usize = 256;
+
+/// How many commands are looked at together.
+const BATCH: usize = 128;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+pub(super) type Each<T> = Vec<Result<T>>;
+
+/// What a lane can be asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Fetch(Vec<Key>, Want, Reply<Each<Option<Found>>>),
+    Store(Vec<Write>, Reply<Each<()>>),
+    Remove(Vec<Key>, Reply<Each<bool>>),
+    Add(Write, Reply<bool>),
+    Replace(Write, Reply<bool>),
+    Take(Key, Reply<Option<Found>>),
+    Touch(Key, Ttl, Want, Reply<Option<Found>>),
+    Count(Count, Reply<i64>),
+    Clear(String, Reply<()>),
+    Ping(Reply<()>),
+}
+
+/// Commands of one kind can become one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Fetch(Want),
+    Store,
+    Remove,
+}
+
+#[derive(Debug)]
+struct Job {
+    command: Command,
+    deadline: Instant,
+}
+
+/// The way to a lane's task, which ends when the last of these is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Lane(mpsc::Sender<Job>);
+
+impl Lane {
+    /// Must be called inside a runtime.
+    pub(super) fn open(session: Session) -> Self {
+        let (inbox, jobs) = mpsc::channel(QUEUE);
+        runtime::spawn(work(session, jobs));
+        Self(inbox)
+    }
+
+    /// Puts a command in the queue and waits for its answer, for as long as the caller likes: `None` if the lane has ended.
+    pub(super) async fn ask<T>(&self, deadline: Instant, command: impl FnOnce(Reply<T>) -> Command) -> Option<Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Job { command: command(reply), deadline }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>) {
+    let mut waiting = Vec::with_capacity(BATCH);
+    while jobs.recv_many(&mut waiting, BATCH).await > 0 {
+        while let Some(group) = next_group(&mut waiting) {
+            run(&mut session, group).await;
+        }
+    }
+}
+
+/// Takes the first command out of the queue, and with it those of its kind that do not overtake another one of the same key.
+fn next_group(waiting: &mut Vec<Job>) -> Option<Vec<Job>> {
+    let now = Instant::now();
+    // What was not begun in time is not begun at all: its caller has been told so.
+    waiting.retain(|job| now < job.deadline && !job.command.is_abandoned());
+    let kind = waiting.first()?.command.kind();
+    let mut passed = HashSet::new();
+    let mut first = true;
+    let group = waiting.extract_if(.., |job| {
+        let joins = first || (kind.is_some() && kind == job.command.kind() && job.command.hashes().all(|hash| !passed.contains(&hash)));
+        if !joins {
+            passed.extend(job.command.hashes());
+        }
+        first = false;
+        joins
+    });
+    Some(group.collect())
+}
+
+async fn run(session: &mut Session, mut group: Vec<Job>) {
+    match group.first().and_then(|job| job.command.kind()) {
+        Some(kind) if group.len() > 1 => run_together(session, kind, group).await,
+        _ => {
+            if let Some(job) = group.pop() {
+                run_one(session, job).await;
+            }
+        }
+    }
+}
+
+async fn run_together(session: &mut Session, kind: Kind, group: Vec<Job>) {
+    let commands = group.into_iter().map(|job| job.command);
+    match kind {
+        Kind::Fetch(want) => {
+            let (keys, replies) = joined(commands, |command| match command {
+                Command::Fetch(keys, _, reply) => Some((keys, reply)),
+                _ => None,
+            });
+            share(session.fetch(&keys, want).await, replies);
+        }
+        Kind::Store => {
+            let (writes, replies) = joined(commands, |command| match command {
+                Command::Store(writes, reply) => Some((writes, reply)),
+                _ => None,
+            });
+            share(session.store(&writes).await, replies);
+        }
+        Kind::Remove => {
+            let (keys, replies) = joined(commands, |command| match command {
+                Command::Remove(keys, reply) => Some((keys, reply)),
+                _ => None,
+            });
+            share(session.remove(&keys).await, replies);
+        }
+    }
+}
+
+type Shares<T> = Vec<(usize, Reply<Each<T>>)>;
+
+/// One batch of many, and who gets how many of the answers.
+fn joined<I, T>(
+    commands: impl Iterator<Item = Command>,
+    take: impl Fn(Command) -> Option<(Vec<I>, Reply<Each<T>>)>,
+) -> (Vec<I>, Shares<T>) {
+    let mut all = Vec::new();
+    let mut replies = Vec::new();
+    for (mut items, reply) in commands.filter_map(take) {
+        replies.push((items.len(), reply));
+        all.append(&mut items);
+    }
+    (all, replies)
+}
+
+fn share<T>(results: Each<T>, replies: Shares<T>) {
+    let mut results = results.into_iter();
+    for (count, reply) in replies {
+        answer(reply, Ok(results.by_ref().take(count).collect()));
+    }
+}
+
+async fn run_one(session: &mut Session, job: Job) {
+    let Job { command, deadline } = job;
+    match command {
+        Command::Fetch(keys, want, reply) => answer(reply, Ok(session.fetch(&keys, want).await)),
+        Command::Store(writes, reply) => answer(reply, Ok(session.store(&writes).await)),
+        Command::Remove(keys, reply) => answer(reply, Ok(session.remove(&keys).await)),
+        Command::Add(write, reply) => answer(reply, session.add(&write, deadline).await),
+        Command::Replace(write, reply) => answer(reply, session.replace(&write, deadline).await),
+        Command::Take(key, reply) => answer(reply, session.take(&key, deadline).await),
+        Command::Touch(key, ttl, want, reply) => answer(reply, session.touch(&key, ttl, want).await),
+        Command::Count(count, reply) => answer(reply, session.count(&count, deadline).await),
+        Command::Clear(prefix, reply) => answer(reply, session.clear(&prefix, deadline).await),
+        Command::Ping(reply) => answer(reply, session.ping().await),
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T>) {
+    // Nobody may be waiting any more, which is their right.
+    let _ = reply.send(result);
+}
+
+impl Command {
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Fetch(_, want, _) => Some(Kind::Fetch(*want)),
+            Self::Store(..) => Some(Kind::Store),
+            Self::Remove(..) => Some(Kind::Remove),
+            _ => None,
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Fetch(.., reply) => reply.is_closed(),
+            Self::Store(.., reply) => reply.is_closed(),
+            Self::Remove(.., reply) => reply.is_closed(),
+            Self::Add(.., reply) | Self::Replace(.., reply) => reply.is_closed(),
+            Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
+            Self::Count(.., reply) => reply.is_closed(),
+            Self::Clear(.., reply) | Self::Ping(reply) => reply.is_closed(),
+        }
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u32> {
+        let (keys, writes, one): (&[Key], &[Write], Option<&Key>) = match self {
+            Self::Fetch(keys, ..) | Self::Remove(keys, ..) => (keys, &[], None),
+            Self::Store(writes, ..) => (&[], writes, None),
+            Self::Add(write, ..) | Self::Replace(write, ..) => (&[], &[], Some(&write.key)),
+            Self::Take(key, ..) | Self::Touch(key, ..) => (&[], &[], Some(key)),
+            Self::Count(count, ..) => (&[], &[], Some(&count.key)),
+            Self::Clear(..) | Self::Ping(..) => (&[], &[], None),
+        };
+        keys.iter().chain(writes.iter().map(|write| &write.key)).chain(one).map(Key::hash)
+    }
+}

@@ -1,0 +1,104 @@
+//! Lifetimes in memcached's terms.
+
+use crate::{Expiry, Lifetime};
+use std::time::{Duration, SystemTime};
+
+/// Over this many seconds, memcached reads a number as a point in time.
+const LONGEST_RELATIVE: u64 = 30 * 86_400;
+
+/// The last second that memcached can count to: in January 2038.
+pub(super) const LAST_SECOND: i64 = i32::MAX as i64;
+
+/// The `T` of a command: seconds from now, or a second since 1970 where there are more than thirty days' worth; 0 is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ttl(i64);
+
+impl Ttl {
+    pub(super) const NEVER: Self = Self(0);
+
+    /// In the past: an item written with it is gone at once.
+    pub(super) const PAST: Self = Self(-1);
+
+    /// `None` for a lifetime of zero: nothing is to be left. What ends after [`LAST_SECOND`] does not end.
+    pub(super) fn new(lifetime: Lifetime) -> Option<Self> {
+        match lifetime.as_millis_ceil() {
+            None => Some(Self::NEVER),
+            Some(0) => None,
+            Some(millis) => Some(Self::seconds(millis.div_ceil(1_000))),
+        }
+    }
+
+    fn seconds(whole: u64) -> Self {
+        // The server's clock ticks once a second, so an item of n seconds lives for n - 1 to n of them.
+        let seconds = whole.saturating_add(1);
+        if seconds <= LONGEST_RELATIVE {
+            return Self(i64::try_from(seconds).unwrap_or(0));
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        Self::at(i64::try_from(now.saturating_add(seconds)).unwrap_or(i64::MAX))
+    }
+
+    /// Ends at a second since 1970 by the server's clock.
+    pub(super) fn at(second: i64) -> Self {
+        if (1..=LAST_SECOND).contains(&second) { Self(second) } else { Self::NEVER }
+    }
+
+    /// For as long as the server said an item still lives.
+    pub(super) fn remaining(seconds: i64) -> Self {
+        if seconds < 0 { Self::NEVER } else { Self(seconds.max(1)) }
+    }
+
+    /// The flag of a meta command.
+    pub(super) fn flag(self) -> String {
+        format!("T{}", self.0)
+    }
+}
+
+/// What the server's remaining seconds mean to a caller; the last second counts as one.
+pub(super) fn expiry(remaining: i64) -> Expiry {
+    match u64::try_from(remaining) {
+        Ok(seconds) => Expiry::After(Duration::from_secs(seconds.saturating_sub(1).max(1))),
+        Err(_) => Expiry::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ttl(duration: Duration) -> Option<Ttl> {
+        Ttl::new(Lifetime::from(duration))
+    }
+
+    #[test]
+    fn rounded_up_and_never_shorter_than_asked() {
+        assert_eq!(ttl(Duration::ZERO), None);
+        assert_eq!(ttl(Duration::from_nanos(1)), Some(Ttl(2)));
+        assert_eq!(ttl(Duration::from_millis(1_000)), Some(Ttl(2)));
+        assert_eq!(ttl(Duration::from_millis(1_900)), Some(Ttl(3)));
+        assert_eq!(ttl(Duration::from_secs(300)), Some(Ttl(301)));
+    }
+
+    #[test]
+    fn more_than_thirty_days_are_a_point_in_time() {
+        assert_eq!(ttl(Duration::from_secs(LONGEST_RELATIVE - 1)), Some(Ttl(2_592_000)));
+        let Some(Ttl(at)) = ttl(Duration::from_secs(LONGEST_RELATIVE)) else { panic!("it is not zero") };
+        assert!(at > 1_700_000_000, "{at}");
+    }
+
+    #[test]
+    fn past_the_last_second_is_never() {
+        assert_eq!(ttl(Duration::from_secs(30 * 365 * 86_400)), Some(Ttl::NEVER));
+        assert_eq!(ttl(Duration::MAX), Some(Ttl::NEVER));
+        assert_eq!(Ttl::at(LAST_SECOND), Ttl(LAST_SECOND));
+        assert_eq!(Ttl::at(LAST_SECOND + 1), Ttl::NEVER);
+        assert_eq!(Ttl::new(Lifetime::Never), Some(Ttl::NEVER));
+    }
+
+    #[test]
+    fn what_remains_is_not_overstated() {
+        assert_eq!(expiry(-1), Expiry::Never);
+        assert_eq!(expiry(61), Expiry::After(Duration::from_secs(60)));
+        assert_eq!(expiry(0), Expiry::After(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,34 @@
+//! The suite that every adapter passes.
+
+use super::{on, patient, prefix, server};
+use crate::support::Memcached;
+use larder::testing::{Suite, conformance};
+use larder::{Codec, MemcachedBuilder};
+use std::sync::OnceLock;
+
+/// What a server takes as it comes.
+const LIMIT: usize = (1 << 20) - 512;
+
+fn suite() -> Suite {
+    Suite::new().whole_seconds().max_value(LIMIT)
+}
+
+fn on_three_servers() -> MemcachedBuilder {
+    static SERVERS: OnceLock<[Memcached; 3]> = OnceLock::new();
+    let [first, second, third] = SERVERS.get_or_init(|| std::array::from_fn(|_| Memcached::start()));
+    on(first).server(server(second)).server(server(third))
+}
+
+fn on_unix_socket() -> MemcachedBuilder {
+    static SERVER: OnceLock<Memcached> = OnceLock::new();
+    on(SERVER.get_or_init(Memcached::start_unix))
+}
+
+conformance!(plain, patient(on(Memcached::shared())), suite());
+conformance!(
+    json_behind_a_prefix,
+    patient(on(Memcached::shared()).prefix(format!("{}users *[a-z]?\\%:", prefix())).codec(Codec::Json)),
+    suite().codec(Codec::Json)
+);
+conformance!(raw_in_one_lane_over_a_unix_socket, patient(on_unix_socket().pool_size(1).codec(Codec::Raw)), suite().codec(Codec::Raw));
+conformance!(on_several_servers, patient(on_three_servers()), suite());
