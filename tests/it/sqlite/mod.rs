@@ -1,7 +1,13 @@
 //! sqlite: real files, real processes.
 
+mod bounds;
+mod child;
 mod conformance;
+mod damage;
+mod files;
+mod runtimes;
 mod speed;
+mod together;
 
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Expiry, Result, SqliteBuilder};
 use std::path::{Path, PathBuf};
@@ -75,7 +81,11 @@ fn soak<T>(short: T, long: T) -> T {
 #[cfg(target_os = "linux")]
 fn sqlite_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    tasks.filter(|task| std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("larder-sqlite"))).count()
+    tasks
+        .filter(|task| {
+            std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("larder-sqlite"))
+        })
+        .count()
 }
 
 /// Several handles on one adapter.

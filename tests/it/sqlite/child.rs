@@ -1,0 +1,231 @@
+//! What this test binary does as another process. The test here is its way in; without a role it has nothing to do.
+
+use super::{get, on, set, soak, sqlite_threads};
+use crate::support::wait_until;
+use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, ErrorKind, Expiry};
+use std::cell::RefCell;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[test]
+fn entry() {
+    let Some(role) = std::env::var_os("LARDER_CHILD") else { return };
+    let path = PathBuf::from(std::env::var_os("LARDER_CHILD_PATH").expect("a child process needs a path"));
+    match role.to_str().unwrap_or_default() {
+        "write" => in_runtime(write(&path)),
+        "count" => in_runtime(count(&path)),
+        "crowd" => in_runtime(crowd(&path)),
+        "drops" => drops(&path),
+        "read_only" => in_runtime(read_only(&path)),
+        "full" => in_runtime(full(&path)),
+        other => panic!("no such role: {other}"),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work);
+}
+
+fn say(line: &str) {
+    println!("{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// What `write` stores, so that whoever reads it knows that it is whole.
+pub(super) fn text_of(key: &str) -> String {
+    format!("{key}={}", key.repeat(40))
+}
+
+/// Writes until it is killed.
+async fn write(path: &Path) {
+    let cache = Arc::new(on(path).build().unwrap());
+    set(&cache, "first", &text_of("first")).await.unwrap();
+    say("writing");
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    let key = format!("{writer}-{}", n % 300);
+                    // A kill may come at any moment; until then nothing fails.
+                    set(&cache, &key, &text_of(&key)).await.unwrap();
+                    cache.remove(&format!("{writer}-{}", (n + 150) % 300)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}
+
+/// Counts and writes beside others.
+async fn count(path: &Path) {
+    let cache = on(path).op_timeout(Duration::from_secs(20)).build().unwrap();
+    let me = std::process::id();
+    for n in 0..soak(500, 10_000) {
+        cache.incr("count", 1, Expiry::Never).await.unwrap();
+        set(&cache, &format!("{me}-{n}"), "here").await.unwrap();
+    }
+    say("counted");
+}
+
+/// A hundred times as many callers as connections.
+async fn crowd(path: &Path) {
+    let op_timeout = Duration::from_millis(500);
+    let cache = Arc::new(on(path).op_timeout(op_timeout).build().unwrap());
+    for n in 0..100 {
+        set(&cache, &format!("k{n}"), &"x".repeat(1_000)).await.unwrap();
+    }
+    let before = resident();
+    let until = Instant::now() + soak(Duration::from_secs(2), Duration::from_secs(10));
+    let callers: Vec<_> = (0..400)
+        .map(|caller| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                let (mut calls, mut worst, mut timeouts) = (0_u64, Duration::ZERO, 0_u64);
+                while Instant::now() < until {
+                    let key = format!("k{}", (caller + calls) % 100);
+                    let began = Instant::now();
+                    let result =
+                        if caller % 4 == 0 { set(&cache, &key, &"x".repeat(1_000)).await } else { get(&cache, &key).await.map(drop) };
+                    worst = worst.max(began.elapsed());
+                    match result {
+                        Ok(()) => {}
+                        Err(error) if error.kind() == ErrorKind::Timeout => timeouts += 1,
+                        Err(error) => panic!("{error}"),
+                    }
+                    calls += 1;
+                }
+                (calls, worst, timeouts)
+            })
+        })
+        .collect();
+    let (mut calls, mut worst, mut timeouts) = (0, Duration::ZERO, 0);
+    for caller in callers {
+        let (its, slowest, late) = caller.await.unwrap();
+        (calls, worst, timeouts) = (calls + its, worst.max(slowest), timeouts + late);
+    }
+    let grown = resident().saturating_sub(before) >> 10;
+    say(&format!("400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory + {grown} KiB"));
+    assert!(worst < op_timeout + Duration::from_millis(250), "{worst:?}");
+    assert!(grown < 20 << 10, "{grown} KiB");
+}
+
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Arc<AsyncSqliteCache>>> = const { RefCell::new(None) };
+}
+
+/// Drops the last handle wherever it can be dropped.
+fn drops(path: &Path) {
+    let used = || {
+        let cache = Arc::new(on(path).build().unwrap());
+        let blocking = larder::AsyncCacheWrapper::new(cache.clone() as Arc<dyn AsyncCacheAdapter>).unwrap().blocking();
+        blocking.set("k", 1).unwrap();
+        assert_eq!(blocking.get::<i32>("k").unwrap(), Some(1));
+        cache
+    };
+    drop(used());
+    wait_until("the first threads end", Duration::from_secs(5), || sqlite_threads() == 0);
+    let files = open_files();
+    let rounds = soak(40, 1_000);
+    for round in 0..rounds {
+        match round % 5 {
+            0 => drop(used()),
+            1 => in_runtime(async { drop(fetch(path).await) }),
+            // In the destructor of a task that the runtime drops as it goes.
+            2 => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let cache = fetch(path).await;
+                    tokio::spawn(async move {
+                        let _held = cache;
+                        std::future::pending::<()>().await;
+                    });
+                    tokio::task::yield_now().await;
+                });
+                drop(runtime);
+            }
+            // In a thread-local's destructor.
+            3 => std::thread::spawn(move || LAST.set(Some(used_on(path_of_child())))).join().unwrap(),
+            // With a call on its way.
+            _ => in_runtime(async {
+                let cache = fetch(path).await;
+                let mut call = Box::pin(async move { cache.set("k", CacheValue::new(2), Expiry::Never).await });
+                assert!(futures_util_poll(call.as_mut()).is_pending());
+                drop(call);
+            }),
+        }
+    }
+    wait_until("the threads end", Duration::from_secs(10), || sqlite_threads() == 0);
+    wait_until("the files close", Duration::from_secs(5), || open_files() <= files + 5);
+    say(&format!("{rounds} last handles dropped: {} threads, {} files, {files} before", sqlite_threads(), open_files()));
+    // One more for the process to take with it.
+    std::mem::forget(used());
+    LAST.set(Some(used()));
+}
+
+fn path_of_child() -> PathBuf {
+    PathBuf::from(std::env::var_os("LARDER_CHILD_PATH").unwrap())
+}
+
+fn used_on(path: PathBuf) -> Arc<AsyncSqliteCache> {
+    let cache = Arc::new(on(&path).build().unwrap());
+    let blocking = larder::AsyncCacheWrapper::new(cache.clone() as Arc<dyn AsyncCacheAdapter>).unwrap().blocking();
+    blocking.set("k", 1).unwrap();
+    cache
+}
+
+async fn fetch(path: &Path) -> Arc<AsyncSqliteCache> {
+    let cache = Arc::new(on(path).build().unwrap());
+    set(&cache, "k", "v").await.unwrap();
+    assert_eq!(get(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    cache
+}
+
+fn futures_util_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+/// On a file, and in a folder, that may only be read.
+async fn read_only(path: &Path) {
+    let cache = on(path).build().unwrap();
+    let began = Instant::now();
+    let error = set(&cache, "k", "new").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(began.elapsed() < Duration::from_millis(750), "{:?}", began.elapsed());
+    let read = get(&cache, "k").await;
+    assert!(read.as_ref().map_or_else(|error| error.kind() == ErrorKind::Unavailable, |value| value.as_deref() == Some("v")), "{read:?}");
+    say(&format!("read-only: set is `{error}`, get is {read:?}"));
+}
+
+/// Where the file cannot grow.
+async fn full(path: &Path) {
+    let cache = on(path).build().unwrap();
+    let mut refused = None;
+    for n in 0..200 {
+        let began = Instant::now();
+        let result = set(&cache, &format!("k{n}"), &"x".repeat(10_000)).await;
+        assert!(began.elapsed() < Duration::from_millis(750), "{:?}", began.elapsed());
+        if let Err(error) = result {
+            assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error}");
+            refused = Some((n, error));
+            break;
+        }
+    }
+    let (stored, error) = refused.expect("200 × 10 kB do not fit");
+    let read = get(&cache, "k0").await.unwrap();
+    assert_eq!(read.as_deref(), Some(&*"x".repeat(10_000)));
+    say(&format!("full after {stored}: `{error}`; what was stored can be read"));
+}
