@@ -11,15 +11,19 @@ pub(crate) struct CacheUrl {
     scheme: String,
     rest: String,
     parameters: Vec<(String, String)>,
+    /// The query may hold the rest of a password in which a `?` stands unescaped.
+    is_dubious: bool,
     known: Vec<&'static str>,
 }
 
 impl CacheUrl {
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (scheme, rest) = url.split_once(':').ok_or_else(|| Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`"))?;
+        let (scheme, rest) =
+            url.split_once(':').ok_or_else(|| Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), parameters, known: Vec::new() })
+        let is_dubious = query.contains('@');
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), parameters, is_dubious, known: Vec::new() })
     }
 
     pub(crate) fn scheme(&self) -> &str {
@@ -29,6 +33,11 @@ impl CacheUrl {
     /// What stands between the scheme's colon and the question mark, as written.
     pub(crate) fn rest(&self) -> &str {
         &self.rest
+    }
+
+    /// Whether a parameter is given, and not taken out yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(given, _)| given == name)
     }
 
     /// Takes a parameter out.
@@ -43,15 +52,22 @@ impl CacheUrl {
 
     /// Refuses parameters that nobody took, and those given twice.
     pub(crate) fn finish(self) -> Result<()> {
-        let Self { scheme, parameters, known, .. } = self;
+        let Self { scheme, parameters, is_dubious, known, .. } = self;
         match parameters.first() {
             None => Ok(()),
             Some((name, _)) if known.contains(&name.as_str()) => Err(Error::config(format!("the URL parameter `{name}` is given twice"))),
             Some((name, _)) => {
-                Err(Error::config(format!("unknown URL parameter `{name}`; `{scheme}:` takes: {}", known.join(", "))))
+                let name = if is_dubious { String::new() } else { quote(name) };
+                Err(Error::config(format!("unknown URL parameter{name}; `{scheme}:` takes: {}", known.join(", "))))
             }
         }
     }
+}
+
+/// A name as an error repeats it, with a space before; nothing for what does not look like one and may be anything.
+pub(crate) fn quote(name: &str) -> String {
+    let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte));
+    if is_name { format!(" `{name}`") } else { String::new() }
 }
 
 /// Decodes `%41` and the like; what is not UTF-8 then is an error.

@@ -1,9 +1,10 @@
 //! What the environment says, where nobody said it in code.
 
 use super::{IntoAdapter, Kind};
-use crate::url::Parameter;
+use crate::url::{CacheUrl, Parameter};
 use crate::{AsyncCacheAdapter, Error, Lifetime, Result};
 use std::env;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// The global adapter, by larder's name and then by those of the Python original.
@@ -23,16 +24,16 @@ pub(crate) fn with_environment(kind: &Kind, url: Option<&str>) -> Result<String>
     let mut url = match (url, kind.name) {
         (Some(url), _) => url.to_owned(),
         (None, "redis") => {
-            let (host, port, db) = (text("PRIVEX_REDIS_HOST")?, number("PRIVEX_REDIS_PORT")?, number("PRIVEX_REDIS_DB")?);
-            format!("redis://{}:{}/{}", authority(host), port.unwrap_or(6379), db.unwrap_or(0))
+            let (host, port, db) = (host("PRIVEX_REDIS_HOST")?, number("PRIVEX_REDIS_PORT")?, number("PRIVEX_REDIS_DB")?);
+            format!("redis://{host}:{}/{}", port.unwrap_or(6379), db.unwrap_or(0))
         }
         (None, "memcached") => {
-            let (host, port) = (text("PRIVEX_MEMCACHED_HOST")?, number("PRIVEX_MEMCACHED_PORT")?);
-            format!("memcached://{}:{}", authority(host), port.unwrap_or(11211))
+            let (host, port) = (host("PRIVEX_MEMCACHED_HOST")?, number("PRIVEX_MEMCACHED_PORT")?);
+            format!("memcached://{host}:{}", port.unwrap_or(11211))
         }
         (None, name) => format!("{name}:"),
     };
-    if !url.contains("default_ttl=")
+    if !CacheUrl::parse(&url)?.has("default_ttl")
         && let Some((variable, ttl)) = first(&TTL)?
     {
         let ttl = Lifetime::parse(&ttl).ok_or_else(|| Error::config(format!("{variable} must be {}", Lifetime::FORM)))?;
@@ -67,10 +68,14 @@ fn number(variable: &str) -> Result<Option<u16>> {
 }
 
 /// A host as it stands in a URL.
-fn authority(host: Option<String>) -> String {
-    match host {
-        None => "127.0.0.1".to_owned(),
-        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-        Some(host) => host,
+fn host(variable: &str) -> Result<String> {
+    let Some(host) = text(variable)? else { return Ok("127.0.0.1".to_owned()) };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    if bare.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{bare}]"));
     }
+    if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return Ok(host);
+    }
+    Err(Error::config(format!("{variable} must be a host name or an IP address")))
 }

@@ -4,7 +4,7 @@ mod environment;
 
 pub(crate) use environment::{from_environment, with_environment};
 
-use crate::url::CacheUrl;
+use crate::url::{CacheUrl, quote};
 use crate::{AsyncCacheAdapter, Error, Result};
 use std::any::Any;
 use std::sync::Arc;
@@ -140,5 +140,5 @@ fn open(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
 
 fn unknown(what: &str, name: &str, names: fn(&Kind) -> &'static [&'static str]) -> Error {
     let there_are: Vec<_> = KINDS.iter().flat_map(names).copied().collect();
-    Error::config(format!("unknown {what} `{}`; there are: {}", name.escape_debug(), there_are.join(", ")))
+    Error::config(format!("unknown {what}{}; there are: {}", quote(name), there_are.join(", ")))
 }

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Defines tests whose bodies run in a process of their own, with the environment variables given in brackets.
 macro_rules! own_process {
-    ($($(#[$attribute:meta])* fn $name:ident($($variable:literal = $value:expr),*) $body:block)*) => {$(
+    ($($(#[$attribute:meta])* fn $name:ident($($variable:literal = $value:expr),* $(,)?) $body:block)*) => {$(
         $(#[$attribute])*
         #[test]
         fn $name() {
