@@ -9,7 +9,7 @@ use super::keys::Key;
 use super::session::{Found, Session};
 use super::ttl::Ttl;
 use super::verbs::{Count, Write};
-use crate::{Result, runtime};
+use crate::{Error, Result, runtime};
 use std::collections::HashSet;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -101,6 +101,10 @@ fn next_group(waiting: &mut Vec<Job>) -> Option<Vec<Job>> {
 }
 
 async fn run(session: &mut Session, mut group: Vec<Job>) {
+    if let Err(error) = session.resolve().await {
+        group.into_iter().for_each(|job| job.command.fail(&error));
+        return;
+    }
     match group.first().and_then(|job| job.command.kind()) {
         Some(kind) if group.len() > 1 => run_together(session, kind, group).await,
         _ => {
@@ -201,6 +205,19 @@ impl Command {
             Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
             Self::Count(.., reply) => reply.is_closed(),
             Self::Clear(.., reply) | Self::Ping(reply) => reply.is_closed(),
+        }
+    }
+
+    fn fail(self, error: &Error) {
+        let error = error.clone();
+        match self {
+            Self::Fetch(.., reply) => answer(reply, Err(error)),
+            Self::Store(.., reply) => answer(reply, Err(error)),
+            Self::Remove(.., reply) => answer(reply, Err(error)),
+            Self::Add(.., reply) | Self::Replace(.., reply) => answer(reply, Err(error)),
+            Self::Take(.., reply) | Self::Touch(.., reply) => answer(reply, Err(error)),
+            Self::Count(.., reply) => answer(reply, Err(error)),
+            Self::Clear(.., reply) | Self::Ping(reply) => answer(reply, Err(error)),
         }
     }
 

@@ -38,6 +38,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tokio::runtime::Handle;
 use ttl::Ttl;
 use verbs::{Count, Write};
 
@@ -192,6 +193,9 @@ impl AsyncMemcachedCache {
     /// Gives a command to a lane and waits for the answer, until the deadline.
     async fn ask<T>(&self, place: Place, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let server = &self.inner.servers[place.server];
+        if Handle::try_current().is_err() {
+            return Err(server.unavailable("can be reached from inside a tokio runtime only"));
+        }
         let deadline = Instant::now() + server.op_timeout;
         let lane = self.home().0[place.server].get(place.lane);
         match tokio::time::timeout_at(deadline.into(), lane.ask(deadline, command)).await {
@@ -333,8 +337,10 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     async fn clear(&self, prefix: &str) -> Result<()> {
         let whole = format!("{}{prefix}", self.inner.config.settings.scope.prefix());
         let cleared = self.ask_all("clear", |reply| Command::Clear(whole.clone(), reply)).await;
-        // By then, nobody acts any more on what was known before.
-        tokio::time::sleep(LEASE).await;
+        if Handle::try_current().is_ok() {
+            // By then, nobody acts any more on what was known before.
+            tokio::time::sleep(LEASE).await;
+        }
         cleared
     }
 

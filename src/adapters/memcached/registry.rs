@@ -9,9 +9,12 @@
 //! when everybody's knowledge from before has run out. So a call that begins after a clear returned sees it, in every process,
 //! and neither reads nor writes need a round trip for the registry's sake.
 //!
+//! The same way, a single key is fenced: a write that was sent, and whose answer was never seen, may still arrive. Its stamp tells.
+//!
 //! Values of other programs bear no stamp. For them the server's CAS numbers decide, which go up with every write; they alone
 //! would not do, for older servers give a new one to an item that they move.
 
+use super::keys::Key;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -36,6 +39,9 @@ pub(super) struct Registry {
     seq: u32,
     cleared: HashMap<Prefix, Clear>,
 }
+
+/// Set in the length of what is no prefix, but one whole wire key.
+const FENCE: u32 = 1 << 31;
 
 /// A prefix by length and hash: two that are alike cost misses, never wrong values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,9 +77,9 @@ impl Registry {
         self.seq
     }
 
-    /// Whether the value under `text` has been cleared since it was written.
-    pub(super) fn judge(&self, text: &str, flags: u32, cas: u64) -> Verdict {
-        let newest = self.newest(text);
+    /// Whether the value under a key has been cleared since it was written.
+    pub(super) fn judge(&self, key: &Key, flags: u32, cas: u64) -> Verdict {
+        let newest = self.newest(key);
         let cleared = if flags & STAMPED == 0 {
             newest.is_some_and(|clear| cas < clear.cas)
         } else if (self.base..=self.seq).contains(&flags) {
@@ -84,23 +90,34 @@ impl Registry {
         if cleared { Verdict::Cleared } else { Verdict::Live }
     }
 
-    fn newest(&self, text: &str) -> Option<Clear> {
+    fn newest(&self, key: &Key) -> Option<Clear> {
         if self.cleared.is_empty() {
             return None;
         }
-        let prefixes = Prefix::all(text);
+        let prefixes = Prefix::all(key.text()).chain([Prefix::fence(key.wire())]);
         prefixes.filter_map(|prefix| self.cleared.get(&prefix)).copied().max_by_key(|clear| clear.seq)
     }
 
     /// This registry after a clear of `prefix`; `own` is the adapter's prefix. `None` when the numbers are used up.
     pub(super) fn with_cleared(&self, prefix: &str, own: &str) -> Option<Self> {
+        self.with(if prefix == own { Vec::new() } else { vec![Prefix::of(prefix)] }, own)
+    }
+
+    /// This registry after what may still arrive under these wire keys has been fenced off.
+    pub(super) fn with_fences<K: AsRef<str>>(&self, wires: &[K], own: &str) -> Option<Self> {
+        self.with(wires.iter().map(|wire| Prefix::fence(wire.as_ref())).collect(), own)
+    }
+
+    /// None of them, or too many, is all of them.
+    fn with(&self, mut prefixes: Vec<Prefix>, own: &str) -> Option<Self> {
         let mut next = self.clone();
         next.seq = self.seq.checked_add(1)?;
-        let whole = prefix == own || (next.cleared.len() >= MOST && !next.cleared.contains_key(&Prefix::of(prefix)));
-        if whole {
+        let added = prefixes.iter().filter(|prefix| !next.cleared.contains_key(prefix)).count();
+        if prefixes.is_empty() || next.cleared.len() + added > MOST {
             next.cleared.clear();
+            prefixes = vec![Prefix::of(own)];
         }
-        next.cleared.insert(Prefix::of(if whole { own } else { prefix }), Clear { seq: next.seq, cas: 0 });
+        next.cleared.extend(prefixes.into_iter().map(|prefix| (prefix, Clear { seq: next.seq, cas: 0 })));
         Some(next)
     }
 
@@ -146,6 +163,11 @@ impl Prefix {
         Self::all(text).last().unwrap_or(Self { len: 0, hash: FNV_START })
     }
 
+    fn fence(wire: &str) -> Self {
+        let Self { len, hash } = Self::of(wire);
+        Self { len: len | FENCE, hash }
+    }
+
     /// Every prefix of a text, from the empty one to the whole.
     fn all(text: &str) -> impl Iterator<Item = Self> {
         let first = Self { len: 0, hash: FNV_START };
@@ -185,11 +207,11 @@ mod tests {
     fn a_clear_takes_what_was_stamped_before_it_and_nothing_else() {
         let before = Registry::new(1);
         let after = cleared(&before, "larder:a:", 10);
-        assert_eq!(after.judge("larder:a:x", before.stamp(), 5), Verdict::Cleared);
-        assert_eq!(after.judge("larder:a:x", after.stamp(), 11), Verdict::Live);
-        assert_eq!(after.judge("larder:a", before.stamp(), 5), Verdict::Live);
-        assert_eq!(after.judge("larder:b:x", before.stamp(), 5), Verdict::Live);
-        assert_eq!(before.judge("larder:a:x", after.stamp(), 11), Verdict::Unknown);
+        assert_eq!(after.judge(&Key::new("larder:a:x"), before.stamp(), 5), Verdict::Cleared);
+        assert_eq!(after.judge(&Key::new("larder:a:x"), after.stamp(), 11), Verdict::Live);
+        assert_eq!(after.judge(&Key::new("larder:a"), before.stamp(), 5), Verdict::Live);
+        assert_eq!(after.judge(&Key::new("larder:b:x"), before.stamp(), 5), Verdict::Live);
+        assert_eq!(before.judge(&Key::new("larder:a:x"), after.stamp(), 11), Verdict::Unknown);
     }
 
     #[test]
@@ -197,8 +219,8 @@ mod tests {
         let first = cleared(&Registry::new(1), "larder:a:", 10);
         let second = cleared(&first, OWN, 20);
         assert_eq!(second.cleared.len(), 1);
-        assert_eq!(second.judge("larder:z", first.stamp(), 15), Verdict::Cleared);
-        assert_eq!(second.judge("larder:z", second.stamp(), 25), Verdict::Live);
+        assert_eq!(second.judge(&Key::new("larder:z"), first.stamp(), 15), Verdict::Cleared);
+        assert_eq!(second.judge(&Key::new("larder:z"), second.stamp(), 25), Verdict::Live);
     }
 
     #[test]
@@ -212,8 +234,8 @@ mod tests {
             ("larder:b:x", 21, Verdict::Live),
             ("larder:c:x", 1, Verdict::Live),
         ] {
-            assert_eq!(second.judge(text, 0, cas), verdict, "{text} at {cas}");
-            assert_eq!(second.judge(text, 16, cas), verdict, "{text} at {cas}");
+            assert_eq!(second.judge(&Key::new(text), 0, cas), verdict, "{text} at {cas}");
+            assert_eq!(second.judge(&Key::new(text), 16, cas), verdict, "{text} at {cas}");
         }
     }
 
@@ -221,7 +243,7 @@ mod tests {
     fn stamps_of_a_lost_registry_are_unknown() {
         let lost = Registry::new(1);
         let found = Registry::new(1 << 20);
-        assert_eq!(found.judge("larder:a", lost.stamp(), 5), Verdict::Unknown);
+        assert_eq!(found.judge(&Key::new("larder:a"), lost.stamp(), 5), Verdict::Unknown);
     }
 
     #[test]
@@ -233,8 +255,8 @@ mod tests {
         }
         assert_eq!(registry.cleared.len(), 1);
         assert!(registry.to_bytes().len() < 100);
-        assert_eq!(registry.judge("larder:5:x", first.stamp(), 1), Verdict::Cleared);
-        assert_eq!(registry.judge("larder:never-cleared", first.stamp(), 1), Verdict::Cleared);
+        assert_eq!(registry.judge(&Key::new("larder:5:x"), first.stamp(), 1), Verdict::Cleared);
+        assert_eq!(registry.judge(&Key::new("larder:never-cleared"), first.stamp(), 1), Verdict::Cleared);
     }
 
     #[test]
@@ -245,6 +267,17 @@ mod tests {
             assert_eq!(read.is_some(), len == HEAD, "{len} bytes");
         }
         assert_eq!(Registry::from_bytes(b"somebody else's words", 1), None);
+    }
+
+    #[test]
+    fn a_fence_is_for_one_key() {
+        let before = Registry::new(1);
+        let fenced = before.with_fences(&["larder:a", Key::new("larder:b c").wire()], OWN).expect("numbers are left");
+        let after = Registry::from_bytes(&fenced.to_bytes(), 10).expect("what was written can be read");
+        for (text, verdict) in [("larder:a", Verdict::Cleared), ("larder:b c", Verdict::Cleared), ("larder:ab", Verdict::Live)] {
+            assert_eq!(after.judge(&Key::new(text), before.stamp(), 5), verdict, "{text}");
+            assert_eq!(after.judge(&Key::new(text), after.stamp(), 11), Verdict::Live, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::connection::{Connector, Fault, Item, Want, Written, beside, single, written};
 use super::keys::Key;
-use super::registry::{Registry, Verdict};
+use super::registry::{LEASE, Registry, Verdict};
 use super::server::{Known, Server};
 use super::ttl::{LAST_SECOND, Ttl};
 use crate::{CacheValue, Codec, Error, ErrorKind, Result};
@@ -16,9 +16,6 @@ use tokio::time::timeout;
 /// up may still be on its way, and a later one for the same key must not overtake it on another connection.
 const PATIENCE: u32 = 2;
 
-/// A connection that has been idle for longer is tried out with a read before a write, which cannot be sent twice, goes over it.
-const IDLE: Duration = Duration::from_secs(1);
-
 /// How often the registry may turn out to have just changed.
 const REGISTRY_TRIES: usize = 16;
 
@@ -27,6 +24,10 @@ pub(super) struct Session {
     pool: Pool<Connector>,
     connection: Option<Connection>,
     asked: u32,
+    /// The wire keys of the write that is on its way.
+    pending: Vec<String>,
+    /// Those of writes that were never answered, and may take effect at any time.
+    unsure: Vec<String>,
 }
 
 struct Connection {
@@ -96,7 +97,7 @@ pub(super) struct Draft<'a> {
 
 impl Session {
     pub(super) fn new(server: Arc<Server>, pool: Pool<Connector>) -> Self {
-        Self { server, pool, connection: None, asked: 0 }
+        Self { server, pool, connection: None, asked: 0, pending: Vec::new(), unsure: Vec::new() }
     }
 
     /// Lets go of the connection, which is not to be used again by anybody.
@@ -104,6 +105,30 @@ impl Session {
         if let Some(connection) = self.connection.take() {
             drop(Object::take(connection.client));
         }
+        self.unsure.append(&mut self.pending);
+    }
+
+    /// Fences off what may still arrive from connections that were given up. Nothing else is begun before that: a removal
+    /// that is acknowledged must not be followed by a write that came before it.
+    pub(super) async fn resolve(&mut self) -> Result<()> {
+        for _ in 0..REGISTRY_TRIES {
+            if self.unsure.is_empty() {
+                return Ok(());
+            }
+            let (known, _) = self.refresh().await?;
+            let fenced = known.registry.with_fences(&self.unsure, &self.server.prefix);
+            let fenced = fenced.unwrap_or_else(|| Registry::new(fastrand::u32(..)));
+            if self.write_registry(fenced, Condition::Unchanged(known.cas)).await?.is_some() {
+                self.unsure.clear();
+                // Until other processes know it too.
+                tokio::time::sleep(LEASE).await;
+            }
+        }
+        Err(self.busy())
+    }
+
+    fn busy(&self) -> Error {
+        Error::new(ErrorKind::Backend).with_message(format!("{}: what was cleared changes too fast", self.server.address))
     }
 
     /// The client, on a connection of the current generation.
@@ -170,7 +195,9 @@ impl Session {
                 self.abandon();
             }
             (Fault::Misplaced, _) => self.abandon(),
-            _ => {}
+            // The driver closes a connection whose pipeline was answered with an error.
+            (_, Some(connection)) if connection.client.is_closed() => self.abandon(),
+            _ => self.pending.clear(),
         }
         Err(self.server.error(fault))
     }
@@ -211,20 +238,27 @@ impl Session {
     /// Writes one item under a condition.
     pub(super) async fn write(&mut self, key: &str, draft: Draft<'_>, condition: Condition) -> Result<Written> {
         let opaque = self.opaque();
-        let (stamp, ttl, condition) = (format!("F{}", draft.flags), draft.ttl.flag(), condition.flag());
+        let (stamp, ttl, only_if) = (format!("F{}", draft.flags), draft.ttl.flag(), condition.flag());
         let mut flags = vec![stamp.as_str(), &ttl, "c", &opaque];
-        flags.extend(condition.as_deref());
+        flags.extend(only_if.as_deref());
         let patience = self.patience();
+        self.client().await?;
+        // What names a CAS number comes to nothing when it comes late.
+        if !matches!(condition, Condition::Unchanged(_)) && key != self.server.registry_key {
+            self.pending.push(key.to_owned());
+        }
         let client = self.client().await?;
         let answer = timeout(patience, client.meta_set(key, draft.bytes, false, None, Some(&flags))).await;
         let answer = self.settle(answer)?;
-        written(&opaque, answer).or_else(|fault| self.fail(fault))
+        let done = written(&opaque, answer).or_else(|fault| self.fail(fault))?;
+        self.pending.clear();
+        Ok(done)
     }
 
     /// Removes one item under a condition.
     pub(super) async fn delete(&mut self, key: &str, condition: Condition) -> Result<Written> {
-        let (opaque, condition) = (self.opaque(), condition.flag());
-        let flags: Vec<&str> = [opaque.as_str()].into_iter().chain(condition.as_deref()).collect();
+        let (opaque, only_if) = (self.opaque(), condition.flag());
+        let flags: Vec<&str> = [opaque.as_str()].into_iter().chain(only_if.as_deref()).collect();
         let patience = self.patience();
         let client = self.client().await?;
         let answer = timeout(patience, client.meta_delete(key, false, None, Some(&flags))).await;
@@ -232,9 +266,24 @@ impl Session {
         written(&opaque, answer).or_else(|fault| self.fail(fault))
     }
 
-    /// Writes items in one round trip; the wire keys of those that were refused come back. `Backend` if the server
-    /// gave an error for any of them, and then it is not known for which: the driver closes the connection.
-    pub(super) async fn write_all(&mut self, items: &[(&str, &[u8])], flags: &[&str]) -> Result<Vec<Vec<u8>>> {
+    /// Stores items in one round trip; whether all of them were. An error that is not retryable is the server's for any one
+    /// of them, and it is not known for which.
+    pub(super) async fn store_all(&mut self, items: &[(&str, &[u8])], stamp: u32, ttl: Ttl) -> Result<bool> {
+        self.client().await?;
+        self.pending.extend(items.iter().map(|(wire, _)| (*wire).to_owned()));
+        let refused = self.set_all(items, &[&format!("F{stamp}"), &ttl.flag()]).await?;
+        self.pending.clear();
+        Ok(refused.is_empty())
+    }
+
+    /// Removes items in one round trip; the wire keys of those that were not there come back. The driver has no pipeline of
+    /// deletes: a replacement that has expired already removes as well, and is refused where there is nothing to replace.
+    pub(super) async fn delete_all(&mut self, wires: &[&str]) -> Result<Vec<Vec<u8>>> {
+        let items: Vec<(&str, &[u8])> = wires.iter().map(|wire| (*wire, &b""[..])).collect();
+        self.set_all(&items, &["MR", &Ttl::PAST.flag()]).await
+    }
+
+    async fn set_all(&mut self, items: &[(&str, &[u8])], flags: &[&str]) -> Result<Vec<Vec<u8>>> {
         let patience = self.patience();
         let client = self.client().await?;
         let answer = timeout(patience, client.meta_set_multi(items, Some(flags))).await;
@@ -249,9 +298,9 @@ impl Session {
         self.settle(answer).map(drop)
     }
 
-    /// The registry, known within the lease, and a connection that can be trusted with a write.
+    /// The registry, known within the lease, over a connection that answered within it: a write cannot be sent twice without more ado.
     pub(super) async fn registry(&mut self) -> Result<Known> {
-        let idle = self.connection.as_ref().is_none_or(|connection| connection.used.elapsed() > IDLE);
+        let idle = self.connection.as_ref().is_none_or(|connection| connection.used.elapsed() > LEASE);
         match self.server.known().filter(Known::is_fresh) {
             Some(known) if !idle => Ok(known),
             _ => self.refresh().await.map(|(known, _)| known),
@@ -268,7 +317,7 @@ impl Session {
                 return Ok(news);
             }
         }
-        Err(Error::new(ErrorKind::Backend).with_message(format!("{}: what was cleared changes too fast", self.server.address)))
+        Err(self.busy())
     }
 
     /// What an answer to a question for the registry comes to. `None` if another one made it at the same time.
@@ -315,10 +364,10 @@ impl Session {
             Some(known) => known,
             None => self.refresh().await?.0,
         };
-        let mut verdict = known.registry.judge(key.text(), item.flags, item.cas);
+        let mut verdict = known.registry.judge(key, item.flags, item.cas);
         if verdict == Verdict::Unknown && known.asked < asked {
             known = self.refresh().await?.0;
-            verdict = known.registry.judge(key.text(), item.flags, item.cas);
+            verdict = known.registry.judge(key, item.flags, item.cas);
         }
         let version = Version { cas: item.cas, stamp: known.registry.stamp() };
         Ok(match verdict {

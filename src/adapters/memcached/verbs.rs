@@ -125,19 +125,30 @@ impl Session {
     }
 
     async fn store_together(&mut self, writes: &[&Write], ttl: Ttl) -> Result<()> {
-        let (stamp, ttl) = (format!("F{}", self.registry().await?.registry.stamp()), ttl.flag());
         let items: Vec<(&str, &[u8])> = writes.iter().map(|write| (write.key.wire(), &*write.bytes)).collect();
-        match self.write_all(&items, &[&stamp, &ttl]).await?.is_empty() {
-            true => Ok(()),
-            false => Err(refused(self)),
-        }
+        let stamp = self.registry().await?.registry.stamp();
+        let stored = match self.store_all(&items, stamp, ttl).await {
+            // The connection had been cut. What was sent over it is fenced off before it is sent again.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.resolve().await?;
+                let stamp = self.registry().await?.registry.stamp();
+                self.store_all(&items, stamp, ttl).await?
+            }
+            stored => stored?,
+        };
+        if stored { Ok(()) } else { Err(refused(self)) }
     }
 
     async fn store_one(&mut self, write: &Write) -> Result<()> {
-        match self.put(write, Condition::Always).await? {
-            true => Ok(()),
-            false => Err(refused(self)),
-        }
+        self.resolve().await?;
+        let stored = match self.put(write, Condition::Always).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.resolve().await?;
+                self.put(write, Condition::Always).await?
+            }
+            stored => stored?,
+        };
+        if stored { Ok(()) } else { Err(refused(self)) }
     }
 
     /// Writes a value with the stamp of now; whether the condition held.
@@ -172,11 +183,8 @@ impl Session {
         if let [(at, wire)] = targets[..] {
             live[at] = self.delete(wire, Condition::Always).await? != Written::Refused;
         } else if !targets.is_empty() {
-            // The driver has no pipeline of deletes. A replacement that has expired already removes as well, and is refused
-            // where nothing is left to replace.
-            let past = Ttl::PAST.flag();
-            let items: Vec<(&str, &[u8])> = targets.iter().map(|(_, wire)| (*wire, &b""[..])).collect();
-            let refused = self.write_all(&items, &["MR", &past]).await?;
+            let wires: Vec<&str> = targets.iter().map(|(_, wire)| *wire).collect();
+            let refused = self.delete_all(&wires).await?;
             // From the end, for of a key that is named twice it is the later one that finds nothing.
             let mut targets = targets.iter().rev();
             for wire in refused.iter().rev() {

@@ -1,9 +1,19 @@
 //! The memcached adapter.
 
+mod cancel;
+mod clear;
 mod conformance;
+mod deadlines;
+mod expiry;
+mod keys;
+mod large;
+mod order;
+mod outage;
+mod runtimes;
+mod secrets;
 
-use crate::support::Memcached;
-use larder::{AsyncMemcachedCache, MemcachedBuilder};
+use crate::support::{Memcached, Proxy};
+use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry, MemcachedBuilder, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,5 +39,41 @@ fn on(of: &Memcached) -> MemcachedBuilder {
 
 /// Patience for a machine on which everything else is tested at the same time.
 fn patient(builder: MemcachedBuilder) -> AsyncMemcachedCache {
-    builder.op_timeout(Duration::from_secs(10)).build().unwrap()
+    builder.op_timeout(PATIENT).build().expect("a configuration")
+}
+
+/// A cache on the server that tests share, with a prefix of its own.
+fn shared() -> AsyncMemcachedCache {
+    patient(on(Memcached::shared()))
+}
+
+/// A builder for what is behind a proxy, with a prefix of its own.
+fn through(proxy: &Proxy) -> MemcachedBuilder {
+    AsyncMemcachedCache::builder().server(proxy.addr().to_string()).prefix(prefix())
+}
+
+const PATIENT: Duration = Duration::from_secs(10);
+
+/// Whether the long forms run.
+fn soak() -> bool {
+    std::env::var_os("LARDER_SOAK").is_some()
+}
+
+async fn put(cache: &AsyncMemcachedCache, key: &str, value: &str) -> Result<()> {
+    cache.set(key, CacheValue::new(value.to_owned()), Expiry::Default).await
+}
+
+async fn text(cache: &AsyncMemcachedCache, key: &str) -> Result<Option<String>> {
+    cache.get(key).await?.map(|value| value.decode()).transpose()
+}
+
+/// The value that belongs to a key, so that a wrong one is seen.
+fn value_of(key: &str) -> String {
+    format!("value of {key}: {}", key.len() * 7919)
+}
+
+/// What lies at `share` of the sorted durations.
+fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }

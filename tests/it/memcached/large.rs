@@ -1,0 +1,133 @@
+//! Values around the limit, and big ones beside small ones.
+
+use super::{PATIENT, on, percentile, put, shared, text};
+use crate::support::Memcached;
+use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, ErrorKind, Expiry};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const LIMIT: usize = 300_000;
+
+fn limited(server: &Memcached) -> AsyncMemcachedCache {
+    // Raw has no header, so that the limit is the value's own length.
+    on(server).codec(Codec::Raw).max_value_bytes(LIMIT).op_timeout(PATIENT).build().unwrap()
+}
+
+#[tokio::test]
+async fn the_limit_is_exact_and_the_older_value_goes() {
+    let cache = limited(Memcached::shared());
+    for (len, fits) in [(LIMIT - 1, true), (LIMIT, true), (LIMIT + 1, false), (64 << 20, false)] {
+        put(&cache, "k", "older").await.unwrap();
+        let value = "x".repeat(len);
+        match cache.set("k", CacheValue::new(value.clone()), Expiry::Default).await {
+            Ok(()) => {
+                assert!(fits, "{len}");
+                assert_eq!(text(&cache, "k").await.unwrap(), Some(value));
+            }
+            Err(error) => {
+                assert!(!fits, "{len}: {error}");
+                assert_eq!(error.kind(), ErrorKind::TooLarge);
+                assert_eq!(text(&cache, "k").await.unwrap(), None, "the older value is not served");
+            }
+        }
+        put(&cache, "next", "v").await.unwrap();
+        assert_eq!(text(&cache, "next").await.unwrap().as_deref(), Some("v"));
+    }
+
+    put(&cache, "k", "older").await.unwrap();
+    let large = || CacheValue::new("x".repeat(LIMIT + 1));
+    assert_eq!(cache.add("k", large(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"), "an add replaces nothing");
+    let stored =
+        cache.set_many(&[Entry::new("a", CacheValue::new("1"), Expiry::Default), Entry::new("k", large(), Expiry::Default)]).await.unwrap();
+    assert!(stored[0].is_ok());
+    assert_eq!(stored[1].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(text(&cache, "k").await.unwrap(), None);
+    assert_eq!(text(&cache, "a").await.unwrap().as_deref(), Some("1"));
+}
+
+/// The server's own limit, where larder's is set too high.
+#[tokio::test]
+async fn the_servers_limit_is_told_apart() {
+    let cache = on(Memcached::shared()).max_value_bytes(100 << 20).op_timeout(PATIENT).build().unwrap();
+    put(&cache, "k", "older").await.unwrap();
+    put(&cache, "m", "older").await.unwrap();
+    let large = || CacheValue::new("x".repeat(2 << 20));
+    let error = cache.set("k", large(), Expiry::Default).await.unwrap_err();
+    println!("{error}");
+    assert_eq!((error.kind(), error.key()), (ErrorKind::TooLarge, Some("k")));
+    assert_eq!(text(&cache, "k").await.unwrap(), None, "the older value is not served");
+    let entry = |key, value| Entry::new(key, value, Expiry::Default);
+    let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
+    let mut entries: Vec<Entry<'_>> = keys.iter().map(|key| entry(key, CacheValue::new(key.clone()))).collect();
+    entries.push(entry("m", large()));
+    let stored = cache.set_many(&entries).await.unwrap();
+    assert!(stored[..40].iter().all(Result::is_ok), "{stored:?}");
+    assert_eq!(stored[40].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    for key in &keys {
+        assert_eq!(text(&cache, key).await.unwrap().as_ref(), Some(key));
+    }
+    assert_eq!(text(&cache, "m").await.unwrap(), None);
+}
+
+/// What is allowed fits, with the longest of keys and every head.
+#[tokio::test]
+async fn the_default_limit_is_what_a_server_takes() {
+    let cache = on(Memcached::shared()).prefix("").codec(Codec::Raw).op_timeout(PATIENT).build().unwrap();
+    let key = "k".repeat(250);
+    let limit = (1 << 20) - 512;
+    put(&cache, &key, &"x".repeat(limit)).await.unwrap();
+    assert_eq!(text(&cache, &key).await.unwrap().map(|value| value.len()), Some(limit));
+    assert_eq!(put(&cache, &key, &"x".repeat(limit + 1)).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(text(&cache, &key).await.unwrap(), None);
+    let server = Memcached::start_with(&["-I", "4m"]);
+    let cache = on(&server).max_value_bytes(3 << 20).op_timeout(PATIENT).build().unwrap();
+    put(&cache, "k", &"x".repeat(2 << 20)).await.unwrap();
+    assert_eq!(text(&cache, "k").await.unwrap().map(|value| value.len()), Some(2 << 20));
+}
+
+/// 64 MiB is refused before it reaches the wire; small values beside it do not wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_values_do_not_wait_for_huge_ones() {
+    let cache = on(Memcached::shared()).codec(Codec::Raw).op_timeout(PATIENT).build().unwrap();
+    put(&cache, "k", "small").await.unwrap();
+    let (go, ahead) = (Arc::new(AtomicBool::new(true)), cache.clone());
+    let huge = {
+        let go = go.clone();
+        tokio::spawn(async move {
+            let stored = CacheValue::new("b".repeat(64 << 20));
+            for _ in 0..3 {
+                assert_eq!(ahead.set("huge", stored.clone(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
+            }
+            go.store(false, Ordering::Relaxed);
+        })
+    };
+    let mut took = Vec::new();
+    while go.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("small"));
+        took.push(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    huge.await.unwrap();
+    took.sort();
+    println!(
+        "small reads beside 64 MiB: {}, p50 {:?}, p95 {:?}, longest {:?}",
+        took.len(),
+        percentile(&took, 0.5),
+        percentile(&took, 0.95),
+        percentile(&took, 1.0)
+    );
+    assert!(percentile(&took, 0.95) <= Duration::from_millis(20), "{:?}", percentile(&took, 0.95));
+}
+
+/// What cannot be encoded is refused before anything changes.
+#[tokio::test]
+async fn an_encode_error_leaves_the_older_value() {
+    let cache = shared();
+    put(&cache, "k", "older").await.unwrap();
+    let error = cache.set("k", CacheValue::new(Some(())), Expiry::Default).await.unwrap_err();
+    assert_eq!((error.kind(), error.key(), error.op()), (ErrorKind::Encode, Some("k"), Some("set")));
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"));
+}

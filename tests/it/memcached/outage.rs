@@ -1,0 +1,345 @@
+//! Servers that are killed, frozen, and come back.
+
+use super::{on, percentile, put, server, text, through, value_of};
+use crate::support::{Memcached, Proxy, eventually};
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemcachedCache, CacheValue, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// What a machine under load adds to a deadline.
+const NOISE: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+struct Outcome {
+    good: usize,
+    timeouts: usize,
+    unavailable: usize,
+    longest: Duration,
+}
+
+/// `tasks` tasks that read for as long as `go` says.
+async fn load(cache: &AsyncMemcachedCache, tasks: usize, pause: Duration, go: &Arc<AtomicBool>) -> Outcome {
+    let mut readers = JoinSet::new();
+    for n in 0..tasks {
+        let (cache, go, key) = (cache.clone(), go.clone(), format!("k{}", n % 50));
+        readers.spawn(async move {
+            let mut outcome = Outcome::default();
+            while go.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let answer = text(&cache, &key).await;
+                outcome.longest = outcome.longest.max(begun.elapsed());
+                match answer {
+                    Ok(found) => {
+                        assert!(found.is_none_or(|found| found == value_of(&key)));
+                        outcome.good += 1;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Timeout => outcome.timeouts += 1,
+                    Err(error) if error.kind() == ErrorKind::Unavailable => outcome.unavailable += 1,
+                    Err(error) => panic!("neither a timeout nor away: {error:?}"),
+                }
+                tokio::time::sleep(pause).await;
+            }
+            outcome
+        });
+    }
+    readers.join_all().await.into_iter().fold(Outcome::default(), |sum, one| Outcome {
+        good: sum.good + one.good,
+        timeouts: sum.timeouts + one.timeouts,
+        unavailable: sum.unavailable + one.unavailable,
+        longest: sum.longest.max(one.longest),
+    })
+}
+
+async fn first_good(cache: &AsyncMemcachedCache) -> Duration {
+    let begun = Instant::now();
+    eventually("an operation succeeds again", Duration::from_secs(10), || async { cache.contains("k0").await.is_ok() }).await;
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_costs_no_call_more_than_its_deadline() {
+    let server = Memcached::start();
+    let cache = on(&server).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    server.freeze();
+    let go = Arc::new(AtomicBool::new(true));
+    let stop = {
+        let go = go.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            go.store(false, Ordering::Relaxed);
+        }
+    };
+    let (outcome, ()) = tokio::join!(load(&cache, 256, Duration::from_millis(20), &go), stop);
+    // By now nobody waits any more.
+    let begun = Instant::now();
+    let error = cache.get("k0").await.unwrap_err();
+    let told_in = begun.elapsed();
+    server.thaw();
+    let healed = first_good(&cache).await;
+    println!(
+        "frozen 2 s, 256 callers: {} timeouts, {} turned away, longest {:?}; at the end told in {told_in:?}; good {healed:?} after the thaw",
+        outcome.timeouts, outcome.unavailable, outcome.longest
+    );
+    assert_eq!(outcome.good, 0);
+    assert!(outcome.timeouts > 0);
+    assert!(outcome.longest <= DEADLINE + NOISE, "{:?}", outcome.longest);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(told_in < NOISE && healed < Duration::from_secs(1));
+}
+
+/// Waiting, connecting and the command have one deadline, also where nothing was connected before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_call_to_a_frozen_server_keeps_its_deadline() {
+    let server = Memcached::start();
+    server.freeze();
+    for pool_size in [1, 8, 64] {
+        let cache = on(&server).pool_size(pool_size).build().unwrap();
+        let mut calls = JoinSet::new();
+        for n in 0..64 {
+            let cache = cache.clone();
+            calls.spawn(async move {
+                let begun = Instant::now();
+                let kind = cache.get(&format!("k{n}")).await.unwrap_err().kind();
+                (kind, begun.elapsed())
+            });
+        }
+        let outcomes = calls.join_all().await;
+        let longest = outcomes.iter().map(|(_, took)| *took).max().unwrap_or_default();
+        println!("frozen before the first connect, pool_size {pool_size}: longest {longest:?}");
+        assert!(outcomes.iter().all(|(kind, _)| *kind == ErrorKind::Timeout), "{outcomes:?}");
+        assert!(longest <= DEADLINE + NOISE);
+    }
+    server.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_and_healed_by_itself() {
+    let server = Memcached::start();
+    let cache = on(&server).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    let go = Arc::new(AtomicBool::new(true));
+    let outage = {
+        let (go, cache, server) = (&go, &cache, &server);
+        async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::task::block_in_place(|| server.kill());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::task::block_in_place(|| server.restart());
+            let healed = first_good(cache).await;
+            tokio::time::sleep(Duration::from_secs(1).saturating_sub(healed)).await;
+            // A second after it is back all is well.
+            for n in 0..500 {
+                put(cache, &format!("n{n}"), "x").await.unwrap();
+                assert!(cache.remove(&format!("n{n}")).await.unwrap());
+            }
+            go.store(false, Ordering::Relaxed);
+            healed
+        }
+    };
+    let (outcome, healed) = tokio::join!(load(&cache, 64, Duration::from_millis(10), &go), outage);
+    println!(
+        "killed for 2 s under load: {} good, {} timeouts, {} turned away, longest {:?}; good {healed:?} after it was back, 0 failed after that",
+        outcome.good, outcome.timeouts, outcome.unavailable, outcome.longest
+    );
+    assert!(healed < Duration::from_secs(1), "{healed:?}");
+    assert!(outcome.good > 0 && outcome.unavailable > 0);
+    assert!(outcome.longest <= DEADLINE + NOISE, "{:?}", outcome.longest);
+}
+
+/// The wrapper's promise: while the server is away, every key is a miss.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fallbacks_answer_while_it_is_away() {
+    let server = Memcached::start();
+    let cache = AsyncCacheWrapper::new(on(&server).build().unwrap()).unwrap();
+    cache.set("warm", 1).await.unwrap();
+    // Old enough that losing the connection is not taken for a server that throws everybody out.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let server = Arc::new(server);
+    let mut calls = JoinSet::new();
+    for n in 0..600u64 {
+        let there = server.clone();
+        match n {
+            60 => drop(tokio::task::spawn_blocking(move || there.kill())),
+            460 => drop(tokio::task::spawn_blocking(move || there.restart())),
+            _ => {}
+        }
+        let cache = cache.clone();
+        calls.spawn(async move {
+            let begun = Instant::now();
+            let loader = async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                n
+            };
+            assert_eq!(cache.get_or_set_async(&format!("n{n}"), loader).await.unwrap(), n);
+            begun.elapsed()
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut took = calls.join_all().await;
+    took.sort();
+    println!(
+        "200 get_or_set a second with a 5 ms loader, killed for 2 s: {} of 600 answered, p50 {:?}, p99 {:?}, longest {:?}",
+        took.len(),
+        percentile(&took, 0.5),
+        percentile(&took, 0.99),
+        percentile(&took, 1.0)
+    );
+    assert_eq!(took.len(), 600);
+    // The goal is 20 ms; the rest is the machine's.
+    assert!(percentile(&took, 0.99) <= Duration::from_millis(20) + NOISE, "{:?}", percentile(&took, 0.99));
+    assert!(cache.contains("n599").await.unwrap(), "it is back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_do_not_storm_a_server_that_is_away() {
+    let server = Memcached::start();
+    // In front of a dead server it accepts, and closes at once.
+    let proxy = Proxy::start(server.addr());
+    let cache = through(&proxy).pool_size(4).build().unwrap();
+    put(&cache, "k0", &value_of("k0")).await.unwrap();
+    let go = Arc::new(AtomicBool::new(true));
+    let outage = {
+        let (go, cache, server, proxy) = (&go, &cache, &server, &proxy);
+        async move {
+            tokio::task::block_in_place(|| server.kill());
+            let mut seconds = Vec::new();
+            for _ in 0..3 {
+                let before = proxy.accepted();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                seconds.push(proxy.accepted() - before);
+            }
+            tokio::task::block_in_place(|| server.restart());
+            let healed = first_good(cache).await;
+            go.store(false, Ordering::Relaxed);
+            (seconds, healed)
+        }
+    };
+    let (outcome, (seconds, healed)) = tokio::join!(load(&cache, 1000, Duration::from_millis(50), &go), outage);
+    println!(
+        "1,000 tasks through an outage: {seconds:?} connects a second, {} turned away, good {healed:?} after it was back",
+        outcome.unavailable
+    );
+    assert!(seconds.iter().all(|connects| (1..=20).contains(connects)), "{seconds:?}");
+    assert!(healed < Duration::from_secs(1));
+}
+
+/// What was cut behind our back fails nothing that can be sent twice; the rest first asks a connection that was idle.
+#[tokio::test]
+async fn a_connection_that_was_cut_is_replaced() {
+    let server = Memcached::start();
+    let proxy = Proxy::start(server.addr());
+    let cache = through(&proxy).op_timeout(Duration::from_secs(2)).build().unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    for round in 1..=5 {
+        proxy.drop_all();
+        assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+        proxy.drop_all();
+        put(&cache, "k", "v").await.unwrap();
+        proxy.drop_all();
+        assert_eq!(cache.incr("n", 1, larder::Expiry::Never).await.unwrap(), round);
+        proxy.drop_all();
+        assert!(!cache.remove("nothing").await.unwrap());
+        proxy.drop_all();
+        // The runtime stands still, so that nothing could notice.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(cache.add(&format!("a{round}"), CacheValue::new(1), larder::Expiry::Never).await.unwrap());
+    }
+    println!("25 times cut: no call failed");
+}
+
+/// A server that was away while nobody asked: the first call finds it, whatever it is.
+#[tokio::test]
+async fn a_restart_that_nobody_saw_costs_nothing() {
+    let server = Memcached::start();
+    let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
+    cache.connect().await.unwrap();
+    for n in 0..8 {
+        server.restart();
+        let key = format!("k{n}");
+        assert!(cache.add(&key, CacheValue::new(n), larder::Expiry::Never).await.unwrap());
+        assert!(cache.take(&key).await.unwrap().is_some());
+        let removed = cache.remove_many(&["a", "b", "c", "d"]).await.unwrap();
+        assert!(removed.iter().all(|removed| matches!(removed, Ok(false))), "{removed:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let cache = AsyncMemcachedCache::new("memcached://127.0.0.1:1").unwrap();
+    let begun = Instant::now();
+    let error = cache.get("k").await.unwrap_err();
+    println!("refused in {:?}: {error}", begun.elapsed());
+    assert_eq!(
+        (error.kind(), error.backend(), error.op(), error.key()),
+        (ErrorKind::Unavailable, Some("memcached"), Some("get"), Some("k"))
+    );
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+/// One of three servers dies: its share of the keys is gone, at once, and nothing else.
+#[tokio::test]
+async fn a_dead_server_costs_its_share_and_no_more() {
+    let servers: [Memcached; 3] = std::array::from_fn(|_| Memcached::start());
+    let cache = on(&servers[0]).server(server(&servers[1])).server(server(&servers[2])).build().unwrap();
+    let keys: Vec<String> = (0..300).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for key in &keys {
+        put(&cache, key, &value_of(key)).await.unwrap();
+    }
+    servers[1].kill();
+    let mut took = Vec::new();
+    let mut dead = 0;
+    for key in &keys {
+        let begun = Instant::now();
+        match text(&cache, key).await {
+            Ok(found) => assert_eq!(found, Some(value_of(key))),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable);
+                dead += 1;
+            }
+        }
+        took.push(begun.elapsed());
+    }
+    let found = cache.get_many(&keys).await.unwrap();
+    assert_eq!(found.iter().filter(|found| found.is_err()).count(), dead);
+    assert_eq!(found.iter().filter(|found| matches!(found, Ok(Some(_)))).count(), 300 - dead);
+    assert_eq!(cache.clear("").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let left = cache.get_many(&keys).await.unwrap();
+    assert!(left.iter().all(|found| matches!(found, Ok(None) | Err(_))), "the others were cleared all the same");
+    took.sort();
+    println!("one server of three dead: {dead} of 300 keys unavailable, longest call {:?}", percentile(&took, 1.0));
+    assert!((50..150).contains(&dead), "{dead}");
+    assert!(percentile(&took, 1.0) < NOISE);
+    servers[1].restart();
+    eventually("it is back", Duration::from_secs(1), || async { cache.get_many(&keys).await.unwrap().iter().all(Result::is_ok) }).await;
+}
+
+#[tokio::test]
+async fn connect_ping_close_and_reconnect_are_idempotent() {
+    let server = Memcached::start();
+    let clients = || server.stat("curr_connections");
+    let before = clients();
+    let cache = on(&server).build().unwrap();
+    cache.close().await.unwrap();
+    for _ in 0..2 {
+        cache.connect().await.unwrap();
+        assert_eq!(clients(), before + 1);
+    }
+    cache.ping().await.unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    for _ in 0..2 {
+        cache.close().await.unwrap();
+    }
+    eventually("closed connections are gone", Duration::from_secs(5), || async { clients() == before }).await;
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"), "a closed cache opens again");
+    cache.reconnect().await.unwrap();
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    let rebuilt = cache.rebuild().unwrap();
+    assert!(rebuilt.contains("k").await.unwrap());
+    assert_eq!(rebuilt.kind(), "memcached");
+}
