@@ -161,7 +161,7 @@ impl Session {
             }
             Err(_) => {
                 attempt.failed();
-                Err(server.unavailable(format_args!("could not be connected within {:?}", server.op_timeout)))
+                Err(server.timeout())
             }
         }
     }
