@@ -36,6 +36,11 @@ pub(crate) fn run(path: &str, environment: &[(&str, &str)], body: impl FnOnce())
     print!("{complained}");
 }
 
+/// Whether this is the process of a single test.
+pub(crate) fn is_child() -> bool {
+    env::var_os(MARK).is_some()
+}
+
 /// Runs this binary once more and gives back what it wrote, to either stream, once it has ended well.
 pub(crate) fn run_process(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (String, String) {
     let mut command = Command::new(env::current_exe().unwrap());
