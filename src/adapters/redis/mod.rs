@@ -45,7 +45,7 @@ use verbs::Call;
 /// | `default_ttl` | 300 s | what [`Expiry::Default`] stands for |
 /// | `codec` | `msgpack` | or `json`, `raw` |
 /// | `op_timeout` | `250ms` | the deadline of a call |
-/// | `pool_size` | 2 | connections of a runtime |
+/// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
 /// | `resp3` | `false` | version 3 of the protocol |

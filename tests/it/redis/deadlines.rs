@@ -47,7 +47,7 @@ async fn a_hundred_callers_a_connection() {
 
 /// Measures what `pool_size` is worth; prints, and promises nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
+#[ignore = "a measurement, which promises nothing"]
 async fn lanes() {
     let server = Redis::start();
     for round in 0..3 {

@@ -20,7 +20,7 @@ async fn a_pool_is_used_and_kept() {
         }))
         .build()
         .unwrap();
-    let cache = AsyncRedisCache::builder().pool(pool.clone()).prefix(prefix()).build().unwrap();
+    let cache = AsyncRedisCache::builder().pool(pool.clone()).pool_size(2).prefix(prefix()).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     cache.connect().await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 2, "one connection a lane, out of the pool");

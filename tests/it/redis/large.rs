@@ -116,9 +116,26 @@ async fn small_values_do_not_wait_for_big_ones() {
             go.store(false, Ordering::Relaxed);
         })
     };
+    // How long the server itself stands still meanwhile, seen from a thread and a connection that have nothing else to do.
+    let server = Arc::new(server);
+    let alone = {
+        let (server, go) = (server.clone(), go.clone());
+        std::thread::spawn(move || {
+            let mut took = Vec::new();
+            while go.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                server.text(&["PING"]);
+                took.push(begun.elapsed());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            took.sort();
+            took
+        })
+    };
     let busy = small_reads(&cache, &|_| go.load(Ordering::Relaxed)).await;
     big.await.unwrap();
-    for (how, took) in [("alone", &quiet), ("beside 64 MiB", &busy)] {
+    let raw = tokio::task::spawn_blocking(move || alone.join().unwrap()).await.unwrap();
+    for (how, took) in [("alone", &quiet), ("beside 64 MiB", &busy), ("beside 64 MiB, by the server alone", &raw)] {
         println!(
             "small reads {how}: {}, p50 {:?}, p95 {:?}, p99 {:?}, longest {:?}",
             took.len(),

@@ -1,5 +1,8 @@
 //! redis, the real one.
 
+// clippy allows it in `#[test]`s, and not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 mod cancel;
 mod conformance;
 mod deadlines;
