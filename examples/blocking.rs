@@ -33,7 +33,7 @@ fn main() -> larder::Result<()> {
     assert_eq!(loads, 1);
 
     println!("A loader that fails");
-    let error = cached().try_get_or_set_async("figure", async { "seven".parse::<u32>() }).unwrap_err();
+    let error = cached().try_get_or_set_async("figure", async { "seven".parse::<u32>() }).expect_err("it is no number");
     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     println!("   {error}: {cause}");
     assert!(!cached().contains("figure")?);

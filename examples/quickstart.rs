@@ -40,7 +40,7 @@ async fn first_steps() -> Result<()> {
     assert_eq!(nope, None);
     println!("   get(\"nope\"): {nope:?}. A miss is not an error ...");
 
-    let error = async_cached().get_or_fail::<String>("nope").await.unwrap_err();
+    let error = async_cached().get_or_fail::<String>("nope").await.expect_err("it is missing");
     assert!(error.is_not_found());
     println!("   ... unless you say so. get_or_fail(\"nope\"): {error}");
 
@@ -66,7 +66,7 @@ async fn fallbacks() -> Result<()> {
     let user_again: String = async_cached().get_or_set_async("user:7", async { unreachable!("a hit runs no fallback") }).await?;
     println!("   Again:      {user_again:?}. That was a hit: its fallback would have panicked.");
 
-    let failed = async_cached().try_get_or_set_async("user:8", async { "no such user".parse::<u32>() }).await.unwrap_err();
+    let failed = async_cached().try_get_or_set_async("user:8", async { "no such user".parse::<u32>() }).await.expect_err("it is no number");
     let cause = failed.source().map(ToString::to_string).unwrap_or_default();
     println!("   A fallback that fails: {failed} ({cause}). Nothing is stored.");
 
