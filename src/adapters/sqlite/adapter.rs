@@ -4,7 +4,7 @@ use super::commands::{
     Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Put, PutMany, Remove, RemoveMany, Replace, Stored, Take,
     Touch, Update,
 };
-use super::engine::Role::{Read, Write};
+use super::lane::Role::{Read, Write};
 use super::{AsyncSqliteCache, KIND, time, upkeep};
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;

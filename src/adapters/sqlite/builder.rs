@@ -16,6 +16,9 @@ const LARGEST_VALUE: usize = 900_000_000;
 /// A file of fewer pages could not hold its own tables and the reserve.
 const SMALLEST_FILE: u64 = 1 << 20;
 
+/// A deadline beyond this is one, and a point in time beyond what clocks can express is a panic.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
+
 /// The setters of an [`AsyncSqliteCache`].
 ///
 /// ```
@@ -160,8 +163,9 @@ impl SqliteBuilder {
         };
         let quarter = usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX);
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
-        let database = Database::new(site, self.max_bytes, busy_timeout(self.op_timeout));
-        let engine = Engine::new(database, self.pool_size, self.op_timeout, self.purge_every);
+        let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
+        let database = Database::new(site, self.max_bytes, busy_timeout(op_timeout));
+        let engine = Engine::new(database, self.pool_size, op_timeout, self.purge_every);
         Ok(AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self })
     }
 }

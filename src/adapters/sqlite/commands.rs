@@ -7,7 +7,7 @@ use crate::{CacheValue, Codec, Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, query, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
@@ -420,46 +420,6 @@ impl Command for Clear {
             }
         };
         Ok(delete.execute(on).await?.rows_affected())
-    }
-}
-
-/// Removes some expired rows; how many.
-pub(super) struct Sweep;
-
-impl Sweep {
-    pub(super) const ROWS: u64 = 500;
-}
-
-impl Command for Sweep {
-    type Output = u64;
-    const BRIEF: bool = false;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
-        let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at <= ?1 LIMIT ?2)";
-        Ok(query(sql).bind(time::now()).bind(Self::ROWS as i64).execute(on).await?.rows_affected())
-    }
-}
-
-/// Gives some unused pages back to the file system, where they are many; whether there may be more.
-pub(super) struct Shrink;
-
-impl Shrink {
-    /// A quarter of the file may be unused, and so may the first few.
-    const FEW: u64 = 256;
-}
-
-impl Command for Shrink {
-    type Output = bool;
-    const BRIEF: bool = false;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let unused = number(on, "SELECT freelist_count FROM pragma_freelist_count").await?;
-        let pages = number(on, "SELECT page_count FROM pragma_page_count").await?;
-        if unused <= Self::FEW || unused <= pages / 4 {
-            return Ok(false);
-        }
-        raw_sql("PRAGMA incremental_vacuum(256);").execute(&mut *on).await?;
-        Ok(number(on, "SELECT freelist_count FROM pragma_freelist_count").await? < unused)
     }
 }
 

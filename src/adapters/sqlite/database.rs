@@ -4,9 +4,9 @@
 //! the age ends: its connections close as soon as they can be had, and only when the last is closed does the next age begin. (SQLite
 //! removes the log *by name* when a database closes: an old connection would take the log of the new file with it.)
 
-use super::engine::Role;
 use super::failure::Failure;
 use super::file::{self, Identity, Look};
+use super::lane::Role;
 use super::schema;
 use crate::runtime::{self, lock};
 use crate::{Error, ErrorKind, Result};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 /// How often the file is looked at while it is used.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A log of this length is written back although readers have to wait for it.
 const LOG_TOO_LONG: u64 = 4 * schema::LOG_KEPT;
@@ -53,15 +53,27 @@ struct Rest {
     error: Error,
 }
 
+/// How an age ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Somebody asked for it, or the file has to be prepared again.
+    Closed,
+    /// The file is damaged.
+    Corrupt,
+    /// It is another file now, or none.
+    Moved,
+}
+
 /// The time during which one file is the database.
 pub(super) struct Age {
     /// The age before, until its connections are known to be closed.
     before: Mutex<Option<Arc<Age>>>,
-    /// It ended because the file was damaged.
-    was_corrupt: AtomicBool,
-    is_past: AtomicBool,
+    /// How it ended.
+    end: OnceLock<End>,
     /// Set once the file is there and is ours.
     identity: OnceLock<Option<Identity>>,
+    /// The log that goes with it.
+    log: Mutex<Option<Identity>>,
     looked: Mutex<Instant>,
     log_is_long: AtomicBool,
     connections: AtomicUsize,
@@ -72,9 +84,9 @@ impl Age {
     fn new(before: Option<Arc<Age>>) -> Arc<Self> {
         Arc::new(Self {
             before: Mutex::new(before),
-            was_corrupt: AtomicBool::new(false),
-            is_past: AtomicBool::new(false),
+            end: OnceLock::new(),
             identity: OnceLock::new(),
+            log: Mutex::new(None),
             looked: Mutex::new(Instant::now()),
             log_is_long: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -118,16 +130,16 @@ impl Database {
     /// Ends the present age, whatever it is.
     pub(super) fn retire_present(&self) -> Arc<Age> {
         let present = lock(&self.age).clone();
-        self.retire(&present, false);
+        self.retire(&present, End::Closed);
         present
     }
 
     /// Ends an age, unless it has ended.
-    pub(super) fn retire(&self, age: &Arc<Age>, corrupt: bool) {
+    fn retire(&self, age: &Arc<Age>, end: End) {
         let mut present = lock(&self.age);
         if Arc::ptr_eq(&present, age) {
-            age.was_corrupt.store(corrupt, Ordering::Release);
-            age.is_past.store(true, Ordering::Release);
+            // Only the present age can end, so it has not.
+            let _ = age.end.set(end);
             *present = Age::new(Some(age.clone()));
         }
     }
@@ -139,7 +151,7 @@ impl Database {
             return Err(rest.error.clone().into());
         }
         match self.open_now(role, deadline).await {
-            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_))) => Err(failure),
+            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_))) => Err(failure),
             Err(failure) => {
                 let error = failure.into_error();
                 let length = rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
@@ -156,20 +168,34 @@ impl Database {
 
     async fn open_now(&self, role: Role, deadline: Instant) -> Result<Connection, Failure> {
         let age = lock(&self.age).clone();
-        let prepared = if age.identity.get().is_none() { Some(self.begin(&age, deadline).await?) } else { None };
-        if let (Role::Write, Some(prepared)) = (role, prepared) {
-            return Ok(prepared);
+        // One that was needed to prepare the file stays open until there is another: the last to close would take the log away.
+        let first = if age.identity.get().is_none() { Some(self.begin(&age, deadline).await?) } else { None };
+        let first = match (role, first) {
+            (Role::Write, Some(first)) => return Ok(first),
+            (_, first) => first,
+        };
+        let opened = self.open_another(&age, role).await;
+        if let Some(first) = first {
+            first.close().await;
         }
-        let mut connection = self.connect(&age, role).await?;
+        opened
+    }
+
+    async fn open_another(&self, age: &Arc<Age>, role: Role) -> Result<Connection, Failure> {
+        let mut connection = self.connect(age, role).await?;
         let set_up = match role {
             Role::Write => schema::set_up_writer(connection.raw(), self.max_bytes).await,
             Role::Read => schema::set_up_reader(connection.raw()).await,
         };
         match set_up {
-            Ok(()) => Ok(connection),
+            Ok(()) => {
+                // The log may be a new one.
+                self.is_in_place(&connection).await;
+                Ok(connection)
+            }
             Err(failure) => {
                 if matches!(failure, Failure::Corrupt(_)) {
-                    self.retire(&age, true);
+                    self.retire(age, End::Corrupt);
                 }
                 connection.close().await;
                 Err(failure)
@@ -177,35 +203,40 @@ impl Database {
         }
     }
 
-    /// Begins an age: the one before is over, the file is there and is ours.
-    async fn begin(&self, age: &Arc<Age>, deadline: Instant) -> Result<Connection, Failure> {
-        let mut was_corrupt = false;
+    /// Clears away what the ages before left behind, once all their connections are closed.
+    async fn clear_away(&self, age: &Age, deadline: Instant) -> Result<()> {
         let mut before = lock(&age.before).clone();
         while let Some(past) = before {
             past.wait_until_closed(deadline).await?;
-            was_corrupt |= past.was_corrupt.load(Ordering::Acquire);
+            let log = *lock(&past.log);
+            match (past.end.get(), log) {
+                (Some(End::Corrupt), _) => self.on_file(file::move_aside).await?,
+                (Some(End::Moved), Some(log)) => self.on_file(move |path| file::remove_stale_log(path, log)).await?,
+                _ => {}
+            }
             before = lock(&past.before).clone();
         }
-        if was_corrupt {
-            self.on_file(file::move_aside).await?;
-        }
         *lock(&age.before) = None;
+        Ok(())
+    }
+
+    /// Begins an age: the one before is over, the file is there and is ours.
+    async fn begin(&self, age: &Arc<Age>, deadline: Instant) -> Result<Connection, Failure> {
+        self.clear_away(age, deadline).await?;
         self.on_file(file::make_parents).await?;
         let mut connection = self.connect(age, Role::Write).await?;
         if let Err(failure) = schema::prepare(connection.raw(), self.max_bytes).await {
             if matches!(failure, Failure::Corrupt(_)) {
-                self.retire(age, true);
+                self.retire(age, End::Corrupt);
             }
             connection.close().await;
             return Err(failure);
         }
-        let identity = match &self.site {
-            Site::Memory => None,
-            Site::File(_) => self.look().await.and_then(|look| look.identity),
-        };
+        let look = self.look().await;
         *lock(&age.looked) = Instant::now();
+        *lock(&age.log) = look.as_ref().and_then(|look| look.log);
         // One opens at a time, so nobody else has set it.
-        let _ = age.identity.set(identity);
+        let _ = age.identity.set(look.and_then(|look| look.identity));
         Ok(connection)
     }
 
@@ -241,15 +272,17 @@ impl Database {
         let Some(look) = self.look().await else { return true };
         age.log_is_long.store(look.log_bytes > LOG_TOO_LONG, Ordering::Release);
         let is_same = age.identity.get().is_none_or(|identity| *identity == look.identity);
-        if !is_same || look.is_cut_off {
-            self.retire(age, is_same);
+        match (is_same, look.is_cut_off) {
+            (true, false) => *lock(&age.log) = look.log,
+            (true, true) => self.retire(age, End::Corrupt),
+            (false, _) => self.retire(age, End::Moved),
         }
         is_same && !look.is_cut_off
     }
 
     /// Ends the age of a connection on which the file turned out to be damaged, or not to be ours any more.
-    pub(super) fn retire_with(&self, connection: &Connection, corrupt: bool) {
-        self.retire(&connection.presence.0, corrupt);
+    pub(super) fn retire_with(&self, connection: &Connection, end: End) {
+        self.retire(&connection.presence.0, end);
     }
 }
 
@@ -287,7 +320,7 @@ impl Connection {
 
     /// Its age is over: it must not be used any more.
     pub(super) fn is_retired(&self) -> bool {
-        self.presence.0.is_past.load(Ordering::Acquire)
+        self.presence.0.end.get().is_some()
     }
 
     /// Somebody should see whether the file is in place before it is used.
@@ -298,6 +331,10 @@ impl Connection {
     /// It writes, and the write-ahead log has grown too long.
     pub(super) fn has_long_log(&self) -> bool {
         self.writes && self.presence.0.log_is_long.load(Ordering::Acquire)
+    }
+
+    pub(super) fn forget_long_log(&self) {
+        self.presence.0.log_is_long.store(false, Ordering::Release);
     }
 
     /// Closes it for good, and returns when that is done.

@@ -11,8 +11,10 @@ pub(super) enum Failure {
     Full(sqlx::Error),
     /// The file is no sound database any more: make a new one.
     Corrupt(sqlx::Error),
-    /// The table is gone, or the file has moved: begin again with what is there.
+    /// The file has moved: begin again with what is in its place.
     Moved(sqlx::Error),
+    /// Something that was prepared is gone, such as the table: prepare again.
+    Unprepared(sqlx::Error),
     /// The connection is of no more use: open another.
     Broken(sqlx::Error),
     /// Nothing can be done.
@@ -34,7 +36,8 @@ impl Failure {
             (5 | 6 | 15, _) => Self::Locked(error),
             (13, _) => Self::Full(error),
             (11 | 26, _) => Self::Corrupt(error),
-            (1, _) | (_, 1032) => Self::Moved(error),
+            (_, 1032) => Self::Moved(error),
+            (1, _) => Self::Unprepared(error),
             (10 | 14, _) => Self::Broken(error),
             _ => Self::Other(error),
         }
@@ -46,7 +49,7 @@ impl Failure {
             Self::Locked(error) => (ErrorKind::Timeout, Some("the database was locked by somebody else until the deadline"), error),
             Self::Full(error) => (ErrorKind::Unavailable, Some("the disk is full"), error),
             Self::Corrupt(error) => (ErrorKind::Unavailable, Some("the file is damaged"), error),
-            Self::Moved(error) | Self::Broken(error) => (ErrorKind::Unavailable, None, error),
+            Self::Moved(error) | Self::Unprepared(error) | Self::Broken(error) => (ErrorKind::Unavailable, None, error),
             Self::Other(error) => match code(&error).map(|code| code & 0xff) {
                 Some(18) => (ErrorKind::TooLarge, None, error),
                 // Read-only, no permission, no memory.

@@ -29,7 +29,8 @@ pub(super) struct Look {
     pub(super) identity: Option<Identity>,
     /// It is too short to be a database.
     pub(super) is_cut_off: bool,
-    /// The length of the write-ahead log beside it.
+    /// The write-ahead log beside it, and its length.
+    pub(super) log: Option<Identity>,
     pub(super) log_bytes: u64,
 }
 
@@ -39,14 +40,46 @@ pub(super) struct Look {
 ///
 /// When it cannot be said whether there is one.
 pub(super) fn look(path: &Path) -> io::Result<Look> {
-    let file = match fs::metadata(path) {
-        Ok(file) => Some(file),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
-        Err(cause) => return Err(cause),
-    };
-    let is_cut_off = file.as_ref().is_some_and(|file| file.len() < SMALLEST);
-    let log_bytes = fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
-    Ok(Look { identity: file.as_ref().map(identity), is_cut_off, log_bytes })
+    let file = metadata(path)?;
+    let log = metadata(&log_of(path))?;
+    Ok(Look {
+        identity: file.as_ref().map(identity),
+        is_cut_off: file.is_some_and(|file| file.len() < SMALLEST),
+        log: log.as_ref().map(identity),
+        log_bytes: log.map_or(0, |log| log.len()),
+    })
+}
+
+fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Takes away the log of a file that is not there any more. SQLite leaves it behind, and would lay it over whatever file has come since.
+pub(super) fn remove_stale_log(path: &Path, stale: Identity) -> Result<()> {
+    let log = metadata(&log_of(path)).map_err(cannot_remove)?;
+    if log.as_ref().map(identity) == Some(stale) { remove_log(path) } else { Ok(()) }
+}
+
+fn remove_log(path: &Path) -> Result<()> {
+    for beside in [log_of(path), beside(path, "-shm")] {
+        match fs::remove_file(beside) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cannot_remove(cause)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn cannot_remove(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable).with_message("the log of the former file cannot be removed").with_source(cause)
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
 }
 
 /// Makes the folders that the file is to be in.
@@ -56,27 +89,25 @@ pub(super) fn make_parents(path: &Path) -> Result<()> {
         .map_err(|cause| Error::new(ErrorKind::Unavailable).with_message("the folder of the database cannot be made").with_source(cause))
 }
 
-/// Moves a damaged file out of the way, so that a new one can be made: a cache can always be made again. What looks like a sound
-/// database of somebody else's is left alone.
+/// Moves a damaged file out of the way, so that a new one can be made: a cache can always be made again. What looks like a database
+/// of somebody else's is left alone; where the header names nobody, opening it will tell.
 pub(super) fn move_aside(path: &Path) -> Result<()> {
     let header = match header(path) {
         Ok(header) => header,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(cause) => return Err(cannot_move(cause)),
     };
-    let ours = schema::APPLICATION_ID.to_be_bytes();
-    if header.starts_with(MAGIC) && header.get(APPLICATION_ID) != Some(&ours[..]) {
-        return Err(schema::foreign().with_message("the file is damaged, and it is not a cache of larder's; it is left as it is"));
+    let owner = header.get(APPLICATION_ID).filter(|_| header.starts_with(MAGIC));
+    match owner {
+        Some([0, 0, 0, 0]) => return Ok(()),
+        Some(owner) if owner != schema::APPLICATION_ID.to_be_bytes() => {
+            return Err(schema::foreign().with_message("the file is damaged, and it is not a cache of larder's; it is left as it is"));
+        }
+        _ => {}
     }
     let aside = (0..KEPT_ASIDE).map(|nth| aside(path, nth)).find(|aside| !aside.exists()).unwrap_or_else(|| aside(path, KEPT_ASIDE - 1));
     fs::rename(path, aside).map_err(cannot_move)?;
-    for suffix in ["-wal", "-shm"] {
-        match fs::remove_file(beside(path, suffix)) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cannot_move(cause)),
-            _ => {}
-        }
-    }
-    Ok(())
+    remove_log(path)
 }
 
 fn cannot_move(cause: io::Error) -> Error {

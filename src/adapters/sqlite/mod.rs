@@ -1,16 +1,20 @@
 //! The store in a file: SQLite through `sqlx`.
 //!
-//! `builder` configures, `adapter` is the trait's verbs, `commands` the statements; beneath them the lanes of `engine` run `job`s on
-//! connections that `database` opens, on a `file` with a `schema`; `failure` sorts what goes wrong, `upkeep` keeps the file in shape.
+//! `builder` configures, `adapter` is the trait's verbs, `commands` the statements. Each `call` puts a `job` into a `lane`; the `engine` says who
+//! runs it, and on which connection; `database` opens those, on a `file` with a `schema`. `failure` sorts what goes wrong, `repair` does what can be
+//! done about it, `upkeep` keeps the file in shape.
 
 mod adapter;
 mod builder;
+mod call;
 mod commands;
 mod database;
 mod engine;
 mod failure;
 mod file;
 mod job;
+mod lane;
+mod repair;
 mod schema;
 mod time;
 mod upkeep;
@@ -44,7 +48,7 @@ const KIND: &str = "sqlite";
 /// **Cancel safety**: all futures may be dropped at any time. Whether a write then took effect is not known; an open transaction is never
 /// left behind.
 ///
-/// **Damage**: a file that was deleted, replaced or cut off beneath the adapter is noticed within a quarter of a second of use, one that
+/// **Damage**: a file that was deleted, replaced or cut off beneath the adapter is noticed within a tenth of a second of use, one that
 /// was overwritten when a bad page is read; the cache begins anew, and a damaged file is kept beside the new one under the name `….corrupt`. A sound
 /// database that is not larder's, or is of a newer larder, is an [`ErrorKind::Config`](crate::ErrorKind::Config) and left as it is.
 ///

@@ -25,8 +25,7 @@ CREATE TABLE IF NOT EXISTS larder_cache (
     value BLOB NOT NULL,
     expires_at INTEGER
 );
-CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);
-PRAGMA user_version = 1;";
+CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);";
 
 /// Whose the database is.
 enum Owner {
@@ -41,21 +40,18 @@ pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result
         raw_sql("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").execute(&mut *on).await?;
         let mut claim = on.begin_with("BEGIN IMMEDIATE").await?;
         if let Owner::Nobody = owner(&mut claim).await? {
-            raw_sql(AssertSqlSafe(format!("{TABLE} PRAGMA application_id = {APPLICATION_ID};"))).execute(&mut *claim).await?;
+            let claimed = format!("{TABLE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
+            raw_sql(AssertSqlSafe(claimed)).execute(&mut *claim).await?;
         }
         claim.commit().await?;
         // So that the file says whose it is, and not only the log beside it.
         raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(&mut *on).await?;
     }
     set_up_writer(on, max_bytes).await?;
-    raw_sql(TABLE_IF_LOST).execute(&mut *on).await?;
+    // Somebody may have dropped it. What is there is not written to.
+    raw_sql(TABLE).execute(&mut *on).await?;
     Ok(())
 }
-
-/// Without the version: what is there already is not written to.
-const TABLE_IF_LOST: &str = "\
-CREATE TABLE IF NOT EXISTS larder_cache (key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires_at INTEGER);
-CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);";
 
 /// The settings of a connection that writes.
 pub(super) async fn set_up_writer(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
@@ -64,7 +60,7 @@ pub(super) async fn set_up_writer(on: &mut SqliteConnection, max_bytes: u64) -> 
          PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_KEPT};"
     );
     raw_sql(AssertSqlSafe(settings)).execute(&mut *on).await?;
-    limit(on, max_bytes, RESERVE_PAGES).await
+    Ok(limit(on, max_bytes, RESERVE_PAGES).await?)
 }
 
 /// The settings of a connection that reads.
@@ -74,7 +70,7 @@ pub(super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failu
 }
 
 /// Lets the file grow to the bound and no further; the reserve is for deleting in a full file.
-async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> Result<(), Failure> {
+async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> sqlx::Result<()> {
     let page_bytes = number(on, "SELECT page_size FROM pragma_page_size").await?.max(512);
     let pages = (max_bytes / page_bytes).saturating_sub(reserve).clamp(1, u64::from(u32::MAX - 1));
     raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {pages};"))).execute(on).await?;
@@ -82,11 +78,11 @@ async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> Resul
 }
 
 /// Runs with the reserve lifted while rows are deleted, and put back afterwards.
-pub(super) async fn lift_reserve(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+pub(super) async fn lift_reserve(on: &mut SqliteConnection, max_bytes: u64) -> sqlx::Result<()> {
     limit(on, max_bytes, 0).await
 }
 
-pub(super) async fn restore_reserve(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+pub(super) async fn restore_reserve(on: &mut SqliteConnection, max_bytes: u64) -> sqlx::Result<()> {
     limit(on, max_bytes, RESERVE_PAGES).await
 }
 

@@ -1,14 +1,19 @@
 //! What the database needs besides being asked: expired rows swept, room made in a full file, pages given back, the log kept short.
 
-use super::commands::{Shrink, Sweep};
-use super::engine::{Engine, Role};
+use super::engine::Engine;
 use super::failure::Failure;
-use super::schema;
+use super::job::Command;
+use super::lane::Role;
+use super::schema::{self, number};
+use super::time;
 use crate::{Result, runtime};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, raw_sql};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+/// How long after opening the first sweep comes: the program may have been away for long.
+const FIRST_SWEEP: Duration = Duration::from_secs(1);
 
 /// How many rows make room at first; doubled while that is not enough.
 const EVICT: i64 = 64;
@@ -18,8 +23,10 @@ const EVICT_MOST: i64 = 8_192;
 pub(super) async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
     // An end of time that the clock can express.
     let every = every.min(Duration::from_secs(30 * 365 * 86_400));
+    let mut pause = FIRST_SWEEP.min(every);
     loop {
-        runtime::alarm(Instant::now() + every).await;
+        runtime::alarm(Instant::now() + pause).await;
+        pause = every;
         let Some(engine) = engine.upgrade().filter(|engine| engine.is_open()) else { return };
         // What could not be swept now will be swept next time; a failure that lasts shows in the calls.
         let _ = purge(&engine).await;
@@ -27,7 +34,7 @@ pub(super) async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duratio
 }
 
 /// Removes all expired rows, a few at a time so that writes get their turn, and gives pages back. How many rows.
-pub(super) async fn purge(engine: &std::sync::Arc<Engine>) -> Result<u64> {
+pub(super) async fn purge(engine: &Arc<Engine>) -> Result<u64> {
     let mut purged = 0;
     loop {
         let gone = engine.call(Role::Write, Sweep).await?;
@@ -40,10 +47,64 @@ pub(super) async fn purge(engine: &std::sync::Arc<Engine>) -> Result<u64> {
     Ok(purged)
 }
 
-/// Gives unused pages back to the file system, some at a time.
-pub(super) async fn give_back(engine: &std::sync::Arc<Engine>) -> Result<()> {
-    while engine.call(Role::Write, Shrink).await? {}
+/// Gives unused pages back to the file system, some at a time, and makes room where the file is over its bound.
+pub(super) async fn give_back(engine: &Arc<Engine>) -> Result<()> {
+    while engine.call(Role::Write, Shrink { max_bytes: engine.database.max_bytes() }).await? {}
     Ok(())
+}
+
+/// Removes some expired rows; how many.
+struct Sweep;
+
+impl Sweep {
+    const ROWS: u64 = 500;
+}
+
+impl Command for Sweep {
+    type Output = u64;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
+        let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at <= ?1 LIMIT ?2)";
+        Ok(query(sql).bind(time::now()).bind(Self::ROWS as i64).execute(on).await?.rows_affected())
+    }
+}
+
+/// Gives some unused pages back to the file system, where they are many or the file is over its bound; whether there may be more.
+struct Shrink {
+    max_bytes: u64,
+}
+
+impl Shrink {
+    /// A quarter of the file may be unused, and so may the first few pages.
+    const FEW: u64 = 256;
+    /// Pages at a time.
+    const STEP: u64 = 256;
+}
+
+impl Command for Shrink {
+    type Output = bool;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let bound = self.max_bytes / number(on, "SELECT page_size FROM pragma_page_size").await?.max(512);
+        let unused = number(on, "SELECT freelist_count FROM pragma_freelist_count").await?;
+        let pages = number(on, "SELECT page_count FROM pragma_page_count").await?;
+        let over = pages.saturating_sub(bound);
+        if over > unused {
+            // A bound that was set after the file had grown.
+            return Ok(evict(on, EVICT_MOST / 16).await? > 0);
+        }
+        if over == 0 && (unused <= Self::FEW || unused <= pages / 4) {
+            return Ok(false);
+        }
+        raw_sql("PRAGMA incremental_vacuum(256);").execute(&mut *on).await?;
+        let now = number(on, "SELECT page_count FROM pragma_page_count").await?;
+        if over > 0 && now <= bound {
+            schema::restore_reserve(on, self.max_bytes).await?;
+        }
+        Ok(now + Self::STEP <= pages)
+    }
 }
 
 /// Deletes the rows that would go first anyway: soonest to expire, then oldest. Whether there were any.

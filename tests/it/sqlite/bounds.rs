@@ -335,7 +335,7 @@ async fn neither_values_nor_long_keys_are_printed() {
         }
     }
     python_says(
-        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TRIGGER t BEFORE INSERT ON larder_cache BEGIN SELECT RAISE(ABORT, 1); END'); d.commit()",
+        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TRIGGER t BEFORE INSERT ON larder_cache BEGIN SELECT RAISE(ABORT, \"no\"); END'); d.commit()",
         &[path.to_str().unwrap()],
     );
     let error = set(&cache, "k", secret).await.unwrap_err();

@@ -180,7 +180,7 @@ async fn a_folder_that_cannot_be_made_is_a_typed_error_and_the_way_back_is_short
     let blocked = folder.path().join("blocked");
     fs::write(&blocked, "a file where a folder should be").unwrap();
     let path = blocked.join("cache.db");
-    let cache = on(&path).build().unwrap();
+    let cache = on(&path).op_timeout(Duration::from_millis(500)).build().unwrap();
     for _ in 0..50 {
         let began = Instant::now();
         let error = set(&cache, "k", "a value nobody should see").await.unwrap_err();

@@ -39,7 +39,7 @@ async fn urls_name_files() {
         (format!("sqlite:{base}/two.db?pool_size=1&prefix=p:&codec=json"), "two.db"),
         (format!("SQLITE3:{base}/three%20and%3F.db"), "three and?.db"),
         (
-            format!("sqlite:{base}/new/four.db?op_timeout=2s&default_ttl=never&max_bytes=1048576&max_value_bytes=10&purge_every=1m"),
+            format!("sqlite:{base}/new/four.db?op_timeout=2s&default_ttl=never&max_bytes=1048576&max_value_bytes=100&purge_every=1m"),
             "new/four.db",
         ),
     ] {

@@ -1,5 +1,8 @@
 //! sqlite: real files, real processes.
 
+// clippy allows it in `#[test]`s, and not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 mod bounds;
 mod child;
 mod conformance;
@@ -14,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A path in a folder that all tests of this process share, for a file that no other test has.
@@ -24,8 +28,9 @@ fn fresh_path() -> PathBuf {
     folder.path().join(format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// A builder for `path`, with patience: other tests keep the disk busy. Tests of deadlines set their own.
 fn on(path: &Path) -> SqliteBuilder {
-    AsyncSqliteCache::builder().path(path)
+    AsyncSqliteCache::builder().path(path).op_timeout(Duration::from_secs(5))
 }
 
 fn fresh() -> AsyncSqliteCache {

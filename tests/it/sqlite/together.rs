@@ -16,7 +16,7 @@ async fn increments_and_writes_of_eight_tasks_and_two_processes_are_exact() {
     let began = Instant::now();
     let mut others: Vec<_> = (0..2).map(|_| Guarded(another_process("count", &path).spawn().unwrap())).collect();
     let cache = shared(on(&path).op_timeout(Duration::from_secs(20)).build().unwrap());
-    let each = soak(500, 10_000);
+    let each = soak(300, 10_000);
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let cache = cache.clone();

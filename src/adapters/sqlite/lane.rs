@@ -1,0 +1,115 @@
+//! A lane: a queue before one or more connections, and what each connection is doing.
+
+use super::database::Connection;
+use super::job::{Job, Work};
+use crate::runtime::lock;
+use futures_util::future::BoxFuture;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+/// A queue is searched for jobs that nobody waits for when it has grown to this, and again at each doubling.
+const SEARCH_AT: usize = 1_024;
+
+/// What a lane's connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Write,
+    Read,
+}
+
+pub(super) struct Lane {
+    pub(super) role: Role,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) slots: Vec<Slot>,
+    pub(super) queue: VecDeque<Job>,
+    search_at: usize,
+}
+
+/// What a connection of a lane is doing.
+pub(super) enum Slot {
+    /// There is none yet, or no more.
+    Closed,
+    Idle(Connection),
+    /// A caller drives a statement on it.
+    Direct(u64, Run),
+    /// A background task has it.
+    Driven,
+}
+
+/// A statement on its way, with all it needs to be finished by anybody.
+pub(super) type Run = BoxFuture<'static, Ran>;
+
+pub(super) struct Ran {
+    pub(super) connection: Connection,
+    pub(super) work: Box<dyn Work>,
+    pub(super) result: sqlx::Result<()>,
+}
+
+/// What a background task starts from.
+pub(super) enum Start {
+    Fresh(Option<Connection>),
+    Midway(Run),
+    /// A direct run that came to an end without an answer for its caller.
+    Failed(Ran),
+}
+
+impl Lane {
+    pub(super) fn new(role: Role, width: usize) -> Self {
+        let slots = (0..width).map(|_| Slot::Closed).collect();
+        Self { role, state: Mutex::new(State { slots, queue: VecDeque::new(), search_at: SEARCH_AT }) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    pub(super) fn find(&mut self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
+        self.slots.iter().position(wanted)
+    }
+
+    /// Takes the lowest idle connection out: its statements are the warmest.
+    pub(super) fn take_idle(&mut self) -> Option<(usize, Connection)> {
+        let at = self.find(|slot| matches!(slot, Slot::Idle(_)))?;
+        match mem::replace(&mut self.slots[at], Slot::Driven) {
+            Slot::Idle(connection) => Some((at, connection)),
+            other => {
+                self.slots[at] = other;
+                None
+            }
+        }
+    }
+
+    /// Takes a statement away from the caller who drives it.
+    pub(super) fn take_direct(&mut self, wanted: impl Fn(u64) -> bool) -> Option<(usize, Run)> {
+        let at = self.find(|slot| matches!(slot, Slot::Direct(ticket, _) if wanted(*ticket)))?;
+        match mem::replace(&mut self.slots[at], Slot::Driven) {
+            Slot::Direct(_, run) => Some((at, run)),
+            other => {
+                self.slots[at] = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, job: Job) {
+        self.queue.push_back(job);
+        if self.queue.len() >= self.search_at {
+            let now = Instant::now();
+            self.queue.retain_mut(|job| !job.is_over(now));
+            self.search_at = SEARCH_AT.max(self.queue.len() * 2);
+        }
+    }
+}
+
+/// One job, once: what a caller may drive.
+pub(super) async fn attempt(mut connection: Connection, mut work: Box<dyn Work>) -> Ran {
+    let result = work.run(connection.raw()).await;
+    Ran { connection, work, result }
+}
