@@ -3,21 +3,25 @@
 //! A flight is *loading*, then *storing*, then *landed* with a result, or *lost* when the loader's task went away without one.
 //! The loader runs in a task of its own, so a caller may be dropped, parked or run out of patience and the work goes on.
 //!
-//! Two races are closed without a second read of the cache. A caller takes a [`Ticket`] before it reads; if a flight landed or
-//! a write went by since then, its miss may be out of date and it reads again. A write to a key *overtakes* the flight on it,
+//! Two races are closed without a second read of the cache. A caller takes a [`Ticket`] before it reads; if a flight on its key
+//! landed or a write to it went by since then, its miss may be out of date and it reads again. A write to a key *overtakes* the flight on it,
 //! and every flight that begins while it lasts: a load that began before a write was over is not stored after it.
 //!
 //! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
 
+mod waits;
+
 use crate::runtime::{self, lock};
 use crate::{CacheValue, Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::sync::watch;
+use waits::Edge;
 
 const SHARDS: usize = 64;
 
@@ -41,22 +45,12 @@ struct Aboard {
     detours: u32,
 }
 
-/// Which flight waits for which: edges from a loader's flight to the flights it waits for.
-static WAITS: LazyLock<Mutex<HashMap<u64, Vec<u64>>>> = LazyLock::new(Mutex::default);
-
 /// The flights of one slot.
 pub(crate) struct Flights {
-    shards: Box<[Shard]>,
+    shards: Box<[Mutex<Traffic>]>,
     hasher: RandomState,
     /// How many clears are under way; they write to every key.
     clears: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Shard {
-    /// Goes up when a flight lands and when a write begins and ends.
-    changes: AtomicU64,
-    traffic: Mutex<Traffic>,
 }
 
 #[derive(Default)]
@@ -66,17 +60,30 @@ struct Traffic {
     strays: Vec<Arc<Flight>>,
     /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
     writes: HashMap<u64, u32>,
+    /// Callers that are reading, by the hash of their key. A count for all keys of a shard would not do: writes to others would
+    /// make a reader of a slow backend read for ever.
+    readers: HashMap<u64, Readers>,
 }
 
-/// What a shard had seen when a caller began to read.
-#[derive(Clone, Copy)]
-pub(crate) struct Ticket(u64);
+#[derive(Default)]
+struct Readers {
+    count: u32,
+    /// Goes up when a flight lands and when a write begins and ends.
+    changes: u64,
+}
+
+/// A caller that is reading, and what its key had seen when it began.
+pub(crate) struct Ticket<'a> {
+    flights: &'a Flights,
+    hash: u64,
+    seen: u64,
+}
 
 /// What a caller that missed is to do.
 pub(crate) enum Join {
     Lead(Lease),
     Follow(Arc<Flight>),
-    /// A flight landed since the ticket was taken: read again.
+    /// A flight landed, or a write went by, since the ticket was taken: read again.
     ReadAgain,
 }
 
@@ -125,27 +132,34 @@ pub(crate) struct Lease {
 
 impl Flights {
     pub(crate) fn new() -> Arc<Self> {
-        let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
         Arc::new(Self { shards, hasher: RandomState::new(), clears: AtomicUsize::new(0) })
     }
 
-    pub(crate) fn ticket(&self, key: &str) -> Ticket {
-        Ticket(self.shard(self.hash(key)).changes.load(Ordering::Acquire))
+    /// To be taken before `key` is read.
+    pub(crate) fn ticket(&self, key: &str) -> Ticket<'_> {
+        let hash = self.hash(key);
+        let mut traffic = lock(self.shard(hash));
+        let readers = traffic.readers.entry(hash).or_default();
+        readers.count += 1;
+        Ticket { flights: self, hash, seen: readers.changes }
     }
 
-    /// Joins the flight on `key`, or begins one. Without a ticket nothing is read again.
-    pub(crate) fn join(self: &Arc<Self>, key: &str, ticket: Option<Ticket>) -> Join {
+    /// Joins the flight on `key`, or begins one. Without a ticket nothing is read again; nor is it where the caller `insists`,
+    /// and then a miss that may be out of date begins a flight that is not stored.
+    pub(crate) fn join(self: &Arc<Self>, key: &str, ticket: Option<Ticket<'_>>, insists: bool) -> Join {
         let hash = self.hash(key);
-        let shard = self.shard(hash);
-        let mut traffic = lock(&shard.traffic);
+        let mut traffic = lock(self.shard(hash));
         if let Some(flight) = traffic.flights.get(key) {
             return Join::Follow(flight.clone());
         }
-        if ticket.is_some_and(|Ticket(seen)| seen != shard.changes.load(Ordering::Acquire)) {
+        // The ticket itself goes when the lock has gone.
+        let is_outdated = ticket.as_ref().is_some_and(|ticket| traffic.has_changed_since(ticket));
+        if is_outdated && !insists {
             return Join::ReadAgain;
         }
         let flight = Flight::new(key, 0);
-        if traffic.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0 {
+        if is_outdated || traffic.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0 {
             flight.overtake();
         }
         traffic.flights.insert(flight.key.clone(), flight.clone());
@@ -165,7 +179,7 @@ impl Flights {
 
     /// Takes a flight that seems stuck out of the way, so that the next to join leads.
     pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
-        let mut traffic = lock(&self.shard(self.hash(&flight.key)).traffic);
+        let mut traffic = lock(self.shard(self.hash(&flight.key)));
         if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             traffic.flights.remove(&flight.key);
             traffic.strays.push(flight.clone());
@@ -175,11 +189,10 @@ impl Flights {
     /// To be called before a write to `key`, and kept until it is over.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
         let hash = self.hash(key);
-        let shard = self.shard(hash);
         let overtaken = {
-            let mut traffic = lock(&shard.traffic);
+            let mut traffic = lock(self.shard(hash));
             *traffic.writes.entry(hash).or_default() += 1;
-            shard.changes.fetch_add(1, Ordering::Release);
+            traffic.note_change(hash);
             traffic.take(|flying| flying == key, |flights| flights.remove(key).into_iter().collect())
         };
         let write = Write { flights: self, hash };
@@ -195,9 +208,11 @@ impl Flights {
         let clear = Clear(self);
         for shard in &self.shards {
             let cleared = |key: &str| key.starts_with(prefix);
-            let overtaken =
-                lock(&shard.traffic).take(cleared, |flights| flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect());
-            shard.changes.fetch_add(1, Ordering::Release);
+            let overtaken = {
+                let mut traffic = lock(shard);
+                traffic.note_change_of_all();
+                traffic.take(cleared, |flights| flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect())
+            };
             for flight in overtaken {
                 flight.pass().await;
             }
@@ -205,16 +220,27 @@ impl Flights {
         clear
     }
 
+    /// Makes sure that nothing more is stored: what is under way is overtaken, and so is whatever begins.
+    pub(crate) fn ground(&self) {
+        self.clears.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            let traffic = lock(shard);
+            for flight in traffic.flights.values().chain(&traffic.strays) {
+                flight.overtake();
+            }
+        }
+    }
+
     fn detach(&self, flight: &Arc<Flight>) {
-        let shard = self.shard(self.hash(&flight.key));
-        let mut traffic = lock(&shard.traffic);
+        let hash = self.hash(&flight.key);
+        let mut traffic = lock(self.shard(hash));
         if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             traffic.flights.remove(&flight.key);
         } else {
             traffic.strays.retain(|stray| !Arc::ptr_eq(stray, flight));
         }
         // Under the lock, so that whoever finds no flight here also sees that one has landed.
-        shard.changes.fetch_add(1, Ordering::Release);
+        traffic.note_change(hash);
     }
 
     fn lease(self: &Arc<Self>, flight: Arc<Flight>) -> Lease {
@@ -225,7 +251,7 @@ impl Flights {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> &Shard {
+    fn shard(&self, hash: u64) -> &Mutex<Traffic> {
         &self.shards[hash as usize % SHARDS]
     }
 }
@@ -241,26 +267,51 @@ impl Traffic {
         flights.extend(self.strays.extract_if(.., |stray| overtakes(&stray.key)));
         flights
     }
+
+    fn note_change(&mut self, hash: u64) {
+        if let Some(readers) = self.readers.get_mut(&hash) {
+            readers.changes += 1;
+        }
+    }
+
+    fn note_change_of_all(&mut self) {
+        self.readers.values_mut().for_each(|readers| readers.changes += 1);
+    }
+
+    fn has_changed_since(&self, ticket: &Ticket<'_>) -> bool {
+        self.readers.get(&ticket.hash).is_none_or(|readers| readers.changes != ticket.seen)
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut traffic = lock(self.flights.shard(self.hash));
+        if let Some(readers) = traffic.readers.get_mut(&self.hash) {
+            readers.count -= 1;
+            if readers.count == 0 {
+                traffic.readers.remove(&self.hash);
+            }
+        }
+    }
 }
 
 impl Drop for Write<'_> {
     fn drop(&mut self) {
-        let shard = self.flights.shard(self.hash);
-        let mut traffic = lock(&shard.traffic);
+        let mut traffic = lock(self.flights.shard(self.hash));
         if let Some(writes) = traffic.writes.get_mut(&self.hash) {
             *writes -= 1;
             if *writes == 0 {
                 traffic.writes.remove(&self.hash);
             }
         }
-        shard.changes.fetch_add(1, Ordering::Release);
+        traffic.note_change(self.hash);
     }
 }
 
 impl Drop for Clear<'_> {
     fn drop(&mut self) {
         for shard in &self.0.shards {
-            shard.changes.fetch_add(1, Ordering::Release);
+            lock(shard).note_change_of_all();
         }
         self.0.clears.fetch_sub(1, Ordering::SeqCst);
     }
@@ -294,17 +345,23 @@ impl Flight {
     }
 
     /// Waits for the result as long as it takes, as the one whose fallback it is. Cancel safe.
-    pub(crate) async fn landing(&self) -> Arrival {
-        let Some(_edge) = Edge::add(self.id) else {
-            return Arrival::Cycle;
-        };
-        // Nobody can wait there.
-        if runtime::is_gone() && !self.phase.borrow().is_over() {
-            return Arrival::Lost;
-        }
-        match self.phase.subscribe().wait_for(Phase::is_over).await.as_deref() {
-            Ok(Phase::Landed(result)) => Arrival::Landed(result.clone()),
-            Ok(_) | Err(_) => Arrival::Lost,
+    ///
+    /// That the caller waits is known as soon as this is called: were it only when it is polled, a loader that is quick to ask
+    /// back would close the circle first, and it would be the leader who finds it.
+    pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
+        let edge = Edge::add(ABOARD.try_with(|aboard| aboard.flight).ok(), self.id);
+        async move {
+            let Some(_edge) = edge else {
+                return Arrival::Cycle;
+            };
+            // Nobody can wait there.
+            if runtime::is_gone() && !self.phase.borrow().is_over() {
+                return Arrival::Lost;
+            }
+            match self.phase.subscribe().wait_for(Phase::is_over).await.as_deref() {
+                Ok(Phase::Landed(result)) => Arrival::Landed(result.clone()),
+                Ok(_) | Err(_) => Arrival::Lost,
+            }
         }
     }
 
@@ -403,52 +460,4 @@ impl Drop for Lease {
         self.flights.detach(&self.flight);
         self.flight.end(std::mem::replace(&mut self.end, Phase::Lost));
     }
-}
-
-/// An edge of the waiting-for graph, as long as the wait lasts.
-struct Edge(Option<(u64, u64)>);
-
-impl Edge {
-    /// Notes that the loader running here, if any, waits for `target`; `None` if `target` waits for it already.
-    fn add(target: u64) -> Option<Self> {
-        let Ok(waiter) = ABOARD.try_with(|aboard| aboard.flight) else {
-            return Some(Self(None));
-        };
-        let mut waits = lock(&WAITS);
-        if reaches(&waits, target, waiter) {
-            return None;
-        }
-        waits.entry(waiter).or_default().push(target);
-        Some(Self(Some((waiter, target))))
-    }
-}
-
-impl Drop for Edge {
-    fn drop(&mut self) {
-        let Some((waiter, target)) = self.0 else { return };
-        let mut waits = lock(&WAITS);
-        if let Some(targets) = waits.get_mut(&waiter) {
-            if let Some(at) = targets.iter().position(|other| *other == target) {
-                targets.swap_remove(at);
-            }
-            if targets.is_empty() {
-                waits.remove(&waiter);
-            }
-        }
-    }
-}
-
-fn reaches(waits: &HashMap<u64, Vec<u64>>, from: u64, to: u64) -> bool {
-    let mut open = vec![from];
-    let mut seen = Vec::new();
-    while let Some(flight) = open.pop() {
-        if flight == to {
-            return true;
-        }
-        if !seen.contains(&flight) {
-            seen.push(flight);
-            open.extend(waits.get(&flight).into_iter().flatten());
-        }
-    }
-    false
 }

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
+/// How often a caller reads again because its key changed meanwhile.
+const READS: usize = 16;
+
 /// One run of a fallback: everything it needs to go on without its caller.
 pub(super) struct Load {
     cache: AsyncCacheWrapper,
@@ -38,19 +41,27 @@ enum Found<T> {
 }
 
 impl View<'_> {
-    pub(super) async fn get_or_load<T: Cacheable>(self, key: &str, start: impl FnOnce(Load)) -> Result<T> {
-        if let Poll::Ready(Ok(Some(value))) = self.cache.get_now(key)
-            && let Ok(value) = value.decode()
-        {
-            return Ok(value);
+    /// Holds `start`, and the fallback in it, in one place: an `async fn` that hands it on would hold it twice, and its caller
+    /// would hold that twice, so that a fallback within a fallback within a fallback would overflow the stack.
+    pub(super) fn get_or_load<T: Cacheable>(self, key: impl AsRef<str>, start: impl FnOnce(&str, Load)) -> impl Future<Output = Result<T>> {
+        let mut start = Some(start);
+        async move {
+            let key = key.as_ref();
+            if let Poll::Ready(Ok(Some(value))) = self.cache.get_now(key)
+                && let Ok(value) = value.decode()
+            {
+                return Ok(value);
+            }
+            let slot = self.cache.core.slot()?;
+            slot.inside(self.load(&slot, key, &mut start)).await
         }
-        let slot = self.cache.core.slot()?;
-        slot.inside(self.load(&slot, key, start)).await
     }
 
-    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, start: impl FnOnce(Load)) -> Result<T> {
+    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
         let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
+        let mut reads = 0;
         loop {
+            reads += 1;
             let ticket = slot.flights.ticket(&scoped);
             let (ticket, keep_stored) = match self.read(slot, key, &scoped).await? {
                 Found::Value(value) => return Ok(value),
@@ -59,11 +70,12 @@ impl View<'_> {
                 Found::Unknown => (None, true),
             };
             let lead = |lease| self.lead(slot, lease, key, keep_stored);
-            let flight = match slot.flights.join(&scoped, ticket) {
+            let flight = match slot.flights.join(&scoped, ticket, reads == READS) {
                 Join::ReadAgain => continue,
                 Join::Follow(flight) => flight,
                 Join::Lead(lease) => return finish(key, lead(lease), start).await,
             };
+            reads = 0;
             match flight.arrival().await {
                 Arrival::Landed(Ok(value)) => match value.decode() {
                     Ok(value) => return Ok(value),
@@ -72,7 +84,10 @@ impl View<'_> {
                 },
                 Arrival::Landed(Err(error)) => return Err(error),
                 Arrival::Lost => slot.flights.give_up(&flight),
-                Arrival::Cycle => return finish(key, lead(slot.flights.detour(&scoped)?), start).await,
+                Arrival::Cycle => {
+                    let detour = slot.flights.detour(&scoped).map_err(|error| error.with_op("get_or_set").with_key(key))?;
+                    return finish(key, lead(detour), start).await;
+                }
             }
         }
     }
@@ -103,15 +118,25 @@ impl View<'_> {
 }
 
 /// Starts the load and waits for what it comes to.
-async fn finish<T: Cacheable>(key: &str, load: Load, start: impl FnOnce(Load)) -> Result<T> {
+async fn finish<T: Cacheable>(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
     let flight: Arc<Flight> = load.lease.flight();
-    start(load);
-    match flight.landing().await {
+    let landing = flight.landing();
+    take_off(key, load, start);
+    match landing.await {
         Arrival::Landed(result) => result?.decode(),
+        // It is loading, but nobody can wait for it here.
+        Arrival::Lost if runtime::is_gone() => Err(runtime::gone().with_op("get_or_set").with_key(key)),
         Arrival::Lost | Arrival::Cycle => Err(Error::new(ErrorKind::Load)
             .with_op("get_or_set")
             .with_key(key)
             .with_message("the fallback's task went away before it was done")),
+    }
+}
+
+/// Without a fallback, which is used once only, the load is dropped and so lost.
+fn take_off(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) {
+    if let Some(start) = start.take() {
+        start(key, load);
     }
 }
 

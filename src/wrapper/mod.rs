@@ -419,32 +419,32 @@ impl AsyncCacheWrapper {
     // ---- reading, or computing
 
     /// The value under `key`; on a miss `value`, which is stored.
-    pub async fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> Result<T> {
-        self.view().get_or_set(key, value).await
+    pub fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<T>> {
+        self.view().get_or_set(key, value)
     }
 
     /// The value under `key`; on a miss what `fallback` makes of the key, which is stored. See [`View::get_or_set_with`].
-    pub async fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> Result<T> {
-        self.view().get_or_set_with(key, fallback).await
+    pub fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> impl Future<Output = Result<T>> {
+        self.view().get_or_set_with(key, fallback)
     }
 
     /// The value under `key`; on a miss what `fallback` comes to, which is stored. See [`View::get_or_set_async`].
-    pub async fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.view().get_or_set_async(key, fallback).await
+        self.view().get_or_set_async(key, fallback)
     }
 
     /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a fallback that may fail. See [`View::try_get_or_set_async`].
-    pub async fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.view().try_get_or_set_async(key, fallback).await
+        self.view().try_get_or_set_async(key, fallback)
     }
 
     // ---- connections

@@ -83,6 +83,10 @@ impl Core {
             let generation = self.slot.load().as_ref().map_or(0, |slot| slot.generation + 1);
             self.slot.swap(Some(Arc::new(Slot::new(adapter.clone(), generation))))
         };
+        if let Some(old) = &old {
+            // The old adapter may come back, in a slot that knows nothing of these loads.
+            old.flights.ground();
+        }
         self.observers.tell(Event { kind: EventKind::Swap, backend: adapter.kind(), key: None, error: None });
         old
     }

@@ -143,8 +143,8 @@ impl<'a> View<'a> {
     /// # Errors
     ///
     /// As [`get_or_set_with`](View::get_or_set_with).
-    pub async fn get_or_set<K: AsRef<str>, T: Cacheable>(self, key: K, value: T) -> Result<T> {
-        self.get_or_set_with(key, |_| value).await
+    pub fn get_or_set<K: AsRef<str>, T: Cacheable>(self, key: K, value: T) -> impl Future<Output = Result<T>> {
+        self.get_or_set_with(key, |_| value)
     }
 
     /// The value under `key`; on a miss what `fallback` makes of the key, which is stored and returned.
@@ -157,9 +157,8 @@ impl<'a> View<'a> {
     /// [`Panic`](ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
     /// [`Encode`](ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
     /// an error only without [`fail_open`](View::fail_open).
-    pub async fn get_or_set_with<K: AsRef<str>, T: Cacheable>(self, key: K, fallback: impl FnOnce(&str) -> T) -> Result<T> {
-        let name = key.as_ref();
-        self.get_or_load(name, |load: Load| load.run_now(|| fallback(name))).await
+    pub fn get_or_set_with<K: AsRef<str>, T: Cacheable>(self, key: K, fallback: impl FnOnce(&str) -> T) -> impl Future<Output = Result<T>> {
+        self.get_or_load(key, |key: &str, load: Load| load.run_now(|| fallback(key)))
     }
 
     /// The value under `key`; on a miss what the future `fallback` comes to, which is stored and returned.
@@ -175,13 +174,13 @@ impl<'a> View<'a> {
     ///
     /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](ErrorKind::Reentrant) when fallbacks ask for themselves
     /// without end.
-    pub async fn get_or_set_async<K, T, F>(self, key: K, fallback: F) -> Result<T>
+    pub fn get_or_set_async<K, T, F>(self, key: K, fallback: F) -> impl Future<Output = Result<T>>
     where
         K: AsRef<str>,
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.get_or_load(key.as_ref(), |load: Load| runtime::spawn_loader(load.run(async { Ok(fallback.await) }))).await
+        self.get_or_load(key, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(async { Ok(fallback.await) }))))
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a fallback that may fail.
@@ -190,14 +189,14 @@ impl<'a> View<'a> {
     ///
     /// [`Load`](ErrorKind::Load) with the fallback's own error as its `source`, for everyone who waits; nothing is stored
     /// and the next call tries again.
-    pub async fn try_get_or_set_async<K, T, E, F>(self, key: K, fallback: F) -> Result<T>
+    pub fn try_get_or_set_async<K, T, E, F>(self, key: K, fallback: F) -> impl Future<Output = Result<T>>
     where
         K: AsRef<str>,
         T: Cacheable,
         E: Into<Box<dyn StdError + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let fallback = async { fallback.await.map_err(Into::into) };
-        self.get_or_load(key.as_ref(), |load: Load| runtime::spawn_loader(load.run(fallback))).await
+        let fallible = || async { fallback.await.map_err(Into::into) };
+        self.get_or_load(key, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(fallible()))))
     }
 }

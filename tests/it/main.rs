@@ -1,8 +1,16 @@
 //! Tests against real servers and real files, one module a subject.
 
+#[cfg(all(feature = "memory", feature = "testing"))]
+mod codec;
 #[cfg(feature = "memory")]
 mod docs;
+#[cfg(all(feature = "memory", feature = "testing"))]
+mod memory;
 mod support;
+#[cfg(all(feature = "memory", feature = "testing"))]
+mod trials;
+#[cfg(all(feature = "memory", feature = "testing"))]
+mod wrapper;
 
 #[cfg(feature = "memcached")]
 mod memcached;
@@ -10,3 +18,8 @@ mod memcached;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+
+#[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
+mod interop;
+#[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite"))]
+mod swap;

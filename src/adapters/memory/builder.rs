@@ -39,8 +39,8 @@ impl MemoryBuilder {
 
     /// At most so many bytes of keys and values, as the codec would encode them, with 112 bytes an entry on top. Default 128 MiB.
     ///
-    /// An entry counts for at least `max_bytes / max_entries`. The store is divided into shards; a value that weighs more than a
-    /// shard holds is `TooLarge`.
+    /// An entry counts for at least about `max_bytes / max_entries`. The store is divided into shards of at least 4 MiB, where it
+    /// has as much; an entry that counts for more than 97 % of a shard is `TooLarge`.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes.max(1);
         self

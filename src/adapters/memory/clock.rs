@@ -13,11 +13,15 @@ mod imp {
     use std::sync::LazyLock;
     use tokio::time::Instant;
 
-    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    /// The first reading. Far from zero, for a clock that a test has paused may stand before it.
+    const FIRST: u64 = 1 << 60;
+
+    static EPOCH: LazyLock<Instant> = LazyLock::new(|| std::time::Instant::now().into());
 
     pub(in super::super) fn now() -> u64 {
-        let epoch = *EPOCH;
-        u64::try_from(Instant::now().saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
+        let (epoch, now) = (*EPOCH, Instant::now());
+        let since = |earlier, later: Instant| u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX);
+        FIRST.saturating_add(since(epoch, now)).saturating_sub(since(now, epoch))
     }
 
     pub(in super::super) fn recent() -> u64 {

@@ -80,7 +80,6 @@ impl AsyncMemoryCache {
     }
 
     /// Bounds, expiry and the rest, before it is built.
-    #[must_use]
     pub fn builder() -> MemoryBuilder {
         MemoryBuilder::default()
     }
@@ -144,10 +143,14 @@ impl fmt::Debug for AsyncMemoryCache {
     }
 }
 
-fn too_large(key: &str) -> impl Fn(Stored) -> Result<()> {
+fn too_large(key: &str) -> Error {
+    Error::new(ErrorKind::TooLarge).with_backend(KIND).with_key(key)
+}
+
+fn fits(key: &str) -> impl Fn(Stored) -> Result<()> {
     move |stored| match stored {
         Stored::Yes => Ok(()),
-        Stored::TooLarge => Err(Error::new(ErrorKind::TooLarge).with_backend(KIND).with_key(key)),
+        Stored::TooLarge => Err(too_large(key)),
     }
 }
 
@@ -161,7 +164,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         let scoped = self.settings.scope.key(key)?;
         let (value, bytes) = self.prepare(value)?;
-        too_large(key)(self.store().set(&scoped, value, bytes, self.lifetime(expiry)))
+        fits(key)(self.store().set(&scoped, value, bytes, self.lifetime(expiry)))
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
@@ -189,12 +192,13 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         let scoped = self.settings.scope.key(key)?;
-        self.store().change(&scoped, self.lifetime(expiry), |found| {
+        let sum = self.store().change(&scoped, self.lifetime(expiry), |found| {
             let old = found.map_or(Ok(0), CacheValue::as_counter)?;
             let new = old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow))?;
             let (value, bytes) = self.prepare(CacheValue::new(new))?;
             Ok((value, bytes, new))
-        })
+        })?;
+        sum.ok_or_else(|| too_large(key))
     }
 
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
@@ -219,7 +223,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         let store = |(entry, prepared): (&Entry<'_>, Result<(CacheValue, usize)>)| {
             let (value, bytes) = prepared?;
             let scoped = self.settings.scope.key(entry.key)?;
-            too_large(entry.key)(self.store().set(&scoped, value, bytes, self.lifetime(entry.expiry)))
+            fits(entry.key)(self.store().set(&scoped, value, bytes, self.lifetime(entry.expiry)))
         };
         Ok(entries.iter().zip(prepared).map(store).collect())
     }
@@ -245,7 +249,7 @@ impl AsyncMemoryCache {
         let scoped = self.settings.scope.key(key)?;
         let (value, bytes) = self.prepare(value)?;
         match self.store().set_if(live, &scoped, value, bytes, self.lifetime(expiry)) {
-            Some(stored) => too_large(key)(stored).map(|()| true),
+            Some(stored) => fits(key)(stored).map(|()| true),
             None => Ok(false),
         }
     }

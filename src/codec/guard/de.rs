@@ -13,23 +13,40 @@ pub(super) struct Guard<T> {
     inner: T,
     /// Levels that may still be entered.
     left: usize,
+    /// What is read goes by names. MessagePack can have places instead, but what larder writes has none: they are another type's.
+    named: bool,
 }
 
 impl<T> Guard<T> {
     #[inline]
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, left: MAX_DEPTH }
+        Self { inner, left: MAX_DEPTH, named: false }
     }
 
     #[inline]
     fn with<U>(&self, inner: U) -> Guard<U> {
-        Guard { inner, left: self.left }
+        Guard { inner, left: self.left, named: false }
+    }
+
+    #[inline]
+    fn with_names<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left, named: true }
+    }
+
+    #[inline]
+    fn like<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left, named: self.named }
+    }
+
+    #[inline]
+    fn by_name<E: Error>(&self) -> Result<(), E> {
+        if self.named { Err(E::custom("a place instead of a name")) } else { Ok(()) }
     }
 
     #[inline]
     fn down<U, E: Error>(&self, inner: U) -> Result<Guard<U>, E> {
         match self.left.checked_sub(1) {
-            Some(left) => Ok(Guard { inner, left }),
+            Some(left) => Ok(Guard { inner, left, named: false }),
             None => Err(E::custom(too_deep())),
         }
     }
@@ -51,50 +68,53 @@ fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
 }
 
 macro_rules! deserialize {
-    ($($method:ident($($arg:ident: $type:ty),*);)*) => {$(
+    ($($with:ident: $($method:ident($($arg:ident: $type:ty),*))*;)*) => {$($(
         #[inline]
         fn $method<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            let visitor = self.with(visitor);
+            let visitor = self.$with(visitor);
             self.inner.$method($($arg,)* visitor)
         }
-    )*};
+    )*)*};
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<D> {
     type Error = D::Error;
 
     deserialize! {
-        deserialize_any();
-        deserialize_bool();
-        deserialize_i8();
-        deserialize_i16();
-        deserialize_i32();
-        deserialize_i64();
-        deserialize_i128();
-        deserialize_u8();
-        deserialize_u16();
-        deserialize_u32();
-        deserialize_u64();
-        deserialize_u128();
-        deserialize_f32();
-        deserialize_f64();
-        deserialize_char();
-        deserialize_str();
-        deserialize_string();
-        deserialize_bytes();
-        deserialize_byte_buf();
-        deserialize_option();
-        deserialize_unit();
-        deserialize_unit_struct(name: &'static str);
-        deserialize_newtype_struct(name: &'static str);
-        deserialize_seq();
-        deserialize_tuple(len: usize);
-        deserialize_tuple_struct(name: &'static str, len: usize);
-        deserialize_map();
-        deserialize_struct(name: &'static str, fields: &'static [&'static str]);
-        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
-        deserialize_identifier();
-        deserialize_ignored_any();
+        with:
+            deserialize_any()
+            deserialize_bool()
+            deserialize_i8()
+            deserialize_i16()
+            deserialize_i32()
+            deserialize_i64()
+            deserialize_i128()
+            deserialize_u8()
+            deserialize_u16()
+            deserialize_u32()
+            deserialize_u64()
+            deserialize_u128()
+            deserialize_f32()
+            deserialize_f64()
+            deserialize_char()
+            deserialize_str()
+            deserialize_string()
+            deserialize_bytes()
+            deserialize_byte_buf()
+            deserialize_option()
+            deserialize_unit()
+            deserialize_unit_struct(name: &'static str)
+            deserialize_newtype_struct(name: &'static str)
+            deserialize_seq()
+            deserialize_tuple(len: usize)
+            deserialize_tuple_struct(name: &'static str, len: usize)
+            deserialize_map()
+            deserialize_enum(name: &'static str, variants: &'static [&'static str])
+            deserialize_ignored_any();
+        with_names:
+            deserialize_struct(name: &'static str, fields: &'static [&'static str]);
+        like:
+            deserialize_identifier();
     }
 
     #[inline]
@@ -112,21 +132,21 @@ macro_rules! visit {
     )*};
 }
 
+macro_rules! visit_number {
+    ($($method:ident($type:ty);)*) => {$(
+        #[inline]
+        fn $method<E: Error>(self, v: $type) -> Result<V::Value, E> {
+            self.by_name()?;
+            self.inner.$method(v)
+        }
+    )*};
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
     type Value = V::Value;
 
     visit! {
         visit_bool(v: bool);
-        visit_i8(v: i8);
-        visit_i16(v: i16);
-        visit_i32(v: i32);
-        visit_i64(v: i64);
-        visit_i128(v: i128);
-        visit_u8(v: u8);
-        visit_u16(v: u16);
-        visit_u32(v: u32);
-        visit_u64(v: u64);
-        visit_u128(v: u128);
         visit_f32(v: f32);
         visit_f64(v: f64);
         visit_char(v: char);
@@ -138,6 +158,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
         visit_byte_buf(v: Vec<u8>);
         visit_none();
         visit_unit();
+    }
+
+    visit_number! {
+        visit_i8(i8);
+        visit_i16(i16);
+        visit_i32(i32);
+        visit_i64(i64);
+        visit_i128(i128);
+        visit_u8(u8);
+        visit_u16(u16);
+        visit_u32(u32);
+        visit_u64(u64);
+        visit_u128(u128);
     }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,6 +193,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        self.by_name()?;
         let mut seq = self.down(seq)?;
         let value = self.inner.visit_seq(&mut seq)?;
         used_up(seq.inner.size_hint())?;
@@ -169,6 +203,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
         let mut map = self.down(Entries { map, owes_value: false })?;
+        map.named = self.named;
         let value = self.inner.visit_map(&mut map)?;
         used_up(map.inner.map.size_hint())?;
         if map.inner.owes_value {
@@ -194,7 +229,7 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Guard<T> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
-        let inner = self.with(inner);
+        let inner = self.like(inner);
         self.inner.deserialize(inner)
     }
 }
@@ -228,7 +263,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<Entries<A>> {
         if self.inner.owes_value {
             return Err(A::Error::custom("a key was read without its value"));
         }
-        let seed = self.with(seed);
+        let seed = self.like(seed);
         let key = self.inner.map.next_key_seed(seed)?;
         self.inner.owes_value = key.is_some();
         Ok(key)
@@ -265,9 +300,9 @@ where
     #[inline]
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
         let Choice { choice, content } = self.inner;
-        let (name, variant) = choice.variant_seed(Guard { inner: seed, left: self.left })?;
+        let (name, variant) = choice.variant_seed(Guard { inner: seed, left: self.left, named: true })?;
         *content = Some(variant);
-        Ok((name, Guard { inner: content, left: self.left }))
+        Ok((name, Guard { inner: content, left: self.left, named: false }))
     }
 }
 
@@ -300,7 +335,7 @@ impl<'de, C: VariantAccess<'de>> VariantAccess<'de> for Guard<&mut Option<C>> {
 
     #[inline]
     fn struct_variant<V: Visitor<'de>>(mut self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, C::Error> {
-        let visitor = self.with(visitor);
+        let visitor = self.with_names(visitor);
         self.take()?.struct_variant(fields, visitor)
     }
 }

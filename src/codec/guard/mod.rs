@@ -5,6 +5,7 @@
 //! down, and forwards the rest unchanged, so a format keeps its bytes and its zero-copy reads.
 //!
 //! Both directions count alike: what could be written can be read.
+//! Fields and variants are read by name only: a list is no struct and a number no variant, however well they fit.
 //!
 //! Out of sight are the steps serde's derive takes among its own buffers. Reading a tagged, untagged or flattened type,
 //! the buffer came through the guard and so is shallow; only a type that holds itself with nothing of the input in

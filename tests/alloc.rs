@@ -1,0 +1,81 @@
+//! What a hit in memory may cost: nothing from the allocator.
+#![cfg(feature = "memory")]
+
+use allocation_counter::measure;
+use larder::{AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, Expiry, async_cached, cached};
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Big {
+    name: String,
+    words: Vec<u64>,
+}
+
+fn big() -> Arc<Big> {
+    Arc::new(Big { name: "Ada".into(), words: vec![7; 1_000] })
+}
+
+/// The output of a future that does not have to wait.
+fn ready<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+#[track_caller]
+fn free(what: &str, mut work: impl FnMut()) {
+    // What is made once, on a thread's or the process's first use, is not a call's.
+    work();
+    let counted = measure(|| (0..100).for_each(|_| work()));
+    assert_eq!(counted.count_total, 0, "{what} allocates {} times in 100 calls", counted.count_total);
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(measure(|| drop(std::hint::black_box(Box::new(1)))).count_total > 0);
+}
+
+#[test]
+fn the_global_cache() {
+    let big = big();
+    cached().ttl(Expiry::Never).set("never", big.clone()).unwrap();
+    cached().set("default", big.clone()).unwrap();
+    for key in ["never", "default"] {
+        free("async get", || assert!(Arc::ptr_eq(&ready(async_cached().get::<Arc<Big>>(key)).unwrap().unwrap(), &big)));
+        free("blocking get", || assert!(Arc::ptr_eq(&cached().get::<Arc<Big>>(key).unwrap().unwrap(), &big)));
+        free("the plain function", || assert!(larder::get::<Arc<Big>>(key).unwrap().is_some()));
+    }
+    free("an async miss", || assert!(ready(async_cached().get::<Arc<Big>>("nope")).unwrap().is_none()));
+    free("a blocking miss", || assert!(cached().get::<Arc<Big>>("nope").unwrap().is_none()));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        free("a hit inside a runtime", || assert!(ready(async_cached().get::<Arc<Big>>("default")).unwrap().is_some()));
+        free("a blocking hit inside a runtime", || assert!(cached().get::<Arc<Big>>("default").unwrap().is_some()));
+    });
+}
+
+#[test]
+fn a_cache_of_ones_own() {
+    let big = big();
+    let cache = AsyncCacheWrapper::new(AsyncMemoryCache::new()).unwrap();
+    let blocking: CacheWrapper = cache.blocking();
+    blocking.set("k", big.clone()).unwrap();
+    blocking.set("n", 5u64).unwrap();
+    free("get", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_some()));
+    free("get of a number", || assert_eq!(ready(cache.get::<u64>("n")).unwrap(), Some(5)));
+    free("get_or", || assert_eq!(ready(cache.get_or("n", 6u64)).unwrap(), 5));
+    free("get_or_fail", || assert_eq!(ready(cache.get_or_fail::<u64>("n")).unwrap(), 5));
+    free("get_or_set", || assert_eq!(ready(cache.get_or_set("n", 6u64)).unwrap(), 5));
+    free("get_or_set_with", || assert_eq!(ready(cache.get_or_set_with("n", |_| 6u64)).unwrap(), 5));
+    free("get_or_set_async", || assert_eq!(ready(cache.get_or_set_async("n", async { 6u64 })).unwrap(), 5));
+    free("get through a clone", || assert!(ready(cache.clone().get::<Arc<Big>>("k")).unwrap().is_some()));
+    free("blocking get", || assert!(blocking.get::<Arc<Big>>("k").unwrap().is_some()));
+    cache.swap_adapter("memory").unwrap();
+    free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
+}

@@ -1,0 +1,54 @@
+//! The core, on memory: what API.md says, and what an adversary would try.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod events;
+mod fail_open;
+mod flight;
+mod forms;
+mod globals;
+mod meanings;
+mod namespaces;
+mod races;
+mod reentrance;
+mod swaps;
+mod through;
+mod turmoil;
+
+use larder::testing::FaultyAdapter;
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A cache of its own, in memory.
+fn fresh() -> AsyncCacheWrapper {
+    AsyncCacheWrapper::new(AsyncMemoryCache::new()).unwrap()
+}
+
+/// One that keeps objects and one that keeps bytes.
+fn plain_and_encoded() -> [AsyncCacheWrapper; 2] {
+    [fresh(), AsyncCacheWrapper::new(AsyncMemoryCache::builder().encoded().build()).unwrap()]
+}
+
+type Faulty = Arc<FaultyAdapter<AsyncMemoryCache>>;
+
+/// A cache over an adapter that can be made to fail.
+fn faulty() -> (AsyncCacheWrapper, Faulty) {
+    let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
+    let cache = AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
+    (cache, adapter)
+}
+
+/// Counts how often a fallback runs.
+#[derive(Clone, Default)]
+struct Runs(Arc<AtomicUsize>);
+
+impl Runs {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,166 @@
+//! Fallbacks that ask the cache.
+
+use super::fresh;
+use crate::trials::{rng, within};
+use futures_util::future::{BoxFuture, join_all};
+use larder::{AsyncCacheWrapper, CacheWrapper, Error, ErrorKind};
+use std::error::Error as StdError;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn for_its_own_key() {
+    let cache = fresh();
+    let inner = cache.clone();
+    let outer = cache.get_or_set_async("k", async move { inner.get_or_set_async("k", async { 7 }).await.unwrap() + 1 });
+    assert_eq!(within(SOON, "asking for its own key", outer).await.unwrap(), 8);
+    assert_eq!(cache.get("k").await.unwrap(), Some(8));
+}
+
+#[tokio::test]
+async fn for_its_own_key_by_value_and_closure() {
+    let cache = fresh();
+    let inner = cache.clone();
+    let outer = cache.get_or_set_async("k", async move {
+        inner.get_or_set("k", 1).await.unwrap() + inner.get_or_set_with("k", |key| key.len()).await.unwrap()
+    });
+    assert_eq!(within(SOON, "asking for its own key", outer).await.unwrap(), 2);
+}
+
+#[test]
+fn for_its_own_key_from_a_closure_on_the_blocking_face() {
+    let cache = CacheWrapper::new("memory").unwrap();
+    let inner = cache.clone();
+    let answer = cache.get_or_set_with("k", |_| inner.get_or_set_with("k", |_| 7).unwrap() + 1).unwrap();
+    assert_eq!(answer, 8);
+    assert_eq!(cache.get_or_set_with("a", |_| inner.get_or_set_with("b", |_| inner.get_or_set("a", 1).unwrap()).unwrap()).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn writes_from_within_are_fine_and_win() {
+    let cache = fresh();
+    let inner = cache.clone();
+    let load = cache.get_or_set_async("k", async move {
+        inner.set("k", 1).await.unwrap();
+        inner.set("other", 1).await.unwrap();
+        inner.remove("gone").await.unwrap();
+        2
+    });
+    assert_eq!(within(SOON, "a fallback that writes", load).await.unwrap(), 2);
+    assert_eq!(cache.get("k").await.unwrap(), Some(1), "the write came later than the load began");
+    let inner = cache.clone();
+    let load = cache.get_or_set_async("c", async move {
+        inner.clear().await.unwrap();
+        2
+    });
+    assert_eq!(within(SOON, "a fallback that clears", load).await.unwrap(), 2);
+    assert!(!cache.contains("c").await.unwrap());
+}
+
+/// `a` asks for `b` and `b` for `a`, without end on either side, were it not for the way out.
+fn ask(cache: AsyncCacheWrapper, mine: String, other: String, left: u32) -> BoxFuture<'static, larder::Result<u64>> {
+    Box::pin(async move {
+        let (next, key) = (cache.clone(), mine.clone());
+        cache
+            .try_get_or_set_async(key, async move {
+                tokio::task::yield_now().await;
+                if left == 0 { Ok(1) } else { ask(next, other, mine, left - 1).await }
+            })
+            .await
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_asks_b_and_b_asks_a() {
+    let mut rng = rng("a_asks_b_and_b_asks_a");
+    let cache = fresh();
+    for round in 0..10 {
+        let pairs: Vec<(String, String)> =
+            (0..100).map(|_| (format!("{round} {}", rng.u32(..60)), format!("{round} {}", rng.u32(..60)))).collect();
+        let calls = pairs
+            .into_iter()
+            .flat_map(|(a, b)| [tokio::spawn(ask(cache.clone(), a.clone(), b.clone(), 3)), tokio::spawn(ask(cache.clone(), b, a, 3))]);
+        for answer in within(SOON, "pairs that ask for one another", join_all(calls)).await {
+            assert_eq!(answer.unwrap().unwrap(), 1);
+        }
+    }
+}
+
+/// The leader's own wait must be known before its fallback can wait for the leader's flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn asking_back_at_once_is_never_an_error() {
+    let cache = fresh();
+    let calls = (0..2_000).map(|at| {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            let (inner, a, b) = (cache.clone(), format!("a{at}"), format!("b{at}"));
+            let outer = a.clone();
+            cache
+                .try_get_or_set_async(outer, async move {
+                    let back = inner.clone();
+                    inner.try_get_or_set_async(b, async move { back.get_or_set(a, 1u8).await }).await
+                })
+                .await
+        })
+    });
+    for answer in within(Duration::from_secs(20), "asking back", join_all(calls)).await {
+        assert_eq!(answer.unwrap().unwrap(), 1);
+    }
+}
+
+fn for_ever(cache: AsyncCacheWrapper) -> BoxFuture<'static, larder::Result<u64>> {
+    Box::pin(async move {
+        let next = cache.clone();
+        cache.namespace("n").try_get_or_set_async("k", for_ever(next)).await
+    })
+}
+
+fn innermost(e: &Error) -> &Error {
+    let mut innermost = e;
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(e);
+    while let Some(e) = cause {
+        innermost = e.downcast_ref().unwrap_or(innermost);
+        cause = e.source();
+    }
+    innermost
+}
+
+#[tokio::test]
+async fn without_end_is_an_error() {
+    let cache = fresh();
+    let e = within(SOON, "recursion without end", for_ever(cache.clone())).await.unwrap_err();
+    let innermost = innermost(&e);
+    assert_eq!((innermost.kind(), innermost.key()), (ErrorKind::Reentrant, Some("k")), "{e:?}");
+    assert!(!cache.contains("n:k").await.unwrap());
+    assert_eq!(cache.namespace("n").get_or_set("k", 1u8).await.unwrap(), 1, "and nothing stays behind");
+}
+
+#[test]
+fn without_end_on_the_blocking_face() {
+    fn for_ever(cache: &CacheWrapper) -> larder::Result<u64> {
+        let inner = cache.clone();
+        cache.try_get_or_set_async("k", async move { for_ever(&inner) })
+    }
+    let e = for_ever(&CacheWrapper::new("memory").unwrap()).unwrap_err();
+    assert_eq!(innermost(&e).kind(), ErrorKind::Reentrant, "{e:?}");
+}
+
+/// A ring of keys, each loaded by way of the next, entered everywhere at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_ring() {
+    fn step(cache: AsyncCacheWrapper, at: usize, left: usize) -> BoxFuture<'static, larder::Result<usize>> {
+        Box::pin(async move {
+            let next = cache.clone();
+            let further = async move { if left == 0 { Ok(5) } else { step(next, (at + 1) % 7, left - 1).await } };
+            cache.try_get_or_set_async(format!("ring {at}"), further).await
+        })
+    }
+    for _ in 0..50 {
+        let cache = fresh();
+        let calls = (0..7).map(|at| tokio::spawn(step(cache.clone(), at, 9)));
+        for answer in within(SOON, "a ring", join_all(calls)).await {
+            assert_eq!(answer.unwrap().unwrap(), 5);
+        }
+    }
+}
