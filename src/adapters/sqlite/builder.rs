@@ -124,7 +124,7 @@ impl SqliteBuilder {
     }
 
     /// How large the database file may become. When it is reached, the rows that expire soonest go, then the oldest of those that never do.
-    /// 1 GiB by default. The write-ahead log beside the file takes some MiB more.
+    /// 1 GiB by default. The write-ahead log beside the file takes up to 16 MiB more, and less beside a small file.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self

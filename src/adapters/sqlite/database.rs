@@ -23,8 +23,8 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 /// How often the file is looked at while it is used.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A log of this length is written back although readers have to wait for it.
-const LOG_TOO_LONG: u64 = 4 * schema::LOG_KEPT;
+/// A log of so many times the length at which it should have been written back is so although readers have to wait for it.
+const LOG_TOO_LONG: u64 = 4;
 
 /// How long nobody tries again after the database could not be opened: doubled each time, and up to half as long again.
 const FIRST_REST: Duration = Duration::from_millis(20);
@@ -151,7 +151,9 @@ impl Database {
             return Err(rest.error.clone().into());
         }
         match self.open_now(role, deadline).await {
-            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_))) => Err(failure),
+            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_) | Failure::Stale)) => {
+                Err(failure)
+            }
             Err(failure) => {
                 let error = failure.into_error();
                 let length = rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
@@ -174,7 +176,8 @@ impl Database {
             (Role::Write, Some(first)) => return Ok(first),
             (_, first) => first,
         };
-        let opened = self.open_another(&age, role).await;
+        // Something that is no database any more would be made one, in the midst of the connections that are open.
+        let opened = if self.is_in_place(&age).await { self.open_another(&age, role).await } else { Err(Failure::Stale) };
         if let Some(first) = first {
             first.close().await;
         }
@@ -188,10 +191,11 @@ impl Database {
             Role::Read => schema::set_up_reader(connection.raw()).await,
         };
         match set_up {
+            // Once more, for the log may be a new one.
+            Ok(()) if self.is_in_place(age).await => Ok(connection),
             Ok(()) => {
-                // The log may be a new one.
-                self.is_in_place(&connection).await;
-                Ok(connection)
+                connection.close().await;
+                Err(Failure::Stale)
             }
             Err(failure) => {
                 if matches!(failure, Failure::Corrupt(_)) {
@@ -264,13 +268,12 @@ impl Database {
         runtime::spawn_blocking(move || file::look(&path)).await.ok()?.ok()
     }
 
-    /// Looks whether the file is still the one of this connection's age, and ends the age if it is not.
-    pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
-        let age = &connection.presence.0;
+    /// Looks whether the file is still the one of this age, and ends the age if it is not.
+    async fn is_in_place(&self, age: &Arc<Age>) -> bool {
         *lock(&age.looked) = Instant::now();
         // What cannot be looked at is taken for what it was: SQLite will say.
         let Some(look) = self.look().await else { return true };
-        age.log_is_long.store(look.log_bytes > LOG_TOO_LONG, Ordering::Release);
+        age.log_is_long.store(look.log_bytes > LOG_TOO_LONG * schema::log_bytes(self.max_bytes), Ordering::Release);
         let is_same = age.identity.get().is_none_or(|identity| *identity == look.identity);
         match (is_same, look.is_cut_off) {
             (true, false) => *lock(&age.log) = look.log,
@@ -278,6 +281,11 @@ impl Database {
             (false, _) => self.retire(age, End::Moved),
         }
         is_same && !look.is_cut_off
+    }
+
+    /// Looks whether the file is still the one that this connection has before it.
+    pub(super) async fn look_again(&self, connection: &Connection) -> bool {
+        self.is_in_place(&connection.presence.0).await
     }
 
     /// Ends the age of a connection on which the file turned out to be damaged, or not to be ours any more.

@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Moved(sqlx::Error),
     /// Something that was prepared is gone, such as the table: prepare again.
     Unprepared(sqlx::Error),
+    /// The file turned out to be another one, or damaged, before anything was asked of it: begin again.
+    Stale,
     /// The connection is of no more use: open another.
     Broken(sqlx::Error),
     /// Nothing can be done.
@@ -46,6 +48,7 @@ impl Failure {
     pub(super) fn into_error(self) -> Error {
         let (kind, message, error) = match self {
             Self::Known(error) => return error,
+            Self::Stale => return Error::new(ErrorKind::Unavailable).with_message("the file was exchanged again and again"),
             Self::Locked(error) => (ErrorKind::Timeout, Some("the database was locked by somebody else until the deadline"), error),
             Self::Full(error) => (ErrorKind::Unavailable, Some("the disk is full"), error),
             Self::Corrupt(error) => (ErrorKind::Unavailable, Some("the file is damaged"), error),

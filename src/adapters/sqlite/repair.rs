@@ -91,7 +91,10 @@ impl Engine {
                     Err(failure) => Err((failure.into_error(), Some(on))),
                 }
             }
-            (failure @ (Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_) | Failure::Broken(_)), connection) => {
+            (
+                failure @ (Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_) | Failure::Stale | Failure::Broken(_)),
+                connection,
+            ) => {
                 if let Some(on) = connection {
                     match failure {
                         Failure::Corrupt(_) => self.database.retire_with(&on, End::Corrupt),
@@ -99,7 +102,7 @@ impl Engine {
                         Failure::Unprepared(_) => self.database.retire_with(&on, End::Closed),
                         // Why did it break? If the file is gone, nobody needs to find out again.
                         _ => {
-                            self.database.is_in_place(&on).await;
+                            self.database.look_again(&on).await;
                         }
                     }
                     on.close().await;
@@ -115,7 +118,7 @@ impl Engine {
     /// A connection that can be used: the given one, or a new one in place of one whose time is over.
     async fn ready(self: &Arc<Self>, role: Role, connection: Option<Connection>) -> Result<Connection, Failure> {
         if let Some(mut connection) = connection {
-            if connection.is_due_for_a_look() && !self.database.is_in_place(&connection).await {
+            if connection.is_due_for_a_look() && !self.database.look_again(&connection).await {
                 self.recall();
             }
             if !connection.is_retired() {
@@ -128,19 +131,10 @@ impl Engine {
             }
             connection.close().await;
         }
-        let mut opened = self.open(role).await?;
-        if opened.is_retired() {
-            // The file was exchanged in the very moment.
-            opened.close().await;
-            opened = self.open(role).await?;
-        }
+        let opened = self.database.open(role, Instant::now() + self.op_timeout()).await?;
         if role == Role::Write {
             self.start_sweeping();
         }
         Ok(opened)
-    }
-
-    async fn open(&self, role: Role) -> Result<Connection, Failure> {
-        self.database.open(role, Instant::now() + self.op_timeout()).await
     }
 }

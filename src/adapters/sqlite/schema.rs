@@ -11,19 +11,21 @@ pub(super) const APPLICATION_ID: i32 = 0x4C52_4452;
 /// The version of the schema below.
 const VERSION: i64 = 1;
 
-/// When the write-ahead log is written back, in pages, and what is kept of its file then.
-const CHECKPOINT_PAGES: u32 = 1_000;
-pub(super) const LOG_KEPT: u64 = 4 << 20;
+/// How long the write-ahead log becomes before it is written back, which costs two waits for the disk: at most this, or a quarter of a
+/// small file, or the least.
+const LOG_BYTES: u64 = 16 << 20;
+const LEAST_LOG_BYTES: u64 = 1 << 20;
 
 /// Pages that only the making of room may use.
 const RESERVE_PAGES: u64 = 32;
 
-/// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found.
+/// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found. The value is
+/// the last column, so that nobody who wants to know the others has to read past it.
 const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS larder_cache (
     key TEXT NOT NULL UNIQUE,
-    value BLOB NOT NULL,
-    expires_at INTEGER
+    expires_at INTEGER,
+    value BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);";
 
@@ -55,9 +57,11 @@ pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result
 
 /// The settings of a connection that writes.
 pub(super) async fn set_up_writer(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+    let (log_bytes, page_bytes) = (log_bytes(max_bytes), page_bytes(on).await?);
     let settings = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; \
-         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_KEPT};"
+         PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {log_bytes};",
+        log_bytes / page_bytes
     );
     raw_sql(AssertSqlSafe(settings)).execute(&mut *on).await?;
     Ok(limit(on, max_bytes, RESERVE_PAGES).await?)
@@ -71,7 +75,7 @@ pub(super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failu
 
 /// Lets the file grow to the bound and no further; the reserve is for deleting in a full file.
 async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> sqlx::Result<()> {
-    let page_bytes = number(on, "SELECT page_size FROM pragma_page_size").await?.max(512);
+    let page_bytes = page_bytes(on).await?;
     let pages = (max_bytes / page_bytes).saturating_sub(reserve).clamp(1, u64::from(u32::MAX - 1));
     raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {pages};"))).execute(on).await?;
     Ok(())
@@ -84,6 +88,14 @@ pub(super) async fn lift_reserve(on: &mut SqliteConnection, max_bytes: u64) -> s
 
 pub(super) async fn restore_reserve(on: &mut SqliteConnection, max_bytes: u64) -> sqlx::Result<()> {
     limit(on, max_bytes, RESERVE_PAGES).await
+}
+
+pub(super) fn log_bytes(max_bytes: u64) -> u64 {
+    (max_bytes / 4).clamp(LEAST_LOG_BYTES, LOG_BYTES)
+}
+
+pub(super) async fn page_bytes(on: &mut SqliteConnection) -> sqlx::Result<u64> {
+    Ok(number(on, "SELECT page_size FROM pragma_page_size").await?.max(512))
 }
 
 /// One number out of the database.

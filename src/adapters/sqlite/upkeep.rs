@@ -87,7 +87,7 @@ impl Command for Shrink {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let bound = self.max_bytes / number(on, "SELECT page_size FROM pragma_page_size").await?.max(512);
+        let bound = self.max_bytes / schema::page_bytes(on).await?;
         let unused = number(on, "SELECT freelist_count FROM pragma_freelist_count").await?;
         let pages = number(on, "SELECT page_count FROM pragma_page_count").await?;
         let over = pages.saturating_sub(bound);

@@ -114,8 +114,8 @@ rows = {k: (json.loads(v), e) for k, v, e in db.execute('SELECT key, value, expi
 assert rows['list'][0] == [1, 2, 3] and 0 < rows['list'][1] / 1000 - time.time() <= 60, rows
 assert rows['hits'] == (7, None), rows
 assert rows['a\\0b\\'\"\\u6e05'][0] == 'odd', rows
-db.execute('INSERT INTO larder_cache VALUES (?, ?, ?)', ('py', json.dumps({'x': 1}), int((time.time() + 60) * 1000)))
-db.execute('INSERT INTO larder_cache VALUES (?, ?, ?)', ('number', 41, None))
+db.execute('INSERT INTO larder_cache VALUES (?, ?, ?)', ('py', int((time.time() + 60) * 1000), json.dumps({'x': 1})))
+db.execute('INSERT INTO larder_cache VALUES (?, ?, ?)', ('number', None, 41))
 db.commit()
 print('read', len(rows))";
     assert_eq!(python_says(script, &[file]), "read 3");
