@@ -57,6 +57,11 @@ pub(crate) fn is_gone() -> bool {
     Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed())
 }
 
+/// What cannot be done where the thread [`is_gone`].
+pub(crate) fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable).with_message("the thread is ending, and tokio has left it")
+}
+
 /// Polls `call` inside a runtime: the caller's, or the background one where the caller polls by other means. Where the thread
 /// can enter none any more, see [`is_gone`], only what `can_do_without` is polled.
 pub(crate) async fn inside<T>(can_do_without: impl Fn() -> bool, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -66,9 +71,7 @@ pub(crate) async fn inside<T>(can_do_without: impl Fn() -> bool, call: impl Futu
             Ok(_) => None,
             Err(error) if !error.is_thread_local_destroyed() => Some(background().enter()),
             Err(_) if can_do_without() => None,
-            Err(_) => {
-                return Poll::Ready(Err(Error::new(ErrorKind::Unavailable).with_message("the thread is ending, and tokio has left it")));
-            }
+            Err(_) => return Poll::Ready(Err(gone())),
         };
         call.as_mut().poll(cx)
     })
