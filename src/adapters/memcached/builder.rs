@@ -4,7 +4,7 @@ use super::AsyncMemcachedCache;
 use super::address::Address;
 use crate::adapters::Settings;
 use crate::url::{CacheUrl, decode};
-use crate::{Codec, Error, Lifetime, Result};
+use crate::{Codec, Error, Expiry, Result};
 use std::time::Duration;
 
 /// The server's own limit of 1 MiB an item, less what the item needs besides the value: its key of up to 250 bytes, and its head.
@@ -52,7 +52,7 @@ impl MemcachedBuilder {
             servers: Vec::new(),
             settings: Settings::with_prefix("larder:"),
             op_timeout: Duration::from_millis(250),
-            pool_size: 4,
+            pool_size: 2,
             max_value_bytes: MAX_VALUE_BYTES,
         };
         Self { servers: Vec::new(), config }
@@ -116,8 +116,8 @@ impl MemcachedBuilder {
     /// let cache = larder::AsyncMemcachedCache::builder().default_ttl(std::time::Duration::from_secs(60)).build()?;
     /// # Ok(()) }
     /// ```
-    pub fn default_ttl(mut self, default_ttl: impl Into<Lifetime>) -> Self {
-        self.config.settings.default_ttl = default_ttl.into();
+    pub fn default_ttl(mut self, default_ttl: impl Into<Expiry>) -> Self {
+        self.config.settings.default_ttl = self.config.settings.resolve(default_ttl.into());
         self
     }
 
@@ -145,11 +145,14 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How many connections each runtime opens to each server at most, 4 if not set. They are opened when they are needed.
+    /// How many connections each runtime opens to each server at most, 2 if not set. They are opened when they are needed.
+    ///
+    /// Calls that wait for a connection travel together, so more of them make few things faster: they keep small values from
+    /// waiting behind large ones.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncMemcachedCache::builder().pool_size(2).build()?;
+    /// let cache = larder::AsyncMemcachedCache::builder().pool_size(4).build()?;
     /// # Ok(()) }
     /// ```
     pub fn pool_size(mut self, pool_size: usize) -> Self {
@@ -223,7 +226,7 @@ mod tests {
         let shown: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a:1", "b:11211"]);
         assert_eq!(config.settings.scope.prefix(), "p:");
-        assert_eq!(config.settings.default_ttl, Lifetime::Never);
+        assert_eq!(config.settings.default_ttl, crate::Lifetime::Never);
         assert_eq!(config.settings.codec, Codec::Raw);
         assert_eq!(config.op_timeout, Duration::from_millis(50));
         assert_eq!((config.pool_size, config.max_value_bytes), (2, 9));

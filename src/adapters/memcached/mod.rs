@@ -70,10 +70,11 @@ const KIND: &str = "memcached";
 ///
 /// # Deadlines, and what they do not promise
 ///
-/// Every call ends within `op_timeout`. Operations on one key keep their order within one runtime, those whose callers have given
-/// up included: a write that timed out does not come back after a later removal that succeeded. After twice the deadline without an answer the
-/// connection is given up; what was sent over it may then still take effect later, and the entry's expiry is all that limits it.
-/// The same holds between runtimes, and between processes.
+/// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep their order within one runtime, those
+/// whose callers have given up included: a write that timed out does not come back after a later removal that succeeded. After
+/// twice the deadline without an answer the connection is given up; what was sent over it and may still arrive is fenced off
+/// before anything else is done, so that it is a miss if it does. None of this holds between two runtimes, after `close`, or
+/// after the runtime ended: then a write that timed out may still land late, and the entry's expiry is all that limits it.
 ///
 /// # Values
 ///

@@ -38,10 +38,10 @@ async fn cancel_many(cache: &AsyncMemcachedCache, calls: usize) -> usize {
                 let key = format!("k{}", (call * 31 + task * 17) % KEYS);
                 let patience = Duration::from_nanos(fastrand::u64(0..250_000));
                 let done = match call % 8 {
-                    0 => cut(put(&cache, &key, &value_of(&key)), patience).await.map(|done| done.unwrap()),
-                    1 => cut(cache.contains(&key), patience).await.map(|live| assert!(live.unwrap(), "{key}")),
+                    0 => cut(put(&cache, &key, &value_of(&key)), patience).await.map(|done| done.expect("a set")),
+                    1 => cut(cache.contains(&key), patience).await.map(|live| assert!(live.expect("an answer"), "{key}")),
                     2 => cut(cache.get_many(&[&key, "nothing"]), patience).await.map(|found| {
-                        let found = found.unwrap().remove(0).unwrap().expect("a value");
+                        let found = found.expect("a batch").remove(0).expect("an answer").expect("a value");
                         assert_eq!(found.decode::<String>().unwrap(), value_of(&key));
                     }),
                     _ => cut(text(&cache, &key), patience).await.map(|found| assert_eq!(found.unwrap(), Some(value_of(&key)))),

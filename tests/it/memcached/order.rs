@@ -1,6 +1,6 @@
 //! A write that timed out must not land after a later removal.
 
-use super::through;
+use super::{on, patient, prefix, through};
 use crate::support::{Memcached, Proxy};
 use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, ErrorKind, Expiry};
 use std::time::Duration;
@@ -40,7 +40,10 @@ async fn remove_all(cache: &AsyncMemcachedCache, round: usize) {
 async fn a_write_that_timed_out_does_not_come_back() {
     let server = Memcached::start();
     let proxy = Proxy::start(server.addr());
-    let cache = through(&proxy).op_timeout(PATIENCE).build().unwrap();
+    let prefix = prefix();
+    // Another instance, as of another process, and with more patience.
+    let witness = patient(on(&server).prefix(&prefix));
+    let cache = through(&proxy).prefix(&prefix).op_timeout(PATIENCE).build().unwrap();
     let mut timed_out = 0;
     for round in 0..ROUNDS {
         while cache.connect().await.is_err() {
@@ -59,8 +62,7 @@ async fn a_write_that_timed_out_does_not_come_back() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let keys: Vec<String> = (0..ROUNDS).flat_map(|round| (0..TOGETHER).map(move |n| format!("k{round}-{n}"))).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    while cache.connect().await.is_err() {}
-    let found = cache.get_many(&keys).await.unwrap();
+    let found = witness.get_many(&keys).await.unwrap();
     let returned = found.into_iter().filter(|found| found.as_ref().unwrap().is_some()).count();
     println!("{timed_out} writes timed out and were removed, {returned} old values 1 s later");
     assert_eq!(returned, 0);
@@ -72,7 +74,9 @@ async fn a_write_that_timed_out_does_not_come_back() {
 async fn nor_over_a_slow_path() {
     let server = Memcached::start();
     let proxy = Proxy::start(server.addr());
-    let cache = through(&proxy).op_timeout(Duration::from_millis(50)).build().unwrap();
+    let prefix = prefix();
+    let witness = patient(on(&server).prefix(&prefix));
+    let cache = through(&proxy).prefix(&prefix).op_timeout(Duration::from_millis(50)).build().unwrap();
     while cache.connect().await.is_err() {}
     proxy.delay(Duration::from_millis(60), Duration::ZERO);
     let timed_out = write_into_nothing(&cache, 0, "old").await;
@@ -80,7 +84,7 @@ async fn nor_over_a_slow_path() {
     remove_all(&cache, 0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     for n in 0..TOGETHER {
-        assert!(!cache.contains(&format!("k0-{n}")).await.unwrap());
+        assert!(!witness.contains(&format!("k0-{n}")).await.unwrap());
     }
     println!("{timed_out} writes timed out over a slow path, 0 old values");
     assert!(timed_out > TOGETHER / 2, "{timed_out}");
@@ -91,7 +95,9 @@ async fn nor_over_a_slow_path() {
 async fn nor_after_a_clear() {
     let server = Memcached::start();
     let proxy = Proxy::start(server.addr());
-    let cache = through(&proxy).op_timeout(Duration::from_millis(100)).build().unwrap();
+    let prefix = prefix();
+    let witness = patient(on(&server).prefix(&prefix));
+    let cache = through(&proxy).prefix(&prefix).op_timeout(Duration::from_millis(100)).build().unwrap();
     while cache.connect().await.is_err() {}
     proxy.hold();
     let timed_out = write_into_nothing(&cache, 0, "old").await;
@@ -101,7 +107,7 @@ async fn nor_after_a_clear() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut left = 0;
     for n in 0..TOGETHER {
-        left += usize::from(cache.contains(&format!("k0-{n}")).await.unwrap());
+        left += usize::from(witness.contains(&format!("k0-{n}")).await.unwrap());
     }
     println!("{timed_out} writes timed out, {left} of them there half a second after a clear");
     assert_eq!(left, 0);

@@ -110,7 +110,8 @@ async fn the_first_call_to_a_frozen_server_keeps_its_deadline() {
         let outcomes = calls.join_all().await;
         let longest = outcomes.iter().map(|(_, took)| *took).max().unwrap_or_default();
         println!("frozen before the first connect, pool_size {pool_size}: longest {longest:?}");
-        assert!(outcomes.iter().all(|(kind, _)| *kind == ErrorKind::Timeout), "{outcomes:?}");
+        // Whoever's turn comes when the connect has failed is told that.
+        assert!(outcomes.iter().all(|(kind, _)| matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable)), "{outcomes:?}");
         assert!(longest <= DEADLINE + NOISE);
     }
     server.thaw();
