@@ -29,7 +29,8 @@ pub(crate) fn hold(work: fn()) {
 pub(crate) fn farewell() {
     // Keys of its own, for several threads may end at once.
     static TURN: AtomicU32 = AtomicU32::new(0);
-    let cache = cached().namespace(format!("farewell {}", TURN.fetch_add(1, Ordering::Relaxed)));
+    let own = format!("farewell {}", TURN.fetch_add(1, Ordering::Relaxed));
+    let (cache, slow) = (cached().namespace(&own), slow().namespace(&own));
     assert_eq!(cache.get::<u8>("none").unwrap(), None);
     cache.set("farewell", 7).unwrap();
     assert_eq!(cache.get::<u8>("farewell").unwrap(), Some(7));
@@ -46,7 +47,6 @@ pub(crate) fn farewell() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
     };
     is_fine(cache.get_or_set_async("farewell", async { 7 }).map(drop));
-    let slow = slow();
     is_fine(slow.get::<u8>("farewell").map(drop));
     is_fine(slow.set("farewell", 7));
     is_fine(slow.remove("farewell").map(drop));
