@@ -2,8 +2,11 @@
 #![cfg(feature = "memory")]
 
 use allocation_counter::measure;
-use larder::{AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, Expiry, async_cached, cached};
+use bytes::{BufMut, Bytes, BytesMut};
+use larder::{AsyncCacheWrapper, AsyncMemoryCache, CacheValue, CacheWrapper, Codec, Expiry, async_cached, cached};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -78,4 +81,59 @@ fn a_cache_of_ones_own() {
     free("blocking get", || assert!(blocking.get::<Arc<Big>>("k").unwrap().is_some()));
     cache.swap_adapter("memory").unwrap();
     free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
+}
+
+/// Stored bytes with a header that is in order, over any payload.
+fn framed(payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_slice(b"\xC1LD\x01\x01\0\0\0");
+    out.put_bytes(0, 20);
+    out.put_u32(crc32fast::hash(b"k"));
+    out.put_u32(payload.len() as u32);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&out);
+    crc.update(payload);
+    out.put_u32(crc.finalize());
+    out.put_slice(payload);
+    out.freeze()
+}
+
+/// The most bytes in use at once while `T` is read.
+fn peak<T: DeserializeOwned + Clone + Send + Sync + 'static>(value: &CacheValue) -> u64 {
+    measure(|| drop(value.decode::<T>())).bytes_max
+}
+
+/// Memory follows the input, whatever lengths the input claims.
+#[test]
+fn decoding_takes_no_more_than_the_input_is_worth() {
+    const LEN: usize = 1 << 20;
+    let claim = |marker: u8| [vec![marker, 0xff, 0xff, 0xff, 0xff], vec![1; 100]].concat();
+    let honest = |marker: u8, count: usize, of: &[u8]| [&[marker][..], &(count as u32).to_be_bytes(), &of.repeat(count)].concat();
+    let inputs = [
+        ("a list that lies", claim(0xdd)),
+        ("a map that lies", claim(0xdf)),
+        ("text that lies", claim(0xdb)),
+        ("bytes that lie", claim(0xc6)),
+        ("lists that lie within lists", [0xdd, 0xff, 0xff, 0xff, 0xff].repeat(LEN / 5)),
+        ("empty texts", honest(0xdd, LEN, &[0xa0])),
+        ("empty lists", honest(0xdd, LEN, &[0x90])),
+        ("nothings", honest(0xdd, LEN, &[0xc0])),
+        ("texts", honest(0xdd, LEN / 4, b"\xa3abc")),
+        ("a map", honest(0xdf, LEN / 4, b"\xa1a\xa1b")),
+    ];
+    for (what, input) in inputs {
+        let value = CacheValue::from_stored("k", framed(&input), Codec::MessagePack);
+        assert!(!value.is_unreadable());
+        let peaks = [
+            peak::<Vec<String>>(&value),
+            peak::<Vec<Vec<u8>>>(&value),
+            peak::<Vec<Option<u64>>>(&value),
+            peak::<HashMap<String, String>>(&value),
+            peak::<String>(&value),
+            peak::<serde_json::Value>(&value),
+        ];
+        println!("{what}: {} bytes, {peaks:?}", input.len());
+        let most = 64 * input.len() as u64 + (1 << 20);
+        assert!(peaks.into_iter().all(|peak| peak <= most), "{what}: {} bytes took {peaks:?}", input.len());
+    }
 }
