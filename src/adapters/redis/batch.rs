@@ -148,7 +148,7 @@ impl AsyncRedisCache {
         match write {
             Write::Big(value, ttl) => {
                 self.shared.bulky.note(hash, true);
-                call.store_big(&value, ttl, Condition::None).await
+                call.store_big(value, ttl, Condition::None).await
             }
             _ => Err(call.refuse_too_large(Condition::None).await?),
         }

@@ -7,7 +7,7 @@ use crate::adapters::Settings;
 use crate::key::Scope;
 use crate::secret::Secret;
 use crate::url::CacheUrl;
-use crate::{Codec, Error, Lifetime, Result};
+use crate::{Codec, Error, Expiry, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -172,15 +172,15 @@ impl RedisBuilder {
     /// With an empty prefix every key of the database would be this cache's own, so `clear` of everything is then
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.config.settings.scope = Scope::prefixed(prefix.into());
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.config.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
     /// What [`Expiry::Default`](crate::Expiry::Default) stands for; [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set.
     #[must_use]
-    pub fn default_ttl(mut self, ttl: impl Into<Lifetime>) -> Self {
-        self.config.settings.default_ttl = ttl.into();
+    pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
+        self.config.settings.default_ttl = self.config.settings.resolve(ttl.into());
         self
     }
 

@@ -5,7 +5,7 @@ use super::errors::{BACKEND, Code, Failure, Fate};
 use super::gate::Gate;
 use super::link::{Link, Orphans};
 use super::source::{Source, identify};
-use crate::runtime::{lock, spawn};
+use crate::runtime::{lock, spawn, spawn_background};
 use crate::{Error, ErrorKind};
 use deadpool_redis::Pool;
 use redis::Pipeline;
@@ -21,7 +21,7 @@ const RENEWABLE: Duration = Duration::from_secs(10);
 /// A lane that nobody has asked for this long stops trying to connect.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What the lanes of one runtime share.
+/// What the lanes of one runtime share, or the one for what is big.
 pub(super) struct Hub {
     source: Source,
     pool: OnceLock<Pool>,
@@ -55,9 +55,19 @@ impl Hub {
 /// they are run.
 pub(super) struct Lane {
     hub: Arc<Hub>,
+    home: Home,
     state: watch::Sender<State>,
     /// When it last had to turn a caller away.
     asked: Mutex<Instant>,
+}
+
+/// The runtime that drives a connection.
+#[derive(Clone, Copy)]
+pub(super) enum Home {
+    /// The caller's: a wake-up across threads would cost more than a small command does.
+    Caller,
+    /// larder's own: reading a big answer takes a thread for so long that others would notice.
+    Background,
 }
 
 #[derive(Clone)]
@@ -72,8 +82,8 @@ enum State {
 }
 
 impl Lane {
-    pub(super) fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { hub, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()) })
+    pub(super) fn new(hub: Arc<Hub>, home: Home) -> Arc<Self> {
+        Arc::new(Self { hub, home, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()) })
     }
 
     /// Runs one command now.
@@ -255,8 +265,16 @@ impl Lane {
             idle
         });
         if begun {
-            spawn(connect(Connector(Arc::downgrade(self))));
+            self.spawn_connector();
         }
+    }
+
+    fn spawn_connector(self: &Arc<Self>) {
+        let connecting = connect(Connector(Arc::downgrade(self)));
+        drop(match self.home {
+            Home::Caller => spawn(connecting),
+            Home::Background => spawn_background(connecting),
+        });
     }
 
     fn judge(&self, link: &Arc<Link>, fate: Fate) {
@@ -282,7 +300,7 @@ impl Lane {
             let error = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message("the server does not answer");
             if self.throw_away(&link, State::Down(error)) {
                 *lock(&self.asked) = Instant::now();
-                spawn(connect(Connector(Arc::downgrade(self))));
+                self.spawn_connector();
             }
         }
     }

@@ -14,7 +14,7 @@ mod verbs;
 
 pub use builder::RedisBuilder;
 
-use crate::runtime::PerRuntime;
+use crate::runtime::{PerRuntime, lock};
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use builder::Config;
@@ -22,13 +22,13 @@ use bulk::BulkyKeys;
 use commands::Condition;
 use errors::BACKEND;
 use futures_util::future::try_join_all;
-use lane::{Hub, Lane};
+use lane::{Home, Hub, Lane};
 use link::Orphans;
 use source::Source;
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use verbs::Call;
@@ -95,6 +95,23 @@ struct Shared {
     bulky: BulkyKeys,
     hasher: RandomState,
     runtimes: PerRuntime<Lanes>,
+    bulk: Mutex<Weak<Lane>>,
+}
+
+impl Shared {
+    fn hub(&self) -> Arc<Hub> {
+        Arc::new(Hub::new(self.source.clone(), self.orphans.clone(), self.config.op_timeout))
+    }
+
+    /// The lane for big values and batches: one for all runtimes, for as long as any of them is there.
+    fn bulk(&self) -> Arc<Lane> {
+        let mut bulk = lock(&self.bulk);
+        bulk.upgrade().unwrap_or_else(|| {
+            let lane = Lane::new(self.hub(), Home::Background);
+            *bulk = Arc::downgrade(&lane);
+            lane
+        })
+    }
 }
 
 /// The connections of one runtime.
@@ -178,6 +195,7 @@ impl AsyncRedisCache {
             bulky: BulkyKeys::default(),
             hasher: RandomState::new(),
             runtimes: PerRuntime::new(),
+            bulk: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -188,11 +206,11 @@ impl AsyncRedisCache {
             let message = "no tokio runtime drives this call; the blocking face brings its own";
             return Err(Error::new(ErrorKind::Unsupported).with_backend(BACKEND).with_message(message));
         }
-        let Shared { config, source, orphans, runtimes, .. } = &*self.shared;
-        Ok(runtimes.get_or_insert_with(|| {
-            let hub = Arc::new(Hub::new(source.clone(), orphans.clone(), config.op_timeout));
-            let lanes = (0..config.pool_size).map(|_| Lane::new(hub.clone())).collect();
-            Lanes { lanes, bulk: Lane::new(hub) }
+        let shared = &*self.shared;
+        Ok(shared.runtimes.get_or_insert_with(|| {
+            let hub = shared.hub();
+            let lanes = (0..shared.config.pool_size).map(|_| Lane::new(hub.clone(), Home::Caller)).collect();
+            Lanes { lanes, bulk: shared.bulk() }
         }))
     }
 
@@ -302,6 +320,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     /// Lets go of the connections of all runtimes. Calls under way end on theirs.
     async fn close(&self) -> Result<()> {
+        *lock(&self.shared.bulk) = Weak::new();
         drop(self.shared.runtimes.take_all());
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! What a call on one key does.
 
 use super::commands::{self, Command, Condition, Counted, Invocation, Ttl};
-use super::errors::{BACKEND, Code, Failure};
+use super::errors::{BACKEND, Code, Failure, Fate};
 use super::lane::Lane;
 use super::{Lanes, Shared};
+use crate::runtime::spawn_background;
 use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -103,7 +104,7 @@ impl Call<'_> {
         }
         if stored.len() > config.big_value_bytes {
             self.note_size(stored.len());
-            return self.store_big(&stored, ttl, condition).await;
+            return self.store_big(stored, ttl, condition).await;
         }
         let outcome = self.lane().run(&commands::set(&self.full, &stored, ttl, condition), self.deadline).await;
         if let Err(Failure { code: Code::OutOfMemory, .. }) = outcome
@@ -127,12 +128,18 @@ impl Call<'_> {
     }
 
     /// The bytes go over the lane for big values, under another name; the key's own lane then only renames, in its turn.
-    pub(super) async fn store_big(&self, stored: &[u8], ttl: Ttl, condition: Condition) -> Result<bool> {
+    pub(super) async fn store_big(&self, stored: Bytes, ttl: Ttl, condition: Condition) -> Result<bool> {
         let config = &self.cache.config;
         let staged = format!("{}{STAGED}{:032x}", config.settings.scope.prefix(), fastrand::u128(..));
         let until = Lifetime::from(config.op_timeout.saturating_add(STAGED_TTL)).as_millis_ceil();
-        let stage = commands::set(&staged, stored, until.map_or(Ttl::Never, Ttl::Millis), Condition::None);
-        self.lanes.bulk.run(&stage, self.deadline).await.map_err(|failure| self.failed(failure))?;
+        let (bulk, name, deadline) = (self.lanes.bulk.clone(), staged.clone(), self.deadline);
+        // Putting the command together takes the thread for a while as well.
+        let staging = spawn_background(async move {
+            let until = until.map_or(Ttl::Never, Ttl::Millis);
+            bulk.run(&commands::set(&name, &stored, until, Condition::None), deadline).await
+        });
+        let outcome = staging.await.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Unavailable, "the driver panicked", Fate::Keep)));
+        outcome.map_err(|failure| self.failed(failure))?;
         self.invoke(&commands::install(&staged, &self.full, ttl, condition)).await
     }
 
