@@ -125,9 +125,11 @@ impl FromStr for Codec {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, codec)| codec).ok_or_else(|| {
-            Error::config(format!("unknown codec `{name}`; there are: {}", Self::NAMES.map(|(known, _)| known).join(", ")))
-        })
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|&(_, codec)| codec)
+            .ok_or_else(|| Error::config(format!("unknown codec `{name}`; there are: {}", Self::NAMES.map(|(known, _)| known).join(", "))))
     }
 }
 

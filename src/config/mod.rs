@@ -43,7 +43,7 @@ static KINDS: [Kind; 4] = [
         name: "redis",
         aliases: &["redis"],
         classes: &["RedisCache", "RedisAdapter", "AsyncRedisCache", "AsyncRedisAdapter"],
-        schemes: &["redis", "rediss", "redis+unix", "valkey", "valkeys"],
+        schemes: &["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"],
         open: open!("redis", AsyncRedisCache),
     },
     Kind {
