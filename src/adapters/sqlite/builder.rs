@@ -162,12 +162,17 @@ impl SqliteBuilder {
             Some(Site::File(path)) => Site::File(checked(&path)?),
             None => Site::File(checked(&default_path()?)?),
         };
+        Ok(self.assemble(site))
+    }
+
+    /// The adapter of settings that are known to be sound.
+    pub(super) fn assemble(self, site: Site) -> AsyncSqliteCache {
         let quarter = usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX);
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
         let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
         let database = Database::new(site, self.max_bytes, busy_timeout(op_timeout));
         let engine = Engine::new(database, self.pool_size, op_timeout, self.purge_every);
-        Ok(AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self })
+        AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self }
     }
 }
 

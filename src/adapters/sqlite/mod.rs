@@ -118,8 +118,7 @@ impl AsyncSqliteCache {
     /// ```
     #[must_use]
     pub fn in_memory() -> Self {
-        let builder = SqliteBuilder::new().in_memory();
-        builder.build().unwrap_or_else(|_| unreachable!("the settings as they come are sound"))
+        SqliteBuilder::new().in_memory().assemble(Site::Memory)
     }
 
     /// All settings.

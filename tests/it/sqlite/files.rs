@@ -48,6 +48,8 @@ async fn urls_name_files() {
         assert!(cache.contains("k").await.unwrap());
         assert!(folder.path().join(file).is_file(), "{url}");
     }
+    let program = std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
+    let by_default = format!("larder/{program}.sqlite3");
     let memory = AsyncSqliteCache::from_url("sqlite::memory:").unwrap();
     set(&memory, "k", "v").await.unwrap();
     assert!(format!("{memory:?}").contains(":memory:"));
@@ -55,7 +57,7 @@ async fn urls_name_files() {
         format!("{:?}", AsyncSqliteCache::from_url("sqlite:cache.db").unwrap())
             .contains(std::env::current_dir().unwrap().to_str().unwrap())
     );
-    assert!(format!("{:?}", AsyncSqliteCache::from_url("sqlite:").unwrap()).contains("larder/it-"));
+    assert!(format!("{:?}", AsyncSqliteCache::from_url("sqlite:").unwrap()).contains(&by_default));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Many at once: tasks, processes, locks, and callers who go away.
 
 use super::{Guarded, another_process, fresh, fresh_path, get, on, python, python_says, set, shared, soak};
+use crate::support::noise::{noise, watch};
 use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, Expiry};
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader};
@@ -101,6 +102,7 @@ db.execute('ROLLBACK')";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_held_by_another_process_costs_writes_their_deadline_and_reads_nothing() {
+    watch();
     let path = fresh_path();
     let op_timeout = Duration::from_millis(300);
     let cache = shared(on(&path).op_timeout(op_timeout).build().unwrap());
@@ -148,10 +150,10 @@ async fn a_lock_held_by_another_process_costs_writes_their_deadline_and_reads_no
         reads.len()
     );
     assert!(timeouts >= 16 * 3, "{timeouts}");
-    assert!(worst < op_timeout + Duration::from_millis(150), "{worst:?}");
-    assert!(most <= Duration::from_millis(20), "{most:?}");
+    assert!(worst < op_timeout + noise(), "{worst:?}");
+    assert!(most <= noise(), "{most:?}");
     // What timed out in the queue is not done now: there is nothing to wait for.
-    assert!(back < Duration::from_millis(200), "{back:?}");
+    assert!(back < noise() * 2, "{back:?}");
 }
 
 #[tokio::test]
