@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
 
 /// How deep fallbacks may run unshared inside one another before the cycle is an error.
-const DEEPEST_DETOUR: u32 = 8;
+const DEEPEST_DETOUR: u32 = 32;
 
 tokio::task_local! {
     /// The flight whose loader is running here.

@@ -173,6 +173,10 @@ impl Fixture {
         loop {
             let asked = written.elapsed();
             if self.get(SENTINEL).await?.is_none() {
+                if self.suite.whole_seconds {
+                    // The seconds of a store on several servers do not begin together.
+                    tokio::time::sleep(self.suite.short()).await;
+                }
                 return Ok(());
             }
             check!(

@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod memcached;
+pub(crate) mod noise;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod server;

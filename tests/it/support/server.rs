@@ -71,6 +71,7 @@ impl Server {
     /// Starts the server on a free port and waits until it answers.
     pub(crate) fn start(launch: Launch) -> Server {
         require(&launch.program, launch.package);
+        super::noise::watch();
         for _ in 0..TRIES {
             let port = free_port();
             if let Some(running) = launch.run(port) {
