@@ -92,13 +92,13 @@ fn compare(title: &str, load: &Load, mut contestants: Vec<Contestant<'_>>) {
             times.push(begun.elapsed().as_nanos() as f64 / load.order.len() as f64);
         }
     }
-    let medians: Vec<f64> = times.iter_mut().map(median).collect();
+    let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
     for ((name, _), median) in contestants.iter().zip(&medians) {
         println!("  {name:<44} {median:>8.1} ns   {:>5.2} x larder", median / medians[0]);
     }
 }
 
-fn median(times: &mut Vec<f64>) -> f64 {
+fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
