@@ -158,7 +158,7 @@ fn drops(path: &Path) {
             // With a call on its way.
             _ => in_runtime(async {
                 let cache = fetch(path).await;
-                let mut call = Box::pin(async move { cache.set("k", CacheValue::new(2), Expiry::Never).await });
+                let mut call = Box::pin(async move { cache.set("given up", CacheValue::new(2), Expiry::Never).await });
                 // On its way, or just done.
                 let _ = poll_once(call.as_mut());
                 drop(call);
