@@ -1,4 +1,5 @@
 //! One cache, four backends, exchanged all the time (RELIABILITY 24).
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::support::{Memcached, Redis};
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemcachedCache, AsyncMemoryCache, AsyncRedisCache, AsyncSqliteCache};

@@ -1,4 +1,5 @@
 //! Programs in another language on the same store, both ways.
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::support::{Memcached, Redis};
 use larder::{AsyncCacheWrapper, AsyncMemcachedCache, AsyncRedisCache, AsyncSqliteCache, Codec};
