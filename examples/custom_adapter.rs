@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// A map with deadlines. Each verb holds the one mutex from its first look to its last change, so each is atomic; none awaits
 /// while it does.
 #[derive(Debug, Default)]
-pub struct MapStore {
+pub(crate) struct MapStore {
     entries: Mutex<HashMap<String, Stored>>,
 }
 
