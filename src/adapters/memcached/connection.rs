@@ -5,6 +5,10 @@ use super::keys;
 use async_memcached::{Client, Error as DriverError, ErrorKind as Refusal, MetaProtocol, MetaValue, Status};
 use bytes::Bytes;
 use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
+use std::time::Duration;
+
+/// How long a connection may lie in the pool. Lanes keep theirs; it is one that was opened to see whether a server is back.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// Opens connections and throws closed ones away: the driver closes a client that lost an operation midway, and it never answers again.
 #[derive(Debug)]
@@ -34,8 +38,10 @@ impl Manager for Connector {
         }
     }
 
-    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<DriverError> {
-        if client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<DriverError> {
+        // The driver does not notice that a server has gone; one that has lain here for long is not worth finding out.
+        let old = metrics.last_used() > KEPT;
+        if old || client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
     }
 }
 

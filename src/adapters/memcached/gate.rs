@@ -1,4 +1,4 @@
-//! How often a server that is away is tried.
+//! Whether a server is worth a caller's time.
 
 use crate::runtime::lock;
 use std::sync::Mutex;
@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// Lets connection attempts through: freely while all is well; one at a time, after a pause that doubles, while the server is away.
+/// How late somebody who tries again may be. One that is later stands still with its runtime, and is not waited for.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Open while all is well. Once a connection could not be opened it is closed: callers are turned away at once, and one task tries
+/// again in the background, after pauses that double.
 #[derive(Debug, Default)]
 pub(super) struct Gate(Mutex<State>);
 
@@ -15,57 +19,43 @@ pub(super) struct Gate(Mutex<State>);
 struct State {
     failures: u32,
     closed_until: Option<Instant>,
-    /// Somebody tries already, while the server is away.
-    trying: bool,
 }
 
-/// The right to try once. Dropped without a word, it counts for nothing.
-#[derive(Debug)]
-pub(super) struct Attempt<'a> {
-    gate: &'a Gate,
-    alone: bool,
+impl State {
+    fn is_closed(&self) -> bool {
+        self.closed_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Gate {
-    /// `None` while the server is given time.
-    pub(super) fn attempt(&self) -> Option<Attempt<'_>> {
-        let mut state = lock(&self.0);
-        let alone = state.failures > 0;
-        if alone && (state.trying || state.closed_until.is_some_and(|until| Instant::now() < until)) {
-            return None;
-        }
-        state.trying = alone;
-        Some(Attempt { gate: self, alone })
+    pub(super) fn is_open(&self) -> bool {
+        !lock(&self.0).is_closed()
     }
 
-    /// Forgets what went wrong: somebody asked for a connection in so many words.
-    pub(super) fn reset(&self) {
+    /// Opens the gate: a connection was made, or somebody asked for one in so many words.
+    pub(super) fn open(&self) {
         *lock(&self.0) = State::default();
     }
-}
 
-impl Attempt<'_> {
-    pub(super) fn succeeded(self) {
-        self.gate.reset();
+    /// Closes the gate after a failure. `true` for the first one, who has to see to it that somebody tries again.
+    pub(super) fn close(&self) -> bool {
+        let mut state = lock(&self.0);
+        if state.is_closed() {
+            return false;
+        }
+        *state = State { failures: 0, closed_until: Some(Instant::now() + LATE) };
+        true
     }
 
-    pub(super) fn failed(self) {
-        let mut state = lock(&self.gate.0);
-        let now = Instant::now();
-        // Of several that failed together, the first one counts.
-        if state.closed_until.is_none_or(|until| until <= now) {
-            let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(8)).min(LONGEST_PAUSE);
-            state.closed_until = Some(now + pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-            state.failures += 1;
-        }
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if self.alone {
-            lock(&self.gate.0).trying = false;
-        }
+    /// For the one who tries again: how long to wait before an attempt that takes up to `attempt`. `None` if the gate is open.
+    pub(super) fn pause(&self, attempt: Duration) -> Option<Duration> {
+        let mut state = lock(&self.0);
+        state.closed_until?;
+        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(8)).min(LONGEST_PAUSE);
+        let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        state.failures += 1;
+        state.closed_until = Some(Instant::now() + pause + attempt + LATE);
+        Some(pause)
     }
 }
 
@@ -74,36 +64,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_at_once_while_all_is_well() {
+    fn one_of_many_tries_again() {
         let gate = Gate::default();
-        let attempts: Vec<_> = (0..4).map(|_| gate.attempt().expect("open")).collect();
-        attempts.into_iter().for_each(Attempt::failed);
-        assert_eq!(lock(&gate.0).failures, 1);
-        assert!(gate.attempt().is_none());
+        assert!(gate.is_open() && gate.pause(LATE).is_none());
+        assert_eq!((0..4).filter(|_| gate.close()).count(), 1);
+        assert!(!gate.is_open());
+        gate.open();
+        assert!(gate.is_open() && gate.close());
     }
 
     #[test]
-    fn one_at_a_time_while_it_is_away() {
+    fn who_stands_still_is_not_waited_for() {
         let gate = Gate::default();
-        gate.attempt().expect("open").failed();
-        lock(&gate.0).closed_until = None;
-        let only = gate.attempt().expect("the pause is over");
-        assert!(gate.attempt().is_none());
-        drop(only);
-        gate.attempt().expect("nobody tries").succeeded();
-        assert!(gate.attempt().is_some() && gate.attempt().is_some());
+        assert!(gate.close());
+        lock(&gate.0).closed_until = Some(Instant::now());
+        assert!(gate.is_open());
+        assert!(gate.close(), "and somebody else takes over");
     }
 
     #[test]
     fn pauses_grow_and_stay_under_half_a_second() {
         let gate = Gate::default();
-        let mut pauses = Vec::new();
-        for _ in 0..40 {
-            lock(&gate.0).closed_until = None;
-            gate.attempt().expect("open").failed();
-            pauses.push(lock(&gate.0).closed_until.expect("closed").duration_since(Instant::now()));
-        }
+        gate.close();
+        let pauses: Vec<Duration> = (0..40).filter_map(|_| gate.pause(LATE)).collect();
         assert!(pauses[0] <= FIRST_PAUSE);
-        assert!(pauses[20..].iter().all(|pause| (LONGEST_PAUSE / 3..=LONGEST_PAUSE).contains(pause)), "{pauses:?}");
+        assert!(pauses[20..].iter().all(|pause| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(pause)), "{pauses:?}");
     }
 }

@@ -57,15 +57,16 @@ const KIND: &str = "memcached";
 ///
 /// # Expiry
 ///
-/// memcached counts whole seconds. Lifetimes are rounded up, and an entry may live for up to a second longer than that, never
-/// shorter. What ends after January 2038 does not end. `expiry` tells whole seconds and does not overstate.
+/// memcached counts whole seconds. Lifetimes are rounded up, and an entry may live for up to a second longer than that. It lives
+/// shorter only where the server's own clock, which drifts, skips a second: about once in a quarter of an hour, for whatever was
+/// written in the second before. What ends after January 2038 does not end. `expiry` tells whole seconds and does not overstate.
 ///
 /// # Clearing
 ///
 /// [`clear`](AsyncCacheAdapter::clear) costs two round trips and 20 ms, however many keys there are; other programs' keys stay.
 /// What has been cleared is a miss from then on in every process that uses larder, and its memory is reclaimed as the server needs
 /// it. Other programs still see it. Values that other programs put under the prefix are cleared too. A registry of what has been
-/// cleared is kept on each server; should the server evict it, everything that larder stored there is a miss once. It keeps up to
+/// cleared is kept on each server; should the server evict it, everything that larder stored there until a moment later is a miss. It keeps up to
 /// 4,096 prefixes; the next one clears all of the adapter's keys. Adapters whose prefixes differ do not see each other's values.
 ///
 /// # Deadlines, and what they do not promise
@@ -111,7 +112,8 @@ struct Lanes {
 
 impl Lanes {
     fn new(server: &Arc<Server>, size: usize) -> Self {
-        let pool = Connector::pool(server.address.clone(), size);
+        // One more than the lanes have, for whoever finds out that a server is back.
+        let pool = Connector::pool(server.address.clone(), size + 1);
         Self { server: server.clone(), pool, lanes: (0..size).map(|_| OnceLock::new()).collect() }
     }
 
@@ -436,7 +438,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     async fn close(&self) -> Result<()> {
         // Each lane ends once it has answered what it has begun, and its connection with it.
         drop(self.inner.homes.take_all());
-        self.inner.servers.iter().for_each(|server| server.gate.reset());
+        self.inner.servers.iter().for_each(|server| server.gate.open());
         Ok(())
     }
 

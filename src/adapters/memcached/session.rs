@@ -5,12 +5,12 @@ use super::keys::Key;
 use super::registry::{LEASE, Registry, Verdict};
 use super::server::{Known, Server};
 use super::ttl::{LAST_SECOND, Ttl};
-use crate::{CacheValue, Codec, Error, ErrorKind, Result};
+use crate::{CacheValue, Codec, Error, ErrorKind, Result, runtime};
 use async_memcached::{Client, Error as DriverError, MetaProtocol};
-use deadpool::managed::{Object, Pool};
-use std::sync::Arc;
+use deadpool::managed::{Object, Pool, PoolError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// After so many deadlines without an answer, the connection is given up. Not after the first: a write whose caller has given
 /// up may still be on its way, and a later one for the same key must not overtake it on another connection.
@@ -121,7 +121,7 @@ impl Session {
             if self.write_registry(fenced, Condition::Unchanged(known.cas)).await?.is_some() {
                 self.unsure.clear();
                 // Until other processes know it too.
-                tokio::time::sleep(LEASE).await;
+                sleep(LEASE).await;
             }
         }
         Err(self.busy())
@@ -146,24 +146,22 @@ impl Session {
 
     async fn open(&self) -> Result<Object<Connector>> {
         let server = &self.server;
-        let attempt = server.gate.attempt().ok_or_else(|| server.unavailable("is away and will be tried again in a moment"))?;
-        match timeout(server.op_timeout, self.pool.get()).await {
-            Ok(Ok(client)) => {
-                attempt.succeeded();
-                Ok(client)
-            }
-            Ok(Err(cause)) => {
-                attempt.failed();
-                Err(match cause {
-                    deadpool::managed::PoolError::Backend(cause) => server.error(cause.into()),
-                    other => server.unavailable("gave no connection").with_source(other),
-                })
-            }
-            Err(_) => {
-                attempt.failed();
-                Err(server.timeout())
-            }
+        if !server.gate.is_open() {
+            return Err(server.unavailable("is away and will be tried again in a moment"));
         }
+        let error = match timeout(server.op_timeout, self.pool.get()).await {
+            Ok(Ok(client)) => {
+                server.gate.open();
+                return Ok(client);
+            }
+            Ok(Err(PoolError::Backend(cause))) => server.error(cause.into()),
+            Ok(Err(other)) => server.unavailable("gave no connection").with_source(other),
+            Err(_) => server.timeout(),
+        };
+        if server.gate.close() {
+            runtime::spawn(try_again(Arc::downgrade(server), self.pool.clone()));
+        }
+        Err(error)
     }
 
     /// How long an answer may take before the connection is given up.
@@ -388,5 +386,18 @@ impl Session {
             self.abandon();
         }
         Found { value, remaining: item.remaining, version }
+    }
+}
+
+/// Tries to connect until it works; what was connected waits in the pool. Ends with the adapter.
+async fn try_again(server: Weak<Server>, pool: Pool<Connector>) {
+    loop {
+        let plan = server.upgrade().and_then(|server| Some((server.gate.pause(server.op_timeout)?, server.op_timeout)));
+        let Some((pause, patience)) = plan else { return };
+        sleep(pause).await;
+        let connected = matches!(timeout(patience, pool.get()).await, Ok(Ok(_)));
+        if connected && let Some(server) = server.upgrade() {
+            return server.gate.open();
+        }
     }
 }

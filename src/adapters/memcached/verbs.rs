@@ -128,7 +128,7 @@ impl Session {
         let items: Vec<(&str, &[u8])> = writes.iter().map(|write| (write.key.wire(), &*write.bytes)).collect();
         let stamp = self.registry().await?.registry.stamp();
         let stored = match self.store_all(&items, stamp, ttl).await {
-            // The connection had been cut. What was sent over it is fenced off before it is sent again.
+            // As in `put`.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.resolve().await?;
                 let stamp = self.registry().await?.registry.stamp();
@@ -141,18 +141,22 @@ impl Session {
 
     async fn store_one(&mut self, write: &Write) -> Result<()> {
         self.resolve().await?;
-        let stored = match self.put(write, Condition::Always).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                self.resolve().await?;
-                self.put(write, Condition::Always).await?
-            }
-            stored => stored?,
-        };
-        if stored { Ok(()) } else { Err(refused(self)) }
+        if self.put(write, Condition::Always).await? { Ok(()) } else { Err(refused(self)) }
     }
 
     /// Writes a value with the stamp of now; whether the condition held.
     async fn put(&mut self, write: &Write, condition: Condition) -> Result<bool> {
+        match self.put_once(write, condition).await {
+            // The connection had been cut. What was sent over it is fenced off before it is sent again.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.resolve().await?;
+                self.put_once(write, condition).await
+            }
+            done => done,
+        }
+    }
+
+    async fn put_once(&mut self, write: &Write, condition: Condition) -> Result<bool> {
         let flags = self.registry().await?.registry.stamp();
         let draft = Draft { bytes: &write.bytes, flags, ttl: write.ttl };
         Ok(self.write(write.key.wire(), draft, condition).await? != Written::Refused)

@@ -174,6 +174,7 @@ async fn a_registry_that_was_evicted_is_made_anew() {
     // And somebody else's value in its place.
     assert_eq!(server.set(&registry, 0, 0, b"not a registry"), "STORED");
     eventually("the damage is noticed", Duration::from_secs(1), || async { text(&a, "k").await.unwrap().is_none() }).await;
+    eventually("by the other one too", Duration::from_secs(1), || async { text(&b, "k").await.unwrap().is_none() }).await;
     put(&b, "k", "newer").await.unwrap();
     eventually("both see the newer value", Duration::from_secs(1), || async { text(&a, "k").await.unwrap().as_deref() == Some("newer") })
         .await;
