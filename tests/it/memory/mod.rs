@@ -15,8 +15,11 @@ conformance!(plain, AsyncMemoryCache::new());
 conformance!(encoded, AsyncMemoryCache::builder().encoded().build());
 conformance!(json, AsyncMemoryCache::builder().codec(Codec::Json).build(), Suite::new().codec(Codec::Json));
 conformance!(raw, AsyncMemoryCache::builder().codec(Codec::Raw).build(), Suite::new().codec(Codec::Raw));
-conformance!(prefix, AsyncMemoryCache::builder().prefix("app*:").default_ttl(std::time::Duration::from_secs(77)).build(),
-    Suite::new().default_ttl(std::time::Duration::from_secs(77)));
+conformance!(
+    prefix,
+    AsyncMemoryCache::builder().prefix("app*:").default_ttl(std::time::Duration::from_secs(77)).build(),
+    Suite::new().default_ttl(std::time::Duration::from_secs(77))
+);
 
 async fn put<T: Serialize + Send + Sync + 'static>(cache: &AsyncMemoryCache, key: &str, value: T, expiry: impl Into<Expiry>) -> Result<()> {
     cache.set(key, CacheValue::new(value), expiry.into()).await

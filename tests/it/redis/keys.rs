@@ -1,6 +1,6 @@
 //! Keys and values of any bytes.
 
-use super::{on, prefix, put, shared, soak, text, value_of};
+use super::{PATIENT, on, prefix, put, shared, soak, text, value_of};
 use crate::support::Redis;
 use larder::{AsyncCacheAdapter, CacheValue, Entry, ErrorKind, Expiry};
 use std::collections::HashSet;
@@ -181,7 +181,7 @@ async fn clear_goes_through_a_million_foreign_keys() {
     let server = Redis::start();
     let foreign: i64 = if soak() { 1_000_000 } else { 200_000 };
     server.text(&["EVAL", &format!("for n = 1, {foreign} do redis.call('SET', 'foreign:' .. n, '') end return 'OK'"), "0"]);
-    let cache = on(&server).prefix("mine:").build().unwrap();
+    let cache = on(&server).prefix("mine:").op_timeout(PATIENT).build().unwrap();
     let keys: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
     let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));

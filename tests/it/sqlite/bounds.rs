@@ -79,8 +79,10 @@ async fn what_is_cleared_and_what_has_expired_gives_its_space_back() {
     }
     let before = length(&path).max(length(&path.with_extension("db-wal")));
     tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(cache.purge_expired().await.unwrap(), 300);
+    // The background may have been faster with some.
+    assert!(cache.purge_expired().await.unwrap() <= 300);
     assert_eq!(cache.purge_expired().await.unwrap(), 0);
+    assert_eq!(rows(&path), 300);
     cache.clear("").await.unwrap();
     cache.close().await.unwrap();
     println!("sqlite: {before} bytes before the purge and the clear, {} after", length(&path));
