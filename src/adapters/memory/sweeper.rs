@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 /// At most so often.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// And for at most one part in so many of the time.
+/// And for at most one part in so many of the time, unless that were too seldom.
 const SHARE: u32 = 50;
+
+/// At least so often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A task in the background that begins with the first entry that can expire and ends with the store.
 #[derive(Default)]
@@ -35,11 +38,15 @@ async fn sweep(store: Weak<Store>) {
         if !store.is_sweep_due() {
             continue;
         }
-        let begun = Instant::now();
+        let sweep = move || {
+            let begun = Instant::now();
+            store.sweep();
+            begun.elapsed()
+        };
         // A walk over millions of entries is no work for the thread that drives connections.
-        if runtime::spawn_blocking(move || store.sweep()).await.is_err() {
-            return;
+        match runtime::spawn_blocking(sweep).await {
+            Ok(took) => pause = (took * SHARE).clamp(PAUSE, LONGEST_PAUSE),
+            Err(_) => return,
         }
-        pause = PAUSE.max(begun.elapsed() * SHARE);
     }
 }

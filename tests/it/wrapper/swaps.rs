@@ -74,7 +74,7 @@ async fn a_reset_that_fails_leaves_the_adapter() -> larder::Result<()> {
 #[tokio::test]
 async fn a_call_under_way_finishes_on_the_old_adapter() -> larder::Result<()> {
     let (cache, adapter) = faulty();
-    adapter.put(Verb::Set, Fault::Delay(Duration::from_millis(100)));
+    adapter.put(Verb::Set, Fault::Delay(Duration::from_secs(1)));
     let set = tokio::spawn({
         let cache = cache.clone();
         async move { cache.set("k", 1).await }
@@ -82,7 +82,7 @@ async fn a_call_under_way_finishes_on_the_old_adapter() -> larder::Result<()> {
     eventually("the set begins", || adapter.calls(Verb::Set) == 1).await;
     let begun = std::time::Instant::now();
     cache.swap_adapter("memory")?;
-    assert!(begun.elapsed() < Duration::from_millis(90), "a slow call must not delay a swap");
+    assert!(begun.elapsed() < Duration::from_millis(900), "a slow call must not delay a swap");
     set.await.unwrap()?;
     assert!(adapter.inner().get("k").await?.is_some());
     assert!(!cache.contains("k").await?);
