@@ -72,6 +72,9 @@
 //!
 //! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with `quickstart.rs`.
 
+// Without any adapter there is nobody for what adapters share.
+#![cfg_attr(not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")), allow(dead_code, unused_imports))]
+
 mod adapter;
 mod adapters;
 mod blocking;
@@ -87,6 +90,7 @@ mod key;
 mod layers;
 mod options;
 mod runtime;
+#[cfg(feature = "redis")]
 mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,7 +1,6 @@
 //! Cache URLs: `scheme:rest?name=value&…`, read strictly.
 
 use crate::{Codec, Error, Lifetime, Result};
-use percent_encoding::percent_decode_str;
 use std::time::Duration;
 
 /// A URL taken apart. Parameters are taken out by name; [`finish`](CacheUrl::finish) refuses what nobody asked for.
@@ -70,9 +69,10 @@ pub(crate) fn quote(name: &str) -> String {
     if is_name { format!(" `{name}`") } else { String::new() }
 }
 
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 /// Decodes `%41` and the like; what is not UTF-8 then is an error.
 pub(crate) fn decode(text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded.map(Into::into).map_err(|_| Error::config("a part of the URL is not UTF-8 once percent-decoded"))
 }
 

@@ -15,6 +15,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    #[cfg(any(feature = "redis", feature = "memcached"))]
     pub(crate) fn with_prefix(prefix: &str) -> Self {
         Self { scope: Scope::prefixed(prefix), ..Self::default() }
     }

@@ -108,6 +108,7 @@ pub(crate) fn alarm(at: std::time::Instant) -> tokio::time::Sleep {
 }
 
 /// Runs larder's own work on the background runtime, which outlives every caller's.
+#[cfg(any(feature = "memory", feature = "redis", feature = "sqlite"))]
 pub(crate) fn spawn_background<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

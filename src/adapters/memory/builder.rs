@@ -2,6 +2,7 @@
 
 use super::{AsyncMemoryCache, Bounds};
 use crate::adapters::Settings;
+use crate::key::Scope;
 use crate::url::CacheUrl;
 use crate::{Codec, Error, Expiry, Result};
 
@@ -54,7 +55,7 @@ impl MemoryBuilder {
 
     /// Before every key. Default empty.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.settings = Settings { scope: Settings::with_prefix(prefix.as_ref()).scope, ..self.settings };
+        self.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
