@@ -1,6 +1,8 @@
 //! Tests against real servers and real files, one module a subject.
 
 #[cfg(all(feature = "memory", feature = "testing"))]
+mod bridge;
+#[cfg(all(feature = "memory", feature = "testing"))]
 mod codec;
 #[cfg(feature = "memory")]
 mod docs;
