@@ -45,7 +45,9 @@ where
 
 /// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is right.
 fn check_remaining(f: &Fixture, answer: Option<Expiry>, ttl: Duration, from: Instant, what: &str) -> Outcome {
-    let (slack, passed) = (f.suite.tolerance(), from.elapsed());
+    // A timer that counts seconds, on a machine that starves it, makes them up afterwards.
+    let made_up = if f.suite.whole_seconds { Duration::from_secs(3) } else { Duration::ZERO };
+    let (slack, passed) = (f.suite.tolerance() + made_up, from.elapsed());
     match answer {
         Some(Expiry::After(left)) => {
             check!(left <= ttl + slack, "expiry of {what}: {left:?} left of {ttl:?}");
