@@ -1,10 +1,13 @@
 //! The contract between a cache and the stores behind it.
 
+use crate::event::Watcher;
 use crate::{CacheValue, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// One write of a batch.
 #[derive(Clone, Debug)]
@@ -23,6 +26,35 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn new(key: &'a str, value: CacheValue, expiry: Expiry) -> Self {
         Self { key, value, expiry }
+    }
+}
+
+/// What [`claim`](AsyncCacheAdapter::claim) gives, and [`fill`](AsyncCacheAdapter::fill) is shown: the adapter's own note of what
+/// it knew about a key when somebody set out to compute it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim(Option<Bytes>);
+
+impl Claim {
+    /// A claim with a token, which means something to the adapter that gave it.
+    ///
+    /// ```
+    /// assert_eq!(larder::Claim::new("token").token(), Some(&b"token"[..]));
+    /// ```
+    #[must_use]
+    pub fn new(token: impl Into<Bytes>) -> Self {
+        Self(Some(token.into()))
+    }
+
+    /// The claim of a store that nobody else writes to: it holds always.
+    #[must_use]
+    pub fn unguarded() -> Self {
+        Self(None)
+    }
+
+    /// What the adapter noted; `None` if the claim is unguarded.
+    #[must_use]
+    pub fn token(&self) -> Option<&[u8]> {
+        self.0.as_deref()
     }
 }
 
@@ -150,6 +182,37 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         let _ = key;
         Poll::Pending
+    }
+
+    /// Called before the value of a key that is missing, or about to be replaced, is computed, so that what other processes do meanwhile
+    /// is noticed. With a `lease` the right is exclusive among processes for at most that long: `None` while somebody else has it.
+    /// Without one it is always given.
+    ///
+    /// The default is for a store that no other process writes to.
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        let _ = lease;
+        crate::key::check(key)?;
+        Ok(Some(Claim::unguarded()))
+    }
+
+    /// [`set`](AsyncCacheAdapter::set), unless the key was written, removed or cleared since the claim, by whomever; whether it
+    /// was stored. Ends the claim. What is overdue (a lease that has passed to somebody else) is not stored.
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        let _ = claim;
+        self.set(key, value, expiry).await?;
+        Ok(true)
+    }
+
+    /// Gives a claim up that will not be filled, so that others need not wait for its lease to end.
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        let _ = claim;
+        crate::key::check(key)
+    }
+
+    /// Called when a cache takes the adapter in. An adapter that has something to tell (an eviction, a breaker that opens) keeps
+    /// the watcher for as long as it is alive.
+    fn watch(&self, watcher: Watcher) {
+        let _ = watcher;
     }
 
     /// Opens what is opened on first use otherwise. Idempotent.

@@ -1,10 +1,12 @@
 //! Stores that block, as adapters.
 
 use crate::adapter::unsupported;
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result, key, runtime};
+use crate::event::Watcher;
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Result, key, runtime};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain functions.
 ///
@@ -110,6 +112,31 @@ pub trait CacheAdapter: Send + Sync + 'static {
     fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         key::check_all(keys.iter().copied())?;
         Ok(keys.iter().map(|key| self.remove(key)).collect())
+    }
+
+    /// See [`AsyncCacheAdapter::claim`].
+    fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        let _ = lease;
+        key::check(key)?;
+        Ok(Some(Claim::unguarded()))
+    }
+
+    /// See [`AsyncCacheAdapter::fill`].
+    fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        let _ = claim;
+        self.set(key, value, expiry)?;
+        Ok(true)
+    }
+
+    /// See [`AsyncCacheAdapter::release`].
+    fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        let _ = claim;
+        key::check(key)
+    }
+
+    /// See [`AsyncCacheAdapter::watch`].
+    fn watch(&self, watcher: Watcher) {
+        let _ = watcher;
     }
 
     /// See [`AsyncCacheAdapter::connect`].
@@ -261,6 +288,25 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn get_now(&self, _key: &str) -> Poll<Result<Option<CacheValue>>> {
         Poll::Pending
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        let key = key.to_owned();
+        self.run(move |store| store.claim(&key, lease)).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        let (key, claim) = (key.to_owned(), claim.clone());
+        self.run(move |store| store.fill(&key, value, expiry, &claim)).await
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        let (key, claim) = (key.to_owned(), claim.clone());
+        self.run(move |store| store.release(&key, &claim)).await
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.store.watch(watcher);
     }
 
     async fn connect(&self) -> Result<()> {

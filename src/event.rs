@@ -4,7 +4,7 @@ use crate::Error;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Something that happened and that the caller's result does not tell.
 ///
@@ -44,16 +44,55 @@ pub struct Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
+    /// A read found a live value.
+    Hit,
+    /// A read found nothing.
+    Miss,
+    /// A value past its logical expiry was served.
+    StaleHit,
+    /// A value was stored by a caller.
+    Set,
+    /// A caller removed a key.
+    Remove,
+    /// An entry was given back because its time had come. Only adapters that see it tell.
+    Expire,
+    /// An entry was given back to make room. Only adapters that see it tell.
+    Evict,
     /// A fallback gave a value.
     Load,
-    /// A fallback failed or panicked.
+    /// A fallback failed, panicked or ran out of time.
     LoadError,
+    /// A caller waits for a fallback that another caller started.
+    Joined,
     /// The backend failed and the call went on without it.
     BackendError,
     /// Stored bytes could not be read and were counted as a miss.
     DecodeError,
+    /// The backend failed too often: calls are answered at once, without it.
+    BreakerOpen,
+    /// The backend is asked again.
+    BreakerClose,
     /// The adapter was replaced; `backend` is the new one.
     Swap,
+}
+
+/// A cache's observers, as an adapter sees them: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch).
+#[derive(Clone, Debug)]
+pub struct Watcher(Weak<Observers>);
+
+impl Watcher {
+    pub(crate) fn new(observers: &Arc<Observers>) -> Self {
+        Self(Arc::downgrade(observers))
+    }
+
+    /// Tells the cache's observers. Whether the cache is still there; a watcher of one that is gone can be dropped.
+    pub fn tell(&self, event: &Event<'_>) -> bool {
+        let observers = self.0.upgrade();
+        if let Some(observers) = &observers {
+            observers.tell(*event);
+        }
+        observers.is_some()
+    }
 }
 
 type Observer = dyn Fn(&Event<'_>) + Send + Sync;

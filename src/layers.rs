@@ -1,9 +1,11 @@
 //! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
 
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Expiry, Result};
+use crate::event::Watcher;
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -70,6 +72,22 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
 
     fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         (**self).get_now(key)
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        (**self).claim(key, lease).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        (**self).fill(key, value, expiry, claim).await
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        (**self).release(key, claim).await
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        (**self).watch(watcher);
     }
 
     async fn connect(&self) -> Result<()> {

@@ -40,7 +40,7 @@
 //! | write one function for both | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
-//! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`] |
+//! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
 //! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell |
 //!
 //! # What holds everywhere
@@ -98,7 +98,7 @@ mod url;
 mod value;
 mod wrapper;
 
-pub use adapter::{AsyncCacheAdapter, Entry};
+pub use adapter::{AsyncCacheAdapter, Claim, Entry};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]
@@ -112,7 +112,7 @@ pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, Watcher};
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
     adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get, get_or_set, remove, set, update_timeout,

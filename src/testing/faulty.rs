@@ -1,8 +1,9 @@
 //! An adapter that fails when it is told to.
 
 use super::Verb;
+use crate::event::Watcher;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, CacheValue, Codec, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -268,6 +269,22 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
             self.called(Verb::Get);
         }
         answer
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        self.run_plain(Verb::Claim, self.inner.claim(key, lease)).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        self.run_plain(Verb::Fill, self.inner.fill(key, value, expiry, claim)).await
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        self.run_plain(Verb::Release, self.inner.release(key, claim)).await
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.inner.watch(watcher);
     }
 
     async fn connect(&self) -> Result<()> {

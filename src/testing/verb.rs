@@ -64,6 +64,12 @@ verbs! {
     SetMany = "set_many",
     /// [`remove_many`](crate::AsyncCacheAdapter::remove_many).
     RemoveMany = "remove_many",
+    /// [`claim`](crate::AsyncCacheAdapter::claim).
+    Claim = "claim",
+    /// [`fill`](crate::AsyncCacheAdapter::fill).
+    Fill = "fill",
+    /// [`release`](crate::AsyncCacheAdapter::release).
+    Release = "release",
     /// [`connect`](crate::AsyncCacheAdapter::connect).
     Connect = "connect",
     /// [`ping`](crate::AsyncCacheAdapter::ping).

@@ -1,6 +1,6 @@
 //! What a wrapper holds, and how it is exchanged.
 
-use crate::event::{Event, EventKind, Observers};
+use crate::event::{Event, EventKind, Observers, Watcher};
 use crate::flight::{Flights, Write};
 use crate::runtime::{self, lock};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
@@ -20,7 +20,7 @@ pub(crate) struct Slot {
 /// What clones of a wrapper share.
 pub(crate) struct Core {
     pub(crate) slot: ArcSwapOption<Slot>,
-    pub(crate) observers: Observers,
+    pub(crate) observers: Arc<Observers>,
     origin: Origin,
     /// Held while a slot is made and put in, never across an await.
     exchange: Mutex<()>,
@@ -39,12 +39,13 @@ pub(crate) enum Origin {
 impl Core {
     pub(crate) fn new(adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
         let core = Self::empty(Origin::Given);
+        adapter.watch(Watcher::new(&core.observers));
         core.slot.store(Some(Arc::new(Slot::new(adapter, 0))));
         core
     }
 
     pub(crate) fn empty(origin: Origin) -> Self {
-        Self { slot: ArcSwapOption::empty(), observers: Observers::default(), origin, exchange: Mutex::new(()) }
+        Self { slot: ArcSwapOption::empty(), observers: Arc::default(), origin, exchange: Mutex::new(()) }
     }
 
     /// The slot as it is now: one snapshot a call.
@@ -71,13 +72,16 @@ impl Core {
         if let Some(slot) = self.slot.load_full() {
             return Ok(slot);
         }
-        let slot = Arc::new(Slot::new(crate::config::from_environment()?, 0));
+        let adapter = crate::config::from_environment()?;
+        adapter.watch(Watcher::new(&self.observers));
+        let slot = Arc::new(Slot::new(adapter, 0));
         self.slot.store(Some(slot.clone()));
         Ok(slot)
     }
 
     /// Puts an adapter in; what was there before, if anything.
     pub(crate) fn swap(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Option<Arc<Slot>> {
+        adapter.watch(Watcher::new(&self.observers));
         let old = {
             let _exchange = lock(&self.exchange);
             let generation = self.slot.load().as_ref().map_or(0, |slot| slot.generation + 1);

@@ -2,7 +2,7 @@
 
 use super::store::Store;
 use crate::testing::{Fault, FaultyAdapter, Verb, conformance};
-use crate::{AsyncCacheAdapter, CacheValue, Entry, ErrorKind, Expiry};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, ErrorKind, Expiry};
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::task::Poll;
@@ -29,6 +29,9 @@ async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::Result<()> 
         Verb::GetMany => adapter.get_many(&["k"]).await.map(drop),
         Verb::SetMany => adapter.set_many(&[Entry::new("k", one(), soon)]).await.map(drop),
         Verb::RemoveMany => adapter.remove_many(&["k"]).await.map(drop),
+        Verb::Claim => adapter.claim("k", None).await.map(drop),
+        Verb::Fill => adapter.fill("k", one(), soon, &Claim::unguarded()).await.map(drop),
+        Verb::Release => adapter.release("k", &Claim::unguarded()).await,
         Verb::Connect => adapter.connect().await,
         Verb::Ping => adapter.ping().await,
         Verb::Close => adapter.close().await,
