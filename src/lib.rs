@@ -87,7 +87,7 @@ mod expiry;
 mod flight;
 mod global;
 mod key;
-mod layers;
+pub mod layers;
 mod options;
 mod runtime;
 #[cfg(feature = "redis")]

@@ -1,4 +1,4 @@
-//! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
+//! An adapter behind an `Arc`.
 
 use crate::event::Watcher;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Result};

@@ -1,0 +1,3 @@
+//! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
+
+mod arc;
