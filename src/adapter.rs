@@ -184,6 +184,11 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Poll::Pending
     }
 
+    /// Whether claims notice what other processes do. Where they do not, the default, nobody need ask for one.
+    fn guards(&self) -> bool {
+        false
+    }
+
     /// Called before the value of a key that is missing, or about to be replaced, is computed, so that what other processes do meanwhile
     /// is noticed. With a `lease` the right is exclusive among processes for at most that long: `None` while somebody else has it.
     /// Without one it is always given.

@@ -114,6 +114,11 @@ pub trait CacheAdapter: Send + Sync + 'static {
         Ok(keys.iter().map(|key| self.remove(key)).collect())
     }
 
+    /// See [`AsyncCacheAdapter::guards`].
+    fn guards(&self) -> bool {
+        false
+    }
+
     /// See [`AsyncCacheAdapter::claim`].
     fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         let _ = lease;
@@ -288,6 +293,10 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn get_now(&self, _key: &str) -> Poll<Result<Option<CacheValue>>> {
         Poll::Pending
+    }
+
+    fn guards(&self) -> bool {
+        self.store.guards()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {

@@ -74,6 +74,10 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).get_now(key)
     }
 
+    fn guards(&self) -> bool {
+        (**self).guards()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         (**self).claim(key, lease).await
     }

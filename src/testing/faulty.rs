@@ -271,6 +271,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         answer
     }
 
+    fn guards(&self) -> bool {
+        self.inner.guards()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.run_plain(Verb::Claim, self.inner.claim(key, lease)).await
     }
