@@ -12,8 +12,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A case that takes longer hangs.
-const CASE_DEADLINE: Duration = Duration::from_secs(60);
+/// A case that takes longer hangs. On a machine that does much else besides, the longest take a minute.
+const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is shown of a message: values of megabytes are compared.
 const SHOWN: usize = 600;

@@ -8,6 +8,8 @@ mod codec;
 mod docs;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod memory;
+#[cfg(all(feature = "redis", feature = "memcached"))]
+mod remote;
 mod support;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod trials;

@@ -58,7 +58,18 @@ impl MemcachedBuilder {
         Self { servers: Vec::new(), config }
     }
 
-    pub(super) fn from_url(url: &str) -> Result<Self> {
+    /// Reads a URL; setters called afterwards win over it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that memcached does not have.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::MemcachedBuilder::from_url("memcached://cache.local?op_timeout=100ms")?.prefix("shop:").build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_url(url: &str) -> Result<Self> {
         let mut url = CacheUrl::parse(url)?;
         let mut builder = Self::new();
         let rest = url.rest().strip_prefix("//").ok_or_else(|| Error::config("a memcached URL is `memcached://host:port[,host:port…]`"))?;

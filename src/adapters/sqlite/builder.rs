@@ -55,7 +55,17 @@ impl SqliteBuilder {
         }
     }
 
-    pub(super) fn from_url(text: &str) -> Result<Self> {
+    /// Reads a URL; setters called afterwards win over it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that sqlite does not have.
+    ///
+    /// ```
+    /// let cache = larder::SqliteBuilder::from_url("sqlite::memory:?op_timeout=100ms")?.prefix("shop:").build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn from_url(text: &str) -> Result<Self> {
         let mut url = CacheUrl::parse(text)?;
         if !matches!(url.scheme(), "sqlite" | "sqlite3") {
             return Err(Error::config(format!("`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`", url.scheme())));

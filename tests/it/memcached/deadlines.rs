@@ -1,48 +1,10 @@
 //! Far more callers than connections.
 
-use super::{on, percentile, put, soak, text, through, value_of};
-use crate::support::{Memcached, Proxy};
+use super::{on, put, text};
+use crate::support::Memcached;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-
-/// A hundred callers a connection for a while, over a path with a latency: each is answered by its deadline.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_a_connection() {
-    let server = Memcached::start();
-    let proxy = Proxy::start(server.addr());
-    proxy.delay(Duration::from_millis(2), Duration::from_millis(2));
-    let deadline = Duration::from_secs(1);
-    let builder = through(&proxy).pool_size(2).op_timeout(deadline);
-    let cache = Arc::new(builder.build().unwrap());
-    put(&cache, "k", &value_of("k")).await.unwrap();
-    let until = Instant::now() + Duration::from_secs(if soak() { 10 } else { 2 });
-    let mut callers = JoinSet::new();
-    for _ in 0..200 {
-        let cache = cache.clone();
-        callers.spawn(async move {
-            let mut took = Vec::new();
-            while Instant::now() < until {
-                let begun = Instant::now();
-                assert_eq!(text(&cache, "k").await.unwrap(), Some(value_of("k")));
-                took.push(begun.elapsed());
-            }
-            took
-        });
-    }
-    let mut took: Vec<Duration> = callers.join_all().await.into_iter().flatten().collect();
-    took.sort();
-    println!(
-        "200 callers on 2 connections: {} calls, p50 {:?}, p99 {:?}, longest {:?}, {} connections",
-        took.len(),
-        percentile(&took, 0.5),
-        percentile(&took, 0.99),
-        percentile(&took, 1.0),
-        proxy.accepted()
-    );
-    assert!(percentile(&took, 1.0) <= deadline + Duration::from_millis(100));
-    assert!(proxy.accepted() <= 2);
-}
 
 /// Measures what `pool_size` is worth, beside the driver on sixteen connections of its own; prints, and promises nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

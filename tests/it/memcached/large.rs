@@ -1,51 +1,11 @@
 //! Values around the limit, and big ones beside small ones.
 
-use super::{PATIENT, on, percentile, put, shared, text};
+use super::{PATIENT, on, percentile, put, text};
 use crate::support::Memcached;
-use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, ErrorKind, Expiry};
+use larder::{AsyncCacheAdapter, CacheValue, Codec, Entry, ErrorKind, Expiry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-const LIMIT: usize = 300_000;
-
-fn limited(server: &Memcached) -> AsyncMemcachedCache {
-    // Raw has no header, so that the limit is the value's own length.
-    on(server).codec(Codec::Raw).max_value_bytes(LIMIT).op_timeout(PATIENT).build().unwrap()
-}
-
-#[tokio::test]
-async fn the_limit_is_exact_and_the_older_value_goes() {
-    let cache = limited(Memcached::shared());
-    for (len, fits) in [(LIMIT - 1, true), (LIMIT, true), (LIMIT + 1, false), (64 << 20, false)] {
-        put(&cache, "k", "older").await.unwrap();
-        let value = "x".repeat(len);
-        match cache.set("k", CacheValue::new(value.clone()), Expiry::Default).await {
-            Ok(()) => {
-                assert!(fits, "{len}");
-                assert_eq!(text(&cache, "k").await.unwrap(), Some(value));
-            }
-            Err(error) => {
-                assert!(!fits, "{len}: {error}");
-                assert_eq!(error.kind(), ErrorKind::TooLarge);
-                assert_eq!(text(&cache, "k").await.unwrap(), None, "the older value is not served");
-            }
-        }
-        put(&cache, "next", "v").await.unwrap();
-        assert_eq!(text(&cache, "next").await.unwrap().as_deref(), Some("v"));
-    }
-
-    put(&cache, "k", "older").await.unwrap();
-    let large = || CacheValue::new("x".repeat(LIMIT + 1));
-    assert_eq!(cache.add("k", large(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
-    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"), "an add replaces nothing");
-    let stored =
-        cache.set_many(&[Entry::new("a", CacheValue::new("1"), Expiry::Default), Entry::new("k", large(), Expiry::Default)]).await.unwrap();
-    assert!(stored[0].is_ok());
-    assert_eq!(stored[1].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
-    assert_eq!(text(&cache, "k").await.unwrap(), None);
-    assert_eq!(text(&cache, "a").await.unwrap().as_deref(), Some("1"));
-}
 
 /// The server's own limit, where larder's is set too high.
 #[tokio::test]
@@ -120,14 +80,4 @@ async fn small_values_do_not_wait_for_huge_ones() {
         percentile(&took, 1.0)
     );
     assert!(percentile(&took, 0.95) <= Duration::from_millis(20), "{:?}", percentile(&took, 0.95));
-}
-
-/// What cannot be encoded is refused before anything changes.
-#[tokio::test]
-async fn an_encode_error_leaves_the_older_value() {
-    let cache = shared();
-    put(&cache, "k", "older").await.unwrap();
-    let error = cache.set("k", CacheValue::new(Some(())), Expiry::Default).await.unwrap_err();
-    assert_eq!((error.kind(), error.key(), error.op()), (ErrorKind::Encode, Some("k"), Some("set")));
-    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"));
 }

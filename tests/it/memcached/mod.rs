@@ -3,7 +3,6 @@
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
 
-mod cancel;
 mod clear;
 mod conformance;
 mod deadlines;
@@ -12,7 +11,6 @@ mod keys;
 mod large;
 mod order;
 mod outage;
-mod runtimes;
 mod secrets;
 
 use crate::support::{Memcached, Proxy};
@@ -56,11 +54,6 @@ fn through(proxy: &Proxy) -> MemcachedBuilder {
 }
 
 const PATIENT: Duration = Duration::from_secs(10);
-
-/// Whether the long forms run.
-fn soak() -> bool {
-    std::env::var_os("LARDER_SOAK").is_some()
-}
 
 async fn put(cache: &AsyncMemcachedCache, key: &str, value: &str) -> Result<()> {
     cache.set(key, CacheValue::new(value.to_owned()), Expiry::Default).await

@@ -3,7 +3,6 @@
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
 
-mod cancel;
 mod conformance;
 mod deadlines;
 mod expiry;
@@ -13,7 +12,6 @@ mod keys;
 mod large;
 mod order;
 mod outage;
-mod runtimes;
 mod secrets;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,11 +1,15 @@
 //! The suite that every adapter passes.
 
-use super::{fresh, fresh_path, on};
+use super::{PATIENT, fresh, fresh_path, on};
 use larder::testing::{Suite, conformance};
 use larder::{AsyncSqliteCache, Codec};
 
+fn patient_memory() -> AsyncSqliteCache {
+    AsyncSqliteCache::builder().in_memory().op_timeout(PATIENT).build().unwrap()
+}
+
 conformance!(file, fresh());
-conformance!(memory, AsyncSqliteCache::in_memory());
+conformance!(memory, patient_memory());
 conformance!(with_prefix, on(&fresh_path()).prefix("a_%\0b:").build().unwrap());
 conformance!(json, on(&fresh_path()).codec(Codec::Json).build().unwrap(), Suite::new().codec(Codec::Json));
 conformance!(one_reader, on(&fresh_path()).pool_size(1).max_value_bytes(1_000_000).build().unwrap(), Suite::new().max_value(1_000_000));

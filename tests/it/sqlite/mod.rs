@@ -28,9 +28,12 @@ fn fresh_path() -> PathBuf {
     folder.path().join(format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// Patience for a machine on which everything else is tested at the same time.
+const PATIENT: Duration = Duration::from_secs(10);
+
 /// A builder for `path`, with patience: other tests keep the disk busy. Tests of deadlines set their own.
 fn on(path: &Path) -> SqliteBuilder {
-    AsyncSqliteCache::builder().path(path).op_timeout(Duration::from_secs(5))
+    AsyncSqliteCache::builder().path(path).op_timeout(PATIENT)
 }
 
 fn fresh() -> AsyncSqliteCache {

@@ -18,7 +18,7 @@ use super::wire::{Endpoint, Wire};
 /// Points [`Memcached::shared`] at a server that runs already: `memcached://host:port`.
 pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_MEMCACHED_URL";
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A memcached server and a raw view of it.
 ///

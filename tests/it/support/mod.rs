@@ -11,6 +11,7 @@ pub(crate) mod noise;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod turns;
 pub(crate) mod wire;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -22,7 +22,7 @@ pub(crate) const PROGRAM_VARIABLE: &str = "LARDER_TEST_REDIS_SERVER";
 
 /// The name under which the helper's own connection stands in `CLIENT LIST`.
 const HELPER: &str = "larder-test-helper";
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A redis server and a raw view of it.
 ///

@@ -1,13 +1,22 @@
 //! Runtimes come and go; one cache outlives them.
 
-use super::{on, put, soak, text};
-use crate::support::{Redis, wait_until};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache};
+use super::{Cache, Remote, Setup, on_each, put, soak, text};
+use crate::support::turns::turn;
+use crate::support::wait_until;
+use larder::AsyncCacheWrapper;
 use std::cell::RefCell;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
+
+on_each!(blocking
+    many_short_lived_runtimes_share_one_cache,
+    two_runtimes_at_once,
+    the_blocking_face_works_wherever_it_is_called,
+    the_last_handle_may_go_anywhere,
+    without_a_runtime_the_error_says_so,
+);
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -18,10 +27,10 @@ fn multi_thread() -> Runtime {
 }
 
 /// Each `#[tokio::test]` is a runtime: many in a row, four at a time, beside one that stands still.
-#[test]
-fn many_short_lived_runtimes_share_one_cache() {
-    let server = Redis::start();
-    let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
+fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
+    let cache = server.cache(Setup::patient());
     // Connected, and from now on driven by nobody.
     let parked = current_thread();
     parked.block_on(put(&cache, "parked", "v")).unwrap();
@@ -47,16 +56,15 @@ fn many_short_lived_runtimes_share_one_cache() {
         })
         .collect();
     let worst = threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
-    wait_until("the connections of ended runtimes are closed", Duration::from_secs(5), || server.clients().len() <= 2);
+    wait_until("the connections of ended runtimes are closed", Duration::from_secs(5), || server.open() <= 4);
     // The parked one goes on where it stopped.
     assert_eq!(parked.block_on(text(&cache, "parked")).unwrap().as_deref(), Some("v"));
-    println!("{} runtimes, four at a time, beside a parked one: 0 errors, worst second call {worst:?}", each * 4);
+    println!("{}: {} runtimes, four at a time, beside a parked one: 0 errors, worst second call {worst:?}", S::KIND, each * 4);
 }
 
-#[test]
-fn two_runtimes_at_once() {
-    let server = Redis::start();
-    let cache = on(&server).op_timeout(Duration::from_secs(5)).build().unwrap();
+fn two_runtimes_at_once<S: Remote>() {
+    let server = S::start();
+    let cache = server.cache(Setup::patient());
     let threads: Vec<_> = (0..2)
         .map(|thread| {
             let cache = cache.clone();
@@ -77,10 +85,9 @@ fn two_runtimes_at_once() {
 }
 
 /// The blocking face, from a plain thread, inside a current-thread runtime, in a worker and in `spawn_blocking`.
-#[test]
-fn the_blocking_face_works_wherever_it_is_called() {
-    let server = Redis::start();
-    let adapter = on(&server).op_timeout(Duration::from_secs(5)).build().unwrap();
+fn the_blocking_face_works_wherever_it_is_called<S: Remote>() {
+    let server = S::start();
+    let adapter = server.cache(Setup::patient());
     let cache = AsyncCacheWrapper::new(adapter).unwrap().blocking();
     let check = move |key: &str| {
         cache.set(key, key.to_owned()).unwrap();
@@ -99,7 +106,7 @@ fn the_blocking_face_works_wherever_it_is_called() {
     check("after a runtime");
 }
 
-struct InDrop(AsyncRedisCache);
+struct InDrop(Cache);
 
 impl Drop for InDrop {
     fn drop(&mut self) {
@@ -109,15 +116,15 @@ impl Drop for InDrop {
 }
 
 thread_local! {
-    static KEPT: RefCell<Option<AsyncRedisCache>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Option<Cache>> = const { RefCell::new(None) };
 }
 
 /// The last handle goes in async code, with its runtime, in a thread-local's destructor.
-#[test]
-fn the_last_handle_may_go_anywhere() {
-    let server = Redis::start();
+fn the_last_handle_may_go_anywhere<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
     let connected = |runtime: &Runtime| {
-        let cache = on(&server).op_timeout(Duration::from_secs(5)).build().unwrap();
+        let cache = server.cache(Setup::patient());
         runtime.block_on(put(&cache, "k", "v")).unwrap();
         cache
     };
@@ -151,14 +158,13 @@ fn the_last_handle_may_go_anywhere() {
     });
     drop(runtime);
     wait_until("threads are back to where they were", Duration::from_secs(5), || thread_count() <= threads + 4);
-    println!("the last handle dropped {rounds} times: 0 panics, {threads} threads before, {} after", thread_count());
-    wait_until("connections are closed", Duration::from_secs(5), || server.clients().len() <= 1);
+    println!("{}: the last handle dropped {rounds} times: 0 panics, {threads} threads before, {} after", S::KIND, thread_count());
+    wait_until("connections are closed", Duration::from_secs(5), || server.open() <= 4);
 }
 
 /// Where there is no runtime at all, nothing panics.
-#[test]
-fn without_a_runtime_the_error_says_so() {
-    let cache = on(Redis::shared()).build().unwrap();
+fn without_a_runtime_the_error_says_so<S: Remote>() {
+    let cache = S::shared().cache(Setup::new());
     let mut call = std::pin::pin!(cache.get("k"));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match call.as_mut().poll(&mut cx) {

@@ -1,0 +1,142 @@
+//! A write that timed out must not land after a later removal.
+
+use super::{Cache, Remote, Setup, on_each};
+use crate::support::Proxy;
+use crate::support::turns::turn;
+use larder::{CacheValue, ErrorKind, Expiry};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+pub(crate) const PATIENCE: Duration = Duration::from_millis(25);
+pub(crate) const TOGETHER: usize = 50;
+const ROUNDS: usize = 20;
+/// A busy machine may find its connections gone and be told so at once, in place of a timeout. Such rounds prove nothing and are
+/// run again.
+const MOST_ROUNDS: usize = 10 * ROUNDS;
+
+on_each!(async a_write_that_timed_out_does_not_come_back, nor_over_a_slow_path, nor_after_a_clear);
+
+/// Begins writes that cannot arrive; returns how many timed out.
+async fn write_into_nothing(cache: &Cache, round: usize) -> usize {
+    let mut writes = JoinSet::new();
+    for n in 0..TOGETHER {
+        let (cache, key) = (cache.clone(), format!("k{round}-{n}"));
+        writes.spawn(async move { cache.set(&key, CacheValue::new("old"), Expiry::Never).await });
+    }
+    let outcomes = writes.join_all().await;
+    outcomes.into_iter().filter(|outcome| matches!(outcome, Err(error) if error.kind() == ErrorKind::Timeout)).count()
+}
+
+/// Until writes get through.
+async fn warm_up(cache: &Cache) {
+    while cache.set("warm", CacheValue::new("up"), Expiry::Never).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Removes, again and again until each removal is acknowledged.
+pub(crate) async fn remove_all(cache: &Cache, round: usize) {
+    let mut removals = JoinSet::new();
+    for n in 0..TOGETHER {
+        let (cache, key) = (cache.clone(), format!("k{round}-{n}"));
+        removals.spawn(async move {
+            while cache.remove(&key).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    removals.join_all().await;
+}
+
+/// How many of the rounds' keys are there.
+async fn live(witness: &Cache, rounds: std::ops::Range<usize>) -> usize {
+    let mut live = 0;
+    for (round, n) in rounds.flat_map(|round| (0..TOGETHER).map(move |n| (round, n))) {
+        live += usize::from(witness.contains(&format!("k{round}-{n}")).await.unwrap());
+    }
+    live
+}
+
+/// Writes that a proxy holds until they timed out, and their removal. `witness` is another instance over the same keys, with patience.
+pub(crate) async fn race(cache: &Cache, proxy: &Proxy, witness: &Cache, what: &str) {
+    let (mut timed_out, mut rounds) = (0, 0);
+    while timed_out < TOGETHER * ROUNDS * 9 / 10 && rounds < MOST_ROUNDS {
+        warm_up(cache).await;
+        proxy.hold();
+        timed_out += write_into_nothing(cache, rounds).await;
+        if rounds % 2 == 1 {
+            // Long enough that connections are thrown away with the writes under way.
+            for _ in 0..3 {
+                write_into_nothing(cache, rounds).await;
+            }
+        }
+        proxy.release();
+        remove_all(cache, rounds).await;
+        rounds += 1;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let returned = live(witness, 0..rounds).await;
+    println!("{what}: {timed_out} writes timed out in {rounds} rounds and were removed, {returned} old values 1 s later");
+    assert_eq!(returned, 0);
+    assert!(timed_out >= TOGETHER * ROUNDS * 9 / 10, "{timed_out}");
+}
+
+async fn a_write_that_timed_out_does_not_come_back<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
+    let proxy = Proxy::start(server.addr());
+    let setup = Setup::patient();
+    let witness = server.cache(setup.clone());
+    race(&S::adapter(&proxy.url(server.url()), setup.op_timeout(PATIENCE)), &proxy, &witness, S::KIND).await;
+}
+
+/// The same over a path that holds bytes for longer than anybody waits, without a hold: each write times out, each removal is told.
+async fn nor_over_a_slow_path<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
+    let proxy = Proxy::start(server.addr());
+    let setup = Setup::patient();
+    let witness = server.cache(setup.clone());
+    let cache = S::adapter(&proxy.url(server.url()), setup.op_timeout(Duration::from_millis(50)));
+    let (mut timed_out, mut rounds) = (0, 0);
+    while timed_out < TOGETHER && rounds < MOST_ROUNDS {
+        warm_up(&cache).await;
+        proxy.delay(Duration::from_millis(60), Duration::ZERO);
+        timed_out += write_into_nothing(&cache, rounds).await;
+        proxy.delay(Duration::ZERO, Duration::ZERO);
+        remove_all(&cache, rounds).await;
+        rounds += 1;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let returned = live(&witness, 0..rounds).await;
+    println!("{}: {timed_out} writes timed out over a slow path in {rounds} rounds, {returned} old values", S::KIND);
+    assert_eq!(returned, 0);
+    assert!(timed_out >= TOGETHER, "{timed_out}");
+}
+
+/// The same for `clear`, which goes over a lane of its own.
+async fn nor_after_a_clear<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
+    let proxy = Proxy::start(server.addr());
+    let setup = Setup::patient();
+    let witness = server.cache(setup.clone());
+    let cache = S::adapter(&proxy.url(server.url()), setup.op_timeout(Duration::from_millis(100)));
+    let (mut timed_out, mut rounds, mut left) = (0, 0, 0);
+    while timed_out < TOGETHER && rounds < MOST_ROUNDS {
+        warm_up(&cache).await;
+        proxy.hold();
+        timed_out += write_into_nothing(&cache, rounds).await;
+        // Freed slowly: without care the clear would overtake.
+        proxy.delay(Duration::from_millis(20), Duration::ZERO);
+        proxy.release();
+        while cache.clear("").await.is_err() {}
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.delay(Duration::ZERO, Duration::ZERO);
+        left += live(&witness, rounds..rounds + 1).await;
+        rounds += 1;
+    }
+    println!("{}: {timed_out} writes timed out in {rounds} rounds, {left} of them there half a second after a clear", S::KIND);
+    assert_eq!(left, 0);
+    assert!(timed_out >= TOGETHER, "{timed_out}");
+}
