@@ -12,7 +12,7 @@ const TASKS: u64 = 16;
 const KEYS: u64 = 200;
 
 /// A deadline that a busy machine keeps: here a late answer would be a failure.
-const SETTINGS: &str = "prefix=swap:&op_timeout=10s";
+const SETTINGS: &str = "prefix=swap:&op_timeout=60s";
 
 fn value_of(key: u64) -> String {
     format!("value of {key}")

@@ -1,6 +1,7 @@
 //! Clearing, which only notes what has been cleared: everybody must see it, and nothing else may go.
 
 use super::{on, patient, prefix, put, text};
+use crate::support::noise::noise;
 use crate::support::{Memcached, eventually};
 use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, Expiry};
 use std::time::{Duration, Instant};
@@ -164,20 +165,25 @@ async fn a_registry_that_was_evicted_is_made_anew() {
     a.clear("x:").await.unwrap();
     let registry = server.keys().into_iter().find(|key| key.starts_with("~r")).expect("a registry");
     assert_eq!(server.command(&format!("delete {registry}")), "DELETED");
-    eventually("the loss is noticed", Duration::from_secs(1), || async { text(&a, "k").await.unwrap().is_none() }).await;
+    eventually("the loss is noticed", Duration::from_secs(1) + noise(), || async { text(&a, "k").await.unwrap().is_none() }).await;
     for cache in [&a, &b] {
         assert_eq!(text(cache, "x:k").await.unwrap(), None, "what was cleared does not come back");
         assert!(!cache.remove("k").await.unwrap());
     }
     put(&a, "k", "new").await.unwrap();
-    eventually("both see the new value", Duration::from_secs(1), || async { text(&b, "k").await.unwrap().as_deref() == Some("new") }).await;
+    eventually("both see the new value", Duration::from_secs(1) + noise(), || async {
+        text(&b, "k").await.unwrap().as_deref() == Some("new")
+    })
+    .await;
     // And somebody else's value in its place.
     assert_eq!(server.set(&registry, 0, 0, b"not a registry"), "STORED");
-    eventually("the damage is noticed", Duration::from_secs(1), || async { text(&a, "k").await.unwrap().is_none() }).await;
-    eventually("by the other one too", Duration::from_secs(1), || async { text(&b, "k").await.unwrap().is_none() }).await;
+    eventually("the damage is noticed", Duration::from_secs(1) + noise(), || async { text(&a, "k").await.unwrap().is_none() }).await;
+    eventually("by the other one too", Duration::from_secs(1) + noise(), || async { text(&b, "k").await.unwrap().is_none() }).await;
     put(&b, "k", "newer").await.unwrap();
-    eventually("both see the newer value", Duration::from_secs(1), || async { text(&a, "k").await.unwrap().as_deref() == Some("newer") })
-        .await;
+    eventually("both see the newer value", Duration::from_secs(1) + noise(), || async {
+        text(&a, "k").await.unwrap().as_deref() == Some("newer")
+    })
+    .await;
 }
 
 /// Values of other programs, with flags of their own, can be read, and are cleared too.

@@ -2,6 +2,7 @@
 
 use super::{on, patient, prefix, put, shared, text};
 use crate::support::Memcached;
+use crate::support::noise::lateness;
 use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, Expiry};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -28,7 +29,7 @@ async fn short_lives_last_as_long_as_they_should() {
             println!("a life of {life:?}: gone at {:?}", gone - begun);
             assert!(gone - begun >= life, "{life:?} was cut short: {:?}", gone - begun);
             // The server's clock ticks once a second, and late on a busy machine.
-            assert!(gone - written <= rounded + Duration::from_millis(1_400), "{life:?} went on: {:?}", gone - written);
+            assert!(gone - written <= rounded + Duration::from_millis(1_100) + lateness(), "{life:?} went on: {:?}", gone - written);
         });
     }
     lives.join_all().await;
@@ -48,8 +49,12 @@ async fn long_lives_are_neither_for_ever_nor_over() {
         (3_650 * DAY, beyond),
         (Duration::MAX, true),
     ] {
+        let mut begun = Instant::now();
         cache.set("k", CacheValue::new(1), Expiry::After(life)).await.unwrap();
         for how in ["set", "touch", "update_timeout"] {
+            if how != "set" {
+                begun = Instant::now();
+            }
             match how {
                 "touch" => assert!(cache.touch("k", Expiry::After(life)).await.unwrap()),
                 "update_timeout" => assert!(cache.update_timeout("k", Expiry::After(life)).await.unwrap().is_some()),
@@ -57,7 +62,9 @@ async fn long_lives_are_neither_for_ever_nor_over() {
             }
             match cache.expiry("k").await.unwrap() {
                 Some(Expiry::After(left)) => {
-                    assert!(!never && life - 4 * second <= left && left <= life + second, "{how}, {life:?}: {left:?}")
+                    // Its clock ticks once a second, and late on a busy machine.
+                    let least = life - begun.elapsed() - second - lateness();
+                    assert!(!never && (least..=life + second).contains(&left), "{how}, {life:?}: {left:?}")
                 }
                 other => assert!(never && other == Some(Expiry::Never), "{how}, {life:?}: {other:?}"),
             }
@@ -70,13 +77,13 @@ async fn long_lives_are_neither_for_ever_nor_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_counter_expires_when_it_should() {
     let cache = shared();
-    cache.set("n", CacheValue::new(-1_000_000), Expiry::After(Duration::from_secs(3))).await.unwrap();
     let begun = Instant::now();
+    cache.set("n", CacheValue::new(-1_000_000), Expiry::After(Duration::from_secs(3))).await.unwrap();
     let mut count = 0u64;
     // A counter that has expired begins at zero.
     while cache.incr("n", -1, Expiry::Never).await.unwrap() < -1_000 {
         count += 1;
-        assert!(begun.elapsed() < Duration::from_secs(6), "{count} increments made it live on");
+        assert!(begun.elapsed() < Duration::from_secs(6) + lateness(), "{count} increments made it live on");
     }
     println!("a life of 3 s, {count} increments: gone after {:?}", begun.elapsed());
     assert!(begun.elapsed() >= Duration::from_secs(3) && count > 100, "{count}");

@@ -53,7 +53,7 @@ fn through(proxy: &Proxy) -> MemcachedBuilder {
     AsyncMemcachedCache::builder().server(proxy.addr().to_string()).prefix(prefix())
 }
 
-const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT: Duration = Duration::from_secs(60);
 
 async fn put(cache: &AsyncMemcachedCache, key: &str, value: &str) -> Result<()> {
     cache.set(key, CacheValue::new(value.to_owned()), Expiry::Default).await

@@ -5,11 +5,10 @@ use crate::support::Redis;
 use larder::testing::{Suite, conformance};
 use larder::{AsyncRedisCache, Codec, RedisBuilder};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 /// Patience for a machine on which everything else is tested at the same time.
 fn patient(builder: RedisBuilder) -> AsyncRedisCache {
-    builder.op_timeout(Duration::from_secs(10)).build().unwrap()
+    builder.op_timeout(super::PATIENT).build().unwrap()
 }
 
 fn on_unix_socket() -> RedisBuilder {

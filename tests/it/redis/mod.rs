@@ -37,7 +37,7 @@ fn shared() -> AsyncRedisCache {
     on(Redis::shared()).op_timeout(PATIENT).build().unwrap()
 }
 
-const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// Whether the long forms run.
 fn soak() -> bool {

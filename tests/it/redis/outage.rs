@@ -1,6 +1,6 @@
 //! Servers that are killed, frozen, and come back.
 
-use super::{on, put, text};
+use super::{PATIENT, on, put, text};
 use crate::support::Redis;
 use larder::AsyncCacheAdapter;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 #[tokio::test]
 async fn a_connection_that_was_cut_is_replaced() {
     let server = Redis::start();
-    let cache = on(&server).op_timeout(Duration::from_secs(2)).build().unwrap();
+    let cache = on(&server).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     for round in 1..=5 {
         server.text(&["CLIENT", "KILL", "TYPE", "normal"]);

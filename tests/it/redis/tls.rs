@@ -1,14 +1,13 @@
 //! Encrypted connections, to a server with a certificate of an authority that only this test knows.
 
-use super::{prefix, put, text};
+use super::{PATIENT, prefix, put, text};
 use crate::support::Redis;
 use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
-use std::time::Duration;
 
 #[tokio::test]
 async fn a_known_authority_is_trusted_and_an_unknown_one_is_not() {
     let server = Redis::start_tls();
-    let patient = |url: &str| RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(Duration::from_secs(5)).build().unwrap();
+    let patient = |url: &str| RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(PATIENT).build().unwrap();
     let trusted = format!("{}?ca_cert={}", server.url(), server.ca_path().display());
     for url in [trusted.clone(), trusted.replace("rediss:", "valkeys:"), trusted.replace("127.0.0.1", "localhost")] {
         let cache = patient(&url);

@@ -98,7 +98,7 @@ async fn nor_over_a_path_that_slices<S: Remote>() {
 async fn a_doubled_answer_is_noticed<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());
-    let cache = S::adapter(&proxy.url(server.url()), Setup::new().pool_size(1).op_timeout(PATIENT));
+    let cache = S::adapter(&proxy.url(server.url()), Setup::new().pool_size(1).op_timeout(Duration::from_secs(10)));
     for key in 0..100 {
         let key = format!("k{key}");
         put(&cache, &key, &value_of(&key)).await.unwrap();

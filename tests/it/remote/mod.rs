@@ -22,7 +22,7 @@ use std::time::Duration;
 pub(crate) type Cache = Arc<dyn AsyncCacheAdapter>;
 
 /// Patience for a machine on which everything else is tested at the same time.
-pub(crate) const PATIENT: Duration = Duration::from_secs(10);
+pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
 /// How an adapter differs from the defaults, in the words that both builders have.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Runtimes come and go; one cache outlives them.
 
-use super::{Cache, Remote, Setup, on_each, put, soak, text};
+use super::{Cache, Remote, Setup, on_each, put, text};
+use crate::support::noise::noise;
 use crate::support::turns::turn;
 use crate::support::wait_until;
 use larder::AsyncCacheWrapper;
@@ -35,7 +36,7 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
     let parked = current_thread();
     parked.block_on(put(&cache, "parked", "v")).unwrap();
 
-    let each = if soak() { 125 } else { 50 };
+    let each = 125;
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let cache = cache.clone();
@@ -45,10 +46,11 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
                     let runtime = if round % 2 == 0 { current_thread() } else { multi_thread() };
                     runtime.block_on(async {
                         let key = format!("k{thread}-{round}");
-                        put(&cache, &key, &key).await.unwrap();
                         let begun = Instant::now();
+                        put(&cache, &key, &key).await.unwrap();
+                        let then = Instant::now();
                         assert_eq!(text(&cache, &key).await.unwrap(), Some(key));
-                        worst = worst.max(begun.elapsed());
+                        worst = worst.max(then - begun).max(then.elapsed());
                     });
                 }
                 worst
@@ -56,10 +58,11 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
         })
         .collect();
     let worst = threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
-    wait_until("the connections of ended runtimes are closed", Duration::from_secs(5), || server.open() <= 4);
+    wait_until("the connections of ended runtimes are closed", Duration::from_secs(60), || server.open() <= 4);
     // The parked one goes on where it stopped.
     assert_eq!(parked.block_on(text(&cache, "parked")).unwrap().as_deref(), Some("v"));
-    println!("{}: {} runtimes, four at a time, beside a parked one: 0 errors, worst second call {worst:?}", S::KIND, each * 4);
+    println!("{}: {} runtimes, four at a time, beside a parked one: 0 errors, worst call {worst:?}", S::KIND, each * 4);
+    assert!(worst <= Duration::from_millis(50) + noise(), "{worst:?}");
 }
 
 fn two_runtimes_at_once<S: Remote>() {
@@ -129,7 +132,7 @@ fn the_last_handle_may_go_anywhere<S: Remote>() {
         cache
     };
     let threads = thread_count();
-    let rounds = if soak() { 1_000 } else { 50 };
+    let rounds = 1_000;
     for round in 0..rounds {
         let runtime = if round % 2 == 0 { current_thread() } else { multi_thread() };
         let cache = connected(&runtime);
@@ -143,7 +146,7 @@ fn the_last_handle_may_go_anywhere<S: Remote>() {
                     std::future::pending::<()>().await;
                 });
                 runtime.block_on(tokio::task::yield_now());
-                let _ = wait.recv_timeout(Duration::from_secs(5));
+                let _ = wait.recv_timeout(Duration::from_secs(60));
             }
             2 => thread::spawn(move || KEPT.set(Some(cache))).join().unwrap(),
             3 => drop((runtime, cache)),
@@ -157,9 +160,9 @@ fn the_last_handle_may_go_anywhere<S: Remote>() {
         std::future::pending::<()>().await;
     });
     drop(runtime);
-    wait_until("threads are back to where they were", Duration::from_secs(5), || thread_count() <= threads + 4);
+    wait_until("threads are back to where they were", Duration::from_secs(60), || thread_count() <= threads + 4);
     println!("{}: the last handle dropped {rounds} times: 0 panics, {threads} threads before, {} after", S::KIND, thread_count());
-    wait_until("connections are closed", Duration::from_secs(5), || server.open() <= 4);
+    wait_until("connections are closed", Duration::from_secs(60), || server.open() <= 4);
 }
 
 /// Where there is no runtime at all, nothing panics.

@@ -2,6 +2,7 @@
 
 use super::child::text_of;
 use super::{Guarded, another_process, fresh_path, get, on, python_says, set, soak};
+use crate::support::noise::noise;
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, ErrorKind};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -30,12 +31,12 @@ async fn until_well(cache: &AsyncSqliteCache, path: &Path, what: &str) {
             // Nothing fails afterwards.
             Some(since) if since.elapsed() > Duration::from_millis(400) => {
                 println!("sqlite: {what}: well after {:?}, {failed} calls failed", since - began);
-                assert!(since - began < Duration::from_secs(1), "{what}");
+                assert!(since - began < Duration::from_secs(1) + noise(), "{what}");
                 break;
             }
             Some(_) => {}
         }
-        assert!(began.elapsed() < Duration::from_secs(5), "{what}: never well");
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never well");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     cache.close().await.unwrap();
@@ -189,7 +190,7 @@ async fn a_folder_that_cannot_be_made_is_a_typed_error_and_the_way_back_is_short
             (ErrorKind::Unavailable, Some("set"), Some("k"), Some("sqlite"))
         );
         assert!(!format!("{error} {error:?}").contains("nobody should see"));
-        assert!(began.elapsed() < Duration::from_millis(750));
+        assert!(began.elapsed() < Duration::from_millis(500) + noise(), "{:?}", began.elapsed());
     }
     fs::remove_file(&blocked).unwrap();
     until_well(&cache, &path, "folder possible again").await;

@@ -1,6 +1,6 @@
 //! Paths, URLs, and whose a file is.
 
-use super::{fresh_path, get, on, python_says, set};
+use super::{PATIENT, fresh_path, get, on, python_says, set};
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Codec, ErrorKind, Expiry};
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn a_database_of_somebody_elses_is_left_alone() {
 #[tokio::test]
 async fn opening_twice_and_at_once_is_one_database() {
     let path = fresh_path();
-    let caches: Vec<_> = (0..8).map(|_| std::sync::Arc::new(on(&path).op_timeout(Duration::from_secs(10)).build().unwrap())).collect();
+    let caches: Vec<_> = (0..8).map(|_| std::sync::Arc::new(on(&path).op_timeout(PATIENT).build().unwrap())).collect();
     let opening: Vec<_> = caches
         .iter()
         .enumerate()

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 /// A path in a folder that all tests of this process share, for a file that no other test has.
 fn fresh_path() -> PathBuf {
+    crate::support::noise::watch();
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let folder = FOLDER.get_or_init(|| TempDir::with_prefix("larder-sqlite-").unwrap());
@@ -29,7 +30,7 @@ fn fresh_path() -> PathBuf {
 }
 
 /// Patience for a machine on which everything else is tested at the same time.
-const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// A builder for `path`, with patience: other tests keep the disk busy. Tests of deadlines set their own.
 fn on(path: &Path) -> SqliteBuilder {

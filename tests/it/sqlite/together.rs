@@ -1,6 +1,6 @@
 //! Many at once: tasks, processes, locks, and callers who go away.
 
-use super::{Guarded, another_process, fresh, fresh_path, get, on, python, python_says, set, shared, soak};
+use super::{Guarded, PATIENT, another_process, fresh, fresh_path, get, on, python, python_says, set, shared, soak};
 use crate::support::noise::{noise, watch};
 use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, Expiry};
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ async fn increments_and_writes_of_eight_tasks_and_two_processes_are_exact() {
     let path = fresh_path();
     let began = Instant::now();
     let mut others: Vec<_> = (0..2).map(|_| Guarded(another_process("count", &path).spawn().unwrap())).collect();
-    let cache = shared(on(&path).op_timeout(Duration::from_secs(20)).build().unwrap());
+    let cache = shared(on(&path).op_timeout(PATIENT).build().unwrap());
     let each = soak(300, 10_000);
     let tasks: Vec<_> = (0..8)
         .map(|task| {
@@ -179,7 +179,7 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
             assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
         }
         println!("sqlite: 128 calls on a database that cannot be opened, {pool_size} readers: {:?}", began.elapsed());
-        assert!(began.elapsed() < op_timeout + Duration::from_millis(250), "{:?}", began.elapsed());
+        assert!(began.elapsed() < op_timeout + noise(), "{:?}", began.elapsed());
     }
 }
 
@@ -200,7 +200,7 @@ async fn cut<T>(call: impl Future<Output = T>, after: Duration) -> Option<T> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_calls_give_nobody_a_wrong_value() {
-    let cache = shared(on(&fresh_path()).op_timeout(Duration::from_secs(5)).build().unwrap());
+    let cache = shared(on(&fresh_path()).op_timeout(PATIENT).build().unwrap());
     let text = |key: &str| format!("value of {key}");
     for n in 0..200 {
         let key = format!("k{n}");
@@ -258,13 +258,14 @@ async fn a_write_that_was_given_up_never_lands_after_a_later_one() {
         while cache.remove(&key).await.is_err() {}
     }
     // Behind a lock, with real deadlines.
-    let mut holder = hold_lock(&path, "BEGIN IMMEDIATE", 0.6);
+    let mut holder = hold_lock(&path, "BEGIN IMMEDIATE", 600.0);
     for n in 0..4 {
         assert_eq!(set(&cache, &format!("l{n}"), "old").await.unwrap_err().kind(), ErrorKind::Timeout);
     }
+    holder.0.kill().unwrap();
     holder.0.wait().unwrap();
     for n in 0..4 {
-        cache.remove(&format!("l{n}")).await.unwrap();
+        while cache.remove(&format!("l{n}")).await.is_err() {}
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let rows = python_says(

@@ -44,8 +44,13 @@ pub(crate) fn watch() {
 
 /// How much later than promised a call may be, as late as this machine has lately woken a thread that asked for nothing else.
 pub(crate) fn noise() -> Duration {
+    QUIET + lateness()
+}
+
+/// The same without what a quiet machine is forgiven: for limits that hold on one.
+pub(crate) fn lateness() -> Duration {
     let worst = WORST.iter().map(|worst| worst.load(Ordering::Relaxed)).max().unwrap_or_default();
-    QUIET + Duration::from_nanos(worst) * TURNS
+    Duration::from_nanos(worst) * TURNS
 }
 
 /// Whether an error is the machine's: a deadline missed while threads were woken far too late.

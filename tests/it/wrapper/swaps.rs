@@ -80,9 +80,8 @@ async fn a_call_under_way_finishes_on_the_old_adapter() -> larder::Result<()> {
         async move { cache.set("k", 1).await }
     });
     eventually("the set begins", || adapter.calls(Verb::Set) == 1).await;
-    let begun = std::time::Instant::now();
     cache.swap_adapter("memory")?;
-    assert!(begun.elapsed() < Duration::from_millis(900), "a slow call must not delay a swap");
+    assert!(!set.is_finished(), "a slow call must not delay a swap");
     set.await.unwrap()?;
     assert!(adapter.inner().get("k").await?.is_some());
     assert!(!cache.contains("k").await?);
