@@ -2,8 +2,9 @@
 
 use super::{on, patient, prefix, server};
 use crate::support::Memcached;
+use crate::wrapper::through::Through;
 use larder::testing::{Suite, conformance};
-use larder::{Codec, MemcachedBuilder};
+use larder::{AsyncCacheWrapper, Codec, MemcachedBuilder};
 use std::sync::OnceLock;
 
 /// What a server takes as it comes.
@@ -24,7 +25,11 @@ fn on_unix_socket() -> MemcachedBuilder {
     on(SERVER.get_or_init(Memcached::start_unix))
 }
 
-// Three times, for each takes its seconds: what can be told apart is spread over them.
+fn through_a_namespace() -> Through {
+    Through::over(AsyncCacheWrapper::new(patient(on(Memcached::shared()))).unwrap(), &["users *"])
+}
+
+// Four times, for each takes its seconds: what can be told apart is spread over them.
 conformance!(plain, patient(on(Memcached::shared())), suite());
 conformance!(
     json_behind_a_prefix_in_one_lane_over_a_unix_socket,
@@ -32,3 +37,4 @@ conformance!(
     suite().codec(Codec::Json)
 );
 conformance!(raw_on_several_servers, patient(on_three_servers().codec(Codec::Raw)), suite().codec(Codec::Raw));
+conformance!(through_a_wrapper_and_a_namespace, through_a_namespace(), suite());

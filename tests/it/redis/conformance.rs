@@ -2,8 +2,9 @@
 
 use super::{on, prefix};
 use crate::support::Redis;
+use crate::wrapper::through::Through;
 use larder::testing::{Suite, conformance};
-use larder::{AsyncRedisCache, Codec, RedisBuilder};
+use larder::{AsyncCacheWrapper, AsyncRedisCache, Codec, RedisBuilder};
 use std::sync::OnceLock;
 
 /// Patience for a machine on which everything else is tested at the same time.
@@ -20,6 +21,10 @@ fn odd_prefix() -> String {
     format!("{}users:*[a-z]?\\:", prefix())
 }
 
+fn through_a_namespace() -> Through {
+    Through::over(AsyncCacheWrapper::new(patient(on(Redis::shared()))).unwrap(), &["users*"])
+}
+
 conformance!(plain, patient(on(Redis::shared())));
 conformance!(json_behind_a_prefix, patient(on(Redis::shared()).codec(Codec::Json).prefix(odd_prefix())), Suite::new().codec(Codec::Json));
 conformance!(resp3_over_a_unix_socket, patient(on_unix_socket().resp3(true)));
@@ -28,3 +33,4 @@ conformance!(
     patient(on(Redis::shared()).codec(Codec::Raw).pool_size(1).big_value_bytes(0)),
     Suite::new().codec(Codec::Raw)
 );
+conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());

@@ -12,7 +12,7 @@ mod namespaces;
 mod races;
 mod reentrance;
 mod swaps;
-mod through;
+pub(crate) mod through;
 mod turmoil;
 
 use larder::testing::FaultyAdapter;

@@ -15,24 +15,29 @@ conformance!(namespace, Through::new("memory:", &["n*", ""]));
 conformance!(namespace_with_prefix, Through::new("memory:?prefix=app.&encoded=true", &["users"]));
 
 /// An adapter that does everything by the verbs of a wrapper.
-struct Through {
+pub(crate) struct Through {
     cache: AsyncCacheWrapper,
+    kind: String,
     /// What its namespaces put before a key.
     path: String,
 }
 
 impl Through {
-    fn new(url: &str, namespaces: &[&str]) -> Self {
-        let root = AsyncCacheWrapper::new(url).unwrap();
+    pub(crate) fn new(url: &str, namespaces: &[&str]) -> Self {
+        Self::over(AsyncCacheWrapper::new(url).unwrap(), namespaces)
+    }
+
+    pub(crate) fn over(root: AsyncCacheWrapper, namespaces: &[&str]) -> Self {
         Self::within(root, &namespaces.iter().map(|name| format!("{name}:")).collect::<String>())
     }
 
     fn within(root: AsyncCacheWrapper, path: &str) -> Self {
+        let kind = root.adapter().unwrap().kind().to_owned();
         let cache = match path.strip_suffix(':') {
             Some(name) => root.namespace(name),
             None => root,
         };
-        Self { cache, path: path.to_owned() }
+        Self { cache, kind, path: path.to_owned() }
     }
 }
 
@@ -198,6 +203,6 @@ impl AsyncCacheAdapter for Through {
     }
 
     fn kind(&self) -> &str {
-        "memory"
+        &self.kind
     }
 }
