@@ -1,12 +1,30 @@
 //! What happened inside a call, for those who watch.
 
 use crate::Error;
+use crate::stats::Counters;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-/// Something that happened and that the caller's result does not tell.
+/// How much of a key `Debug` and traces show.
+const KEY_SHOWN: usize = 128;
+
+/// Something that happened inside a cache.
+///
+/// | call | events |
+/// |---|---|
+/// | `get`, `get_or`, `get_or_fail` | one [`Hit`](EventKind::Hit) or [`Miss`](EventKind::Miss) |
+/// | `get_many` | one of them a key |
+/// | `get_or_set*` | one [`Hit`](EventKind::Hit), [`StaleHit`](EventKind::StaleHit) or [`Miss`](EventKind::Miss); after a miss [`Joined`](EventKind::Joined), or [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError) |
+/// | `set`, `set_many`, `add`, `replace`, `incr`, `decr` | one [`Set`](EventKind::Set) a key that was stored |
+/// | `remove`, `take` | one [`Remove`](EventKind::Remove) a key that was live |
+/// | `clear` | one [`Clear`](EventKind::Clear) |
+/// | `contains`, `expiry`, `touch`, `update_timeout` | none |
+/// | any, whose backend fails | one [`BackendError`](EventKind::BackendError) a call, or a key of a batch |
+/// | any, that finds bytes it cannot read | one [`DecodeError`](EventKind::DecodeError); a [`Miss`](EventKind::Miss) too where it counts as one |
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, EventKind};
@@ -27,17 +45,86 @@ use std::sync::{Arc, Weak};
 /// assert_eq!(loads.load(Ordering::Relaxed), 1);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Event<'a> {
     /// What it was.
     pub kind: EventKind,
     /// The adapter's name, such as `redis`.
     pub backend: &'a str,
-    /// The key, where it was about one.
+    /// The verb, such as `get`, where it was a call's.
+    pub op: Option<&'static str>,
+    /// The key, where it was about one: as the adapter was asked for it, with its namespace. `Debug` cuts it to 128 bytes.
     pub key: Option<&'a str>,
+    /// How long the call of the backend took, or the fallback; keys of a batch bear the batch's. `None` where nobody measured.
+    pub took: Option<Duration>,
+    /// How many such events this stands for: 1, except where an adapter gives entries back by the dozen and does not look at them.
+    pub count: u64,
     /// What went wrong, where something did.
     pub error: Option<&'a Error>,
+}
+
+impl<'a> Event<'a> {
+    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`Watchers::tell`].
+    ///
+    /// ```
+    /// use larder::{Event, EventKind};
+    ///
+    /// let event = Event::new(EventKind::Evict, "my store").with_key("k");
+    /// assert_eq!((event.backend, event.key, event.count), ("my store", Some("k"), 1));
+    /// ```
+    #[must_use]
+    pub fn new(kind: EventKind, backend: &'a str) -> Self {
+        Self { kind, backend, op: None, key: None, took: None, count: 1, error: None }
+    }
+
+    /// Names the verb.
+    #[must_use]
+    pub fn with_op(mut self, op: &'static str) -> Self {
+        self.op = Some(op);
+        self
+    }
+
+    /// Names the key.
+    #[must_use]
+    pub fn with_key(mut self, key: &'a str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Says how long it took.
+    #[must_use]
+    pub fn with_took(mut self, took: impl Into<Option<Duration>>) -> Self {
+        self.took = took.into();
+        self
+    }
+
+    /// Says how many there were.
+    #[must_use]
+    pub fn with_count(mut self, count: u64) -> Self {
+        self.count = count;
+        self
+    }
+
+    /// Says what went wrong.
+    #[must_use]
+    pub fn with_error(mut self, error: impl Into<Option<&'a Error>>) -> Self {
+        self.error = error.into();
+        self
+    }
+
+    /// The key's first 128 bytes.
+    pub(crate) fn key_shown(&self) -> Option<&'a str> {
+        self.key.map(|key| &key[..key.floor_char_boundary(KEY_SHOWN)])
+    }
+}
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Event");
+        out.field("kind", &self.kind).field("backend", &self.backend).field("op", &self.op).field("key", &self.key_shown());
+        out.field("took", &self.took).field("count", &self.count).field("error", &self.error).finish()
+    }
 }
 
 /// The kinds of [`Event`].
@@ -52,8 +139,10 @@ pub enum EventKind {
     StaleHit,
     /// A value was stored by a caller.
     Set,
-    /// A caller removed a key.
+    /// A caller removed a live key.
     Remove,
+    /// A caller removed all keys of a cache or namespace; `key` is what they began with.
+    Clear,
     /// An entry was given back because its time had come. Only adapters that see it tell.
     Expire,
     /// An entry was given back to make room. Only adapters that see it tell.
@@ -64,9 +153,9 @@ pub enum EventKind {
     LoadError,
     /// A caller waits for a fallback that another caller started.
     Joined,
-    /// The backend failed and the call went on without it.
+    /// The backend failed. Where it can, the call went on without it.
     BackendError,
-    /// Stored bytes could not be read and were counted as a miss.
+    /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type that was asked for.
     DecodeError,
     /// The backend failed too often: calls are answered at once, without it.
     BreakerOpen,
@@ -76,39 +165,145 @@ pub enum EventKind {
     Swap,
 }
 
-/// A cache's observers, as an adapter sees them: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch).
+impl EventKind {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Hit,
+        Self::Miss,
+        Self::StaleHit,
+        Self::Set,
+        Self::Remove,
+        Self::Clear,
+        Self::Expire,
+        Self::Evict,
+        Self::Load,
+        Self::LoadError,
+        Self::Joined,
+        Self::BackendError,
+        Self::DecodeError,
+        Self::BreakerOpen,
+        Self::BreakerClose,
+        Self::Swap,
+    ];
+}
+
+/// A cache, as its adapter sees it: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch). It is gone when the cache
+/// has another adapter.
 #[derive(Clone, Debug)]
-pub struct Watcher(Weak<Observers>);
+pub struct Watcher(Weak<Line>);
+
+/// From an adapter to the observers of a cache that it is in; cut when it is no longer.
+#[derive(Debug)]
+pub(crate) struct Line(Arc<Observers>);
+
+impl Line {
+    pub(crate) fn to(observers: &Arc<Observers>) -> Arc<Self> {
+        Arc::new(Self(observers.clone()))
+    }
+}
 
 impl Watcher {
-    pub(crate) fn new(observers: &Arc<Observers>) -> Self {
-        Self(Arc::downgrade(observers))
+    pub(crate) fn new(line: &Arc<Line>) -> Self {
+        Self(Arc::downgrade(line))
     }
 
-    /// Tells the cache's observers. Whether the cache is still there; a watcher of one that is gone can be dropped.
+    /// Counts the event, and tells it to the cache's observers. Whether the cache is still there; a watcher of one that is gone can be
+    /// dropped.
     pub fn tell(&self, event: &Event<'_>) -> bool {
-        let observers = self.0.upgrade();
-        if let Some(observers) = &observers {
-            observers.tell(*event);
+        let line = self.0.upgrade();
+        if let Some(line) = &line {
+            line.0.tell(*event);
         }
-        observers.is_some()
+        line.is_some()
+    }
+
+    /// Whether both lead to the same cache.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self.0.upgrade(), other.0.upgrade()) {
+            (Some(this), Some(that)) => Arc::ptr_eq(&this.0, &that.0),
+            _ => false,
+        }
+    }
+}
+
+/// The caches that an adapter is in: for adapters with something to tell, which keep one.
+///
+/// Telling takes no lock. Clones of an adapter share one behind an `Arc`.
+///
+/// ```
+/// use larder::{Event, EventKind, Watchers};
+///
+/// let watchers = Watchers::default(); // `AsyncCacheAdapter::watch` adds to it
+/// if !watchers.is_empty() {
+///     watchers.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Watchers(ArcSwap<Vec<Watcher>>);
+
+impl Watchers {
+    /// Adds a cache. One that is known is not told twice, and those that are gone are dropped.
+    pub fn add(&self, watcher: Watcher) {
+        self.0.rcu(|known| {
+            let others = known.iter().filter(|known| known.0.strong_count() > 0 && !known.is_same(&watcher));
+            others.cloned().chain([watcher.clone()]).collect::<Vec<_>>()
+        });
+    }
+
+    /// Whether there was never a cache to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.load().is_empty()
+    }
+
+    /// Tells every cache.
+    pub fn tell(&self, event: &Event<'_>) {
+        for watcher in self.0.load().iter() {
+            // Those that are gone go when the next is added: a cache that drops its adapter mostly drops this list, too.
+            let _is_there = watcher.tell(event);
+        }
     }
 }
 
 type Observer = dyn Fn(&Event<'_>) + Send + Sync;
 
-/// Who is told. Reading is lock-free; adding copies the list.
+/// Who is told, and what has been counted. Reading is lock-free; adding copies the list.
 #[derive(Default)]
-pub(crate) struct Observers(ArcSwap<Vec<Arc<Observer>>>);
+pub(crate) struct Observers {
+    pub(crate) counters: Counters,
+    /// Whether the list is not empty: all that a hit in memory looks at.
+    is_heard: AtomicBool,
+    list: ArcSwap<Vec<Arc<Observer>>>,
+}
 
 impl Observers {
     pub(crate) fn add(&self, observer: Arc<Observer>) {
-        self.0.rcu(|known| known.iter().cloned().chain([observer.clone()]).collect::<Vec<_>>());
+        self.list.rcu(|known| known.iter().cloned().chain([observer.clone()]).collect::<Vec<_>>());
+        self.is_heard.store(true, Ordering::Release);
+    }
+
+    /// Whether anybody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_heard.load(Ordering::Acquire)
+    }
+
+    /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
+    pub(crate) fn clock(&self) -> Option<Instant> {
+        self.is_heard().then(Instant::now)
+    }
+
+    /// Counts, and tells everybody.
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        self.counters.add(event.kind, event.count);
+        if self.is_heard() {
+            self.announce(event);
+        }
     }
 
     /// Tells everybody. An observer that panics hurts nobody but itself.
-    pub(crate) fn tell(&self, event: Event<'_>) {
-        for observer in self.0.load().iter() {
+    #[cold]
+    pub(crate) fn announce(&self, event: Event<'_>) {
+        for observer in self.list.load().iter() {
             let _panicked = catch_unwind(AssertUnwindSafe(|| observer(&event)));
         }
     }
@@ -116,6 +311,6 @@ impl Observers {
 
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Observers({})", self.0.load().len())
+        write!(f, "Observers({})", self.list.load().len())
     }
 }

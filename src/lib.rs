@@ -41,7 +41,7 @@
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
 //! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
-//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell |
+//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
 //!
@@ -92,6 +92,7 @@ mod options;
 mod runtime;
 #[cfg(feature = "redis")]
 mod secret;
+mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod url;
@@ -112,11 +113,12 @@ pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind, Watcher};
+pub use event::{Event, EventKind, Watcher, Watchers};
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
     adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get, get_or_set, remove, set, update_timeout,
 };
+pub use stats::{Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{AsyncCacheWrapper, Cacheable, Keys, View};
 

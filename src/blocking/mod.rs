@@ -9,7 +9,7 @@ pub use view::BlockingView;
 pub(crate) use wait::wait;
 
 use crate::event::Event;
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result};
+use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -77,6 +77,12 @@ impl CacheWrapper {
         self.inner.observe(observer);
     }
 
+    /// See [`AsyncCacheWrapper::stats`].
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
     /// See [`AsyncCacheWrapper::adapter`].
     pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         self.inner.adapter()
@@ -125,13 +131,9 @@ impl CacheWrapper {
     {
         let key = key.as_ref();
         // Memory needs no runtime.
-        match self.inner.get_now(key) {
-            Poll::Ready(Ok(None)) => Ok(None),
-            Poll::Ready(Ok(Some(value))) => match value.decode() {
-                Ok(value) => Ok(Some(value)),
-                Err(_) => wait(self.inner.get(key)),
-            },
-            _ => wait(self.inner.get(key)),
+        match self.inner.read_now(key) {
+            Poll::Ready(found) => found,
+            Poll::Pending => wait(self.inner.get(key)),
         }
     }
 

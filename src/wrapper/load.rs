@@ -1,6 +1,7 @@
 //! `get_or_set*`: read, join, lead or follow.
 
 use super::slot::Slot;
+use super::tell::About;
 use super::view::{Cacheable, View};
 use crate::event::EventKind;
 use crate::flight::{Arrival, Flight, Join, Lease};
@@ -13,8 +14,10 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime};
+
+const OP: &str = "get_or_set";
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -47,9 +50,7 @@ impl View<'_> {
         let mut start = Some(start);
         async move {
             let key = key.as_ref();
-            if let Poll::Ready(Ok(Some(value))) = self.cache.get_now(key)
-                && let Ok(value) = value.decode()
-            {
+            if let Some(value) = self.cache.hit_now(OP, key) {
                 return Ok(value);
             }
             let slot = self.cache.core.slot()?;
@@ -59,22 +60,37 @@ impl View<'_> {
 
     async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
         let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
-        let mut reads = 0;
+        let (mut reads, mut told) = (0, false);
         loop {
             reads += 1;
             let ticket = slot.flights.ticket(&scoped);
-            let (ticket, keep_stored) = match self.read(slot, key, &scoped).await? {
-                Found::Value(value) => return Ok(value),
+            let (found, about) = self.read(slot, key, &scoped).await?;
+            let (ticket, keep_stored) = match found {
+                Found::Value(value) => {
+                    if !told {
+                        self.cache.tell(slot, EventKind::Hit, about);
+                    }
+                    return Ok(value);
+                }
                 Found::Nothing => (Some(ticket), false),
                 // Reading a backend that is down again would cost its deadline again.
                 Found::Unknown => (None, true),
             };
             let lead = |lease| self.lead(slot, lease, key, keep_stored);
-            let flight = match slot.flights.join(&scoped, ticket, reads == READS) {
+            let joined = slot.flights.join(&scoped, ticket, reads == READS);
+            if matches!(joined, Join::ReadAgain) {
+                continue;
+            }
+            // One hit or one miss a call, however often it reads.
+            if !std::mem::replace(&mut told, true) {
+                self.cache.tell(slot, EventKind::Miss, about);
+            }
+            let flight = match joined {
                 Join::ReadAgain => continue,
                 Join::Follow(flight) => flight,
                 Join::Lead(lease) => return finish(key, lead(lease), start).await,
             };
+            self.cache.tell(slot, EventKind::Joined, About::new(OP, key));
             reads = 0;
             match flight.arrival().await {
                 Arrival::Landed(Ok(value)) => match value.decode() {
@@ -92,24 +108,28 @@ impl View<'_> {
         }
     }
 
-    async fn read<T: Cacheable>(&self, slot: &Slot, key: &str, scoped: &str) -> Result<Found<T>> {
-        let error = match slot.adapter.get(scoped).await {
-            Ok(None) => return Ok(Found::Nothing),
+    async fn read<'k, T: Cacheable>(&self, slot: &Slot, key: &'k str, scoped: &str) -> Result<(Found<T>, About<'k>)> {
+        let (found, took) = slot.timed(slot.adapter.get(scoped)).await;
+        let about = About::new(OP, key).took(took);
+        let found = match found {
+            Ok(None) => Found::Nothing,
             Ok(Some(value)) => match value.decode() {
-                Ok(value) => return Ok(Found::Value(value)),
+                Ok(value) => Found::Value(value),
                 Err(error) => {
                     let error = slot.blame("get")(error).with_key(key);
-                    self.cache.tell(slot, EventKind::DecodeError, key, Some(&error));
-                    return Ok(Found::Nothing);
+                    self.cache.tell(slot, EventKind::DecodeError, about.error(&error));
+                    Found::Nothing
                 }
             },
-            Err(error) => slot.blame("get")(error).with_key(key),
+            Err(error) => {
+                let error = self.cache.failed(slot, about, error.with_op("get"));
+                if !self.options.fail_open || !concerns_backend(&error) {
+                    return Err(error);
+                }
+                Found::Unknown
+            }
         };
-        if !self.options.fail_open || !concerns_backend(&error) {
-            return Err(error);
-        }
-        self.cache.tell(slot, EventKind::BackendError, key, Some(&error));
-        Ok(Found::Unknown)
+        Ok((found, about))
     }
 
     fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, keep_stored: bool) -> Load {
@@ -162,14 +182,16 @@ impl Load {
         let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
         let result = match outcome {
             Ok(Ok(value)) => {
-                self.cache.tell(&self.slot, EventKind::Load, &self.key, None);
+                self.slot.observers.counters.load_took(cost);
+                self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
                 self.store(CacheValue::known(value, Meta::loaded(cost))).await
             }
             Ok(Err(cause)) => Err(failed(ErrorKind::Load).with_source(cause)),
             Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),
         };
         if let Err(error) = &result {
-            self.cache.tell(&self.slot, EventKind::LoadError, &self.key, Some(error));
+            self.slot.observers.counters.load_took(cost);
+            self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(error));
         }
         self.lease.land(result);
     }
@@ -181,17 +203,17 @@ impl Load {
             return Ok(value);
         }
         let adapter = &self.slot.adapter;
-        let mut stored = adapter.set(&scoped, value.clone(), self.options.expiry).await;
+        let (mut stored, took) = self.slot.timed(adapter.set(&scoped, value.clone(), self.options.expiry)).await;
         if self.lease.was_overtaken() {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }
         let Err(error) = stored else { return Ok(value) };
-        let error = self.slot.blame("set")(error).with_key(&self.key);
-        if !self.options.fail_open || !concerns_backend(&error) {
-            return Err(error);
-        }
-        self.cache.tell(&self.slot, EventKind::BackendError, &self.key, Some(&error));
-        Ok(value)
+        let error = self.cache.failed(&self.slot, About::new(OP, &self.key).took(took), error.with_op("set"));
+        if self.options.fail_open && concerns_backend(&error) { Ok(value) } else { Err(error) }
+    }
+
+    fn about(&self, cost: Duration) -> About<'_> {
+        About::new(OP, &self.key).took(Some(cost))
     }
 }
 
@@ -207,7 +229,7 @@ impl Meta {
 }
 
 /// Whether a program can go on as if the key were missing.
-fn concerns_backend(error: &Error) -> bool {
+pub(super) fn concerns_backend(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend)
 }
 

@@ -3,6 +3,7 @@
 mod keys;
 mod load;
 mod slot;
+mod tell;
 mod view;
 
 pub use keys::Keys;
@@ -12,13 +13,14 @@ pub use view::{Cacheable, View};
 use crate::event::{Event, EventKind};
 use crate::key::Scope;
 use crate::options::Options;
-use crate::{AsyncCacheAdapter, CacheValue, CacheWrapper, Error, Expiry, IntoAdapter, Result};
+use crate::stats::Stats;
+use crate::{AsyncCacheAdapter, CacheWrapper, Error, Expiry, IntoAdapter, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slot::Slot;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
+use tell::About;
 
 /// A cache over an adapter that can be exchanged while it is in use.
 ///
@@ -128,9 +130,28 @@ impl AsyncCacheWrapper {
         CacheWrapper::from(self.clone())
     }
 
-    /// Tells `observer` of every [`Event`]. It runs inside calls, so it should be quick; a panic in it is contained.
+    /// Tells `observer` of every [`Event`] of this cache, its clones and namespaces.
+    ///
+    /// It runs inside calls, in the order in which things happen to each: a slow one makes every call slower, and should hand on
+    /// what takes time. A panic in it is contained and changes nothing. It may use the cache.
     pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
-        self.core.observers.add(Arc::new(observer));
+        self.core.observe(observer);
+    }
+
+    /// What this cache, its clones and namespaces have done so far: counters and times, always on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set("k", 1u8).await?;
+    /// cache.get_many::<u8, _>(["k", "nope"]).await?;
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.sets, stats.hits, stats.misses), (1, 1, 1));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.observers().counters.snapshot()
     }
 
     // ---- the adapter
@@ -223,13 +244,9 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let key = key.as_ref();
-        let found = match self.get_now(key) {
-            Poll::Ready(found) => found?,
-            Poll::Pending => self.get_value(key).await?,
-        };
-        match found {
-            Some(value) => self.readable(key, value)?.map(|value| self.decode(key, &value)).transpose(),
-            None => Ok(None),
+        match self.read_now(key) {
+            Poll::Ready(found) => found,
+            Poll::Pending => self.read_later(key).await,
         }
     }
 
@@ -269,27 +286,24 @@ impl AsyncCacheWrapper {
         let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
-        let found = slot.inside(slot.adapter.get_many(&scoped)).await.map_err(slot.blame("get_many"))?;
-        let mut values = Vec::with_capacity(keys.len());
-        for (key, found) in keys.iter().zip(found) {
-            let key = key.as_ref();
-            let value = match found.map_err(|error| slot.blame("get_many")(error).with_key(key))? {
-                Some(value) => self.readable(key, value)?,
-                None => None,
-            };
-            values.push(value.map(|value| self.decode(key, &value)).transpose()?);
-        }
-        Ok(values)
+        let (found, took) = slot.timed(slot.inside(slot.adapter.get_many(&scoped))).await;
+        let found = found.map_err(|error| self.failed_whole(&slot, "get_many", took, error))?;
+        // All of them are told of, also behind one that failed.
+        let values = keys.iter().zip(found).map(|(key, found)| {
+            let about = About::new("get_many", key.as_ref()).took(took);
+            found.map_err(|error| self.failed(&slot, about, error)).and_then(|found| self.conclude(&slot, about, found))
+        });
+        values.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Whether `key` is live. Does not read the value.
     pub async fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
-        self.ask("contains", key.as_ref(), async |slot, key| slot.adapter.contains(key).await).await
+        Ok(self.ask("contains", key.as_ref(), async |slot, key| slot.adapter.contains(key).await).await?.answer)
     }
 
     /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
     pub async fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
-        self.ask("expiry", key.as_ref(), async |slot, key| slot.adapter.expiry(key).await).await
+        Ok(self.ask("expiry", key.as_ref(), async |slot, key| slot.adapter.expiry(key).await).await?.answer)
     }
 
     // ---- writing
@@ -358,17 +372,25 @@ impl AsyncCacheWrapper {
         let keys = keys.list();
         let keys = keys.as_ref();
         if let [key] = keys {
-            return self.write("remove", key.as_ref(), async |slot, key| slot.adapter.remove(key).await).await;
+            let removed = self.write("remove", key.as_ref(), async |slot, key| slot.adapter.remove(key).await).await?;
+            return Ok(self.tell_if(|live| *live, EventKind::Remove, removed));
         }
         let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let removed = slot.inside(slot.adapter.remove_many(&scoped)).await.map_err(slot.blame("remove"))?;
-        keys.iter().zip(removed).try_fold(true, |all, (key, live)| match live {
-            Ok(live) => Ok(all && live),
-            Err(error) => Err(slot.blame("remove")(error).with_key(key.as_ref())),
-        })
+        let (removed, took) = slot.timed(slot.inside(slot.adapter.remove_many(&scoped))).await;
+        let removed = removed.map_err(|error| self.failed_whole(&slot, "remove", took, error))?;
+        let removed = keys.iter().zip(removed).map(|(key, live)| {
+            let about = About::new("remove", key.as_ref()).took(took);
+            live.inspect(|live| {
+                if *live {
+                    self.tell(&slot, EventKind::Remove, about)
+                }
+            })
+            .map_err(|error| self.failed(&slot, about, error))
+        });
+        removed.collect::<Vec<_>>().into_iter().try_fold(true, |all, live| Ok(all && live?))
     }
 
     /// Removes `key` and returns the value it had, in one atomic step.
@@ -381,8 +403,10 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let key = key.as_ref();
-        match self.write("take", key, async |slot, key| slot.adapter.take(key).await).await? {
-            Some(value) => self.readable(key, value)?.map(|value| self.decode(key, &value)).transpose(),
+        let taken = self.write("take", key, async |slot, key| slot.adapter.take(key).await).await?;
+        let (slot, about) = (taken.slot.clone(), taken.about);
+        match self.tell_if(Option::is_some, EventKind::Remove, taken) {
+            Some(value) => self.decode(&slot, about, &value),
             None => Ok(None),
         }
     }
@@ -390,7 +414,7 @@ impl AsyncCacheWrapper {
     /// Gives a live entry a new expiry, counted from now; whether it was live.
     pub async fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
         let expiry = ttl.into().or(self.options.expiry);
-        self.ask("touch", key.as_ref(), async move |slot, key| slot.adapter.touch(key, expiry).await).await
+        Ok(self.ask("touch", key.as_ref(), async move |slot, key| slot.adapter.touch(key, expiry).await).await?.answer)
     }
 
     /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
@@ -405,15 +429,18 @@ impl AsyncCacheWrapper {
         let key = key.as_ref();
         let expiry = ttl.into().or(self.options.expiry);
         let found = self.ask("update_timeout", key, async move |slot, key| slot.adapter.update_timeout(key, expiry).await).await?;
-        let value = found.map(|value| self.readable(key, value)).transpose()?.flatten();
-        self.decode(key, &value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))?)
+        let value = found.answer.map(|value| self.decode(&found.slot, found.about, &value)).transpose()?.flatten();
+        value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))
     }
 
     /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never anybody else's.
     pub async fn clear(&self) -> Result<()> {
         let slot = self.core.slot()?;
         let _clear = slot.flights.clear(self.scope.prefix()).await;
-        slot.inside(slot.adapter.clear(self.scope.prefix())).await.map_err(slot.blame("clear"))
+        let (cleared, took) = slot.timed(slot.inside(slot.adapter.clear(self.scope.prefix()))).await;
+        cleared.map_err(|error| self.failed_whole(&slot, "clear", took, error))?;
+        self.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
+        Ok(())
     }
 
     // ---- reading, or computing
@@ -452,77 +479,24 @@ impl AsyncCacheWrapper {
     /// Opens what is opened on first use otherwise. Idempotent.
     pub async fn connect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.connect()).await.map_err(slot.blame("connect"))
+        slot.inside(slot.adapter.connect()).await.map_err(|error| self.failed_whole(&slot, "connect", None, error))
     }
 
     /// Asks the backend for a sign of life.
     pub async fn ping(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.ping()).await.map_err(slot.blame("ping"))
+        slot.inside(slot.adapter.ping()).await.map_err(|error| self.failed_whole(&slot, "ping", None, error))
     }
 
     /// Lets go of connections. Idempotent; the next call opens new ones.
     pub async fn close(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.close()).await.map_err(slot.blame("close"))
+        slot.inside(slot.adapter.close()).await.map_err(|error| self.failed_whole(&slot, "close", None, error))
     }
 
     /// Closes, then connects.
     pub async fn reconnect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.reconnect()).await.map_err(slot.blame("reconnect"))
-    }
-
-    // ---- underneath
-
-    /// What a `get` finds without waiting, if the adapter can tell.
-    pub(crate) fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        let scoped = self.scope.key(key)?;
-        self.core.look(|slot| slot.adapter.get_now(&scoped)).unwrap_or(Poll::Pending)
-    }
-
-    pub(crate) async fn get_value(&self, key: &str) -> Result<Option<CacheValue>> {
-        self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await
-    }
-
-    /// One call of the adapter, about one key.
-    async fn ask<R>(&self, op: &'static str, key: &str, call: impl AsyncFnOnce(&Slot, &str) -> Result<R>) -> Result<R> {
-        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
-        let slot = self.core.slot()?;
-        slot.inside(call(&slot, &scoped)).await.map_err(|error| slot.blame(op)(error).with_key(key))
-    }
-
-    /// [`ask`](Self::ask) for what changes the value: loads that are under way are not stored after it.
-    pub(crate) async fn write<R>(&self, op: &'static str, key: &str, call: impl AsyncFnOnce(&Slot, &str) -> Result<R>) -> Result<R> {
-        self.ask(op, key, async |slot, key| {
-            let _write = slot.flights.write(key).await;
-            call(slot, key).await
-        })
-        .await
-    }
-
-    /// The value, unless its bytes cannot be read at all: that is a miss and an event.
-    pub(crate) fn readable(&self, key: &str, value: CacheValue) -> Result<Option<CacheValue>> {
-        let Some(error) = value.unreadable_reason() else {
-            return Ok(Some(value));
-        };
-        let slot = self.core.slot()?;
-        let error = slot.blame("get")(error).with_key(key);
-        self.tell(&slot, EventKind::DecodeError, key, Some(&error));
-        Ok(None)
-    }
-
-    pub(crate) fn decode<T>(&self, key: &str, value: &CacheValue) -> Result<T>
-    where
-        T: DeserializeOwned + Clone + Send + Sync + 'static,
-    {
-        value.decode().map_err(|error| match self.core.slot() {
-            Ok(slot) => slot.blame("get")(error).with_key(key),
-            Err(_) => error.with_key(key),
-        })
-    }
-
-    pub(crate) fn tell(&self, slot: &Slot, kind: EventKind, key: &str, error: Option<&Error>) {
-        self.core.observers.tell(Event { kind, backend: slot.adapter.kind(), key: Some(key), error });
+        slot.inside(slot.adapter.reconnect()).await.map_err(|error| self.failed_whole(&slot, "reconnect", None, error))
     }
 }

@@ -1,20 +1,27 @@
 //! What a wrapper holds, and how it is exchanged.
 
-use crate::event::{Event, EventKind, Observers, Watcher};
+use crate::event::{Event, EventKind, Line, Observers, Watcher};
 use crate::flight::{Flights, Write};
 use crate::runtime::{self, lock};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
 use arc_swap::ArcSwapOption;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// An adapter and what belongs to it. Everything changes together, so that a call sees one state.
-#[derive(Clone)]
 pub(crate) struct Slot {
     pub(crate) adapter: Arc<dyn AsyncCacheAdapter>,
     pub(crate) flights: Arc<Flights>,
     pub(crate) generation: u64,
+    pub(crate) observers: Arc<Observers>,
+    /// What the adapter's watcher hangs on.
+    _line: Arc<Line>,
+    /// Whether a call of the adapter was ever seen to wait: then a clock costs nothing beside it.
+    waits: AtomicBool,
 }
 
 /// What clones of a wrapper share.
@@ -39,13 +46,37 @@ pub(crate) enum Origin {
 impl Core {
     pub(crate) fn new(adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
         let core = Self::empty(Origin::Given);
-        adapter.watch(Watcher::new(&core.observers));
-        core.slot.store(Some(Arc::new(Slot::new(adapter, 0))));
+        core.slot.store(Some(core.fill(adapter, 0)));
         core
     }
 
     pub(crate) fn empty(origin: Origin) -> Self {
         Self { slot: ArcSwapOption::empty(), observers: Arc::default(), origin, exchange: Mutex::new(()) }
+    }
+
+    /// A slot for an adapter, which from now on has this cache to tell.
+    fn fill(&self, adapter: Arc<dyn AsyncCacheAdapter>, generation: u64) -> Arc<Slot> {
+        let line = Line::to(&self.observers);
+        adapter.watch(Watcher::new(&line));
+        let observers = self.observers.clone();
+        Arc::new(Slot { adapter, flights: Flights::new(), generation, observers, _line: line, waits: AtomicBool::new(false) })
+    }
+
+    /// Who hears of calls made now: another wrapper's observers as long as its slot is used.
+    pub(crate) fn observers(&self) -> &Arc<Observers> {
+        match &self.origin {
+            Origin::Follow(other) if self.slot.load().is_none() => other.core.observers(),
+            _ => &self.observers,
+        }
+    }
+
+    /// Adds an observer, for good: it hears what happens here now and after this wrapper is given an adapter of its own.
+    pub(crate) fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+        let (observer, now) = (Arc::new(observer), self.observers());
+        if !Arc::ptr_eq(now, &self.observers) {
+            now.add(observer.clone());
+        }
+        self.observers.add(observer);
     }
 
     /// The slot as it is now: one snapshot a call.
@@ -73,37 +104,53 @@ impl Core {
             return Ok(slot);
         }
         let adapter = crate::config::from_environment()?;
-        adapter.watch(Watcher::new(&self.observers));
-        let slot = Arc::new(Slot::new(adapter, 0));
+        let slot = self.fill(adapter, 0);
         self.slot.store(Some(slot.clone()));
         Ok(slot)
     }
 
     /// Puts an adapter in; what was there before, if anything.
     pub(crate) fn swap(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Option<Arc<Slot>> {
-        adapter.watch(Watcher::new(&self.observers));
         let old = {
             let _exchange = lock(&self.exchange);
             let generation = self.slot.load().as_ref().map_or(0, |slot| slot.generation + 1);
-            self.slot.swap(Some(Arc::new(Slot::new(adapter.clone(), generation))))
+            self.slot.swap(Some(self.fill(adapter.clone(), generation)))
         };
         if let Some(old) = &old {
             // The old adapter may come back, in a slot that knows nothing of these loads.
             old.flights.ground();
         }
-        self.observers.tell(Event { kind: EventKind::Swap, backend: adapter.kind(), key: None, error: None });
+        self.observers.tell(Event::new(EventKind::Swap, adapter.kind()));
         old
     }
 }
 
 impl Slot {
-    fn new(adapter: Arc<dyn AsyncCacheAdapter>, generation: u64) -> Self {
-        Self { adapter, flights: Flights::new(), generation }
-    }
-
     /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
     pub(crate) async fn inside<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         runtime::inside(|| self.adapter.get_now("-").is_ready(), call).await
+    }
+
+    /// Makes a call of the adapter, and measures it: if it is one that waits, or if anybody listens.
+    pub(crate) async fn timed<T>(&self, call: impl Future<Output = Result<T>>) -> (Result<T>, Option<Duration>) {
+        let mut begun = if self.waits.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.observers.clock() };
+        let mut waited = false;
+        let mut call = pin!(call);
+        let answer = poll_fn(|context| {
+            let answer = call.as_mut().poll(context);
+            if answer.is_pending() && !waited {
+                waited = true;
+                begun.get_or_insert_with(Instant::now);
+                self.waits.store(true, Ordering::Relaxed);
+            }
+            answer
+        })
+        .await;
+        let took = begun.map(|begun| begun.elapsed());
+        if let Some(took) = took.filter(|_| waited) {
+            self.observers.counters.call_took(took);
+        }
+        (answer, took)
     }
 
     /// To be held while several keys are written.

@@ -1,6 +1,8 @@
 //! The writing verbs, with their options.
 
 use super::load::Load;
+use super::tell::About;
+use crate::event::EventKind;
 use crate::options::Options;
 use crate::{AsyncCacheWrapper, CacheValue, Entry, Error, ErrorKind, Expiry, Result, runtime};
 use serde::Serialize;
@@ -56,7 +58,9 @@ impl<'a> View<'a> {
         T: Serialize + Send + Sync + 'static,
     {
         let (value, expiry) = (CacheValue::new(value), self.options.expiry);
-        self.cache.write("set", key.as_ref(), async move |slot, key| slot.adapter.set(key, value, expiry).await).await
+        let done = self.cache.write("set", key.as_ref(), async move |slot, key| slot.adapter.set(key, value, expiry).await).await?;
+        self.cache.tell(&done.slot, EventKind::Set, done.about);
+        Ok(())
     }
 
     /// See [`AsyncCacheWrapper::set_many`].
@@ -97,11 +101,14 @@ impl<'a> View<'a> {
         let writes: Vec<_> = scoped.iter().zip(&entries).map(|(key, (_, value, expiry))| Entry::new(key, value.clone(), *expiry)).collect();
         let slot = cache.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let stored = slot.inside(slot.adapter.set_many(&writes)).await.map_err(slot.blame("set_many"))?;
-        entries
-            .iter()
-            .zip(stored)
-            .try_for_each(|((key, ..), stored)| stored.map_err(|error| slot.blame("set_many")(error).with_key(key.as_ref())))
+        let (stored, took) = slot.timed(slot.inside(slot.adapter.set_many(&writes))).await;
+        let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
+        let stored = entries.iter().zip(stored).map(|((key, ..), stored)| {
+            let about = About::new("set_many", key.as_ref()).took(took);
+            stored.inspect(|()| cache.tell(&slot, EventKind::Set, about)).map_err(|error| cache.failed(&slot, about, error))
+        });
+        // All of them are told of, also behind one that failed.
+        stored.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// See [`AsyncCacheWrapper::add`].
@@ -111,7 +118,8 @@ impl<'a> View<'a> {
         T: Serialize + Send + Sync + 'static,
     {
         let (value, expiry) = (CacheValue::new(value), self.options.expiry);
-        self.cache.write("add", key.as_ref(), async move |slot, key| slot.adapter.add(key, value, expiry).await).await
+        let stored = self.cache.write("add", key.as_ref(), async move |slot, key| slot.adapter.add(key, value, expiry).await).await?;
+        Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))
     }
 
     /// See [`AsyncCacheWrapper::replace`].
@@ -121,13 +129,17 @@ impl<'a> View<'a> {
         T: Serialize + Send + Sync + 'static,
     {
         let (value, expiry) = (CacheValue::new(value), self.options.expiry);
-        self.cache.write("replace", key.as_ref(), async move |slot, key| slot.adapter.replace(key, value, expiry).await).await
+        let stored =
+            self.cache.write("replace", key.as_ref(), async move |slot, key| slot.adapter.replace(key, value, expiry).await).await?;
+        Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))
     }
 
     /// See [`AsyncCacheWrapper::incr`]. The view's expiry is for a counter that starts here.
     pub async fn incr<K: AsRef<str>>(self, key: K, by: i64) -> Result<i64> {
         let expiry = self.options.expiry;
-        self.cache.write("incr", key.as_ref(), async move |slot, key| slot.adapter.incr(key, by, expiry).await).await
+        let sum = self.cache.write("incr", key.as_ref(), async move |slot, key| slot.adapter.incr(key, by, expiry).await).await?;
+        self.cache.tell(&sum.slot, EventKind::Set, sum.about);
+        Ok(sum.answer)
     }
 
     /// See [`AsyncCacheWrapper::decr`].

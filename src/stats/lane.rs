@@ -1,0 +1,79 @@
+//! Which stripe of a counter a thread writes to.
+//!
+//! A stripe that only one thread writes to needs no atomic addition: a load and a store are enough, and the total stays exact. So
+//! each thread that counts takes a lane for as long as it lives, and lanes are used again. Threads beyond the number of lanes, and
+//! those that are ending, share stripes and add atomically.
+
+use crate::runtime::lock;
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Stripes that have one writer at a time.
+pub(super) const OWN: usize = 48;
+/// Stripes for everybody else.
+const SHARED: usize = 16;
+pub(super) const ALL: usize = OWN + SHARED;
+
+const UNKNOWN: usize = usize::MAX;
+
+static FREE: Mutex<Free> = Mutex::new(Free { next: 0, returned: Vec::new() });
+static NEXT_SHARED: AtomicUsize = AtomicUsize::new(0);
+
+struct Free {
+    /// The first lane that was never taken.
+    next: usize,
+    returned: Vec<usize>,
+}
+
+thread_local! {
+    /// Has no destructor, and so costs a hit no more than a memory read.
+    static LANE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static KEPT: Kept = const { Kept };
+}
+
+/// Gives the thread's lane back when the thread ends.
+struct Kept;
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // What is counted after this, in other destructors, goes where everybody may write.
+        let lane = LANE.replace(shared());
+        if lane < OWN {
+            // The lock orders this thread's last store before the next owner's first load.
+            lock(&FREE).returned.push(lane);
+        }
+    }
+}
+
+/// The current thread's stripe. Below [`OWN`] nobody else writes to it.
+#[inline]
+pub(super) fn current() -> usize {
+    match LANE.get() {
+        UNKNOWN => take(),
+        lane => lane,
+    }
+}
+
+#[cold]
+fn take() -> usize {
+    let lane = if KEPT.try_with(|_| ()).is_ok() { own() } else { shared() };
+    LANE.set(lane);
+    lane
+}
+
+fn own() -> usize {
+    let mut free = lock(&FREE);
+    if let Some(lane) = free.returned.pop() {
+        return lane;
+    }
+    if free.next == OWN {
+        return shared();
+    }
+    free.next += 1;
+    free.next - 1
+}
+
+fn shared() -> usize {
+    OWN + NEXT_SHARED.fetch_add(1, Ordering::Relaxed) % SHARED
+}

@@ -1,0 +1,200 @@
+//! Calls of the adapter, and what is told of them: every event of the wrapper's goes through here.
+
+use super::load::concerns_backend;
+use super::slot::Slot;
+use crate::event::{Event, EventKind};
+use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What a call knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    op: &'static str,
+    /// As the caller named it.
+    key: &'a str,
+    took: Option<Duration>,
+    error: Option<&'a Error>,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn new(op: &'static str, key: &'a str) -> Self {
+        Self { op, key, took: None, error: None }
+    }
+
+    pub(super) fn took(mut self, took: Option<Duration>) -> Self {
+        self.took = took;
+        self
+    }
+
+    pub(super) fn error(mut self, error: &'a Error) -> Self {
+        self.error = Some(error);
+        self
+    }
+}
+
+/// What the adapter said to a call about one key.
+pub(super) struct Answer<'a, R> {
+    pub(super) slot: Arc<Slot>,
+    pub(super) about: About<'a>,
+    pub(super) answer: R,
+}
+
+impl AsyncCacheWrapper {
+    // ---- telling
+
+    /// Counts an event and, if anybody listens, tells of it.
+    pub(super) fn tell(&self, slot: &Slot, kind: EventKind, about: About<'_>) {
+        slot.observers.counters.add(kind, 1);
+        if slot.observers.is_heard() {
+            self.tell_aloud(slot, kind, about);
+        }
+    }
+
+    #[cold]
+    fn tell_aloud(&self, slot: &Slot, kind: EventKind, About { op, key, took, error }: About<'_>) {
+        // A key that is none was refused before anything could happen; the empty one is a clear's.
+        let scoped = self.scope.key(key).unwrap_or(self.scope.prefix().into());
+        slot.observers.announce(Event::new(kind, slot.adapter.kind()).with_op(op).with_key(&scoped).with_took(took).with_error(error));
+    }
+
+    /// Tells of what an answer shows to have happened, if it did.
+    pub(super) fn tell_if<R>(&self, happened: impl FnOnce(&R) -> bool, kind: EventKind, answer: Answer<'_, R>) -> R {
+        if happened(&answer.answer) {
+            self.tell(&answer.slot, kind, answer.about);
+        }
+        answer.answer
+    }
+
+    /// The error as the caller gets it. What is the backend's fault is told.
+    pub(super) fn failed(&self, slot: &Slot, about: About<'_>, error: Error) -> Error {
+        let error = slot.blame(about.op)(error).with_key(about.key);
+        if concerns_backend(&error) {
+            self.tell(slot, EventKind::BackendError, about.error(&error));
+        }
+        error
+    }
+
+    /// [`failed`](Self::failed) for a call that is not about one key.
+    pub(super) fn failed_whole(&self, slot: &Slot, op: &'static str, took: Option<Duration>, error: Error) -> Error {
+        let error = slot.blame(op)(error);
+        if concerns_backend(&error) {
+            slot.observers.tell(Event::new(EventKind::BackendError, slot.adapter.kind()).with_op(op).with_took(took).with_error(&error));
+        }
+        error
+    }
+
+    // ---- reading
+
+    /// The answer of a `get` that need not wait; `Pending` if it would have to.
+    pub(crate) fn read_now<T>(&self, key: &str) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let scoped = self.scope.key(key)?;
+        let read = self.core.look(|slot| {
+            let begun = slot.observers.clock();
+            slot.adapter.get_now(&scoped).map(|found| {
+                let about = About::new("get", key).took(begun.map(|begun| begun.elapsed()));
+                found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found))
+            })
+        });
+        read.unwrap_or(Poll::Pending)
+    }
+
+    /// [`read_now`](Self::read_now) for a call that goes on if nothing is found: then nothing is told.
+    pub(super) fn hit_now<T>(&self, op: &'static str, key: &str) -> Option<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let scoped = self.scope.key(key).ok()?;
+        let read = self.core.look(|slot| {
+            let begun = slot.observers.clock();
+            let Poll::Ready(Ok(Some(value))) = slot.adapter.get_now(&scoped) else { return None };
+            let value = value.decode().ok()?;
+            self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
+            Some(value)
+        });
+        read.flatten()
+    }
+
+    pub(super) async fn read_later<T>(&self, key: &str) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let found = self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await?;
+        self.conclude(&found.slot, found.about, found.answer)
+    }
+
+    /// What a read comes to, and what is told of it.
+    pub(super) fn conclude<T>(&self, slot: &Slot, about: About<'_>, found: Option<CacheValue>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let value = match found {
+            Some(value) => self.decode(slot, about, &value)?,
+            None => None,
+        };
+        self.tell(slot, if value.is_some() { EventKind::Hit } else { EventKind::Miss }, about);
+        Ok(value)
+    }
+
+    /// The value, unless its bytes cannot be read at all: that is a miss and an event.
+    pub(super) fn decode<T>(&self, slot: &Slot, about: About<'_>, value: &CacheValue) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let undecodable = |error: Error| {
+            let error = slot.blame(about.op)(error).with_key(about.key);
+            self.tell(slot, EventKind::DecodeError, about.error(&error));
+            error
+        };
+        if let Some(error) = value.unreadable_reason() {
+            undecodable(error);
+            return Ok(None);
+        }
+        value.decode().map(Some).map_err(undecodable)
+    }
+
+    // ---- asking the adapter
+
+    /// One call of the adapter, about one key.
+    pub(super) async fn ask<'a, R>(
+        &self,
+        op: &'static str,
+        key: &'a str,
+        call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
+    ) -> Result<Answer<'a, R>> {
+        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+        let slot = self.core.slot()?;
+        let answer = slot.timed(slot.inside(call(&slot, &scoped))).await;
+        self.answer(slot, About::new(op, key), answer)
+    }
+
+    /// [`ask`](Self::ask) for what changes the value: loads that are under way are not stored after it.
+    pub(super) async fn write<'a, R>(
+        &self,
+        op: &'static str,
+        key: &'a str,
+        call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
+    ) -> Result<Answer<'a, R>> {
+        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+        let slot = self.core.slot()?;
+        let write = async {
+            let _write = slot.flights.write(&scoped).await;
+            Ok(slot.timed(call(&slot, &scoped)).await)
+        };
+        let answer = slot.inside(write).await?;
+        self.answer(slot, About::new(op, key), answer)
+    }
+
+    fn answer<'a, R>(&self, slot: Arc<Slot>, about: About<'a>, (answer, took): (Result<R>, Option<Duration>)) -> Result<Answer<'a, R>> {
+        let about = about.took(took);
+        match answer {
+            Ok(answer) => Ok(Answer { slot, about, answer }),
+            Err(error) => Err(self.failed(&slot, about, error)),
+        }
+    }
+}
