@@ -36,10 +36,12 @@ const URLS: [(&str, &[&str]); 4] = [
             "redis://user:secret@[::1]:6379/0",
             "redis+unix:///run/redis.sock",
             "valkey://localhost",
+            #[cfg(any(feature = "tls", not(feature = "redis")))]
+            "rediss://localhost",
         ],
     ),
     ("memcached", &["memcached://localhost:11211", "memcached://one:11211,two:11212", "memcached+unix:///run/memcached.sock"]),
-    ("sqlite", &["sqlite::memory:"]),
+    ("sqlite", &["sqlite::memory:", "sqlite:cache.db", "sqlite:///tmp/never-opened/cache.db", "sqlite3:cache.db"]),
 ];
 
 fn is_here(kind: &str) -> bool {

@@ -7,7 +7,7 @@ mod own_process;
 
 use larder::{
     AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Expiry, IntoAdapter, adapter_get, adapter_set, async_adapter_get, async_adapter_set,
-    async_cached, cached,
+    async_cached, awaitable, cached,
 };
 use own_process::{eventually, own_process};
 use std::future::Future;
@@ -211,7 +211,7 @@ own_process! {
         drop(runtime);
         let (loaded, after) = follower.join().unwrap();
         assert_eq!(loaded, 2);
-        assert!(after < Duration::from_secs(5), "{after:?}");
+        assert!(after < Duration::from_secs(25), "{after:?}: it waited until its patience was over");
         eventually("the value is stored", || cached().get::<i32>("key").unwrap() == Some(2));
     }
 
@@ -246,4 +246,161 @@ own_process! {
         assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
         assert_eq!(cached().get::<i32>("key").unwrap(), Some(2));
     }
+
+    fn the_forms_of_async_code() {
+        on_a_runtime(async_forms()).unwrap();
+    }
+
+    fn the_forms_of_blocking_code() {
+        blocking_forms().unwrap();
+    }
+
+    fn the_forms_of_swaps() {
+        let folder = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(&folder).unwrap();
+        on_a_runtime(forms_of_swaps()).unwrap();
+    }
+}
+
+async fn load() -> u64 {
+    1
+}
+
+async fn load_user(id: u64) -> String {
+    format!("user {id}")
+}
+
+async fn fallible() -> Result<u64, std::io::Error> {
+    Ok(7)
+}
+
+async fn fetch() -> u64 {
+    2
+}
+
+fn expensive() -> u64 {
+    3
+}
+
+/// Section 1 of the design's API, word for word.
+async fn async_forms() -> larder::Result<()> {
+    async_cached().set("hello", "world").await?;
+    let v: Option<String> = async_cached().get("hello").await?;
+    assert_eq!(v.as_deref(), Some("world"));
+    let v = async_cached().get_or("nope", "NOT FOUND".to_string()).await?;
+    assert_eq!((v.as_str(), async_cached().contains("nope").await?), ("NOT FOUND", false));
+    let e = async_cached().get_or_fail::<String>("nope").await.unwrap_err();
+    assert!(e.is_not_found() && e.key() == Some("nope"));
+
+    async_cached().ttl(Duration::from_secs(30)).set("example", "test").await?;
+    async_cached().ttl(Expiry::Never).set("this key", "is for ever").await?;
+
+    assert_eq!(async_cached().get_or_set("a", 5u32).await?, 5);
+    assert_eq!(async_cached().get_or_set_with("b", |key| format!("{key}!")).await?, "b!");
+    assert_eq!(async_cached().get_or_set_async("c", async { load().await }).await?, 1);
+    assert_eq!(async_cached().try_get_or_set_async("d", async { fallible().await }).await?, 7);
+    async_cached().remove("c").await?;
+    assert_eq!(async_cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7)).await?, "user 7");
+
+    assert!(async_cached().remove("a").await?);
+    assert!(!async_cached().remove(["a", "b"]).await?);
+    assert!(async_cached().touch("c", Duration::from_secs(10)).await?);
+    let c: String = async_cached().update_timeout("c", Duration::from_secs(10)).await?;
+    assert_eq!(c, "user 7");
+    assert!(async_cached().contains("c").await?);
+    assert!(matches!(async_cached().expiry("c").await?, Some(Expiry::After(_))));
+    assert!(async_cached().add("lock", 1).await?);
+    assert_eq!(async_cached().take::<String>("c").await?, Some(c));
+    assert_eq!(async_cached().incr("hits", 1).await?, 1);
+    async_cached().set_many([("x", 1), ("y", 2)]).await?;
+    assert_eq!(async_cached().get_many::<i64, _>(["x", "y"]).await?, [Some(1), Some(2)]);
+    async_cached().clear().await?;
+    assert_eq!(async_cached().get_many::<String, _>(["x", "y"]).await?, [None, None]);
+
+    // What can be stored, and read as another type.
+    async_cached().set("text", "world").await?;
+    async_cached().set("number", 5u32).await?;
+    assert_eq!(async_cached().get::<String>("text").await?.as_deref(), Some("world"));
+    assert_eq!(async_cached().get::<i64>("number").await?, Some(5));
+    async_cached().set("vec", vec![1, 2]).await?;
+    async_cached().set("arc", Arc::new(7u64)).await?;
+    async_cached().set("none", None::<u64>).await?;
+    async_cached().set("unit", ()).await?;
+    assert_eq!(async_cached().get::<Arc<u64>>("arc").await?.as_deref(), Some(&7));
+    assert_eq!(async_cached().get::<Option<u64>>("none").await?, Some(None));
+    assert_eq!(async_cached().get::<()>("unit").await?, Some(()));
+    Ok(())
+}
+
+/// Section 2, word for word.
+fn blocking_forms() -> larder::Result<()> {
+    cached().set("hello", "world")?;
+    let v: Option<String> = cached().get("hello")?;
+    assert_eq!(v.as_deref(), Some("world"));
+    cached().ttl(Duration::from_secs(60)).get_or_set_with("k", |_| expensive())?;
+    assert_eq!(cached().get_or_set_async("k2", async { fetch().await })?, 2);
+    larder::set("k", 1)?;
+    larder::get::<i64>("k")?;
+    larder::remove("k")?;
+
+    // The same verbs as in section 1.
+    assert_eq!(cached().get_or("nope", "NOT FOUND".to_string())?, "NOT FOUND");
+    assert!(cached().get_or_fail::<String>("nope").unwrap_err().is_not_found());
+    cached().ttl(Duration::from_secs(30)).set("example", "test")?;
+    cached().ttl(Expiry::Never).set("this key", "is for ever")?;
+    assert_eq!(cached().get_or_set("a", 5u32)?, 5);
+    assert_eq!(cached().get_or_set_with("b", |key| format!("{key}!"))?, "b!");
+    assert_eq!(cached().try_get_or_set_async("d", async { fallible().await })?, 7);
+    assert_eq!(cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7))?, "user 7");
+    assert!(cached().remove("a")? && !cached().remove(["a", "b"])?);
+    assert!(cached().touch("c", Duration::from_secs(10))?);
+    let c: String = cached().update_timeout("c", Duration::from_secs(10))?;
+    assert!(c == "user 7" && cached().contains("c")?);
+    assert!(matches!(cached().expiry("c")?, Some(Expiry::After(_))));
+    assert!(cached().add("lock", 1)?);
+    assert_eq!(cached().take::<String>("c")?, Some(c));
+    assert_eq!(cached().incr("hits", 1)?, 1);
+    cached().set_many([("x", 1), ("y", 2)])?;
+    assert_eq!(cached().get_many::<i64, _>(["x", "y"])?, [Some(1), Some(2)]);
+    cached().clear()?;
+
+    cached().set("hello", "world")?;
+    fn get_hello() -> larder::Awaitable<impl Future<Output = larder::Result<Option<String>>>> {
+        awaitable(async_cached().get::<String>("hello"))
+    }
+    let v = get_hello().wait()?;
+    assert_eq!(v.as_deref(), Some("world"));
+    let v = on_a_runtime(async { get_hello().await })?;
+    assert_eq!(v.as_deref(), Some("world"));
+    Ok(())
+}
+
+/// The swaps of section 1 and the cache of section 3, word for word, as far as no server is needed.
+async fn forms_of_swaps() -> larder::Result<()> {
+    #[cfg(feature = "redis")]
+    async_adapter_set("redis")?;
+    #[cfg(feature = "redis")]
+    async_adapter_set("redis://:secret@127.0.0.1:6379/2")?;
+    #[cfg(feature = "sqlite")]
+    {
+        async_adapter_set(larder::AsyncSqliteCache::open("cache.db")?)?;
+        async_cached().set("hello", "world").await?;
+        let adapter = async_adapter_get()?;
+        async_adapter_set("memory")?;
+        let value: Option<CacheValue> = adapter.get("hello").await?;
+        assert_eq!(value.unwrap().decode::<String>()?, "world", "pinned");
+
+        let cache = larder::AsyncCacheWrapper::new("sqlite:cache.db")?;
+        assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"), "the same file");
+        cache.set_adapter(larder::AsyncMemoryCache::builder().max_entries(10_000).build())?;
+        let old = cache.swap_adapter("memory")?;
+        assert_eq!(old.kind(), "memory");
+        cache.reset_adapter().await?;
+        let blocking: larder::CacheWrapper = cache.blocking();
+        let users = cache.namespace("users");
+        users.set("7", "Ada").await?;
+        assert_eq!(blocking.namespace("users").get::<String>("7")?.as_deref(), Some("Ada"));
+        async_adapter_get()?.close().await?;
+    }
+    Ok(())
 }
