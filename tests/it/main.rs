@@ -10,6 +10,8 @@ mod docs;
 mod memory;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod remote;
+#[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite", feature = "testing", target_os = "linux"))]
+mod soak;
 mod support;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod trials;

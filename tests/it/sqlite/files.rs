@@ -20,12 +20,12 @@ async fn odd_paths_are_names_and_nothing_else() {
         "-",
     ] {
         let path = folder.path().join(name);
-        let cache = AsyncSqliteCache::open(&path).unwrap();
+        let cache = on(&path).build().unwrap();
         set(&cache, "k", name).await.unwrap();
         assert_eq!(get(&cache, "k").await.unwrap().as_deref(), Some(name));
         cache.close().await.unwrap();
         assert!(path.is_file(), "{name}");
-        let again = AsyncSqliteCache::open(&path).unwrap();
+        let again = on(&path).build().unwrap();
         assert_eq!(get(&again, "k").await.unwrap().as_deref(), Some(name));
     }
 }
@@ -35,11 +35,11 @@ async fn urls_name_files() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().to_str().unwrap();
     for (url, file) in [
-        (format!("sqlite://{base}/one.db"), "one.db"),
-        (format!("sqlite:{base}/two.db?pool_size=1&prefix=p:&codec=json"), "two.db"),
-        (format!("SQLITE3:{base}/three%20and%3F.db"), "three and?.db"),
+        (format!("sqlite://{base}/one.db?op_timeout=1m"), "one.db"),
+        (format!("sqlite:{base}/two.db?pool_size=1&prefix=p:&codec=json&op_timeout=1m"), "two.db"),
+        (format!("SQLITE3:{base}/three%20and%3F.db?op_timeout=1m"), "three and?.db"),
         (
-            format!("sqlite:{base}/new/four.db?op_timeout=2s&default_ttl=never&max_bytes=1048576&max_value_bytes=100&purge_every=1m"),
+            format!("sqlite:{base}/new/four.db?op_timeout=1m&default_ttl=never&max_bytes=1048576&max_value_bytes=100&purge_every=1m"),
             "new/four.db",
         ),
     ] {
