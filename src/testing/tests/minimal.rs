@@ -96,7 +96,7 @@ async fn faults_are_failures_and_hangs_come_to_an_end() {
     let started = tokio::time::Instant::now();
     let said = verdict("basics::overwrite", async || faulty(Fault::Hang), &Suite::new()).await.unwrap();
     assert!(said.contains("not done"), "{said}");
-    assert!(started.elapsed() <= Duration::from_secs(90));
+    assert!(started.elapsed() <= Duration::from_secs(600));
 }
 
 /// All cases at once: their waits of whole seconds overlap.
