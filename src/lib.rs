@@ -134,4 +134,16 @@ mod documents {
     struct Configuration;
     #[doc = include_str!("../docs/python.md")]
     struct Python;
+    #[doc = include_str!("../docs/backends.md")]
+    struct Backends;
+    #[doc = include_str!("../docs/single-flight.md")]
+    struct SingleFlight;
+    #[doc = include_str!("../docs/swapping.md")]
+    struct Swapping;
+    #[doc = include_str!("../docs/namespaces.md")]
+    struct Namespaces;
+    #[doc = include_str!("../docs/blocking.md")]
+    struct WithoutAwait;
+    #[doc = include_str!("../docs/codecs.md")]
+    struct Codecs;
 }
