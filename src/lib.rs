@@ -95,6 +95,7 @@ mod secret;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod travel;
 mod url;
 mod value;
 mod wrapper;

@@ -3,6 +3,7 @@
 use crate::event::Watcher;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Result};
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,12 +11,24 @@ use std::time::Duration;
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
-    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        (**self).get(key).await
+    // The hot ones hand on the future that there is: `async fn` would put it into another box. What stands here is what
+    // `async_trait` makes of the trait's `async fn`.
+    fn get<'s, 'k, 'f>(&'s self, key: &'k str) -> BoxFuture<'f, Result<Option<CacheValue>>>
+    where
+        's: 'f,
+        'k: 'f,
+        Self: 'f,
+    {
+        (**self).get(key)
     }
 
-    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
-        (**self).set(key, value, expiry).await
+    fn set<'s, 'k, 'f>(&'s self, key: &'k str, value: CacheValue, expiry: Expiry) -> BoxFuture<'f, Result<()>>
+    where
+        's: 'f,
+        'k: 'f,
+        Self: 'f,
+    {
+        (**self).set(key, value, expiry)
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {

@@ -1,9 +1,7 @@
 //! The one place that builds runtimes and spawns tasks.
 
-#[cfg(any(feature = "redis", feature = "memcached"))]
 mod per_runtime;
 
-#[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) use per_runtime::PerRuntime;
 
 use crate::{Error, ErrorKind, Result};

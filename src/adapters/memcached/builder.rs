@@ -3,12 +3,16 @@
 use super::AsyncMemcachedCache;
 use super::address::Address;
 use crate::adapters::Settings;
+use crate::travel::Limits;
 use crate::url::{CacheUrl, decode};
 use crate::{Codec, Error, Expiry, Result};
 use std::time::Duration;
 
 /// The server's own limit of 1 MiB an item, less what the item needs besides the value: its key of up to 250 bytes, and its head.
 const MAX_VALUE_BYTES: usize = (1 << 20) - 512;
+/// As many waiting calls travel together.
+const MAX_BATCH: usize = 128;
+const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// What an adapter is made of; `rebuild` makes another one from it.
 #[derive(Clone, Debug)]
@@ -18,6 +22,7 @@ pub(super) struct Config {
     pub(super) op_timeout: Duration,
     pub(super) pool_size: usize,
     pub(super) max_value_bytes: usize,
+    pub(super) limits: Limits,
 }
 
 /// Configures an [`AsyncMemcachedCache`]; made by [`AsyncMemcachedCache::builder`].
@@ -54,6 +59,7 @@ impl MemcachedBuilder {
             op_timeout: Duration::from_millis(250),
             pool_size: 2,
             max_value_bytes: MAX_VALUE_BYTES,
+            limits: Limits { entries: MAX_BATCH, bytes: MAX_BATCH_BYTES },
         };
         Self { servers: Vec::new(), config }
     }
@@ -85,11 +91,12 @@ impl MemcachedBuilder {
                 )));
             }
         }
-        let Config { settings, op_timeout, pool_size, max_value_bytes, .. } = &mut builder.config;
+        let Config { settings, op_timeout, pool_size, max_value_bytes, limits, .. } = &mut builder.config;
         settings.take(&mut url)?;
         *op_timeout = url.take("op_timeout")?.unwrap_or(*op_timeout);
         *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
         *max_value_bytes = url.take("max_value_bytes")?.unwrap_or(*max_value_bytes);
+        limits.take(&mut url)?;
         url.finish()?;
         Ok(builder)
     }
@@ -184,6 +191,18 @@ impl MemcachedBuilder {
         self
     }
 
+    /// How many waiting calls travel together at most, and 1 is no batches; 128 unless set.
+    pub fn max_batch(mut self, calls: usize) -> Self {
+        self.config.limits.entries = calls;
+        self
+    }
+
+    /// How many bytes of values are written together at most; 256 KiB unless set. What is larger travels alone.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.config.limits.bytes = bytes;
+        self
+    }
+
     /// The adapter. Opens nothing yet.
     ///
     /// # Errors
@@ -215,6 +234,7 @@ impl MemcachedBuilder {
                 return Err(Error::config(format!("`{setting}` must be more than zero")));
             }
         }
+        config.limits.check()?;
         Ok(AsyncMemcachedCache::from_config(config))
     }
 }

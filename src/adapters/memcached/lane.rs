@@ -9,16 +9,13 @@ use super::keys::Key;
 use super::session::{Found, Session};
 use super::ttl::Ttl;
 use super::verbs::{Count, Write};
+use crate::travel::{Limits, Passenger, Queue};
 use crate::{Error, Result, runtime};
-use std::collections::HashSet;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many commands wait at most; more callers wait for a place, and for no longer than their deadline.
 const QUEUE: usize = 256;
-
-/// How many commands are looked at together.
-const BATCH: usize = 128;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 pub(super) type Each<T> = Vec<Result<T>>;
@@ -40,16 +37,40 @@ pub(super) enum Command {
 
 /// Commands of one kind can become one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Fetch(Want),
     Store,
     Remove,
 }
 
 #[derive(Debug)]
-struct Job {
+pub(super) struct Job {
     command: Command,
     deadline: Instant,
+}
+
+impl Passenger for Job {
+    type Kind = Kind;
+
+    fn kind(&self) -> Option<Kind> {
+        self.command.kind()
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.command {
+            Command::Store(writes, _) => writes.iter().map(|write| write.bytes.len()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// What was not begun in time is not begun at all: its caller has been told so.
+    fn is_over(&mut self, now: Instant) -> bool {
+        now >= self.deadline || self.command.is_abandoned()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        self.command.hashes().map(u64::from)
+    }
 }
 
 /// The way to a lane's task, which ends when the last of these is dropped.
@@ -58,9 +79,9 @@ pub(super) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
     /// Must be called inside a runtime.
-    pub(super) fn open(session: Session) -> Self {
+    pub(super) fn open(session: Session, limits: Limits) -> Self {
         let (inbox, jobs) = mpsc::channel(QUEUE);
-        runtime::spawn(work(session, jobs));
+        runtime::spawn(work(session, jobs, limits));
         Self(inbox)
     }
 
@@ -72,32 +93,25 @@ impl Lane {
     }
 }
 
-async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>) {
-    let mut waiting = Vec::with_capacity(BATCH);
-    while jobs.recv_many(&mut waiting, BATCH).await > 0 {
-        while let Some(group) = next_group(&mut waiting) {
+async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limits) {
+    let mut waiting = Queue::new(limits);
+    let mut come = Vec::with_capacity(QUEUE);
+    while jobs.recv_many(&mut come, QUEUE).await > 0 {
+        come.drain(..).for_each(|job| waiting.push(job));
+        loop {
+            let group = waiting.next();
+            if group.is_empty() {
+                break;
+            }
             run(&mut session, group).await;
+            // Who has come meanwhile may travel with those that still wait.
+            while waiting.len() < QUEUE
+                && let Ok(job) = jobs.try_recv()
+            {
+                waiting.push(job);
+            }
         }
     }
-}
-
-/// Takes the first command out of the queue, and with it those of its kind that do not overtake another one of the same key.
-fn next_group(waiting: &mut Vec<Job>) -> Option<Vec<Job>> {
-    let now = Instant::now();
-    // What was not begun in time is not begun at all: its caller has been told so.
-    waiting.retain(|job| now < job.deadline && !job.command.is_abandoned());
-    let kind = waiting.first()?.command.kind();
-    let mut passed = HashSet::new();
-    let mut first = true;
-    let group = waiting.extract_if(.., |job| {
-        let joins = first || (kind.is_some() && kind == job.command.kind() && job.command.hashes().all(|hash| !passed.contains(&hash)));
-        if !joins {
-            passed.extend(job.command.hashes());
-        }
-        first = false;
-        joins
-    });
-    Some(group.collect())
 }
 
 async fn run(session: &mut Session, mut group: Vec<Job>) {

@@ -21,6 +21,7 @@ mod verbs;
 pub use builder::MemcachedBuilder;
 
 use crate::runtime::PerRuntime;
+use crate::travel::Limits;
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use builder::Config;
@@ -108,17 +109,21 @@ struct Lanes {
     server: Arc<Server>,
     pool: Pool<Connector>,
     lanes: Vec<OnceLock<Lane>>,
+    limits: Limits,
 }
 
 impl Lanes {
-    fn new(server: &Arc<Server>, size: usize) -> Self {
+    fn new(server: &Arc<Server>, config: &Config) -> Self {
+        let size = config.pool_size;
         // One more than the lanes have, for whoever finds out that a server is back.
         let pool = Connector::pool(server.address.clone(), size + 1);
-        Self { server: server.clone(), pool, lanes: (0..size).map(|_| OnceLock::new()).collect() }
+        Self { server: server.clone(), pool, lanes: (0..size).map(|_| OnceLock::new()).collect(), limits: config.limits }
     }
 
     fn get(&self, at: usize) -> Lane {
-        self.lanes[at % self.lanes.len()].get_or_init(|| Lane::open(Session::new(self.server.clone(), self.pool.clone()))).clone()
+        self.lanes[at % self.lanes.len()]
+            .get_or_init(|| Lane::open(Session::new(self.server.clone(), self.pool.clone()), self.limits))
+            .clone()
     }
 }
 
@@ -190,7 +195,7 @@ impl AsyncMemcachedCache {
 
     fn home(&self) -> Arc<Home> {
         let Inner { servers, config, homes, .. } = &*self.inner;
-        homes.get_or_insert_with(|| Home(servers.iter().map(|server| Lanes::new(server, config.pool_size)).collect()))
+        homes.get_or_insert_with(|| Home(servers.iter().map(|server| Lanes::new(server, config)).collect()))
     }
 
     /// Gives a command to a lane and waits for the answer, until the deadline.

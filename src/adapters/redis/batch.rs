@@ -65,7 +65,7 @@ impl AsyncRedisCache {
         let deadline = self.deadline();
         let mut verified = false;
         loop {
-            let values = lane.run(&commands::get_many(names), deadline).await?;
+            let values = lane.run(&commands::get_many(names.iter()), deadline).await?;
             if values.len() != names.len() {
                 lane.verify(deadline).await?;
                 return Err(Failure::out_of_step());

@@ -6,6 +6,7 @@ use super::source::Source;
 use crate::adapters::Settings;
 use crate::key::Scope;
 use crate::secret::Secret;
+use crate::travel::Limits;
 use crate::url::CacheUrl;
 use crate::{Codec, Error, Expiry, Result};
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ const MAX_VALUE_BYTES: usize = 64 << 20;
 /// More is refused by redis itself, which then closes the connection.
 const LARGEST_VALUE_BYTES: usize = 512 << 20;
 const BIG_VALUE_BYTES: usize = 256 << 10;
+const MAX_ALONE: usize = 32;
+const MAX_BATCH: usize = 512;
+const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// What is the same in every runtime.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Config {
     pub(super) pool_size: usize,
     pub(super) max_value_bytes: usize,
     pub(super) big_value_bytes: usize,
+    pub(super) max_alone: usize,
+    pub(super) limits: Limits,
 }
 
 /// Builds an [`AsyncRedisCache`]. The setters have the names of the URL's parameters.
@@ -65,6 +71,8 @@ impl Default for RedisBuilder {
             pool_size: POOL_SIZE,
             max_value_bytes: MAX_VALUE_BYTES,
             big_value_bytes: BIG_VALUE_BYTES,
+            max_alone: MAX_ALONE,
+            limits: Limits { entries: MAX_BATCH, bytes: MAX_BATCH_BYTES },
         };
         Self { config, endpoint: Endpoint::default(), handed_in: None }
     }
@@ -95,11 +103,13 @@ impl RedisBuilder {
             ("pool_size", &mut config.pool_size),
             ("max_value_bytes", &mut config.max_value_bytes),
             ("big_value_bytes", &mut config.big_value_bytes),
+            ("max_alone", &mut config.max_alone),
         ] {
             if let Some(given) = url.take(name)? {
                 *setting = given;
             }
         }
+        config.limits.take(&mut url)?;
         url.finish()?;
         Ok(builder)
     }
@@ -222,6 +232,28 @@ impl RedisBuilder {
         self
     }
 
+    /// How many calls are under way on a connection before others wait and travel together; 32 unless set. A caller never waits for a
+    /// timer: a batch sets out as soon as the one before is back.
+    #[must_use]
+    pub fn max_alone(mut self, calls: usize) -> Self {
+        self.config.max_alone = calls;
+        self
+    }
+
+    /// How many waiting calls travel together at most; 512 unless set, and 1 is no batches.
+    #[must_use]
+    pub fn max_batch(mut self, calls: usize) -> Self {
+        self.config.limits.entries = calls;
+        self
+    }
+
+    /// How many bytes of keys and values travel together at most; 1 MiB unless set. What is larger travels alone.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.config.limits.bytes = bytes;
+        self
+    }
+
     /// Takes connections out of a pool that the program has. It stands in for everything said about the server, and is kept over
     /// [`reconnect`](crate::AsyncCacheAdapter::reconnect) and [`rebuild`](crate::AsyncCacheAdapter::rebuild).
     ///
@@ -257,6 +289,7 @@ impl RedisBuilder {
         if !(1..=LARGEST_VALUE_BYTES).contains(&max_value_bytes) {
             return Err(Error::config(format!("`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit")));
         }
+        self.config.limits.check()?;
         let source = match self.handed_in {
             Some(source) => source,
             None => {

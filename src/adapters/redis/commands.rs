@@ -1,7 +1,7 @@
 //! The commands, and how their answers are read.
 
 use bytes::Bytes;
-use redis::{Cmd, Script, ToRedisArgs, Value, cmd};
+use redis::{Arg, Cmd, Script, ToRedisArgs, Value, cmd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub(super) fn get(key: &str) -> Command<Option<Bytes>> {
     Command::new("GET", bytes).arg(key)
 }
 
-pub(super) fn get_many(keys: &[&str]) -> Command<Vec<Option<Bytes>>> {
-    Command::new("MGET", list).arg(keys)
+pub(super) fn get_many<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<Vec<Option<Bytes>>> {
+    keys.fold(Command::new("MGET", list), |command, key| command.arg(key.as_ref()))
 }
 
 /// Whether the condition held.
@@ -100,6 +100,11 @@ pub(super) fn contains(key: &str) -> Command<bool> {
     Command::new("EXISTS", flag).arg(key)
 }
 
+/// Whether any of the keys is live.
+pub(super) fn contain_any<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<bool> {
+    keys.fold(Command::new("EXISTS", flag), |command, key| command.arg(key.as_ref()))
+}
+
 /// `None` is missing, `Some(None)` never.
 pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
     Command::new("PTTL", |answer| {
@@ -111,6 +116,15 @@ pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
         })
     })
     .arg(key)
+}
+
+/// How many bytes the arguments of a command have.
+pub(super) fn size(cmd: &Cmd) -> usize {
+    let len = |arg: Arg<&[u8]>| match arg {
+        Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    };
+    cmd.args_iter().map(len).sum()
 }
 
 pub(super) fn ping() -> Command<()> {
@@ -268,7 +282,7 @@ fn ttl_arg(ttl: Ttl) -> String {
     }
 }
 
-fn bytes(answer: Value) -> Option<Option<Bytes>> {
+pub(super) fn bytes(answer: Value) -> Option<Option<Bytes>> {
     match answer {
         Value::Nil => Some(None),
         Value::BulkString(bytes) => Some(Some(bytes.into())),

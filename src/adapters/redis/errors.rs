@@ -33,6 +33,8 @@ pub(super) enum Code {
     NoScript,
     OutOfMemory,
     NotAuthenticated,
+    /// Not the server's: the answer belongs to another command.
+    OutOfStep,
     Other,
 }
 
@@ -48,7 +50,8 @@ impl Failure {
 
     /// An answer of a kind that the command does not give: the answers are out of step with the questions.
     pub(super) fn out_of_step() -> Self {
-        Self::new(ErrorKind::Unavailable, "the connection gave another command's answer", Fate::Drop)
+        let failure = Self::new(ErrorKind::Unavailable, "the connection gave another command's answer", Fate::Drop);
+        Self { code: Code::OutOfStep, ..failure }
     }
 }
 

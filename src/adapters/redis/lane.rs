@@ -1,17 +1,21 @@
 //! A lane: what keeps one connection open, and runs commands over it now, one or a batch.
 
 use super::commands::{self, Command, Invocation};
+use super::crowd::{self, Ask, Heard, What};
 use super::errors::{BACKEND, Code, Failure, Fate};
 use super::gate::Gate;
 use super::link::{Link, Orphans};
 use super::source::{Source, identify};
 use crate::runtime::{lock, spawn, spawn_background};
+use crate::travel::Stop;
 use crate::{Error, ErrorKind};
+use bytes::Bytes;
 use deadpool_redis::Pool;
 use redis::Pipeline;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A connection that did not live this long makes the next one wait.
@@ -59,6 +63,8 @@ pub(super) struct Lane {
     state: watch::Sender<State>,
     /// When it last had to turn a caller away.
     asked: Mutex<Instant>,
+    /// Where calls set out, alone or together.
+    stop: Arc<Stop<Ask>>,
 }
 
 /// The runtime that drives a connection.
@@ -82,27 +88,73 @@ enum State {
 }
 
 impl Lane {
-    pub(super) fn new(hub: Arc<Hub>, home: Home) -> Arc<Self> {
-        Arc::new(Self { hub, home, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()) })
+    pub(super) fn new(hub: Arc<Hub>, home: Home, stop: Stop<Ask>) -> Arc<Self> {
+        Arc::new(Self { hub, home, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()), stop: Arc::new(stop) })
     }
 
-    /// Runs one command now.
+    /// Runs one command now, or with the next batch.
     pub(super) async fn run<T>(self: &Arc<Self>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
-        self.by(deadline, async {
-            let mut again = command.repeatable;
-            loop {
-                let link = self.ready_link(command.repeatable).await?;
-                let failure = match self.run_over(&link, command).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => failure,
-                };
-                self.judge(&link, failure.fate);
-                if failure.fate != Fate::Drop || !std::mem::take(&mut again) {
-                    return Err(failure);
-                }
+        self.by(deadline, pin!(twice(command.repeatable, || self.try_run(command, deadline)))).await
+    }
+
+    async fn try_run<T>(self: &Arc<Self>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+        let pass = self.stop.pass();
+        if pass.is_none() {
+            let what = What::Command { cmd: command.cmd.clone(), repeatable: command.repeatable };
+            if let Heard::Answer(answer, link) = self.wait(what, deadline).await? {
+                return self.read(&link, command.read, answer);
             }
-        })
-        .await
+        }
+        self.run_alone(command).await
+    }
+
+    /// The value of a key.
+    pub(super) async fn get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+        self.by(deadline, pin!(twice(true, || self.try_get(key, deadline)))).await
+    }
+
+    async fn try_get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+        let pass = self.stop.pass();
+        if pass.is_none()
+            && let Heard::Answer(answer, link) = self.wait(What::Get(key.to_owned()), deadline).await?
+        {
+            return self.read(&link, commands::bytes, answer);
+        }
+        self.run_alone(&commands::get(key)).await
+    }
+
+    async fn run_alone<T>(self: &Arc<Self>, command: &Command<T>) -> Result<T, Failure> {
+        let link = self.ready_link(command.repeatable).await?;
+        let answer = self.run_over(&link, command).await;
+        if let Err(failure) = &answer {
+            self.judge(&link, failure.fate);
+        }
+        answer
+    }
+
+    /// Travels with the next batch.
+    async fn wait(self: &Arc<Self>, what: What, deadline: Instant) -> Result<Heard, Failure> {
+        let (reply, heard) = oneshot::channel();
+        if let Some(lead) = self.stop.wait(Ask::new(what, deadline, reply)) {
+            drop(spawn(crowd::lead(self.clone(), lead)));
+        }
+        let lost = |_| Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep);
+        heard.await.map_err(lost)?
+    }
+
+    /// What the answer to a command that travelled with others says.
+    fn read<T>(&self, link: &Arc<Link>, read: fn(redis::Value) -> Option<T>, answer: redis::Value) -> Result<T, Failure> {
+        match answer {
+            redis::Value::ServerError(error) => {
+                let failure = Failure::from(redis::RedisError::from(error));
+                self.judge(link, failure.fate);
+                Err(failure)
+            }
+            answer => read(answer).ok_or_else(|| {
+                self.distrust(link);
+                Failure::out_of_step()
+            }),
+        }
     }
 
     /// Runs a script now.
@@ -122,34 +174,42 @@ impl Lane {
         for command in batch {
             pipeline.add_command(command.cmd.clone());
         }
-        self.by(deadline, async {
-            let repeatable = batch.iter().all(|command| command.repeatable);
-            let mut again = repeatable;
-            loop {
-                let link = self.ready_link(repeatable).await?;
-                let failure = match self.run_all_over(&link, batch, &pipeline).await {
-                    Ok(answers) => return Ok(answers),
-                    Err(failure) => failure,
-                };
-                self.judge(&link, failure.fate);
-                if failure.fate != Fate::Drop || !std::mem::take(&mut again) {
-                    return Err(failure);
-                }
-            }
-        })
-        .await
+        let repeatable = batch.iter().all(|command| command.repeatable);
+        let attempt = || self.try_run_all(batch, &pipeline, repeatable, deadline);
+        self.by(deadline, pin!(twice(repeatable, attempt))).await
+    }
+
+    async fn try_run_all<T>(
+        self: &Arc<Self>,
+        batch: &[Command<T>],
+        pipeline: &Pipeline,
+        repeatable: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+        // Not before those that were given up and have not been sent.
+        let pass = self.stop.pass();
+        if pass.is_none() {
+            self.wait(What::Turn, deadline).await?;
+        }
+        let link = self.ready_link(repeatable).await?;
+        let answers = self.exchange_all(&link, pipeline).await?;
+        let read = |(command, answer): (&Command<T>, _)| match self.read(&link, command.read, answer) {
+            Err(failure) if failure.code == Code::OutOfStep => Err(failure),
+            read => Ok(read),
+        };
+        batch.iter().zip(answers).map(read).collect()
     }
 
     /// Waits until whatever was given up on this lane has been executed, or cannot be any more.
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
-        let behind = matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
+        let behind = self.stop.is_crowded() || matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
         if behind { self.run(&commands::ping(), deadline).await } else { Ok(()) }
     }
 
     /// Asks something that only the right answer fits; a connection that is out of step is thrown away.
     pub(super) async fn verify(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let nonce = format!("{:032x}", fastrand::u128(..));
-        self.by(deadline, async {
+        let asking = async {
             let link = self.link().await?;
             match self.run_over(&link, &commands::echo(&nonce)).await {
                 Ok(Some(echo)) if echo == nonce.as_bytes() => Ok(()),
@@ -162,11 +222,11 @@ impl Lane {
                     Err(failure)
                 }
             }
-        })
-        .await
+        };
+        self.by(deadline, pin!(asking)).await
     }
 
-    async fn run_over<T>(&self, link: &Arc<Link>, command: &Command<T>) -> Result<T, Failure> {
+    pub(super) async fn run_over<T>(&self, link: &Arc<Link>, command: &Command<T>) -> Result<T, Failure> {
         self.bury_orphans(link).await?;
         let answer = link.exchange(&command.cmd).await?;
         (command.read)(answer).ok_or_else(|| {
@@ -175,32 +235,13 @@ impl Lane {
         })
     }
 
-    async fn run_all_over<T>(
-        &self,
-        link: &Arc<Link>,
-        batch: &[Command<T>],
-        pipeline: &Pipeline,
-    ) -> Result<Vec<Result<T, Failure>>, Failure> {
-        self.bury_orphans(link).await?;
-        let answers = link.exchange_all(pipeline).await?;
-        let mut read = Vec::with_capacity(answers.len());
-        for (command, answer) in batch.iter().zip(answers) {
-            read.push(match answer {
-                redis::Value::ServerError(error) => {
-                    let failure = Failure::from(redis::RedisError::from(error));
-                    self.judge(link, failure.fate);
-                    Err(failure)
-                }
-                answer => match (command.read)(answer) {
-                    Some(answer) => Ok(answer),
-                    None => {
-                        self.distrust(link);
-                        return Err(Failure::out_of_step());
-                    }
-                },
-            });
-        }
-        Ok(read)
+    /// Sends many commands together; an error of the server is in the place of its answer.
+    pub(super) async fn exchange_all(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<Vec<redis::Value>, Failure> {
+        let exchange = async {
+            self.bury_orphans(link).await?;
+            link.exchange_all(commands).await
+        };
+        exchange.await.inspect_err(|failure| self.judge(link, failure.fate))
     }
 
     /// Before anything is sent over a new connection, the server closes those that were thrown away.
@@ -208,20 +249,19 @@ impl Lane {
         if self.hub.orphans.is_empty() { Ok(()) } else { self.hub.orphans.bury(link).await }
     }
 
-    /// The one deadline around waiting, connecting and the command.
-    async fn by<T>(self: &Arc<Self>, deadline: Instant, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let begun = Instant::now();
+    /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
+    async fn by<T>(self: &Arc<Self>, deadline: Instant, work: Pin<&mut impl Future<Output = Result<T, Failure>>>) -> Result<T, Failure> {
         match timeout_at(deadline, work).await {
             Ok(done) => done,
             Err(_) => {
-                self.overdue(begun);
+                self.overdue(deadline);
                 Err(Failure::timeout())
             }
         }
     }
 
     /// The connection; one that is known to live, for a command that must not be sent twice.
-    async fn ready_link(self: &Arc<Self>, repeatable: bool) -> Result<Arc<Link>, Failure> {
+    pub(super) async fn ready_link(self: &Arc<Self>, repeatable: bool) -> Result<Arc<Link>, Failure> {
         let link = self.link().await?;
         if repeatable || link.is_fresh() {
             return Ok(link);
@@ -294,7 +334,8 @@ impl Lane {
 
     /// A call went over its deadline. A connection that has been silent for long is given up, and until there is another one
     /// nobody waits for it.
-    fn overdue(self: &Arc<Self>, begun: Instant) {
+    pub(super) fn overdue(self: &Arc<Self>, deadline: Instant) {
+        let begun = deadline.checked_sub(self.hub.patience).unwrap_or(deadline);
         let State::Up(link) = self.state.borrow().clone() else { return };
         if link.is_silent(begun, self.hub.patience) {
             let error = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message("the server does not answer");
@@ -329,6 +370,16 @@ impl Lane {
 
     fn is_quiet(&self) -> bool {
         lock(&self.asked).elapsed() > QUIET
+    }
+}
+
+/// A connection that broke is no reason to fail for what comes to the same if it is done twice.
+async fn twice<T, F: Future<Output = Result<T, Failure>>>(mut again: bool, attempt: impl Fn() -> F) -> Result<T, Failure> {
+    loop {
+        match attempt().await {
+            Err(failure) if failure.fate == Fate::Drop && std::mem::take(&mut again) => {}
+            outcome => return outcome,
+        }
     }
 }
 

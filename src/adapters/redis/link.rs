@@ -16,6 +16,7 @@ const FRESH: Duration = Duration::from_millis(10);
 /// As many connections are remembered to be killed; older ones are long gone.
 const MAX_ORPHANS: usize = 256;
 
+#[derive(Debug)]
 /// A multiplexed connection: commands are executed, and answered, in the order in which they were begun.
 pub(super) struct Link {
     connection: MultiplexedConnection,
@@ -33,7 +34,7 @@ pub(super) struct Link {
 }
 
 /// Timeouts in a row.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Silence {
     since: Option<Instant>,
     timeouts: u32,

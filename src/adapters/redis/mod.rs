@@ -4,6 +4,7 @@ mod batch;
 mod builder;
 mod bulk;
 mod commands;
+mod crowd;
 mod endpoint;
 mod errors;
 mod gate;
@@ -15,6 +16,7 @@ mod verbs;
 pub use builder::RedisBuilder;
 
 use crate::runtime::{PerRuntime, lock};
+use crate::travel::{Limits, Stop};
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use builder::Config;
@@ -48,6 +50,9 @@ use verbs::Call;
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
+/// | `max_alone` | 32 | calls under way on a connection from which on others wait and travel together |
+/// | `max_batch` | 512 | as many waiting calls travel together; 1 is no batches |
+/// | `max_batch_bytes` | 1 MiB | and as many bytes of keys and values |
 /// | `resp3` | `false` | version 3 of the protocol |
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
 /// | `db`, `user`, `password` | | where the rest of the URL does not say them |
@@ -107,7 +112,9 @@ impl Shared {
     fn bulk(&self) -> Arc<Lane> {
         let mut bulk = lock(&self.bulk);
         bulk.upgrade().unwrap_or_else(|| {
-            let lane = Lane::new(self.hub(), Home::Background);
+            // What is big would only hold others up in company.
+            let limits = Limits { entries: 1, bytes: 0 };
+            let lane = Lane::new(self.hub(), Home::Background, Stop::new(usize::MAX, limits));
             *bulk = Arc::downgrade(&lane);
             lane
         })
@@ -209,7 +216,9 @@ impl AsyncRedisCache {
         let shared = &*self.shared;
         Ok(shared.runtimes.get_or_insert_with(|| {
             let hub = shared.hub();
-            let lanes = (0..shared.config.pool_size).map(|_| Lane::new(hub.clone(), Home::Caller)).collect();
+            let Config { max_alone, limits, .. } = shared.config;
+            let lane = |_| Lane::new(hub.clone(), Home::Caller, Stop::new(max_alone, limits));
+            let lanes = (0..shared.config.pool_size).map(lane).collect();
             Lanes { lanes, bulk: shared.bulk() }
         }))
     }

@@ -82,8 +82,7 @@ impl Call<'_> {
 
     pub(super) async fn get(&self) -> Result<Option<CacheValue>> {
         let lane = self.reading_lane();
-        let command = commands::get(&self.full);
-        let read = || lane.run(&command, self.deadline);
+        let read = || lane.get(&self.full, self.deadline);
         let failed = |failure| self.failed(failure);
         let Some(stored) = read().await.map_err(failed)? else { return Ok(None) };
         let value = self.value(stored);

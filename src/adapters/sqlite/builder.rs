@@ -5,6 +5,7 @@ use super::database::{Database, Site};
 use super::engine::Engine;
 use crate::adapters::Settings;
 use crate::key::Scope;
+use crate::travel::Limits;
 use crate::url::{self, CacheUrl};
 use crate::{Codec, Error, Expiry, Lifetime, Result};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ const LARGEST_VALUE: usize = 900_000_000;
 
 /// A file of fewer pages could not hold its own tables and the reserve.
 const SMALLEST_FILE: u64 = 1 << 20;
+
+/// As many waiting calls travel in one statement.
+const MAX_BATCH: usize = 128;
+const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// A deadline beyond this is one, and a point in time beyond what clocks can express is a panic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
@@ -40,6 +45,7 @@ pub struct SqliteBuilder {
     max_bytes: u64,
     max_value_bytes: usize,
     purge_every: Duration,
+    limits: Limits,
 }
 
 impl SqliteBuilder {
@@ -52,6 +58,7 @@ impl SqliteBuilder {
             max_bytes: 1 << 30,
             max_value_bytes: 16 << 20,
             purge_every: Duration::from_secs(300),
+            limits: Limits { entries: MAX_BATCH, bytes: MAX_BATCH_BYTES },
         }
     }
 
@@ -84,6 +91,7 @@ impl SqliteBuilder {
         builder.max_bytes = url.take("max_bytes")?.unwrap_or(builder.max_bytes);
         builder.max_value_bytes = url.take("max_value_bytes")?.unwrap_or(builder.max_value_bytes);
         builder.purge_every = url.take("purge_every")?.unwrap_or(builder.purge_every);
+        builder.limits.take(&mut url)?;
         url.finish()?;
         Ok(builder)
     }
@@ -154,6 +162,18 @@ impl SqliteBuilder {
         self
     }
 
+    /// How many waiting calls travel together at most, and 1 is no batches; 128 unless set.
+    pub fn max_batch(mut self, calls: usize) -> Self {
+        self.limits.entries = calls;
+        self
+    }
+
+    /// How many bytes of values are written together at most; 1 MiB unless set. What is larger travels alone.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.limits.bytes = bytes;
+        self
+    }
+
     /// The adapter. Nothing is opened yet.
     ///
     /// # Errors
@@ -167,6 +187,7 @@ impl SqliteBuilder {
         range((1..=64).contains(&self.pool_size), "`pool_size` must be from 1 to 64")?;
         range(self.max_bytes >= SMALLEST_FILE, "`max_bytes` must be 1 MiB (1048576) or more")?;
         range(self.max_value_bytes > 0, "`max_value_bytes` must be more than zero")?;
+        self.limits.check()?;
         let site = match self.site.clone() {
             Some(Site::Memory) => Site::Memory,
             Some(Site::File(path)) => Site::File(checked(&path)?),
@@ -181,7 +202,7 @@ impl SqliteBuilder {
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
         let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
         let database = Database::new(site, self.max_bytes, busy_timeout(op_timeout));
-        let engine = Engine::new(database, self.pool_size, op_timeout, self.purge_every);
+        let engine = Engine::new(database, self.pool_size, self.limits, op_timeout, self.purge_every);
         AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self }
     }
 }

@@ -124,7 +124,15 @@ pub(super) struct Put(pub(super) Stored);
 
 impl Put {
     pub(super) fn is_small(&self) -> bool {
-        self.0.bytes() <= SMALL
+        self.bytes() <= SMALL
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    pub(super) fn key(&self) -> &String {
+        &self.0.key
     }
 }
 

@@ -14,6 +14,7 @@ use super::repair::Next;
 use super::upkeep;
 use crate::Result;
 use crate::runtime::{self, lock};
+use crate::travel::Limits;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
@@ -34,13 +35,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(database: Database, readers: usize, op_timeout: Duration, purge_every: Duration) -> Arc<Self> {
+    pub(super) fn new(database: Database, readers: usize, limits: Limits, op_timeout: Duration, purge_every: Duration) -> Arc<Self> {
         // A database in memory is its one connection.
         let readers = if database.is_memory() { 0 } else { readers };
         Arc::new(Self {
             database,
-            writer: Lane::new(Role::Write, 1),
-            readers: Lane::new(Role::Read, readers),
+            writer: Lane::new(Role::Write, 1, limits),
+            readers: Lane::new(Role::Read, readers, limits),
             op_timeout,
             purge_every,
             tickets: AtomicU64::new(0),
@@ -72,12 +73,12 @@ impl Engine {
                 Some(ticket)
             }
             Some((at, connection)) => {
-                state.enqueue(job);
+                state.queue.push(job);
                 self.drive(lane.role, at, Start::Fresh(Some(connection)));
                 None
             }
             None => {
-                state.enqueue(job);
+                state.queue.push(job);
                 self.call_help(lane, &mut state);
                 None
             }

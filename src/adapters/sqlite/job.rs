@@ -1,16 +1,13 @@
 //! What waits in a lane: a command, who asked for it, and until when.
 
 use super::commands::{Get, GetTogether, Put, PutTogether};
+use crate::travel::{Passenger, Queue};
 use crate::{Error, ErrorKind, Result};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Instant;
 use tokio::sync::oneshot;
-
-/// How many waiting calls travel as one statement.
-const TOGETHER: usize = 128;
 
 /// One step on a connection. It may run again when it did not succeed, so it leaves nothing half done when it fails.
 pub(super) trait Command: Send + Sync + Sized + 'static {
@@ -88,14 +85,6 @@ pub(super) enum Job {
 }
 
 impl Job {
-    pub(super) fn is_over(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Get(get) => get.is_over(now),
-            Self::Put(put) => put.is_over(now),
-            Self::Alone(work) => work.is_over(now),
-        }
-    }
-
     /// The job by itself.
     pub(super) fn alone(self) -> Box<dyn Work> {
         match self {
@@ -105,29 +94,64 @@ impl Job {
         }
     }
 
-    /// Takes the next job, and of those that follow it as many as can travel in the same statement. Order is kept.
-    pub(super) fn next(queue: &mut VecDeque<Self>) -> Option<Box<dyn Work>> {
-        let work: Box<dyn Work> = match queue.pop_front()? {
-            Self::Get(get) if matches!(queue.front(), Some(Self::Get(_))) => {
-                let mut gets = vec![get];
-                while gets.len() < TOGETHER
-                    && let Some(Self::Get(next)) = queue.pop_front_if(|next| matches!(next, Self::Get(_)))
-                {
-                    gets.push(next);
-                }
-                Box::new(GetTogether::new(gets))
+    /// The next job of a queue, together with those that can travel in the same statement.
+    pub(super) fn next(queue: &mut Queue<Self>) -> Option<Box<dyn Work>> {
+        let mut batch = queue.next();
+        if batch.len() < 2 {
+            return batch.pop().map(Self::alone);
+        }
+        let (mut gets, mut puts) = (Vec::new(), Vec::new());
+        for job in batch {
+            match job {
+                Self::Get(get) => gets.push(get),
+                Self::Put(put) => puts.push(put),
+                // It has no kind, so it is never in company.
+                alone @ Self::Alone(_) => return Some(alone.alone()),
             }
-            Self::Put(put) if put.command.is_small() && matches!(queue.front(), Some(Self::Put(_))) => {
-                let mut puts = vec![put];
-                while puts.len() < TOGETHER
-                    && let Some(Self::Put(next)) = queue.pop_front_if(|next| matches!(next, Self::Put(put) if put.command.is_small()))
-                {
-                    puts.push(next);
-                }
-                Box::new(PutTogether::new(puts))
-            }
-            job => job.alone(),
+        }
+        Some(if puts.is_empty() { Box::new(GetTogether::new(gets)) } else { Box::new(PutTogether::new(puts)) })
+    }
+}
+
+/// Jobs of one kind can be one statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Get,
+    Put,
+}
+
+impl Passenger for Job {
+    type Kind = Kind;
+
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Get(_) => Some(Kind::Get),
+            Self::Put(put) if put.command.is_small() => Some(Kind::Put),
+            Self::Put(_) | Self::Alone(_) => None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(put) => put.command.bytes(),
+            Self::Get(_) | Self::Alone(_) => 0,
+        }
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Get(get) => get.is_over(now),
+            Self::Put(put) => put.is_over(now),
+            Self::Alone(work) => work.is_over(now),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        let key = match self {
+            Self::Get(get) => Some(&get.command.0),
+            Self::Put(put) => Some(put.command.key()),
+            Self::Alone(_) => None,
         };
-        Some(work)
+        key.map(|key| u64::from(crc32fast::hash(key.as_bytes()))).into_iter()
     }
 }

@@ -3,14 +3,10 @@
 use super::database::Connection;
 use super::job::{Job, Work};
 use crate::runtime::lock;
+use crate::travel::{Limits, Queue};
 use futures_util::future::BoxFuture;
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
-
-/// A queue is searched for jobs that nobody waits for when it has grown to this, and again at each doubling.
-const SEARCH_AT: usize = 1_024;
 
 /// What a lane's connections are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +22,7 @@ pub(super) struct Lane {
 
 pub(super) struct State {
     pub(super) slots: Vec<Slot>,
-    pub(super) queue: VecDeque<Job>,
-    search_at: usize,
+    pub(super) queue: Queue<Job>,
 }
 
 /// What a connection of a lane is doing.
@@ -59,9 +54,9 @@ pub(super) enum Start {
 }
 
 impl Lane {
-    pub(super) fn new(role: Role, width: usize) -> Self {
+    pub(super) fn new(role: Role, width: usize, limits: Limits) -> Self {
         let slots = (0..width).map(|_| Slot::Closed).collect();
-        Self { role, state: Mutex::new(State { slots, queue: VecDeque::new(), search_at: SEARCH_AT }) }
+        Self { role, state: Mutex::new(State { slots, queue: Queue::new(limits) }) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -95,15 +90,6 @@ impl State {
                 self.slots[at] = other;
                 None
             }
-        }
-    }
-
-    pub(super) fn enqueue(&mut self, job: Job) {
-        self.queue.push_back(job);
-        if self.queue.len() >= self.search_at {
-            let now = Instant::now();
-            self.queue.retain_mut(|job| !job.is_over(now));
-            self.search_at = SEARCH_AT.max(self.queue.len() * 2);
         }
     }
 }
