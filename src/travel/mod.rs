@@ -10,6 +10,8 @@
 
 mod queue;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use queue::{Limits, Passenger, Queue};
-pub(crate) use stop::{Lead, Pass, Stop};
+pub(crate) use stop::{Lead, Stop};

@@ -7,6 +7,8 @@ mod codec;
 #[cfg(feature = "memory")]
 mod docs;
 #[cfg(all(feature = "memory", feature = "testing"))]
+mod layers;
+#[cfg(all(feature = "memory", feature = "testing"))]
 mod memory;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod remote;

@@ -38,3 +38,4 @@ conformance!(
 );
 conformance!(raw_on_several_servers, patient(on_three_servers().codec(Codec::Raw)), suite().codec(Codec::Raw));
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace(), suite());
+conformance!(never_together, patient(on(Memcached::shared()).max_batch(1)), suite());

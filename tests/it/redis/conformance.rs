@@ -34,3 +34,5 @@ conformance!(
     Suite::new().codec(Codec::Raw)
 );
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());
+conformance!(always_together, patient(on(Redis::shared()).max_alone(0)));
+conformance!(never_together, patient(on(Redis::shared()).max_batch(1)));

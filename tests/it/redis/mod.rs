@@ -15,6 +15,7 @@ mod outage;
 mod secrets;
 #[cfg(feature = "tls")]
 mod tls;
+mod together;
 
 use crate::support::Redis;
 use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder, Result};

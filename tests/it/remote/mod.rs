@@ -10,6 +10,7 @@ mod large;
 pub(crate) mod order;
 pub(crate) mod outage;
 mod runtimes;
+mod together;
 
 use crate::support::server::Server;
 use crate::support::{Memcached, Redis};
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     op_timeout: Option<Duration>,
     codec: Codec,
     max_value_bytes: Option<usize>,
+    max_batch: Option<usize>,
+    max_alone: Option<usize>,
 }
 
 impl Setup {
@@ -39,7 +42,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let prefix = format!("r{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { prefix, pool_size: None, op_timeout: None, codec: Codec::default(), max_value_bytes: None }
+        Self { prefix, pool_size: None, op_timeout: None, codec: Codec::default(), max_value_bytes: None, max_batch: None, max_alone: None }
     }
 
     pub(crate) fn patient() -> Self {
@@ -56,6 +59,15 @@ impl Setup {
 
     pub(crate) fn codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    pub(crate) fn max_batch(self, max_batch: usize) -> Self {
+        Self { max_batch: Some(max_batch), ..self }
+    }
+
+    /// Where calls can go alone at all: memcached's lanes take them one after another.
+    pub(crate) fn max_alone(self, max_alone: usize) -> Self {
+        Self { max_alone: Some(max_alone), ..self }
     }
 
     pub(crate) fn max_value_bytes(self, max_value_bytes: usize) -> Self {
@@ -104,6 +116,9 @@ macro_rules! build {
         if let Some(max_value_bytes) = setup.max_value_bytes {
             builder = builder.max_value_bytes(max_value_bytes);
         }
+        if let Some(max_batch) = setup.max_batch {
+            builder = builder.max_batch(max_batch);
+        }
         Arc::new(builder.build().unwrap())
     }};
 }
@@ -128,7 +143,12 @@ impl Remote for Redis {
     }
 
     fn adapter(url: &str, setup: Setup) -> Cache {
-        build!(RedisBuilder::from_url(url).unwrap(), setup)
+        let builder = RedisBuilder::from_url(url).unwrap();
+        let builder = match setup.max_alone {
+            Some(max_alone) => builder.max_alone(max_alone),
+            None => builder,
+        };
+        build!(builder, setup)
     }
 
     fn accepted(&self) -> usize {

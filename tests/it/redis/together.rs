@@ -1,0 +1,112 @@
+//! What a crowd costs the server, and what it must not change.
+
+use super::{PATIENT, on, put, text, value_of};
+use crate::support::{Proxy, Redis, eventually};
+use futures_util::future::join_all;
+use larder::{ErrorKind, RedisBuilder};
+
+/// How often the server has executed a command.
+fn calls(server: &Redis, command: &str) -> u64 {
+    let stats = server.text(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_caller_by_itself_pays_nothing() {
+    let server = Redis::start();
+    let cache = on(&server).op_timeout(PATIENT).build().unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    let before: u64 = server.info("total_commands_processed").parse().unwrap();
+    for _ in 0..100 {
+        put(&cache, "k", "v").await.unwrap();
+        assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    }
+    let after: u64 = server.info("total_commands_processed").parse().unwrap();
+    // One of them is the question itself.
+    assert_eq!(after - before, 201);
+    assert_eq!(calls(&server, "mget"), 0);
+}
+
+/// While nothing comes back, few are sent by themselves; the rest waits and is one command, or few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_wait_are_few_commands() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.addr());
+    let cache = RedisBuilder::from_url(&proxy.url(server.url())).unwrap().op_timeout(PATIENT).build().unwrap();
+    for n in 0..300 {
+        let key = format!("k{n}");
+        put(&cache, &key, &value_of(&key)).await.unwrap();
+    }
+    assert_eq!(calls(&server, "get"), 0);
+    proxy.hold();
+    let callers = (0..300).map(|n| {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            let key = format!("k{n}");
+            assert_eq!(text(&cache, &key).await.unwrap(), Some(value_of(&key)));
+        })
+    });
+    let callers = join_all(callers.collect::<Vec<_>>());
+    // Each has been polled once before the last of them answers.
+    tokio::task::yield_now().await;
+    proxy.release();
+    callers.await.into_iter().for_each(|caller| caller.unwrap());
+    let (gets, batches) = (calls(&server, "get"), calls(&server, "mget"));
+    println!("300 callers: {gets} by themselves, {batches} batches");
+    assert!(gets + batches < 200 && batches > 0, "{gets} by themselves, {batches} batches");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_batches_there_are_none() {
+    let server = Redis::start();
+    let cache = on(&server).max_batch(1).op_timeout(PATIENT).build().unwrap();
+    let found = join_all((0..300).map(|n| {
+        let cache = cache.clone();
+        tokio::spawn(async move { text(&cache, &format!("k{n}")).await.unwrap() })
+    }));
+    assert!(found.await.into_iter().all(|found| found.unwrap().is_none()));
+    assert_eq!((calls(&server, "get"), calls(&server, "mget")), (300, 0));
+}
+
+/// A list under a key of larder's is an error to who asks for it, alone or in company, and to nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_programs_list_is_the_same_error_in_company() {
+    let server = Redis::start();
+    for max_alone in [0, 32] {
+        let prefix = super::prefix();
+        let cache = on(&server).prefix(&prefix).max_alone(max_alone).op_timeout(PATIENT).build().unwrap();
+        put(&cache, "k", "v").await.unwrap();
+        server.int(&["RPUSH", &format!("{prefix}list"), "theirs"]);
+        let found = join_all((0..90).map(|n| {
+            let cache = cache.clone();
+            tokio::spawn(async move { text(&cache, ["k", "list", "missing"][n % 3]).await })
+        }));
+        for (n, found) in found.await.into_iter().enumerate() {
+            match (n % 3, found.unwrap()) {
+                (0, found) => assert_eq!(found.unwrap().as_deref(), Some("v")),
+                (1, found) => assert_eq!(found.unwrap_err().kind(), ErrorKind::Backend),
+                (_, found) => assert_eq!(found.unwrap(), None),
+            }
+        }
+    }
+}
+
+/// A connection that is cut under a batch: what can be asked again is asked again over the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_connection_is_cut_is_asked_again() {
+    let server = Redis::start();
+    let cache = on(&server).max_alone(0).op_timeout(PATIENT).build().unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    for _ in 0..5 {
+        server.text(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"].map(str::to_owned));
+        let found = join_all((0..100).map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { text(&cache, "k").await })
+        }));
+        for found in found.await {
+            assert_eq!(found.unwrap().unwrap().as_deref(), Some("v"));
+        }
+    }
+    eventually("one connection is left", PATIENT, || async { server.clients().len() <= 1 }).await;
+}
