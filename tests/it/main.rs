@@ -6,6 +6,8 @@ mod bridge;
 mod codec;
 #[cfg(feature = "memory")]
 mod docs;
+#[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "testing"))]
+mod fuzz;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod layers;
 #[cfg(all(feature = "memory", feature = "testing"))]

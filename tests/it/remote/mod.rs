@@ -233,7 +233,7 @@ macro_rules! on_each {
         }
     };
 }
-use on_each;
+pub(crate) use on_each;
 
 /// Whether the long forms run.
 pub(crate) fn soak() -> bool {
