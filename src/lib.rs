@@ -41,6 +41,7 @@
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
 //! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
+//! | get through a backend's bad day | [`layers::Resilient`], which redis and memcached have that are named by URL |
 //! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
@@ -133,6 +134,9 @@ mod documents {
     struct Adapters;
     #[doc = include_str!("../docs/configuration.md")]
     struct Configuration;
+    #[cfg(all(feature = "testing", feature = "redis", feature = "memcached"))]
+    #[doc = include_str!("../docs/resilience.md")]
+    struct Resilience;
     #[doc = include_str!("../docs/python.md")]
     struct Python;
     #[doc = include_str!("../docs/backends.md")]

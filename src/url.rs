@@ -3,6 +3,10 @@
 use crate::{Codec, Error, Lifetime, Result};
 use std::time::Duration;
 
+/// The parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around an adapter that it is given by name.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) const LAYER: [&str; 5] = ["resilient", "breaker", "retry", "recovery", "fail_open"];
+
 /// A URL taken apart. Parameters are taken out by name; [`finish`](CacheUrl::finish) refuses what nobody asked for.
 ///
 /// Errors name the scheme and the parameter, never the URL, for it may hold a password.
@@ -47,6 +51,18 @@ impl CacheUrl {
         };
         let (_, value) = self.parameters.remove(at);
         T::parse(&value).map(Some).ok_or_else(|| Error::config(format!("the URL parameter `{name}` must be {}", T::FORM)))
+    }
+
+    /// Names the layer's parameters among the known ones, and refuses them: whoever is to take them has done so.
+    #[cfg(any(feature = "redis", feature = "memcached"))]
+    pub(crate) fn refuse_layer(&mut self) -> Result<()> {
+        self.known.extend(LAYER);
+        match LAYER.iter().find(|word| self.has(word)) {
+            Some(word) => Err(Error::config(format!(
+                "the URL parameter `{word}` is for caches that are given the URL; an adapter that is built in code is put into `larder::layers::Resilient`"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Refuses parameters that nobody took, and those given twice.
@@ -103,10 +119,21 @@ impl Parameter for usize {
     }
 }
 
+impl Parameter for u32 {
+    const FORM: &'static str = "a whole number";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Parameter for bool {
     const FORM: &'static str = "true or false";
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
+        match text {
+            "on" => Some(true),
+            "off" => Some(false),
+            text => text.parse().ok(),
+        }
     }
 }
 

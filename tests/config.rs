@@ -242,6 +242,43 @@ fn an_error_is_short_whatever_was_given() {
     }
 }
 
+/// The layer's parameters are for caches that are given a URL, and are as strict as the others.
+#[test]
+#[cfg(all(feature = "redis", feature = "memcached"))]
+fn the_layer_around_redis_and_memcached_has_parameters_of_its_own() {
+    for scheme in ["redis://:hunter2@localhost/1", "memcached://one,two"] {
+        let url = |parameters: &str| format!("{scheme}?{parameters}");
+        for good in [
+            "resilient=off",
+            "breaker=off&prefix=p:",
+            "prefix=p:&retry=0&op_timeout=1s",
+            "recovery=false&fail_open=on",
+            "resilient=true&breaker=on&retry=5",
+        ] {
+            assert!(url(good).into_adapter().is_ok(), "{good}");
+        }
+        for (bad, word) in [
+            ("breaker=maybe", "breaker"),
+            ("retry=often", "retry"),
+            ("breaker=on&breaker=off", "breaker"),
+            ("resilient=off&nosuch=1", "nosuch"),
+            ("breakers=off", "breakers"),
+        ] {
+            let error = url(bad).into_adapter().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(&format!("`{word}`")) && !error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+    for by_hand in [
+        larder::AsyncRedisCache::new("redis://:hunter2@localhost?breaker=off").map(drop),
+        larder::AsyncMemcachedCache::new("memcached://localhost?breaker=off").map(drop),
+    ] {
+        let message = by_hand.unwrap_err().to_string();
+        assert!(message.contains("`breaker`") && message.contains("larder::layers::Resilient"), "{message}");
+    }
+    assert!("memory:?breaker=off".into_adapter().is_err() && "sqlite::memory:?resilient=on".into_adapter().is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("LARDER_SOAK").is_some() { 200_000 } else { 2_000 }))]
 

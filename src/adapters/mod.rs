@@ -2,6 +2,8 @@
 
 mod settings;
 
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) use settings::Remote;
 pub(crate) use settings::Settings;
 
 #[cfg(feature = "memcached")]

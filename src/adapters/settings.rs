@@ -14,6 +14,16 @@ pub(crate) struct Settings {
     pub(crate) codec: Codec,
 }
 
+/// A store over a network, and what has to be known to put something around it.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) struct Remote<A> {
+    pub(crate) adapter: A,
+    pub(crate) op_timeout: std::time::Duration,
+    pub(crate) default_ttl: Lifetime,
+    /// Whether it leads to one place, which is there or away as a whole.
+    pub(crate) is_one: bool,
+}
+
 impl Settings {
     #[cfg(any(feature = "redis", feature = "memcached"))]
     pub(crate) fn with_prefix(prefix: &str) -> Self {

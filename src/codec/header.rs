@@ -20,6 +20,7 @@ use crate::value::Meta;
 use crate::{Error, ErrorKind};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::any::type_name;
+use std::time::SystemTime;
 
 const MAGIC: [u8; 3] = [0xC1, b'L', b'D'];
 const VERSION: u8 = 1;
@@ -52,7 +53,7 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     let mut out = BytesMut::with_capacity(LEN + payload.len());
     out.put_slice(&MAGIC);
     out.put_slice(&[VERSION, codec_id(codec), 0, 0, 0]);
-    out.put_u64(meta.created_ms);
+    out.put_u64(created(meta));
     out.put_u64(meta.expires_ms);
     out.put_u32(meta.cost_us);
     out.put_u32(crc32fast::hash(key.as_bytes()));
@@ -61,6 +62,15 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     out.put_u32(checksum(&out, payload));
     out.put_slice(payload);
     out.freeze()
+}
+
+/// A value that says nothing of its age is made now.
+fn created(meta: &Meta) -> u64 {
+    if meta.created_ms > 0 {
+        return meta.created_ms;
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What [`frame`] put together: a counter's number, or the payload and how to read it.

@@ -1,6 +1,8 @@
 //! From a name to an adapter: aliases, class names, URLs and the environment, through one table.
 
 mod environment;
+#[cfg(any(feature = "redis", feature = "memcached"))]
+mod resilience;
 
 pub(crate) use environment::{from_environment, with_environment};
 
@@ -31,6 +33,17 @@ macro_rules! open {
     }};
 }
 
+/// [`open`](open!) for an adapter that may be away.
+macro_rules! open_remote {
+    ($feature:literal, $adapter:ident) => {{
+        #[cfg(feature = $feature)]
+        let open: Option<Open> = Some(|url| resilience::open(url, |url| Ok(crate::$adapter::from_url(url)?.remote())));
+        #[cfg(not(feature = $feature))]
+        let open: Option<Open> = None;
+        open
+    }};
+}
+
 static KINDS: [Kind; 4] = [
     Kind {
         name: "memory",
@@ -44,14 +57,14 @@ static KINDS: [Kind; 4] = [
         aliases: &["redis"],
         classes: &["RedisCache", "RedisAdapter", "AsyncRedisCache", "AsyncRedisAdapter"],
         schemes: &["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"],
-        open: open!("redis", AsyncRedisCache),
+        open: open_remote!("redis", AsyncRedisCache),
     },
     Kind {
         name: "memcached",
         aliases: &["memcached", "memcache", "mcache"],
         classes: &["MemcachedCache", "MemcachedAdapter", "AsyncMemcachedCache", "AsyncMemcachedAdapter"],
         schemes: &["memcached", "memcache", "memcached+unix"],
-        open: open!("memcached", AsyncMemcachedCache),
+        open: open_remote!("memcached", AsyncMemcachedCache),
     },
     Kind {
         name: "sqlite",

@@ -89,6 +89,16 @@ pub(crate) async fn timeout<F: Future>(patience: Duration, future: F) -> Option<
     }
 }
 
+/// A pause by the caller's clock; by the background runtime's where the caller has no runtime.
+pub(crate) async fn sleep(lasting: Duration) {
+    within(lasting, std::future::pending::<()>()).await;
+}
+
+/// [`timeout`], by the clock of the caller's runtime if it has one.
+pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    if Handle::try_current().is_ok() { tokio::time::timeout(patience, future).await.ok() } else { timeout(patience, future).await }
+}
+
 /// Runs larder's own work on the caller's runtime, detached from the caller.
 pub(crate) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where

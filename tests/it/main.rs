@@ -14,6 +14,8 @@ mod layers;
 mod memory;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod remote;
+#[cfg(all(feature = "memory", feature = "testing"))]
+mod resilient;
 #[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite", feature = "testing", target_os = "linux"))]
 mod soak;
 mod support;

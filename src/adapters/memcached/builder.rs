@@ -97,6 +97,7 @@ impl MemcachedBuilder {
         *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
         *max_value_bytes = url.take("max_value_bytes")?.unwrap_or(*max_value_bytes);
         limits.take(&mut url)?;
+        url.refuse_layer()?;
         url.finish()?;
         Ok(builder)
     }

@@ -20,6 +20,7 @@ mod verbs;
 
 pub use builder::MemcachedBuilder;
 
+use crate::adapters::Remote;
 use crate::runtime::PerRuntime;
 use crate::travel::Limits;
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
@@ -183,6 +184,13 @@ impl AsyncMemcachedCache {
         let server = |address: &address::Address| Arc::new(Server::new(address.clone(), prefix, config.settings.codec, config.op_timeout));
         let servers = config.servers.iter().map(server).collect();
         Self { inner: Arc::new(Inner { ring: Ring::new(&names), servers, homes: PerRuntime::new(), config }) }
+    }
+
+    /// What stands around it has to know.
+    pub(crate) fn remote(self) -> Remote<Self> {
+        let Config { settings, op_timeout, servers, .. } = &self.inner.config;
+        // Of several servers, one that is away costs its own keys and no others.
+        Remote { op_timeout: *op_timeout, default_ttl: settings.default_ttl, is_one: servers.len() == 1, adapter: self }
     }
 
     fn key(&self, key: &str) -> Result<Key> {

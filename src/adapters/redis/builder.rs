@@ -110,6 +110,7 @@ impl RedisBuilder {
             }
         }
         config.limits.take(&mut url)?;
+        url.refuse_layer()?;
         url.finish()?;
         Ok(builder)
     }

@@ -15,6 +15,7 @@ mod verbs;
 
 pub use builder::RedisBuilder;
 
+use crate::adapters::Remote;
 use crate::runtime::{PerRuntime, lock};
 use crate::travel::{Limits, Stop};
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
@@ -56,6 +57,8 @@ use verbs::Call;
 /// | `resp3` | `false` | version 3 of the protocol |
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
 /// | `db`, `user`, `password` | | where the rest of the URL does not say them |
+///
+/// A cache that is given the URL puts [`Resilient`](crate::layers::Resilient) around the adapter, and takes that layer's parameters too.
 ///
 /// Schemes: `redis`, `rediss`, `redis+unix`, `unix`, `valkey`, `valkeys`, `valkey+unix`.
 ///
@@ -205,6 +208,12 @@ impl AsyncRedisCache {
             bulk: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// What stands around it has to know.
+    pub(crate) fn remote(self) -> Remote<Self> {
+        let Config { settings, op_timeout, .. } = &self.shared.config;
+        Remote { op_timeout: *op_timeout, default_ttl: settings.default_ttl, is_one: true, adapter: self }
     }
 
     /// This runtime's connections.

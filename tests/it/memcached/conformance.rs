@@ -4,14 +4,19 @@ use super::{on, patient, prefix, server};
 use crate::support::Memcached;
 use crate::wrapper::through::Through;
 use larder::testing::{Suite, conformance};
-use larder::{AsyncCacheWrapper, Codec, MemcachedBuilder};
-use std::sync::OnceLock;
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, Codec, IntoAdapter, MemcachedBuilder};
+use std::sync::{Arc, OnceLock};
 
 /// What a server takes as it comes.
 const LIMIT: usize = (1 << 20) - 512;
 
 fn suite() -> Suite {
     Suite::new().whole_seconds().max_value(LIMIT)
+}
+
+/// As a cache has it that is given a URL: with a resilient layer around it.
+fn by_url() -> Arc<dyn AsyncCacheAdapter> {
+    format!("{}?prefix={}&op_timeout=10s", Memcached::shared().url(), prefix()).into_adapter().expect("a URL")
 }
 
 fn on_three_servers() -> MemcachedBuilder {
@@ -39,3 +44,4 @@ conformance!(
 conformance!(raw_on_several_servers, patient(on_three_servers().codec(Codec::Raw)), suite().codec(Codec::Raw));
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace(), suite());
 conformance!(never_together, patient(on(Memcached::shared()).max_batch(1)), suite());
+conformance!(in_a_resilient_layer, by_url(), suite());

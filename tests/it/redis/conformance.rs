@@ -4,8 +4,8 @@ use super::{on, prefix};
 use crate::support::Redis;
 use crate::wrapper::through::Through;
 use larder::testing::{Suite, conformance};
-use larder::{AsyncCacheWrapper, AsyncRedisCache, Codec, RedisBuilder};
-use std::sync::OnceLock;
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, Codec, IntoAdapter, RedisBuilder};
+use std::sync::{Arc, OnceLock};
 
 /// Patience for a machine on which everything else is tested at the same time.
 fn patient(builder: RedisBuilder) -> AsyncRedisCache {
@@ -25,6 +25,13 @@ fn through_a_namespace() -> Through {
     Through::over(AsyncCacheWrapper::new(patient(on(Redis::shared()))).unwrap(), &["users*"])
 }
 
+/// As a cache has it that is given a URL: with a resilient layer around it.
+fn by_url() -> Arc<dyn AsyncCacheAdapter> {
+    let url = Redis::shared().url();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}prefix={}&op_timeout=10s", prefix()).into_adapter().unwrap()
+}
+
 conformance!(plain, patient(on(Redis::shared())));
 conformance!(json_behind_a_prefix, patient(on(Redis::shared()).codec(Codec::Json).prefix(odd_prefix())), Suite::new().codec(Codec::Json));
 conformance!(resp3_over_a_unix_socket, patient(on_unix_socket().resp3(true)));
@@ -36,3 +43,4 @@ conformance!(
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());
 conformance!(always_together, patient(on(Redis::shared()).max_alone(0)));
 conformance!(never_together, patient(on(Redis::shared()).max_batch(1)));
+conformance!(in_a_resilient_layer, by_url());

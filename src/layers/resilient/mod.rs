@@ -1,0 +1,186 @@
+//! A backend's bad day, kept from callers as far as can be.
+
+mod adapter;
+mod breaker;
+mod builder;
+mod call;
+mod duty;
+mod journal;
+mod keeper;
+mod replay;
+mod retry;
+
+pub use breaker::BreakerState;
+pub use builder::ResilientBuilder;
+
+use crate::event::{Event, EventKind, Watchers};
+use crate::{AsyncCacheAdapter, Error};
+use breaker::Breaker;
+use builder::Config;
+use duty::Duty;
+use journal::Journal;
+use retry::Retry;
+use std::fmt;
+use std::sync::Arc;
+
+/// An adapter around one that may be away: retries, a breaker, and writes that are made up for.
+///
+/// The order is fixed: fail-open( breaker( retry( deadline( adapter )))). Each part can be turned off; see [`ResilientBuilder`].
+/// A cache on redis or memcached that is named by alias, URL or environment has this layer already; an adapter that a program builds
+/// has it when the program puts it around. `docs/resilience.md` has the whole of it.
+///
+/// **Retries** are for reads and `set`, and only where the backend was unavailable. What they may cost is bounded by what went well before.
+///
+/// **The breaker** opens after failures in a row, or when too many calls fail. While it is open, calls are answered at once with
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and nothing is sent. A task in the background asks for a sign of life; callers never
+/// pay for that. [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
+/// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if they succeed.
+///
+/// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an error to its caller. It is also
+/// noted, the latest for each key, and written as soon as the backend is back. Until then calls on that key do not reach the backend:
+/// they wait for a moment, or fail. What was written before is therefore not seen again, by callers of this layer.
+///
+/// A note about a key yields to what somebody else wrote later, as far as the clocks of both agree; in doubt the key is removed, for
+/// a miss is never wrong. A value whose time has come meanwhile is not written; what it was to replace is removed. Notes are kept in
+/// memory, for as long as the adapter lives.
+///
+/// # Cancel safety
+///
+/// A dropped call leaves nothing behind; its write is not noted.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(all(feature = "memory", feature = "testing"))]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// use larder::layers::{BreakerState, Resilient};
+/// use larder::testing::{Fault, FaultyAdapter};
+/// use larder::{AsyncCacheAdapter, AsyncMemoryCache, ErrorKind};
+///
+/// let store = FaultyAdapter::new(AsyncMemoryCache::new());
+/// store.put_on_all(Fault::Fail(ErrorKind::Unavailable));
+/// let cache = Resilient::new(store);
+/// for _ in 0..5 {
+///     assert!(cache.get("k").await.is_err());
+/// }
+/// assert_ne!(cache.breaker_state(), BreakerState::Closed);
+/// # Ok(()) }
+/// # #[cfg(not(all(feature = "memory", feature = "testing")))]
+/// # fn main() {}
+/// ```
+pub struct Resilient<A>(Arc<Shared<A>>);
+
+struct Shared<A> {
+    inner: A,
+    state: Arc<State>,
+}
+
+/// What a rebuilt adapter takes over: the backend is the same.
+#[derive(Debug)]
+struct State {
+    config: Config,
+    breaker: Breaker,
+    retry: Retry,
+    journal: Journal,
+    duty: Duty,
+    watchers: Watchers,
+}
+
+impl State {
+    /// Nobody has to look after anything.
+    fn is_calm(&self) -> bool {
+        self.journal.is_empty() && self.breaker.state() == BreakerState::Closed
+    }
+}
+
+impl<A> Shared<A>
+where
+    A: AsyncCacheAdapter,
+{
+    fn tell(&self, kind: EventKind, key: Option<&str>, error: Option<&Error>) {
+        let mut event = Event::new(kind, self.inner.kind());
+        (event.key, event.error) = (key, error);
+        self.state.watchers.tell(&event);
+    }
+}
+
+impl<A: AsyncCacheAdapter> Resilient<A> {
+    /// The layer with every setting at its default.
+    #[must_use]
+    pub fn new(inner: A) -> Self {
+        Self::builder(inner).build()
+    }
+
+    /// A builder, with every setting at its default.
+    pub fn builder(inner: A) -> ResilientBuilder<A> {
+        ResilientBuilder::new(inner)
+    }
+
+    fn assemble(inner: A, config: Config) -> Self {
+        let state = State {
+            breaker: Breaker::new(&config),
+            retry: Retry::new(&config),
+            journal: Journal::new(&config),
+            duty: Duty::default(),
+            watchers: Watchers::default(),
+            config,
+        };
+        Self(Arc::new(Shared { inner, state: Arc::new(state) }))
+    }
+
+    /// The adapter inside.
+    ///
+    /// ```
+    /// use larder::layers::Resilient;
+    /// # #[cfg(feature = "memory")] {
+    /// let cache = Resilient::new(larder::AsyncMemoryCache::new());
+    /// let inner: &larder::AsyncMemoryCache = cache.inner();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn inner(&self) -> &A {
+        &self.0.inner
+    }
+
+    /// What the breaker does with calls at this moment. Always closed where there is none.
+    #[must_use]
+    pub fn breaker_state(&self) -> BreakerState {
+        self.0.state.breaker.state()
+    }
+
+    /// How many writes wait for the backend to be back.
+    ///
+    /// ```
+    /// use larder::layers::Resilient;
+    /// # #[cfg(feature = "memory")] {
+    /// let cache = Resilient::new(larder::AsyncMemoryCache::new());
+    /// assert_eq!(cache.to_recover(), 0);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn to_recover(&self) -> usize {
+        self.0.state.journal.len()
+    }
+}
+
+impl<A> Clone for Resilient<A> {
+    /// Another handle on the same layer.
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: AsyncCacheAdapter> fmt::Debug for Resilient<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resilient")
+            .field("inner", &self.0.inner.kind())
+            .field("breaker", &self.breaker_state())
+            .field("to_recover", &self.to_recover())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the backend is away, as opposed to having something to say.
+fn is_away(error: &Error) -> bool {
+    error.is_retryable()
+}

@@ -1,0 +1,61 @@
+//! What could not be written is written.
+
+use super::journal::{Noted, Write};
+use crate::{AsyncCacheAdapter, Claim, Expiry, Result};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// How much newer than a removal a value must claim to be to survive it: clocks of two machines differ, and a removal that was
+/// not necessary costs a load.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// Writes what is noted about a key, unless somebody else has written something newer.
+pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Result<()> {
+    let key = &*noted.key;
+    let (value, expiry) = match &noted.write {
+        Write::Remove => return remove(inner, key, noted.at).await,
+        Write::Set { value, until: None } => (value, Expiry::Never),
+        Write::Set { value, until: Some(until) } => match until.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => (value, Expiry::After(left)),
+            // It would have taken the place of what is there, and be gone by now.
+            _ => return remove(inner, key, noted.at).await,
+        },
+    };
+    if !inner.guards() {
+        // Nobody else writes there, and whoever writes here waits for this.
+        return inner.set(key, value.clone(), expiry).await;
+    }
+    let Some(claim) = inner.claim(key, None).await? else {
+        return remove(inner, key, noted.at).await;
+    };
+    let Some(there) = inner.get(key).await? else {
+        return inner.fill(key, value.clone(), expiry, &claim).await.map(drop);
+    };
+    let ours = value.created().unwrap_or(noted.at);
+    match there.created() {
+        Some(theirs) if millis(theirs) < millis(ours) => inner.fill(key, value.clone(), expiry, &claim).await.map(drop),
+        Some(_) => release(inner, key, &claim).await,
+        // Neither is known to be the newer one, and a miss is never wrong.
+        None => {
+            release(inner, key, &claim).await?;
+            inner.remove(key).await.map(drop)
+        }
+    }
+}
+
+async fn remove(inner: &impl AsyncCacheAdapter, key: &str, at: SystemTime) -> Result<()> {
+    let created = inner.get(key).await?.and_then(|there| there.created());
+    if created.is_some_and(|created| created > at + DOUBT) {
+        return Ok(());
+    }
+    inner.remove(key).await.map(drop)
+}
+
+async fn release(inner: &impl AsyncCacheAdapter, key: &str, claim: &Claim) -> Result<()> {
+    inner.release(key, claim).await
+}
+
+/// As headers count.
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+}

@@ -1,0 +1,102 @@
+//! How often, and when, a call is made again.
+
+use super::builder::Config;
+use crate::runtime::lock;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// What can be spent before anything has been earned.
+const RESERVE: f64 = 10.0;
+
+/// Every call that goes well earns a part of a retry; a retry costs a whole one. While all calls fail nothing is earned, so that
+/// retries end when the reserve is spent: they cannot become a storm.
+#[derive(Debug)]
+pub(super) struct Retry {
+    limit: u32,
+    earned_by_a_call: f64,
+    purse: Mutex<Purse>,
+}
+
+#[derive(Debug)]
+struct Purse {
+    tokens: f64,
+    /// How many successes have been paid for.
+    successes: u64,
+}
+
+impl Retry {
+    pub(super) fn new(config: &Config) -> Self {
+        let purse = Purse { tokens: RESERVE, successes: 0 };
+        Self { limit: config.retry, earned_by_a_call: config.retry_budget, purse: Mutex::new(purse) }
+    }
+
+    /// How long to wait before the call is made once more, having been made again `before` times; `None` if it is not to be.
+    pub(super) fn pause(&self, before: u32, successes: u64) -> Option<Duration> {
+        (before < self.limit && self.spend(successes)).then(|| jittered(before))
+    }
+
+    fn spend(&self, successes: u64) -> bool {
+        let mut purse = lock(&self.purse);
+        let earned = successes.saturating_sub(purse.successes) as f64 * self.earned_by_a_call;
+        purse.successes = purse.successes.max(successes);
+        purse.tokens = (purse.tokens + earned).min(RESERVE);
+        let can_pay = purse.tokens >= 1.0;
+        if can_pay {
+            purse.tokens -= 1.0;
+        }
+        can_pay
+    }
+}
+
+/// Anything up to an end that doubles: calls that failed together do not come back together.
+fn jittered(before: u32) -> Duration {
+    FIRST.saturating_mul(1 << before.min(10)).min(LONGEST).mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry() -> Retry {
+        Retry::new(&Config { retry: 2, retry_budget: 0.1, ..Config::default() })
+    }
+
+    #[test]
+    fn a_thousand_failures_are_not_two_thousand_more() {
+        let retry = retry();
+        let made = (0..1_000).filter(|_| retry.pause(0, 0).is_some()).count();
+        assert_eq!(made, 10);
+    }
+
+    #[test]
+    fn successes_earn_a_tenth() {
+        let retry = retry();
+        while retry.pause(0, 0).is_some() {}
+        let made = (1..=1_000).filter(|successes| retry.pause(0, *successes).is_some()).count();
+        assert!((99..=101).contains(&made), "{made}");
+        let made = (0..100).filter(|_| retry.pause(0, 1_000_000).is_some()).count();
+        assert_eq!(made, 10, "what is not spent is not saved up without end");
+    }
+
+    #[test]
+    fn no_call_is_made_again_more_often_than_that() {
+        let retry = retry();
+        assert!(retry.pause(1, 0).is_some() && retry.pause(2, 0).is_none());
+    }
+
+    #[test]
+    fn pauses_are_spread_over_their_whole_length() {
+        for (before, end) in [(0, FIRST), (1, FIRST * 2), (u32::MAX, LONGEST)] {
+            let pauses: Vec<Duration> = (0..1_000).map(|_| jittered(before)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= end));
+            for tenth in 0..10 {
+                let part = end.mul_f64(f64::from(tenth) / 10.0)..end.mul_f64(f64::from(tenth + 1) / 10.0);
+                let count = pauses.iter().filter(|pause| part.contains(pause)).count();
+                assert!((40..=180).contains(&count), "{count} of 1,000 in tenth {tenth}");
+            }
+        }
+    }
+}
