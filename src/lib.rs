@@ -42,6 +42,7 @@
 //! | choose how values become bytes | [`Codec`] |
 //! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
 //! | get through a backend's bad day | [`layers::Resilient`], which redis and memcached have that are named by URL |
+//! | have waiting calls of such a store travel together | [`layers::Together`] |
 //! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
@@ -132,6 +133,8 @@ mod documents {
     #[cfg(feature = "testing")]
     #[doc = include_str!("../docs/adapters.md")]
     struct Adapters;
+    #[doc = include_str!("../docs/batching.md")]
+    struct Batching;
     #[doc = include_str!("../docs/configuration.md")]
     struct Configuration;
     #[cfg(all(feature = "testing", feature = "redis", feature = "memcached"))]

@@ -18,7 +18,7 @@
 use super::Codec;
 use crate::value::Meta;
 use crate::{Error, ErrorKind};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::any::type_name;
 use std::time::SystemTime;
 
@@ -86,7 +86,10 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Result<(Option<
         };
     }
     let (codec, meta) = parse(key, &stored)?;
-    Ok((None, codec, meta, stored.slice(LEN..)))
+    // Not a slice: that would share the bytes with nobody, at the price of an allocation.
+    let mut payload = stored;
+    payload.advance(LEN);
+    Ok((None, codec, meta, payload))
 }
 
 fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta), Defect> {

@@ -13,5 +13,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use queue::{Limits, Passenger, Queue};
+#[cfg(any(feature = "memcached", feature = "sqlite", test))]
+pub(crate) use queue::Queue;
+pub(crate) use queue::{Limits, Passenger};
 pub(crate) use stop::{Lead, Stop};

@@ -1,7 +1,7 @@
 //! Who waits, and who travels with whom.
 
-use crate::url::CacheUrl;
-use crate::{Error, Result};
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
+use crate::{Error, Result, url::CacheUrl};
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
@@ -35,6 +35,7 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
 }
 
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 impl Limits {
     /// Reads the parameters `max_batch` and `max_batch_bytes`.
     pub(crate) fn take(&mut self, url: &mut CacheUrl) -> Result<()> {
@@ -62,6 +63,7 @@ impl<P: Passenger> Queue<P> {
         Self { limits, waiting: VecDeque::new(), search_at: SEARCH_AT }
     }
 
+    #[cfg(any(feature = "sqlite", test))]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -112,6 +114,7 @@ impl<P: Passenger> Queue<P> {
         std::mem::take(&mut self.waiting)
     }
 
+    #[cfg(any(feature = "memcached", test))]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

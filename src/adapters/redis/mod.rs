@@ -30,7 +30,6 @@ use link::Orphans;
 use source::Source;
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -101,7 +100,6 @@ struct Shared {
     source: Source,
     orphans: Arc<Orphans>,
     bulky: BulkyKeys,
-    hasher: RandomState,
     runtimes: PerRuntime<Lanes>,
     bulk: Mutex<Weak<Lane>>,
 }
@@ -203,7 +201,6 @@ impl AsyncRedisCache {
             source,
             orphans: Arc::default(),
             bulky: BulkyKeys::default(),
-            hasher: RandomState::new(),
             runtimes: PerRuntime::new(),
             bulk: Mutex::default(),
         };
@@ -238,8 +235,9 @@ impl AsyncRedisCache {
         now.checked_add(self.shared.config.op_timeout).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
     }
 
+    /// Says which lane has a key, and which keys may be big: a quick one will do.
     fn hash(&self, key: &str) -> u64 {
-        self.shared.hasher.hash_one(key)
+        crc32fast::hash(key.as_bytes()).into()
     }
 
     /// The key as the server knows it.
