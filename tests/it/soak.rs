@@ -4,20 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::remote::{Remote, Setup};
+use crate::support::alone::alone;
 use crate::support::noise::noise;
-use crate::support::turns::turn;
 use crate::support::{Memcached, Proxy, Redis, eventually};
 use crate::trials::rng;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, AsyncSqliteCache, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const ROLE: &str = "LARDER_SOAK_CHILD";
 const MINUTES: &str = "LARDER_SOAK_MINUTES";
 const SHORT: Duration = Duration::from_secs(20);
 const KEYS: u64 = 500;
@@ -25,14 +23,15 @@ const TASKS: u64 = 3;
 
 #[test]
 fn chaos() {
-    if std::env::var_os(ROLE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build().unwrap();
-        return runtime.block_on(soak());
-    }
-    let _turn = turn();
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let status = child.args(["--exact", "soak::chaos", "--nocapture"]).env(ROLE, "1").status().unwrap();
-    assert!(status.success(), "the soak failed, see above");
+    alone("soak::chaos", || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(8)
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(soak());
+    });
 }
 
 fn lasting() -> Duration {
@@ -215,7 +214,6 @@ fn usage() -> Usage {
 
 async fn soak() {
     let (begun, lasting) = (Instant::now(), lasting());
-    crate::support::noise::watch();
     let mut random = rng("soak");
     let folder = tempfile::tempdir().unwrap();
     let file: PathBuf = folder.path().join("soak.db");

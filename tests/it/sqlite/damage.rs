@@ -229,7 +229,13 @@ fn is_root() -> bool {
 }
 
 fn report(child: &mut Command) {
-    let done = child.output().unwrap();
+    let done = loop {
+        match child.output() {
+            // Another test forked while the copy was being written: its child holds the file open until it is another program.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(10)),
+            done => break done.unwrap(),
+        }
+    };
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{said} {}", String::from_utf8_lossy(&done.stderr));
     said.lines().filter(|line| line.contains('`')).for_each(|line| println!("sqlite: {line}"));

@@ -6,6 +6,7 @@
 // Which of these are used depends on the features the tests are built with.
 #![allow(dead_code)]
 
+pub(crate) mod alone;
 pub(crate) mod memcached;
 pub(crate) mod noise;
 pub(crate) mod proxy;
