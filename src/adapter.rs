@@ -252,6 +252,16 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 }
 
+/// How long a claim is good for, and a lease lasts, at most.
+pub(crate) const LONGEST_CLAIM: Duration = Duration::from_secs(3_600);
+
+/// A lease in milliseconds, as shared stores count it; 0 is none.
+#[cfg(any(feature = "redis", feature = "sqlite", feature = "memcached"))]
+pub(crate) fn lease_millis(lease: Option<Duration>) -> u64 {
+    let lease = lease.unwrap_or_default().min(LONGEST_CLAIM);
+    u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 /// What a verb without a correct default says.
 pub(crate) fn unsupported(op: &'static str, key: &str) -> Error {
     Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)

@@ -154,6 +154,25 @@ macro_rules! __conformance_cases {
                 any_beginning: "a prefix that ends inside a word",
                 thousands: "a prefix over thousands of keys",
             }
+            claims {
+                fill_stores: "a claimed key is missing until it is filled",
+                fill_for_ever_and_for_nothing: "a fill has the expiry of a set",
+                fill_replaces: "a live key can be claimed and filled",
+                unwritable: "a fill that cannot be encoded is `Encode`, and the older value stays",
+                writes_win: "a key that was written since the claim is not filled",
+                removals_win: "a key that was removed or cleared since the claim is not filled, though it was missing before",
+                what_comes_and_goes_wins: "a key that was written since the claim, and has expired, is not filled",
+                a_refresh_that_comes_late: "a live key that was written or removed since the claim is not filled",
+                missing_for_every_verb: "a claim is no value, for no verb",
+                the_first_fill_wins: "of two claims without a lease, the first fill is stored",
+                a_fill_ends_its_claim: "a claim fills once",
+                a_lease_is_exclusive: "one lease at a time; released or filled, the next",
+                a_claim_without_a_lease_is_always_given: "a claim without a lease is given while another has one, and does not end it",
+                a_lease_ends_by_itself: "a lease ends; what its holder does late is nothing to the next one",
+                hostile_keys: "hostile keys are claimed and filled, each by itself",
+                large: "large values are filled like others",
+                between_instances [Rebuild]: "two instances on one store notice one another",
+            }
             limits {
                 sizes: "values around powers of two, up to 200,000 bytes",
                 one_megabyte: "a megabyte is stored, or `TooLarge` and the older value is gone",

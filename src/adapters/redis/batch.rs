@@ -1,5 +1,6 @@
 //! Many keys at once, and all of them.
 
+use super::claims::{REMARK, mark, marks, token, unclaim_all, unmark};
 use super::commands::{self, Command, Condition};
 use super::errors::{BACKEND, Failure};
 use super::lane::Lane;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use std::borrow::Cow;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// One step of a batch: few enough that the server is not held up for long, many enough that round trips do not count.
 const STEP_KEYS: usize = 1000;
@@ -29,7 +31,12 @@ struct Item<T> {
 
 /// A write of a batch.
 enum Write {
-    Command(Command<bool>, usize),
+    Command {
+        command: Command<bool>,
+        bytes: usize,
+        /// What claims on the key must not survive.
+        token: Option<Vec<u8>>,
+    },
     /// Too big for a batch: goes alone, between its neighbours.
     Big(Bytes, commands::Ttl),
     TooLarge,
@@ -109,10 +116,14 @@ impl AsyncRedisCache {
         let config = &self.shared.config;
         let value = entry.value.to_stored(full, config.settings.codec)?;
         Ok(match ttl(config.settings.resolve(entry.expiry)) {
-            None => Write::Command(commands::discard(full), full.len()),
+            None => Write::Command { command: commands::discard(full), bytes: full.len(), token: Some(token(full)) },
             Some(_) if value.len() > config.max_value_bytes => Write::TooLarge,
             Some(ttl) if value.len() > config.big_value_bytes => Write::Big(value, ttl),
-            Some(ttl) => Write::Command(commands::set(full, &value, ttl, Condition::None), full.len() + value.len()),
+            Some(ttl) => Write::Command {
+                command: commands::set(full, &value, ttl, Condition::None),
+                bytes: full.len() + value.len(),
+                token: ttl.is_brief().then(|| token(full)),
+            },
         })
     }
 
@@ -122,8 +133,8 @@ impl AsyncRedisCache {
         let mut step = Step::new("set_many");
         for Item { at, hash, task } in items {
             match task {
-                Write::Command(command, bytes) => {
-                    step.push(at, command, bytes);
+                Write::Command { command, bytes, token } => {
+                    step.push(at, command, bytes, token);
                     if step.is_full() {
                         done.extend(step.run(self, lane, keys).await);
                     }
@@ -160,13 +171,13 @@ impl AsyncRedisCache {
         let mut items = Vec::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
             let full = self.full_key(key)?;
-            items.push(Item { at, hash: self.hash(&full), task: commands::remove(&full) });
+            items.push(Item { at, hash: self.hash(&full), task: (commands::remove(&full), token(&full)) });
         }
         let groups = by_lane(&lanes, items).into_iter().map(|(lane, items)| async move {
             let mut done = Vec::with_capacity(items.len());
             let mut step = Step::new("remove_many");
-            for Item { at, task, .. } in items {
-                step.push(at, task, 0);
+            for Item { at, task: (command, token), .. } in items {
+                step.push(at, command, 0, Some(token));
                 if step.is_full() {
                     done.extend(step.run(self, lane, keys).await);
                 }
@@ -194,16 +205,26 @@ impl AsyncRedisCache {
             // A write that timed out must not land after it was cleared.
             lane.settle(self.deadline()).await.map_err(failed)?;
         }
+        let (marks, id) = (marks(own), format!("{:032x}", fastrand::u128(..)));
+        let mark = mark(&marks, &id, &prefix);
+        lanes.bulk.invoke(&mark, self.deadline()).await.map_err(failed)?;
+        let mut marked = Instant::now();
         let mut cursor = Bytes::from_static(b"0");
         loop {
             let step = commands::scan(&cursor, &prefix, SCAN_COUNT);
             let (next, keys) = lanes.bulk.run(&step, self.deadline()).await.map_err(failed)?;
             for keys in keys.chunks(STEP_KEYS) {
-                let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-                lanes.bulk.run(&commands::discard(keys), self.deadline()).await.map_err(failed)?;
+                let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).filter(|key| *key != marks).collect();
+                if !keys.is_empty() {
+                    lanes.bulk.run(&commands::discard(keys), self.deadline()).await.map_err(failed)?;
+                }
             }
             if &*next == b"0" {
-                return Ok(());
+                return lanes.bulk.run(&unmark(&marks, &id, &prefix), self.deadline()).await.map(drop).map_err(failed);
+            }
+            if marked.elapsed() > REMARK {
+                lanes.bulk.invoke(&mark, self.deadline()).await.map_err(failed)?;
+                marked = Instant::now();
             }
             cursor = next;
         }
@@ -215,6 +236,8 @@ struct Step {
     op: &'static str,
     places: Vec<usize>,
     commands: Vec<Command<bool>>,
+    /// Of the keys whose claims end with it.
+    tokens: Vec<Vec<u8>>,
     bytes: usize,
     /// The server is away: what follows is not tried.
     broken: Option<Failure>,
@@ -222,12 +245,13 @@ struct Step {
 
 impl Step {
     fn new(op: &'static str) -> Self {
-        Self { op, places: Vec::new(), commands: Vec::new(), bytes: 0, broken: None }
+        Self { op, places: Vec::new(), commands: Vec::new(), tokens: Vec::new(), bytes: 0, broken: None }
     }
 
-    fn push(&mut self, at: usize, command: Command<bool>, bytes: usize) {
+    fn push(&mut self, at: usize, command: Command<bool>, bytes: usize, token: Option<Vec<u8>>) {
         self.places.push(at);
         self.commands.push(command);
+        self.tokens.extend(token);
         self.bytes += bytes;
     }
 
@@ -237,14 +261,24 @@ impl Step {
 
     async fn run(&mut self, cache: &AsyncRedisCache, lane: &Arc<Lane>, keys: &[&str]) -> Vec<(usize, Result<bool>)> {
         let places = std::mem::take(&mut self.places);
-        let commands = std::mem::take(&mut self.commands);
+        let mut commands = std::mem::take(&mut self.commands);
+        let tokens = std::mem::take(&mut self.tokens);
         self.bytes = 0;
+        let unclaims = !tokens.is_empty();
+        if unclaims {
+            // First of all, as in `unclaim`.
+            commands.insert(0, unclaim_all(&tokens));
+        }
         let ran = match &self.broken {
             Some(failure) => Err(failure.clone()),
             None => lane.run_all(&commands, cache.deadline()).await,
         };
         match ran {
-            Ok(answers) => {
+            Ok(mut answers) => {
+                if unclaims && let Err(failure) = answers.remove(0) {
+                    // Nothing of it counts: a load that is under way could undo it.
+                    return places.into_iter().map(|at| (at, Err(failed(&failure, self.op, keys[at])))).collect();
+                }
                 let outcome =
                     |(at, answer): (usize, Result<bool, Failure>)| (at, answer.map_err(|failure| failed(&failure, self.op, keys[at])));
                 places.into_iter().zip(answers).map(outcome).collect()

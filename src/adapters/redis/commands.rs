@@ -1,5 +1,6 @@
 //! The commands, and how their answers are read.
 
+use super::claims::token;
 use bytes::Bytes;
 use redis::{Arg, Cmd, Script, ToRedisArgs, Value, cmd};
 use std::sync::OnceLock;
@@ -14,11 +15,11 @@ pub(super) struct Command<T> {
 }
 
 impl<T> Command<T> {
-    fn new(name: &str, read: fn(Value) -> Option<T>) -> Self {
+    pub(super) fn new(name: &str, read: fn(Value) -> Option<T>) -> Self {
         Self { cmd: cmd(name), read, repeatable: true }
     }
 
-    fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+    pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
         self.cmd.arg(arg);
         self
     }
@@ -53,7 +54,7 @@ pub(super) fn get_many<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<
 }
 
 /// Whether the condition held.
-pub(super) fn set(key: &str, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
+pub(super) fn set(key: impl ToRedisArgs, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
     let mut command = Command::new("SET", done).arg(key).arg(value);
     if let Ttl::Millis(millis) = ttl {
         command = command.arg("PX").arg(millis);
@@ -169,13 +170,13 @@ pub(super) enum Counted {
 }
 
 /// A script and the name that a server gives it.
-struct Lua {
+pub(super) struct Lua {
     code: &'static str,
     hash: OnceLock<String>,
 }
 
 impl Lua {
-    const fn new(code: &'static str) -> Self {
+    pub(super) const fn new(code: &'static str) -> Self {
         Self { code, hash: OnceLock::new() }
     }
 
@@ -190,13 +191,17 @@ static INCREASE: Lua = Lua::new(
     r"local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if not old then
+  redis.call('UNLINK', KEYS[2])
   if ARGV[2] == '' then redis.call('SET', KEYS[1], ARGV[1])
   elseif ARGV[2] ~= '0' then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
   return {'sum', ARGV[1]}
 end
 if #old > 128 then return {'not a number'} end
 local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
-if type(sum) ~= 'table' then return {'sum', redis.call('GET', KEYS[1])} end
+if type(sum) ~= 'table' then
+  redis.call('UNLINK', KEYS[2])
+  return {'sum', redis.call('GET', KEYS[1])}
+end
 if string.find(sum.err, 'overflow', 1, true) then return {'overflow'} end
 if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} end
 return sum",
@@ -208,6 +213,7 @@ static EXCHANGE: Lua = Lua::new(
 if type(old) == 'table' then return old end
 if old ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+redis.call('UNLINK', KEYS[2])
 return 1",
 );
 
@@ -219,7 +225,7 @@ if (ARGV[1] == 'missing' and live) or (ARGV[1] == 'live' and not live) then
   redis.call('UNLINK', KEYS[1])
   return 0
 end
-redis.call('UNLINK', KEYS[2])
+redis.call('UNLINK', KEYS[2], KEYS[3])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('RENAME', KEYS[1], KEYS[2])
   if ARGV[2] == '' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
@@ -230,12 +236,25 @@ return 1",
 /// A script: by its hash, and in full for a server that has not seen it.
 pub(super) struct Invocation<T> {
     pub(super) by_hash: Command<T>,
-    pub(super) in_full: Command<T>,
+    script: &'static Lua,
 }
 
-fn invoke<T>(script: &Lua, keys: &[&str], args: &[&[u8]], read: fn(Value) -> Option<T>) -> Invocation<T> {
-    let command = |name, body: &str| Command::new(name, read).arg(body).arg(keys.len()).arg(keys).arg(args).once();
-    Invocation { by_hash: command("EVALSHA", script.hash()), in_full: command("EVAL", script.code) }
+impl<T> Invocation<T> {
+    pub(super) fn in_full(&self) -> Command<T> {
+        let mut command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
+        // After the command's name and the hash.
+        for arg in self.by_hash.cmd.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                command = command.arg(arg);
+            }
+        }
+        command
+    }
+}
+
+pub(super) fn invoke<T>(script: &'static Lua, keys: &[&[u8]], args: &[&[u8]], read: fn(Value) -> Option<T>) -> Invocation<T> {
+    let by_hash = Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len()).arg(keys).arg(args).once();
+    Invocation { by_hash, script }
 }
 
 /// `ttl` is for a key that is missing; `None` leaves it missing.
@@ -257,12 +276,12 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
             _ => None,
         }
     };
-    invoke(&INCREASE, &[key], &[by.to_string().as_bytes(), ttl.as_bytes()], read)
+    invoke(&INCREASE, &[key.as_bytes(), &token(key)], &[by.to_string().as_bytes(), ttl.as_bytes()], read)
 }
 
 /// Whether `old` was still there.
 pub(super) fn exchange(key: &str, old: &[u8], new: i64) -> Invocation<bool> {
-    invoke(&EXCHANGE, &[key], &[old, new.to_string().as_bytes()], flag)
+    invoke(&EXCHANGE, &[key.as_bytes(), &token(key)], &[old, new.to_string().as_bytes()], flag)
 }
 
 /// Whether the condition held.
@@ -272,10 +291,10 @@ pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -
         Condition::Missing => b"missing",
         Condition::Live => b"live",
     };
-    invoke(&INSTALL, &[staged, key], &[condition, ttl_arg(ttl).as_bytes()], flag)
+    invoke(&INSTALL, &[staged.as_bytes(), key.as_bytes(), &token(key)], &[condition, ttl_arg(ttl).as_bytes()], flag)
 }
 
-fn ttl_arg(ttl: Ttl) -> String {
+pub(super) fn ttl_arg(ttl: Ttl) -> String {
     match ttl {
         Ttl::Never => String::new(),
         Ttl::Millis(millis) => millis.to_string(),
@@ -297,14 +316,14 @@ fn list(answer: Value) -> Option<Vec<Option<Bytes>>> {
     }
 }
 
-fn int(answer: Value) -> Option<i64> {
+pub(super) fn int(answer: Value) -> Option<i64> {
     match answer {
         Value::Int(number) => Some(number),
         _ => None,
     }
 }
 
-fn flag(answer: Value) -> Option<bool> {
+pub(super) fn flag(answer: Value) -> Option<bool> {
     int(answer).map(|number| number > 0)
 }
 

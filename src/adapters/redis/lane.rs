@@ -160,7 +160,7 @@ impl Lane {
     /// Runs a script now.
     pub(super) async fn invoke<T>(self: &Arc<Self>, script: &Invocation<T>, deadline: Instant) -> Result<T, Failure> {
         match self.run(&script.by_hash, deadline).await {
-            Err(failure) if failure.code == Code::NoScript => self.run(&script.in_full, deadline).await,
+            Err(failure) if failure.code == Code::NoScript => self.run(&script.in_full(), deadline).await,
             ran => ran,
         }
     }

@@ -3,6 +3,7 @@
 mod batch;
 mod builder;
 mod bulk;
+mod claims;
 mod commands;
 mod crowd;
 mod endpoint;
@@ -18,7 +19,7 @@ pub use builder::RedisBuilder;
 use crate::adapters::Remote;
 use crate::runtime::{PerRuntime, lock};
 use crate::travel::{Limits, Stop};
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use builder::Config;
 use bulk::BulkyKeys;
@@ -31,6 +32,7 @@ use source::Source;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use verbs::Call;
@@ -322,6 +324,22 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         self.remove_batch(keys).await.map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
+    }
+
+    fn guards(&self) -> bool {
+        true
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        self.call("claim", key)?.claim(lease).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        self.call("fill", key)?.fill(&value, expiry, claim).await
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        self.call("release", key)?.release(claim).await
     }
 
     async fn connect(&self) -> Result<()> {

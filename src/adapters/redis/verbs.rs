@@ -42,7 +42,7 @@ pub(super) fn ttl(lifetime: Lifetime) -> Option<Ttl> {
 
 impl Call<'_> {
     /// The lane of this key: what changes it is executed in the order in which it was called.
-    fn lane(&self) -> &Arc<Lane> {
+    pub(super) fn lane(&self) -> &Arc<Lane> {
         self.lanes.of(self.hash)
     }
 
@@ -51,15 +51,15 @@ impl Call<'_> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
 
-    async fn run<T>(&self, command: &Command<T>) -> Result<T> {
+    pub(super) async fn run<T>(&self, command: &Command<T>) -> Result<T> {
         self.lane().run(command, self.deadline).await.map_err(|failure| self.failed(failure))
     }
 
-    async fn invoke<T>(&self, script: &Invocation<T>) -> Result<T> {
+    pub(super) async fn invoke<T>(&self, script: &Invocation<T>) -> Result<T> {
         self.lane().invoke(script, self.deadline).await.map_err(|failure| self.failed(failure))
     }
 
-    fn failed(&self, failure: Failure) -> Error {
+    pub(super) fn failed(&self, failure: Failure) -> Error {
         self.named(failure.error)
     }
 
@@ -67,7 +67,7 @@ impl Call<'_> {
         error.with_backend(BACKEND).with_op(self.op).with_key(self.key)
     }
 
-    fn ttl(&self, expiry: Expiry) -> Option<Ttl> {
+    pub(super) fn ttl(&self, expiry: Expiry) -> Option<Ttl> {
         ttl(self.cache.config.settings.resolve(expiry))
     }
 
@@ -76,7 +76,7 @@ impl Call<'_> {
         CacheValue::from_stored(&self.full, stored, self.cache.config.settings.codec)
     }
 
-    fn note_size(&self, len: usize) {
+    pub(super) fn note_size(&self, len: usize) {
         self.cache.bulky.note(self.hash, len > self.cache.config.big_value_bytes);
     }
 
@@ -105,12 +105,13 @@ impl Call<'_> {
             self.note_size(stored.len());
             return self.store_big(stored, ttl, condition).await;
         }
-        let outcome = self.lane().run(&commands::set(&self.full, &stored, ttl, condition), self.deadline).await;
+        let set = commands::set(&*self.full, &stored, ttl, condition);
+        let outcome = if ttl.is_brief() { self.run_unclaimed(self.lane(), set).await } else { self.lane().run(&set, self.deadline).await };
         if let Err(Failure { code: Code::OutOfMemory, .. }) = outcome
             && condition != Condition::Missing
         {
             // The server would go on to serve the older value. It is removed where that works; the write has failed either way.
-            let _ = self.lane().run(&commands::discard(&*self.full), self.deadline).await;
+            let _ = self.discard().await;
         }
         let stored_now = outcome.map_err(|failure| self.failed(failure))?;
         self.note_size(stored.len());
@@ -120,14 +121,20 @@ impl Call<'_> {
     /// A write whose lifetime is zero.
     async fn store_nothing(&self, condition: Condition) -> Result<bool> {
         match condition {
-            Condition::None => self.run(&commands::discard(&*self.full)).await.map(|_| true),
+            Condition::None => self.discard().await.map(|()| true),
             Condition::Missing => self.run(&commands::contains(&self.full)).await.map(|live| !live),
-            Condition::Live => self.run(&commands::remove(&self.full)).await,
+            Condition::Live => self.remove().await,
         }
     }
 
     /// The bytes go over the lane for big values, under another name; the key's own lane then only renames, in its turn.
     pub(super) async fn store_big(&self, stored: Bytes, ttl: Ttl, condition: Condition) -> Result<bool> {
+        let staged = self.stage(stored).await?;
+        self.invoke(&commands::install(&staged, &self.full, ttl, condition)).await
+    }
+
+    /// Stores bytes under a name of their own, over the lane for big values; which name.
+    pub(super) async fn stage(&self, stored: Bytes) -> Result<String> {
         let config = &self.cache.config;
         let staged = format!("{}{STAGED}{:032x}", config.settings.scope.prefix(), fastrand::u128(..));
         let until = Lifetime::from(config.op_timeout.saturating_add(STAGED_TTL)).as_millis_ceil();
@@ -135,26 +142,24 @@ impl Call<'_> {
         // Putting the command together takes the thread for a while as well.
         let staging = spawn_background(async move {
             let until = until.map_or(Ttl::Never, Ttl::Millis);
-            bulk.run(&commands::set(&name, &stored, until, Condition::None), deadline).await
+            bulk.run(&commands::set(&*name, &stored, until, Condition::None), deadline).await
         });
         let outcome = staging.await.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Unavailable, "the driver panicked", Fate::Keep)));
         outcome.map_err(|failure| self.failed(failure))?;
-        self.invoke(&commands::install(&staged, &self.full, ttl, condition)).await
+        Ok(staged)
     }
 
     /// Removes what the value was to replace, so that it is not served any more; then the error. If that fails, it is the error:
     /// the older value may still be there.
     pub(super) async fn refuse_too_large(&self, condition: Condition) -> Result<Error> {
         if condition != Condition::Missing {
-            self.run(&commands::discard(&*self.full)).await?;
+            self.discard().await?;
         }
-        let limit = self.cache.config.max_value_bytes;
-        let message = format!("the value is larger than `max_value_bytes`, {limit}");
-        Ok(self.named(Error::new(ErrorKind::TooLarge).with_message(message)))
+        Ok(self.too_large())
     }
 
     pub(super) async fn remove(&self) -> Result<bool> {
-        self.run(&commands::remove(&self.full)).await
+        self.run_unclaimed(self.lane(), commands::remove(&self.full)).await.map_err(|failure| self.failed(failure))
     }
 
     pub(super) async fn contains(&self) -> Result<bool> {
@@ -173,7 +178,7 @@ impl Call<'_> {
                 // A write that timed out on the key's own lane must not land after this removal.
                 self.lane().settle(self.deadline).await?;
             }
-            lane.run(&commands::take(&self.full), self.deadline).await
+            self.run_unclaimed(lane, commands::take(&self.full)).await
         };
         let taken = taken.await.map_err(|failure| self.failed(failure))?;
         Ok(taken.map(|stored| self.value(stored)))
@@ -182,7 +187,15 @@ impl Call<'_> {
     pub(super) async fn touch(&self, expiry: Expiry) -> Result<bool> {
         match self.ttl(expiry) {
             None => self.remove().await,
-            Some(Ttl::Millis(millis)) => self.run(&commands::expire(&self.full, millis)).await,
+            Some(ttl @ Ttl::Millis(millis)) => {
+                let expire = commands::expire(&self.full, millis);
+                let answer = if ttl.is_brief() {
+                    self.run_unclaimed(self.lane(), expire).await
+                } else {
+                    self.lane().run(&expire, self.deadline).await
+                };
+                answer.map_err(|failure| self.failed(failure))
+            }
             Some(Ttl::Never) => {
                 let batch = [commands::persist(&self.full), commands::contains(&self.full)];
                 let mut answers = self.lane().run_all(&batch, self.deadline).await.map_err(|failure| self.failed(failure))?;
@@ -197,7 +210,10 @@ impl Call<'_> {
             // The expiry changes in its turn, the value comes over the lane for big ones.
             return if self.touch(expiry).await? { self.get().await } else { Ok(None) };
         }
-        let stored = self.run(&commands::get_and_expire(&self.full, ttl)).await?;
+        let renew = commands::get_and_expire(&self.full, ttl);
+        let renewed =
+            if ttl.is_brief() { self.run_unclaimed(self.lane(), renew).await } else { self.lane().run(&renew, self.deadline).await };
+        let stored = renewed.map_err(|failure| self.failed(failure))?;
         Ok(stored.map(|stored| self.value(stored)))
     }
 

@@ -6,11 +6,12 @@ use super::commands::{
 };
 use super::lane::Role::{Read, Write};
 use super::{AsyncSqliteCache, KIND, time, upkeep};
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many bytes of values one statement of a batch carries at most, unless it is one value.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -179,6 +180,25 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         Ok(results)
     }
 
+    fn guards(&self) -> bool {
+        true
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        self.named("claim", key, self.take_claim(key, lease)).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        match claim.token() {
+            Some(noted) => self.named("fill", key, self.fill_claim(key, &value, expiry, noted)).await,
+            None => self.set(key, value, expiry).await.map(|()| true),
+        }
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        self.named("release", key, self.release_claim(key, claim)).await
+    }
+
     async fn connect(&self) -> Result<()> {
         let opened = async {
             self.engine.call(Write, Ping).await?;
@@ -225,7 +245,7 @@ impl AsyncSqliteCache {
         call.await.map_err(|error| self.name(error, op).with_key(key))
     }
 
-    fn full(&self, key: &str) -> Result<String> {
+    pub(super) fn full(&self, key: &str) -> Result<String> {
         Ok(self.settings.scope.key(key)?.into_owned())
     }
 
@@ -243,7 +263,7 @@ impl AsyncSqliteCache {
         CacheValue::from_stored(key, stored, self.settings.codec)
     }
 
-    fn encode(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
+    pub(super) fn encode(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
         let value = value.to_stored(&key, self.settings.codec)?;
         if value.len() > self.max_value_bytes {
             let message = format!("a value of {} bytes is over the limit of {}", value.len(), self.max_value_bytes);

@@ -32,7 +32,7 @@ impl Stored {
     }
 }
 
-fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
+pub(super) fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
     // Unchecked: another program may have stored text, or a number.
     Ok(row.try_get_unchecked::<Vec<u8>, _>(at)?.into())
 }
@@ -198,7 +198,7 @@ async fn upsert_many(on: &mut SqliteConnection, mut entries: &[&Stored]) -> sqlx
     Ok(())
 }
 
-async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sqlx::Result<()> {
+pub(super) async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sqlx::Result<()> {
     let rows = vec!["(?, ?, ?)"; entries.len()].join(", ");
     let sql = format!(
         "INSERT INTO larder_cache (key, value, expires_at) VALUES {rows} \
@@ -282,16 +282,16 @@ impl Command for Remove {
     }
 }
 
-/// Removes a live key and gives its value.
+/// Removes a key and gives the live value it had.
 pub(super) struct Take(pub(super) String);
 
 impl Command for Take {
     type Output = Option<Bytes>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
-        let sql = "DELETE FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) RETURNING value";
-        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
-        row.map(|row| bytes_at(&row, 0)).transpose()
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2, value";
+        let Some(row) = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await? else { return Ok(None) };
+        if row.try_get_unchecked(0)? { bytes_at(&row, 1).map(Some) } else { Ok(None) }
     }
 }
 

@@ -7,6 +7,7 @@
 mod adapter;
 mod builder;
 mod call;
+mod claims;
 mod commands;
 mod database;
 mod engine;

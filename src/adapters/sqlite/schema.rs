@@ -20,14 +20,20 @@ const LEAST_LOG_BYTES: u64 = 1 << 20;
 const RESERVE_PAGES: u64 = 32;
 
 /// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found. The value is
-/// the last column, so that nobody who wants to know the others has to read past it.
+/// the last column, so that nobody who wants to know the others has to read past it. The second table came later: an older larder has no
+/// use for it and leaves it alone, so the version is the same.
 const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS larder_cache (
     key TEXT NOT NULL UNIQUE,
     expires_at INTEGER,
     value BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);";
+CREATE INDEX IF NOT EXISTS larder_cache_expires_at ON larder_cache (expires_at);
+CREATE TABLE IF NOT EXISTS larder_leases (
+    key TEXT PRIMARY KEY,
+    holder BLOB NOT NULL,
+    until INTEGER NOT NULL
+) WITHOUT ROWID;";
 
 /// Whose the database is.
 enum Owner {

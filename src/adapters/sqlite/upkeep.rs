@@ -1,5 +1,6 @@
 //! What the database needs besides being asked: expired rows swept, room made in a full file, pages given back, the log kept short.
 
+use super::claims;
 use super::engine::Engine;
 use super::failure::Failure;
 use super::job::Command;
@@ -65,8 +66,9 @@ impl Command for Sweep {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
-        let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at <= ?1 LIMIT ?2)";
-        Ok(query(sql).bind(time::now()).bind(Self::ROWS as i64).execute(on).await?.rows_affected())
+        let sql =
+            "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at > ?3 AND expires_at <= ?1 LIMIT ?2)";
+        Ok(query(sql).bind(time::now()).bind(Self::ROWS as i64).bind(claims::abandoned()).execute(on).await?.rows_affected())
     }
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod add;
 pub(super) mod basics;
 pub(super) mod batches;
+pub(super) mod claims;
 pub(super) mod clear;
 pub(super) mod counters;
 pub(super) mod expired;

@@ -2,6 +2,7 @@
 
 mod broken;
 mod faulty;
+mod ledger;
 mod minimal;
 mod store;
 

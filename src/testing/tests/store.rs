@@ -1,8 +1,9 @@
 //! A whole adapter in one map, with a place for each bug.
 
 use super::broken::Bug;
+use super::ledger::Ledger;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, CacheValue, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ pub(super) struct Store {
     limit: Option<usize>,
     whole_seconds: bool,
     bug: Option<Bug>,
+    ledger: Mutex<Ledger>,
     busy: AtomicBool,
     closed: AtomicBool,
 }
@@ -126,6 +128,18 @@ impl Store {
     }
 
     fn write(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
+        self.put(key, value, expiry)?;
+        self.changed(key, Bug::FillUndoesWrites);
+        Ok(())
+    }
+
+    fn changed(&self, key: &str, unless: Bug) {
+        if !self.has(unless) {
+            lock(&self.ledger).changed(key);
+        }
+    }
+
+    fn put(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
         let (mut map, name) = self.open(key)?;
         let kept = self.keep(key, value).inspect_err(|error| {
             let drops = match error.kind() {
@@ -156,6 +170,7 @@ impl Store {
 
     fn delete(&self, key: &str) -> Result<Option<Slot>> {
         let (mut map, name) = self.open(key)?;
+        self.changed(key, Bug::FillUndoesRemovals);
         Ok(map.remove(&name).filter(|slot| slot.live() || self.has(Bug::RemoveCountsTheExpired)))
     }
 }
@@ -211,6 +226,9 @@ impl AsyncCacheAdapter for Store {
             Some(Bug::ClearForgetsThePrefix) => false,
             _ => !key.starts_with(prefix),
         });
+        if !self.has(Bug::FillUndoesClears) {
+            lock(&self.ledger).cleared(prefix);
+        }
         Ok(())
     }
 
@@ -225,6 +243,7 @@ impl AsyncCacheAdapter for Store {
             return Ok(false);
         }
         map.insert(name, Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) });
+        self.changed(key, Bug::FillUndoesWrites);
         Ok(true)
     }
 
@@ -232,6 +251,7 @@ impl AsyncCacheAdapter for Store {
         let (mut map, name) = self.open(key)?;
         let Some(slot) = map.get_mut(&name).filter(|slot| slot.live()) else { return Ok(false) };
         *slot = Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) };
+        self.changed(key, Bug::FillUndoesWrites);
         Ok(true)
     }
 
@@ -255,6 +275,7 @@ impl AsyncCacheAdapter for Store {
             _ => old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow).with_key(key))?,
         };
         map.insert(name, Slot { kept: self.keep(key, &CacheValue::new(sum))?, deadline });
+        self.changed(key, Bug::FillUndoesWrites);
         Ok(sum)
     }
 
@@ -313,6 +334,42 @@ impl AsyncCacheAdapter for Store {
             Some(Bug::DroppedFutureHoldsTheLock) => Poll::Pending,
             _ => Poll::Ready(self.look(key)),
         }
+    }
+
+    fn guards(&self) -> bool {
+        true
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        let name = self.open(key)?.1;
+        let lease = if self.has(Bug::LeaseNeverEnds) { lease.map(|_| Duration::from_secs(1_000)) } else { lease };
+        let claim = lock(&self.ledger).claim(key, lease.filter(|_| !self.has(Bug::LeaseIsShared)));
+        if self.has(Bug::ClaimIsAValue) {
+            lock(&self.map).entry(name).or_insert(Slot { kept: Kept::Handle(CacheValue::new("")), deadline: None });
+        }
+        Ok(claim.map(Claim::new))
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        drop(self.open(key)?);
+        let mut ledger = lock(&self.ledger);
+        if !ledger.holds(key, claim.token().unwrap_or_default(), self.has(Bug::OverdueFillIsStored)) {
+            return Ok(false);
+        }
+        self.put(key, &value, expiry)?;
+        ledger.changed(key);
+        ledger.release(key, claim.token().unwrap_or_default());
+        Ok(true)
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        drop(self.open(key)?);
+        match self.bug {
+            Some(Bug::ReleaseDoesNothing) => {}
+            Some(Bug::LateReleaseFreesTheLease) => lock(&self.ledger).end_lease(key),
+            _ => lock(&self.ledger).release(key, claim.token().unwrap_or_default()),
+        }
+        Ok(())
     }
 
     async fn close(&self) -> Result<()> {
