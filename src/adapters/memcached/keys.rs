@@ -71,6 +71,11 @@ pub(super) fn registry(prefix: &str) -> String {
     format!("{MARK}r{}", digest(prefix))
 }
 
+/// Where it is noted who may compute the value of a key, and alone.
+pub(super) fn lease(key: &Key) -> String {
+    format!("{MARK}c{}", digest(key.text()))
+}
+
 /// A key that is never stored: the handshake asks to replace it.
 pub(super) fn probe() -> String {
     format!("{MARK}p")

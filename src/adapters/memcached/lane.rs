@@ -4,6 +4,7 @@
 //! a caller that gives up drops the receiver of its answer and nothing else. Commands of one key come to one lane and stay in
 //! order. Commands that wait together travel together, as far as the driver has a pipeline for them.
 
+use super::claims::{Fill, Noted};
 use super::connection::Want;
 use super::keys::Key;
 use super::session::{Found, Session};
@@ -31,6 +32,9 @@ pub(super) enum Command {
     Take(Key, Reply<Option<Found>>),
     Touch(Key, Ttl, Want, Reply<Option<Found>>),
     Count(Count, Reply<i64>),
+    Claim(Key, Option<Ttl>, Reply<Option<Noted>>),
+    Fill(Fill, Reply<bool>),
+    Release(Key, Noted, Reply<()>),
     Clear(String, Reply<()>),
     Ping(Reply<()>),
 }
@@ -190,6 +194,9 @@ async fn run_one(session: &mut Session, job: Job) {
         Command::Take(key, reply) => answer(reply, session.take(&key, deadline).await),
         Command::Touch(key, ttl, want, reply) => answer(reply, session.touch(&key, ttl, want).await),
         Command::Count(count, reply) => answer(reply, session.count(&count, deadline).await),
+        Command::Claim(key, lease, reply) => answer(reply, session.claim(&key, lease, deadline).await),
+        Command::Fill(fill, reply) => answer(reply, session.fill(&fill).await),
+        Command::Release(key, noted, reply) => answer(reply, session.release(&key, &noted).await),
         Command::Clear(prefix, reply) => answer(reply, session.clear(&prefix, deadline).await),
         Command::Ping(reply) => answer(reply, session.ping().await),
     }
@@ -215,10 +222,11 @@ impl Command {
             Self::Fetch(.., reply) => reply.is_closed(),
             Self::Store(.., reply) => reply.is_closed(),
             Self::Remove(.., reply) => reply.is_closed(),
-            Self::Add(.., reply) | Self::Replace(.., reply) => reply.is_closed(),
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => reply.is_closed(),
             Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
             Self::Count(.., reply) => reply.is_closed(),
-            Self::Clear(.., reply) | Self::Ping(reply) => reply.is_closed(),
+            Self::Claim(.., reply) => reply.is_closed(),
+            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => reply.is_closed(),
         }
     }
 
@@ -228,10 +236,11 @@ impl Command {
             Self::Fetch(.., reply) => answer(reply, Err(error)),
             Self::Store(.., reply) => answer(reply, Err(error)),
             Self::Remove(.., reply) => answer(reply, Err(error)),
-            Self::Add(.., reply) | Self::Replace(.., reply) => answer(reply, Err(error)),
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => answer(reply, Err(error)),
             Self::Take(.., reply) | Self::Touch(.., reply) => answer(reply, Err(error)),
             Self::Count(.., reply) => answer(reply, Err(error)),
-            Self::Clear(.., reply) | Self::Ping(reply) => answer(reply, Err(error)),
+            Self::Claim(.., reply) => answer(reply, Err(error)),
+            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => answer(reply, Err(error)),
         }
     }
 
@@ -240,7 +249,8 @@ impl Command {
             Self::Fetch(keys, ..) | Self::Remove(keys, ..) => (keys, &[], None),
             Self::Store(writes, ..) => (&[], writes, None),
             Self::Add(write, ..) | Self::Replace(write, ..) => (&[], &[], Some(&write.key)),
-            Self::Take(key, ..) | Self::Touch(key, ..) => (&[], &[], Some(key)),
+            Self::Take(key, ..) | Self::Touch(key, ..) | Self::Claim(key, ..) | Self::Release(key, ..) => (&[], &[], Some(key)),
+            Self::Fill(fill, _) => (&[], &[], Some(&fill.key)),
             Self::Count(count, ..) => (&[], &[], Some(&count.key)),
             Self::Clear(..) | Self::Ping(..) => (&[], &[], None),
         };

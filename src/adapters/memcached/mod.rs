@@ -7,6 +7,7 @@
 
 mod address;
 mod builder;
+mod claims;
 mod connection;
 mod gate;
 mod keys;
@@ -23,7 +24,7 @@ pub use builder::MemcachedBuilder;
 use crate::adapters::Remote;
 use crate::runtime::PerRuntime;
 use crate::travel::Limits;
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Result};
 use async_trait::async_trait;
 use builder::Config;
 use bytes::Bytes;
@@ -39,7 +40,7 @@ use session::{Found, Session};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use ttl::Ttl;
 use verbs::{Count, Write};
@@ -438,6 +439,26 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         let mut results = unset(keys.len());
         self.ask_each("remove_many", wires, |key| key, Command::Remove, &mut results).await;
         Ok(finished("remove_many", keys, results))
+    }
+
+    /// Not under the codecs that are meant for other programs.
+    fn guards(&self) -> bool {
+        self.inner.config.settings.codec == Codec::MessagePack
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        self.take_claim(key, lease).await
+    }
+
+    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+        match claim.token() {
+            Some(noted) => self.fill_claim(key, &value, expiry, noted).await,
+            None => self.set(key, value, expiry).await.map(|()| true),
+        }
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        self.release_claim(key, claim).await
     }
 
     async fn connect(&self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A lane's own connection: opened when it is needed, given up when it cannot be trusted.
 
+use super::claims::HELD;
 use super::connection::{Connector, Fault, Item, Want, Written, beside, single, written};
 use super::keys::Key;
 use super::registry::{LEASE, Registry, Verdict};
@@ -45,7 +46,7 @@ pub(super) struct Found {
 }
 
 /// What a write needs that is to take effect only if nothing has happened since.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) cas: u64,
     /// Of the registry by which the value was judged. With a newer one, a clear in between would be undone.
@@ -58,13 +59,15 @@ pub(super) enum Present {
     Live(Found),
     /// Cleared, but still there: who wants to write must replace it.
     Cleared(Version),
+    /// The place of a value that is being computed: as good as cleared, but a removal is to be noticed.
+    Held(Version),
 }
 
 impl Present {
     pub(super) fn live(self) -> Option<Found> {
         match self {
             Self::Live(found) => Some(found),
-            Self::Cleared(_) => None,
+            Self::Cleared(_) | Self::Held(_) => None,
         }
     }
 }
@@ -362,6 +365,9 @@ impl Session {
             Some(known) => known,
             None => self.refresh().await?.0,
         };
+        if item.flags == HELD {
+            return Ok(Present::Held(Version { cas: item.cas, stamp: known.registry.stamp() }));
+        }
         let mut verdict = known.registry.judge(key, item.flags, item.cas);
         if verdict == Verdict::Unknown && known.asked < asked {
             known = self.refresh().await?.0;

@@ -86,7 +86,7 @@ impl Session {
         Ok(items)
     }
 
-    async fn fetch_one(&mut self, key: &Key, want: Want) -> Result<Option<Present>> {
+    pub(super) async fn fetch_one(&mut self, key: &Key, want: Want) -> Result<Option<Present>> {
         Ok(self.fetch_piece(std::slice::from_ref(key), want).await?.pop().flatten())
     }
 
@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Writes a value in place of another; whether that one was still there.
-    async fn put_over(&mut self, old: Version, key: &Key, bytes: &[u8], ttl: Ttl) -> Result<bool> {
+    pub(super) async fn put_over(&mut self, old: Version, key: &Key, bytes: &[u8], ttl: Ttl) -> Result<bool> {
         let draft = Draft { bytes, flags: old.stamp, ttl };
         Ok(self.write(key.wire(), draft, Condition::Unchanged(old.cas)).await? != Written::Refused)
     }
@@ -182,10 +182,12 @@ impl Session {
 
     async fn remove_piece(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
         let found = self.fetch_piece(keys, Want::Meta).await?;
-        let mut live: Vec<bool> = found.into_iter().map(|present| present.and_then(Present::live).is_some()).collect();
-        let targets: Vec<(usize, &str)> = (0..keys.len()).filter(|at| live[*at]).map(|at| (at, keys[at].wire())).collect();
+        let mut live: Vec<bool> = found.iter().map(|present| matches!(present, Some(Present::Live(_)))).collect();
+        // A claim on the key ends, though there is no value.
+        let there = |at: &usize| live[*at] || matches!(found[*at], Some(Present::Held(_)));
+        let targets: Vec<(usize, &str)> = (0..keys.len()).filter(there).map(|at| (at, keys[at].wire())).collect();
         if let [(at, wire)] = targets[..] {
-            live[at] = self.delete(wire, Condition::Always).await? != Written::Refused;
+            live[at] &= self.delete(wire, Condition::Always).await? != Written::Refused;
         } else if !targets.is_empty() {
             let wires: Vec<&str> = targets.iter().map(|(_, wire)| *wire).collect();
             let refused = self.delete_all(&wires).await?;
@@ -205,7 +207,7 @@ impl Session {
         while !self.put(write, Condition::Absent).await? {
             match self.fetch_one(key, Want::Meta).await? {
                 Some(Present::Live(_)) => return Ok(false),
-                Some(Present::Cleared(old)) if self.put_over(old, key, bytes, *ttl).await? => break,
+                Some(Present::Cleared(old) | Present::Held(old)) if self.put_over(old, key, bytes, *ttl).await? => break,
                 _ => self.in_time(deadline)?,
             }
         }
@@ -224,16 +226,20 @@ impl Session {
     }
 
     pub(super) async fn take(&mut self, key: &Key, deadline: Instant) -> Result<Option<Found>> {
-        while let Some(Present::Live(found)) = self.fetch_one(key, Want::Value).await? {
-            if self.delete(key.wire(), Condition::Unchanged(found.version.cas)).await? != Written::Refused {
-                return Ok(Some(found));
+        loop {
+            let (version, found) = match self.fetch_one(key, Want::Value).await? {
+                Some(Present::Live(found)) => (found.version, Some(found)),
+                Some(Present::Held(version)) => (version, None),
+                Some(Present::Cleared(_)) | None => return Ok(None),
+            };
+            if self.delete(key.wire(), Condition::Unchanged(version.cas)).await? != Written::Refused {
+                return Ok(found);
             }
             self.in_time(deadline)?;
         }
-        Ok(None)
     }
 
-    /// A new expiry for what is there. What has been cleared gets one too, which nobody notices.
+    /// A new expiry for what is there. What has been cleared, or is a place, gets one too, which nobody notices.
     pub(super) async fn touch(&mut self, key: &Key, ttl: Ttl, want: Want) -> Result<Option<Found>> {
         self.registry().await?;
         let asked = Instant::now();
@@ -260,7 +266,7 @@ impl Session {
             let Some(ttl) = ttl else { return Ok(sum) };
             let bytes = sum.to_string();
             let written = match present {
-                Some(Present::Live(Found { version, .. }) | Present::Cleared(version)) => {
+                Some(Present::Live(Found { version, .. }) | Present::Cleared(version) | Present::Held(version)) => {
                     self.put_over(version, key, bytes.as_bytes(), ttl).await?
                 }
                 None => self.put(&Write { key: key.clone(), bytes: bytes.into(), ttl }, Condition::Absent).await?,
@@ -307,7 +313,7 @@ impl Session {
         }
     }
 
-    fn in_time(&self, deadline: Instant) -> Result<()> {
+    pub(super) fn in_time(&self, deadline: Instant) -> Result<()> {
         if Instant::now() < deadline { Ok(()) } else { Err(self.server.timeout()) }
     }
 }

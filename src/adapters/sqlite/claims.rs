@@ -101,11 +101,12 @@ impl Command for Take {
         };
         let there = match row(&mut step, &self.key).await? {
             Row::Value { print, live: true } => There::Value(print),
-            Row::Place(id, shares) => {
+            Row::Place(id, shares) if lease.is_none() => {
                 place(&mut step, &self.key, id, shares + 1).await?;
                 There::Place(id)
             }
-            Row::None | Row::Value { .. } => {
+            // The place of a lease that has ended passes on under a new name.
+            Row::Place(..) | Row::None | Row::Value { .. } => {
                 let id = new_id();
                 place(&mut step, &self.key, id, 1).await?;
                 There::Place(id)
