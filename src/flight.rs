@@ -439,6 +439,11 @@ impl Lease {
         })
     }
 
+    /// Whether the value is not to be stored, whatever it is.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        matches!(*self.flight.phase.borrow(), Phase::Loading { overtaken: true })
+    }
+
     /// Whether a write came while the value was being stored.
     pub(crate) fn was_overtaken(&self) -> bool {
         matches!(*self.flight.phase.borrow(), Phase::Storing { overtaken: true })

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// The blocking face of a cache: the verbs of [`AsyncCacheWrapper`], with the same meanings and errors, for code without `.await`.
 ///
@@ -64,6 +65,12 @@ impl CacheWrapper {
     #[must_use]
     pub fn with_ttl(self, ttl: impl Into<Expiry>) -> Self {
         self.inner.with_ttl(ttl).into()
+    }
+
+    /// See [`AsyncCacheWrapper::with_lease`].
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        self.inner.with_lease(lease).into()
     }
 
     /// See [`AsyncCacheWrapper::with_fail_open`].

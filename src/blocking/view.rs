@@ -4,6 +4,7 @@ use super::wait;
 use crate::{Cacheable, Expiry, Result, View};
 use serde::Serialize;
 use std::future::Future;
+use std::time::Duration;
 
 /// [`View`] for code without `.await`.
 ///
@@ -29,6 +30,12 @@ impl BlockingView<'_> {
     #[must_use]
     pub fn fail_open(self, fail_open: bool) -> Self {
         Self(self.0.fail_open(fail_open))
+    }
+
+    /// See [`View::lease`].
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        Self(self.0.lease(lease))
     }
 
     /// See [`View::set`].

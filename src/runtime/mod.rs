@@ -99,6 +99,11 @@ pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F
     if Handle::try_current().is_ok() { tokio::time::timeout(patience, future).await.ok() } else { timeout(patience, future).await }
 }
 
+/// Waits by the background runtime's clock. Not for where the thread [`is_gone`].
+pub(crate) async fn pause(lasting: Duration) {
+    let _over = timeout(lasting, std::future::pending::<()>()).await;
+}
+
 /// Runs larder's own work on the caller's runtime, detached from the caller.
 pub(crate) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where

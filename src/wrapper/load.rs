@@ -1,5 +1,6 @@
 //! `get_or_set*`: read, join, lead or follow.
 
+use super::claim::{Asked, Right};
 use super::slot::Slot;
 use super::tell::About;
 use super::view::{Cacheable, View};
@@ -33,6 +34,17 @@ pub(super) struct Load {
     options: Options,
     /// The backend could not be read, and what it holds may still be good.
     keep_stored: bool,
+    /// `None` as long as it has not been asked for.
+    right: Option<Right>,
+}
+
+/// When the right to store is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Before the load begins: a closure runs in its caller, who may be parked while it waits, and nobody must wait for that.
+    First,
+    /// In the load's own task.
+    Inside,
 }
 
 /// What the cache had to say.
@@ -46,7 +58,12 @@ enum Found<T> {
 impl View<'_> {
     /// Holds `start`, and the fallback in it, in one place: an `async fn` that hands it on would hold it twice, and its caller
     /// would hold that twice, so that a fallback within a fallback within a fallback would overflow the stack.
-    pub(super) fn get_or_load<T: Cacheable>(self, key: impl AsRef<str>, start: impl FnOnce(&str, Load)) -> impl Future<Output = Result<T>> {
+    pub(super) fn get_or_load<T: Cacheable>(
+        self,
+        key: impl AsRef<str>,
+        ask: Ask,
+        start: impl FnOnce(&str, Load),
+    ) -> impl Future<Output = Result<T>> {
         let mut start = Some(start);
         async move {
             let key = key.as_ref();
@@ -54,11 +71,11 @@ impl View<'_> {
                 return Ok(value);
             }
             let slot = self.cache.core.slot()?;
-            slot.inside(self.load(&slot, key, &mut start)).await
+            slot.inside(self.load(&slot, key, ask, &mut start)).await
         }
     }
 
-    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
+    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, ask: Ask, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
         let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
         let (mut reads, mut told) = (0, false);
         loop {
@@ -76,8 +93,25 @@ impl View<'_> {
                 // Reading a backend that is down again would cost its deadline again.
                 Found::Unknown => (None, true),
             };
-            let lead = |lease| self.lead(slot, lease, key, keep_stored);
+            let right = match ask {
+                Ask::First if !keep_stored => match self.ask::<T>(slot, key, &scoped).await? {
+                    Asked::Granted(right) => Some(right),
+                    Asked::Computed(value) => {
+                        self.cache.tell(slot, EventKind::Hit, about);
+                        return value.decode();
+                    }
+                },
+                _ => None,
+            };
+            let lead = |lease, right, keep_stored| self.lead(slot, lease, key, right, keep_stored);
             let joined = slot.flights.join(&scoped, ticket, reads == READS);
+            // A claim without a lease is in nobody's way, and ends with the fill of the one who leads.
+            if let Some(right) = &right
+                && right.is_leased()
+                && !matches!(joined, Join::Lead(_))
+            {
+                right.give_up(slot, &scoped).await;
+            }
             if matches!(joined, Join::ReadAgain) {
                 continue;
             }
@@ -88,7 +122,7 @@ impl View<'_> {
             let flight = match joined {
                 Join::ReadAgain => continue,
                 Join::Follow(flight) => flight,
-                Join::Lead(lease) => return finish(key, lead(lease), start).await,
+                Join::Lead(lease) => return finish(key, lead(lease, right, keep_stored), start).await,
             };
             self.cache.tell(slot, EventKind::Joined, About::new(OP, key));
             reads = 0;
@@ -102,7 +136,8 @@ impl View<'_> {
                 Arrival::Lost => slot.flights.give_up(&flight),
                 Arrival::Cycle => {
                     let detour = slot.flights.detour(&scoped).map_err(|error| error.with_op("get_or_set").with_key(key))?;
-                    return finish(key, lead(detour), start).await;
+                    // It is not stored, and whoever leased the key may be waiting for it.
+                    return finish(key, lead(detour, None, true), start).await;
                 }
             }
         }
@@ -132,8 +167,8 @@ impl View<'_> {
         Ok((found, about))
     }
 
-    fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, keep_stored: bool) -> Load {
-        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, keep_stored }
+    fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, right: Option<Right>, keep_stored: bool) -> Load {
+        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, keep_stored, right }
     }
 }
 
@@ -162,10 +197,24 @@ fn take_off(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) 
 
 impl Load {
     /// Runs a future as the fallback. Goes on whatever becomes of the caller.
-    pub(super) async fn run<T: Cacheable>(self, fallback: impl Future<Output = Result<T, Cause>>) {
+    pub(super) async fn run<T: Cacheable>(mut self, fallback: impl Future<Output = Result<T, Cause>>) {
+        match self.ask::<T>().await {
+            Ok(Asked::Granted(right)) => self.right = Some(right),
+            Ok(Asked::Computed(value)) => return self.lease.land(Ok(value)),
+            Err(error) => return self.lease.land(Err(error)),
+        }
         let started = Instant::now();
         let outcome = self.lease.carry(AssertUnwindSafe(fallback).catch_unwind()).await;
         self.land(outcome, started.elapsed()).await;
+    }
+
+    async fn ask<T: Cacheable>(&self) -> Result<Asked> {
+        // A flight that must not be stored asks for nothing, and waits for nobody.
+        if self.keep_stored || self.lease.is_overtaken() {
+            return Ok(Asked::Granted(Right::None));
+        }
+        let scoped = self.cache.scope.key(&self.key)?;
+        View { cache: &self.cache, options: self.options }.ask::<T>(&self.slot, &self.key, &scoped).await
     }
 
     /// Runs a closure as the fallback, here and now; only a store that has to wait goes on in a task.
@@ -180,6 +229,9 @@ impl Load {
 
     async fn land<T: Cacheable>(self, outcome: Result<Result<T, Cause>, Box<dyn Any + Send>>, cost: Duration) {
         let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.give_up().await;
+        }
         let result = match outcome {
             Ok(Ok(value)) => {
                 self.slot.observers.counters.load_took(cost);
@@ -200,10 +252,17 @@ impl Load {
     async fn store(&self, value: CacheValue) -> Result<CacheValue> {
         let scoped = self.cache.scope.key(&self.key)?;
         if self.keep_stored || !self.lease.begin_store() {
+            self.give_up().await;
             return Ok(value);
         }
         let adapter = &self.slot.adapter;
-        let (mut stored, took) = self.slot.timed(adapter.set(&scoped, value.clone(), self.options.expiry)).await;
+        let store = async {
+            match &self.right {
+                Some(right) => right.store(&self.slot, &scoped, value.clone(), self.options.expiry).await,
+                None => Ok(()),
+            }
+        };
+        let (mut stored, took) = self.slot.timed(store).await;
         if self.lease.was_overtaken() {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }
@@ -214,6 +273,15 @@ impl Load {
 
     fn about(&self, cost: Duration) -> About<'_> {
         About::new(OP, &self.key).took(Some(cost))
+    }
+}
+
+impl Load {
+    /// Lets other processes know that this one will not store anything.
+    async fn give_up(&self) {
+        if let (Some(right), Ok(scoped)) = (&self.right, self.cache.scope.key(&self.key)) {
+            right.give_up(&self.slot, &scoped).await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
 
+mod claim;
 mod keys;
 mod load;
 mod slot;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tell::About;
 
 /// A cache over an adapter that can be exchanged while it is in use.
@@ -100,6 +102,21 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn with_fail_open(mut self, fail_open: bool) -> Self {
         self.options.fail_open = fail_open;
+        self
+    }
+
+    /// The same cache, with a lease on what `get_or_set*` compute (see [`View::lease`]).
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?.with_lease(Duration::from_secs(10));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.options.lease = Some(lease);
         self
     }
 

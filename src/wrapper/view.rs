@@ -1,6 +1,6 @@
 //! The writing verbs, with their options.
 
-use super::load::Load;
+use super::load::{Ask, Load};
 use super::tell::About;
 use crate::event::EventKind;
 use crate::options::Options;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::time::Duration;
 
 /// What `get_or_set*` work with: anything that can be stored, read back and handed to everyone who waits.
 pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
@@ -48,6 +49,24 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.options.fail_open = fail_open;
+        self
+    }
+
+    /// On a miss of `get_or_set*` one process computes, for at most this long; the others wait for its value, and take over when
+    /// the lease ends without one. Off by default; nothing on a store that one process has to itself. See `docs/leases.md`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// let report = cache.view().lease(Duration::from_secs(30)).get_or_set_async("report", async { 42u8 }).await?;
+    /// assert_eq!(report, 42);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = Some(lease);
         self
     }
 
@@ -170,7 +189,7 @@ impl<'a> View<'a> {
     /// [`Encode`](ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
     /// an error only without [`fail_open`](View::fail_open).
     pub fn get_or_set_with<K: AsRef<str>, T: Cacheable>(self, key: K, fallback: impl FnOnce(&str) -> T) -> impl Future<Output = Result<T>> {
-        self.get_or_load(key, |key: &str, load: Load| load.run_now(|| fallback(key)))
+        self.get_or_load(key, Ask::First, |key: &str, load: Load| load.run_now(|| fallback(key)))
     }
 
     /// The value under `key`; on a miss what the future `fallback` comes to, which is stored and returned.
@@ -178,7 +197,8 @@ impl<'a> View<'a> {
     /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's runtime, once for all who
     /// wait: callers may be dropped, parked or give up, and the work goes on, is stored and shared.
     ///
-    /// A write to the key while the fallback runs wins: the fallback's value is returned and not stored. So does a swap: the
+    /// A write to the key while the fallback runs wins, also one by another process (`docs/leases.md`): the fallback's value is
+    /// returned and not stored. So does a swap: the
     /// value does not fill the new adapter. A fallback that asks for its own key, or for one that waits for it, runs the inner
     /// fallback unshared.
     ///
@@ -192,7 +212,7 @@ impl<'a> View<'a> {
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.get_or_load(key, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(async { Ok(fallback.await) }))))
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(async { Ok(fallback.await) }))))
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a fallback that may fail.
@@ -209,6 +229,6 @@ impl<'a> View<'a> {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let fallible = || async { fallback.await.map_err(Into::into) };
-        self.get_or_load(key, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(fallible()))))
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| runtime::spawn_loader(load.run(Box::pin(fallible()))))
     }
 }

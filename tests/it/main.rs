@@ -35,3 +35,6 @@ mod sqlite;
 mod interop;
 #[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite"))]
 mod swap;
+
+#[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
+mod claims;

@@ -256,8 +256,7 @@ impl Call<'_> {
 
     /// Runs a command that removes the key, or may let it end soon: no claim from before survives it. One round trip.
     pub(super) async fn run_unclaimed<T: Default>(&self, lane: &Arc<Lane>, command: Command<T>) -> Result<T, Failure> {
-        let answers = lane.run_all(&[unclaim(&self.full), command], self.deadline).await?;
-        answers.into_iter().try_fold(T::default(), |_, answer| answer)
+        lane.run_after(&unclaim(&self.full), &command, self.deadline).await
     }
 
     /// Removes the key without asking what was there.

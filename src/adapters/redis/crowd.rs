@@ -35,6 +35,8 @@ pub(super) enum What {
     /// The value of a key: many of them are one command.
     Get(String),
     Command {
+        /// What goes before it.
+        first: Option<Cmd>,
         cmd: Cmd,
         repeatable: bool,
     },
@@ -58,7 +60,7 @@ impl Passenger for Ask {
     fn bytes(&self) -> usize {
         match &self.what {
             What::Get(key) => key.len(),
-            What::Command { cmd, .. } => commands::size(cmd),
+            What::Command { first, cmd, .. } => first.as_ref().map_or(0, commands::size) + commands::size(cmd),
             What::Turn => 0,
         }
     }
@@ -97,7 +99,7 @@ pub(super) async fn lead(lane: Arc<Lane>, mut lead: Lead<Ask>) {
 #[derive(Default)]
 struct Load {
     gets: Vec<(String, Reply)>,
-    commands: Vec<(Cmd, Reply)>,
+    commands: Vec<(Option<Cmd>, Cmd, Reply)>,
     once: bool,
 }
 
@@ -105,9 +107,9 @@ impl Load {
     fn put(&mut self, Ask { what, reply, .. }: Ask) {
         match what {
             What::Get(key) => self.gets.push((key, reply)),
-            What::Command { cmd, repeatable } => {
+            What::Command { first, cmd, repeatable } => {
                 self.once |= !repeatable;
-                self.commands.push((cmd, reply));
+                self.commands.push((first, cmd, reply));
             }
             What::Turn => send(reply, Ok(Heard::GoAlone)),
         }
@@ -124,7 +126,10 @@ impl Load {
             [(key, _)] => drop(pipeline.add_command(commands::get(key).cmd)),
             many => drop(pipeline.add_command(commands::get_many(many.iter().map(|(key, _)| key)).cmd)),
         }
-        for (cmd, _) in &mut self.commands {
+        for (first, cmd, _) in &mut self.commands {
+            if let Some(first) = first {
+                pipeline.add_command(std::mem::take(first));
+            }
             pipeline.add_command(std::mem::take(cmd));
         }
         let mut answers = lane.exchange_all(&link, &pipeline).await?.into_iter();
@@ -141,7 +146,12 @@ impl Load {
                 Vec::new()
             }
         };
-        for ((_, reply), answer) in self.commands.drain(..).zip(answers) {
+        for (first, _, reply) in self.commands.drain(..) {
+            let first = first.and_then(|_| answers.next());
+            // As many answers as commands: that was seen to.
+            let Some(answer) = answers.next() else { break };
+            // If what goes before it fails, it counts for nothing.
+            let answer = first.filter(|first| matches!(first, Value::ServerError(_))).unwrap_or(answer);
             send(reply, Ok(Heard::Answer(answer, link.clone())));
         }
         if !missing.is_empty() {
@@ -164,7 +174,7 @@ impl Load {
     }
 
     fn fail(self, failure: Failure) {
-        let replies = self.gets.into_iter().map(|(_, reply)| reply).chain(self.commands.into_iter().map(|(_, reply)| reply));
+        let replies = self.gets.into_iter().map(|(_, reply)| reply).chain(self.commands.into_iter().map(|(.., reply)| reply));
         replies.for_each(|reply| send(reply, Err(failure.clone())));
     }
 }

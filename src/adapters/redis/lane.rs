@@ -100,12 +100,35 @@ impl Lane {
     async fn try_run<T>(self: &Arc<Self>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
         let pass = self.stop.pass();
         if pass.is_none() {
-            let what = What::Command { cmd: command.cmd.clone(), repeatable: command.repeatable };
+            let what = What::Command { first: None, cmd: command.cmd.clone(), repeatable: command.repeatable };
             if let Heard::Answer(answer, link) = self.wait(what, deadline).await? {
                 return self.read(&link, command.read, answer);
             }
         }
         self.run_alone(command).await
+    }
+
+    /// Runs two commands in one round trip, now or with the next batch; the second one's answer.
+    pub(super) async fn run_after<T>(self: &Arc<Self>, first: &Command<T>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+        self.by(deadline, pin!(twice(command.repeatable, || self.try_run_after(first, command, deadline)))).await
+    }
+
+    async fn try_run_after<T>(self: &Arc<Self>, first: &Command<T>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+        let pass = self.stop.pass();
+        if pass.is_none() {
+            let what = What::Command { first: Some(first.cmd.clone()), cmd: command.cmd.clone(), repeatable: command.repeatable };
+            if let Heard::Answer(answer, link) = self.wait(what, deadline).await? {
+                return self.read(&link, command.read, answer);
+            }
+        }
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(first.cmd.clone());
+        pipeline.add_command(command.cmd.clone());
+        let link = self.ready_link(command.repeatable).await?;
+        let mut answers = self.exchange_all(&link, &pipeline).await?.into_iter();
+        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else { return Err(Failure::out_of_step()) };
+        self.read(&link, first.read, before)?;
+        self.read(&link, command.read, answer)
     }
 
     /// The value of a key.

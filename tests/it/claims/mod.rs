@@ -1,0 +1,285 @@
+//! Several processes on one store: who computes, and what a removal in one of them is worth in another.
+
+// clippy allows it in `#[test]`s, and not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod child;
+
+use crate::support::noise::noise;
+use crate::support::{Memcached, Redis};
+use larder::AsyncCacheWrapper;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+const KEY: &str = "cold";
+/// Few enough that removals and loads meet.
+const KEYS: u64 = 32;
+
+fn key(number: u64) -> String {
+    format!("k{}", number % KEYS)
+}
+
+/// The same clock in all processes, in nanoseconds.
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn soak(short: u64, long: u64) -> u64 {
+    if std::env::var_os("LARDER_SOAK").is_some() { long } else { short }
+}
+
+/// A store that several processes can reach.
+struct Shared {
+    url: String,
+    _dir: Option<TempDir>,
+}
+
+impl Shared {
+    fn redis() -> Self {
+        Self::at(Redis::shared().url(), None)
+    }
+
+    fn memcached() -> Self {
+        Self::at(Memcached::shared().url(), None)
+    }
+
+    fn sqlite() -> Self {
+        let dir = crate::support::server::dir();
+        Self::at(&format!("sqlite:{}", dir.path().join("cache.db").display()), Some(dir))
+    }
+
+    /// With a prefix of its own, and patience for a machine that is busy.
+    fn at(url: &str, dir: Option<TempDir>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (parameter, number) = (if url.contains('?') { '&' } else { '?' }, NEXT.fetch_add(1, Ordering::Relaxed));
+        let url = format!("{url}{parameter}prefix=c{}-{number}:&op_timeout=60s", std::process::id());
+        Self { url, _dir: dir }
+    }
+
+    fn cache(&self) -> AsyncCacheWrapper {
+        AsyncCacheWrapper::new(self.url.as_str()).unwrap()
+    }
+
+    /// `number` is a lease in milliseconds, or how many loads are enough.
+    fn process(&self, role: &str, number: u64) -> Process {
+        Process::start(role, &self.url, number)
+    }
+}
+
+/// This test binary in another role. Killed when it is dropped.
+struct Process {
+    child: Child,
+    word: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(role: &str, url: &str, number: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "claims::child::entry", "--nocapture"])
+            .env("LARDER_CLAIMS_CHILD", role)
+            .env("LARDER_CLAIMS_URL", url)
+            .env("LARDER_CLAIMS_NUMBER", number.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { word: child.stdin.take(), child, lines }
+    }
+
+    /// The rest of the next line that begins with `word`.
+    fn hear(&mut self, word: &str) -> String {
+        for line in &mut self.lines {
+            // The test harness does not end its line.
+            if let Some((_, rest)) = line.unwrap().split_once(word) {
+                return rest.trim().to_owned();
+            }
+        }
+        panic!("the other process ended without saying {word:?}");
+    }
+
+    fn go(&mut self) {
+        self.word.take().unwrap().write_all(b"go\n").unwrap();
+    }
+
+    /// How often it ran its fallback, and what it got.
+    fn done(mut self) -> (u64, u64) {
+        let said = self.hear("done ");
+        let (runs, value) = said.split_once(' ').unwrap();
+        let answer = (runs.parse().unwrap(), value.parse().unwrap());
+        assert!(self.child.wait().unwrap().success());
+        answer
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// RELIABILITY 30 and SCENARIOS S157 between processes: 4 × 250 tasks, one run.
+fn one_run_for_all(shared: &Shared) {
+    let mut processes: Vec<_> = (0..4).map(|_| shared.process("crowd", 60_000)).collect();
+    for process in &mut processes {
+        process.hear("ready");
+    }
+    processes.iter_mut().for_each(Process::go);
+    let done: Vec<_> = processes.into_iter().map(Process::done).collect();
+    println!("4 processes, 250 tasks each: (runs, value) {done:?}");
+    assert_eq!(done.iter().map(|(runs, _)| runs).sum::<u64>(), 1, "{done:?}");
+    assert!(done.iter().all(|(_, value)| *value == done[0].1), "{done:?}");
+}
+
+/// SCENARIOS S212: one more run, when the lease is over.
+fn a_killed_holder_costs_one_lease(shared: &Shared) {
+    let lease = Duration::from_secs(2);
+    let mut others: Vec<_> = (0..2).map(|_| shared.process("crowd", lease.as_millis() as u64)).collect();
+    others.iter_mut().for_each(|process| drop(process.hear("ready")));
+    let mut holder = shared.process("hold", lease.as_millis() as u64);
+    holder.hear("loading");
+    let held = Instant::now();
+    others.iter_mut().for_each(Process::go);
+    // By the signal that cannot be handled.
+    holder.child.kill().unwrap();
+    let done: Vec<_> = others.into_iter().map(Process::done).collect();
+    // The 300 ms are the others' own run.
+    let waited = held.elapsed().saturating_sub(Duration::from_millis(300));
+    println!("a holder killed under a lease of {lease:?}: the others were done {waited:?} later; (runs, value) {done:?}");
+    assert_eq!(done.iter().map(|(runs, _)| runs).sum::<u64>(), 1, "{done:?}");
+    assert_eq!(done[0].1, done[1].1);
+    assert!(waited <= lease * 2 + noise(), "{waited:?}");
+}
+
+/// SCENARIOS S157: instances that know nothing of each other.
+async fn two_instances_run_once(shared: &Shared) {
+    let runs = Arc::new(AtomicU64::new(0));
+    for round in 0..5 {
+        let mut calls = JoinSet::new();
+        for number in 0..2 {
+            let (cache, runs) = (shared.cache().with_lease(Duration::from_secs(30)), runs.clone());
+            calls.spawn(async move {
+                let fallback = async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    number
+                };
+                cache.get_or_set_async(format!("{KEY}{round}"), fallback).await.unwrap()
+            });
+        }
+        let values = calls.join_all().await;
+        assert_eq!(values[0], values[1]);
+        assert_eq!(runs.load(Ordering::SeqCst), round + 1);
+    }
+    // A closure is a fallback like others; the value that is there is nobody's to compute.
+    let cache = shared.cache().with_lease(Duration::from_secs(30));
+    assert_eq!(cache.get_or_set_with("closure", |_| 1).await.unwrap(), 1);
+    assert_eq!(shared.cache().with_lease(Duration::from_secs(30)).get_or_set_with("closure", |_| 2).await.unwrap(), 1);
+}
+
+/// A fallback that fails leaves the key to others at once; one that asks for its own key does not wait for itself.
+async fn a_lease_is_given_back(shared: &Shared) {
+    let lease = Duration::from_secs(600);
+    let (one, other) = (shared.cache().with_lease(lease), shared.cache().with_lease(lease));
+    let failed = one.try_get_or_set_async("failing", async { Err::<u64, _>("no") }).await;
+    assert!(failed.is_err());
+    assert_eq!(other.get_or_set_async("failing", async { 1u64 }).await.unwrap(), 1);
+    let inner = one.clone();
+    let nested = one.get_or_set_async("nested", async move { inner.get_or_set_async("nested", async { 2u64 }).await.unwrap() + 1 });
+    assert_eq!(nested.await.unwrap(), 3);
+    // A write overtakes the load, whose right to store is given back.
+    let writer = one.clone();
+    let overtaken = one.get_or_set_async("overtaken", async move {
+        writer.remove("overtaken").await.unwrap();
+        3u64
+    });
+    assert_eq!(overtaken.await.unwrap(), 3);
+    assert_eq!(other.get::<u64>("overtaken").await.unwrap(), None);
+    assert_eq!(other.get_or_set_async("overtaken", async { 4u64 }).await.unwrap(), 4);
+}
+
+/// RELIABILITY 31 between processes: what was loaded before a removal is not there after it. A value is the time at which its load
+/// began, so whatever is read after a removal must not be older than that.
+async fn removals_win(shared: &Shared, trials: u64) {
+    let mut loader = shared.process("load", trials);
+    loader.hear("loading");
+    let cache = shared.cache();
+    let (begun, enough) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let mut tasks = JoinSet::new();
+    for task in 0..4 {
+        let (cache, enough) = (cache.clone(), enough.clone());
+        tasks.spawn(async move {
+            let (mut all, mut live, mut stale, mut seen) = (0, 0, 0, 0);
+            while all < trials / 4 || !enough.load(Ordering::Relaxed) {
+                let key = key(task * KEYS / 4 + all);
+                let removed_at = now();
+                live += u64::from(cache.remove(&key).await.unwrap());
+                let found: Option<u64> = cache.get(&key).await.unwrap();
+                all += 1;
+                seen += u64::from(found.is_some());
+                stale += u64::from(found.is_some_and(|loaded_at| loaded_at < removed_at));
+            }
+            [all, live, stale, seen]
+        });
+    }
+    let listening = tokio::task::spawn_blocking(move || {
+        loader.hear("enough");
+        enough.store(true, Ordering::Relaxed);
+        loader
+    });
+    let [all, live, stale, seen] = tasks.join_all().await.into_iter().fold([0; 4], |sum, task| [0, 1, 2, 3].map(|at| sum[at] + task[at]));
+    let mut loader = listening.await.unwrap();
+    loader.go();
+    let (loads, _) = loader.done();
+    let took = begun.elapsed();
+    println!("{all} removals, {live} of live values, against {loads} loads in {took:?}: {seen} reads found a value, {stale} a removed one");
+    assert_eq!(stale, 0);
+    assert!(all >= trials && loads >= trials && live > 0, "{all} removals, {live} of live values, {loads} loads");
+}
+
+macro_rules! each_store {
+    ($($store:ident, $short:literal, $long:literal;)*) => {$(
+        mod $store {
+            use super::*;
+
+            #[test]
+            fn four_processes_run_once() {
+                one_run_for_all(&Shared::$store());
+            }
+
+            #[test]
+            fn a_holder_that_is_killed_delays_others_by_its_lease() {
+                a_killed_holder_costs_one_lease(&Shared::$store());
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn two_instances() {
+                two_instances_run_once(&Shared::$store()).await;
+            }
+
+            #[tokio::test]
+            async fn what_is_not_stored_is_given_back() {
+                a_lease_is_given_back(&Shared::$store()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn removals_against_loads_of_another_process() {
+                removals_win(&Shared::$store(), soak($short, $long)).await;
+            }
+        }
+    )*};
+}
+
+each_store! {
+    redis, 5_000, 100_000;
+    memcached, 2_000, 100_000;
+    sqlite, 1_000, 100_000;
+}
