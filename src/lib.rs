@@ -140,6 +140,8 @@ mod documents {
     #[cfg(all(feature = "testing", feature = "redis", feature = "memcached"))]
     #[doc = include_str!("../docs/resilience.md")]
     struct Resilience;
+    #[doc = include_str!("../docs/leases.md")]
+    struct Leases;
     #[doc = include_str!("../docs/python.md")]
     struct Python;
     #[doc = include_str!("../docs/backends.md")]

@@ -72,6 +72,12 @@ const KIND: &str = "memcached";
 /// cleared is kept on each server; should the server evict it, everything that larder stored there until a moment later is a miss. It keeps up to
 /// 4,096 prefixes; the next one clears all of the adapter's keys. Adapters whose prefixes differ do not see each other's values.
 ///
+/// # Other processes
+///
+/// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
+/// [leased](crate::View::lease). Under [`Codec::MessagePack`] only, the default: while a load is under way, an empty item holds the key's place,
+/// and other programs would read it. `docs/leases.md` has the details.
+///
 /// # Deadlines, and what they do not promise
 ///
 /// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep their order within one runtime, those

@@ -73,6 +73,12 @@ use verbs::Call;
 /// [`clear`](AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
 /// it takes time in proportion to all keys of the database, but holds up nobody.
 ///
+/// # Other processes
+///
+/// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
+/// [leased](crate::View::lease). While one is under way a second key stands beside its own, for an hour at most, that ends with a byte which is not UTF-8
+/// and a word. `docs/leases.md` has the details.
+///
 /// # Order
 ///
 /// A write that timed out may still be applied, but never after a later call of the same instance and runtime that succeeded:

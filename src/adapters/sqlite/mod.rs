@@ -54,7 +54,7 @@ const KIND: &str = "sqlite";
 /// database that is not larder's, or is of a newer larder, is an [`ErrorKind::Config`](crate::ErrorKind::Config) and left as it is.
 ///
 /// **The table**, for other programs: `larder_cache (key TEXT, expires_at INTEGER, value BLOB)`, `expires_at` in milliseconds since 1970,
-/// `NULL` for never. Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is what its name says; counters are decimal text under every codec.
+/// `NULL` for never; a row from before 1970 has expired like any other, and holds the place of a value that is being computed. Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is what its name says; counters are decimal text under every codec.
 ///
 /// **In memory** it is one database for all tasks and runtimes, as long as the adapter lives: `close` keeps it, and a `rebuild` starts empty.
 ///
