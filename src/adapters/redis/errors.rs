@@ -33,6 +33,7 @@ pub(super) enum Code {
     NoScript,
     OutOfMemory,
     NotAuthenticated,
+    NotPermitted,
     /// Not the server's: the answer belongs to another command.
     OutOfStep,
     Other,
@@ -113,6 +114,7 @@ fn of_server(cause: &RedisError) -> Failure {
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, Fate::Keep, Code::Other),
         "READONLY" => (ErrorKind::Unavailable, Fate::Renew, Code::Other),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::Backend, Fate::Drop, Code::NotAuthenticated),
+        "NOPERM" => (ErrorKind::Backend, Fate::Keep, Code::NotPermitted),
         "OOM" => (ErrorKind::Backend, Fate::Keep, Code::OutOfMemory),
         _ => (ErrorKind::Backend, Fate::Keep, Code::Other),
     };
