@@ -62,6 +62,9 @@ pub struct Event<'a> {
     pub count: u64,
     /// What went wrong, where something did.
     pub error: Option<&'a Error>,
+    /// Whether traces may show the key.
+    #[cfg(feature = "tracing")]
+    pub(crate) shows_key: bool,
 }
 
 impl<'a> Event<'a> {
@@ -75,7 +78,17 @@ impl<'a> Event<'a> {
     /// ```
     #[must_use]
     pub fn new(kind: EventKind, backend: &'a str) -> Self {
-        Self { kind, backend, op: None, key: None, took: None, count: 1, error: None }
+        Self {
+            kind,
+            backend,
+            op: None,
+            key: None,
+            took: None,
+            count: 1,
+            error: None,
+            #[cfg(feature = "tracing")]
+            shows_key: false,
+        }
     }
 
     /// Names the verb.
@@ -115,8 +128,13 @@ impl<'a> Event<'a> {
 
     /// The key's first 128 bytes.
     pub(crate) fn key_shown(&self) -> Option<&'a str> {
-        self.key.map(|key| &key[..key.floor_char_boundary(KEY_SHOWN)])
+        self.key.map(shown)
     }
+}
+
+/// As much of a key as is shown.
+pub(crate) fn shown(key: &str) -> &str {
+    &key[..key.floor_char_boundary(KEY_SHOWN)]
 }
 
 impl fmt::Debug for Event<'_> {
@@ -166,6 +184,29 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// What traces call it.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::StaleHit => "stale_hit",
+            Self::Set => "set",
+            Self::Remove => "remove",
+            Self::Clear => "clear",
+            Self::Expire => "expire",
+            Self::Evict => "evict",
+            Self::Load => "load",
+            Self::LoadError => "load_error",
+            Self::Joined => "joined",
+            Self::BackendError => "backend_error",
+            Self::DecodeError => "decode_error",
+            Self::BreakerOpen => "breaker_open",
+            Self::BreakerClose => "breaker_close",
+            Self::Swap => "swap",
+        }
+    }
+
     /// All of them, in the order of their numbers.
     pub(crate) const ALL: [Self; 16] = [
         Self::Hit,
@@ -273,6 +314,9 @@ pub(crate) struct Observers {
     pub(crate) counters: Counters,
     /// Whether the list is not empty: all that a hit in memory looks at.
     is_heard: AtomicBool,
+    /// Whether traces show keys.
+    #[cfg(feature = "tracing")]
+    pub(crate) shows_keys: AtomicBool,
     list: ArcSwap<Vec<Arc<Observer>>>,
 }
 
@@ -303,6 +347,8 @@ impl Observers {
     /// Tells everybody. An observer that panics hurts nobody but itself.
     #[cold]
     pub(crate) fn announce(&self, event: Event<'_>) {
+        #[cfg(feature = "tracing")]
+        let event = Event { shows_key: self.shows_keys.load(Ordering::Relaxed), ..event };
         for observer in self.list.load().iter() {
             let _panicked = catch_unwind(AssertUnwindSafe(|| observer(&event)));
         }

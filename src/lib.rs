@@ -65,6 +65,8 @@
 //! | `tls` | `rediss://` and `valkeys://`, by rustls; with `redis` |
 //! | `memcached` | `AsyncMemcachedCache`: memcached 1.6 or later |
 //! | `sqlite` | `AsyncSqliteCache`: a file; SQLite itself is compiled in |
+//! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around fallbacks |
+//! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
 //! | `testing` | `larder::testing`: the suite that adapters are held to, for those who write one |
 //! | `full` | all adapters and `tls` |
 //!
@@ -90,6 +92,10 @@ mod flight;
 mod global;
 mod key;
 pub mod layers;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub mod observe;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+mod observe;
 mod options;
 mod runtime;
 #[cfg(feature = "redis")]
@@ -142,6 +148,9 @@ mod documents {
     struct Resilience;
     #[doc = include_str!("../docs/leases.md")]
     struct Leases;
+    #[cfg(all(feature = "metrics", feature = "tracing"))]
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
     #[doc = include_str!("../docs/python.md")]
     struct Python;
     #[doc = include_str!("../docs/backends.md")]

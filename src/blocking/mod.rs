@@ -84,6 +84,12 @@ impl CacheWrapper {
         self.inner.observe(observer);
     }
 
+    /// See [`AsyncCacheWrapper::trace_keys`].
+    #[cfg(feature = "tracing")]
+    pub fn trace_keys(&self, show: bool) {
+        self.inner.trace_keys(show);
+    }
+
     /// See [`AsyncCacheWrapper::stats`].
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -179,6 +179,9 @@ pub struct Times {
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { count, mean, p50, p99, max } = self;
+        if *count == 0 {
+            return f.write_str("none timed");
+        }
         write!(f, "{count} timed, mean {mean:.1?}, p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}")
     }
 }

@@ -6,6 +6,7 @@ use super::tell::About;
 use super::view::{Cacheable, View};
 use crate::event::EventKind;
 use crate::flight::{Arrival, Flight, Join, Lease};
+use crate::observe::Span;
 use crate::options::Options;
 use crate::value::Meta;
 use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, runtime};
@@ -32,6 +33,7 @@ pub(super) struct Load {
     lease: Lease,
     key: String,
     options: Options,
+    span: Span,
     /// The backend could not be read, and what it holds may still be good.
     keep_stored: bool,
     /// `None` as long as it has not been asked for.
@@ -144,7 +146,7 @@ impl View<'_> {
     }
 
     async fn read<'k, T: Cacheable>(&self, slot: &Slot, key: &'k str, scoped: &str) -> Result<(Found<T>, About<'k>)> {
-        let (found, took) = slot.timed(slot.adapter.get(scoped)).await;
+        let (found, took) = slot.timed(self.cache.traced(slot, About::new(OP, key), slot.adapter.get(scoped))).await;
         let about = About::new(OP, key).took(took);
         let found = match found {
             Ok(None) => Found::Nothing,
@@ -168,7 +170,8 @@ impl View<'_> {
     }
 
     fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, right: Option<Right>, keep_stored: bool) -> Load {
-        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, keep_stored, right }
+        let span = self.cache.load_span(slot, key);
+        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, span, keep_stored, right }
     }
 }
 
@@ -204,7 +207,7 @@ impl Load {
             Err(error) => return self.lease.land(Err(error)),
         }
         let started = Instant::now();
-        let outcome = self.lease.carry(AssertUnwindSafe(fallback).catch_unwind()).await;
+        let outcome = self.span.around(self.lease.carry(AssertUnwindSafe(fallback).catch_unwind())).await;
         self.land(outcome, started.elapsed()).await;
     }
 
@@ -220,7 +223,7 @@ impl Load {
     /// Runs a closure as the fallback, here and now; only a store that has to wait goes on in a task.
     pub(super) fn run_now<T: Cacheable>(self, fallback: impl FnOnce() -> T) {
         let started = Instant::now();
-        let outcome = self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(fallback)));
+        let outcome = self.span.within(|| self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(fallback))));
         let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
         if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             runtime::spawn(landing);
@@ -245,6 +248,7 @@ impl Load {
             self.slot.observers.counters.load_took(cost);
             self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(error));
         }
+        self.span.end(&result);
         self.lease.land(result);
     }
 
@@ -262,7 +266,7 @@ impl Load {
                 None => Ok(()),
             }
         };
-        let (mut stored, took) = self.slot.timed(store).await;
+        let (mut stored, took) = self.slot.timed(self.cache.traced(&self.slot, About::new(OP, &self.key), store)).await;
         if self.lease.was_overtaken() {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }

@@ -171,6 +171,12 @@ impl AsyncCacheWrapper {
         self.core.observers().counters.snapshot()
     }
 
+    /// Whether spans and events of `tracing` show keys, their first 128 bytes, for this cache, its clones and namespaces. Off at first.
+    #[cfg(feature = "tracing")]
+    pub fn trace_keys(&self, show: bool) {
+        self.core.observers().shows_keys.store(show, std::sync::atomic::Ordering::Relaxed);
+    }
+
     // ---- the adapter
 
     /// The adapter of this moment. It is pinned: it does not follow later swaps.
@@ -303,7 +309,7 @@ impl AsyncCacheWrapper {
         let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
-        let (found, took) = slot.timed(slot.inside(slot.adapter.get_many(&scoped))).await;
+        let (found, took) = slot.timed(slot.inside(self.traced(&slot, About::new("get_many", ""), slot.adapter.get_many(&scoped)))).await;
         let found = found.map_err(|error| self.failed_whole(&slot, "get_many", took, error))?;
         // All of them are told of, also behind one that failed.
         let values = keys.iter().zip(found).map(|(key, found)| {
@@ -396,7 +402,8 @@ impl AsyncCacheWrapper {
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let (removed, took) = slot.timed(slot.inside(slot.adapter.remove_many(&scoped))).await;
+        let (removed, took) =
+            slot.timed(slot.inside(self.traced(&slot, About::new("remove", ""), slot.adapter.remove_many(&scoped)))).await;
         let removed = removed.map_err(|error| self.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.iter().zip(removed).map(|(key, live)| {
             let about = About::new("remove", key.as_ref()).took(took);
@@ -454,7 +461,8 @@ impl AsyncCacheWrapper {
     pub async fn clear(&self) -> Result<()> {
         let slot = self.core.slot()?;
         let _clear = slot.flights.clear(self.scope.prefix()).await;
-        let (cleared, took) = slot.timed(slot.inside(slot.adapter.clear(self.scope.prefix()))).await;
+        let (cleared, took) =
+            slot.timed(slot.inside(self.traced(&slot, About::new("clear", ""), slot.adapter.clear(self.scope.prefix())))).await;
         cleared.map_err(|error| self.failed_whole(&slot, "clear", took, error))?;
         self.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
         Ok(())

@@ -3,8 +3,11 @@
 use super::load::concerns_backend;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
+use crate::observe::Span;
 use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -160,6 +163,24 @@ impl AsyncCacheWrapper {
 
     // ---- asking the adapter
 
+    /// A call of the adapter inside a span.
+    pub(super) async fn traced<R>(&self, slot: &Slot, about: About<'_>, call: impl Future<Output = Result<R>>) -> Result<R> {
+        let span = Span::call(&slot.observers, slot.adapter.kind(), about.op, || self.named(about.key));
+        let result = span.around(call).await;
+        span.end(&result);
+        result
+    }
+
+    /// A span for a fallback.
+    pub(super) fn load_span(&self, slot: &Slot, key: &str) -> Span {
+        Span::load(&slot.observers, slot.adapter.kind(), || self.named(key))
+    }
+
+    /// A key as events name it; `None` is that of a batch.
+    fn named<'k>(&self, key: &'k str) -> Option<Cow<'k, str>> {
+        self.scope.key(key).ok()
+    }
+
     /// One call of the adapter, about one key.
     pub(super) async fn ask<'a, R>(
         &self,
@@ -169,8 +190,9 @@ impl AsyncCacheWrapper {
     ) -> Result<Answer<'a, R>> {
         let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
         let slot = self.core.slot()?;
-        let answer = slot.timed(slot.inside(call(&slot, &scoped))).await;
-        self.answer(slot, About::new(op, key), answer)
+        let about = About::new(op, key);
+        let answer = slot.timed(slot.inside(self.traced(&slot, about, call(&slot, &scoped)))).await;
+        self.answer(slot, about, answer)
     }
 
     /// [`ask`](Self::ask) for what changes the value: loads that are under way are not stored after it.
@@ -182,12 +204,13 @@ impl AsyncCacheWrapper {
     ) -> Result<Answer<'a, R>> {
         let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
         let slot = self.core.slot()?;
+        let about = About::new(op, key);
         let write = async {
             let _write = slot.flights.write(&scoped).await;
-            Ok(slot.timed(call(&slot, &scoped)).await)
+            Ok(slot.timed(self.traced(&slot, about, call(&slot, &scoped))).await)
         };
         let answer = slot.inside(write).await?;
-        self.answer(slot, About::new(op, key), answer)
+        self.answer(slot, about, answer)
     }
 
     fn answer<'a, R>(&self, slot: Arc<Slot>, about: About<'a>, (answer, took): (Result<R>, Option<Duration>)) -> Result<Answer<'a, R>> {

@@ -120,7 +120,7 @@ impl<'a> View<'a> {
         let writes: Vec<_> = scoped.iter().zip(&entries).map(|(key, (_, value, expiry))| Entry::new(key, value.clone(), *expiry)).collect();
         let slot = cache.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let (stored, took) = slot.timed(slot.inside(slot.adapter.set_many(&writes))).await;
+        let (stored, took) = slot.timed(slot.inside(cache.traced(&slot, About::new("set_many", ""), slot.adapter.set_many(&writes)))).await;
         let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
         let stored = entries.iter().zip(stored).map(|((key, ..), stored)| {
             let about = About::new("set_many", key.as_ref()).took(took);

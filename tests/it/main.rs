@@ -12,6 +12,8 @@ mod fuzz;
 mod layers;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod memory;
+#[cfg(all(feature = "memory", feature = "metrics", feature = "tracing", feature = "testing"))]
+mod observe;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod remote;
 #[cfg(all(feature = "memory", feature = "testing"))]

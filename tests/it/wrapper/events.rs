@@ -154,6 +154,21 @@ async fn every_verb_in_memory() -> larder::Result<()> {
     Ok(())
 }
 
+/// The same on a server and in a file, where calls are measured besides.
+#[cfg(all(feature = "redis", feature = "sqlite"))]
+#[tokio::test]
+async fn every_verb_elsewhere() -> larder::Result<()> {
+    let server = crate::support::Redis::start();
+    for (backend, url) in [("redis", server.url().to_owned()), ("sqlite", "sqlite::memory:".to_owned())] {
+        let cache = AsyncCacheWrapper::new(url)?;
+        every_verb(&cache, backend).await?;
+        let stats = cache.stats();
+        assert!(stats.backend_time.count > 40 && stats.backend_time.max >= stats.backend_time.p50, "{backend}: {stats}");
+        assert_eq!((stats.backend_errors, stats.decode_errors), (0, 0));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_fails_is_told_once() -> larder::Result<()> {
     let (cache, adapter) = faulty();

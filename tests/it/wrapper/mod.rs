@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod events;
+pub(crate) mod events;
 mod fail_open;
 mod flight;
 mod forms;

@@ -1,0 +1,84 @@
+//! Events as counters and histograms of the `metrics` facade.
+
+use crate::event::{Event, EventKind};
+use ::metrics::{SharedString, counter, histogram};
+use std::sync::Arc;
+
+/// An observer that hands every event on to the recorder of the `metrics` facade. `cache` is the label that tells this cache from others.
+///
+/// Every metric has the labels `cache` and `backend`, the adapter's name. No key is ever a label.
+///
+/// | metric | counts | labels besides |
+/// |---|---|---|
+/// | `larder_hits_total` | reads that found a live value | |
+/// | `larder_misses_total` | reads that found nothing | |
+/// | `larder_stale_hits_total` | reads that were given a value past its logical expiry | |
+/// | `larder_sets_total` | values that callers stored | |
+/// | `larder_removes_total` | live keys that callers removed | |
+/// | `larder_clears_total` | calls of `clear` | |
+/// | `larder_expired_total` | entries given back because their time had come | |
+/// | `larder_evicted_total` | entries given back to make room | |
+/// | `larder_loads_total` | fallbacks that gave a value | |
+/// | `larder_load_errors_total` | fallbacks that failed | `kind`: the error's |
+/// | `larder_joined_total` | callers that waited for another's fallback | |
+/// | `larder_backend_errors_total` | calls that the backend failed | `kind`: the error's |
+/// | `larder_decode_errors_total` | values that could not be read | |
+/// | `larder_breaker_opened_total` | breakers that opened | |
+/// | `larder_breaker_closed_total` | breakers that closed | |
+/// | `larder_swaps_total` | adapters that were put in another's place; `backend` is the new one | |
+/// | `larder_load_seconds` | histogram: how long fallbacks took | |
+/// | `larder_call_seconds` | histogram: how long reads and writes took; the keys of a batch have the batch's time | `op`: the verb |
+///
+/// ```
+/// # fn main() -> larder::Result<()> {
+/// let cache = larder::AsyncCacheWrapper::new("memory")?;
+/// cache.observe(larder::observe::metrics("users"));
+/// # Ok(()) }
+/// ```
+pub fn metrics(cache: impl Into<Arc<str>>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+    let cache: SharedString = SharedString::from_shared(cache.into());
+    move |event| tell(&cache, event)
+}
+
+fn tell(cache: &SharedString, event: &Event<'_>) {
+    let backend: SharedString = event.backend.to_owned().into();
+    let labels = [("cache", cache.clone()), ("backend", backend.clone())];
+    let name = name(event.kind);
+    match (event.kind, event.error) {
+        (EventKind::BackendError | EventKind::LoadError, Some(error)) => {
+            let [cache, backend] = labels.clone();
+            counter!(name, &[cache, backend, ("kind", format!("{:?}", error.kind()).into())]).increment(event.count);
+        }
+        _ => counter!(name, &labels).increment(event.count),
+    }
+    let Some(took) = event.took else { return };
+    match (event.kind, event.op) {
+        (EventKind::Load | EventKind::LoadError, _) => histogram!("larder_load_seconds", &labels).record(took),
+        (_, Some(op)) => {
+            let [cache, backend] = labels;
+            histogram!("larder_call_seconds", &[cache, backend, ("op", op.into())]).record(took);
+        }
+        (_, None) => {}
+    }
+}
+
+fn name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Hit => "larder_hits_total",
+        EventKind::Miss => "larder_misses_total",
+        EventKind::StaleHit => "larder_stale_hits_total",
+        EventKind::Set => "larder_sets_total",
+        EventKind::Remove => "larder_removes_total",
+        EventKind::Clear => "larder_clears_total",
+        EventKind::Expire => "larder_expired_total",
+        EventKind::Evict => "larder_evicted_total",
+        EventKind::Load => "larder_loads_total",
+        EventKind::LoadError => "larder_load_errors_total",
+        EventKind::Joined => "larder_joined_total",
+        EventKind::BackendError => "larder_backend_errors_total",
+        EventKind::DecodeError => "larder_decode_errors_total",
+        EventKind::BreakerOpen => "larder_breaker_opened_total",
+        EventKind::BreakerClose => "larder_breaker_closed_total",
+        EventKind::Swap => "larder_swaps_total",
+    }
+}

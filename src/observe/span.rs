@@ -1,0 +1,85 @@
+//! Spans around calls that wait and around fallbacks. Without the feature `tracing` there is nothing in them.
+
+use crate::Result;
+use crate::event::Observers;
+use std::future::Future;
+
+/// A span of larder's, or nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    #[cfg(feature = "tracing")]
+    inner: ::tracing::Span,
+}
+
+#[cfg(feature = "tracing")]
+impl Span {
+    /// Around a call of the adapter.
+    pub(crate) fn call<'k>(
+        observers: &Observers,
+        backend: &str,
+        op: &'static str,
+        key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>,
+    ) -> Self {
+        use ::tracing::field::Empty;
+        let inner = ::tracing::debug_span!(target: "larder", "call", backend, op, key = Empty, outcome = Empty);
+        Self { inner }.with_key(observers, key)
+    }
+
+    /// Around a fallback, which runs in a task of its own: below the span that its first caller is in.
+    pub(crate) fn load<'k>(observers: &Observers, backend: &str, key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>) -> Self {
+        use ::tracing::field::Empty;
+        let inner = ::tracing::debug_span!(target: "larder", "load", backend, key = Empty, outcome = Empty);
+        Self { inner }.with_key(observers, key)
+    }
+
+    fn with_key<'k>(self, observers: &Observers, key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>) -> Self {
+        if !self.inner.is_disabled()
+            && observers.shows_keys.load(std::sync::atomic::Ordering::Relaxed)
+            && let Some(key) = key()
+        {
+            self.inner.record("key", crate::event::shown(&key));
+        }
+        self
+    }
+
+    pub(crate) fn around<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
+        ::tracing::Instrument::instrument(call, self.inner.clone())
+    }
+
+    pub(crate) fn within<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.inner.in_scope(call)
+    }
+
+    /// Says how it ended.
+    pub(crate) fn end<R>(&self, result: &Result<R>) {
+        if self.inner.is_disabled() {
+            return;
+        }
+        match result {
+            Ok(_) => self.inner.record("outcome", "ok"),
+            // Its kind only: the whole message names the key.
+            Err(error) => self.inner.record("outcome", ::tracing::field::display(error.kind())),
+        };
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+impl Span {
+    pub(crate) fn call<K>(_: &Observers, _: &str, _: &'static str, _: K) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn load<K>(_: &Observers, _: &str, _: K) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn around<F: Future>(&self, call: F) -> F {
+        call
+    }
+
+    pub(crate) fn within<R>(&self, call: impl FnOnce() -> R) -> R {
+        call()
+    }
+
+    pub(crate) fn end<R>(&self, _: &Result<R>) {}
+}

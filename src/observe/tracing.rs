@@ -1,0 +1,52 @@
+//! Events as events of `tracing`.
+
+use crate::event::{Event, EventKind};
+use ::tracing::Level;
+
+/// An observer that hands every event on to `tracing`, with the target `larder`.
+///
+/// | field | is |
+/// |---|---|
+/// | `event` | what happened: `hit`, `miss`, `load`, `backend_error`, … |
+/// | `backend` | the adapter's name |
+/// | `op` | the verb, where it was a call's |
+/// | `took_us` | how long it took, in microseconds, where it was measured |
+/// | `count` | how many there were |
+/// | `error` | the kind of the error |
+/// | `key` | the key's first 128 bytes; only after [`trace_keys`](crate::AsyncCacheWrapper::trace_keys)`(true)` |
+///
+/// What fails is a warning, a swap and a breaker that closes are information, and the rest is for debugging. Values are never shown.
+///
+/// ```
+/// # fn main() -> larder::Result<()> {
+/// let cache = larder::AsyncCacheWrapper::new("memory")?;
+/// cache.observe(larder::observe::tracing());
+/// # Ok(()) }
+/// ```
+pub fn tracing() -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+    tell
+}
+
+fn tell(event: &Event<'_>) {
+    macro_rules! tell {
+        ($level:expr) => {
+            ::tracing::event!(
+                target: "larder",
+                $level,
+                event = event.kind.name(),
+                backend = event.backend,
+                op = event.op,
+                took_us = event.took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+                count = event.count,
+                // Its kind only: the whole message names the key.
+                error = event.error.map(|error| ::tracing::field::display(error.kind())),
+                key = event.key_shown().filter(|_| event.shows_key),
+            )
+        };
+    }
+    match event.kind {
+        EventKind::BackendError | EventKind::LoadError | EventKind::DecodeError | EventKind::BreakerOpen => tell!(Level::WARN),
+        EventKind::BreakerClose | EventKind::Swap => tell!(Level::INFO),
+        _ => tell!(Level::DEBUG),
+    }
+}
