@@ -113,6 +113,7 @@ pub use adapter::{AsyncCacheAdapter, Claim, Entry};
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use adapters::memory::{AsyncMemoryCache, MemoryBuilder};
+pub use adapters::off::AsyncNullCache;
 #[cfg(feature = "redis")]
 pub use adapters::redis::{AsyncRedisCache, RedisBuilder};
 #[cfg(feature = "sqlite")]

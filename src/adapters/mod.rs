@@ -1,5 +1,6 @@
 //! The stores. None of them knows of another.
 
+pub(crate) mod off;
 mod settings;
 
 #[cfg(any(feature = "redis", feature = "memcached"))]

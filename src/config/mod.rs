@@ -44,7 +44,7 @@ macro_rules! open_remote {
     }};
 }
 
-static KINDS: [Kind; 4] = [
+static KINDS: [Kind; 5] = [
     Kind {
         name: "memory",
         aliases: &["memory", "mem", "ram"],
@@ -73,6 +73,13 @@ static KINDS: [Kind; 4] = [
         schemes: &["sqlite", "sqlite3"],
         open: open!("sqlite", AsyncSqliteCache),
     },
+    Kind {
+        name: "off",
+        aliases: &["off", "none"],
+        classes: &["NullCache", "NullAdapter", "AsyncNullCache", "AsyncNullAdapter"],
+        schemes: &["off"],
+        open: Some(|url| Ok(Arc::new(crate::AsyncNullCache::from_url(url)?))),
+    },
 ];
 
 /// What a cache can be given as its adapter: an alias, a class name or a URL, an adapter, or an `Arc` of one.
@@ -83,6 +90,7 @@ static KINDS: [Kind; 4] = [
 /// | redis | `redis` | `RedisCache` … | `redis://` `rediss://` `redis+unix://` `valkey://` |
 /// | memcached | `memcached` `memcache` `mcache` | `MemcachedCache` … | `memcached://host:port[,host:port…]` `memcached+unix:///path` |
 /// | sqlite | `sqlite3` `sqlite` `sqlitedb` | `SqliteCache` … | `sqlite:cache.db` `sqlite:///abs/path.db` `sqlite::memory:` |
+/// | off | `off` `none` | `NullCache` … | `off:`: nothing is kept |
 ///
 /// ```
 /// use larder::IntoAdapter;

@@ -14,6 +14,7 @@ mod layers;
 mod memory;
 #[cfg(all(feature = "memory", feature = "metrics", feature = "tracing", feature = "testing"))]
 mod observe;
+mod off;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod remote;
 #[cfg(all(feature = "memory", feature = "testing"))]

@@ -1,0 +1,122 @@
+//! No store at all: a cache that is turned off.
+
+use super::Settings;
+use crate::url::CacheUrl;
+use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, Expiry, Result, key};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Keeps nothing: every entry is gone at once, as if all had an expiry of zero. For a cache that is to be turned off by its
+/// configuration (`LARDER_URL=off`) while the program stays as it is.
+///
+/// Reads miss. Writes succeed and store nothing: `add` always stores, `incr` always starts from 0, `remove` never finds a live key.
+/// `get_or_set*` run their fallback each time, still once for all who wait at the time.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = larder::AsyncCacheWrapper::new("off")?; // or larder::AsyncNullCache::new()
+/// cache.set("k", 1u8).await?;
+/// assert_eq!(cache.get::<u8>("k").await?, None);
+/// assert_eq!(cache.get_or_set("k", 2u8).await?, 2);
+/// assert_eq!(cache.get_or_set("k", 3u8).await?, 3);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsyncNullCache;
+
+impl AsyncNullCache {
+    /// It.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// From `off:`. The parameters that every adapter knows are taken and mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for anything else.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut url = CacheUrl::parse(url)?;
+        if url.scheme() != "off" || !url.rest().is_empty() {
+            return Err(Error::config("the URL of a cache that is off is `off:`"));
+        }
+        Settings::default().take(&mut url)?;
+        url.finish()?;
+        Ok(Self)
+    }
+}
+
+/// One answer a key, once all keys are checked.
+fn each<'a, R: Clone>(keys: impl Iterator<Item = &'a str> + Clone, answer: R) -> Result<Vec<Result<R>>> {
+    key::check_all(keys.clone())?;
+    Ok(keys.map(|_| Ok(answer.clone())).collect())
+}
+
+#[async_trait]
+impl AsyncCacheAdapter for AsyncNullCache {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        key::check(key).map(|()| None)
+    }
+
+    async fn set(&self, key: &str, _: CacheValue, _: Expiry) -> Result<()> {
+        key::check(key)
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        key::check(key).map(|()| false)
+    }
+
+    async fn update_timeout(&self, key: &str, _: Expiry) -> Result<Option<CacheValue>> {
+        key::check(key).map(|()| None)
+    }
+
+    async fn clear(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn add(&self, key: &str, _: CacheValue, _: Expiry) -> Result<bool> {
+        key::check(key).map(|()| true)
+    }
+
+    async fn replace(&self, key: &str, _: CacheValue, _: Expiry) -> Result<bool> {
+        key::check(key).map(|()| false)
+    }
+
+    async fn incr(&self, key: &str, by: i64, _: Expiry) -> Result<i64> {
+        key::check(key).map(|()| by)
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        key::check(key).map(|()| None)
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        key::check(key).map(|()| None)
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        each(keys.iter().copied(), None)
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        each(entries.iter().map(|entry| entry.key), ())
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        each(keys.iter().copied(), false)
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        Poll::Ready(key::check(key).map(|()| None))
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(Arc::new(*self))
+    }
+
+    fn kind(&self) -> &str {
+        "off"
+    }
+}
