@@ -133,19 +133,18 @@ impl Load {
             pipeline.add_command(std::mem::take(cmd));
         }
         let mut answers = lane.exchange_all(&link, &pipeline).await?.into_iter();
-        let gets = std::mem::take(&mut self.gets);
-        let missing = match (gets.len(), if gets.is_empty() { None } else { answers.next() }) {
+        let mut gets = std::mem::take(&mut self.gets);
+        let mut missing = Vec::new();
+        match (gets.len(), if gets.is_empty() { None } else { answers.next() }) {
             (1, Some(answer)) => {
-                gets.into_iter().for_each(|(_, reply)| send(reply, Ok(Heard::Answer(answer.clone(), link.clone()))));
-                Vec::new()
+                if let Some((_, reply)) = gets.pop() {
+                    send(reply, Ok(Heard::Answer(answer, link.clone())));
+                }
             }
-            (_, Some(Value::Array(values))) if values.len() == gets.len() => share(gets, values, &link),
+            (_, Some(Value::Array(values))) if values.len() == gets.len() => missing = share(gets, values, &link),
             // Refused as a whole, or no answer to this at all: each finds out by itself.
-            _ => {
-                gets.into_iter().for_each(|(_, reply)| send(reply, Ok(Heard::GoAlone)));
-                Vec::new()
-            }
-        };
+            _ => gets.into_iter().for_each(|(_, reply)| send(reply, Ok(Heard::GoAlone))),
+        }
         for (first, _, reply) in self.commands.drain(..) {
             let first = first.and_then(|_| answers.next());
             // As many answers as commands: that was seen to.
