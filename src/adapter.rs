@@ -1,7 +1,7 @@
 //! The contract between a cache and the stores behind it.
 
 use crate::event::Watcher;
-use crate::{CacheValue, Error, ErrorKind, Expiry, Result};
+use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
@@ -244,6 +244,11 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// A new adapter of the same kind and configuration, with connections of its own.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Err(Error::new(ErrorKind::Unsupported).with_backend(self.kind().to_owned()).with_op("rebuild"))
+    }
+
+    /// The expiry that stands in for [`Expiry::Default`] here.
+    fn default_ttl(&self) -> Lifetime {
+        Lifetime::default()
     }
 
     /// The name that errors and events use, such as `redis`.

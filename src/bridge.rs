@@ -2,7 +2,7 @@
 
 use crate::adapter::unsupported;
 use crate::event::Watcher;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Result, key, runtime};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key, runtime};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
@@ -168,6 +168,11 @@ pub trait CacheAdapter: Send + Sync + 'static {
     /// See [`AsyncCacheAdapter::rebuild`].
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Err(Error::new(ErrorKind::Unsupported).with_op("rebuild"))
+    }
+
+    /// See [`AsyncCacheAdapter::default_ttl`].
+    fn default_ttl(&self) -> Lifetime {
+        Lifetime::default()
     }
 
     /// See [`AsyncCacheAdapter::kind`].
@@ -336,6 +341,10 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         self.store.rebuild()
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.store.default_ttl()
     }
 
     fn kind(&self) -> &str {

@@ -9,6 +9,7 @@
 //!
 //! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
 
+mod throttle;
 mod waits;
 
 use crate::runtime::{self, lock};
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
+use throttle::Throttle;
 use tokio::sync::watch;
 use waits::Edge;
 
@@ -51,6 +53,8 @@ pub(crate) struct Flights {
     hasher: RandomState,
     /// How many clears are under way; they write to every key.
     clears: AtomicUsize,
+    /// The fallbacks that failed and are left in peace.
+    throttle: Throttle,
 }
 
 #[derive(Default)]
@@ -133,7 +137,7 @@ pub(crate) struct Lease {
 impl Flights {
     pub(crate) fn new() -> Arc<Self> {
         let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
-        Arc::new(Self { shards, hasher: RandomState::new(), clears: AtomicUsize::new(0) })
+        Arc::new(Self { shards, hasher: RandomState::new(), clears: AtomicUsize::new(0), throttle: Throttle::new() })
     }
 
     /// To be taken before `key` is read.
@@ -229,6 +233,20 @@ impl Flights {
                 flight.overtake();
             }
         }
+    }
+
+    /// The fallback for `key` failed while there was something to serve in its place: it is left in peace for a while.
+    pub(crate) fn throttle(&self, key: &str, lasting: Duration) {
+        self.throttle.add(self.hash(key), lasting);
+    }
+
+    /// The fallback for `key` works again.
+    pub(crate) fn unthrottle(&self, key: &str) {
+        self.throttle.remove(self.hash(key));
+    }
+
+    pub(crate) fn is_throttled(&self, key: &str) -> bool {
+        self.throttle.holds(self.hash(key))
     }
 
     fn detach(&self, flight: &Arc<Flight>) {

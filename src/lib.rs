@@ -36,6 +36,7 @@
 //! | use the global cache | [`async_cached`], [`async_adapter_set`], [`async_adapter_get`] |
 //! | have a cache of one's own | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
 //! | say when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
+//! | serve what is stale when things go wrong, or refresh it in time | [`stale_for`](View::stale_for) and its neighbours, [`Fresh`], [`WrapperBuilder`] |
 //! | call it without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
 //! | write one function for both | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
@@ -83,6 +84,7 @@ mod adapter;
 mod adapters;
 mod blocking;
 mod bridge;
+mod clock;
 mod codec;
 mod config;
 mod error;
@@ -130,7 +132,7 @@ pub use global::{
 };
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
-pub use wrapper::{AsyncCacheWrapper, Cacheable, Keys, View};
+pub use wrapper::{AsyncCacheWrapper, Cacheable, Fresh, Keys, View, WrapperBuilder};
 
 /// The code blocks of the documents, as doctests.
 #[cfg(all(doctest, feature = "memory"))]
@@ -158,6 +160,8 @@ mod documents {
     struct Backends;
     #[doc = include_str!("../docs/single-flight.md")]
     struct SingleFlight;
+    #[doc = include_str!("../docs/freshness.md")]
+    struct Freshness;
     #[doc = include_str!("../docs/swapping.md")]
     struct Swapping;
     #[doc = include_str!("../docs/namespaces.md")]

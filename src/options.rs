@@ -1,18 +1,362 @@
 //! What a call may be told beside its key and value.
 
-use crate::Expiry;
+use crate::value::Meta;
+use crate::{Error, Expiry, Lifetime, Result, clock};
 use std::time::Duration;
 
+/// How long a fallback that failed is left in peace, unless the caller says otherwise.
+const THROTTLE: Duration = Duration::from_secs(30);
+
+/// The options that a view has beside `ttl` and `fail_open`, for those who mirror them.
+macro_rules! each_option {
+    ($mirror:ident) => {
+        $mirror! {
+            stale_for(stale_for: ::std::time::Duration)
+            soft_timeout(limit: ::std::time::Duration)
+            hard_timeout(limit: ::std::time::Duration)
+            throttle(throttle: ::std::time::Duration)
+            lease(lease: ::std::time::Duration)
+            refresh_ahead(fraction: f64)
+            early(beta: f64)
+            jitter(part: f64)
+            skip_none()
+            force_refresh()
+            allow_stale()
+        }
+    };
+}
+pub(crate) use each_option;
+
 /// The options of a call: those of its wrapper, changed by the view it goes through.
+///
+/// Little more than a cache line: a view is copied for each call. A number that cannot be is kept as NaN, and refused by the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) expiry: Expiry,
+    /// How much longer than its expiry an entry is kept.
+    stale_for: Span,
+    soft_timeout: Span,
+    hard_timeout: Span,
+    throttle: Span,
+    lease: Span,
+    /// The part of its life after which a hit refreshes an entry; infinite is never.
+    refresh_ahead: f32,
+    early: f32,
+    jitter: f32,
     pub(crate) fail_open: bool,
-    pub(crate) lease: Option<Duration>,
+    pub(crate) allow_stale: bool,
+    pub(crate) skip_none: bool,
+    pub(crate) force_refresh: bool,
+}
+
+/// A duration in microseconds; the largest is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span(u64);
+
+impl Span {
+    const NONE: Self = Self(u64::MAX);
+
+    fn new(lasting: Duration) -> Self {
+        Self(clock::micros(lasting).min(u64::MAX - 1))
+    }
+
+    fn get(self) -> Option<Duration> {
+        (self != Self::NONE).then(|| Duration::from_micros(self.0))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { expiry: Expiry::Default, fail_open: true, lease: None }
+        Self {
+            expiry: Expiry::Default,
+            stale_for: Span::new(Duration::ZERO),
+            soft_timeout: Span::NONE,
+            hard_timeout: Span::NONE,
+            throttle: Span::new(THROTTLE),
+            lease: Span::new(Duration::ZERO),
+            refresh_ahead: f32::INFINITY,
+            early: 0.0,
+            jitter: 0.0,
+            fail_open: true,
+            allow_stale: false,
+            skip_none: false,
+            force_refresh: false,
+        }
+    }
+}
+
+/// What is to be done about a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Serve,
+    /// Serve it, and have it computed again meanwhile.
+    Refresh,
+    /// Have it computed again, and serve it if that fails.
+    Recompute,
+    /// Have it computed again whatever it is.
+    Replace,
+    /// An option cannot be.
+    Refused,
+}
+
+/// What a write comes to: how long the backend is to keep the value, and what is noted in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub(crate) kept: Expiry,
+    pub(crate) meta: Meta,
+}
+
+impl Options {
+    pub(crate) fn stale_for(&mut self, stale_for: Duration) {
+        self.stale_for = Span::new(stale_for);
+    }
+
+    pub(crate) fn soft_timeout(&mut self, limit: Duration) {
+        self.soft_timeout = Span::new(limit);
+    }
+
+    pub(crate) fn hard_timeout(&mut self, limit: Duration) {
+        self.hard_timeout = Span::new(limit);
+    }
+
+    pub(crate) fn throttle(&mut self, throttle: Duration) {
+        self.throttle = Span::new(throttle);
+    }
+
+    pub(crate) fn lease(&mut self, lease: Duration) {
+        self.lease = Span::new(lease);
+    }
+
+    pub(crate) fn refresh_ahead(&mut self, fraction: f64) {
+        self.refresh_ahead = if fraction > 0.0 && fraction <= 1.0 { fraction as f32 } else { f32::NAN };
+    }
+
+    pub(crate) fn early(&mut self, beta: f64) {
+        self.early = if beta >= 0.0 { beta as f32 } else { f32::NAN };
+    }
+
+    pub(crate) fn jitter(&mut self, part: f64) {
+        self.jitter = if part >= 0.0 && part.is_finite() { part as f32 } else { f32::NAN };
+    }
+
+    pub(crate) fn skip_none(&mut self) {
+        self.skip_none = true;
+    }
+
+    pub(crate) fn force_refresh(&mut self) {
+        self.force_refresh = true;
+    }
+
+    pub(crate) fn allow_stale(&mut self) {
+        self.allow_stale = true;
+    }
+
+    pub(crate) fn keeps_for(&self) -> Option<Duration> {
+        self.stale_for.get().filter(|lasting| !lasting.is_zero())
+    }
+
+    pub(crate) fn soft_limit(&self) -> Option<Duration> {
+        self.soft_timeout.get()
+    }
+
+    pub(crate) fn hard_limit(&self) -> Option<Duration> {
+        self.hard_timeout.get()
+    }
+
+    pub(crate) fn lease_for(&self) -> Option<Duration> {
+        self.lease.get().filter(|lease| !lease.is_zero())
+    }
+
+    pub(crate) fn throttle_for(&self) -> Duration {
+        self.throttle.get().unwrap_or(THROTTLE)
+    }
+
+    /// Whether a hit has to be looked at: it may not be what the caller wants.
+    pub(crate) fn looks_at_hits(&self) -> bool {
+        // A comparison with NaN is false: what is to be refused is looked at, too.
+        let ordinary = self.refresh_ahead == f32::INFINITY && self.early == 0.0 && self.jitter >= 0.0 && !self.force_refresh;
+        !ordinary
+    }
+
+    /// Whether a plain write has to be more than its expiry.
+    fn shapes_writes(&self) -> bool {
+        self.keeps_for().is_some() || self.looks_at_hits() || self.jitter != 0.0
+    }
+
+    /// The term of a value that took `cost` to compute, on a backend with this default expiry.
+    pub(crate) fn term(&self, default: Lifetime, cost: Duration) -> Term {
+        let now = clock::now_us();
+        let mut meta = Meta::new(now / 1_000, u32::try_from(cost.as_micros()).unwrap_or(u32::MAX));
+        let Lifetime::For(ttl) = self.expiry.resolve(default) else {
+            return Term { kept: self.expiry, meta };
+        };
+        if ttl.is_zero() {
+            return Term { kept: Expiry::After(ttl), meta };
+        }
+        let lasting = self.jittered(ttl);
+        // Rounded up: a value never ends early.
+        meta.end_at(now.saturating_add(clock::micros(lasting)).div_ceil(1_000));
+        let kept = match self.keeps_for() {
+            Some(stale_for) => {
+                meta.keep();
+                Expiry::After(lasting.saturating_add(stale_for))
+            }
+            None if lasting == ttl => self.expiry,
+            None => Expiry::After(lasting),
+        };
+        Term { kept, meta }
+    }
+
+    /// The term of a plain write; the backend's own expiry will do where nothing more was asked for.
+    pub(crate) fn plain_term(&self, default: impl FnOnce() -> Lifetime) -> Result<Term> {
+        if !self.shapes_writes() {
+            return Ok(Term { kept: self.expiry, meta: Meta::default() });
+        }
+        self.check()?;
+        Ok(self.term(default(), Duration::ZERO))
+    }
+
+    /// The expiry of a counter: plain text, in which nothing can be noted.
+    pub(crate) fn counter_expiry(&self, default: impl FnOnce() -> Lifetime) -> Result<Expiry> {
+        let mut options = *self;
+        options.stale_for(Duration::ZERO);
+        Ok(options.plain_term(default)?.kept)
+    }
+
+    fn jittered(&self, ttl: Duration) -> Duration {
+        if self.jitter == 0.0 {
+            return ttl;
+        }
+        // What is longer than there are numbers for is never, and `resolve` says so.
+        let more = ttl.as_secs_f64() * f64::from(self.jitter) * fastrand::f64();
+        ttl.saturating_add(Duration::try_from_secs_f64(more).unwrap_or(Duration::MAX))
+    }
+
+    /// What is to be done about a hit on `meta`. A call draws once for an early refresh, and notes it.
+    pub(crate) fn judge(&self, meta: &Meta, drawn: &mut Option<bool>) -> Verdict {
+        if self.check().is_err() {
+            return Verdict::Refused;
+        }
+        if self.force_refresh {
+            return Verdict::Replace;
+        }
+        let now = clock::now_ms();
+        if *drawn.get_or_insert_with(|| self.is_early(meta, now)) {
+            Verdict::Recompute
+        } else if self.is_due(meta, now) {
+            Verdict::Refresh
+        } else {
+            Verdict::Serve
+        }
+    }
+
+    /// Whether a hit on `meta` is due for a refresh that its caller need not wait for.
+    fn is_due(&self, meta: &Meta, now_ms: u64) -> bool {
+        let (created, end) = (meta.created_ms(), meta.expires_ms());
+        if !self.refresh_ahead.is_finite() || end <= created || created == 0 {
+            return false;
+        }
+        let age = now_ms.saturating_sub(created) as f64;
+        age >= (end - created) as f64 * f64::from(self.refresh_ahead)
+    }
+
+    /// Whether a hit on `meta` is to be computed again before its time.
+    fn is_early(&self, meta: &Meta, now_ms: u64) -> bool {
+        if self.early == 0.0 || (meta.expires_ms() == 0 && self.early.is_finite()) {
+            return false;
+        }
+        // From (0, 1], for the logarithm of nothing is no number.
+        let draw = 1.0 - fastrand::f64();
+        is_early(meta.expires_ms() as f64 - now_ms as f64, meta.cost_us(), f64::from(self.early), draw)
+    }
+
+    /// Whether a value past its end may still be served, where nothing better is to be had.
+    pub(crate) fn serves_stale(&self, meta: &Meta, now_ms: u64) -> bool {
+        let Some(stale_for) = self.keeps_for() else { return false };
+        now_ms < meta.expires_ms().saturating_add(clock::micros(stale_for).div_ceil(1_000))
+    }
+
+    /// Refuses numbers that cannot be.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |is_wrong: bool, what: &'static str| if is_wrong { Err(Error::config(what)) } else { Ok(()) };
+        refuse(self.refresh_ahead.is_nan(), "`refresh_ahead` is a part of a life: more than 0, and at most 1")?;
+        refuse(self.early.is_nan(), "the beta of `early` is 0 or more")?;
+        refuse(self.jitter.is_nan(), "`jitter` is 0 or more, and finite")
+    }
+}
+
+/// XFetch: whether a value that took `cost_us` to compute and ends in `left_ms` is computed again, by a draw from (0, 1].
+///
+/// Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.
+fn is_early(left_ms: f64, cost_us: u32, beta: f64, draw: f64) -> bool {
+    beta.is_infinite() || f64::from(cost_us) / 1_000.0 * beta * -draw.ln() >= left_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Δ = 1 s, β = 1, one second before its end: P(−ln r ≥ 1) = 1/e.
+    #[test]
+    fn early_refresh_is_as_likely_as_the_paper_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let early = (0..100_000).filter(|_| is_early(1_000.0, 1_000_000, 1.0, 1.0 - random.f64())).count();
+        let part = early as f64 / 100_000.0;
+        assert!((0.363..0.373).contains(&part), "{part}, and not 0.368");
+    }
+
+    /// S181.
+    #[test]
+    fn the_ends_of_beta() {
+        let mut options = Options::default();
+        let meta = Term { kept: Expiry::Never, meta: Meta::new(1, 5_000_000) }.meta;
+        for (beta, expected) in [(0.0, false), (f64::INFINITY, true)] {
+            options.early(beta);
+            options.check().unwrap();
+            assert!((0..1_000).all(|_| options.is_early(&meta, 1) == expected), "{beta}");
+        }
+        for beta in [-1.0, -0.001, f64::NEG_INFINITY, f64::NAN] {
+            options.early(beta);
+            assert!(options.looks_at_hits() && options.check().is_err(), "{beta}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for fraction in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
+            let mut options = Options::default();
+            options.refresh_ahead(fraction);
+            assert!(options.looks_at_hits() && options.check().is_err(), "{fraction}");
+        }
+        for jitter in [-0.1, f64::NAN, f64::INFINITY] {
+            let mut options = Options::default();
+            options.jitter(jitter);
+            assert!(options.looks_at_hits() && options.check().is_err(), "{jitter}");
+        }
+    }
+
+    /// S092, S079.
+    #[test]
+    fn jitter_spreads_and_saturates() {
+        let mut options = Options { expiry: Expiry::After(Duration::from_secs(10)), ..Options::default() };
+        options.jitter(0.5);
+        let lasting = |options: &Options| match options.term(Lifetime::default(), Duration::ZERO).kept {
+            Expiry::After(lasting) => lasting.as_secs_f64(),
+            other => panic!("{other:?}"),
+        };
+        let all: Vec<f64> = (0..1_000).map(|_| lasting(&options)).collect();
+        assert!(all.iter().all(|lasting| (10.0..=15.0).contains(lasting)));
+        let mean = all.iter().sum::<f64>() / 1_000.0;
+        assert!((12.2..12.8).contains(&mean), "not uniform: {mean}");
+        options.expiry = Expiry::After(Duration::MAX);
+        assert_eq!(options.term(Lifetime::default(), Duration::ZERO).kept, options.expiry, "for ever stays for ever");
+        options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400));
+        options.jitter(1e30);
+        options.term(Lifetime::default(), Duration::ZERO);
+    }
+
+    #[test]
+    fn options_stay_small() {
+        assert!(size_of::<Options>() <= 80, "{}", size_of::<Options>());
     }
 }

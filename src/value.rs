@@ -1,13 +1,14 @@
 //! What passes between a wrapper and an adapter.
 
 use crate::codec::{self, Codec, Defect};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, clock};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// A value that an adapter stores without understanding it: a cheap handle on a shared typed object, or on encoded bytes.
@@ -29,14 +30,66 @@ use std::time::{Duration, SystemTime};
 pub struct CacheValue(Arc<dyn Kept>);
 
 /// What is known about a value besides the value: it travels in the header of [`Codec::MessagePack`] and is lost under the plain codecs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Times are by larder's own [`clock`]; the header has them as they are on the wall.
+#[derive(Debug, Default)]
 pub(crate) struct Meta {
     /// Milliseconds since 1970; 0 is unknown.
-    pub(crate) created_ms: u64,
-    /// The logical end of life, in milliseconds since 1970; 0 is none of its own.
-    pub(crate) expires_ms: u64,
+    created_ms: u64,
+    /// The logical end of life, in milliseconds since 1970; 0 is unknown. It moves when the entry is given another expiry.
+    expires_ms: AtomicU64,
     /// What computing the value took, in microseconds.
-    pub(crate) cost_us: u32,
+    cost_us: u32,
+    /// The value is kept beyond its logical end, which therefore has to be looked at.
+    is_kept: bool,
+}
+
+/// MessagePack's null.
+const NIL: u8 = 0xC0;
+
+/// The logical end of a value whose successor is being stored.
+const BURIED: u64 = 1;
+
+impl Meta {
+    pub(crate) fn new(created_ms: u64, cost_us: u32) -> Self {
+        Self { created_ms, cost_us, ..Self::default() }
+    }
+
+    /// What a header says; times are by the clock on the wall.
+    pub(crate) fn from_header(created: u64, expires: u64, cost_us: u32, is_kept: bool) -> Self {
+        let expires_ms = clock::from_wall(expires).into();
+        Self { created_ms: clock::from_wall(created), expires_ms, cost_us, is_kept }
+    }
+
+    pub(crate) fn end_at(&mut self, expires_ms: u64) {
+        *self.expires_ms.get_mut() = expires_ms;
+    }
+
+    pub(crate) fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    pub(crate) fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+
+    pub(crate) fn expires_ms(&self) -> u64 {
+        self.expires_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cost_us(&self) -> u32 {
+        self.cost_us
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+}
+
+impl Clone for Meta {
+    fn clone(&self) -> Self {
+        Self { created_ms: self.created_ms, expires_ms: self.expires_ms().into(), cost_us: self.cost_us, is_kept: self.is_kept }
+    }
 }
 
 /// What a [`CacheValue`] points to: the one allocation that holds the object, or the bytes, and what is known about it.
@@ -59,6 +112,12 @@ struct Typed<T> {
 struct Encoded {
     meta: Meta,
     content: Result<(Codec, Bytes), Defect>,
+}
+
+/// A value about which something else is known by now.
+struct Renewed {
+    meta: Meta,
+    inner: Arc<dyn Kept>,
 }
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
@@ -106,6 +165,28 @@ impl Kept for Encoded {
     }
 }
 
+impl Kept for Renewed {
+    fn as_any(&self) -> &dyn Any {
+        self.inner.as_any()
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
+        self.inner.encode(codec)
+    }
+
+    fn encoded_len(&self, codec: Codec) -> Result<usize> {
+        self.inner.encoded_len(codec)
+    }
+
+    fn encoded(&self) -> Option<&Encoded> {
+        self.inner.encoded()
+    }
+}
+
 impl CacheValue {
     /// A handle on a typed object. Nothing is encoded yet.
     pub fn new<T: Serialize + Send + Sync + 'static>(object: T) -> Self {
@@ -137,8 +218,14 @@ impl CacheValue {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Encode`] when the codec cannot write the value.
+    /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when it cannot note that the value
+    /// is to be kept beyond its expiry.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
+        if self.0.meta().is_kept && !codec.has_header() {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_key(key)
+                .with_message(format!("`stale_for` has to be noted in a header, and {codec} has none")));
+        }
         let (written, payload) = match self.0.encoded() {
             Some(Encoded { content: Ok((written, payload)), .. }) if *written == codec || codec.has_header() => (*written, payload.clone()),
             _ => (codec, self.0.encode(codec)?.into()),
@@ -170,7 +257,7 @@ impl CacheValue {
             return Ok(self);
         }
         let content = Ok((codec, self.0.encode(codec)?.into()));
-        Ok(Self(Arc::new(Encoded { meta: *self.0.meta(), content })))
+        Ok(Self(Arc::new(Encoded { meta: self.0.meta().clone(), content })))
     }
 
     /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be encoded.
@@ -206,8 +293,50 @@ impl CacheValue {
     /// When the value was written, where that is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        let created = self.0.meta().created_ms;
+        let created = clock::to_wall(self.0.meta().created_ms);
         (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
+    }
+
+    /// The value is past its logical end, and only kept for when nothing better is to be had (see
+    /// [`stale_for`](crate::View::stale_for)). The verbs of a cache count it as missing; an adapter does not.
+    #[must_use]
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        let meta = self.0.meta();
+        meta.is_kept && meta.expires_ms() <= clock::now_ms()
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        self.0.meta()
+    }
+
+    /// How long it is from its logical end; `None` if it is past it.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let left = self.0.meta().expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
+        // The end was rounded up, and nobody is told of more than was asked for.
+        (left > 0).then(|| if left < 1_000 { Duration::from_micros(left) } else { Duration::from_millis(left / 1_000) })
+    }
+
+    /// The same value, about which something else is known.
+    pub(crate) fn renewed(&self, meta: Meta) -> Self {
+        Self(Arc::new(Renewed { meta, inner: self.0.clone() }))
+    }
+
+    /// Moves the logical end, for everybody who has this very handle.
+    pub(crate) fn move_end(&self, expires_ms: u64) {
+        self.0.meta().expires_ms.store(expires_ms, Ordering::Relaxed);
+    }
+
+    /// Takes the right to put something in the place of a value that is stale; one caller gets it.
+    pub(crate) fn bury(&self) -> bool {
+        let expires = &self.0.meta().expires_ms;
+        let end = expires.load(Ordering::Relaxed);
+        end != BURIED && expires.compare_exchange(end, BURIED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether it is nothing as serde writes it: `None`, `()` or a null.
+    pub(crate) fn is_nil(&self) -> Result<bool> {
+        Ok(self.0.encoded_len(Codec::MessagePack)? == 1 && self.0.encode(Codec::MessagePack)? == [NIL])
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {

@@ -9,6 +9,7 @@ pub use view::BlockingView;
 pub(crate) use wait::wait;
 
 use crate::event::Event;
+use crate::options::each_option;
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,15 @@ impl From<AsyncCacheWrapper> for CacheWrapper {
     fn from(inner: AsyncCacheWrapper) -> Self {
         Self { inner }
     }
+}
+
+macro_rules! mirror {
+    ($($option:ident($($value:ident: $type:ty)?))*) => {$(
+        #[doc = concat!("See [`View::", stringify!($option), "`](crate::View::", stringify!($option), ").")]
+        pub fn $option(&self $(, $value: $type)?) -> BlockingView<'_> {
+            self.view().$option($($value)?)
+        }
+    )*};
 }
 
 impl CacheWrapper {
@@ -137,6 +147,8 @@ impl CacheWrapper {
         self.view().fail_open(fail_open)
     }
 
+    each_option!(mirror);
+
     /// See [`AsyncCacheWrapper::get`].
     pub fn get<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
     where
@@ -144,7 +156,7 @@ impl CacheWrapper {
     {
         let key = key.as_ref();
         // Memory needs no runtime.
-        match self.inner.read_now(key) {
+        match self.inner.read_now(key, self.inner.options.allow_stale) {
             Poll::Ready(found) => found,
             Poll::Pending => wait(self.inner.get(key)),
         }

@@ -1,10 +1,11 @@
 //! The writing verbs of the blocking face, with their options.
 
 use super::wait;
-use crate::{Cacheable, Expiry, Result, View};
+use crate::options::each_option;
+use crate::{Cacheable, Expiry, Fresh, Result, View};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::future::Future;
-use std::time::Duration;
 
 /// [`View`] for code without `.await`.
 ///
@@ -19,6 +20,16 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct BlockingView<'a>(pub(super) View<'a>);
 
+macro_rules! mirror {
+    ($($option:ident($($value:ident: $type:ty)?))*) => {$(
+        #[doc = concat!("See [`View::", stringify!($option), "`].")]
+        #[must_use]
+        pub fn $option(self $(, $value: $type)?) -> Self {
+            Self(self.0.$option($($value)?))
+        }
+    )*};
+}
+
 impl BlockingView<'_> {
     /// See [`View::ttl`].
     #[must_use]
@@ -32,10 +43,24 @@ impl BlockingView<'_> {
         Self(self.0.fail_open(fail_open))
     }
 
-    /// See [`View::lease`].
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        Self(self.0.lease(lease))
+    each_option!(mirror);
+
+    /// See [`View::get`].
+    pub fn get<T>(self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.0.get(key))
+    }
+
+    /// See [`View::get_many`].
+    pub fn get_many<T, I>(self, keys: I) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        wait(self.0.get_many(keys))
     }
 
     /// See [`View::set`].
@@ -119,5 +144,29 @@ impl BlockingView<'_> {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         wait(self.0.try_get_or_set_async(key, fallback))
+    }
+
+    /// See [`View::get_or_set_fresh_with`].
+    pub fn get_or_set_fresh_with<T: Cacheable>(self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> Fresh<T>) -> Result<T> {
+        wait(self.0.get_or_set_fresh_with(key, fallback))
+    }
+
+    /// See [`View::get_or_set_fresh_async`].
+    pub fn get_or_set_fresh_async<T, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        F: Future<Output = Fresh<T>> + Send + 'static,
+    {
+        wait(self.0.get_or_set_fresh_async(key, fallback))
+    }
+
+    /// See [`View::try_get_or_set_fresh_async`].
+    pub fn try_get_or_set_fresh_async<T, E, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<Fresh<T>, E>> + Send + 'static,
+    {
+        wait(self.0.try_get_or_set_fresh_async(key, fallback))
     }
 }

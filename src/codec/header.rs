@@ -4,10 +4,10 @@
 //! 0   magic C1 4C 44   0xC1 is the one byte that begins no MessagePack, no JSON and no UTF-8 text
 //! 3   format version
 //! 4   codec of the payload
-//! 5   flags, zero in this version
+//! 5   flags: 1 = kept beyond the logical expiry, as stale
 //! 6   reserved, zero
 //! 8   created, ms since 1970      u64, big endian like the rest
-//! 16  logical expiry, ms          u64, 0 = the store's own
+//! 16  logical expiry, ms          u64, 0 = unknown
 //! 24  cost of computing, µs       u32
 //! 28  CRC-32 of the key           a reply that belongs to another key is noticed
 //! 32  length of the payload       u32
@@ -17,15 +17,15 @@
 
 use super::Codec;
 use crate::value::Meta;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, clock};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::any::type_name;
-use std::time::SystemTime;
 
 const MAGIC: [u8; 3] = [0xC1, b'L', b'D'];
 const VERSION: u8 = 1;
 const LEN: usize = 40;
 const CHECKED: usize = 36;
+const KEPT: u8 = 1;
 
 /// Why stored bytes cannot be a value of larder's. All of them are misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +52,10 @@ impl Defect {
 pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(LEN + payload.len());
     out.put_slice(&MAGIC);
-    out.put_slice(&[VERSION, codec_id(codec), 0, 0, 0]);
+    out.put_slice(&[VERSION, codec_id(codec), u8::from(meta.is_kept()) * KEPT, 0, 0]);
     out.put_u64(created(meta));
-    out.put_u64(meta.expires_ms);
-    out.put_u32(meta.cost_us);
+    out.put_u64(clock::to_wall(meta.expires_ms()));
+    out.put_u32(meta.cost_us());
     out.put_u32(crc32fast::hash(key.as_bytes()));
     // A payload past 4 GiB is over every store's limit; the store says so.
     out.put_u32(payload.len() as u32);
@@ -66,11 +66,7 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
 
 /// A value that says nothing of its age is made now.
 fn created(meta: &Meta) -> u64 {
-    if meta.created_ms > 0 {
-        return meta.created_ms;
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    clock::to_wall(if meta.created_ms() > 0 { meta.created_ms() } else { clock::now_ms() })
 }
 
 /// What [`frame`] put together: a counter's number, or the payload and how to read it.
@@ -108,7 +104,7 @@ fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
         return Err(Defect::OtherKey);
     }
     let codec = codec_of(header[4]).ok_or(Defect::OtherVersion)?;
-    let meta = Meta { created_ms: u64_at(header, 8), expires_ms: u64_at(header, 16), cost_us: u32_at(header, 24) };
+    let meta = Meta::from_header(u64_at(header, 8), u64_at(header, 16), u32_at(header, 24), header[5] & KEPT != 0);
     Ok((codec, meta))
 }
 

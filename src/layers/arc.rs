@@ -1,7 +1,7 @@
 //! An adapter behind an `Arc`.
 
 use crate::event::Watcher;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -125,6 +125,10 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         (**self).rebuild()
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        (**self).default_ttl()
     }
 
     fn kind(&self) -> &str {

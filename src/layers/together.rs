@@ -3,7 +3,7 @@
 use crate::event::Watcher;
 use crate::runtime::{self, PerRuntime};
 use crate::travel::{Lead, Limits, Passenger, Stop};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, Expiry, Result, key};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -350,6 +350,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Together<A> {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(Arc::new(Together::around(Arc::new(self.adapter.rebuild()?), self.max_alone, self.limits)))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.adapter.default_ttl()
     }
 
     fn kind(&self) -> &str {

@@ -104,6 +104,22 @@ pub(crate) async fn pause(lasting: Duration) {
     let _over = timeout(lasting, std::future::pending::<()>()).await;
 }
 
+/// [`timeout`] for what a caller has set a limit to. Tests that pause tokio's clock pause this one, too.
+pub(crate) async fn limit<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    #[cfg(feature = "testing")]
+    {
+        let sleep = || tokio::time::sleep(patience);
+        // A runtime without a clock says so by a panic only.
+        if let Ok(sleep) = std::panic::catch_unwind(sleep) {
+            return match futures_util::future::select(pin!(future), pin!(sleep)).await {
+                futures_util::future::Either::Left((output, _)) => Some(output),
+                futures_util::future::Either::Right(_) => None,
+            };
+        }
+    }
+    timeout(patience, future).await
+}
+
 /// Runs larder's own work on the caller's runtime, detached from the caller.
 pub(crate) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where

@@ -3,7 +3,7 @@
 use super::Verb;
 use crate::event::Watcher;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -314,6 +314,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
             return Err(self.error(Verb::Rebuild, kind));
         }
         Ok(Arc::new(FaultyAdapter { inner: self.inner.rebuild()?, board: self.board.clone() }))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.inner.default_ttl()
     }
 
     fn kind(&self) -> &str {

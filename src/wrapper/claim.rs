@@ -3,7 +3,7 @@
 use super::load::concerns_backend;
 use super::slot::Slot;
 use super::tell::About;
-use super::view::{Cacheable, View};
+use super::{Cacheable, View};
 use crate::{CacheValue, Claim, Expiry, Result, runtime};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How much longer than a lease its end is waited for: stores that count in whole seconds round up.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// As close together a value is taken for the same one.
+const SAME_MS: u64 = 5;
 
 /// What a run may do with its value.
 #[derive(Debug)]
@@ -56,13 +59,14 @@ impl Right {
 }
 
 impl View<'_> {
-    /// Asks for the right to compute a key; `key` is as the caller wrote it, `scoped` as the adapter knows it.
-    pub(super) async fn ask<T: Cacheable>(&self, slot: &Slot, key: &str, scoped: &str) -> Result<Asked> {
+    /// Asks for the right to compute a key; `key` is as the caller wrote it, `scoped` as the adapter
+    /// knows it, and `seen` says when the value was made that is to be replaced, if there is one.
+    pub(super) async fn ask<T: Cacheable>(&self, slot: &Slot, key: &str, scoped: &str, seen: Option<u64>) -> Result<Asked> {
         if !slot.adapter.guards() {
             return Ok(Asked::Granted(Right::Free));
         }
-        let asked = match self.options.lease.filter(|lease| !lease.is_zero()) {
-            Some(lease) => lease_or_value::<T>(slot, scoped, lease).await,
+        let asked = match self.options.lease_for() {
+            Some(lease) => lease_or_value::<T>(slot, scoped, lease, seen).await,
             None => claim(slot, scoped, None).await.map(|right| Asked::Granted(right.unwrap_or(Right::None))),
         };
         asked.or_else(|error| {
@@ -77,8 +81,14 @@ async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Opt
     Ok(claim.map(|claim| Right::Claimed { claim, leased: lease.is_some() }))
 }
 
+/// Whether the value is another than the one that is to be computed again, which was `seen` to be made then.
+fn is_news(slot: &Slot, value: &CacheValue, seen: Option<u64>) -> bool {
+    // What is read twice may differ by a rounded millisecond.
+    !slot.is_stale(value) && seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
+}
+
 /// The lease, or what came of somebody else's. Whoever waits longer than for one lease goes on without.
-async fn lease_or_value<T: Cacheable>(slot: &Slot, scoped: &str, lease: Duration) -> Result<Asked> {
+async fn lease_or_value<T: Cacheable>(slot: &Slot, scoped: &str, lease: Duration, seen: Option<u64>) -> Result<Asked> {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -86,7 +96,7 @@ async fn lease_or_value<T: Cacheable>(slot: &Slot, scoped: &str, lease: Duration
         // The one before may have been done between our miss and our claim.
         let found = slot.adapter.get(scoped).await;
         match (right, found) {
-            (right, Ok(Some(value))) if value.decode::<T>().is_ok() => {
+            (right, Ok(Some(value))) if is_news(slot, &value, seen) && value.decode::<T>().is_ok() => {
                 if let Some(right) = right {
                     right.give_up(slot, scoped).await;
                 }

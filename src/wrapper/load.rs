@@ -3,21 +3,21 @@
 use super::claim::{Asked, Right};
 use super::slot::Slot;
 use super::tell::About;
-use super::view::{Cacheable, View};
+use super::{Cacheable, Fresh, View};
 use crate::event::EventKind;
-use crate::flight::{Arrival, Flight, Join, Lease};
+use crate::flight::{Arrival, Flight, Join, Lease, Ticket};
 use crate::observe::Span;
-use crate::options::Options;
-use crate::value::Meta;
-use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, runtime};
+use crate::options::{Options, Verdict};
+use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, clock, runtime};
 use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
 
@@ -36,6 +36,10 @@ pub(super) struct Load {
     span: Span,
     /// The backend could not be read, and what it holds may still be good.
     keep_stored: bool,
+    /// There is something to serve if it fails.
+    has_spare: bool,
+    /// When the value was made that is to be replaced.
+    seen: Option<u64>,
     /// `None` as long as it has not been asked for.
     right: Option<Right>,
 }
@@ -52,9 +56,44 @@ pub(super) enum Ask {
 /// What the cache had to say.
 enum Found<T> {
     Value(T),
+    /// A value to serve, and one that is due for a refresh.
+    Due(T),
+    /// A value to serve if nothing better is to be had.
+    Spare(Spare<T>),
     Nothing,
     /// The backend failed, and the call goes on without it.
     Unknown,
+}
+
+struct Spare<T> {
+    value: T,
+    is_stale: bool,
+}
+
+/// How a wait for a flight ended.
+enum Wait {
+    Over(Arrival),
+    /// There is something to serve, and the caller does not want to wait longer for something better.
+    Soft,
+    Hard,
+}
+
+/// A wait for a flight. Boxed, or each future around it would hold it again, in a call that holds a fallback already.
+type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
+
+/// A call under way.
+struct Call<'a> {
+    view: View<'a>,
+    slot: &'a Arc<Slot>,
+    key: &'a str,
+    scoped: &'a str,
+    /// Whether it was told of already as a hit or a miss: one a call.
+    told: bool,
+    /// What was drawn for an early refresh: once a call.
+    drawn: Option<bool>,
+    ask: Ask,
+    /// When the value was made that was read.
+    seen: Option<u64>,
 }
 
 impl View<'_> {
@@ -69,125 +108,250 @@ impl View<'_> {
         let mut start = Some(start);
         async move {
             let key = key.as_ref();
-            if let Some(value) = self.cache.hit_now(OP, key) {
+            let mut drawn = None;
+            if let Some(value) = self.cache.hit_now(OP, key, &self.options, &mut drawn) {
                 return Ok(value);
             }
             let slot = self.cache.core.slot()?;
-            slot.inside(self.load(&slot, key, ask, &mut start)).await
+            let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+            self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
+            let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
+            slot.inside(call.load(&mut start)).await
         }
     }
+}
 
-    async fn load<T: Cacheable>(self, slot: &Arc<Slot>, key: &str, ask: Ask, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
-        let scoped = self.cache.scope.key(key).map_err(|error| error.with_op("get_or_set"))?;
-        let (mut reads, mut told) = (0, false);
+impl<'a> Call<'a> {
+    async fn load<T: Cacheable>(mut self, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
+        let flights = &self.slot.flights;
+        let mut reads = 0;
         loop {
             reads += 1;
-            let ticket = slot.flights.ticket(&scoped);
-            let (found, about) = self.read(slot, key, &scoped).await?;
-            let (ticket, keep_stored) = match found {
+            let ticket = flights.ticket(self.scoped);
+            let (found, about) = self.read().await?;
+            let (ticket, keep_stored, spare) = match found {
                 Found::Value(value) => {
-                    if !told {
-                        self.cache.tell(slot, EventKind::Hit, about);
-                    }
+                    self.tell(EventKind::Hit, about);
                     return Ok(value);
                 }
-                Found::Nothing => (Some(ticket), false),
+                Found::Due(value) => {
+                    self.tell(EventKind::Hit, about);
+                    self.refresh::<T>(ticket, start).await;
+                    return Ok(value);
+                }
+                Found::Spare(spare) => (Some(ticket), false, Some(spare)),
+                Found::Nothing => (Some(ticket), false, None),
                 // Reading a backend that is down again would cost its deadline again.
-                Found::Unknown => (None, true),
+                Found::Unknown => (None, true, None),
             };
-            let right = match ask {
-                Ask::First if !keep_stored => match self.ask::<T>(slot, key, &scoped).await? {
-                    Asked::Granted(right) => Some(right),
-                    Asked::Computed(value) => {
-                        self.cache.tell(slot, EventKind::Hit, about);
-                        return value.decode();
-                    }
-                },
-                _ => None,
-            };
-            let lead = |lease, right, keep_stored| self.lead(slot, lease, key, right, keep_stored);
-            let joined = slot.flights.join(&scoped, ticket, reads == READS);
-            // A claim without a lease is in nobody's way, and ends with the fill of the one who leads.
-            if let Some(right) = &right
-                && right.is_leased()
-                && !matches!(joined, Join::Lead(_))
-            {
-                right.give_up(slot, &scoped).await;
+            if spare.is_some() && flights.is_throttled(self.scoped) {
+                return self.serve(spare, about);
             }
+            let right = match self.ask_first::<T>(keep_stored).await? {
+                Some(Asked::Computed(value)) => {
+                    self.tell(EventKind::Hit, about);
+                    return value.decode();
+                }
+                Some(Asked::Granted(right)) => Some(right),
+                None => None,
+            };
+            let joined = flights.join(self.scoped, ticket, reads == READS);
+            self.give_back(right.as_ref(), &joined).await;
             if matches!(joined, Join::ReadAgain) {
+                // What is new needs no early refresh.
+                self.drawn = Some(false);
                 continue;
             }
-            // One hit or one miss a call, however often it reads.
-            if !std::mem::replace(&mut told, true) {
-                self.cache.tell(slot, EventKind::Miss, about);
+            if spare.is_none() {
+                self.tell(EventKind::Miss, about);
             }
             let flight = match joined {
                 Join::ReadAgain => continue,
+                Join::Lead(lease) => return self.finish(self.lead(lease, right, keep_stored, spare.is_some()), start, spare, about).await,
+                // What is still good need not wait for what will be better.
+                Join::Follow(_) if spare.as_ref().is_some_and(|spare| !spare.is_stale) => return self.serve(spare, about),
                 Join::Follow(flight) => flight,
-                Join::Lead(lease) => return finish(key, lead(lease, right, keep_stored), start).await,
             };
-            self.cache.tell(slot, EventKind::Joined, About::new(OP, key));
+            self.view.cache.tell(self.slot, EventKind::Joined, About::new(OP, self.key));
             reads = 0;
-            match flight.arrival().await {
-                Arrival::Landed(Ok(value)) => match value.decode() {
-                    Ok(value) => return Ok(value),
-                    // It was loaded as another type; this caller's fallback heals the entry.
-                    Err(_) => slot.flights.give_up(&flight),
-                },
-                Arrival::Landed(Err(error)) => return Err(error),
-                Arrival::Lost => slot.flights.give_up(&flight),
-                Arrival::Cycle => {
-                    let detour = slot.flights.detour(&scoped).map_err(|error| error.with_op("get_or_set").with_key(key))?;
-                    // It is not stored, and whoever leased the key may be waiting for it.
-                    return finish(key, lead(detour, None, true), start).await;
+            let landed = match self.wait(spare.is_some(), Box::pin(flight.arrival())).await {
+                Wait::Over(Arrival::Landed(landed)) => landed,
+                Wait::Over(Arrival::Lost) => {
+                    flights.give_up(&flight);
+                    continue;
                 }
+                Wait::Over(Arrival::Cycle) if spare.is_some() => return self.serve(spare, about),
+                Wait::Over(Arrival::Cycle) => {
+                    let detour = flights.detour(self.scoped).map_err(|error| error.with_op(OP).with_key(self.key))?;
+                    // It is not stored, and whoever leased the key may be waiting for it.
+                    return self.finish(self.lead(detour, None, true, false), start, None, about).await;
+                }
+                Wait::Soft => return self.serve(spare, about),
+                Wait::Hard => Err(self.late()),
+            };
+            match landed.map(|value| value.decode()) {
+                Ok(Ok(value)) => {
+                    self.tell(EventKind::Miss, about);
+                    return Ok(value);
+                }
+                // It was loaded as another type; this caller's fallback heals the entry.
+                Ok(Err(_)) => flights.give_up(&flight),
+                Err(_) if spare.is_some() => return self.serve(spare, about),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn read<'k, T: Cacheable>(&self, slot: &Slot, key: &'k str, scoped: &str) -> Result<(Found<T>, About<'k>)> {
-        let (found, took) = slot.timed(self.cache.traced(slot, About::new(OP, key), slot.adapter.get(scoped))).await;
-        let about = About::new(OP, key).took(took);
-        let found = match found {
-            Ok(None) => Found::Nothing,
-            Ok(Some(value)) => match value.decode() {
-                Ok(value) => Found::Value(value),
-                Err(error) => {
-                    let error = slot.blame("get")(error).with_key(key);
-                    self.cache.tell(slot, EventKind::DecodeError, about.error(&error));
-                    Found::Nothing
-                }
-            },
+    async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, About<'a>)> {
+        let (slot, options) = (self.slot, &self.view.options);
+        let about = About::new(OP, self.key);
+        let (found, took) = slot.timed(self.view.cache.traced(slot, about, slot.adapter.get(self.scoped))).await;
+        let about = about.took(took);
+        let value = match found {
+            Ok(None) => {
+                self.seen = None;
+                return Ok((Found::Nothing, about));
+            }
+            Ok(Some(value)) => value,
             Err(error) => {
-                let error = self.cache.failed(slot, about, error.with_op("get"));
-                if !self.options.fail_open || !concerns_backend(&error) {
+                let error = self.view.cache.failed(slot, about, error.with_op("get"));
+                if !options.fail_open || !concerns_backend(&error) {
                     return Err(error);
                 }
-                Found::Unknown
+                return Ok((Found::Unknown, about));
+            }
+        };
+        self.seen = Some(value.meta().created_ms());
+        let is_stale = slot.is_stale(&value);
+        let verdict = if is_stale { Verdict::Recompute } else { options.judge(value.meta(), &mut self.drawn) };
+        let is_of_use = !is_stale || options.serves_stale(value.meta(), clock::now_ms());
+        if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
+            return Ok((Found::Nothing, about));
+        }
+        let found = match value.decode() {
+            Ok(value) if verdict == Verdict::Refresh => Found::Due(value),
+            Ok(value) if verdict == Verdict::Recompute => Found::Spare(Spare { value, is_stale }),
+            Ok(value) => Found::Value(value),
+            Err(error) => {
+                let error = slot.blame("get")(error).with_key(self.key);
+                self.view.cache.tell(slot, EventKind::DecodeError, about.error(&error));
+                Found::Nothing
             }
         };
         Ok((found, about))
     }
 
-    fn lead(&self, slot: &Arc<Slot>, lease: Lease, key: &str, right: Option<Right>, keep_stored: bool) -> Load {
-        let span = self.cache.load_span(slot, key);
-        Load { cache: self.cache.clone(), slot: slot.clone(), lease, key: key.to_owned(), options: self.options, span, keep_stored, right }
+    /// One hit, stale hit or miss a call, however often it reads.
+    fn tell(&mut self, kind: EventKind, about: About<'_>) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.view.cache.tell(self.slot, kind, about);
+        }
     }
-}
 
-/// Starts the load and waits for what it comes to.
-async fn finish<T: Cacheable>(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
-    let flight: Arc<Flight> = load.lease.flight();
-    let landing = flight.landing();
-    take_off(key, load, start);
-    match landing.await {
-        Arrival::Landed(result) => result?.decode(),
-        // It is loading, but nobody can wait for it here.
-        Arrival::Lost if runtime::is_gone() => Err(runtime::gone().with_op("get_or_set").with_key(key)),
-        Arrival::Lost | Arrival::Cycle => Err(Error::new(ErrorKind::Load)
-            .with_op("get_or_set")
-            .with_key(key)
-            .with_message("the fallback's task went away before it was done")),
+    /// Serves what there is.
+    fn serve<T>(&mut self, spare: Option<Spare<T>>, about: About<'_>) -> Result<T> {
+        let spare = spare.ok_or_else(|| self.late())?;
+        self.tell(if spare.is_stale { EventKind::StaleHit } else { EventKind::Hit }, about);
+        Ok(spare.value)
+    }
+
+    /// Asks for the right to store, where that has to be known before the fallback begins.
+    async fn ask_first<T: Cacheable>(&self, keep_stored: bool) -> Result<Option<Asked>> {
+        if self.ask == Ask::Inside || keep_stored {
+            return Ok(None);
+        }
+        self.view.ask::<T>(self.slot, self.key, self.scoped, self.seen).await.map(Some)
+    }
+
+    /// A claim without a lease is in nobody's way, and ends with the fill of the one who leads.
+    async fn give_back(&self, right: Option<&Right>, joined: &Join) {
+        if let Some(right) = right
+            && right.is_leased()
+            && !matches!(joined, Join::Lead(_))
+        {
+            right.give_up(self.slot, self.scoped).await;
+        }
+    }
+
+    fn lead(&self, lease: Lease, right: Option<Right>, keep_stored: bool, has_spare: bool) -> Load {
+        let (cache, slot, key) = (self.view.cache.clone(), self.slot.clone(), self.key.to_owned());
+        let span = cache.load_span(&slot, &key);
+        Load { cache, slot, lease, key, options: self.view.options, span, keep_stored, has_spare, seen: self.seen, right }
+    }
+
+    /// Starts the fallback, and does not wait for it. Whatever goes wrong, the caller has its value.
+    async fn refresh<T: Cacheable>(&self, ticket: Ticket<'_>, start: &mut Option<impl FnOnce(&str, Load)>) {
+        let flights = &self.slot.flights;
+        if flights.is_throttled(self.scoped) {
+            return;
+        }
+        let right = match self.ask_first::<T>(false).await {
+            Ok(Some(Asked::Granted(right))) => Some(right),
+            Ok(None) => None,
+            // Another process was first, or the backend is away.
+            Ok(Some(Asked::Computed(_))) | Err(_) => return,
+        };
+        let joined = flights.join(self.scoped, Some(ticket), false);
+        self.give_back(right.as_ref(), &joined).await;
+        if let Join::Lead(lease) = joined {
+            take_off(self.key, self.lead(lease, right, false, true), start);
+        }
+    }
+
+    /// Starts the load and waits for what it comes to.
+    async fn finish<T: Cacheable>(
+        &mut self,
+        load: Load,
+        start: &mut Option<impl FnOnce(&str, Load)>,
+        spare: Option<Spare<T>>,
+        about: About<'_>,
+    ) -> Result<T> {
+        let flight: Arc<Flight> = load.lease.flight();
+        let landing = Box::pin(flight.landing());
+        take_off(self.key, load, start);
+        let failed = |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
+        let result = match self.wait(spare.is_some(), landing).await {
+            Wait::Over(Arrival::Landed(result)) => result,
+            // It is loading, but nobody can wait for it here.
+            Wait::Over(Arrival::Lost) if runtime::is_gone() => Err(runtime::gone().with_op(OP).with_key(self.key)),
+            Wait::Over(_) => Err(failed(ErrorKind::Load, "the fallback's task went away before it was done")),
+            Wait::Soft => return self.serve(spare, about),
+            Wait::Hard => {
+                let late = self.late();
+                self.view.cache.tell(self.slot, EventKind::LoadError, about.error(&late));
+                if spare.is_some() {
+                    self.slot.flights.throttle(self.scoped, self.view.options.throttle_for());
+                }
+                Err(late)
+            }
+        };
+        match result.and_then(|value| value.decode()) {
+            Ok(value) => {
+                self.tell(EventKind::Miss, about);
+                Ok(value)
+            }
+            Err(_) if spare.is_some() => self.serve(spare, about),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a flight, as long as the caller wants to.
+    async fn wait(&self, has_spare: bool, arrival: Arriving<'_>) -> Wait {
+        let soft = self.view.options.soft_limit().filter(|_| has_spare);
+        let hard = self.view.options.hard_limit();
+        let (limit, end) = match (soft, hard) {
+            (None, None) => return Wait::Over(arrival.await),
+            (Some(soft), hard) if hard.is_none_or(|hard| soft <= hard) => (soft, Wait::Soft),
+            (_, hard) => (hard.unwrap_or_default(), Wait::Hard),
+        };
+        if limit.is_zero() {
+            return end;
+        }
+        Box::pin(runtime::limit(limit, arrival)).await.map_or(end, Wait::Over)
+    }
+
+    fn late(&self) -> Error {
+        Error::new(ErrorKind::Timeout).with_op(OP).with_key(self.key).with_message("the fallback took longer than its caller would wait")
     }
 }
 
@@ -200,7 +364,7 @@ fn take_off(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) 
 
 impl Load {
     /// Runs a future as the fallback. Goes on whatever becomes of the caller.
-    pub(super) async fn run<T: Cacheable>(mut self, fallback: impl Future<Output = Result<T, Cause>>) {
+    pub(super) async fn run<T: Cacheable>(mut self, fallback: impl Future<Output = Result<Fresh<T>, Cause>>) {
         match self.ask::<T>().await {
             Ok(Asked::Granted(right)) => self.right = Some(right),
             Ok(Asked::Computed(value)) => return self.lease.land(Ok(value)),
@@ -217,11 +381,18 @@ impl Load {
             return Ok(Asked::Granted(Right::None));
         }
         let scoped = self.cache.scope.key(&self.key)?;
-        View { cache: &self.cache, options: self.options }.ask::<T>(&self.slot, &self.key, &scoped).await
+        View { cache: &self.cache, options: self.options }.ask::<T>(&self.slot, &self.key, &scoped, self.seen).await
+    }
+
+    /// Lets other processes know that this one will not store anything.
+    async fn give_up(&self) {
+        if let (Some(right), Ok(scoped)) = (&self.right, self.cache.scope.key(&self.key)) {
+            right.give_up(&self.slot, &scoped).await;
+        }
     }
 
     /// Runs a closure as the fallback, here and now; only a store that has to wait goes on in a task.
-    pub(super) fn run_now<T: Cacheable>(self, fallback: impl FnOnce() -> T) {
+    pub(super) fn run_now<T: Cacheable>(self, fallback: impl FnOnce() -> Fresh<T>) {
         let started = Instant::now();
         let outcome = self.span.within(|| self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(fallback))));
         let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
@@ -230,16 +401,20 @@ impl Load {
         }
     }
 
-    async fn land<T: Cacheable>(self, outcome: Result<Result<T, Cause>, Box<dyn Any + Send>>, cost: Duration) {
+    async fn land<T: Cacheable>(self, outcome: Result<Result<Fresh<T>, Cause>, Box<dyn Any + Send>>, cost: Duration) {
         let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
         if !matches!(outcome, Ok(Ok(_))) {
             self.give_up().await;
         }
+        let scoped = self.cache.scope.key(&self.key);
         let result = match outcome {
-            Ok(Ok(value)) => {
+            Ok(Ok(fresh)) => {
                 self.slot.observers.counters.load_took(cost);
                 self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
-                self.store(CacheValue::known(value, Meta::loaded(cost))).await
+                if let Ok(scoped) = &scoped {
+                    self.slot.flights.unthrottle(scoped);
+                }
+                self.store(fresh, cost).await
             }
             Ok(Err(cause)) => Err(failed(ErrorKind::Load).with_source(cause)),
             Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),
@@ -247,22 +422,36 @@ impl Load {
         if let Err(error) = &result {
             self.slot.observers.counters.load_took(cost);
             self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(error));
+            if let Ok(scoped) = scoped.as_ref()
+                && self.has_spare
+            {
+                self.slot.flights.throttle(scoped, self.options.throttle_for());
+            }
         }
         self.span.end(&result);
         self.lease.land(result);
     }
 
     /// Stores the value unless a write came in between, and gives it back.
-    async fn store(&self, value: CacheValue) -> Result<CacheValue> {
+    async fn store<T: Cacheable>(&self, fresh: Fresh<T>, cost: Duration) -> Result<CacheValue> {
         let scoped = self.cache.scope.key(&self.key)?;
-        if self.keep_stored || !self.lease.begin_store() {
+        let (options, is_stored) = (fresh.options(self.options), fresh.is_stored);
+        let term = options.term(self.slot.adapter.default_ttl(), cost);
+        let is_kept = term.meta.is_kept();
+        let value = CacheValue::known(fresh.value, term.meta);
+        // What cannot be encoded cannot be stored either, and the store says so.
+        let is_skipped = !is_stored || (options.skip_none && value.is_nil().unwrap_or(false));
+        if is_skipped || self.keep_stored || !self.lease.begin_store() {
             self.give_up().await;
             return Ok(value);
+        }
+        if is_kept {
+            self.slot.note_kept();
         }
         let adapter = &self.slot.adapter;
         let store = async {
             match &self.right {
-                Some(right) => right.store(&self.slot, &scoped, value.clone(), self.options.expiry).await,
+                Some(right) => right.store(&self.slot, &scoped, value.clone(), term.kept).await,
                 None => Ok(()),
             }
         };
@@ -277,26 +466,6 @@ impl Load {
 
     fn about(&self, cost: Duration) -> About<'_> {
         About::new(OP, &self.key).took(Some(cost))
-    }
-}
-
-impl Load {
-    /// Lets other processes know that this one will not store anything.
-    async fn give_up(&self) {
-        if let (Some(right), Ok(scoped)) = (&self.right, self.cache.scope.key(&self.key)) {
-            right.give_up(&self.slot, &scoped).await;
-        }
-    }
-}
-
-impl Meta {
-    fn loaded(cost: Duration) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self {
-            created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            expires_ms: 0,
-            cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
-        }
     }
 }
 

@@ -1,19 +1,28 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
 
+mod backend;
+mod builder;
 mod claim;
+mod fallback;
+mod fresh;
+mod freshness;
 mod keys;
 mod load;
 mod slot;
+mod stale;
 mod tell;
 mod view;
 
+pub use builder::WrapperBuilder;
+pub use fallback::Cacheable;
+pub use fresh::Fresh;
 pub use keys::Keys;
 pub(crate) use slot::{Core, Origin};
-pub use view::{Cacheable, View};
+pub use view::View;
 
 use crate::event::{Event, EventKind};
 use crate::key::Scope;
-use crate::options::Options;
+use crate::options::{Options, each_option};
 use crate::stats::Stats;
 use crate::{AsyncCacheAdapter, CacheWrapper, Error, Expiry, IntoAdapter, Result};
 use serde::Serialize;
@@ -62,6 +71,15 @@ pub struct AsyncCacheWrapper {
     pub(crate) options: Options,
 }
 
+macro_rules! mirror {
+    ($($option:ident($($value:ident: $type:ty)?))*) => {$(
+        #[doc = concat!("A view with [`", stringify!($option), "`](View::", stringify!($option), ").")]
+        pub fn $option(&self $(, $value: $type)?) -> View<'_> {
+            self.view().$option($($value)?)
+        }
+    )*};
+}
+
 impl AsyncCacheWrapper {
     /// A cache of one's own over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no I/O.
     ///
@@ -70,6 +88,11 @@ impl AsyncCacheWrapper {
     /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying what there is.
     pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
         Ok(Self::over(Core::new(adapter.into_adapter()?)))
+    }
+
+    /// A cache with options of its own for all its calls, see [`WrapperBuilder`].
+    pub fn builder(adapter: impl IntoAdapter) -> WrapperBuilder {
+        WrapperBuilder::new(adapter)
     }
 
     pub(crate) fn over(core: Core) -> Self {
@@ -116,7 +139,7 @@ impl AsyncCacheWrapper {
     /// ```
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
-        self.options.lease = Some(lease);
+        self.options.lease(lease);
         self
     }
 
@@ -177,65 +200,6 @@ impl AsyncCacheWrapper {
         self.core.observers().shows_keys.store(show, std::sync::atomic::Ordering::Relaxed);
     }
 
-    // ---- the adapter
-
-    /// The adapter of this moment. It is pinned: it does not follow later swaps.
-    pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Ok(self.core.slot()?.adapter.clone())
-    }
-
-    /// Exchanges the adapter and returns the new one.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
-    pub fn set_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let adapter = adapter.into_adapter()?;
-        self.core.swap(adapter.clone());
-        Ok(adapter)
-    }
-
-    /// Exchanges the adapter and returns the old one.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
-    /// cache.set("k", 1u8).await?;
-    /// let old = cache.swap_adapter("memory")?;
-    /// assert!(!cache.contains("k").await?);
-    /// assert!(old.contains("k").await?);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
-    pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let adapter = adapter.into_adapter()?;
-        // A cache that was never used still has the adapter it would have used.
-        let unused = self.core.slot()?;
-        Ok(self.core.swap(adapter).unwrap_or(unused).adapter.clone())
-    }
-
-    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh connections, closes the old one and
-    /// returns the new. What was only in the old adapter's memory is gone.
-    ///
-    /// # Errors
-    ///
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) when the adapter cannot be rebuilt; it stays.
-    pub async fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let slot = self.core.slot()?;
-        let fresh = slot.adapter.rebuild()?;
-        self.core.swap(fresh.clone());
-        slot.inside(slot.adapter.close()).await.map_err(slot.blame("close"))?;
-        Ok(fresh)
-    }
-
-    /// How often the adapter has been exchanged.
-    pub fn generation(&self) -> Result<u64> {
-        Ok(self.core.slot()?.generation)
-    }
-
     // ---- options
 
     /// A view of this cache with the wrapper's own options.
@@ -254,6 +218,8 @@ impl AsyncCacheWrapper {
         self.view().fail_open(fail_open)
     }
 
+    each_option!(mirror);
+
     // ---- reading
 
     /// The value under `key`, read as a `T`; `None` when it is missing or expired.
@@ -267,9 +233,9 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let key = key.as_ref();
-        match self.read_now(key) {
+        match self.read_now(key, self.options.allow_stale) {
             Poll::Ready(found) => found,
-            Poll::Pending => self.read_later(key).await,
+            Poll::Pending => self.read_later(key, self.options.allow_stale).await,
         }
     }
 
@@ -305,28 +271,17 @@ impl AsyncCacheWrapper {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let keys: Vec<I::Item> = keys.into_iter().collect();
-        let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
-        let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
-        let slot = self.core.slot()?;
-        let (found, took) = slot.timed(slot.inside(self.traced(&slot, About::new("get_many", ""), slot.adapter.get_many(&scoped)))).await;
-        let found = found.map_err(|error| self.failed_whole(&slot, "get_many", took, error))?;
-        // All of them are told of, also behind one that failed.
-        let values = keys.iter().zip(found).map(|(key, found)| {
-            let about = About::new("get_many", key.as_ref()).took(took);
-            found.map_err(|error| self.failed(&slot, about, error)).and_then(|found| self.conclude(&slot, about, found))
-        });
-        values.collect::<Vec<_>>().into_iter().collect()
+        self.view().get_many(keys).await
     }
 
     /// Whether `key` is live. Does not read the value.
     pub async fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
-        Ok(self.ask("contains", key.as_ref(), async |slot, key| slot.adapter.contains(key).await).await?.answer)
+        Ok(self.ask("contains", key.as_ref(), async |slot, key| slot.contains(key, &self.options).await).await?.answer)
     }
 
     /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
     pub async fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
-        Ok(self.ask("expiry", key.as_ref(), async |slot, key| slot.adapter.expiry(key).await).await?.answer)
+        Ok(self.ask("expiry", key.as_ref(), async |slot, key| slot.expiry(key, &self.options).await).await?.answer)
     }
 
     // ---- writing
@@ -395,15 +350,15 @@ impl AsyncCacheWrapper {
         let keys = keys.list();
         let keys = keys.as_ref();
         if let [key] = keys {
-            let removed = self.write("remove", key.as_ref(), async |slot, key| slot.adapter.remove(key).await).await?;
+            let removed = self.write("remove", key.as_ref(), async |slot, key| slot.remove(key, &self.options).await).await?;
             return Ok(self.tell_if(|live| *live, EventKind::Remove, removed));
         }
         let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let (removed, took) =
-            slot.timed(slot.inside(self.traced(&slot, About::new("remove", ""), slot.adapter.remove_many(&scoped)))).await;
+        let removed = self.traced(&slot, About::new("remove", ""), slot.remove_many(&scoped, &self.options));
+        let (removed, took) = slot.timed(slot.inside(removed)).await;
         let removed = removed.map_err(|error| self.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.iter().zip(removed).map(|(key, live)| {
             let about = About::new("remove", key.as_ref()).took(took);
@@ -427,7 +382,7 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let key = key.as_ref();
-        let taken = self.write("take", key, async |slot, key| slot.adapter.take(key).await).await?;
+        let taken = self.write("take", key, async |slot, key| slot.take(key).await).await?;
         let (slot, about) = (taken.slot.clone(), taken.about);
         match self.tell_if(Option::is_some, EventKind::Remove, taken) {
             Some(value) => self.decode(&slot, about, &value),
@@ -438,7 +393,7 @@ impl AsyncCacheWrapper {
     /// Gives a live entry a new expiry, counted from now; whether it was live.
     pub async fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
         let expiry = ttl.into().or(self.options.expiry);
-        Ok(self.ask("touch", key.as_ref(), async move |slot, key| slot.adapter.touch(key, expiry).await).await?.answer)
+        Ok(self.ask("touch", key.as_ref(), async move |slot, key| slot.touch(key, expiry, &self.options).await).await?.answer)
     }
 
     /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
@@ -452,7 +407,7 @@ impl AsyncCacheWrapper {
     {
         let key = key.as_ref();
         let expiry = ttl.into().or(self.options.expiry);
-        let found = self.ask("update_timeout", key, async move |slot, key| slot.adapter.update_timeout(key, expiry).await).await?;
+        let found = self.ask("update_timeout", key, async move |slot, key| slot.update_timeout(key, expiry, &self.options).await).await?;
         let value = found.answer.map(|value| self.decode(&found.slot, found.about, &value)).transpose()?.flatten();
         value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))
     }
@@ -499,29 +454,30 @@ impl AsyncCacheWrapper {
         self.view().try_get_or_set_async(key, fallback)
     }
 
-    // ---- connections
-
-    /// Opens what is opened on first use otherwise. Idempotent.
-    pub async fn connect(&self) -> Result<()> {
-        let slot = self.core.slot()?;
-        slot.inside(slot.adapter.connect()).await.map_err(|error| self.failed_whole(&slot, "connect", None, error))
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long its value is good for, see [`Fresh`].
+    pub fn get_or_set_fresh_with<T>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> Fresh<T>) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+    {
+        self.view().get_or_set_fresh_with(key, fallback)
     }
 
-    /// Asks the backend for a sign of life.
-    pub async fn ping(&self) -> Result<()> {
-        let slot = self.core.slot()?;
-        slot.inside(slot.adapter.ping()).await.map_err(|error| self.failed_whole(&slot, "ping", None, error))
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long its value is good for, see [`Fresh`].
+    pub fn get_or_set_fresh_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        F: Future<Output = Fresh<T>> + Send + 'static,
+    {
+        self.view().get_or_set_fresh_async(key, fallback)
     }
 
-    /// Lets go of connections. Idempotent; the next call opens new ones.
-    pub async fn close(&self) -> Result<()> {
-        let slot = self.core.slot()?;
-        slot.inside(slot.adapter.close()).await.map_err(|error| self.failed_whole(&slot, "close", None, error))
-    }
-
-    /// Closes, then connects.
-    pub async fn reconnect(&self) -> Result<()> {
-        let slot = self.core.slot()?;
-        slot.inside(slot.adapter.reconnect()).await.map_err(|error| self.failed_whole(&slot, "reconnect", None, error))
+    /// [`get_or_set_fresh_async`](AsyncCacheWrapper::get_or_set_fresh_async) with a fallback that may fail.
+    pub fn try_get_or_set_fresh_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<Fresh<T>, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_fresh_async(key, fallback)
     }
 }

@@ -22,12 +22,16 @@ pub(crate) struct Slot {
     _line: Arc<Line>,
     /// Whether a call of the adapter was ever seen to wait: then a clock costs nothing beside it.
     waits: AtomicBool,
+    /// Whether this cache ever met an entry that is kept beyond its logical end: only then do verbs that do not see the value look
+    /// at it first.
+    pub(super) keeps_stale: Arc<AtomicBool>,
 }
 
 /// What clones of a wrapper share.
 pub(crate) struct Core {
     pub(crate) slot: ArcSwapOption<Slot>,
     pub(crate) observers: Arc<Observers>,
+    keeps_stale: Arc<AtomicBool>,
     origin: Origin,
     /// Held while a slot is made and put in, never across an await.
     exchange: Mutex<()>,
@@ -51,7 +55,7 @@ impl Core {
     }
 
     pub(crate) fn empty(origin: Origin) -> Self {
-        Self { slot: ArcSwapOption::empty(), observers: Arc::default(), origin, exchange: Mutex::new(()) }
+        Self { slot: ArcSwapOption::empty(), observers: Arc::default(), keeps_stale: Arc::default(), origin, exchange: Mutex::new(()) }
     }
 
     /// A slot for an adapter, which from now on has this cache to tell.
@@ -59,7 +63,8 @@ impl Core {
         let line = Line::to(&self.observers);
         adapter.watch(Watcher::new(&line));
         let observers = self.observers.clone();
-        Arc::new(Slot { adapter, flights: Flights::new(), generation, observers, _line: line, waits: AtomicBool::new(false) })
+        let (flights, keeps_stale) = (Flights::new(), self.keeps_stale.clone());
+        Arc::new(Slot { adapter, flights, generation, observers, _line: line, waits: AtomicBool::new(false), keeps_stale })
     }
 
     /// Who hears of calls made now: another wrapper's observers as long as its slot is used.

@@ -4,6 +4,7 @@ use super::load::concerns_backend;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
 use crate::observe::Span;
+use crate::options::{Options, Verdict};
 use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -92,7 +93,7 @@ impl AsyncCacheWrapper {
     // ---- reading
 
     /// The answer of a `get` that need not wait; `Pending` if it would have to.
-    pub(crate) fn read_now<T>(&self, key: &str) -> Poll<Result<Option<T>>>
+    pub(crate) fn read_now<T>(&self, key: &str, allow_stale: bool) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
@@ -101,14 +102,15 @@ impl AsyncCacheWrapper {
             let begun = slot.observers.clock();
             slot.adapter.get_now(&scoped).map(|found| {
                 let about = About::new("get", key).took(begun.map(|begun| begun.elapsed()));
-                found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found))
+                found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found, allow_stale))
             })
         });
         read.unwrap_or(Poll::Pending)
     }
 
-    /// [`read_now`](Self::read_now) for a call that goes on if nothing is found: then nothing is told.
-    pub(super) fn hit_now<T>(&self, op: &'static str, key: &str) -> Option<T>
+    /// [`read_now`](Self::read_now) for a call that goes on if nothing is found, or nothing that will do: then nothing is told. A
+    /// draw for an early refresh is noted, for a call draws once.
+    pub(super) fn hit_now<T>(&self, op: &'static str, key: &str, options: &Options, drawn: &mut Option<bool>) -> Option<T>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
@@ -116,6 +118,9 @@ impl AsyncCacheWrapper {
         let read = self.core.look(|slot| {
             let begun = slot.observers.clock();
             let Poll::Ready(Ok(Some(value))) = slot.adapter.get_now(&scoped) else { return None };
+            if slot.is_stale(&value) || (options.looks_at_hits() && options.judge(value.meta(), drawn) != Verdict::Serve) {
+                return None;
+            }
             let value = value.decode().ok()?;
             self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
             Some(value)
@@ -123,24 +128,31 @@ impl AsyncCacheWrapper {
         read.flatten()
     }
 
-    pub(super) async fn read_later<T>(&self, key: &str) -> Result<Option<T>>
+    pub(super) async fn read_later<T>(&self, key: &str, allow_stale: bool) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let found = self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await?;
-        self.conclude(&found.slot, found.about, found.answer)
+        self.conclude(&found.slot, found.about, found.answer, allow_stale)
     }
 
     /// What a read comes to, and what is told of it.
-    pub(super) fn conclude<T>(&self, slot: &Slot, about: About<'_>, found: Option<CacheValue>) -> Result<Option<T>>
+    pub(super) fn conclude<T>(&self, slot: &Slot, about: About<'_>, found: Option<CacheValue>, allow_stale: bool) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
+        let mut kind = EventKind::Hit;
         let value = match found {
-            Some(value) => self.decode(slot, about, &value)?,
+            Some(value) if slot.is_stale(&value) && !allow_stale => None,
+            Some(value) => {
+                if value.is_stale() {
+                    kind = EventKind::StaleHit;
+                }
+                self.decode(slot, about, &value)?
+            }
             None => None,
         };
-        self.tell(slot, if value.is_some() { EventKind::Hit } else { EventKind::Miss }, about);
+        self.tell(slot, if value.is_some() { kind } else { EventKind::Miss }, about);
         Ok(value)
     }
 

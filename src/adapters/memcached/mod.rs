@@ -24,7 +24,7 @@ pub use builder::MemcachedBuilder;
 use crate::adapters::Remote;
 use crate::runtime::PerRuntime;
 use crate::travel::Limits;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use builder::Config;
 use bytes::Bytes;
@@ -484,6 +484,10 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(Arc::new(Self::from_config(self.inner.config.clone())))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.inner.config.settings.default_ttl
     }
 
     fn kind(&self) -> &str {

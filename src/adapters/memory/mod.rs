@@ -239,6 +239,10 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         Ok(Arc::new(Self { shared, ..self.clone() }))
     }
 
+    fn default_ttl(&self) -> Lifetime {
+        self.settings.default_ttl
+    }
+
     fn kind(&self) -> &str {
         KIND
     }

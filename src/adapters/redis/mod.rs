@@ -19,7 +19,7 @@ pub use builder::RedisBuilder;
 use crate::adapters::Remote;
 use crate::runtime::{PerRuntime, lock};
 use crate::travel::{Limits, Stop};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use builder::Config;
 use bulk::BulkyKeys;
@@ -367,6 +367,10 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(Arc::new(Self::assemble(self.shared.config.clone(), self.shared.source.clone())))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.shared.config.settings.default_ttl
     }
 
     fn kind(&self) -> &str {

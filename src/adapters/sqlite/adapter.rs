@@ -221,6 +221,10 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         Ok(Arc::new(self.builder.clone().build()?))
     }
 
+    fn default_ttl(&self) -> Lifetime {
+        self.settings.default_ttl
+    }
+
     fn kind(&self) -> &str {
         KIND
     }

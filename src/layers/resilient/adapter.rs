@@ -4,7 +4,7 @@ use super::call::{Verb, batch, one};
 use super::journal::About;
 use super::{Resilient, Shared};
 use crate::event::Watcher;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Result, key};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
@@ -245,6 +245,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let shared = Shared { inner: self.0.inner.rebuild()?, state: self.0.state.clone() };
         Ok(Arc::new(Resilient(Arc::new(shared))))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.0.inner.default_ttl()
     }
 
     fn kind(&self) -> &str {

@@ -11,8 +11,11 @@ mod meanings;
 mod namespaces;
 mod races;
 mod reentrance;
+mod refresh;
+mod stale;
 mod swaps;
 pub(crate) mod through;
+mod timeouts;
 mod turmoil;
 
 use larder::testing::FaultyAdapter;

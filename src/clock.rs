@@ -1,0 +1,75 @@
+//! The time by which values age: the clock on the wall as it was when the program first looked, carried on by the one that only goes
+//! forward. A wall clock that is set back or forward neither ends a value nor revives one; what is stored for other programs is
+//! translated to their time, see [`to_wall`] and [`from_wall`].
+//!
+//! With the feature `testing` it is tokio's clock, so that a test can pause it.
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+#[cfg(not(feature = "testing"))]
+use std::time::Instant;
+#[cfg(feature = "testing")]
+use tokio::time::Instant;
+
+static START: LazyLock<(Instant, u64)> = LazyLock::new(|| (std::time::Instant::now().into(), wall_us()));
+
+/// Microseconds since 1970.
+pub(crate) fn now_us() -> u64 {
+    let (start, wall) = *START;
+    let now = Instant::now();
+    // A clock that a test has paused may stand before the start.
+    wall.saturating_add(micros(now.saturating_duration_since(start))).saturating_sub(micros(start.saturating_duration_since(now)))
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    now_us() / 1_000
+}
+
+/// A time by this clock, in milliseconds, as it is on the wall now. Zero is no time.
+pub(crate) fn to_wall(ms: u64) -> u64 {
+    shift(ms, now_us(), wall_us())
+}
+
+/// The reverse of [`to_wall`].
+pub(crate) fn from_wall(ms: u64) -> u64 {
+    shift(ms, wall_us(), now_us())
+}
+
+fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
+    if ms == 0 {
+        return 0;
+    }
+    // Rounded to the nearest: the clocks are read one after the other, and a round trip must not lose a millisecond.
+    let ahead = (i128::from(to_us) - i128::from(from_us) + 500).div_euclid(1_000);
+    u64::try_from((i128::from(ms) + ahead).max(1)).unwrap_or(u64::MAX)
+}
+
+fn wall_us() -> u64 {
+    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(crate) fn micros(lasting: Duration) -> u64 {
+    u64::try_from(lasting.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_jumps_is_translated() {
+        let hour_us = 3_600_000_000;
+        assert_eq!(shift(5_000, hour_us, 2 * hour_us), 5_000 + hour_us / 1_000);
+        assert_eq!(shift(5_000_000, 2 * hour_us, hour_us), 5_000_000 - hour_us / 1_000);
+        assert_eq!(shift(0, 0, hour_us), 0, "no time stays none");
+        assert_eq!(shift(1_000, hour_us, 0), 1, "and a time never becomes none");
+    }
+
+    #[test]
+    fn there_and_back() {
+        let now = now_ms();
+        assert!(from_wall(to_wall(now)).abs_diff(now) <= 1_000, "as far as the two clocks run alike");
+    }
+}

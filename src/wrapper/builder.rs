@@ -1,0 +1,71 @@
+//! A wrapper with options of its own, before it is built.
+
+use super::slot::Core;
+use crate::options::{Options, each_option};
+use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Expiry, IntoAdapter, Result};
+use std::sync::Arc;
+
+/// Makes an [`AsyncCacheWrapper`] whose calls have these options, unless a view says otherwise.
+///
+/// ```
+/// use larder::AsyncCacheWrapper;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = AsyncCacheWrapper::builder("memory")
+///     .ttl(Duration::from_secs(60))
+///     .stale_for(Duration::from_secs(3600))
+///     .soft_timeout(Duration::from_millis(100))
+///     .jitter(0.1)
+///     .build()?;
+/// assert_eq!(cache.get_or_set_async("k", async { 5u8 }).await?, 5);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct WrapperBuilder {
+    adapter: Result<Arc<dyn AsyncCacheAdapter>>,
+    options: Options,
+}
+
+impl WrapperBuilder {
+    pub(super) fn new(adapter: impl IntoAdapter) -> Self {
+        Self { adapter: adapter.into_adapter(), options: Options::default() }
+    }
+
+    /// See [`View::ttl`](crate::View::ttl).
+    pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
+        self.options.expiry = ttl.into();
+        self
+    }
+
+    /// See [`View::fail_open`](crate::View::fail_open).
+    pub fn fail_open(mut self, fail_open: bool) -> Self {
+        self.options.fail_open = fail_open;
+        self
+    }
+
+    /// The cache. Does no I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, and for a number that cannot be.
+    pub fn build(self) -> Result<AsyncCacheWrapper> {
+        self.options.check()?;
+        Ok(AsyncCacheWrapper { options: self.options, ..AsyncCacheWrapper::over(Core::new(self.adapter?)) })
+    }
+}
+
+macro_rules! mirror {
+    ($($option:ident($($value:ident: $type:ty)?))*) => {$(
+        #[doc = concat!("See [`View::", stringify!($option), "`](crate::View::", stringify!($option), ").")]
+        pub fn $option(mut self $(, $value: $type)?) -> Self {
+            self.options.$option($($value)?);
+            self
+        }
+    )*};
+}
+
+impl WrapperBuilder {
+    each_option!(mirror);
+}
