@@ -1,0 +1,125 @@
+//! What is compared: a line has contestants, a curve has a line at each of its points.
+
+use crate::goal::Goal;
+use std::hint::black_box;
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Unit {
+    Nanos,
+    Micros,
+    Millis,
+    PerSecond,
+    Bytes,
+    Percent,
+}
+
+impl Unit {
+    pub(crate) fn is_better_low(self) -> bool {
+        !matches!(self, Self::PerSecond | Self::Percent)
+    }
+
+    pub(crate) fn show(self, value: f64) -> String {
+        let plain = |value: f64| match value.abs() {
+            big if big >= 10_000.0 => thousands(value),
+            big if big >= 100.0 => format!("{value:.0}"),
+            _ => format!("{value:.1}"),
+        };
+        match self {
+            Self::Nanos => format!("{} ns", plain(value)),
+            Self::Micros => format!("{} µs", plain(value)),
+            Self::Millis => format!("{} ms", plain(value)),
+            Self::PerSecond => format!("{}/s", plain(value)),
+            Self::Bytes => format!("{} B", plain(value)),
+            Self::Percent => format!("{value:.1} %"),
+        }
+    }
+}
+
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// One comparison: a row of the page's first table.
+pub(crate) struct Line {
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) unit: Unit,
+    pub(crate) goal: Option<Goal>,
+    pub(crate) instructions: bool,
+    pub(crate) rounds: Option<usize>,
+    pub(crate) note: &'static str,
+}
+
+impl Line {
+    /// `id` is what filters match, such as `memory/arc-hot`; its part before the slash is the section of the page.
+    pub(crate) fn new(id: impl Into<String>, title: impl Into<String>, unit: Unit) -> Self {
+        Self { id: id.into(), title: title.into(), unit, goal: None, instructions: false, rounds: None, note: "" }
+    }
+
+    pub(crate) fn goal(self, goal: Goal) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
+    /// Counts instructions an operation as well, where valgrind is installed. For contestants that do [`Contestant::work`].
+    pub(crate) fn instructions(self) -> Self {
+        Self { instructions: true, ..self }
+    }
+
+    /// How many rounds, where the usual number would take too long.
+    pub(crate) fn rounds(self, rounds: usize) -> Self {
+        Self { rounds: Some(rounds), ..self }
+    }
+
+    /// Said under the table: what the reader has to know.
+    pub(crate) fn note(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+}
+
+/// Who takes part. Those of larder's have `larder` at the beginning of their name; the first of them is the line's figure.
+pub(crate) struct Contestant<'a> {
+    pub(crate) name: String,
+    pub(crate) task: Task<'a>,
+}
+
+pub(crate) enum Task<'a> {
+    /// Does so many operations; the runner times it, and counts allocations and instructions.
+    Work(Box<dyn FnMut(usize) + 'a>),
+    /// Does a round of its own, and says what came out, in the line's unit.
+    Round(Box<dyn FnMut() -> f64 + 'a>),
+}
+
+impl<'a> Contestant<'a> {
+    /// Times `operation` by itself, in nanoseconds.
+    pub(crate) fn work<R>(name: impl Into<String>, mut operation: impl FnMut() -> R + 'a) -> Self {
+        let task = Task::Work(Box::new(move |count| {
+            for _ in 0..count {
+                black_box(operation());
+            }
+        }));
+        Self { name: name.into(), task }
+    }
+
+    /// Times operations that are done in one go, in nanoseconds each: `work` is told how many.
+    pub(crate) fn batch(name: impl Into<String>, work: impl FnMut(usize) + 'a) -> Self {
+        Self { name: name.into(), task: Task::Work(Box::new(work)) }
+    }
+
+    /// A round that measures itself: a rate, a ratio, a size.
+    pub(crate) fn round(name: impl Into<String>, round: impl FnMut() -> f64 + 'a) -> Self {
+        Self { name: name.into(), task: Task::Round(Box::new(round)) }
+    }
+}
+
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.starts_with("larder")
+}
