@@ -327,11 +327,13 @@ impl Observers {
     }
 
     /// Whether anybody listens.
+    #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         self.is_heard.load(Ordering::Acquire)
     }
 
     /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
+    #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
         self.is_heard().then(Instant::now)
     }

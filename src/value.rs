@@ -198,14 +198,20 @@ impl CacheValue {
         Self(Arc::new(Typed { meta, object }))
     }
 
+    /// The object, if it is a `T`: what needs no codec.
+    #[inline]
+    pub(crate) fn object<T: Clone + 'static>(&self) -> Option<T> {
+        self.0.as_any().downcast_ref::<Typed<T>>().map(|typed| typed.object.clone())
+    }
+
     /// Reads the value as a `T`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Decode`] when the value is not something serde can read as a `T`.
     pub fn decode<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
-        if let Some(typed) = self.0.as_any().downcast_ref::<Typed<T>>() {
-            return Ok(typed.object.clone());
+        if let Some(object) = self.object() {
+            return Ok(object);
         }
         match self.0.encoded() {
             None => Codec::MessagePack.decode(&self.0.encode(Codec::MessagePack)?),

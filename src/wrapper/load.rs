@@ -116,7 +116,8 @@ impl View<'_> {
             let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
             self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
             let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
-            slot.inside(call.load(&mut start)).await
+            // Boxed, for a hit should not carry the room for a load along.
+            Box::pin(slot.inside(call.load(&mut start))).await
         }
     }
 }

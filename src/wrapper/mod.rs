@@ -235,7 +235,8 @@ impl AsyncCacheWrapper {
         let key = key.as_ref();
         match self.read_now(key, self.options.allow_stale) {
             Poll::Ready(found) => found,
-            Poll::Pending => self.read_later(key, self.options.allow_stale).await,
+            // Boxed, for a hit should not carry the room for a wait along.
+            Poll::Pending => Box::pin(self.read_later(key, self.options.allow_stale)).await,
         }
     }
 

@@ -95,6 +95,7 @@ impl Core {
     }
 
     /// A look at the slot that cannot outlive it; `None` where there is none yet.
+    #[inline]
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Slot) -> R) -> Option<R> {
         match (&*self.slot.load(), &self.origin) {
             (Some(slot), _) => Some(look(slot)),

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a call knows of itself.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ impl AsyncCacheWrapper {
     // ---- telling
 
     /// Counts an event and, if anybody listens, tells of it.
+    #[inline]
     pub(super) fn tell(&self, slot: &Slot, kind: EventKind, about: About<'_>) {
         slot.observers.counters.add(kind, 1);
         if slot.observers.is_heard() {
@@ -93,6 +94,7 @@ impl AsyncCacheWrapper {
     // ---- reading
 
     /// The answer of a `get` that need not wait; `Pending` if it would have to.
+    #[inline]
     pub(crate) fn read_now<T>(&self, key: &str, allow_stale: bool) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -100,16 +102,43 @@ impl AsyncCacheWrapper {
         let scoped = self.scope.key(key)?;
         let read = self.core.look(|slot| {
             let begun = slot.observers.clock();
-            slot.adapter.get_now(&scoped).map(|found| {
-                let about = About::new("get", key).took(begun.map(|begun| begun.elapsed()));
-                found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found, allow_stale))
-            })
+            let found = slot.adapter.get_now(&scoped);
+            if begun.is_none()
+                && let Poll::Ready(Ok(Some(value))) = &found
+                && !slot.is_stale(value)
+                && let Some(object) = value.object()
+            {
+                // Nearly every hit in memory: nobody listens, and the value is of the type asked for.
+                slot.observers.counters.add(EventKind::Hit, 1);
+                return Poll::Ready(Ok(Some(object)));
+            }
+            self.read_fully(slot, About::new("get", key), begun, found, allow_stale)
         });
         read.unwrap_or(Poll::Pending)
     }
 
+    /// Out of the way of the hits, so that these stay short.
+    #[inline(never)]
+    fn read_fully<T>(
+        &self,
+        slot: &Slot,
+        about: About<'_>,
+        begun: Option<Instant>,
+        found: Poll<Result<Option<CacheValue>>>,
+        allow_stale: bool,
+    ) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        found.map(|found| {
+            let about = about.took(begun.map(|begun| begun.elapsed()));
+            found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found, allow_stale))
+        })
+    }
+
     /// [`read_now`](Self::read_now) for a call that goes on if nothing is found, or nothing that will do: then nothing is told. A
     /// draw for an early refresh is noted, for a call draws once.
+    #[inline]
     pub(super) fn hit_now<T>(&self, op: &'static str, key: &str, options: &Options, drawn: &mut Option<bool>) -> Option<T>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -137,6 +166,7 @@ impl AsyncCacheWrapper {
     }
 
     /// What a read comes to, and what is told of it.
+    #[inline]
     pub(super) fn conclude<T>(&self, slot: &Slot, about: About<'_>, found: Option<CacheValue>, allow_stale: bool) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -157,10 +187,14 @@ impl AsyncCacheWrapper {
     }
 
     /// The value, unless its bytes cannot be read at all: that is a miss and an event.
+    #[inline]
     pub(super) fn decode<T>(&self, slot: &Slot, about: About<'_>, value: &CacheValue) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
+        if let Some(object) = value.object() {
+            return Ok(Some(object));
+        }
         let undecodable = |error: Error| {
             let error = slot.blame(about.op)(error).with_key(about.key);
             self.tell(slot, EventKind::DecodeError, about.error(&error));

@@ -24,6 +24,7 @@ mod imp {
         FIRST.saturating_add(since(epoch, now)).saturating_sub(since(now, epoch))
     }
 
+    #[inline]
     pub(in super::super) fn recent() -> u64 {
         now()
     }
@@ -37,6 +38,7 @@ mod imp {
         read(ClockId::Monotonic)
     }
 
+    #[inline]
     pub(in super::super) fn recent() -> u64 {
         read(ClockId::MonotonicCoarse)
     }
@@ -59,6 +61,7 @@ mod imp {
         u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    #[inline]
     pub(in super::super) fn recent() -> u64 {
         now()
     }

@@ -2,12 +2,14 @@
 
 mod builder;
 mod clock;
+mod engine;
 mod store;
 mod sweeper;
 
 pub use builder::MemoryBuilder;
 
 use super::Settings;
+use crate::event::Watcher;
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use std::fmt;
@@ -24,7 +26,7 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| Arc::new(Shared::new(Mem
 ///
 /// It keeps the objects themselves: a `get` of the type that was `set` is a downcast and a clone, so an `Arc<T>` costs a
 /// reference count, and any other type goes through the codec as on every backend. Entries beyond the bounds are evicted, the
-/// least worth keeping first (S3-FIFO and Clock-PRO ideas, by quick_cache); expired ones that nobody reads are given back by a
+/// least worth keeping first (S3-FIFO); expired ones that nobody reads are given back by a
 /// background sweep. An expiry is exact, by the monotonic clock.
 ///
 /// A value has to be encodable although it is kept as an object: that is checked, and its size measured, when it is set.
@@ -158,7 +160,7 @@ fn fits(key: &str) -> impl Fn(Stored) -> Result<()> {
 impl AsyncCacheAdapter for AsyncMemoryCache {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         let key = self.settings.scope.key(key)?;
-        Ok(self.store().get(&key).map(|entry| entry.value))
+        Ok(self.store().get(&key))
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
@@ -230,7 +232,11 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 
     fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         let key = self.settings.scope.key(key)?;
-        Poll::Ready(Ok(self.store().get(&key).map(|entry| entry.value)))
+        Poll::Ready(Ok(self.store().get(&key)))
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.store().watchers.add(watcher);
     }
 
     /// A new, empty store with the same bounds; a shared one stays the shared one.

@@ -1,0 +1,65 @@
+//! Who was evicted lately: fingerprints only, so that a key that comes back is known.
+
+/// In a bucket one looks at every slot.
+const BUCKET: usize = 4;
+
+/// A slot holds a fingerprint and the number of the eviction that wrote it. The oldest of a bucket is overwritten, and what is older
+/// than `memory` evictions counts as forgotten: a queue of that length that needs neither order nor removal.
+#[derive(Debug, Default)]
+pub(super) struct Ghosts {
+    slots: Box<[Ghost]>,
+    /// The number of the latest eviction. Starts at 1: a slot with 0 was never written.
+    evictions: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ghost {
+    tag: u32,
+    eviction: u32,
+}
+
+impl Ghosts {
+    /// Notes an eviction, in a store that has `entries`: as many are remembered.
+    pub(super) fn add(&mut self, tag: u32, entries: usize) {
+        if self.slots.len() < entries {
+            self.grow(entries);
+        }
+        self.evictions = match self.evictions.checked_add(1) {
+            Some(next) => next,
+            None => {
+                self.slots.fill(Ghost::default());
+                1
+            }
+        };
+        self.put(Ghost { tag, eviction: self.evictions });
+    }
+
+    /// Whether `tag` was among the latest `entries` evictions; it is forgotten then.
+    pub(super) fn take(&mut self, tag: u32, entries: usize) -> bool {
+        let since = self.evictions.saturating_sub(u32::try_from(entries).unwrap_or(u32::MAX));
+        let found = self.bucket(tag).iter_mut().find(|ghost| ghost.eviction > since && ghost.tag == tag);
+        found.map(|ghost| *ghost = Ghost::default()).is_some()
+    }
+
+    fn put(&mut self, new: Ghost) {
+        if let Some(oldest) = self.bucket(new.tag).iter_mut().min_by_key(|ghost| ghost.eviction) {
+            *oldest = new;
+        }
+    }
+
+    fn bucket(&mut self, tag: u32) -> &mut [Ghost] {
+        let buckets = self.slots.len() / BUCKET;
+        if buckets == 0 {
+            return &mut [];
+        }
+        // The table uses the low bits of the same number.
+        let at = (tag.wrapping_mul(0x9E37_79B1) >> 7) as usize % buckets * BUCKET;
+        &mut self.slots[at..at + BUCKET]
+    }
+
+    fn grow(&mut self, entries: usize) {
+        let slots = entries.next_power_of_two().max(BUCKET * 4);
+        let old = std::mem::replace(&mut self.slots, vec![Ghost::default(); slots].into());
+        old.into_iter().filter(|ghost| ghost.eviction > 0).for_each(|ghost| self.put(ghost));
+    }
+}

@@ -1,0 +1,152 @@
+//! The engine: a bounded map, sharded, that keeps what is worth keeping by S3-FIFO. It knows nothing of expiry or of atomic steps.
+//!
+//! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is reordered on a hit, so that hits
+//! of one shard do not wait for one another. Entries lie in a slab, 64 bytes each; the table holds their numbers.
+
+mod ghosts;
+mod queue;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use crate::CacheValue;
+use foldhash::quality::RandomState;
+use shard::Shard;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// An entry.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) value: CacheValue,
+    /// By the [`clock`](super::clock).
+    pub(super) deadline: u64,
+    pub(super) weight: u64,
+}
+
+/// An entry on its way out. Dropped where no lock is held, for a value's own `drop` may use the cache.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) key: Box<str>,
+    pub(super) entry: Entry,
+    /// It had to make room.
+    pub(super) evicted: bool,
+}
+
+impl Gone {
+    /// A value that was in no entry, or that another has replaced: nobody is told of it.
+    pub(super) fn value(value: CacheValue) -> Self {
+        Self { key: Box::default(), entry: Entry { value, deadline: 0, weight: 0 }, evicted: false }
+    }
+}
+
+/// What a write displaces. Mostly one: the older value, or one that made room.
+#[derive(Debug, Default)]
+pub(super) struct Displaced {
+    first: Option<Gone>,
+    more: Vec<Gone>,
+}
+
+impl Displaced {
+    pub(super) fn push(&mut self, gone: Gone) {
+        match &mut self.first {
+            None => self.first = Some(gone),
+            Some(_) => self.more.push(gone),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Gone> {
+        self.first.iter().chain(&self.more)
+    }
+}
+
+/// Where a key belongs. Half of the hash says which shard, the other half where in it.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: usize,
+    tag: u32,
+}
+
+/// The map.
+pub(super) struct Engine {
+    shards: Box<[Padded]>,
+    hasher: RandomState,
+}
+
+/// Locks that different threads hold do not share a cache line.
+#[repr(align(128))]
+struct Padded(RwLock<Shard>);
+
+impl Padded {
+    fn read(&self) -> RwLockReadGuard<'_, Shard> {
+        // Nothing panics while a shard is changed, but for a key's or value's allocation, before anything was.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shard> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// `capacity` is what the entries may weigh together, divided evenly among `shards`, a power of two.
+    pub(super) fn new(capacity: u64, shards: usize) -> Self {
+        let shards = shards.next_power_of_two();
+        let each = (capacity / shards as u64).max(1);
+        let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each)))).take(shards).collect();
+        Self { shards, hasher: RandomState::default() }
+    }
+
+    /// What a shard may hold.
+    pub(super) fn shard_capacity(&self) -> u64 {
+        self.shards.first().map_or(0, |shard| shard.read().capacity())
+    }
+
+    #[inline]
+    fn place(&self, key: &str) -> Place {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        let hash = hasher.finish();
+        Place { shard: (hash >> 32) as usize & (self.shards.len() - 1), tag: hash as u32 }
+    }
+
+    /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not use the cache.
+    #[inline]
+    pub(super) fn look<R>(&self, key: &str, counts_as_use: bool, look: impl FnOnce(&Entry) -> R) -> Option<R> {
+        let place = self.place(key);
+        self.shards[place.shard].read().look(key, place.tag, counts_as_use).map(look)
+    }
+
+    /// Stores an entry, which must not weigh more than a shard can hold. Replacing counts as a use.
+    pub(super) fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
+        let place = self.place(key);
+        self.shards[place.shard].write().insert(key, place.tag, entry, displaced);
+    }
+
+    pub(super) fn remove(&self, key: &str) -> Option<Gone> {
+        let place = self.place(key);
+        self.shards[place.shard].write().remove(key, place.tag)
+    }
+
+    /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is locked for a stretch of entries
+    /// at a time. What is stored meanwhile may or may not be looked at.
+    pub(super) fn retain(&self, keep: impl Fn(&str, &Entry) -> bool, mut gone: impl FnMut(Gone)) {
+        const STRETCH: usize = 1_024;
+        for shard in &self.shards {
+            let mut from = 0;
+            loop {
+                let mut removed = Vec::new();
+                let more = shard.write().retain(from..from + STRETCH, &keep, &mut removed);
+                removed.into_iter().for_each(&mut gone);
+                if !more {
+                    break;
+                }
+                from += STRETCH;
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+}

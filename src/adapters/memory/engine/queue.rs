@@ -1,0 +1,128 @@
+//! A slab of nodes, and first-in-first-out queues threaded through it.
+
+use super::Entry;
+use std::sync::atomic::AtomicU8;
+
+/// No node.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// Which queue a node is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Small,
+    Main,
+}
+
+/// An entry in its place: one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Node {
+    pub(super) key: Box<str>,
+    pub(super) entry: Entry,
+    /// Half of the key's hash.
+    pub(super) tag: u32,
+    newer: u32,
+    older: u32,
+    pub(super) stage: Stage,
+    /// How often it was read, as far as it matters.
+    pub(super) uses: AtomicU8,
+}
+
+impl Node {
+    pub(super) fn new(key: Box<str>, tag: u32, entry: Entry, stage: Stage) -> Self {
+        Self { key, entry, tag, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
+    }
+}
+
+/// Nodes by number. Numbers of removed ones are used again.
+#[derive(Debug, Default)]
+pub(super) struct Slab {
+    nodes: Vec<Option<Node>>,
+    free: Vec<u32>,
+}
+
+impl Slab {
+    #[inline]
+    pub(super) fn get(&self, at: u32) -> Option<&Node> {
+        self.nodes.get(at as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut Node> {
+        self.nodes.get_mut(at as usize)?.as_mut()
+    }
+
+    pub(super) fn add(&mut self, node: Node) -> u32 {
+        if let Some(at) = self.free.pop() {
+            self.nodes[at as usize] = Some(node);
+            return at;
+        }
+        if self.nodes.len() == self.nodes.capacity() {
+            // By a quarter: doubling would leave a third of the memory unused on average.
+            self.nodes.reserve_exact((self.nodes.len() / 4).max(16));
+        }
+        self.nodes.push(Some(node));
+        // Four billion entries in a shard weigh more than it may hold.
+        (self.nodes.len() - 1) as u32
+    }
+
+    pub(super) fn remove(&mut self, at: u32) -> Option<Node> {
+        let node = self.nodes.get_mut(at as usize)?.take()?;
+        if self.nodes.len() == self.free.len() + 1 {
+            // The last one: what a burst has grown is given back.
+            *self = Self::default();
+        } else {
+            self.free.push(at);
+        }
+        Some(node)
+    }
+
+    /// One past the highest number.
+    pub(super) fn end(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+/// A queue. It knows what its nodes weigh together.
+#[derive(Debug)]
+pub(super) struct Queue {
+    newest: u32,
+    oldest: u32,
+    pub(super) weight: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { newest: NIL, oldest: NIL, weight: 0 }
+    }
+}
+
+impl Queue {
+    pub(super) fn oldest(&self) -> u32 {
+        self.oldest
+    }
+
+    pub(super) fn push(&mut self, slab: &mut Slab, at: u32) {
+        let Some(node) = slab.get_mut(at) else { return };
+        (node.newer, node.older) = (NIL, self.newest);
+        self.weight += node.entry.weight;
+        match slab.get_mut(self.newest) {
+            Some(before) => before.newer = at,
+            None => self.oldest = at,
+        }
+        self.newest = at;
+    }
+
+    pub(super) fn unlink(&mut self, slab: &mut Slab, at: u32) {
+        let Some(node) = slab.get(at) else { return };
+        let (newer, older) = (node.newer, node.older);
+        self.weight -= node.entry.weight;
+        match slab.get_mut(newer) {
+            Some(node) => node.older = older,
+            None => self.newest = older,
+        }
+        match slab.get_mut(older) {
+            Some(node) => node.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
