@@ -33,9 +33,9 @@ fn server(of: &Memcached) -> String {
     }
 }
 
-/// An adapter for a server, with a prefix of its own.
+/// A builder for a server, with a prefix of its own, and patience for a busy machine. Tests of deadlines set their own.
 fn on(of: &Memcached) -> MemcachedBuilder {
-    AsyncMemcachedCache::builder().server(server(of)).prefix(prefix())
+    AsyncMemcachedCache::builder().server(server(of)).prefix(prefix()).op_timeout(PATIENT)
 }
 
 /// Patience for a machine on which everything else is tested at the same time.
@@ -50,7 +50,7 @@ fn shared() -> AsyncMemcachedCache {
 
 /// A builder for what is behind a proxy, with a prefix of its own.
 fn through(proxy: &Proxy) -> MemcachedBuilder {
-    AsyncMemcachedCache::builder().server(proxy.addr().to_string()).prefix(prefix())
+    AsyncMemcachedCache::builder().server(proxy.addr().to_string()).prefix(prefix()).op_timeout(PATIENT)
 }
 
 const PATIENT: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use super::{on, prefix};
 use crate::support::Memcached;
 use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Entry, Error, ErrorKind, Expiry};
+use std::time::Duration;
 
 const VALUE: &str = "a-value-that-nobody-may-read";
 
@@ -30,8 +31,9 @@ async fn no_error_repeats_a_value() {
         cache.set_many(&[Entry::new("large", large(), Expiry::Default)]).await.unwrap().remove(0).unwrap_err(),
         small.set("k", value(), Expiry::Default).await.unwrap_err(),
     ];
+    let hurried = on(&server).op_timeout(Duration::from_millis(250)).build().unwrap();
     server.freeze();
-    errors.push(cache.set("k", value(), Expiry::Default).await.unwrap_err());
+    errors.push(hurried.set("k", value(), Expiry::Default).await.unwrap_err());
     server.thaw();
     server.kill();
     errors.push(cache.set("k", value(), Expiry::Default).await.unwrap_err());

@@ -1,6 +1,6 @@
 //! Pools and clients that the program already has.
 
-use super::{on, prefix, put, text};
+use super::{PATIENT, on, prefix, put, text};
 use crate::support::Redis;
 use deadpool_redis::{Config, Hook, Manager, Pool, Runtime};
 use larder::{AsyncCacheAdapter, AsyncRedisCache};
@@ -20,7 +20,7 @@ async fn a_pool_is_used_and_kept() {
         }))
         .build()
         .unwrap();
-    let cache = AsyncRedisCache::builder().pool(pool.clone()).pool_size(2).prefix(prefix()).build().unwrap();
+    let cache = AsyncRedisCache::builder().pool(pool.clone()).pool_size(2).prefix(prefix()).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     cache.connect().await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 2, "one connection a lane, out of the pool");
@@ -47,7 +47,8 @@ async fn a_closed_pool_is_an_error() {
 async fn a_client_is_used_and_kept() {
     let server = Redis::start_with(&["--requirepass", "hunter2"]);
     let client = deadpool_redis::redis::Client::open(server.url()).unwrap();
-    let cache = AsyncRedisCache::from_client(client).unwrap();
+    assert_eq!(AsyncRedisCache::from_client(client.clone()).unwrap().kind(), "redis");
+    let cache = AsyncRedisCache::builder().client(client).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     cache.reconnect().await.unwrap();
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
@@ -64,7 +65,10 @@ async fn databases_keep_apart() {
     put(&zero, "k", "zero").await.unwrap();
     put(&two, "k", "two").await.unwrap();
     assert_eq!(text(&zero, "k").await.unwrap().as_deref(), Some("zero"));
-    assert_eq!(text(&AsyncRedisCache::new(&format!("{}/2?prefix=p:", server.url())).unwrap(), "k").await.unwrap().as_deref(), Some("two"));
+    assert_eq!(
+        text(&AsyncRedisCache::new(&format!("{}/2?prefix=p:&op_timeout=60s", server.url())).unwrap(), "k").await.unwrap().as_deref(),
+        Some("two")
+    );
     let error = on(&server).db(99).build().unwrap().get("k").await.unwrap_err();
     println!("{error}");
     assert!(!error.is_timeout());

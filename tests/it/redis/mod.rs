@@ -28,14 +28,14 @@ fn prefix() -> String {
     format!("t{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A builder for `server`, with a prefix of its own.
+/// A builder for `server`, with a prefix of its own, and patience for a busy machine. Tests of deadlines set their own.
 fn on(server: &Redis) -> RedisBuilder {
-    RedisBuilder::from_url(server.url()).unwrap().prefix(prefix())
+    RedisBuilder::from_url(server.url()).unwrap().prefix(prefix()).op_timeout(PATIENT)
 }
 
-/// A cache on the server that tests share, with a prefix of its own, and patience for a busy machine.
+/// A cache on the server that tests share, with a prefix of its own.
 fn shared() -> AsyncRedisCache {
-    on(Redis::shared()).op_timeout(PATIENT).build().unwrap()
+    on(Redis::shared()).build().unwrap()
 }
 
 const PATIENT: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Passwords and values are never printed.
 
-use super::{put, text};
+use super::{PATIENT, put, text};
 use crate::support::Redis;
 use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Error, ErrorKind, Expiry, RedisBuilder};
 
@@ -23,7 +23,7 @@ async fn a_password_lets_in_and_is_not_shown() {
     server.text(&["ACL", "SETUSER", "ann", "on", &format!(">{PASSWORD}"), "~*", "+@all"]);
     for login in [format!(":{ENCODED}"), format!("ann:{ENCODED}"), format!("default:{ENCODED}")] {
         for resp3 in [false, true] {
-            let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().resp3(resp3).build().unwrap();
+            let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().op_timeout(PATIENT).resp3(resp3).build().unwrap();
             put(&cache, "k", VALUE).await.unwrap();
             assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some(VALUE));
             assert!(!format!("{cache:?} {cache:#?}").contains("hunter2"));
@@ -39,7 +39,7 @@ async fn a_wrong_password_is_a_typed_error_without_it() {
     for login in [":hunter2-wrong", "ann:hunter2-wrong", ""] {
         for resp3 in [false, true] {
             let url = if login.is_empty() { format!("redis://{}", server.addr()) } else { url(&server, login) };
-            let cache = RedisBuilder::from_url(&url).unwrap().resp3(resp3).build().unwrap();
+            let cache = RedisBuilder::from_url(&url).unwrap().op_timeout(PATIENT).resp3(resp3).build().unwrap();
             let error = cache.set("k", CacheValue::new(VALUE), Expiry::Default).await.unwrap_err();
             println!("{error}");
             assert_eq!((error.kind(), error.backend(), error.key()), (ErrorKind::Backend, Some("redis"), Some("k")));
@@ -54,7 +54,7 @@ async fn no_error_repeats_a_value() {
     let server = Redis::start_with(&["--requirepass", PASSWORD]);
     server.text(&["ACL", "SETUSER", "reader", "on", &format!(">{PASSWORD}"), "~*", "+@read", "+ping", "+client"]);
     let login = format!("reader:{ENCODED}");
-    let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().prefix("").build().unwrap();
+    let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().op_timeout(PATIENT).prefix("").build().unwrap();
     server.text(&["SET", "text", VALUE]);
     server.int(&["LPUSH", "list", VALUE]);
     let value = || CacheValue::new(VALUE);
@@ -68,7 +68,13 @@ async fn no_error_repeats_a_value() {
         cache.clear("").await.unwrap_err(),
         cache.set_many(&[larder::Entry::new("k", value(), Expiry::Default)]).await.unwrap().remove(0).unwrap_err(),
     ];
-    let open = RedisBuilder::from_url(&url(&server, &format!(":{ENCODED}"))).unwrap().prefix("").max_value_bytes(10).build().unwrap();
+    let open = RedisBuilder::from_url(&url(&server, &format!(":{ENCODED}")))
+        .unwrap()
+        .op_timeout(PATIENT)
+        .prefix("")
+        .max_value_bytes(10)
+        .build()
+        .unwrap();
     errors.push(open.incr("text", 1, Expiry::Default).await.unwrap_err());
     errors.push(open.incr("list", 1, Expiry::Default).await.unwrap_err());
     errors.push(open.set("k", value(), Expiry::Default).await.unwrap_err());

@@ -77,10 +77,12 @@ async fn count(path: &Path) {
 /// A hundred times as many callers as connections.
 async fn crowd(path: &Path) {
     let op_timeout = Duration::from_millis(500);
-    let cache = Arc::new(on(path).op_timeout(op_timeout).build().unwrap());
+    let patient = on(path).build().unwrap();
     for n in 0..100 {
-        set(&cache, &format!("k{n}"), &"x".repeat(1_000)).await.unwrap();
+        set(&patient, &format!("k{n}"), &"x".repeat(1_000)).await.unwrap();
     }
+    patient.close().await.unwrap();
+    let cache = Arc::new(on(path).op_timeout(op_timeout).build().unwrap());
     let before = resident();
     let until = Instant::now() + soak(Duration::from_secs(2), Duration::from_secs(10));
     let callers: Vec<_> = (0..400)
