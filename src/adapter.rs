@@ -258,10 +258,11 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 }
 
 /// How long a claim is good for, and a lease lasts, at most.
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 pub(crate) const LONGEST_CLAIM: Duration = Duration::from_secs(3_600);
 
 /// A lease in milliseconds, as shared stores count it; 0 is none.
-#[cfg(any(feature = "redis", feature = "sqlite", feature = "memcached"))]
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn lease_millis(lease: Option<Duration>) -> u64 {
     let lease = lease.unwrap_or_default().min(LONGEST_CLAIM);
     u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)

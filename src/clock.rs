@@ -12,7 +12,12 @@ use std::time::Instant;
 #[cfg(feature = "testing")]
 use tokio::time::Instant;
 
-static START: LazyLock<(Instant, u64)> = LazyLock::new(|| (std::time::Instant::now().into(), wall_us()));
+static START: LazyLock<(Instant, u64)> = LazyLock::new(|| {
+    let start = std::time::Instant::now();
+    #[cfg(feature = "testing")]
+    let start = Instant::from_std(start);
+    (start, wall_us())
+});
 
 /// Microseconds since 1970.
 pub(crate) fn now_us() -> u64 {

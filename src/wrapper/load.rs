@@ -408,9 +408,9 @@ impl Load {
             self.give_up().await;
         }
         let scoped = self.cache.scope.key(&self.key);
+        self.slot.observers.counters.load_took(cost);
         let result = match outcome {
             Ok(Ok(fresh)) => {
-                self.slot.observers.counters.load_took(cost);
                 self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
                 if let Ok(scoped) = &scoped {
                     self.slot.flights.unthrottle(scoped);
@@ -421,7 +421,6 @@ impl Load {
             Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),
         };
         if let Err(error) = &result {
-            self.slot.observers.counters.load_took(cost);
             self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(error));
             if let Ok(scoped) = scoped.as_ref()
                 && self.has_spare

@@ -28,6 +28,7 @@ pub(super) enum Deadline {
     /// Kept by the layer.
     Own(Duration),
     /// Kept by the adapter for each attempt, so that only further attempts need a timer.
+    #[cfg_attr(not(any(feature = "redis", feature = "memcached")), expect(dead_code, reason = "only they are wrapped by name"))]
     Inner(Duration),
 }
 
