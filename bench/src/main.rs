@@ -16,6 +16,8 @@ mod line;
 mod machine;
 mod memory;
 mod page;
+#[cfg(feature = "remote")]
+mod remote;
 mod results;
 mod run;
 mod valgrind;
@@ -31,7 +33,11 @@ NAME     only lines whose name holds one of these, such as `memory` or `redis/ge
 --trace FILE  a trace for the hit ratios: a key a line, or ARC's `.lis`";
 
 /// The groups, in the order of the page. Each adds its lines with [`Run::line`] and its curves with [`Run::curve`].
-const GROUPS: &[fn(&mut Run)] = &[memory::run];
+const GROUPS: &[fn(&mut Run)] = &[
+    memory::run,
+    #[cfg(feature = "remote")]
+    remote::run,
+];
 
 fn main() -> ExitCode {
     let settings = match Settings::from_arguments(std::env::args().skip(1)) {

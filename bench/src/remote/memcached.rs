@@ -1,0 +1,101 @@
+//! memcached, beside its driver with sixteen connections.
+
+use super::server::Server;
+use super::{PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
+use crate::goal::Goal;
+use crate::line::{Contestant, Line, Unit};
+use crate::run::Run;
+use async_memcached::{AsciiProtocol, Client};
+use larder::{async_adapter_set, async_cached};
+use std::hint::black_box;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+
+const POOL: usize = 16;
+const RAW: &str = "async-memcached, 16 connections";
+const LINES: [(&str, &str, usize, bool, f64); 4] = [
+    ("memcached/get-16", "memcached GET 100 B, 16 tasks", 16, false, 1.3),
+    ("memcached/get-256", "memcached GET 100 B, 256 tasks", 256, false, 2.0),
+    ("memcached/set-16", "memcached SET 100 B, 16 tasks", 16, true, 1.3),
+    ("memcached/set-256", "memcached SET 100 B, 256 tasks", 256, true, 2.0),
+];
+
+pub(super) fn run(run: &mut Run) {
+    if !["memcached/get-tasks"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+        return;
+    }
+    let arguments = |port: u16| ["-p", &port.to_string(), "-U", "0", "-u", "root"].map(str::to_owned).to_vec();
+    let Some(server) = Server::start("memcached", arguments) else { return };
+    async_adapter_set(&*format!("memcached://127.0.0.1:{}?{PATIENCE}", server.port)).expect("a URL");
+    let raw = Arc::new(Pool::open(server.port));
+    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    let filled = raw.clone();
+    for_each_key(move |number| {
+        let raw = filled.clone();
+        async move { raw.set(number).await }
+    });
+    for (id, title, tasks, writes, goal) in LINES {
+        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × 16 pooled connections"));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
+    }
+    let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond);
+    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+}
+
+/// The plainest pool that there can be.
+struct Pool {
+    places: Semaphore,
+    idle: Mutex<Vec<Client>>,
+}
+
+impl Pool {
+    fn open(port: u16) -> Self {
+        let open = || RUNTIME.block_on(Client::new(format!("tcp://127.0.0.1:{port}"))).expect("a connection");
+        Self { places: Semaphore::new(POOL), idle: Mutex::new((0..POOL).map(|_| open()).collect()) }
+    }
+
+    fn take(&self) -> Client {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().expect("as many as there are places")
+    }
+
+    fn put_back(&self, client: Client) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+    }
+
+    async fn get(&self, number: usize) {
+        let _place = self.places.acquire().await.expect("never closed");
+        let mut client = self.take();
+        let found = client.get(format!("raw/{}", key(number)).as_str()).await.expect("get");
+        black_box(found.expect("it is there").data);
+        self.put_back(client);
+    }
+
+    async fn set(&self, number: usize) {
+        let _place = self.places.acquire().await.expect("never closed");
+        let mut client = self.take();
+        let seconds = (TTL * 60).as_secs() as i64;
+        client.set(format!("raw/{}", key(number)).as_str(), value().as_str(), Some(seconds), None).await.expect("set");
+        self.put_back(client);
+    }
+}
+
+fn crowd(raw: &Arc<Pool>, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+    let raw = raw.clone();
+    let ours = move || {
+        if writes {
+            return rate(tasks, |number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+        }
+        rate(tasks, |number| async move {
+            let found: Option<String> = async_cached().get(key(number)).await.expect("get");
+            black_box(found.expect("it is there"));
+        })
+    };
+    let theirs = move || {
+        let raw = raw.clone();
+        rate(tasks, move |number| {
+            let raw = raw.clone();
+            async move { if writes { raw.set(number).await } else { raw.get(number).await } }
+        })
+    };
+    vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+}

@@ -1,0 +1,91 @@
+//! Servers behind a socket, and a file: larder beside the very drivers it is made of.
+
+mod memcached;
+mod redis;
+mod server;
+mod sqlite;
+
+use crate::run::Run;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+const KEYS: usize = 1_000;
+const TTL: Duration = Duration::from_secs(60);
+/// How long the tasks of a round go on.
+const ROUND: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 11;
+/// Patience that no busy machine exhausts: what is measured is speed.
+const PATIENCE: &str = "op_timeout=30s";
+
+/// As most servers have them: two workers, for the machine of PERFORMANCE.md has two cores.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("the operating system gives threads"));
+
+pub(crate) fn run(run: &mut Run) {
+    redis::run(run);
+    memcached::run(run);
+    sqlite::run(run);
+}
+
+fn value() -> String {
+    "x".repeat(100)
+}
+
+fn key(number: usize) -> String {
+    format!("some/key/{number}")
+}
+
+/// Runs the same for every key, in a task.
+fn for_each_key<F: Future<Output = ()> + Send + 'static>(work: impl Fn(usize) -> F + Send + 'static) {
+    RUNTIME.block_on(async {
+        let filling = RUNTIME.spawn(async move {
+            for number in 0..KEYS {
+                work(number).await;
+            }
+        });
+        filling.await.expect("the keys are there");
+    });
+}
+
+/// How many calls a second `tasks` tasks come to, each of which calls for one key after another.
+fn rate<C, F>(tasks: usize, call: C) -> f64
+where
+    C: Fn(usize) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    RUNTIME.block_on(async {
+        let begun = Instant::now();
+        let mut callers = JoinSet::new();
+        for task in 0..tasks {
+            let (stop, done, call) = (stop.clone(), done.clone(), call.clone());
+            callers.spawn(async move {
+                let (mut number, mut calls) = (task * 7_919 % KEYS, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    call(number).await;
+                    number = (number + 1) % KEYS;
+                    calls += 1;
+                }
+                done.fetch_add(calls, Ordering::Relaxed);
+            });
+        }
+        tokio::time::sleep(ROUND).await;
+        stop.store(true, Ordering::Relaxed);
+        callers.join_all().await;
+        done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
+    })
+}
+
+/// How many microseconds a call takes, one after another.
+fn micros(mut call: impl FnMut()) -> f64 {
+    const CALLS: u32 = 200;
+    let begun = Instant::now();
+    for _ in 0..CALLS {
+        call();
+    }
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS)
+}

@@ -1,0 +1,118 @@
+//! redis, beside its own multiplexed connection.
+
+use super::server::Server;
+use super::{KEYS, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, micros, rate, value};
+use crate::goal::Goal;
+use crate::line::{Contestant, Line, Unit};
+use crate::run::Run;
+use larder::{adapter_set, async_adapter_set, async_cached, cached};
+use redis::aio::MultiplexedConnection;
+use redis::{Client, Commands, cmd};
+use std::hint::black_box;
+
+const RAW: &str = "redis::aio::MultiplexedConnection";
+const LINES: [(&str, &str, usize, bool, f64); 6] = [
+    ("redis/get-1", "redis GET 100 B, 1 task", 1, false, 0.9),
+    ("redis/get-16", "redis GET 100 B, 16 tasks", 16, false, 1.0),
+    ("redis/get-256", "redis GET 100 B, 256 tasks", 256, false, 1.4),
+    ("redis/get-1024", "redis GET 100 B, 1,024 tasks", 1_024, false, 1.9),
+    ("redis/set-16", "redis SET with expiry 100 B, 16 tasks", 16, true, 1.0),
+    ("redis/set-256", "redis SET with expiry 100 B, 256 tasks", 256, true, 1.4),
+];
+const NOTE: &str = "larder is named by URL and called through the global, typed cache: a value has its header, checks and decoding.";
+
+pub(super) fn run(run: &mut Run) {
+    if !["redis/get-tasks", "redis/batch", "redis/blocking"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+        return;
+    }
+    let arguments = |port: u16| ["--port", &port.to_string(), "--save", "", "--appendonly", "no"].map(str::to_owned).to_vec();
+    let Some(server) = Server::start("redis-server", arguments) else { return };
+    let (url, client) = (format!("redis://127.0.0.1:{}?{PATIENCE}", server.port), client(&server));
+    async_adapter_set(&*url).expect("a URL");
+    let raw = RUNTIME.block_on(client.get_multiplexed_async_connection()).expect("a connection");
+    fill(&raw);
+    for (id, title, tasks, writes, goal) in LINES {
+        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × the raw connection"));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE), || crowd(&raw, tasks, writes));
+    }
+    run.line(
+        Line::new("redis/blocking", "redis GET 100 B, blocking, one thread", Unit::Micros)
+            .goal(Goal::at_most_times(1.3, "redis::Connection", "≤ 70 µs where redis's own sync connection takes 54"))
+            .rounds(ROUNDS),
+        || blocking(&url, &client),
+    );
+    let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(NOTE);
+    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond);
+    run.curve(line, "keys", &[1.0, 10.0, 100.0, 1_000.0, 10_000.0], |keys| batch(&raw, keys as usize));
+}
+
+fn client(server: &Server) -> Client {
+    Client::open(format!("redis://127.0.0.1:{}", server.port)).expect("a URL")
+}
+
+fn fill(raw: &MultiplexedConnection) {
+    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    let raw = raw.clone();
+    for_each_key(move |number| {
+        let mut raw = raw.clone();
+        async move { cmd("SET").arg(key(number)).arg(value()).exec_async(&mut raw).await.expect("set") }
+    });
+}
+
+fn crowd(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+    let raw = raw.clone();
+    let ours = move || {
+        if writes {
+            return rate(tasks, |number| async move { async_cached().ttl(TTL).set(key(number), value()).await.expect("set") });
+        }
+        rate(tasks, |number| async move {
+            let found: Option<String> = async_cached().get(key(number)).await.expect("get");
+            black_box(found.expect("it is there"));
+        })
+    };
+    let theirs = move || {
+        let raw = raw.clone();
+        rate(tasks, move |number| {
+            let mut raw = raw.clone();
+            async move {
+                if writes {
+                    let millis = TTL.as_millis() as u64;
+                    cmd("SET").arg(key(number)).arg(value()).arg("PX").arg(millis).exec_async(&mut raw).await.expect("set");
+                } else {
+                    let found: Option<String> = cmd("GET").arg(key(number)).query_async(&mut raw).await.expect("get");
+                    black_box(found.expect("it is there"));
+                }
+            }
+        })
+    };
+    vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+}
+
+fn blocking(url: &str, client: &Client) -> Vec<Contestant<'static>> {
+    adapter_set(url).expect("a URL");
+    let mut raw = client.get_connection().expect("a connection");
+    let ours = || micros(|| drop(black_box(cached().get::<String>(key(7)).expect("get").expect("it is there"))));
+    let theirs = move || micros(|| drop(black_box(raw.get::<_, String>(key(7)).expect("get"))));
+    vec![Contestant::round("larder, cached()", ours), Contestant::round("redis::Connection", theirs)]
+}
+
+/// Keys beyond those that there are, are missing.
+fn batch(raw: &MultiplexedConnection, count: usize) -> Vec<Contestant<'static>> {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    let (asked, mut raw) = (keys.clone(), raw.clone());
+    let per_second = move |micros: f64| count as f64 / micros * 1e6;
+    let ours = move || {
+        per_second(micros(|| {
+            let found = RUNTIME.block_on(async_cached().get_many::<String, _>(&keys)).expect("get_many");
+            assert_eq!(found.iter().flatten().count(), count.min(KEYS));
+        }))
+    };
+    let theirs = move || {
+        per_second(micros(|| {
+            let found: Vec<Option<String>> = RUNTIME.block_on(cmd("MGET").arg(&asked).query_async(&mut raw)).expect("MGET");
+            assert_eq!(found.iter().flatten().count(), count.min(KEYS));
+        }))
+    };
+    vec![Contestant::round("larder, get_many", ours), Contestant::round("MGET over the raw connection", theirs)]
+}

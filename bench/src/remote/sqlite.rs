@@ -1,0 +1,93 @@
+//! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
+
+use super::{PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
+use crate::goal::Goal;
+use crate::line::{Contestant, Line, Unit};
+use crate::run::Run;
+use larder::{async_adapter_set, async_cached};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+
+const RAW: &str = "sqlx, pool of 4";
+const LINES: [(&str, &str, usize, bool, f64); 6] = [
+    ("sqlite/get-1", "sqlite GET 100 B, 1 task", 1, false, 1.3),
+    ("sqlite/get-16", "sqlite GET 100 B, 16 tasks", 16, false, 3.0),
+    ("sqlite/get-256", "sqlite GET 100 B, 256 tasks", 256, false, 3.0),
+    ("sqlite/set-1", "sqlite SET 100 B, 1 task", 1, true, 1.0),
+    ("sqlite/set-16", "sqlite SET 100 B, 16 tasks", 16, true, 2.0),
+    ("sqlite/set-256", "sqlite SET 100 B, 256 tasks", 256, true, 3.0),
+];
+const PUT: &str = "INSERT INTO raw (key, value, expires_at) VALUES (?, ?, ?) \
+                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
+const GET: &str = "SELECT value FROM raw WHERE key = ? AND expires_at > ?";
+
+pub(super) fn run(run: &mut Run) {
+    if !["sqlite/get-tasks"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("larder-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the files");
+    async_adapter_set(&*format!("sqlite://{}?{PATIENCE}", folder.join("ours.db").display())).expect("a URL");
+    let raw = RUNTIME.block_on(open(&folder.join("theirs.db"))).expect("a database");
+    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    let filled = raw.clone();
+    for_each_key(move |number| put(filled.clone(), number));
+    for (id, title, tasks, writes, goal) in LINES {
+        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × sqlx, pool of 4"));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
+    }
+    let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond);
+    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    RUNTIME.block_on(raw.close());
+    RUNTIME.block_on(async_cached().close()).expect("larder's connections close");
+    if let Err(error) = std::fs::remove_dir_all(&folder) {
+        eprintln!("{} stays: {error}", folder.display());
+    }
+}
+
+async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(Duration::from_secs(60));
+    let pool = SqlitePoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(600)).connect_with(options).await?;
+    sqlx::query("CREATE TABLE raw (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_at INTEGER) WITHOUT ROWID").execute(&pool).await?;
+    Ok(pool)
+}
+
+async fn put(raw: SqlitePool, number: usize) {
+    sqlx::query(PUT).bind(key(number)).bind(value().into_bytes()).bind(i64::MAX).execute(&raw).await.expect("put");
+}
+
+fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+    let raw = raw.clone();
+    let ours = move || {
+        if writes {
+            return rate(tasks, |number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+        }
+        rate(tasks, |number| async move {
+            let found: Option<String> = async_cached().get(key(number)).await.expect("get");
+            black_box(found.expect("it is there"));
+        })
+    };
+    let theirs = move || {
+        let raw = raw.clone();
+        rate(tasks, move |number| {
+            let raw = raw.clone();
+            async move {
+                if writes {
+                    return put(raw, number).await;
+                }
+                let (found,): (Vec<u8>,) =
+                    sqlx::query_as(GET).bind(key(number)).bind(1_700_000_000_000i64).fetch_one(&raw).await.expect("get");
+                black_box(found);
+            }
+        })
+    };
+    vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+}
