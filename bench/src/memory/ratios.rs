@@ -12,8 +12,11 @@ use std::{fs, io};
 
 const REQUESTS: usize = 1_000_000;
 
+/// Makes the keys that are asked for, in order.
+type Trace = fn() -> Vec<u64>;
+
 pub(crate) fn run(run: &mut Run) {
-    let traces: [(&str, &str, fn() -> Vec<u64>); 4] = [
+    let traces: [(&str, &str, Trace); 4] = [
         ("zipf", "Zipf 0.9 over 200k keys", zipf),
         ("scan", "Zipf 0.9, and every so often a scan of keys asked for once", scan),
         ("loop", "a loop over a fifth more keys than fit, among Zipf", looping),
