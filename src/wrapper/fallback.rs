@@ -31,8 +31,8 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// [`Panic`](ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
-    /// [`Encode`](ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
+    /// [`Panic`](crate::ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
+    /// [`Encode`](crate::ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
     /// an error only without [`fail_open`](View::fail_open).
     pub fn get_or_set_with<K: AsRef<str>, T: Cacheable>(self, key: K, fallback: impl FnOnce(&str) -> T) -> impl Future<Output = Result<T>> {
         self.get_or_load(key, Ask::First, |key: &str, load: Load| load.run_now(|| Fresh::new(fallback(key))))
@@ -49,7 +49,7 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](ErrorKind::Reentrant) when fallbacks ask for themselves
+    /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant) when fallbacks ask for themselves
     /// without end.
     pub fn get_or_set_async<K, T, F>(self, key: K, fallback: F) -> impl Future<Output = Result<T>>
     where
@@ -66,7 +66,7 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// [`Load`](ErrorKind::Load) with the fallback's own error as its `source`, for everyone who waits; nothing is stored
+    /// [`Load`](crate::ErrorKind::Load) with the fallback's own error as its `source`, for everyone who waits; nothing is stored
     /// and the next call tries again.
     pub fn try_get_or_set_async<K, T, E, F>(self, key: K, fallback: F) -> impl Future<Output = Result<T>>
     where
