@@ -1,5 +1,6 @@
 //! The `tracing` facade: what is told, and that no value, password or uncut key is.
 
+use crate::support::alone::alone;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, EventKind};
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,14 +68,23 @@ impl Subscriber for Notebook {
     fn exit(&self, _: &Id) {}
 }
 
+/// Which spans anybody wants is remembered for the whole process: threads of other tests, where nobody does, would have a say in it.
+fn in_a_process(name: &str, test: impl Future<Output = larder::Result<()>>) {
+    alone(name, || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test).unwrap());
+}
+
 fn notebook() -> (Notebook, tracing::subscriber::DefaultGuard) {
     let notebook = Notebook::default();
     let guard = tracing::subscriber::set_default(notebook.clone());
     (notebook, guard)
 }
 
-#[tokio::test]
-async fn events_and_spans_have_their_fields() -> larder::Result<()> {
+#[test]
+fn events_and_spans_have_their_fields() {
+    in_a_process("observe::traces::events_and_spans_have_their_fields", events_and_spans_have_their_fields_there());
+}
+
+async fn events_and_spans_have_their_fields_there() -> larder::Result<()> {
     let (notebook, _guard) = notebook();
     let cache = AsyncCacheWrapper::new(AsyncMemoryCache::new())?;
     cache.set("k", "the value").await?;
@@ -106,8 +116,13 @@ async fn events_and_spans_have_their_fields() -> larder::Result<()> {
 
 /// RELIABILITY 35, for traces.
 #[cfg(feature = "redis")]
-#[tokio::test]
-async fn nothing_secret_is_traced() -> larder::Result<()> {
+#[test]
+fn nothing_secret_is_traced() {
+    in_a_process("observe::traces::nothing_secret_is_traced", nothing_secret_is_traced_there());
+}
+
+#[cfg(feature = "redis")]
+async fn nothing_secret_is_traced_there() -> larder::Result<()> {
     const PASSWORD: &str = "hunter2-p@ss";
     const ENCODED: &str = "hunter2-p%40ss";
     const VALUE: &str = "a-value-that-nobody-may-read";
