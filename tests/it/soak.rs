@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::remote::{Remote, Setup};
-use crate::support::alone::alone;
+use crate::support::alone::{alone, resident};
 use crate::support::noise::noise;
 use crate::support::{Memcached, Proxy, Redis, eventually};
 use crate::trials::rng;
@@ -207,9 +207,8 @@ struct Usage {
 }
 
 fn usage() -> Usage {
-    let pages: u64 = fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let count = |of: &str| fs::read_dir(format!("/proc/self/{of}")).unwrap().count();
-    Usage { kilobytes: pages * 4, descriptors: count("fd"), threads: count("task") }
+    Usage { kilobytes: resident() / 1_024, descriptors: count("fd"), threads: count("task") }
 }
 
 async fn soak() {

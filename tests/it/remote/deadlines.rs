@@ -2,16 +2,23 @@
 
 use super::{Remote, Setup, on_each, percentile, put, soak, text, value_of};
 use crate::support::Proxy;
+use crate::support::alone::{alone, resident};
 use crate::support::noise::{excuses, noise};
-use crate::support::turns::turn;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-on_each!(async a_hundred_callers_a_connection);
+on_each!(blocking a_hundred_callers_a_connection);
 
-/// A hundred callers a connection for a while, over a path with a latency: each is answered by its deadline.
-async fn a_hundred_callers_a_connection<S: Remote>() {
-    let _turn = turn();
+/// RELIABILITY 10, in a process whose memory is nobody else's.
+fn a_hundred_callers_a_connection<S: Remote>() {
+    alone(&format!("remote::deadlines::{}::a_hundred_callers_a_connection", S::KIND), || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(crowd::<S>());
+    });
+}
+
+/// A hundred callers a connection for a while, over a path with a latency: each is answered by its deadline, and they do not pile up.
+async fn crowd<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());
     proxy.delay(Duration::from_millis(2), Duration::from_millis(2));
@@ -21,6 +28,7 @@ async fn a_hundred_callers_a_connection<S: Remote>() {
         let key = format!("k{n}");
         put(&cache, &key, &value_of(&key)).await.unwrap();
     }
+    let before = resident();
     let until = Instant::now() + Duration::from_secs(if soak() { 10 } else { 2 });
     let mut callers = JoinSet::new();
     for n in 0..200 {
@@ -40,8 +48,9 @@ async fn a_hundred_callers_a_connection<S: Remote>() {
     }
     let mut took: Vec<Duration> = callers.join_all().await.into_iter().flatten().collect();
     took.sort();
+    let grown = resident().saturating_sub(before) >> 20;
     println!(
-        "{}: 200 callers on 2 connections: {} calls, p50 {:?}, p99 {:?}, longest {:?}, {} connections",
+        "{}: 200 callers on 2 connections: {} calls, p50 {:?}, p99 {:?}, longest {:?}, {} connections, memory + {grown} MiB",
         S::KIND,
         took.len(),
         percentile(&took, 0.5),
@@ -51,4 +60,5 @@ async fn a_hundred_callers_a_connection<S: Remote>() {
     );
     assert!(percentile(&took, 1.0) <= deadline + noise());
     assert!(proxy.accepted() <= 2);
+    assert!(grown <= 20, "{grown} MiB");
 }

@@ -1,6 +1,7 @@
 //! What this test binary does as another process. The test here is its way in; without a role it has nothing to do.
 
 use super::{PATIENT, get, on, set, soak, sqlite_threads};
+use crate::support::alone::resident;
 use crate::support::noise::{excuses, noise, watch};
 use crate::support::wait_until;
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, ErrorKind, Expiry};
@@ -116,11 +117,6 @@ async fn crowd(path: &Path) {
     say(&format!("400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory + {grown} KiB"));
     assert!(worst < op_timeout + noise(), "{worst:?}");
     assert!(grown < 20 << 10, "{grown} KiB");
-}
-
-fn resident() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
 fn open_files() -> usize {
