@@ -177,10 +177,12 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(removed)
     }
 
-    /// The answer of [`get`](AsyncCacheAdapter::get) if it can be given without waiting; `Pending` if not. Asked first, so that
-    /// a hit in memory costs no boxed future.
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        let _ = key;
+    /// The answer of [`get`](AsyncCacheAdapter::get), if it can be given without waiting; `Pending` if not. A value that is there is
+    /// lent to `look`, once. Asked first, so that a hit in memory costs neither a boxed future nor a handle of its own.
+    ///
+    /// `look` is short and does not use the cache: it may run under a lock.
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        let _ = (key, look);
         Poll::Pending
     }
 

@@ -296,7 +296,7 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.run(move |store| store.remove_many(&borrowed(&keys))).await
     }
 
-    fn get_now(&self, _key: &str) -> Poll<Result<Option<CacheValue>>> {
+    fn look_now(&self, _key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         Poll::Pending
     }
 

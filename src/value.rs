@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct CacheValue(Arc<dyn Kept>);
+pub struct CacheValue(Arc<Known<dyn Kept>>);
 
 /// What is known about a value besides the value: it travels in the header of [`Codec::MessagePack`] and is lost under the plain codecs.
 ///
@@ -93,62 +93,46 @@ impl Clone for Meta {
 }
 
 /// What a [`CacheValue`] points to: the one allocation that holds the object, or the bytes, and what is known about it.
-trait Kept: Send + Sync {
-    fn as_any(&self) -> &dyn Any;
-    fn meta(&self) -> &Meta;
+struct Known<K: ?Sized> {
+    meta: Meta,
+    kept: K,
+}
+
+trait Kept: Any + Send + Sync {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
+    /// The object that is kept.
+    fn object(&self) -> &dyn Any;
     /// The bytes, where it is kept as bytes.
     fn encoded(&self) -> Option<&Encoded> {
         None
     }
 }
 
-struct Typed<T> {
-    meta: Meta,
-    object: T,
-}
+struct Typed<T>(T);
 
-struct Encoded {
-    meta: Meta,
-    content: Result<(Codec, Bytes), Defect>,
-}
+struct Encoded(Result<(Codec, Bytes), Defect>);
 
 /// A value about which something else is known by now.
-struct Renewed {
-    meta: Meta,
-    inner: Arc<dyn Kept>,
-}
+struct Renewed(CacheValue);
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
     fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        codec.encode(&self.object)
+        codec.encode(&self.0)
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
-        codec.encoded_len(&self.object)
+        codec.encoded_len(&self.0)
+    }
+
+    fn object(&self) -> &dyn Any {
+        &self.0
     }
 }
 
 impl Kept for Encoded {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
     fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        match &self.content {
+        match &self.0 {
             Ok((written, payload)) if *written == codec => Ok(payload.to_vec()),
             Ok((written, _)) => Err(Error::new(ErrorKind::Encode)
                 .with_message(format!("the value is encoded as {written} already and cannot be stored as {codec}"))),
@@ -157,7 +141,11 @@ impl Kept for Encoded {
     }
 
     fn encoded_len(&self, _: Codec) -> Result<usize> {
-        Ok(self.content.as_ref().map_or(0, |(_, payload)| payload.len()))
+        Ok(self.0.as_ref().map_or(0, |(_, payload)| payload.len()))
+    }
+
+    fn object(&self) -> &dyn Any {
+        self
     }
 
     fn encoded(&self) -> Option<&Encoded> {
@@ -166,24 +154,20 @@ impl Kept for Encoded {
 }
 
 impl Kept for Renewed {
-    fn as_any(&self) -> &dyn Any {
-        self.inner.as_any()
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
     fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        self.inner.encode(codec)
+        self.0.0.kept.encode(codec)
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
-        self.inner.encoded_len(codec)
+        self.0.0.kept.encoded_len(codec)
+    }
+
+    fn object(&self) -> &dyn Any {
+        self.0.0.kept.object()
     }
 
     fn encoded(&self) -> Option<&Encoded> {
-        self.inner.encoded()
+        self.0.0.kept.encoded()
     }
 }
 
@@ -195,13 +179,13 @@ impl CacheValue {
 
     /// A handle on a typed object about which more is known.
     pub(crate) fn known<T: Serialize + Send + Sync + 'static>(object: T, meta: Meta) -> Self {
-        Self(Arc::new(Typed { meta, object }))
+        Self(Arc::new(Known { meta, kept: Typed(object) }))
     }
 
     /// The object, if it is a `T`: what needs no codec.
     #[inline]
     pub(crate) fn object<T: Clone + 'static>(&self) -> Option<T> {
-        self.0.as_any().downcast_ref::<Typed<T>>().map(|typed| typed.object.clone())
+        self.0.kept.object().downcast_ref::<T>().cloned()
     }
 
     /// Reads the value as a `T`.
@@ -213,10 +197,10 @@ impl CacheValue {
         if let Some(object) = self.object() {
             return Ok(object);
         }
-        match self.0.encoded() {
-            None => Codec::MessagePack.decode(&self.0.encode(Codec::MessagePack)?),
-            Some(Encoded { content: Ok((codec, payload)), .. }) => codec.decode(payload),
-            Some(Encoded { content: Err(defect), .. }) => Err(defect.error::<T>()),
+        match self.0.kept.encoded() {
+            None => Codec::MessagePack.decode(&self.0.kept.encode(Codec::MessagePack)?),
+            Some(Encoded(Ok((codec, payload)))) => codec.decode(payload),
+            Some(Encoded(Err(defect))) => Err(defect.error::<T>()),
         }
     }
 
@@ -227,16 +211,16 @@ impl CacheValue {
     /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when it cannot note that the value
     /// is to be kept beyond its expiry.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
-        if self.0.meta().is_kept && !codec.has_header() {
+        if self.0.meta.is_kept && !codec.has_header() {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_key(key)
                 .with_message(format!("`stale_for` has to be noted in a header, and {codec} has none")));
         }
-        let (written, payload) = match self.0.encoded() {
-            Some(Encoded { content: Ok((written, payload)), .. }) if *written == codec || codec.has_header() => (*written, payload.clone()),
-            _ => (codec, self.0.encode(codec)?.into()),
+        let (written, payload) = match self.0.kept.encoded() {
+            Some(Encoded(Ok((written, payload)))) if *written == codec || codec.has_header() => (*written, payload.clone()),
+            _ => (codec, self.0.kept.encode(codec)?.into()),
         };
-        Ok(if codec.has_header() { codec::frame(key, written, self.0.meta(), &payload) } else { payload })
+        Ok(if codec.has_header() { codec::frame(key, written, &self.0.meta, &payload) } else { payload })
     }
 
     /// The value that a store kept under `key` with [`to_stored`](CacheValue::to_stored).
@@ -250,7 +234,7 @@ impl CacheValue {
             Ok((None, codec, meta, payload)) => (meta, Ok((codec, payload))),
             Err(defect) => (Meta::default(), Err(defect)),
         };
-        Self(Arc::new(Encoded { meta, content }))
+        Self(Arc::new(Known { meta, kept: Encoded(content) }))
     }
 
     /// Turns a typed object into the bytes that `codec` makes of it, as a remote store would.
@@ -259,11 +243,11 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value.
     pub fn into_encoded(self, codec: Codec) -> Result<Self> {
-        if self.0.encoded().is_some() {
+        if self.0.kept.encoded().is_some() {
             return Ok(self);
         }
-        let content = Ok((codec, self.0.encode(codec)?.into()));
-        Ok(Self(Arc::new(Encoded { meta: self.0.meta().clone(), content })))
+        let content = Ok((codec, self.0.kept.encode(codec)?.into()));
+        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept: Encoded(content) })))
     }
 
     /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be encoded.
@@ -272,7 +256,7 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value.
     pub fn encoded_len(&self, codec: Codec) -> Result<usize> {
-        self.0.encoded_len(codec)
+        self.0.kept.encoded_len(codec)
     }
 
     /// The value as a counter: any integer that fits an `i64`.
@@ -299,7 +283,7 @@ impl CacheValue {
     /// When the value was written, where that is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        let created = clock::to_wall(self.0.meta().created_ms);
+        let created = clock::to_wall(self.0.meta.created_ms);
         (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
     }
 
@@ -308,41 +292,41 @@ impl CacheValue {
     #[must_use]
     #[inline]
     pub fn is_stale(&self) -> bool {
-        let meta = self.0.meta();
+        let meta = &self.0.meta;
         meta.is_kept && meta.expires_ms() <= clock::now_ms()
     }
 
     pub(crate) fn meta(&self) -> &Meta {
-        self.0.meta()
+        &self.0.meta
     }
 
     /// How long it is from its logical end; `None` if it is past it.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        let left = self.0.meta().expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
+        let left = self.0.meta.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
         // The end was rounded up, and nobody is told of more than was asked for.
         (left > 0).then(|| if left < 1_000 { Duration::from_micros(left) } else { Duration::from_millis(left / 1_000) })
     }
 
     /// The same value, about which something else is known.
     pub(crate) fn renewed(&self, meta: Meta) -> Self {
-        Self(Arc::new(Renewed { meta, inner: self.0.clone() }))
+        Self(Arc::new(Known { meta, kept: Renewed(self.clone()) }))
     }
 
     /// Moves the logical end, for everybody who has this very handle.
     pub(crate) fn move_end(&self, expires_ms: u64) {
-        self.0.meta().expires_ms.store(expires_ms, Ordering::Relaxed);
+        self.0.meta.expires_ms.store(expires_ms, Ordering::Relaxed);
     }
 
     /// Takes the right to put something in the place of a value that is stale; one caller gets it.
     pub(crate) fn bury(&self) -> bool {
-        let expires = &self.0.meta().expires_ms;
+        let expires = &self.0.meta.expires_ms;
         let end = expires.load(Ordering::Relaxed);
         end != BURIED && expires.compare_exchange(end, BURIED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Whether it is nothing as serde writes it: `None`, `()` or a null.
     pub(crate) fn is_nil(&self) -> Result<bool> {
-        Ok(self.0.encoded_len(Codec::MessagePack)? == 1 && self.0.encode(Codec::MessagePack)? == [NIL])
+        Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1 && self.0.kept.encode(Codec::MessagePack)? == [NIL])
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {
@@ -350,14 +334,14 @@ impl CacheValue {
     }
 
     fn defect(&self) -> Option<Defect> {
-        self.0.encoded()?.content.as_ref().err().copied()
+        self.0.kept.encoded()?.0.as_ref().err().copied()
     }
 }
 
 impl fmt::Debug for CacheValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CacheValue");
-        match self.0.encoded().map(|encoded| &encoded.content) {
+        match self.0.kept.encoded().map(|encoded| &encoded.0) {
             None => out.field("typed", &true),
             Some(Ok((codec, payload))) => out.field("codec", codec).field("bytes", &payload.len()),
             Some(Err(defect)) => out.field("unreadable", defect),

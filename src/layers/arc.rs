@@ -83,8 +83,8 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).remove_many(keys).await
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        (**self).get_now(key)
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        (**self).look_now(key, look)
     }
 
     fn guards(&self) -> bool {

@@ -308,8 +308,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Together<A> {
         self.in_turn(None, self.adapter.remove_many(keys)).await
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        self.adapter.get_now(key)
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        self.adapter.look_now(key, look)
     }
 
     fn guards(&self) -> bool {

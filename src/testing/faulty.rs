@@ -32,7 +32,7 @@ pub enum Fault {
 ///
 /// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal); both at run time, from any clone of an
 /// `Arc` of it. Calls are counted, whatever came of them. What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts.
-/// While there is a fault on [`Verb::Get`], [`get_now`](AsyncCacheAdapter::get_now) does not answer.
+/// While there is a fault on [`Verb::Get`], [`look_now`](AsyncCacheAdapter::look_now) does not answer.
 ///
 /// # Cancel safety
 ///
@@ -260,11 +260,11 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_plain(Verb::RemoveMany, self.inner.remove_many(keys)).await
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         if self.faulty(Verb::Get) {
             return Poll::Pending;
         }
-        let answer = self.inner.get_now(key);
+        let answer = self.inner.look_now(key, look);
         if answer.is_ready() {
             self.called(Verb::Get);
         }

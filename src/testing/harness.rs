@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// A case that takes longer hangs. On a machine that does much else besides, the longest take a minute.
@@ -111,6 +112,12 @@ impl Fixture {
 
     pub(super) async fn read<T: DeserializeOwned + Clone + 'static>(&self, key: &str) -> Result<Option<T>> {
         decoded(self.get(key).await?)
+    }
+
+    /// What can be said without waiting.
+    pub(super) fn found_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+        let mut found = None;
+        self.look_now(key, &mut |value| found = Some(value.clone())).map_ok(|()| found)
     }
 
     pub(super) async fn text(&self, key: &str) -> Result<Option<String>> {

@@ -188,7 +188,7 @@ macro_rules! __conformance_cases {
                 reconnects: "reconnect, over and over",
                 close_amid_work: "close while others work: no hang, no wrong answer",
                 rebuilds [Rebuild]: "rebuild gives an adapter with connections of its own",
-                get_now_agrees: "get_now answers as get does, where it answers",
+                look_now_agrees: "look_now answers as get does, where it answers",
                 dropped_futures: "a future of each verb, polled once and dropped, leaves the adapter working",
                 cancelled_reads_do_not_cross: "cancelled reads do not give their answers to others",
                 outlives_a_runtime: "an adapter that was used on a runtime which ended works on another",

@@ -34,7 +34,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// [`get`](crate::AsyncCacheAdapter::get), and [`get_now`](crate::AsyncCacheAdapter::get_now) where it answers.
+    /// [`get`](crate::AsyncCacheAdapter::get), and [`look_now`](crate::AsyncCacheAdapter::look_now) where it answers.
     Get = "get",
     /// [`set`](crate::AsyncCacheAdapter::set).
     Set = "set",

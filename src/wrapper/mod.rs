@@ -7,6 +7,7 @@ mod fallback;
 mod fresh;
 mod freshness;
 mod keys;
+mod lent;
 mod load;
 mod slot;
 mod stale;
@@ -29,7 +30,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tell::About;
 
@@ -228,16 +228,11 @@ impl AsyncCacheWrapper {
     ///
     /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something serde can read as a `T`.
     /// Stored bytes that larder did not write, or that are damaged, are a miss and an event.
-    pub async fn get<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
+    pub fn get<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let key = key.as_ref();
-        match self.read_now(key, self.options.allow_stale) {
-            Poll::Ready(found) => found,
-            // Boxed, for a hit should not carry the room for a wait along.
-            Poll::Pending => Box::pin(self.read_later(key, self.options.allow_stale)).await,
-        }
+        self.read(key, self.options.allow_stale)
     }
 
     /// [`get`](AsyncCacheWrapper::get), or `default` on a miss. The default is not stored.

@@ -97,11 +97,16 @@ impl Core {
     /// A look at the slot that cannot outlive it; `None` where there is none yet.
     #[inline]
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Slot) -> R) -> Option<R> {
-        match (&*self.slot.load(), &self.origin) {
-            (Some(slot), _) => Some(look(slot)),
-            (None, Origin::Follow(other)) => other.core.look(look),
-            (None, Origin::Given | Origin::Environment) => None,
-        }
+        let mut core = self;
+        // Not by recursion, which would stand in the way of inlining.
+        let slot = loop {
+            let slot = core.slot.load();
+            match &core.origin {
+                Origin::Follow(other) if slot.is_none() => core = &other.core,
+                _ => break slot,
+            }
+        };
+        slot.as_deref().map(look)
     }
 
     fn first(&self) -> Result<Arc<Slot>> {
@@ -134,7 +139,7 @@ impl Core {
 impl Slot {
     /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
     pub(crate) async fn inside<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        runtime::inside(|| self.adapter.get_now("-").is_ready(), call).await
+        runtime::inside(|| self.adapter.look_now("-", &mut |_| ()).is_ready(), call).await
     }
 
     /// Makes a call of the adapter, and measures it: if it is one that waits, or if anybody listens.

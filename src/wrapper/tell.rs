@@ -1,5 +1,6 @@
 //! Calls of the adapter, and what is told of them: every event of the wrapper's goes through here.
 
+use super::lent::Lent;
 use super::load::concerns_backend;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
@@ -8,7 +9,7 @@ use crate::options::{Options, Verdict};
 use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -93,28 +94,62 @@ impl AsyncCacheWrapper {
 
     // ---- reading
 
+    /// A `get`: four words that a hit is read through. `async fn` would make room for the wait, and move it around with every call.
+    #[inline]
+    pub(super) fn read<T>(&self, key: impl AsRef<str>, allow_stale: bool) -> impl Future<Output = Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let (mut unread, mut later) = (Some(key), None);
+        poll_fn(move |context| {
+            if let Some(key) = unread.take() {
+                match self.read_now(key.as_ref(), allow_stale) {
+                    Poll::Ready(found) => return Poll::Ready(found),
+                    Poll::Pending => later = Some(Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await })),
+                }
+            }
+            match &mut later {
+                Some(later) => later.as_mut().poll(context),
+                None => panic!("a `get` is polled after it has answered"),
+            }
+        })
+    }
+
     /// The answer of a `get` that need not wait; `Pending` if it would have to.
     #[inline]
     pub(crate) fn read_now<T>(&self, key: &str, allow_stale: bool) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let scoped = self.scope.key(key)?;
+        let mut room = String::new();
+        let scoped = self.scope.key_in(key, &mut room)?;
         let read = self.core.look(|slot| {
-            let begun = slot.observers.clock();
-            let found = slot.adapter.get_now(&scoped);
-            if begun.is_none()
-                && let Poll::Ready(Ok(Some(value))) = &found
-                && !slot.is_stale(value)
-                && let Some(object) = value.object()
-            {
-                // Nearly every hit in memory: nobody listens, and the value is of the type asked for.
-                slot.observers.counters.add(EventKind::Hit, 1);
-                return Poll::Ready(Ok(Some(object)));
+            if slot.observers.is_heard() {
+                return self.read_aloud(slot, scoped, About::new("get", key), allow_stale);
             }
-            self.read_fully(slot, About::new("get", key), begun, found, allow_stale)
+            let mut lent = Lent::Nothing;
+            let answer = slot.adapter.look_now(scoped, &mut |value| lent.take(value, false));
+            match lent.into_object() {
+                // Nearly every hit in memory: the value is of the type asked for.
+                Ok(object) => {
+                    slot.observers.counters.add(EventKind::Hit, 1);
+                    Poll::Ready(Ok(Some(object)))
+                }
+                Err(value) => self.read_fully(slot, About::new("get", key), answer.map_ok(|()| value), allow_stale),
+            }
         });
         read.unwrap_or(Poll::Pending)
+    }
+
+    /// The same where somebody listens, who is told how long it took.
+    #[cold]
+    fn read_aloud<T>(&self, slot: &Slot, scoped: &str, about: About<'_>, allow_stale: bool) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let (begun, mut found) = (Instant::now(), None);
+        let answer = slot.adapter.look_now(scoped, &mut |value| found = Some(value.clone()));
+        self.read_fully(slot, about.took(Some(begun.elapsed())), answer.map_ok(|()| found), allow_stale)
     }
 
     /// Out of the way of the hits, so that these stay short.
@@ -123,7 +158,6 @@ impl AsyncCacheWrapper {
         &self,
         slot: &Slot,
         about: About<'_>,
-        begun: Option<Instant>,
         found: Poll<Result<Option<CacheValue>>>,
         allow_stale: bool,
     ) -> Poll<Result<Option<T>>>
@@ -131,7 +165,6 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         found.map(|found| {
-            let about = about.took(begun.map(|begun| begun.elapsed()));
             found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found, allow_stale))
         })
     }
@@ -143,14 +176,23 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let scoped = self.scope.key(key).ok()?;
+        let mut room = String::new();
+        let scoped = self.scope.key_in(key, &mut room).ok()?;
         let read = self.core.look(|slot| {
             let begun = slot.observers.clock();
-            let Poll::Ready(Ok(Some(value))) = slot.adapter.get_now(&scoped) else { return None };
-            if slot.is_stale(&value) || (options.looks_at_hits() && options.judge(value.meta(), drawn) != Verdict::Serve) {
-                return None;
-            }
-            let value = value.decode().ok()?;
+            let mut lent = Lent::Nothing;
+            // An error is met again, and told of, where the call goes on.
+            let _answer = slot.adapter.look_now(scoped, &mut |value| lent.take(value, options.looks_at_hits()));
+            let value = match lent {
+                Lent::Object(object) => object,
+                Lent::Value(value) => {
+                    if slot.is_stale(&value) || (options.looks_at_hits() && options.judge(value.meta(), drawn) != Verdict::Serve) {
+                        return None;
+                    }
+                    value.decode().ok()?
+                }
+                Lent::Nothing => return None,
+            };
             self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
             Some(value)
         });

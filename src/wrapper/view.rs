@@ -7,7 +7,6 @@ use crate::options::Options;
 use crate::{AsyncCacheWrapper, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::task::Poll;
 
 /// A cache together with options for the calls that go through it. Copy it, keep it, or use it once.
 ///
@@ -31,15 +30,11 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// See [`AsyncCacheWrapper::get`].
-    pub async fn get<T>(self, key: impl AsRef<str>) -> Result<Option<T>>
+    pub fn get<T>(self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let (key, allow_stale) = (key.as_ref(), self.options.allow_stale);
-        match self.cache.read_now(key, allow_stale) {
-            Poll::Ready(found) => found,
-            Poll::Pending => self.cache.read_later(key, allow_stale).await,
-        }
+        self.cache.read(key, self.options.allow_stale)
     }
 
     /// See [`AsyncCacheWrapper::get_many`].

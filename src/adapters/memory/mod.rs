@@ -230,9 +230,11 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         Ok(entries.iter().zip(prepared).map(store).collect())
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        let key = self.settings.scope.key(key)?;
-        Poll::Ready(Ok(self.store().get(&key)))
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        let mut room = String::new();
+        let key = self.settings.scope.key_in(key, &mut room)?;
+        self.store().look(key, look);
+        Poll::Ready(Ok(()))
     }
 
     fn watch(&self, watcher: Watcher) {

@@ -2,7 +2,7 @@
 
 use super::KIND;
 use super::clock;
-use super::engine::{Displaced, Engine, Entry, Gone};
+use super::engine::{Displaced, Engine, Entry, Gone, Node};
 use crate::event::{Event, EventKind, Watchers};
 use crate::runtime::lock;
 use crate::{CacheValue, Lifetime, Result};
@@ -51,10 +51,12 @@ pub(super) enum Stored {
 /// may use the cache: what is displaced is declared before the stripe, and so goes after it.
 pub(super) struct Store {
     engine: Engine,
+    /// So many bytes are a unit of weight: one, but where a shard has more bytes than four bytes can count.
+    unit: u64,
     /// Every entry weighs at least so much, so that the bound on bytes is a bound on entries too.
-    floor: u64,
+    floor: u32,
     /// What weighs more is not taken in.
-    heaviest: u64,
+    heaviest: u32,
     stripes: Box<[Mutex<()>]>,
     hasher: RandomState,
     /// No entry expires before this.
@@ -64,14 +66,18 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(Bounds { max_entries, max_bytes }: Bounds) -> Self {
-        // Half an entry more than there may be, or the last one would not quite fit.
-        let floor = u64::try_from((2 * u128::from(max_bytes)).div_ceil(2 * u128::from(max_entries) + 1)).unwrap_or(max_bytes).max(1);
         let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let shards = 1 << (4 * cores).min(max_bytes / LEAST_SHARD).min(max_entries / LEAST_ENTRIES).max(1).ilog2();
-        let engine = Engine::new(max_bytes, shards);
-        let heaviest = (engine.shard_capacity() as f64 * HEAVIEST) as u64;
+        let shards = 1_usize << (4 * cores).min(max_bytes / LEAST_SHARD).min(max_entries / LEAST_ENTRIES).max(1).ilog2();
+        let unit = (max_bytes / shards as u64).div_ceil(u32::MAX.into()).max(1);
+        let capacity = max_bytes / unit;
+        let engine = Engine::new(capacity, shards);
+        // Half an entry more than there may be, or the last one would not quite fit.
+        let floor = (2 * u128::from(capacity)).div_ceil(2 * u128::from(max_entries) + 1).max(1);
+        let floor = u32::try_from(floor).unwrap_or(u32::MAX);
+        let heaviest = (engine.shard_capacity() as f64 * HEAVIEST) as u32;
         Self {
             engine,
+            unit,
             floor,
             heaviest,
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
@@ -84,7 +90,7 @@ impl Store {
     /// Lends the live value under `key`. Counts as a use. `look` runs under a lock: it must be short and not use the cache.
     #[inline]
     pub(super) fn look<R>(&self, key: &str, look: impl FnOnce(&CacheValue) -> R) -> Option<R> {
-        self.engine.look(key, true, |entry| entry.is_live().then(|| look(&entry.value))).flatten()
+        self.engine.look(key, true, |node| is_live(node.deadline).then(|| look(&node.value))).flatten()
     }
 
     /// The live value under `key`. Counts as a use.
@@ -94,8 +100,8 @@ impl Store {
     }
 
     /// Lends the live entry under `key`, without counting as a use.
-    fn peek<R>(&self, key: &str, look: impl FnOnce(&Entry) -> R) -> Option<R> {
-        self.engine.look(key, false, |entry| entry.is_live().then(|| look(entry))).flatten()
+    fn peek<R>(&self, key: &str, look: impl FnOnce(&Node) -> R) -> Option<R> {
+        self.engine.look(key, false, |node| is_live(node.deadline).then(|| look(node))).flatten()
     }
 
     pub(super) fn contains(&self, key: &str) -> bool {
@@ -129,7 +135,7 @@ impl Store {
 
     pub(super) fn take(&self, key: &str) -> Option<CacheValue> {
         let removed = self.write(key, |_| self.engine.remove(key));
-        removed.filter(|gone| gone.entry.is_live()).map(|gone| gone.entry.value)
+        removed.filter(|gone| is_live(gone.entry.deadline)).map(|gone| gone.entry.value)
     }
 
     /// Gives a live entry another lifetime.
@@ -173,7 +179,7 @@ impl Store {
     }
 
     pub(super) fn clear(&self, prefix: &str) {
-        self.engine.retain(|key, _| !key.starts_with(prefix), drop);
+        self.engine.retain(|node| !node.key.starts_with(prefix), drop);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -192,12 +198,13 @@ impl Store {
     }
 
     fn put(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime, displaced: &mut Displaced) -> Stored {
-        let weight = OVERHEAD + key.len() as u64 + bytes as u64;
-        if lifetime.is_zero() || weight > self.heaviest {
+        let weight = (OVERHEAD + key.len() as u64 + bytes as u64).div_ceil(self.unit);
+        let weight = u32::try_from(weight).ok().filter(|weight| !lifetime.is_zero() && *weight <= self.heaviest);
+        let Some(weight) = weight else {
             displaced.push(Gone::value(value));
             self.remove(key, displaced);
             return if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge };
-        }
+        };
         self.insert(key, Entry { value, deadline: deadline(lifetime), weight: weight.max(self.floor) }, displaced);
         Stored::Yes
     }
@@ -231,10 +238,10 @@ impl Store {
     pub(super) fn sweep(&self) {
         self.sweep_at.store(NEVER, Ordering::Relaxed);
         let now = clock::now();
-        let keep = |_: &str, entry: &Entry| {
-            let live = entry.deadline > now;
+        let keep = |node: &Node| {
+            let live = node.deadline > now;
             if live {
-                self.sweep_at.fetch_min(entry.deadline, Ordering::Relaxed);
+                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
             }
             live
         };
@@ -246,7 +253,7 @@ impl Store {
     fn tell<'a>(&self, gone: impl Iterator<Item = &'a Gone>) {
         for gone in gone.filter(|gone| gone.evicted) {
             // What had expired before it was evicted was not pushed out.
-            self.tell_one(if gone.entry.is_live() { EventKind::Evict } else { EventKind::Expire }, &gone.key);
+            self.tell_one(if is_live(gone.entry.deadline) { EventKind::Evict } else { EventKind::Expire }, &gone.key);
         }
     }
 
@@ -257,12 +264,10 @@ impl Store {
     }
 }
 
-impl Entry {
-    #[inline]
-    fn is_live(&self) -> bool {
-        // The clock is dear even so: it is not read for what never expires.
-        self.deadline == NEVER || self.deadline > clock::recent()
-    }
+#[inline]
+fn is_live(deadline: u64) -> bool {
+    // The clock is dear even so: it is not read for what never expires.
+    deadline == NEVER || deadline > clock::recent()
 }
 
 fn deadline(lifetime: Lifetime) -> u64 {

@@ -189,9 +189,9 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         Ok(removed.into_iter().map(|removed| self.open(removed, || false)).collect())
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let state = &*self.0.state;
-        if state.is_calm() { self.0.inner.get_now(key) } else { Poll::Pending }
+        if state.is_calm() { self.0.inner.look_now(key, look) } else { Poll::Pending }
     }
 
     fn guards(&self) -> bool {

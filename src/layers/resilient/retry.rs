@@ -94,7 +94,7 @@ mod tests {
             assert!(pauses.iter().all(|pause| *pause <= end));
             for tenth in 0..10 {
                 let part = end.mul_f64(f64::from(tenth) / 10.0)..end.mul_f64(f64::from(tenth + 1) / 10.0);
-                let count = pauses.iter().filter(|pause| part.contains(pause)).count();
+                let count = pauses.iter().filter(|pause| part.contains(*pause)).count();
                 assert!((40..=180).contains(&count), "{count} of 1,000 in tenth {tenth}");
             }
         }

@@ -12,8 +12,8 @@ async fn expire(f: &Fixture, keys: &[&str]) -> Outcome {
 }
 
 pub(crate) async fn missing_for_readers(f: &Fixture) -> Outcome {
-    expire(f, &["get", "get_now", "contains", "get_many", "expiry"]).await?;
-    check!(!matches!(f.get_now("get_now"), Poll::Ready(Ok(Some(_)))), "get_now gives what has expired");
+    expire(f, &["get", "look_now", "contains", "get_many", "expiry"]).await?;
+    check!(!matches!(f.found_now("look_now"), Poll::Ready(Ok(Some(_)))), "look_now gives what has expired");
     check!(f.get("get").await?.is_none(), "get gives what has expired");
     check_eq!(f.contains("contains").await?, false, "contains of what has expired");
     check_eq!(f.texts(&["get_many", "get"]).await?, [None, None], "get_many of what has expired");

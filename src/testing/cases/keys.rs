@@ -307,8 +307,8 @@ pub(crate) async fn empty_is_invalid(f: &Fixture) -> Outcome {
     if f.offers(Verb::Expiry).await? {
         check_kind!(f.expiry("").await, ErrorKind::InvalidKey, "expiry of the empty key");
     }
-    if let std::task::Poll::Ready(answer) = f.get_now("") {
-        check_kind!(answer, ErrorKind::InvalidKey, "get_now of the empty key");
+    if let std::task::Poll::Ready(answer) = f.found_now("") {
+        check_kind!(answer, ErrorKind::InvalidKey, "look_now of the empty key");
     }
     check_eq!(f.text("canary").await?.as_deref(), Some("alive"), "another key afterwards");
     Ok(())

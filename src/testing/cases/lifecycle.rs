@@ -85,10 +85,10 @@ pub(crate) async fn rebuilds(f: &Fixture) -> Outcome {
     works(&rebuilt, "on the rebuilt, after the old was closed").await
 }
 
-pub(crate) async fn get_now_agrees(f: &Fixture) -> Outcome {
+pub(crate) async fn look_now_agrees(f: &Fixture) -> Outcome {
     let agree = |key: &'static str, expected: Option<&'static str>| async move {
-        if let Poll::Ready(answer) = f.get_now(key) {
-            check_eq!(decoded::<String>(answer?)?.as_deref(), expected, "get_now of {key:?}");
+        if let Poll::Ready(answer) = f.found_now(key) {
+            check_eq!(decoded::<String>(answer?)?.as_deref(), expected, "look_now of {key:?}");
         }
         check_eq!(f.text(key).await?.as_deref(), expected, "get of {key:?}");
         Ok::<(), Failure>(())

@@ -51,7 +51,7 @@ bugs! {
     FillUndoesClears fill_undoes_clears "claims::removals_win",
     FillUndoesRemovals fill_undoes_removals "claims::removals_win",
     FillUndoesWrites fill_undoes_writes "claims::writes_win",
-    GetNowForgetsExpiry get_now_forgets_expiry "lifecycle::get_now_agrees",
+    LookNowForgetsExpiry look_now_forgets_expiry "lifecycle::look_now_agrees",
     IncrIsNotAtomic incr_is_not_atomic "counters::exact_among_many",
     IncrResetsTheExpiry incr_resets_the_expiry "counters::live_keeps_its_expiry",
     IncrStopsAtZero incr_stops_at_zero "counters::goes_below_zero",

@@ -328,12 +328,13 @@ impl AsyncCacheAdapter for Store {
         Ok(keys.iter().map(|key| Ok(self.delete(key)?.is_some() || self.has(Bug::RemoveManySaysTrue))).collect())
     }
 
-    fn get_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
-        match self.bug {
-            Some(Bug::GetNowForgetsExpiry) => Poll::Ready(self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key)))),
-            Some(Bug::DroppedFutureHoldsTheLock) => Poll::Pending,
-            _ => Poll::Ready(self.look(key)),
-        }
+    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        let found = match self.bug {
+            Some(Bug::LookNowForgetsExpiry) => self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key))),
+            Some(Bug::DroppedFutureHoldsTheLock) => return Poll::Pending,
+            _ => self.look(key),
+        };
+        Poll::Ready(found.map(|found| found.iter().for_each(look)))
     }
 
     fn guards(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The engine: a bounded map, sharded, that keeps what is worth keeping by S3-FIFO. It knows nothing of expiry or of atomic steps.
 //!
 //! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is reordered on a hit, so that hits
-//! of one shard do not wait for one another. Entries lie in a slab, 64 bytes each; the table holds their numbers.
+//! of one shard do not wait for one another. Entries lie in a slab, 64 bytes each, short keys included; the table holds their numbers.
 
 mod ghosts;
 mod queue;
@@ -9,25 +9,28 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub(super) use queue::Node;
+
 use crate::CacheValue;
+use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use shard::Shard;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// An entry.
+/// An entry, on its way in or out.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) value: CacheValue,
     /// By the [`clock`](super::clock).
     pub(super) deadline: u64,
-    pub(super) weight: u64,
+    pub(super) weight: u32,
 }
 
 /// An entry on its way out. Dropped where no lock is held, for a value's own `drop` may use the cache.
 #[derive(Debug)]
 pub(super) struct Gone {
-    pub(super) key: Box<str>,
+    pub(super) key: CompactString,
     pub(super) entry: Entry,
     /// It had to make room.
     pub(super) evicted: bool,
@@ -36,7 +39,11 @@ pub(super) struct Gone {
 impl Gone {
     /// A value that was in no entry, or that another has replaced: nobody is told of it.
     pub(super) fn value(value: CacheValue) -> Self {
-        Self { key: Box::default(), entry: Entry { value, deadline: 0, weight: 0 }, evicted: false }
+        Self::replaced(Entry { value, deadline: 0, weight: 0 })
+    }
+
+    fn replaced(entry: Entry) -> Self {
+        Self { key: CompactString::default(), entry, evicted: false }
     }
 }
 
@@ -60,11 +67,27 @@ impl Displaced {
     }
 }
 
-/// Where a key belongs. Half of the hash says which shard, the other half where in it.
+/// The hash of a key. Half of it says which shard, the other half where in it.
 #[derive(Clone, Copy)]
-struct Place {
-    shard: usize,
-    tag: u32,
+struct Hash(u64);
+
+impl Hash {
+    #[inline]
+    fn of(key: &str, hasher: &RandomState) -> Self {
+        let mut hasher = hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        Self(hasher.finish())
+    }
+
+    fn tag(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The table wants its bits at both ends, and a tag is as many as it needs.
+    #[inline]
+    fn spread(self) -> u64 {
+        u64::from(self.tag()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
 }
 
 /// The map.
@@ -93,8 +116,9 @@ impl Engine {
     pub(super) fn new(capacity: u64, shards: usize) -> Self {
         let shards = shards.next_power_of_two();
         let each = (capacity / shards as u64).max(1);
-        let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each)))).take(shards).collect();
-        Self { shards, hasher: RandomState::default() }
+        let hasher = RandomState::default();
+        let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each, hasher.clone())))).take(shards).collect();
+        Self { shards, hasher }
     }
 
     /// What a shard may hold.
@@ -103,34 +127,32 @@ impl Engine {
     }
 
     #[inline]
-    fn place(&self, key: &str) -> Place {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key.as_bytes());
-        let hash = hasher.finish();
-        Place { shard: (hash >> 32) as usize & (self.shards.len() - 1), tag: hash as u32 }
+    fn place(&self, key: &str) -> (&Padded, Hash) {
+        let hash = Hash::of(key, &self.hasher);
+        (&self.shards[(hash.0 >> 32) as usize & (self.shards.len() - 1)], hash)
     }
 
     /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not use the cache.
     #[inline]
-    pub(super) fn look<R>(&self, key: &str, counts_as_use: bool, look: impl FnOnce(&Entry) -> R) -> Option<R> {
-        let place = self.place(key);
-        self.shards[place.shard].read().look(key, place.tag, counts_as_use).map(look)
+    pub(super) fn look<R>(&self, key: &str, counts_as_use: bool, look: impl FnOnce(&Node) -> R) -> Option<R> {
+        let (shard, hash) = self.place(key);
+        shard.read().look(key, hash, counts_as_use).map(look)
     }
 
     /// Stores an entry, which must not weigh more than a shard can hold. Replacing counts as a use.
     pub(super) fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
-        let place = self.place(key);
-        self.shards[place.shard].write().insert(key, place.tag, entry, displaced);
+        let (shard, hash) = self.place(key);
+        shard.write().insert(key, hash, entry, displaced);
     }
 
     pub(super) fn remove(&self, key: &str) -> Option<Gone> {
-        let place = self.place(key);
-        self.shards[place.shard].write().remove(key, place.tag)
+        let (shard, hash) = self.place(key);
+        shard.write().remove(key, hash)
     }
 
     /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is locked for a stretch of entries
     /// at a time. What is stored meanwhile may or may not be looked at.
-    pub(super) fn retain(&self, keep: impl Fn(&str, &Entry) -> bool, mut gone: impl FnMut(Gone)) {
+    pub(super) fn retain(&self, keep: impl Fn(&Node) -> bool, mut gone: impl FnMut(Gone)) {
         const STRETCH: usize = 1_024;
         for shard in &self.shards {
             let mut from = 0;

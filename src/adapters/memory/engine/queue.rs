@@ -1,6 +1,9 @@
 //! A slab of nodes, and first-in-first-out queues threaded through it.
 
-use super::Entry;
+use super::{Entry, Gone};
+use crate::CacheValue;
+use compact_str::CompactString;
+use std::mem;
 use std::sync::atomic::AtomicU8;
 
 /// No node.
@@ -13,14 +16,14 @@ pub(super) enum Stage {
     Main,
 }
 
-/// An entry in its place: one cache line.
+/// An entry in its place: one cache line. A key of up to 24 bytes lies in it.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Node {
-    pub(super) key: Box<str>,
-    pub(super) entry: Entry,
-    /// Half of the key's hash.
-    pub(super) tag: u32,
+pub(in super::super) struct Node {
+    pub(in super::super) key: CompactString,
+    pub(in super::super) value: CacheValue,
+    pub(in super::super) deadline: u64,
+    pub(in super::super) weight: u32,
     newer: u32,
     older: u32,
     pub(super) stage: Stage,
@@ -29,8 +32,22 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(key: Box<str>, tag: u32, entry: Entry, stage: Stage) -> Self {
-        Self { key, entry, tag, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
+    pub(super) fn new(key: CompactString, Entry { value, deadline, weight }: Entry, stage: Stage) -> Self {
+        Self { key, value, deadline, weight, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
+    }
+
+    /// Puts another entry in its place.
+    pub(super) fn replace(&mut self, entry: Entry) -> Entry {
+        Entry {
+            value: mem::replace(&mut self.value, entry.value),
+            deadline: mem::replace(&mut self.deadline, entry.deadline),
+            weight: mem::replace(&mut self.weight, entry.weight),
+        }
+    }
+
+    pub(super) fn into_gone(self, evicted: bool) -> Gone {
+        let Self { key, value, deadline, weight, .. } = self;
+        Gone { key, entry: Entry { value, deadline, weight }, evicted }
     }
 }
 
@@ -104,7 +121,7 @@ impl Queue {
     pub(super) fn push(&mut self, slab: &mut Slab, at: u32) {
         let Some(node) = slab.get_mut(at) else { return };
         (node.newer, node.older) = (NIL, self.newest);
-        self.weight += node.entry.weight;
+        self.weight += u64::from(node.weight);
         match slab.get_mut(self.newest) {
             Some(before) => before.newer = at,
             None => self.oldest = at,
@@ -115,7 +132,7 @@ impl Queue {
     pub(super) fn unlink(&mut self, slab: &mut Slab, at: u32) {
         let Some(node) = slab.get(at) else { return };
         let (newer, older) = (node.newer, node.older);
-        self.weight -= node.entry.weight;
+        self.weight -= u64::from(node.weight);
         match slab.get_mut(newer) {
             Some(node) => node.older = older,
             None => self.newest = older,

@@ -7,7 +7,9 @@
 
 use super::ghosts::Ghosts;
 use super::queue::{NIL, Node, Queue, Slab, Stage};
-use super::{Displaced, Entry, Gone};
+use super::{Displaced, Entry, Gone, Hash};
+use compact_str::CompactString;
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use std::mem;
 use std::ops::Range;
@@ -27,17 +29,27 @@ pub(super) struct Shard {
     main: Queue,
     ghosts: Ghosts,
     capacity: u64,
+    hasher: RandomState,
 }
 
 const _: () = assert!(mem::size_of::<Option<Node>>() == 64, "a node is one cache line");
 
-/// The table wants its bits at both ends, and the tag is as many as it needs.
-fn spread(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+/// Whether two keys are the same. Short ones are compared here, for a call of `memcmp` costs as much as the rest of the search.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
+        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) if a.len() <= 16 => {
+            u64::from_ne_bytes(*a_first) == u64::from_ne_bytes(*b_first) && u64::from_ne_bytes(*a_last) == u64::from_ne_bytes(*b_last)
+        }
+        _ => a == b,
+    }
 }
 
 impl Shard {
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64, hasher: RandomState) -> Self {
         Self {
             table: HashTable::new(),
             slab: Slab::default(),
@@ -45,6 +57,7 @@ impl Shard {
             main: Queue::default(),
             ghosts: Ghosts::default(),
             capacity,
+            hasher,
         }
     }
 
@@ -57,66 +70,64 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn look(&self, key: &str, tag: u32, counts_as_use: bool) -> Option<&Entry> {
-        let node = self.slab.get(self.find(key, tag))?;
+    pub(super) fn look(&self, key: &str, hash: Hash, counts_as_use: bool) -> Option<&Node> {
+        let node = self.slab.get(self.find(key, hash))?;
         if counts_as_use {
             node.count_use();
         }
-        Some(&node.entry)
+        Some(node)
     }
 
     /// The number of a key's node; [`NIL`] is no node's.
     #[inline]
-    fn find(&self, key: &str, tag: u32) -> u32 {
-        let is_it = |at: &u32| self.slab.get(*at).is_some_and(|node| node.tag == tag && *node.key == *key);
-        self.table.find(spread(tag), is_it).copied().unwrap_or(NIL)
+    fn find(&self, key: &str, hash: Hash) -> u32 {
+        let is_it = |at: &u32| self.slab.get(*at).is_some_and(|node| same(node.key.as_bytes(), key.as_bytes()));
+        self.table.find(hash.spread(), is_it).copied().unwrap_or(NIL)
     }
 
-    pub(super) fn insert(&mut self, key: &str, tag: u32, entry: Entry, displaced: &mut Displaced) {
-        let at = self.find(key, tag);
+    pub(super) fn insert(&mut self, key: &str, hash: Hash, entry: Entry, displaced: &mut Displaced) {
+        let at = self.find(key, hash);
         if at != NIL {
             return self.replace(at, entry, displaced);
         }
-        let key: Box<str> = key.into();
+        let key = CompactString::new(key);
         self.make_room(entry.weight, displaced);
-        let stage = if self.ghosts.take(tag, self.table.len()) { Stage::Main } else { Stage::Small };
-        let at = self.slab.add(Node::new(key, tag, entry, stage));
-        let Self { table, slab, .. } = self;
-        table.insert_unique(spread(tag), at, |at| slab.get(*at).map_or(0, |node| spread(node.tag)));
+        let stage = if self.ghosts.take(hash.tag(), self.table.len()) { Stage::Main } else { Stage::Small };
+        let at = self.slab.add(Node::new(key, entry, stage));
+        let Self { table, slab, hasher, .. } = self;
+        table.insert_unique(hash.spread(), at, |at| slab.get(*at).map_or(0, |node| Hash::of(&node.key, hasher).spread()));
         self.push(at, stage);
     }
 
     fn replace(&mut self, at: u32, entry: Entry, displaced: &mut Displaced) {
         let Some(node) = self.slab.get_mut(at) else { return };
         node.count_use();
-        let (stage, older) = (node.stage, node.entry.weight);
-        if entry.weight == older {
-            let old = mem::replace(&mut node.entry, entry);
-            return displaced.push(Gone { key: Box::default(), entry: old, evicted: false });
+        let stage = node.stage;
+        if entry.weight == node.weight {
+            return displaced.push(Gone::replaced(node.replace(entry)));
         }
         // Out of its queue it is not evicted while room is made for it.
         self.unlink(at, stage);
         self.make_room(entry.weight, displaced);
         if let Some(node) = self.slab.get_mut(at) {
-            let old = mem::replace(&mut node.entry, entry);
-            displaced.push(Gone { key: Box::default(), entry: old, evicted: false });
+            displaced.push(Gone::replaced(node.replace(entry)));
         }
         self.push(at, stage);
     }
 
-    pub(super) fn remove(&mut self, key: &str, tag: u32) -> Option<Gone> {
-        let at = self.find(key, tag);
+    pub(super) fn remove(&mut self, key: &str, hash: Hash) -> Option<Gone> {
+        let at = self.find(key, hash);
         let stage = self.slab.get(at)?.stage;
         self.unlink(at, stage);
         self.take_out(at, false)
     }
 
     /// Looks at the nodes of a range of numbers. Whether there are more behind it.
-    pub(super) fn retain(&mut self, range: Range<usize>, keep: impl Fn(&str, &Entry) -> bool, removed: &mut Vec<Gone>) -> bool {
+    pub(super) fn retain(&mut self, range: Range<usize>, keep: impl Fn(&Node) -> bool, removed: &mut Vec<Gone>) -> bool {
         let end = self.slab.end();
         for at in range.start..range.end.min(end) {
             let at = at as u32;
-            let Some(stage) = self.slab.get(at).filter(|node| !keep(&node.key, &node.entry)).map(|node| node.stage) else { continue };
+            let Some(stage) = self.slab.get(at).filter(|node| !keep(node)).map(|node| node.stage) else { continue };
             self.unlink(at, stage);
             removed.extend(self.take_out(at, false));
         }
@@ -127,13 +138,13 @@ impl Shard {
     }
 
     /// Evicts until an entry of `weight` fits, as it does at the latest when nothing is left.
-    fn make_room(&mut self, weight: u64, displaced: &mut Displaced) {
-        while self.small.weight + self.main.weight + weight > self.capacity {
+    fn make_room(&mut self, weight: u32, displaced: &mut Displaced) {
+        while self.small.weight + self.main.weight + u64::from(weight) > self.capacity {
             let from_small = self.small.weight > self.capacity / SMALL || self.main.oldest() == NIL;
             let stage = if from_small { Stage::Small } else { Stage::Main };
             let at = self.queue(stage).oldest();
             let Some(node) = self.slab.get_mut(at) else { return };
-            let (uses, tag) = (*node.uses.get_mut(), node.tag);
+            let uses = *node.uses.get_mut();
             if uses > 0 {
                 *node.uses.get_mut() = if from_small { 0 } else { uses - 1 };
                 node.stage = Stage::Main;
@@ -141,24 +152,22 @@ impl Shard {
                 self.push(at, Stage::Main);
                 continue;
             }
-            if from_small {
-                self.ghosts.add(tag, self.table.len());
-            }
             self.unlink(at, stage);
-            if let Some(gone) = self.take_out(at, true) {
-                displaced.push(gone);
+            let Some(gone) = self.take_out(at, true) else { return };
+            if from_small {
+                self.ghosts.add(Hash::of(&gone.key, &self.hasher).tag(), self.table.len());
             }
+            displaced.push(gone);
         }
     }
 
     /// Takes a node that is in no queue out of the table and the slab.
     fn take_out(&mut self, at: u32, evicted: bool) -> Option<Gone> {
-        let tag = self.slab.get(at)?.tag;
-        if let Ok(found) = self.table.find_entry(spread(tag), |other| *other == at) {
+        let hash = Hash::of(&self.slab.get(at)?.key, &self.hasher);
+        if let Ok(found) = self.table.find_entry(hash.spread(), |other| *other == at) {
             found.remove();
         }
-        let node = self.slab.remove(at)?;
-        Some(Gone { key: node.key, entry: node.entry, evicted })
+        Some(self.slab.remove(at)?.into_gone(evicted))
     }
 
     fn queue(&mut self, stage: Stage) -> &mut Queue {

@@ -3,20 +3,24 @@
 use super::*;
 use std::collections::HashMap;
 
-const WEIGHT: u64 = 10;
+const WEIGHT: u32 = 10;
 
-fn entry(value: u64, weight: u64) -> Entry {
+fn entry(value: u64, weight: u32) -> Entry {
     Entry { value: CacheValue::new(value), deadline: u64::MAX, weight }
 }
 
-fn put(engine: &Engine, key: &str, value: u64, weight: u64) -> Displaced {
+fn room_for(entries: u64, shards: usize) -> Engine {
+    Engine::new(entries * u64::from(WEIGHT), shards)
+}
+
+fn put(engine: &Engine, key: &str, value: u64, weight: u32) -> Displaced {
     let mut displaced = Displaced::default();
     engine.insert(key, entry(value, weight), &mut displaced);
     displaced
 }
 
 fn read(engine: &Engine, key: &str) -> Option<u64> {
-    engine.look(key, true, |entry| entry.value.decode().expect("a number"))
+    engine.look(key, true, |node| node.value.decode().expect("a number"))
 }
 
 /// Whatever is done, the engine holds what the map holds: the last value of every key that was neither removed nor handed back.
@@ -26,7 +30,7 @@ fn it_agrees_with_a_map() {
         let capacity = 4_000 * shards as u64;
         let engine = Engine::new(capacity, shards);
         let mut random = fastrand::Rng::with_seed(7);
-        let mut map: HashMap<String, (u64, u64)> = HashMap::new();
+        let mut map: HashMap<String, (u64, u32)> = HashMap::new();
         let mut evicted = 0;
         for step in 0..60_000u64 {
             let key = format!("k{}", random.u64(..300 * shards as u64).min(random.u64(..400)));
@@ -34,15 +38,15 @@ fn it_agrees_with_a_map() {
                 0 => assert_eq!(engine.remove(&key).is_some(), map.remove(&key).is_some()),
                 1 if step % 997 == 0 => {
                     let odd = |value: u64| value % 2 == 1;
-                    engine.retain(|_, entry| odd(entry.value.decode().expect("a number")), drop);
+                    engine.retain(|node| odd(node.value.decode().expect("a number")), drop);
                     map.retain(|_, (value, _)| odd(*value));
                 }
                 2..8 => {
-                    let weight = random.u64(1..=200);
+                    let weight = random.u32(1..=200);
                     let displaced = put(&engine, &key, step, weight);
                     for gone in displaced.iter().filter(|gone| gone.evicted) {
-                        assert_ne!(*gone.key, *key, "what was just stored is not evicted");
-                        let (value, _) = map.remove(&*gone.key).expect("it was there");
+                        assert_ne!(gone.key, key, "what was just stored is not evicted");
+                        let (value, _) = map.remove(gone.key.as_str()).expect("it was there");
                         assert_eq!(gone.entry.value.decode::<u64>().expect("a number"), value);
                         evicted += 1;
                     }
@@ -53,7 +57,7 @@ fn it_agrees_with_a_map() {
                 _ => assert_eq!(read(&engine, &key), map.get(&key).map(|(value, _)| *value)),
             }
             assert_eq!(engine.len(), map.len());
-            let weight: u64 = if step % 64 == 0 { map.values().map(|(_, weight)| weight).sum() } else { 0 };
+            let weight: u64 = if step % 64 == 0 { map.values().map(|(_, weight)| u64::from(*weight)).sum() } else { 0 };
             assert!(weight <= capacity, "{weight} of {capacity}");
         }
         assert!(evicted > 1_000, "{evicted}");
@@ -62,7 +66,7 @@ fn it_agrees_with_a_map() {
 
 #[test]
 fn nothing_goes_as_long_as_there_is_room() {
-    let engine = Engine::new(1_000 * WEIGHT, 1);
+    let engine = room_for(1_000, 1);
     for at in 0..1_000 {
         assert_eq!(put(&engine, &format!("k{at}"), at, WEIGHT).iter().count(), 0);
     }
@@ -72,7 +76,7 @@ fn nothing_goes_as_long_as_there_is_room() {
 
 #[test]
 fn a_scan_leaves_what_is_used() {
-    let engine = Engine::new(1_000 * WEIGHT, 1);
+    let engine = room_for(1_000, 1);
     let hot: Vec<String> = (0..500).map(|at| format!("hot {at}")).collect();
     for _ in 0..2 {
         for key in &hot {
@@ -91,7 +95,7 @@ fn a_scan_leaves_what_is_used() {
 /// A key that comes back soon after it was evicted is not put through the small queue again.
 #[test]
 fn who_comes_back_is_known() {
-    let engine = Engine::new(100 * WEIGHT, 1);
+    let engine = room_for(100, 1);
     let fill = |from: u64| (from..from + 100).for_each(|at| drop(put(&engine, &format!("filler {at}"), at, WEIGHT)));
     fill(0);
     put(&engine, "k", 1, WEIGHT);
@@ -104,7 +108,7 @@ fn who_comes_back_is_known() {
 
 #[test]
 fn a_heavier_value_makes_room_and_stays() {
-    let engine = Engine::new(10 * WEIGHT, 1);
+    let engine = room_for(10, 1);
     (0..10).for_each(|at| drop(put(&engine, &format!("k{at}"), at, WEIGHT)));
     let displaced = put(&engine, "k0", 77, 9 * WEIGHT);
     assert_eq!(displaced.iter().filter(|gone| gone.evicted).count(), 8);
@@ -125,7 +129,7 @@ fn ghosts_are_remembered_for_as_long_as_told_and_once() {
 /// Threads that read, write and sweep the same keys: every value read is one that was written under that key.
 #[test]
 fn many_threads() {
-    let engine = Engine::new(200 * WEIGHT, 4);
+    let engine = room_for(200, 4);
     std::thread::scope(|scope| {
         for seed in 0..4 {
             let engine = &engine;
@@ -136,7 +140,7 @@ fn many_threads() {
                     let key = format!("k{at}");
                     match random.u8(..10) {
                         0 => drop(engine.remove(&key)),
-                        1 if step % 50 == 0 => engine.retain(|_, entry| entry.value.decode::<u64>().expect("a number") % 3 > 0, drop),
+                        1 if step % 50 == 0 => engine.retain(|node| node.value.decode::<u64>().expect("a number") % 3 > 0, drop),
                         2..5 => drop(put(engine, &key, at + 1_000 * step, WEIGHT)),
                         _ => assert!(read(engine, &key).is_none_or(|value| value % 1_000 == at)),
                     }
@@ -145,7 +149,7 @@ fn many_threads() {
         }
     });
     let mut left = 0;
-    engine.retain(|_, _| false, |_| left += 1);
+    engine.retain(|_| false, |_| left += 1);
     assert!(left <= 200, "{left}");
     assert_eq!(engine.len(), 0);
 }
