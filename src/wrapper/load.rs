@@ -12,11 +12,11 @@ use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, clock, runt
 use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
@@ -105,20 +105,28 @@ impl View<'_> {
         ask: Ask,
         start: impl FnOnce(&str, Load),
     ) -> impl Future<Output = Result<T>> {
-        let mut start = Some(start);
-        async move {
-            let key = key.as_ref();
-            let mut drawn = None;
-            if let Some(value) = self.cache.hit_now(OP, key, &self.options, &mut drawn) {
-                return Ok(value);
+        let (mut waiting, mut later) = (Some((key, Some(start))), None);
+        poll_fn(move |context| {
+            if let Some((key, mut start)) = waiting.take() {
+                let mut drawn = None;
+                if let Some(value) = self.cache.hit_now(OP, key.as_ref(), &self.options, &mut drawn) {
+                    return Poll::Ready(Ok(value));
+                }
+                // Boxed, for a hit should not carry the room for a load along.
+                later = Some(Box::pin(async move {
+                    let key = key.as_ref();
+                    let slot = self.cache.core.slot()?;
+                    let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+                    self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
+                    let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
+                    slot.inside(call.load(&mut start)).await
+                }));
             }
-            let slot = self.cache.core.slot()?;
-            let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-            self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
-            let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
-            // Boxed, for a hit should not carry the room for a load along.
-            Box::pin(slot.inside(call.load(&mut start))).await
-        }
+            match &mut later {
+                Some(later) => later.as_mut().poll(context),
+                None => panic!("a `get_or_set` is polled after it has answered"),
+            }
+        })
     }
 }
 
