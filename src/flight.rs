@@ -15,14 +15,15 @@ mod waits;
 use crate::runtime::{self, lock};
 use crate::{CacheValue, Error, ErrorKind, Result};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use throttle::Throttle;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use waits::Edge;
 
 const SHARDS: usize = 64;
@@ -104,7 +105,9 @@ pub(crate) struct Clear<'a>(&'a Flights);
 pub(crate) struct Flight {
     id: u64,
     key: Arc<str>,
-    phase: watch::Sender<Phase>,
+    phase: Mutex<Phase>,
+    /// Goes off when it is over.
+    bell: Notify,
     /// Where the loader was polled last.
     thread: Mutex<ThreadId>,
     detours: u32,
@@ -341,7 +344,8 @@ impl Flight {
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             key: key.into(),
-            phase: watch::Sender::new(Phase::Loading { overtaken: false }),
+            phase: Mutex::new(Phase::Loading { overtaken: false }),
+            bell: Notify::new(),
             thread: Mutex::new(thread::current().id()),
             detours,
         })
@@ -373,13 +377,24 @@ impl Flight {
                 return Arrival::Cycle;
             };
             // Nobody can wait there.
-            if runtime::is_gone() && !self.phase.borrow().is_over() {
+            if runtime::is_gone() && !lock(&self.phase).is_over() {
                 return Arrival::Lost;
             }
-            match self.phase.subscribe().wait_for(Phase::is_over).await.as_deref() {
-                Ok(Phase::Landed(result)) => Arrival::Landed(result.clone()),
-                Ok(_) | Err(_) => Arrival::Lost,
+            self.over().await
+        }
+    }
+
+    async fn over(&self) -> Arrival {
+        loop {
+            let mut rung = pin!(self.bell.notified());
+            // Before the look: what rings in between is heard.
+            rung.as_mut().enable();
+            match &*lock(&self.phase) {
+                Phase::Landed(result) => return Arrival::Landed(result.clone()),
+                Phase::Lost => return Arrival::Lost,
+                Phase::Loading { .. } | Phase::Storing { .. } => {}
             }
+            rung.await;
         }
     }
 
@@ -389,34 +404,32 @@ impl Flight {
             return;
         }
         let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-        let mut phase = self.phase.subscribe();
         // Should it be late, it is no harm: an overtaken store takes itself back.
-        let _late = runtime::timeout(patience, phase.wait_for(Phase::is_over)).await;
+        let _late = runtime::timeout(patience, self.over()).await;
     }
 
     /// Marks it as overtaken by a write; whether its store has begun.
     fn overtake(&self) -> bool {
-        let mut storing = false;
-        self.phase.send_if_modified(|phase| {
-            match phase {
-                Phase::Loading { overtaken } => *overtaken = true,
-                Phase::Storing { overtaken } => {
-                    *overtaken = true;
-                    storing = true;
-                }
-                Phase::Landed(_) | Phase::Lost => {}
+        match &mut *lock(&self.phase) {
+            Phase::Loading { overtaken } => {
+                *overtaken = true;
+                false
             }
-            false
-        });
-        storing
+            Phase::Storing { overtaken } => {
+                *overtaken = true;
+                true
+            }
+            Phase::Landed(_) | Phase::Lost => false,
+        }
     }
 
     fn end(&self, end: Phase) {
-        self.phase.send_modify(|phase| {
-            if !phase.is_over() {
-                *phase = end;
-            }
-        });
+        let mut phase = lock(&self.phase);
+        if !phase.is_over() {
+            *phase = end;
+            drop(phase);
+            self.bell.notify_waiters();
+        }
     }
 }
 
@@ -433,8 +446,8 @@ impl Lease {
 
     /// Runs a loader's future as the loader of this flight.
     pub(crate) async fn carry<F: Future>(&self, loader: F) -> F::Output {
-        let mut loader = std::pin::pin!(loader);
-        let polled = std::future::poll_fn(|cx| {
+        let mut loader = pin!(loader);
+        let polled = poll_fn(|cx| {
             *lock(&self.flight.thread) = thread::current().id();
             loader.as_mut().poll(cx)
         });
@@ -448,23 +461,22 @@ impl Lease {
 
     /// Whether the value may be stored: no write came since the flight began.
     pub(crate) fn begin_store(&self) -> bool {
-        self.flight.phase.send_if_modified(|phase| {
-            let free = matches!(phase, Phase::Loading { overtaken: false });
-            if free {
-                *phase = Phase::Storing { overtaken: false };
-            }
-            free
-        })
+        let mut phase = lock(&self.flight.phase);
+        let free = matches!(*phase, Phase::Loading { overtaken: false });
+        if free {
+            *phase = Phase::Storing { overtaken: false };
+        }
+        free
     }
 
     /// Whether the value is not to be stored, whatever it is.
     pub(crate) fn is_overtaken(&self) -> bool {
-        matches!(*self.flight.phase.borrow(), Phase::Loading { overtaken: true })
+        matches!(*lock(&self.flight.phase), Phase::Loading { overtaken: true })
     }
 
     /// Whether a write came while the value was being stored.
     pub(crate) fn was_overtaken(&self) -> bool {
-        matches!(*self.flight.phase.borrow(), Phase::Storing { overtaken: true })
+        matches!(*lock(&self.flight.phase), Phase::Storing { overtaken: true })
     }
 
     /// Gives everybody the result.

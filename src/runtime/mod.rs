@@ -158,6 +158,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let home = current();
+    // It is large, and tokio moves what it runs about.
+    let loader = Box::pin(loader);
     if is_background(&home) {
         let inside = home.clone();
         home.spawn_blocking(move || inside.block_on(loader));
