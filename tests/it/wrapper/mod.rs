@@ -13,6 +13,7 @@ mod races;
 mod reentrance;
 mod refresh;
 mod stale;
+mod stampede;
 mod swaps;
 pub(crate) mod through;
 mod timeouts;
