@@ -12,6 +12,7 @@ mod namespaces;
 mod races;
 mod reentrance;
 mod refresh;
+mod schedules;
 mod stale;
 mod stampede;
 mod swaps;
