@@ -41,3 +41,5 @@ mod swap;
 
 #[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
 mod claims;
+#[cfg(all(feature = "memory", feature = "testing", feature = "redis", feature = "memcached", feature = "sqlite"))]
+mod everywhere;

@@ -29,26 +29,26 @@ fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
-fn soak(short: u64, long: u64) -> u64 {
+pub(crate) fn soak(short: u64, long: u64) -> u64 {
     if std::env::var_os("LARDER_SOAK").is_some() { long } else { short }
 }
 
 /// A store that several processes can reach.
-struct Shared {
+pub(crate) struct Shared {
     url: String,
     _dir: Option<TempDir>,
 }
 
 impl Shared {
-    fn redis() -> Self {
+    pub(crate) fn redis() -> Self {
         Self::at(Redis::shared().url(), None)
     }
 
-    fn memcached() -> Self {
+    pub(crate) fn memcached() -> Self {
         Self::at(Memcached::shared().url(), None)
     }
 
-    fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         let dir = crate::support::server::dir();
         Self::at(&format!("sqlite:{}", dir.path().join("cache.db").display()), Some(dir))
     }
@@ -61,7 +61,7 @@ impl Shared {
         Self { url, _dir: dir }
     }
 
-    fn cache(&self) -> AsyncCacheWrapper {
+    pub(crate) fn cache(&self) -> AsyncCacheWrapper {
         AsyncCacheWrapper::new(self.url.as_str()).unwrap()
     }
 
