@@ -18,7 +18,7 @@ const KEY_SHOWN: usize = 128;
 /// |---|---|
 /// | `get`, `get_or`, `get_or_fail` | one [`Hit`](EventKind::Hit) or [`Miss`](EventKind::Miss) |
 /// | `get_many` | one of them a key |
-/// | `get_or_set*` | one [`Hit`](EventKind::Hit), [`StaleHit`](EventKind::StaleHit) or [`Miss`](EventKind::Miss); after a miss [`Joined`](EventKind::Joined), or [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError) |
+/// | `get_or_set*` | one [`Hit`](EventKind::Hit), [`StaleHit`](EventKind::StaleHit) or [`Miss`](EventKind::Miss); after a miss [`Joined`](EventKind::Joined), or [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError): one of them a load |
 /// | `set`, `set_many`, `add`, `replace`, `incr`, `decr` | one [`Set`](EventKind::Set) a key that was stored |
 /// | `remove`, `take` | one [`Remove`](EventKind::Remove) a key that was live |
 /// | `clear` | one [`Clear`](EventKind::Clear) |
@@ -165,13 +165,13 @@ pub enum EventKind {
     Expire,
     /// An entry was given back to make room. Only adapters that see it tell.
     Evict,
-    /// A fallback gave a value.
+    /// A fallback gave a value, whether it could be stored or not.
     Load,
-    /// A fallback failed, panicked or ran out of time.
+    /// A fallback failed, panicked or ran out of its caller's time; what it comes to after that is not told.
     LoadError,
     /// A caller waits for a fallback that another caller started.
     Joined,
-    /// The backend failed. Where it can, the call went on without it.
+    /// The backend failed, or what a fallback gave could not be stored. Where it can, the call went on without it.
     BackendError,
     /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type that was asked for.
     DecodeError,

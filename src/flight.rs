@@ -9,6 +9,7 @@
 //!
 //! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
 
+mod ends;
 mod throttle;
 mod waits;
 
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -111,6 +112,8 @@ pub(crate) struct Flight {
     /// Where the loader was polled last.
     thread: Mutex<ThreadId>,
     detours: u32,
+    /// Whether it was told already how the load went.
+    is_told: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -304,40 +307,6 @@ impl Traffic {
     }
 }
 
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        let mut traffic = lock(self.flights.shard(self.hash));
-        if let Some(readers) = traffic.readers.get_mut(&self.hash) {
-            readers.count -= 1;
-            if readers.count == 0 {
-                traffic.readers.remove(&self.hash);
-            }
-        }
-    }
-}
-
-impl Drop for Write<'_> {
-    fn drop(&mut self) {
-        let mut traffic = lock(self.flights.shard(self.hash));
-        if let Some(writes) = traffic.writes.get_mut(&self.hash) {
-            *writes -= 1;
-            if *writes == 0 {
-                traffic.writes.remove(&self.hash);
-            }
-        }
-        traffic.note_change(self.hash);
-    }
-}
-
-impl Drop for Clear<'_> {
-    fn drop(&mut self) {
-        for shard in &self.0.shards {
-            lock(shard).note_change_of_all();
-        }
-        self.0.clears.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl Flight {
     fn new(key: &str, detours: u32) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -348,7 +317,13 @@ impl Flight {
             bell: Notify::new(),
             thread: Mutex::new(thread::current().id()),
             detours,
+            is_told: AtomicBool::new(false),
         })
+    }
+
+    /// Whether it is still to be told how the load went: a load that runs out of its caller's time has failed, whatever it comes to.
+    pub(crate) fn is_untold(&self) -> bool {
+        !self.is_told.swap(true, Ordering::Relaxed)
     }
 
     /// Waits for the result, within the patience of someone else's follower. Cancel safe.

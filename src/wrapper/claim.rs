@@ -1,6 +1,6 @@
 //! The right to store what a fallback comes to, against what other processes do meanwhile; with a lease, the right to run it at all.
 
-use super::load::concerns_backend;
+use super::fault::concerns_backend;
 use super::slot::Slot;
 use super::tell::About;
 use super::{Cacheable, View};

@@ -1,6 +1,7 @@
 //! `get_or_set*`: read, join, lead or follow.
 
 use super::claim::{Asked, Right};
+use super::fault::{concerns_backend, words};
 use super::slot::Slot;
 use super::tell::About;
 use super::{Cacheable, Fresh, View};
@@ -196,7 +197,7 @@ impl<'a> Call<'a> {
                     return self.finish(self.lead(detour, None, true, false), start, None, about).await;
                 }
                 Wait::Soft => return self.serve(spare, about),
-                Wait::Hard => Err(self.late()),
+                Wait::Hard => Err(self.out_of_time(spare.is_some())),
             };
             match landed.map(|value| value.decode()) {
                 Ok(Ok(value)) => {
@@ -326,10 +327,9 @@ impl<'a> Call<'a> {
             Wait::Over(_) => Err(failed(ErrorKind::Load, "the fallback's task went away before it was done")),
             Wait::Soft => return self.serve(spare, about),
             Wait::Hard => {
-                let late = self.late();
-                self.view.cache.tell(self.slot, EventKind::LoadError, about.error(&late));
-                if spare.is_some() {
-                    self.slot.flights.throttle(self.scoped, self.view.options.throttle_for());
+                let late = self.out_of_time(spare.is_some());
+                if flight.is_untold() {
+                    self.view.cache.tell(self.slot, EventKind::LoadError, about.error(&late));
                 }
                 Err(late)
             }
@@ -357,6 +357,14 @@ impl<'a> Call<'a> {
             return end;
         }
         Box::pin(runtime::limit(limit, arrival)).await.map_or(end, Wait::Over)
+    }
+
+    /// Nobody waits any longer, and if there is something to serve, nobody is to wait again so soon.
+    fn out_of_time(&self, has_spare: bool) -> Error {
+        if has_spare {
+            self.slot.flights.throttle(self.scoped, self.view.options.throttle_for());
+        }
+        self.late()
     }
 
     fn late(&self) -> Error {
@@ -419,25 +427,30 @@ impl Load {
         self.slot.observers.counters.load_took(cost);
         let result = match outcome {
             Ok(Ok(fresh)) => {
-                self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
+                if self.lease.flight().is_untold() {
+                    self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
+                }
                 if let Ok(scoped) = &scoped {
                     self.slot.flights.unthrottle(scoped);
                 }
                 self.store(fresh, cost).await
             }
-            Ok(Err(cause)) => Err(failed(ErrorKind::Load).with_source(cause)),
-            Err(panic) => Err(failed(ErrorKind::Panic).with_source(words(&*panic))),
+            Ok(Err(cause)) => Err(self.fell(cost, failed(ErrorKind::Load).with_source(cause))),
+            Err(panic) => Err(self.fell(cost, failed(ErrorKind::Panic).with_source(words(&*panic)))),
         };
-        if let Err(error) = &result {
-            self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(error));
-            if let Ok(scoped) = scoped.as_ref()
-                && self.has_spare
-            {
-                self.slot.flights.throttle(scoped, self.options.throttle_for());
-            }
+        if let (Err(_), Ok(scoped), true) = (&result, &scoped, self.has_spare) {
+            self.slot.flights.throttle(scoped, self.options.throttle_for());
         }
         self.span.end(&result);
         self.lease.land(result);
+    }
+
+    /// The fallback failed: that is told, unless its caller's limit was first.
+    fn fell(&self, cost: Duration, error: Error) -> Error {
+        if self.lease.flight().is_untold() {
+            self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(&error));
+        }
+        error
     }
 
     /// Stores the value unless a write came in between, and gives it back.
@@ -468,22 +481,16 @@ impl Load {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }
         let Err(error) = stored else { return Ok(value) };
-        let error = self.cache.failed(&self.slot, About::new(OP, &self.key).took(took), error.with_op("set"));
+        let about = About::new(OP, &self.key).took(took);
+        let error = self.cache.failed(&self.slot, about, error.with_op("set"));
+        if !concerns_backend(&error) {
+            // As what cannot be encoded: nobody would see that the fallback runs each time.
+            self.cache.tell(&self.slot, EventKind::BackendError, about.error(&error));
+        }
         if self.options.fail_open && concerns_backend(&error) { Ok(value) } else { Err(error) }
     }
 
     fn about(&self, cost: Duration) -> About<'_> {
         About::new(OP, &self.key).took(Some(cost))
     }
-}
-
-/// Whether a program can go on as if the key were missing.
-pub(super) fn concerns_backend(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend)
-}
-
-/// What a panic said, where it said something.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    words.unwrap_or("the fallback panicked").to_owned()
 }

@@ -4,6 +4,7 @@ mod backend;
 mod builder;
 mod claim;
 mod fallback;
+mod fault;
 mod fresh;
 mod freshness;
 mod keys;

@@ -1,7 +1,7 @@
 //! Calls of the adapter, and what is told of them: every event of the wrapper's goes through here.
 
+use super::fault::concerns_backend;
 use super::lent::Lent;
-use super::load::concerns_backend;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
 use crate::observe::Span;

@@ -8,6 +8,8 @@ mod fail_open;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod outage;
 mod recovery;
+#[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
+mod replaced;
 mod retry;
 
 use larder::layers::{BreakerState, Resilient, ResilientBuilder};

@@ -39,13 +39,13 @@ fn by_url(url: &str, parameters: &str) -> AsyncCacheWrapper {
 }
 
 /// When something went wrong, or right, counted from the start.
-struct Call {
-    begun: Duration,
-    took: Duration,
+pub(super) struct Call {
+    pub(super) begun: Duration,
+    pub(super) took: Duration,
 }
 
 /// 200 calls a second, each with a key and a fallback of its own, for as long as `go` says.
-fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<Call>> {
+pub(super) fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<Call>> {
     let (cache, go) = (cache.clone(), go.clone());
     tokio::spawn(async move {
         let mut calls = JoinSet::new();
@@ -70,14 +70,14 @@ fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicBool>) -> to
 }
 
 /// Times of the calls that began in a stretch of time, sorted.
-fn between(calls: &[Call], from: Duration, to: Duration) -> Vec<Duration> {
+pub(super) fn between(calls: &[Call], from: Duration, to: Duration) -> Vec<Duration> {
     let mut took: Vec<_> = calls.iter().filter(|call| (from..to).contains(&call.begun)).map(|call| call.took).collect();
     took.sort();
     took
 }
 
 /// Opens a connection, however long this machine takes for it.
-async fn warm(cache: &AsyncCacheWrapper) {
+pub(super) async fn warm(cache: &AsyncCacheWrapper) {
     eventually("a first write succeeds", PATIENT, || async { cache.set("warm", 1).await.is_ok() }).await;
 }
 
@@ -88,7 +88,7 @@ async fn first_good(cache: &AsyncCacheWrapper) -> Duration {
     begun.elapsed()
 }
 
-async fn none_fails(cache: &AsyncCacheWrapper) {
+pub(super) async fn none_fails(cache: &AsyncCacheWrapper) {
     for n in 0..300 {
         let done = async {
             cache.set(format!("after{n}"), n).await?;

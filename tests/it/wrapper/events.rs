@@ -191,6 +191,12 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     adapter.put_next(Verb::Get, 1, away);
     cache.fail_open(false).get_or_set("k", 2u8).await.unwrap_err();
     assert_eq!(read(), [failed("k")]);
+    let before = cache.stats();
+    adapter.put_next(Verb::Set, 1, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.fail_open(false).get_or_set("t", 2u8).await.unwrap_err().kind(), ErrorKind::Timeout);
+    let expected = [entry(Miss, "t", None), entry(Load, "t", None), entry(BackendError, "t", Some(ErrorKind::Timeout))];
+    assert_eq!(read(), expected, "the fallback has not failed");
+    assert_eq!((cache.stats().loads, cache.stats().load_errors), (before.loads + 1, before.load_errors));
 
     adapter.put_on_all(away);
     cache.get::<u8>("k").await.unwrap_err();
@@ -207,7 +213,7 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     cache.ping().await.unwrap_err();
     assert_eq!(read(), std::iter::repeat_n(failed(""), 5).collect::<Vec<_>>(), "a batch that fails as a whole is one call");
     adapter.heal_all();
-    assert_eq!(cache.stats().backend_errors, 14);
+    assert_eq!(cache.stats().backend_errors, 15);
 
     adapter.put_next(Verb::Get, 1, Fault::Corrupt);
     assert_eq!(cache.get::<u8>("k").await?, None, "damaged bytes are a miss");
@@ -232,6 +238,34 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     cache.clone().swap_adapter("memory")?;
     assert_eq!(read(), [entry(Swap, "", None)]);
     assert_eq!(cache.stats().swaps, 1);
+    Ok(())
+}
+
+/// A load is told once, as what it was when its caller stopped waiting.
+#[tokio::test(start_paused = true)]
+async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
+    let cache = fresh();
+    let log = Log::of(&cache);
+    let slow = || async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        5u8
+    };
+    let late = cache.hard_timeout(Duration::from_secs(1)).get_or_set_async("k", slow()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Timeout);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cache.get("k").await?, Some(5u8), "stored all the same");
+    assert_eq!(log.kinds(), told(&[(Miss, "k"), (LoadError, "k"), (Hit, "k")]));
+    Ok(())
+}
+
+/// What cannot be stored is seen: its fallback runs each time.
+#[tokio::test]
+async fn a_value_that_cannot_be_stored_is_told() -> larder::Result<()> {
+    let [_, encoded] = super::plain_and_encoded();
+    let log = Log::of(&encoded);
+    assert_eq!(encoded.get_or_set("k", Some(None::<u8>)).await.unwrap_err().kind(), ErrorKind::Encode);
+    let heard: Vec<_> = log.read().into_iter().map(|heard| (heard.kind, heard.error)).collect();
+    assert_eq!(heard, [(Miss, None), (Load, None), (BackendError, Some(ErrorKind::Encode))]);
     Ok(())
 }
 

@@ -90,6 +90,28 @@ async fn hard_with_something_stale_serves_it_and_leaves_the_source_in_peace() ->
     Ok(())
 }
 
+/// Also if it is one who only follows that has run out of time.
+#[tokio::test(start_paused = true)]
+async fn a_followers_hard_timeout_begins_the_window() -> larder::Result<()> {
+    let cache = fresh();
+    let patient = keeping(&cache);
+    patient.set("k", 1u64).await?;
+    advance(2 * SECOND).await;
+    let leader = tokio::spawn({
+        let cache = cache.clone();
+        async move { keeping(&cache).get_or_set_async("k", slow(Runs::default())).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(patient.hard_timeout(SOFT).get_or_set_async("k", std::future::pending::<u64>()).await?, 1);
+    assert_eq!(cache.stats().joined, 1);
+    let begun = Instant::now();
+    assert_eq!(patient.get_or_set_async("k", std::future::pending::<u64>()).await?, 1);
+    assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits inside the window");
+    assert_eq!(leader.await.unwrap()?, 2, "and the load ends it");
+    assert_eq!(cache.get("k").await?, Some(2u64));
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn s171_a_failure_after_the_soft_timeout_holds_nothing() -> larder::Result<()> {
     let cache = fresh();

@@ -1,0 +1,39 @@
+//! Readers and writers of a key that are done, or dropped.
+
+use super::{Clear, Ticket, Write};
+use crate::runtime::lock;
+use std::sync::atomic::Ordering;
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut traffic = lock(self.flights.shard(self.hash));
+        if let Some(readers) = traffic.readers.get_mut(&self.hash) {
+            readers.count -= 1;
+            if readers.count == 0 {
+                traffic.readers.remove(&self.hash);
+            }
+        }
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        let mut traffic = lock(self.flights.shard(self.hash));
+        if let Some(writes) = traffic.writes.get_mut(&self.hash) {
+            *writes -= 1;
+            if *writes == 0 {
+                traffic.writes.remove(&self.hash);
+            }
+        }
+        traffic.note_change(self.hash);
+    }
+}
+
+impl Drop for Clear<'_> {
+    fn drop(&mut self) {
+        for shard in &self.0.shards {
+            lock(shard).note_change_of_all();
+        }
+        self.0.clears.fetch_sub(1, Ordering::SeqCst);
+    }
+}
