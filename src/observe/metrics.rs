@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// | `larder_expired_total` | entries given back because their time had come | |
 /// | `larder_evicted_total` | entries given back to make room | |
 /// | `larder_loads_total` | fallbacks that gave a value | |
-/// | `larder_load_errors_total` | fallbacks that failed | `kind`: the error's |
+/// | `larder_load_errors_total` | fallbacks that failed or ran out of their caller's time | `kind`: the error's |
 /// | `larder_joined_total` | callers that waited for another's fallback | |
 /// | `larder_backend_errors_total` | calls that the backend failed | `kind`: the error's |
 /// | `larder_decode_errors_total` | values that could not be read | |

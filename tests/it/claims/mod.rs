@@ -143,6 +143,7 @@ fn a_killed_holder_costs_one_lease(shared: &Shared) {
     let lease = Duration::from_secs(2);
     let mut others: Vec<_> = (0..2).map(|_| shared.process("crowd", lease.as_millis() as u64)).collect();
     others.iter_mut().for_each(|process| drop(process.hear("ready")));
+    let before = Instant::now();
     let mut holder = shared.process("hold", lease.as_millis() as u64);
     holder.hear("loading");
     let held = Instant::now();
@@ -151,6 +152,7 @@ fn a_killed_holder_costs_one_lease(shared: &Shared) {
     holder.child.kill().unwrap();
     let done: Vec<_> = others.into_iter().map(Process::done).collect();
     // The 300 ms are the others' own run.
+    assert!(before.elapsed() >= lease, "nobody takes over what is still held: {:?}", before.elapsed());
     let waited = held.elapsed().saturating_sub(Duration::from_millis(300));
     println!("a holder killed under a lease of {lease:?}: the others were done {waited:?} later; (runs, value) {done:?}");
     assert_eq!(done.iter().map(|(runs, _)| runs).sum::<u64>(), 1, "{done:?}");

@@ -20,6 +20,7 @@ on_each_store!(
     a_refresh_ahead_keeps_nobody_waiting,
     an_early_refresh_serves_what_there_is_if_it_fails,
     a_removal_elsewhere_wins_over_a_refresh,
+    what_is_stale_is_served_while_another_process_holds_the_lease,
 );
 
 /// Fallbacks that wait until they are let go.
@@ -186,4 +187,21 @@ async fn a_removal_elsewhere_wins_over_a_refresh(shared: Shared) {
     gate.open();
     assert_eq!(waiting.await.unwrap().unwrap(), 2);
     assert_eq!(keeping(&cache).allow_stale().get::<u64>("k").await.unwrap(), None, "its store does not undo the removal");
+}
+
+/// S172: whoever wants no more than what is stale does not wait for the lease either.
+async fn what_is_stale_is_served_while_another_process_holds_the_lease(shared: Shared) {
+    let (holder, other, gate) = (shared.cache().with_lease(HOUR), shared.cache().with_lease(HOUR), Gate::closed());
+    stale(&holder, "k").await;
+    let serve = async |cache: &AsyncCacheWrapper| {
+        keeping(cache).ttl(HOUR).soft_timeout(Duration::ZERO).get_or_set_async("k", gate.load(2)).await.unwrap()
+    };
+    assert_eq!(serve(&holder).await, 1);
+    eventually("the holder loads", PATIENCE, || async { gate.begun() == 1 }).await;
+    for _ in 0..5 {
+        assert_eq!(serve(&other).await, 1);
+    }
+    gate.open();
+    becomes(&other, "k", 2).await;
+    assert_eq!((other.get_or_set_async("k", gate.load(3)).await.unwrap(), gate.begun()), (2, 1), "one load in both processes");
 }

@@ -392,3 +392,37 @@ async fn an_adapter_that_was_replaced_tells_nothing() -> larder::Result<()> {
     assert_eq!(log.read(), [], "what is not called through this cache is not its event");
     Ok(())
 }
+
+/// S244: what makes room, and what has had its time, is told: each entry once, with its key.
+#[tokio::test]
+async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
+    const WRITTEN: usize = 500;
+    let cache = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(100).build())?;
+    let log = Log::of(&cache);
+    for n in 0..WRITTEN {
+        cache.ttl(Expiry::Never).set(format!("k{n}"), n).await?;
+    }
+    let found = cache.get_many::<usize, _>((0..WRITTEN).map(|n| format!("k{n}"))).await?;
+    let evicted: Vec<_> = log.read().into_iter().filter(|heard| heard.kind == EventKind::Evict).collect();
+    let live = found.iter().flatten().count();
+    assert_eq!(evicted.len(), WRITTEN - live, "what is not there any more was told");
+    for heard in evicted {
+        let n: usize = heard.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse().ok()).unwrap();
+        assert_eq!((found[n], &*heard.backend), (None, "memory"), "{n} is told to be gone");
+    }
+    assert_eq!(cache.stats().evicted as usize, WRITTEN - live);
+
+    let cache = fresh();
+    let log = Log::of(&cache);
+    cache.ttl(Duration::from_millis(20)).set_many((0..50).map(|n| (format!("k{n}"), n))).await?;
+    let mut expired = Vec::new();
+    crate::trials::eventually("all of them are swept", || {
+        expired.extend(log.kinds().into_iter().filter(|(kind, _)| *kind == EventKind::Expire).map(|(_, key)| key));
+        expired.len() >= 50
+    })
+    .await;
+    expired.sort();
+    expired.dedup();
+    assert_eq!((expired.len(), cache.stats().expired), (50, 50));
+    Ok(())
+}

@@ -164,3 +164,24 @@ async fn a_ring() {
         }
     }
 }
+
+/// S141: fallbacks that ask for another key, a thousand random pairs at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_pairs_of_keys() {
+    let (cache, mut random) = (fresh(), rng("a_thousand_pairs_of_keys"));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..1_000 {
+        let (first, second) = (random.u64(..20), random.u64(..20));
+        let (cache, inner) = (cache.clone(), cache.clone());
+        calls.spawn(async move {
+            let fallback = async move {
+                tokio::task::yield_now().await;
+                let nested = inner.get_or_set_async(format!("k{second}"), async move { second });
+                assert_eq!(nested.await.unwrap(), second);
+                first
+            };
+            assert_eq!(cache.get_or_set_async(format!("k{first}"), fallback).await.unwrap(), first);
+        });
+    }
+    within(Duration::from_secs(60), "a thousand pairs", calls.join_all()).await;
+}

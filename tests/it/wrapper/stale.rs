@@ -1,7 +1,7 @@
 //! Values past their logical end: SCENARIOS section K.
 
 use super::{Runs, fresh, plain_and_encoded};
-use larder::{AsyncCacheWrapper, ErrorKind, EventKind, Expiry, View};
+use larder::{AsyncCacheWrapper, ErrorKind, EventKind, Expiry, Fresh, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -196,6 +196,28 @@ async fn removal_wins_over_what_is_stale() -> larder::Result<()> {
         cache.remove("k").await?;
         sleep(2 * SECOND).await;
         assert_eq!(view.allow_stale().get::<u64>("k").await?, None, "the late store does not undo it");
+    }
+    Ok(())
+}
+
+/// S164, S182: a fallback says itself what is good for a while when there is nothing better.
+#[tokio::test(start_paused = true)]
+async fn s164_a_default_for_a_while_where_nothing_stale_is() -> larder::Result<()> {
+    for cache in plain_and_encoded() {
+        let runs = Runs::default();
+        let rate = || {
+            let runs = runs.clone();
+            cache.ttl(3_600 * SECOND).get_or_set_fresh_async("k", async move {
+                runs.add();
+                let asked: Result<u64, &str> = Err("the source is away");
+                asked.map_or(Fresh::new(7).ttl(5 * SECOND), Fresh::new)
+            })
+        };
+        for _ in 0..3 {
+            assert_eq!((rate().await?, runs.count()), (7, 1));
+        }
+        advance(6 * SECOND).await;
+        assert_eq!((rate().await?, runs.count()), (7, 2), "and then it is asked again");
     }
     Ok(())
 }
