@@ -27,7 +27,10 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| Arc::new(Shared::new(Mem
 /// It keeps the objects themselves: a `get` of the type that was `set` is a downcast and a clone, so an `Arc<T>` costs a
 /// reference count, and any other type goes through the codec as on every backend. Entries beyond the bounds are evicted, the
 /// least worth keeping first (S3-FIFO); expired ones that nobody reads are given back by a
-/// background sweep. An expiry is exact, by the monotonic clock.
+/// background sweep. An expiry is never early, and late by a tick of the monotonic clock at most, 10 ms.
+///
+/// A type of at most two words, such as an `Arc`, is cloned where it lies, under a lock: its `Clone` must not use the cache. Anything
+/// larger is cloned outside. A value's `Drop` may use the cache.
 ///
 /// A value has to be encodable although it is kept as an object: that is checked, and its size measured, when it is set.
 ///
