@@ -415,8 +415,8 @@ impl Phase {
 }
 
 impl Lease {
-    pub(crate) fn flight(&self) -> Arc<Flight> {
-        self.flight.clone()
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
     }
 
     /// Runs a loader's future as the loader of this flight.

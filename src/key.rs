@@ -59,17 +59,4 @@ impl Scope {
             Some(prefix) => Cow::Owned(joined(prefix, key)),
         })
     }
-
-    /// [`key`](Scope::key) for where every instruction counts: the key is put together in `room`, where it has to be.
-    #[inline]
-    pub(crate) fn key_in<'k>(&self, key: &'k str, room: &'k mut String) -> Result<&'k str> {
-        check(key)?;
-        Ok(match &self.0 {
-            None => key,
-            Some(prefix) => {
-                *room = joined(prefix, key);
-                room
-            }
-        })
-    }
 }

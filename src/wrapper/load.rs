@@ -1,5 +1,6 @@
 //! `get_or_set*`: read, join, lead or follow.
 
+use super::at_once::at_once;
 use super::claim::{Asked, Right};
 use super::fault::{concerns_backend, words};
 use super::slot::Slot;
@@ -13,11 +14,12 @@ use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, clock, runt
 use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
@@ -106,27 +108,20 @@ impl View<'_> {
         ask: Ask,
         start: impl FnOnce(&str, Load),
     ) -> impl Future<Output = Result<T>> {
-        let (mut waiting, mut later) = (Some((key, Some(start))), None);
-        poll_fn(move |context| {
-            if let Some((key, mut start)) = waiting.take() {
-                let mut drawn = None;
-                if let Some(value) = self.cache.hit_now(OP, key.as_ref(), &self.options, &mut drawn) {
-                    return Poll::Ready(Ok(value));
-                }
-                // Boxed, for a hit should not carry the room for a load along.
-                later = Some(Box::pin(async move {
-                    let key = key.as_ref();
-                    let slot = self.cache.core.slot()?;
-                    let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-                    self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
-                    let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
-                    slot.inside(call.load(&mut start)).await
-                }));
+        at_once(move || {
+            let mut drawn = None;
+            if let Some(value) = self.cache.hit_now(OP, key.as_ref(), &self.options, &mut drawn) {
+                return ControlFlow::Break(Ok(value));
             }
-            match &mut later {
-                Some(later) => later.as_mut().poll(context),
-                None => panic!("a `get_or_set` is polled after it has answered"),
-            }
+            let mut start = Some(start);
+            ControlFlow::Continue(Box::pin(async move {
+                let key = key.as_ref();
+                let slot = self.cache.core.slot()?;
+                let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+                self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
+                let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
+                slot.inside(call.load(&mut start)).await
+            }))
         })
     }
 }
@@ -316,7 +311,7 @@ impl<'a> Call<'a> {
         spare: Option<Spare<T>>,
         about: About<'_>,
     ) -> Result<T> {
-        let flight: Arc<Flight> = load.lease.flight();
+        let flight: Arc<Flight> = load.lease.flight().clone();
         let landing = Box::pin(flight.landing());
         take_off(self.key, load, start);
         let failed = |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
@@ -328,9 +323,7 @@ impl<'a> Call<'a> {
             Wait::Soft => return self.serve(spare, about),
             Wait::Hard => {
                 let late = self.out_of_time(spare.is_some());
-                if flight.is_untold() {
-                    self.view.cache.tell(self.slot, EventKind::LoadError, about.error(&late));
-                }
+                self.view.cache.tell_load(self.slot, &flight, EventKind::LoadError, about.error(&late));
                 Err(late)
             }
         };
@@ -427,9 +420,7 @@ impl Load {
         self.slot.observers.counters.load_took(cost);
         let result = match outcome {
             Ok(Ok(fresh)) => {
-                if self.lease.flight().is_untold() {
-                    self.cache.tell(&self.slot, EventKind::Load, self.about(cost));
-                }
+                self.cache.tell_load(&self.slot, self.lease.flight(), EventKind::Load, self.about(cost));
                 if let Ok(scoped) = &scoped {
                     self.slot.flights.unthrottle(scoped);
                 }
@@ -447,9 +438,7 @@ impl Load {
 
     /// The fallback failed: that is told, unless its caller's limit was first.
     fn fell(&self, cost: Duration, error: Error) -> Error {
-        if self.lease.flight().is_untold() {
-            self.cache.tell(&self.slot, EventKind::LoadError, self.about(cost).error(&error));
-        }
+        self.cache.tell_load(&self.slot, self.lease.flight(), EventKind::LoadError, self.about(cost).error(&error));
         error
     }
 
@@ -481,12 +470,9 @@ impl Load {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }
         let Err(error) = stored else { return Ok(value) };
-        let about = About::new(OP, &self.key).took(took);
-        let error = self.cache.failed(&self.slot, about, error.with_op("set"));
-        if !concerns_backend(&error) {
-            // As what cannot be encoded: nobody would see that the fallback runs each time.
-            self.cache.tell(&self.slot, EventKind::BackendError, about.error(&error));
-        }
+        let error = self.slot.blame("set")(error).with_key(&self.key);
+        // Also what cannot be encoded: nobody would see that the fallback runs each time.
+        self.cache.tell(&self.slot, EventKind::BackendError, About::new(OP, &self.key).took(took).error(&error));
         if self.options.fail_open && concerns_backend(&error) { Ok(value) } else { Err(error) }
     }
 

@@ -1,5 +1,6 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
 
+mod at_once;
 mod backend;
 mod builder;
 mod claim;

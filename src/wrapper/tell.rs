@@ -1,15 +1,18 @@
 //! Calls of the adapter, and what is told of them: every event of the wrapper's goes through here.
 
+use super::at_once::at_once;
 use super::fault::concerns_backend;
 use super::lent::Lent;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
+use crate::flight::Flight;
 use crate::observe::Span;
 use crate::options::{Options, Verdict};
 use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -92,26 +95,24 @@ impl AsyncCacheWrapper {
         error
     }
 
+    /// Tells how a load went, if nobody has yet.
+    pub(super) fn tell_load(&self, slot: &Slot, flight: &Flight, kind: EventKind, about: About<'_>) {
+        if flight.is_untold() {
+            self.tell(slot, kind, about);
+        }
+    }
+
     // ---- reading
 
-    /// A `get`: four words that a hit is read through. `async fn` would make room for the wait, and move it around with every call.
+    /// A `get`.
     #[inline]
     pub(super) fn read<T>(&self, key: impl AsRef<str>, allow_stale: bool) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let (mut unread, mut later) = (Some(key), None);
-        poll_fn(move |context| {
-            if let Some(key) = unread.take() {
-                match self.read_now(key.as_ref(), allow_stale) {
-                    Poll::Ready(found) => return Poll::Ready(found),
-                    Poll::Pending => later = Some(Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await })),
-                }
-            }
-            match &mut later {
-                Some(later) => later.as_mut().poll(context),
-                None => panic!("a `get` is polled after it has answered"),
-            }
+        at_once(move || match self.read_now(key.as_ref(), allow_stale) {
+            Poll::Ready(found) => ControlFlow::Break(found),
+            Poll::Pending => ControlFlow::Continue(Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await })),
         })
     }
 
@@ -121,14 +122,13 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let mut room = String::new();
-        let scoped = self.scope.key_in(key, &mut room)?;
+        let scoped = self.scope.key(key)?;
         let read = self.core.look(|slot| {
             if slot.observers.is_heard() {
-                return self.read_aloud(slot, scoped, About::new("get", key), allow_stale);
+                return self.read_aloud(slot, &scoped, About::new("get", key), allow_stale);
             }
             let mut lent = Lent::Nothing;
-            let answer = slot.adapter.look_now(scoped, &mut |value| lent.take(value, false));
+            let answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, false));
             match lent.into_object() {
                 // Nearly every hit in memory: the value is of the type asked for.
                 Ok(object) => {
@@ -176,13 +176,12 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let mut room = String::new();
-        let scoped = self.scope.key_in(key, &mut room).ok()?;
+        let scoped = self.scope.key(key).ok()?;
         let read = self.core.look(|slot| {
             let begun = slot.observers.clock();
             let mut lent = Lent::Nothing;
             // An error is met again, and told of, where the call goes on.
-            let _answer = slot.adapter.look_now(scoped, &mut |value| lent.take(value, options.looks_at_hits()));
+            let _answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
             let value = match lent {
                 Lent::Object(object) => object,
                 Lent::Value(value) => {

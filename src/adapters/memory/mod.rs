@@ -234,9 +234,8 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     }
 
     fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
-        let mut room = String::new();
-        let key = self.settings.scope.key_in(key, &mut room)?;
-        self.store().look(key, look);
+        let key = self.settings.scope.key(key)?;
+        self.store().look(&key, look);
         Poll::Ready(Ok(()))
     }
 
