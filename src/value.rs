@@ -98,7 +98,7 @@ struct Known<K: ?Sized> {
     kept: K,
 }
 
-trait Kept: Any + Send + Sync {
+trait Kept: Send + Sync {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
     /// The object that is kept.

@@ -199,12 +199,12 @@ impl Store {
 
     fn put(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime, displaced: &mut Displaced) -> Stored {
         let weight = (OVERHEAD + key.len() as u64 + bytes as u64).div_ceil(self.unit);
-        let weight = u32::try_from(weight).ok().filter(|weight| !lifetime.is_zero() && *weight <= self.heaviest);
-        let Some(weight) = weight else {
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        if lifetime.is_zero() || weight > self.heaviest {
             displaced.push(Gone::value(value));
             self.remove(key, displaced);
             return if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge };
-        };
+        }
         self.insert(key, Entry { value, deadline: deadline(lifetime), weight: weight.max(self.floor) }, displaced);
         Stored::Yes
     }
