@@ -29,7 +29,7 @@ fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
-pub(crate) fn soak(short: u64, long: u64) -> u64 {
+fn soak(short: u64, long: u64) -> u64 {
     if std::env::var_os("LARDER_SOAK").is_some() { long } else { short }
 }
 

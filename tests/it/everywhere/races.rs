@@ -1,7 +1,8 @@
 //! RELIABILITY 31: a removal or a write that races a load is not undone by it, whoever makes it.
 
 use super::on_each_store;
-use crate::claims::{Shared, soak};
+use crate::claims::Shared;
+use crate::trials::trials;
 use larder::AsyncCacheWrapper;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,7 @@ async fn lane(lane: u64, trials: u64, loader: AsyncCacheWrapper, stranger: Async
 }
 
 async fn nothing_stale_is_stored(shared: Shared) {
-    let trials = soak(4_000, 100_000);
+    let trials = trials(4_000, 100_000) as u64;
     let (loader, stranger, begun) = (shared.cache(), shared.cache(), Instant::now());
     let mut lanes = JoinSet::new();
     for number in 0..LANES {
