@@ -32,14 +32,23 @@ pub(crate) fn now_ms() -> u64 {
     now_us() / 1_000
 }
 
-/// A time by this clock, in milliseconds, as it is on the wall now. Zero is no time.
-pub(crate) fn to_wall(ms: u64) -> u64 {
-    shift(ms, now_us(), wall_us())
+/// Times by this clock, in milliseconds, as they are on the wall now. Zero is no time.
+pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
+    translate(ms, now_us, wall_us)
 }
 
 /// The reverse of [`to_wall`].
-pub(crate) fn from_wall(ms: u64) -> u64 {
-    shift(ms, wall_us(), now_us())
+pub(crate) fn from_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
+    translate(ms, wall_us, now_us)
+}
+
+/// Reads the clocks once, and not at all where there is no time: a hundred nanoseconds beside a read of a thousand.
+fn translate<const N: usize>(ms: [u64; N], from: fn() -> u64, to: fn() -> u64) -> [u64; N] {
+    if ms == [0; N] {
+        return ms;
+    }
+    let (from_us, to_us) = (from(), to());
+    ms.map(|ms| shift(ms, from_us, to_us))
 }
 
 fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
@@ -47,8 +56,13 @@ fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
         return 0;
     }
     // Rounded to the nearest: the clocks are read one after the other, and a round trip must not lose a millisecond.
-    let ahead = (i128::from(to_us) - i128::from(from_us) + 500).div_euclid(1_000);
-    u64::try_from((i128::from(ms) + ahead).max(1)).unwrap_or(u64::MAX)
+    let ahead_us = i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default();
+    ms.saturating_add_signed(ahead_us.saturating_add(500).div_euclid(1_000)).max(1)
+}
+
+/// Milliseconds since 1970 on the wall.
+pub(crate) fn wall_ms() -> u64 {
+    wall_us() / 1_000
 }
 
 fn wall_us() -> u64 {
@@ -75,6 +89,6 @@ mod tests {
     #[test]
     fn there_and_back() {
         let now = now_ms();
-        assert!(from_wall(to_wall(now)).abs_diff(now) <= 1_000, "as far as the two clocks run alike");
+        assert!(from_wall(to_wall([now]))[0].abs_diff(now) <= 1_000, "as far as the two clocks run alike");
     }
 }

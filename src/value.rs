@@ -57,8 +57,8 @@ impl Meta {
 
     /// What a header says; times are by the clock on the wall.
     pub(crate) fn from_header(created: u64, expires: u64, cost_us: u32, is_kept: bool) -> Self {
-        let expires_ms = clock::from_wall(expires).into();
-        Self { created_ms: clock::from_wall(created), expires_ms, cost_us, is_kept }
+        let [created_ms, expires_ms] = clock::from_wall([created, expires]);
+        Self { created_ms, expires_ms: expires_ms.into(), cost_us, is_kept }
     }
 
     pub(crate) fn end_at(&mut self, expires_ms: u64) {
@@ -229,7 +229,12 @@ impl CacheValue {
     /// [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        let (meta, content) = match codec::unframe(key, stored, codec) {
+        Self::from_hashed(codec::key_hash(key), stored, codec)
+    }
+
+    /// [`from_stored`](Self::from_stored) for who has the key's hash at hand.
+    pub(crate) fn from_hashed(key_hash: u32, stored: Bytes, codec: Codec) -> Self {
+        let (meta, content) = match codec::unframe(key_hash, stored, codec) {
             Ok((Some(number), ..)) => return Self::new(number),
             Ok((None, codec, meta, payload)) => (meta, Ok((codec, payload))),
             Err(defect) => (Meta::default(), Err(defect)),
@@ -283,7 +288,7 @@ impl CacheValue {
     /// When the value was written, where that is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        let created = clock::to_wall(self.0.meta.created_ms);
+        let [created] = clock::to_wall([self.0.meta.created_ms]);
         (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
     }
 

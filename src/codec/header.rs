@@ -48,15 +48,22 @@ impl Defect {
     }
 }
 
+/// What the header says of the key.
+pub(crate) fn key_hash(key: &str) -> u32 {
+    crc32fast::hash(key.as_bytes())
+}
+
 /// The stored form of a payload.
 pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(LEN + payload.len());
     out.put_slice(&MAGIC);
     out.put_slice(&[VERSION, codec_id(codec), u8::from(meta.is_kept()) * KEPT, 0, 0]);
-    out.put_u64(created(meta));
-    out.put_u64(clock::to_wall(meta.expires_ms()));
+    let [created, expires] = clock::to_wall([meta.created_ms(), meta.expires_ms()]);
+    // A value that says nothing of its age is made now.
+    out.put_u64(if created > 0 { created } else { clock::wall_ms() });
+    out.put_u64(expires);
     out.put_u32(meta.cost_us());
-    out.put_u32(crc32fast::hash(key.as_bytes()));
+    out.put_u32(key_hash(key));
     // A payload past 4 GiB is over every store's limit; the store says so.
     out.put_u32(payload.len() as u32);
     out.put_u32(checksum(&out, payload));
@@ -64,13 +71,8 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     out.freeze()
 }
 
-/// A value that says nothing of its age is made now.
-fn created(meta: &Meta) -> u64 {
-    clock::to_wall(if meta.created_ms() > 0 { meta.created_ms() } else { clock::now_ms() })
-}
-
 /// What [`frame`] put together: a counter's number, or the payload and how to read it.
-pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Result<(Option<i64>, Codec, Meta, Bytes), Defect> {
+pub(crate) fn unframe(key_hash: u32, stored: Bytes, codec: Codec) -> Result<(Option<i64>, Codec, Meta, Bytes), Defect> {
     if codec == Codec::Raw {
         return Ok((None, codec, Meta::default(), stored));
     }
@@ -81,14 +83,14 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Result<(Option<
             (true, None) => Err(Defect::Foreign),
         };
     }
-    let (codec, meta) = parse(key, &stored)?;
+    let (codec, meta) = parse(key_hash, &stored)?;
     // Not a slice: that would share the bytes with nobody, at the price of an allocation.
     let mut payload = stored;
     payload.advance(LEN);
     Ok((None, codec, meta, payload))
 }
 
-fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
+fn parse(key_hash: u32, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
     let header: &[u8; LEN] = stored.first_chunk().ok_or(Defect::Damaged)?;
     if header[..3] != MAGIC {
         return Err(Defect::Foreign);
@@ -100,7 +102,7 @@ fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
     if u64::from(u32_at(header, 32)) != payload.len() as u64 || u32_at(header, CHECKED) != checksum(&header[..CHECKED], payload) {
         return Err(Defect::Damaged);
     }
-    if u32_at(header, 28) != crc32fast::hash(key.as_bytes()) {
+    if u32_at(header, 28) != key_hash {
         return Err(Defect::OtherKey);
     }
     let codec = codec_of(header[4]).ok_or(Defect::OtherVersion)?;

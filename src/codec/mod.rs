@@ -4,7 +4,7 @@ mod guard;
 mod header;
 mod raw;
 
-pub(crate) use header::{Defect, frame, unframe};
+pub(crate) use header::{Defect, frame, key_hash, unframe};
 
 use crate::{Error, ErrorKind, Result};
 use guard::Rules;

@@ -93,8 +93,8 @@ impl<A: AsyncCacheAdapter> Together<A> {
 
     /// This runtime's; who polls without one goes alone.
     fn stop(&self) -> Option<Arc<Stop<Waiting>>> {
-        Handle::try_current().ok()?;
-        Some(self.stops.get_or_insert_with(|| Stop::new(self.max_alone, self.limits)))
+        let home = Handle::try_current().ok()?;
+        Some(self.stops.get_or_insert_with(&home, || Stop::new(self.max_alone, self.limits)))
     }
 
     fn wait(&self, stop: &Arc<Stop<Waiting>>, waiting: Waiting) {

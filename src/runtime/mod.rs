@@ -7,7 +7,7 @@ pub(crate) use per_runtime::PerRuntime;
 use crate::{Error, ErrorKind, Result};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -62,18 +62,22 @@ pub(crate) fn gone() -> Error {
 
 /// Polls `call` inside a runtime: the caller's, or the background one where the caller polls by other means. Where the thread
 /// can enter none any more, see [`is_gone`], only what `can_do_without` is polled.
-pub(crate) async fn inside<T>(can_do_without: impl Fn() -> bool, call: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut call = pin!(call);
-    poll_fn(|cx| {
-        let _entered = match Handle::try_current() {
-            Ok(_) => None,
+///
+/// Calls are handed on pinned: an `async fn` holds what it is given twice, and so would its caller that.
+pub(crate) fn inside<T>(
+    can_do_without: impl Fn() -> bool,
+    mut call: Pin<&mut impl Future<Output = Result<T>>>,
+) -> impl Future<Output = Result<T>> {
+    poll_fn(move |cx| {
+        // A worker is in its runtime: nearly every call, and no handle to count.
+        let _entered = match worker_index().map_or_else(|| Handle::try_current().map(drop), |_| Ok(())) {
+            Ok(()) => None,
             Err(error) if !error.is_thread_local_destroyed() => Some(background().enter()),
             Err(_) if can_do_without() => None,
             Err(_) => return Poll::Ready(Err(gone())),
         };
         call.as_mut().poll(cx)
     })
-    .await
 }
 
 /// `tokio::time::timeout` by the background runtime's clock, for the caller's runtime may have none, or one that a test stops.
@@ -111,7 +115,7 @@ pub(crate) async fn limit<F: Future>(patience: Duration, future: F) -> Option<F:
         let sleep = || tokio::time::sleep(patience);
         // A runtime without a clock says so by a panic only.
         if let Ok(sleep) = std::panic::catch_unwind(sleep) {
-            return match futures_util::future::select(pin!(future), pin!(sleep)).await {
+            return match futures_util::future::select(std::pin::pin!(future), std::pin::pin!(sleep)).await {
                 futures_util::future::Either::Left((output, _)) => Some(output),
                 futures_util::future::Either::Right(_) => None,
             };

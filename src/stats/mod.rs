@@ -2,12 +2,14 @@
 
 mod histogram;
 mod lane;
+mod tally;
 
 use crate::EventKind;
 use histogram::Histogram;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+pub(crate) use tally::Tally;
 
 const KINDS: usize = EventKind::ALL.len();
 

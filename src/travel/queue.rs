@@ -3,6 +3,7 @@
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 use crate::{Error, Result, url::CacheUrl};
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::time::Instant;
 
 /// A queue is searched for those that nobody waits for when it has grown to this, and again at each doubling.
@@ -11,7 +12,7 @@ const SEARCH_AT: usize = 1_024;
 /// A call that may wait, and travel with others.
 pub(crate) trait Passenger {
     /// Those of one kind can travel together.
-    type Kind: Copy + PartialEq;
+    type Kind: Copy + PartialEq + fmt::Debug;
 
     /// `None` for one that travels alone.
     fn kind(&self) -> Option<Self::Kind>;
@@ -52,23 +53,40 @@ impl Limits {
 
 /// Those that wait, in the order in which they came. Bounded by those who wait: what was given up is taken out from time to time.
 #[derive(Debug)]
-pub(crate) struct Queue<P> {
+pub(crate) struct Queue<P: Passenger> {
     limits: Limits,
     waiting: VecDeque<P>,
     search_at: usize,
+    fitting: Fitting<P::Kind>,
+}
+
+/// What is known of those who came since the queue was empty.
+#[derive(Clone, Copy, Debug)]
+enum Fitting<K> {
+    /// They are of one kind, this one, and have so many bytes.
+    Together(Option<K>, usize),
+    Apart,
 }
 
 impl<P: Passenger> Queue<P> {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, waiting: VecDeque::new(), search_at: SEARCH_AT }
+        Self { limits, waiting: VecDeque::new(), search_at: SEARCH_AT, fitting: Fitting::Together(None, 0) }
     }
 
-    #[cfg(any(feature = "sqlite", test))]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     pub(crate) fn push(&mut self, passenger: P) {
+        if self.waiting.is_empty() {
+            self.fitting = Fitting::Together(None, 0);
+        }
+        if let Fitting::Together(kind, bytes) = self.fitting {
+            self.fitting = match passenger.kind() {
+                Some(own) if kind.is_none_or(|kind| kind == own) => Fitting::Together(Some(own), bytes.saturating_add(passenger.bytes())),
+                _ => Fitting::Apart,
+            };
+        }
         self.waiting.push_back(passenger);
         if self.waiting.len() >= self.search_at {
             let now = Instant::now();
@@ -107,6 +125,18 @@ impl<P: Passenger> Queue<P> {
             self.waiting.push_front(passenger);
         }
         batch
+    }
+
+    /// All of them, if that is what [`next`](Self::next) would come to; those who have gone are still among them. Takes no longer for
+    /// many than for one: for a queue behind a lock.
+    pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
+        match self.fitting {
+            Fitting::Together(_, bytes) if self.waiting.len() <= self.limits.entries && bytes <= self.limits.bytes => {
+                let room = VecDeque::with_capacity(self.waiting.len());
+                Some(std::mem::replace(&mut self.waiting, room))
+            }
+            _ => None,
+        }
     }
 
     /// All that are left, for nobody will take them.

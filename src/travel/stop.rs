@@ -4,18 +4,28 @@ use super::queue::{Limits, Passenger, Queue};
 use crate::runtime::lock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// Where calls set out: by themselves while it is quiet, together while it is crowded.
 ///
 /// It is crowded from the moment at which one more than `alone` wants to go by itself, until a batch is back and nobody waits.
 /// In between everybody waits for a turn, so that nobody overtakes what may not have been sent yet.
 #[derive(Debug)]
-pub(crate) struct Stop<P> {
+pub(crate) struct Stop<P: Passenger> {
     /// How many go by themselves at a time.
     most_alone: usize,
     alone: AtomicUsize,
     crowded: AtomicBool,
-    queue: Mutex<Queue<P>>,
+    room: Mutex<Room<P>>,
+}
+
+/// Where they wait.
+#[derive(Debug)]
+struct Room<P: Passenger> {
+    queue: Queue<P>,
+    /// The leader's, while it has room and nobody waits.
+    leader: Option<Waker>,
 }
 
 /// Leave to go alone, until dropped.
@@ -32,7 +42,8 @@ impl<P: Passenger> Stop<P> {
     /// With batches of one, everybody goes alone.
     pub(crate) fn new(most_alone: usize, limits: Limits) -> Self {
         let most_alone = if limits.entries > 1 { most_alone } else { usize::MAX };
-        Self { most_alone, alone: AtomicUsize::new(0), crowded: AtomicBool::new(false), queue: Mutex::new(Queue::new(limits)) }
+        let room = Mutex::new(Room { queue: Queue::new(limits), leader: None });
+        Self { most_alone, alone: AtomicUsize::new(0), crowded: AtomicBool::new(false), room }
     }
 
     /// Leave to go alone, unless it is crowded.
@@ -59,9 +70,14 @@ impl<P: Passenger> Stop<P> {
     /// Waits for the next batch. Whoever is the first has to see to it that somebody leads.
     #[must_use]
     pub(crate) fn wait(self: &Arc<Self>, passenger: P) -> Option<Lead<P>> {
-        let mut queue = lock(&self.queue);
-        queue.push(passenger);
+        let mut room = lock(&self.room);
+        room.queue.push(passenger);
+        let leader = room.leader.take();
         let first = !self.crowded.swap(true, Ordering::AcqRel);
+        drop(room);
+        if let Some(leader) = leader {
+            leader.wake();
+        }
         first.then(|| Lead { stop: self.clone(), is_done: false })
     }
 }
@@ -80,14 +96,40 @@ impl<P: Passenger> Lead<P> {
         if self.is_done {
             return None;
         }
-        let mut queue = lock(&self.stop.queue);
-        let batch = queue.next();
+        let mut room = lock(&self.stop.room);
+        let batch = room.queue.next();
         if batch.is_empty() {
             self.stop.crowded.store(false, Ordering::Release);
             self.is_done = true;
             return None;
         }
         Some(batch)
+    }
+
+    /// Whether somebody waits, for a leader with several batches under way: waits for somebody as long as any is, and then it is not
+    /// crowded any more.
+    pub(crate) fn poll_waiting(&mut self, context: &mut Context<'_>, is_under_way: bool) -> Poll<bool> {
+        let mut room = lock(&self.stop.room);
+        if !room.queue.is_empty() {
+            return Poll::Ready(true);
+        }
+        if is_under_way {
+            room.leader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        self.stop.crowded.store(false, Ordering::Release);
+        self.is_done = true;
+        Poll::Ready(false)
+    }
+
+    /// Those that wait, or as many as fit into a batch. None are left if all have given up.
+    pub(crate) fn take(&mut self) -> Vec<P> {
+        let mut room = lock(&self.stop.room);
+        let Some(all) = room.queue.all_at_once() else { return room.queue.next() };
+        drop(room);
+        let (now, mut all) = (Instant::now(), Vec::from(all));
+        all.retain_mut(|passenger| !passenger.is_over(now));
+        all
     }
 }
 
@@ -97,10 +139,10 @@ impl<P: Passenger> Drop for Lead<P> {
         if self.is_done {
             return;
         }
-        let mut queue = lock(&self.stop.queue);
-        let left = queue.take_all();
+        let mut room = lock(&self.stop.room);
+        let left = room.queue.take_all();
         self.stop.crowded.store(false, Ordering::Release);
-        drop(queue);
+        drop(room);
         drop(left);
     }
 }

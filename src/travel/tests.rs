@@ -4,6 +4,7 @@ use super::{Limits, Passenger, Queue, Stop};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 /// A call: number, kind, keys.
@@ -93,6 +94,56 @@ fn what_was_given_up_is_taken_out_before_the_queue_grows() {
     }
     assert!(queue.len() < 2_048, "{}", queue.len());
     assert!(queue.next().is_empty());
+}
+
+/// What is taken at once is what would have been taken one by one.
+#[test]
+fn all_at_once_is_the_next_batch() {
+    let mut taken = 0;
+    for seed in 0..3_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limits = Limits { entries: random.usize(1..6), bytes: random.usize(1..8) };
+        let kinds = random.usize(1..4);
+        let calls: Vec<Call> = (0..random.usize(0..6))
+            .map(|number| Call { bytes: random.usize(0..4), ..call(number, [Some(1), Some(2), None][random.usize(0..kinds)], &[1]) })
+            .collect();
+        let (mut one, mut other) = (queue(limits, calls.clone()), queue(limits, calls));
+        if let Some(all) = one.all_at_once() {
+            assert_eq!(numbers(&Vec::from(all)), numbers(&other.next()), "seed {seed}");
+            assert!(one.is_empty() && other.is_empty(), "seed {seed}");
+            one.push(call(9, Some(2), &[]));
+            assert_eq!(one.all_at_once().map(|all| all.len()), Some(1), "what was taken is forgotten");
+            taken += 1;
+        }
+    }
+    assert!(taken > 500, "{taken}");
+}
+
+/// A leader with several batches under way.
+#[test]
+fn a_leader_waits_for_passengers_as_long_as_anything_is_under_way() {
+    let (stop, mut context) = (Arc::new(Stop::new(0, WIDE)), Context::from_waker(Waker::noop()));
+    let mut lead = stop.wait(call(0, Some(1), &[1])).unwrap();
+    assert_eq!(lead.poll_waiting(&mut context, false), Poll::Ready(true));
+    assert_eq!(numbers(&lead.take()), [0]);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    assert_eq!(lead.poll_waiting(&mut Context::from_waker(&waker), true), Poll::Pending);
+    assert!(stop.wait(call(1, Some(1), &[1])).is_none(), "there is a leader");
+    assert!(woken.0.load(Ordering::Relaxed), "who comes wakes the leader");
+    assert_eq!(numbers(&lead.take()), [1]);
+    assert!(stop.is_crowded());
+    assert_eq!(lead.poll_waiting(&mut context, false), Poll::Ready(false));
+    assert!(!stop.is_crowded() && stop.wait(call(2, Some(1), &[1])).is_some(), "the next one leads");
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Seeded runs of callers that come, give up, go alone and come back, and of a leader, step by step.

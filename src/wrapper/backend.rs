@@ -1,6 +1,7 @@
 //! The adapter of a cache: seen, exchanged, connected.
 
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, IntoAdapter, Result};
+use std::pin::pin;
 use std::sync::Arc;
 
 /// # The adapter
@@ -53,7 +54,7 @@ impl AsyncCacheWrapper {
         let slot = self.core.slot()?;
         let fresh = slot.adapter.rebuild()?;
         self.core.swap(fresh.clone());
-        slot.inside(slot.adapter.close()).await.map_err(slot.blame("close"))?;
+        slot.inside(pin!(slot.adapter.close())).await.map_err(slot.blame("close"))?;
         Ok(fresh)
     }
 
@@ -65,24 +66,24 @@ impl AsyncCacheWrapper {
     /// Opens what is opened on first use otherwise. Idempotent.
     pub async fn connect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.connect()).await.map_err(|error| self.failed_whole(&slot, "connect", None, error))
+        slot.inside(pin!(slot.adapter.connect())).await.map_err(|error| self.failed_whole(&slot, "connect", None, error))
     }
 
     /// Asks the backend for a sign of life.
     pub async fn ping(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.ping()).await.map_err(|error| self.failed_whole(&slot, "ping", None, error))
+        slot.inside(pin!(slot.adapter.ping())).await.map_err(|error| self.failed_whole(&slot, "ping", None, error))
     }
 
     /// Lets go of connections. Idempotent; the next call opens new ones.
     pub async fn close(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.close()).await.map_err(|error| self.failed_whole(&slot, "close", None, error))
+        slot.inside(pin!(slot.adapter.close())).await.map_err(|error| self.failed_whole(&slot, "close", None, error))
     }
 
     /// Closes, then connects.
     pub async fn reconnect(&self) -> Result<()> {
         let slot = self.core.slot()?;
-        slot.inside(slot.adapter.reconnect()).await.map_err(|error| self.failed_whole(&slot, "reconnect", None, error))
+        slot.inside(pin!(slot.adapter.reconnect())).await.map_err(|error| self.failed_whole(&slot, "reconnect", None, error))
     }
 }

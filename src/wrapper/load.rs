@@ -17,7 +17,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl View<'_> {
                 let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
                 self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
                 let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
-                slot.inside(call.load(&mut start)).await
+                slot.inside(pin!(call.load(&mut start))).await
             }))
         })
     }
@@ -210,7 +210,7 @@ impl<'a> Call<'a> {
     async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, About<'a>)> {
         let (slot, options) = (self.slot, &self.view.options);
         let about = About::new(OP, self.key);
-        let (found, took) = slot.timed(self.view.cache.traced(slot, about, slot.adapter.get(self.scoped))).await;
+        let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, about, pin!(slot.adapter.get(self.scoped))))).await;
         let about = about.took(took);
         let value = match found {
             Ok(None) => {
@@ -465,7 +465,7 @@ impl Load {
                 None => Ok(()),
             }
         };
-        let (mut stored, took) = self.slot.timed(self.cache.traced(&self.slot, About::new(OP, &self.key), store)).await;
+        let (mut stored, took) = self.slot.timed(pin!(self.cache.traced(&self.slot, About::new(OP, &self.key), pin!(store)))).await;
         if self.lease.was_overtaken() {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }

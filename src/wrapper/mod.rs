@@ -31,6 +31,7 @@ use crate::{AsyncCacheAdapter, CacheWrapper, Error, Expiry, IntoAdapter, Result}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tell::About;
@@ -355,8 +356,7 @@ impl AsyncCacheWrapper {
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let removed = self.traced(&slot, About::new("remove", ""), slot.remove_many(&scoped, &self.options));
-        let (removed, took) = slot.timed(slot.inside(removed)).await;
+        let (removed, took) = self.call(&slot, About::new("remove", ""), pin!(slot.remove_many(&scoped, &self.options))).await;
         let removed = removed.map_err(|error| self.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.iter().zip(removed).map(|(key, live)| {
             let about = About::new("remove", key.as_ref()).took(took);
@@ -414,8 +414,7 @@ impl AsyncCacheWrapper {
     pub async fn clear(&self) -> Result<()> {
         let slot = self.core.slot()?;
         let _clear = slot.flights.clear(self.scope.prefix()).await;
-        let (cleared, took) =
-            slot.timed(slot.inside(self.traced(&slot, About::new("clear", ""), slot.adapter.clear(self.scope.prefix())))).await;
+        let (cleared, took) = self.call(&slot, About::new("clear", ""), pin!(slot.adapter.clear(self.scope.prefix()))).await;
         cleared.map_err(|error| self.failed_whole(&slot, "clear", took, error))?;
         self.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
         Ok(())

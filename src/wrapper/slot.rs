@@ -7,9 +7,10 @@ use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
 use arc_swap::ArcSwapOption;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// An adapter and what belongs to it. Everything changes together, so that a call sees one state.
@@ -138,30 +139,31 @@ impl Core {
 
 impl Slot {
     /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
-    pub(crate) async fn inside<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        runtime::inside(|| self.adapter.look_now("-", &mut |_| ()).is_ready(), call).await
+    pub(crate) fn inside<T>(&self, call: Pin<&mut impl Future<Output = Result<T>>>) -> impl Future<Output = Result<T>> {
+        runtime::inside(|| self.adapter.look_now("-", &mut |_| ()).is_ready(), call)
     }
 
     /// Makes a call of the adapter, and measures it: if it is one that waits, or if anybody listens.
-    pub(crate) async fn timed<T>(&self, call: impl Future<Output = Result<T>>) -> (Result<T>, Option<Duration>) {
+    pub(crate) fn timed<T>(
+        &self,
+        mut call: Pin<&mut impl Future<Output = Result<T>>>,
+    ) -> impl Future<Output = (Result<T>, Option<Duration>)> {
         let mut begun = if self.waits.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.observers.clock() };
         let mut waited = false;
-        let mut call = pin!(call);
-        let answer = poll_fn(|context| {
-            let answer = call.as_mut().poll(context);
-            if answer.is_pending() && !waited {
-                waited = true;
-                begun.get_or_insert_with(Instant::now);
-                self.waits.store(true, Ordering::Relaxed);
+        poll_fn(move |context| {
+            let Poll::Ready(answer) = call.as_mut().poll(context) else {
+                if !std::mem::replace(&mut waited, true) && begun.is_none() {
+                    begun = Some(Instant::now());
+                    self.waits.store(true, Ordering::Relaxed);
+                }
+                return Poll::Pending;
+            };
+            let took = begun.map(|begun| begun.elapsed());
+            if let Some(took) = took.filter(|_| waited) {
+                self.observers.counters.call_took(took);
             }
-            answer
+            Poll::Ready((answer, took))
         })
-        .await;
-        let took = begun.map(|begun| begun.elapsed());
-        if let Some(took) = took.filter(|_| waited) {
-            self.observers.counters.call_took(took);
-        }
-        (answer, took)
     }
 
     /// To be held while several keys are written.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::future::Future;
 use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -251,7 +252,7 @@ impl AsyncCacheWrapper {
     // ---- asking the adapter
 
     /// A call of the adapter inside a span.
-    pub(super) async fn traced<R>(&self, slot: &Slot, about: About<'_>, call: impl Future<Output = Result<R>>) -> Result<R> {
+    pub(super) async fn traced<R>(&self, slot: &Slot, about: About<'_>, call: Pin<&mut impl Future<Output = Result<R>>>) -> Result<R> {
         let span = Span::call(&slot.observers, slot.adapter.kind(), about.op, || self.named(about.key));
         let result = span.around(call).await;
         span.end(&result);
@@ -268,6 +269,16 @@ impl AsyncCacheWrapper {
         self.scope.key(key).ok()
     }
 
+    /// A call of the adapter, as all are made: in a runtime, inside a span, and measured.
+    pub(super) async fn call<R>(
+        &self,
+        slot: &Slot,
+        about: About<'_>,
+        call: Pin<&mut impl Future<Output = Result<R>>>,
+    ) -> (Result<R>, Option<Duration>) {
+        slot.timed(pin!(slot.inside(pin!(self.traced(slot, about, call))))).await
+    }
+
     /// One call of the adapter, about one key.
     pub(super) async fn ask<'a, R>(
         &self,
@@ -278,7 +289,7 @@ impl AsyncCacheWrapper {
         let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
         let slot = self.core.slot()?;
         let about = About::new(op, key);
-        let answer = slot.timed(slot.inside(self.traced(&slot, about, call(&slot, &scoped)))).await;
+        let answer = self.call(&slot, about, pin!(call(&slot, &scoped))).await;
         self.answer(slot, about, answer)
     }
 
@@ -292,11 +303,14 @@ impl AsyncCacheWrapper {
         let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
         let slot = self.core.slot()?;
         let about = About::new(op, key);
-        let write = async {
-            let _write = slot.flights.write(&scoped).await;
-            Ok(slot.timed(self.traced(&slot, about, call(&slot, &scoped))).await)
+        let answer = {
+            let mut call = pin!(call(&slot, &scoped));
+            let write = pin!(async {
+                let _write = slot.flights.write(&scoped).await;
+                Ok(slot.timed(pin!(self.traced(&slot, about, call.as_mut()))).await)
+            });
+            slot.inside(write).await?
         };
-        let answer = slot.inside(write).await?;
         self.answer(slot, about, answer)
     }
 

@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::{AsyncCacheWrapper, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::pin::pin;
 
 /// A cache together with options for the calls that go through it. Copy it, keep it, or use it once.
 ///
@@ -48,8 +49,7 @@ impl View<'_> {
         let scoped = keys.iter().map(|key| cache.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = cache.core.slot()?;
-        let (found, took) =
-            slot.timed(slot.inside(self.cache.traced(&slot, About::new("get_many", ""), slot.adapter.get_many(&scoped)))).await;
+        let (found, took) = cache.call(&slot, About::new("get_many", ""), pin!(slot.adapter.get_many(&scoped))).await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
         // All of them are told of, also behind one that failed.
         let values = keys.iter().zip(found).map(|(key, found)| {
@@ -119,7 +119,7 @@ impl View<'_> {
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let writes: Vec<_> = scoped.iter().zip(&entries).map(|(key, (_, value, expiry))| Entry::new(key, value.clone(), *expiry)).collect();
         let _writes = slot.writes(&scoped).await;
-        let (stored, took) = slot.timed(slot.inside(cache.traced(&slot, About::new("set_many", ""), slot.adapter.set_many(&writes)))).await;
+        let (stored, took) = cache.call(&slot, About::new("set_many", ""), pin!(slot.adapter.set_many(&writes))).await;
         let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
         let stored = entries.iter().zip(stored).map(|((key, ..), stored)| {
             let about = About::new("set_many", key.as_ref()).took(took);

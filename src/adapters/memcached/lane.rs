@@ -40,7 +40,7 @@ pub(super) enum Command {
 }
 
 /// Commands of one kind can become one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Fetch(Want),
     Store,

@@ -208,19 +208,19 @@ impl AsyncMemcachedCache {
         Place { server: self.inner.ring.server(key.wire()), lane: key.hash() as usize % self.inner.config.pool_size }
     }
 
-    fn home(&self) -> Arc<Home> {
+    fn home(&self, runtime: &Handle) -> Arc<Home> {
         let Inner { servers, config, homes, .. } = &*self.inner;
-        homes.get_or_insert_with(|| Home(servers.iter().map(|server| Lanes::new(server, config)).collect()))
+        homes.get_or_insert_with(runtime, || Home(servers.iter().map(|server| Lanes::new(server, config)).collect()))
     }
 
     /// Gives a command to a lane and waits for the answer, until the deadline.
     async fn ask<T>(&self, place: Place, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let server = &self.inner.servers[place.server];
-        if Handle::try_current().is_err() {
+        let Ok(runtime) = Handle::try_current() else {
             return Err(server.unavailable("can be reached from inside a tokio runtime only"));
-        }
+        };
         let deadline = Instant::now() + server.op_timeout;
-        let lane = self.home().0[place.server].get(place.lane);
+        let lane = self.home(&runtime).0[place.server].get(place.lane);
         match tokio::time::timeout_at(deadline.into(), lane.ask(deadline, command)).await {
             Ok(Some(answer)) => answer,
             // The lane dropped it unanswered: it was too late to begin, or its runtime ends.
@@ -477,7 +477,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn close(&self) -> Result<()> {
         // Each lane ends once it has answered what it has begun, and its connection with it.
-        drop(self.inner.homes.take_all());
+        self.inner.homes.clear();
         self.inner.servers.iter().for_each(|server| server.gate.open());
         Ok(())
     }

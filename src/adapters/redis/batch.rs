@@ -25,7 +25,7 @@ const SCAN_COUNT: usize = 1000;
 /// What is to be done for one key of a batch, and where its result belongs.
 struct Item<T> {
     at: usize,
-    hash: u64,
+    hash: u32,
     task: T,
 }
 
@@ -72,7 +72,7 @@ impl AsyncRedisCache {
         let deadline = self.deadline();
         let mut verified = false;
         loop {
-            let values = lane.run(&commands::get_many(names.iter()), deadline).await?;
+            let values = lane.run(|| commands::get_many(names.iter()), deadline).await?;
             if values.len() != names.len() {
                 lane.verify(deadline).await?;
                 return Err(Failure::out_of_step());
@@ -153,7 +153,7 @@ impl AsyncRedisCache {
         done.into_iter().map(|(at, outcome)| (at, outcome.map(drop))).collect()
     }
 
-    async fn write_big(&self, lanes: Arc<Lanes>, key: &str, hash: u64, write: Write) -> Result<bool> {
+    async fn write_big(&self, lanes: Arc<Lanes>, key: &str, hash: u32, write: Write) -> Result<bool> {
         let full = self.full_key(key)?;
         let call = Call { cache: &self.shared, lanes, op: "set_many", key, full, hash, deadline: self.deadline() };
         match write {
@@ -211,16 +211,16 @@ impl AsyncRedisCache {
         let mut marked = Instant::now();
         let mut cursor = Bytes::from_static(b"0");
         loop {
-            let step = commands::scan(&cursor, &prefix, SCAN_COUNT);
-            let (next, keys) = lanes.bulk.run(&step, self.deadline()).await.map_err(failed)?;
+            let step = || commands::scan(&cursor, &prefix, SCAN_COUNT);
+            let (next, keys) = lanes.bulk.run(step, self.deadline()).await.map_err(failed)?;
             for keys in keys.chunks(STEP_KEYS) {
-                let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).filter(|key| *key != marks).collect();
+                let keys: &Vec<&[u8]> = &keys.iter().map(AsRef::as_ref).filter(|key| *key != marks).collect();
                 if !keys.is_empty() {
-                    lanes.bulk.run(&commands::discard(keys), self.deadline()).await.map_err(failed)?;
+                    lanes.bulk.run(|| commands::discard(keys), self.deadline()).await.map_err(failed)?;
                 }
             }
             if &*next == b"0" {
-                return lanes.bulk.run(&unmark(&marks, &id, &prefix), self.deadline()).await.map(drop).map_err(failed);
+                return lanes.bulk.run(|| unmark(&marks, &id, &prefix), self.deadline()).await.map(drop).map_err(failed);
             }
             if marked.elapsed() > REMARK {
                 lanes.bulk.invoke(&mark, self.deadline()).await.map_err(failed)?;
@@ -298,7 +298,7 @@ impl Step {
 fn by_lane<T>(lanes: &Lanes, items: Vec<Item<T>>) -> Vec<(&Arc<Lane>, Vec<Item<T>>)> {
     let mut groups: Vec<(&Arc<Lane>, Vec<Item<T>>)> = lanes.lanes.iter().map(|lane| (lane, Vec::new())).collect();
     for item in items {
-        let at = (item.hash % groups.len() as u64) as usize;
+        let at = item.hash as usize % groups.len();
         groups[at].1.push(item);
     }
     groups.retain(|(_, items)| !items.is_empty());

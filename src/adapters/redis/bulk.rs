@@ -13,15 +13,15 @@ const MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct BulkyKeys {
     count: AtomicUsize,
-    hashes: Mutex<HashSet<u64>>,
+    hashes: Mutex<HashSet<u32>>,
 }
 
 impl BulkyKeys {
-    pub(super) fn contains(&self, hash: u64) -> bool {
+    pub(super) fn contains(&self, hash: u32) -> bool {
         self.count.load(Ordering::Relaxed) > 0 && lock(&self.hashes).contains(&hash)
     }
 
-    pub(super) fn note(&self, hash: u64, bulky: bool) {
+    pub(super) fn note(&self, hash: u32, bulky: bool) {
         if !bulky && self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -51,7 +51,7 @@ mod tests {
         assert!(keys.contains(1) && !keys.contains(2));
         keys.note(1, false);
         assert!(!keys.contains(1));
-        for hash in 0..10 * MAX as u64 {
+        for hash in 0..10 * MAX as u32 {
             keys.note(hash, true);
         }
         assert!(lock(&keys.hashes).len() <= MAX);

@@ -261,13 +261,13 @@ impl Call<'_> {
     }
 
     /// Runs a command that removes the key, or may let it end soon: no claim from before survives it. One round trip.
-    pub(super) async fn run_unclaimed<T: Default>(&self, lane: &Arc<Lane>, command: Command<T>) -> Result<T, Failure> {
-        lane.run_after(&unclaim(&self.full), &command, self.deadline).await
+    pub(super) async fn run_unclaimed<T: Default>(&self, lane: &Arc<Lane>, make: impl Fn() -> Command<T>) -> Result<T, Failure> {
+        Box::pin(lane.run_after(|| (unclaim(&self.full), make()), self.deadline)).await
     }
 
     /// Removes the key without asking what was there.
     pub(super) async fn discard(&self) -> Result<()> {
-        self.run(&unclaim_all::<bool>(&[token(&self.full), self.full.as_bytes().to_vec()])).await.map(drop)
+        self.run(|| unclaim_all::<bool>(&[token(&self.full), self.full.as_bytes().to_vec()])).await.map(drop)
     }
 
     pub(super) fn too_large(&self) -> Error {

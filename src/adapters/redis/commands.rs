@@ -6,6 +6,9 @@ use redis::{Arg, Cmd, Script, ToRedisArgs, Value, cmd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+/// What a key has, more or less.
+const KEY_LEN: usize = 32;
+
 /// A command, and what its answer means; `None` for an answer that it never gives.
 pub(super) struct Command<T> {
     pub(super) cmd: Cmd,
@@ -14,9 +17,22 @@ pub(super) struct Command<T> {
     pub(super) repeatable: bool,
 }
 
+impl<T> Clone for Command<T> {
+    fn clone(&self) -> Self {
+        Self { cmd: self.cmd.clone(), ..*self }
+    }
+}
+
 impl<T> Command<T> {
     pub(super) fn new(name: &str, read: fn(Value) -> Option<T>) -> Self {
         Self { cmd: cmd(name), read, repeatable: true }
+    }
+
+    /// With room for so many arguments that have so many bytes.
+    fn sized(name: &str, args: usize, bytes: usize, read: fn(Value) -> Option<T>) -> Self {
+        let mut cmd = Cmd::with_capacity(args + 1, name.len() + bytes);
+        cmd.arg(name);
+        Self { cmd, read, repeatable: true }
     }
 
     pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
@@ -46,16 +62,18 @@ pub(super) enum Ttl {
 }
 
 pub(super) fn get(key: &str) -> Command<Option<Bytes>> {
-    Command::new("GET", bytes).arg(key)
+    Command::sized("GET", 1, key.len(), bytes).arg(key)
 }
 
 pub(super) fn get_many<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<Vec<Option<Bytes>>> {
-    keys.fold(Command::new("MGET", list), |command, key| command.arg(key.as_ref()))
+    let command = Command::sized("MGET", keys.size_hint().0, keys.size_hint().0 * KEY_LEN, list);
+    keys.fold(command, |command, key| command.arg(key.as_ref()))
 }
 
 /// Whether the condition held.
-pub(super) fn set(key: impl ToRedisArgs, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
-    let mut command = Command::new("SET", done).arg(key).arg(value);
+pub(super) fn set(key: &str, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
+    // Of the rest, `PX` and a number are the longest.
+    let mut command = Command::sized("SET", 5, key.len() + value.len() + 24, done).arg(key).arg(value);
     if let Ttl::Millis(millis) = ttl {
         command = command.arg("PX").arg(millis);
     }

@@ -15,6 +15,8 @@ pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) fate: Fate,
     pub(super) code: Code,
+    /// The connection broke, and doing it again comes to the same.
+    pub(super) again: bool,
 }
 
 /// What becomes of the connection.
@@ -42,11 +44,20 @@ pub(super) enum Code {
 impl Failure {
     pub(super) fn new(kind: ErrorKind, message: impl Into<String>, fate: Fate) -> Self {
         let error = Error::new(kind).with_backend(BACKEND).with_message(message.into());
-        Self { error, fate, code: Code::Other }
+        Self::with(error, fate)
+    }
+
+    pub(super) fn with(error: Error, fate: Fate) -> Self {
+        Self { error, fate, code: Code::Other, again: false }
     }
 
     pub(super) fn timeout() -> Self {
-        Self { error: Error::new(ErrorKind::Timeout).with_backend(BACKEND), fate: Fate::Keep, code: Code::Other }
+        Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Keep)
+    }
+
+    /// What became of a command that can be repeated, or cannot.
+    pub(super) fn of(self, repeatable: bool) -> Self {
+        Self { again: repeatable && self.fate == Fate::Drop, ..self }
     }
 
     /// An answer of a kind that the command does not give: the answers are out of step with the questions.
@@ -68,13 +79,11 @@ impl From<RedisError> for Failure {
             }
             Cause::InvalidClientConfig => Self::new(ErrorKind::Config, "the address or the TLS settings cannot be used", Fate::Drop),
             Cause::RESP3NotSupported => Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop),
-            Cause::Io if cause.is_timeout() => {
-                Self { error: Error::new(ErrorKind::Timeout).with_backend(BACKEND), fate: Fate::Drop, code: Code::Other }
-            }
+            Cause::Io if cause.is_timeout() => Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Drop),
             // What the operating system or TLS has to say: never a value.
             Cause::Io => {
                 let error = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_source(cause.to_string());
-                Self { error, fate: Fate::Drop, code: Code::Other }
+                Self::with(error, Fate::Drop)
             }
             Cause::Parse | Cause::UnexpectedReturnType => Self::out_of_step(),
             _ => Self::new(ErrorKind::Unavailable, "the driver cannot reach the server", Fate::Drop),
@@ -84,7 +93,7 @@ impl From<RedisError> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error: error.with_backend(BACKEND), fate: Fate::Drop, code: Code::Other }
+        Self::with(error.with_backend(BACKEND), Fate::Drop)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::travel::Stop;
 use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use deadpool_redis::Pool;
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -92,70 +92,90 @@ impl Lane {
         Arc::new(Self { hub, home, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()), stop: Arc::new(stop) })
     }
 
-    /// Runs one command now, or with the next batch.
-    pub(super) async fn run<T>(self: &Arc<Self>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
-        self.by(deadline, pin!(twice(command.repeatable, || self.try_run(command, deadline)))).await
-    }
-
-    async fn try_run<T>(self: &Arc<Self>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
-        let pass = self.stop.pass();
-        if pass.is_none() {
-            let what = What::Command { first: None, cmd: command.cmd.clone(), repeatable: command.repeatable };
-            if let Heard::Answer(answer, link) = self.wait(what, deadline).await? {
-                return self.read(&link, command.read, answer);
-            }
-        }
-        self.run_alone(command).await
+    /// Runs a command now, or with the next batch.
+    pub(super) async fn run<T>(self: &Arc<Self>, make: impl Fn() -> Command<T>, deadline: Instant) -> Result<T, Failure> {
+        self.twice(deadline, || self.try_run(None, make(), deadline)).await
     }
 
     /// Runs two commands in one round trip, now or with the next batch; the second one's answer.
-    pub(super) async fn run_after<T>(self: &Arc<Self>, first: &Command<T>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
-        self.by(deadline, pin!(twice(command.repeatable, || self.try_run_after(first, command, deadline)))).await
+    pub(super) async fn run_after<T>(
+        self: &Arc<Self>,
+        make: impl Fn() -> (Command<T>, Command<T>),
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let attempt = || {
+            let (first, command) = make();
+            self.try_run(Some(Box::new(first)), command, deadline)
+        };
+        self.twice(deadline, attempt).await
     }
 
-    async fn try_run_after<T>(self: &Arc<Self>, first: &Command<T>, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+    async fn try_run<T>(self: &Arc<Self>, first: Option<Box<Command<T>>>, command: Command<T>, deadline: Instant) -> Result<T, Failure> {
+        let (read, repeatable) = (command.read, command.repeatable);
         let pass = self.stop.pass();
-        if pass.is_none() {
-            let what = What::Command { first: Some(first.cmd.clone()), cmd: command.cmd.clone(), repeatable: command.repeatable };
-            if let Heard::Answer(answer, link) = self.wait(what, deadline).await? {
-                return self.read(&link, command.read, answer);
+        let ran = if pass.is_some() {
+            Box::pin(async { self.by(deadline, pin!(self.run_alone(first, &command))).await }).await
+        } else {
+            let first = first.map(|first| Box::new(first.cmd));
+            match self.wait(What::Command { first, cmd: command.cmd, repeatable }, deadline).await {
+                Ok(heard) => self.hear(heard, read).unwrap_or_else(|| Err(Failure::out_of_step())),
+                Err(failure) => Err(failure),
             }
-        }
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.add_command(first.cmd.clone());
-        pipeline.add_command(command.cmd.clone());
-        let link = self.ready_link(command.repeatable).await?;
-        let mut answers = self.exchange_all(&link, &pipeline).await?.into_iter();
-        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else { return Err(Failure::out_of_step()) };
-        self.read(&link, first.read, before)?;
-        self.read(&link, command.read, answer)
+        };
+        ran.map_err(|failure| failure.of(repeatable))
     }
 
     /// The value of a key.
     pub(super) async fn get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
-        self.by(deadline, pin!(twice(true, || self.try_get(key, deadline)))).await
+        self.twice(deadline, || self.try_get(key, deadline)).await
     }
 
     async fn try_get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
         let pass = self.stop.pass();
-        if pass.is_none()
-            && let Heard::Answer(answer, link) = self.wait(What::Get(key.to_owned()), deadline).await?
-        {
-            return self.read(&link, commands::bytes, answer);
+        if pass.is_none() {
+            let heard = self.wait(What::Get(key.into()), deadline).await.map_err(|failure| failure.of(true))?;
+            if let Some(found) = self.hear(heard, commands::bytes) {
+                return found;
+            }
         }
-        self.run_alone(&commands::get(key)).await
+        let alone = Box::pin(async {
+            let get = commands::get(key);
+            self.by(deadline, pin!(self.run_alone(None, &get))).await
+        });
+        alone.await.map_err(|failure| failure.of(true))
     }
 
-    async fn run_alone<T>(self: &Arc<Self>, command: &Command<T>) -> Result<T, Failure> {
+    /// Makes a call once more if the connection broke: that is no reason to fail for what comes to the same if it is done twice.
+    async fn twice<T, F>(self: &Arc<Self>, deadline: Instant, attempt: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        match attempt().await {
+            // Its deadline is not that of those with whom it waits now.
+            Err(failure) if failure.again => Box::pin(async { self.by(deadline, pin!(attempt())).await }).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn run_alone<T>(self: &Arc<Self>, first: Option<Box<Command<T>>>, command: &Command<T>) -> Result<T, Failure> {
         let link = self.ready_link(command.repeatable).await?;
-        let answer = self.run_over(&link, command).await;
-        if let Err(failure) = &answer {
-            self.judge(&link, failure.fate);
+        if let Some(first) = first {
+            return Box::pin(self.run_both(&link, *first, command)).await;
         }
-        answer
+        self.run_over(&link, command).await.inspect_err(|failure| self.judge(&link, failure.fate))
     }
 
-    /// Travels with the next batch.
+    async fn run_both<T>(self: &Arc<Self>, link: &Arc<Link>, first: Command<T>, command: &Command<T>) -> Result<T, Failure> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(first.cmd);
+        pipeline.add_command(command.cmd.clone());
+        let mut answers = self.exchange_all(link, &pipeline).await?.into_iter();
+        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else { return Err(Failure::out_of_step()) };
+        self.read(link, first.read, before)?;
+        self.read(link, command.read, answer)
+    }
+
+    /// Travels with the next batch, whose leader keeps the deadline.
     async fn wait(self: &Arc<Self>, what: What, deadline: Instant) -> Result<Heard, Failure> {
         let (reply, heard) = oneshot::channel();
         if let Some(lead) = self.stop.wait(Ask::new(what, deadline, reply)) {
@@ -165,10 +185,19 @@ impl Lane {
         heard.await.map_err(lost)?
     }
 
-    /// What the answer to a command that travelled with others says.
-    fn read<T>(&self, link: &Arc<Link>, read: fn(redis::Value) -> Option<T>, answer: redis::Value) -> Result<T, Failure> {
+    /// What one who travelled with others has heard; `None` for one that is to go alone.
+    fn hear<T>(&self, heard: Heard, read: fn(Value) -> Option<T>) -> Option<Result<T, Failure>> {
+        match heard {
+            Heard::Found(value) => Some(read(value).ok_or_else(Failure::out_of_step)),
+            Heard::Answer(answer, link) => Some(self.read(&link, read, answer)),
+            Heard::GoAlone => None,
+        }
+    }
+
+    /// What the answer to a command says.
+    fn read<T>(&self, link: &Arc<Link>, read: fn(Value) -> Option<T>, answer: Value) -> Result<T, Failure> {
         match answer {
-            redis::Value::ServerError(error) => {
+            Value::ServerError(error) => {
                 let failure = Failure::from(redis::RedisError::from(error));
                 self.judge(link, failure.fate);
                 Err(failure)
@@ -182,8 +211,8 @@ impl Lane {
 
     /// Runs a script now.
     pub(super) async fn invoke<T>(self: &Arc<Self>, script: &Invocation<T>, deadline: Instant) -> Result<T, Failure> {
-        match self.run(&script.by_hash, deadline).await {
-            Err(failure) if failure.code == Code::NoScript => self.run(&script.in_full(), deadline).await,
+        match self.run(|| script.by_hash.clone(), deadline).await {
+            Err(failure) if failure.code == Code::NoScript => self.run(|| script.in_full(), deadline).await,
             ran => ran,
         }
     }
@@ -198,8 +227,11 @@ impl Lane {
             pipeline.add_command(command.cmd.clone());
         }
         let repeatable = batch.iter().all(|command| command.repeatable);
-        let attempt = || self.try_run_all(batch, &pipeline, repeatable, deadline);
-        self.by(deadline, pin!(twice(repeatable, attempt))).await
+        let attempt = || async {
+            let ran = self.try_run_all(batch, &pipeline, repeatable, deadline).await;
+            ran.map_err(|failure| failure.of(repeatable))
+        };
+        self.twice(deadline, attempt).await
     }
 
     async fn try_run_all<T>(
@@ -214,8 +246,12 @@ impl Lane {
         if pass.is_none() {
             self.wait(What::Turn, deadline).await?;
         }
-        let link = self.ready_link(repeatable).await?;
-        let answers = self.exchange_all(&link, pipeline).await?;
+        let exchange = async {
+            let link = self.ready_link(repeatable).await?;
+            let answers = self.exchange_all(&link, pipeline).await?;
+            Ok::<_, Failure>((link, answers))
+        };
+        let (link, answers) = self.by(deadline, pin!(exchange)).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.read(&link, command.read, answer) {
             Err(failure) if failure.code == Code::OutOfStep => Err(failure),
             read => Ok(read),
@@ -226,7 +262,7 @@ impl Lane {
     /// Waits until whatever was given up on this lane has been executed, or cannot be any more.
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let behind = self.stop.is_crowded() || matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
-        if behind { self.run(&commands::ping(), deadline).await } else { Ok(()) }
+        if behind { self.run(commands::ping, deadline).await } else { Ok(()) }
     }
 
     /// Asks something that only the right answer fits; a connection that is out of step is thrown away.
@@ -259,7 +295,7 @@ impl Lane {
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
-    pub(super) async fn exchange_all(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<Vec<redis::Value>, Failure> {
+    pub(super) async fn exchange_all(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let exchange = async {
             self.bury_orphans(link).await?;
             link.exchange_all(commands).await
@@ -269,7 +305,7 @@ impl Lane {
 
     /// Before anything is sent over a new connection, the server closes those that were thrown away.
     async fn bury_orphans(&self, link: &Link) -> Result<(), Failure> {
-        if self.hub.orphans.is_empty() { Ok(()) } else { self.hub.orphans.bury(link).await }
+        if self.hub.orphans.is_empty() { Ok(()) } else { Box::pin(self.hub.orphans.bury(link)).await }
     }
 
     /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
@@ -289,7 +325,7 @@ impl Lane {
         if repeatable || link.is_fresh() {
             return Ok(link);
         }
-        match self.run_over(&link, &commands::ping()).await {
+        match Box::pin(self.run_over(&link, &commands::ping())).await {
             Ok(()) => Ok(link),
             Err(failure) if failure.fate == Fate::Drop => {
                 self.judge(&link, failure.fate);
@@ -306,7 +342,7 @@ impl Lane {
                 State::Up(link) => return Ok(link.clone()),
                 State::Down(error) => {
                     *lock(&self.asked) = Instant::now();
-                    return Err(Failure { error: error.clone(), fate: Fate::Keep, code: Code::Other });
+                    return Err(Failure::with(error.clone(), Fate::Keep));
                 }
                 State::Idle | State::Connecting => {}
             }
@@ -393,16 +429,6 @@ impl Lane {
 
     fn is_quiet(&self) -> bool {
         lock(&self.asked).elapsed() > QUIET
-    }
-}
-
-/// A connection that broke is no reason to fail for what comes to the same if it is done twice.
-async fn twice<T, F: Future<Output = Result<T, Failure>>>(mut again: bool, attempt: impl Fn() -> F) -> Result<T, Failure> {
-    loop {
-        match attempt().await {
-            Err(failure) if failure.fate == Fate::Drop && std::mem::take(&mut again) => {}
-            outcome => return outcome,
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod verbs;
 pub use builder::RedisBuilder;
 
 use crate::adapters::Remote;
+use crate::codec;
 use crate::runtime::{PerRuntime, lock};
 use crate::travel::{Limits, Stop};
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
@@ -52,7 +53,7 @@ use verbs::Call;
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
-/// | `max_alone` | 32 | calls under way on a connection from which on others wait and travel together |
+/// | `max_alone` | 16 | calls under way on a connection from which on others wait and travel together |
 /// | `max_batch` | 512 | as many waiting calls travel together; 1 is no batches |
 /// | `max_batch_bytes` | 1 MiB | and as many bytes of keys and values |
 /// | `resp3` | `false` | version 3 of the protocol |
@@ -138,9 +139,9 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn of(&self, hash: u64) -> &Arc<Lane> {
+    fn of(&self, hash: u32) -> &Arc<Lane> {
         // The remainder is less than the number of lanes.
-        &self.lanes[(hash % self.lanes.len() as u64) as usize]
+        &self.lanes[hash as usize % self.lanes.len()]
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Lane>> {
@@ -223,12 +224,12 @@ impl AsyncRedisCache {
 
     /// This runtime's connections.
     fn lanes(&self) -> Result<Arc<Lanes>> {
-        if Handle::try_current().is_err() {
+        let Ok(home) = Handle::try_current() else {
             let message = "no tokio runtime drives this call; the blocking face brings its own";
             return Err(Error::new(ErrorKind::Unsupported).with_backend(BACKEND).with_message(message));
-        }
+        };
         let shared = &*self.shared;
-        Ok(shared.runtimes.get_or_insert_with(|| {
+        Ok(shared.runtimes.get_or_insert_with(&home, || {
             let hub = shared.hub();
             let Config { max_alone, limits, .. } = shared.config;
             let lane = |_| Lane::new(hub.clone(), Home::Caller, Stop::new(max_alone, limits));
@@ -243,9 +244,9 @@ impl AsyncRedisCache {
         now.checked_add(self.shared.config.op_timeout).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
     }
 
-    /// Says which lane has a key, and which keys may be big: a quick one will do.
-    fn hash(&self, key: &str) -> u64 {
-        crc32fast::hash(key.as_bytes()).into()
+    /// Says which lane has a key, and which keys may be big. The one that values have in their headers: it is taken once a call.
+    fn hash(&self, key: &str) -> u32 {
+        codec::key_hash(key)
     }
 
     /// The key as the server knows it.
@@ -264,8 +265,7 @@ impl AsyncRedisCache {
     /// Pings on all of `lanes`, at the same time.
     async fn ping_all<'l>(&self, op: &'static str, lanes: impl Iterator<Item = &'l Arc<Lane>>) -> Result<()> {
         let deadline = self.deadline();
-        let ping = commands::ping();
-        let pings = try_join_all(lanes.map(|lane| lane.run(&ping, deadline))).await;
+        let pings = try_join_all(lanes.map(|lane| lane.run(commands::ping, deadline))).await;
         pings.map(drop).map_err(|failure| failure.error.with_op(op))
     }
 }
@@ -361,7 +361,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
     /// Lets go of the connections of all runtimes. Calls under way end on theirs.
     async fn close(&self) -> Result<()> {
         *lock(&self.shared.bulk) = Weak::new();
-        drop(self.shared.runtimes.take_all());
+        self.shared.runtimes.clear();
         Ok(())
     }
 

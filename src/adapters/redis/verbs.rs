@@ -27,7 +27,7 @@ pub(super) struct Call<'c> {
     pub(super) key: &'c str,
     /// As the server knows it.
     pub(super) full: Cow<'c, str>,
-    pub(super) hash: u64,
+    pub(super) hash: u32,
     pub(super) deadline: Instant,
 }
 
@@ -51,8 +51,8 @@ impl Call<'_> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
 
-    pub(super) async fn run<T>(&self, command: &Command<T>) -> Result<T> {
-        self.lane().run(command, self.deadline).await.map_err(|failure| self.failed(failure))
+    pub(super) async fn run<T>(&self, make: impl Fn() -> Command<T>) -> Result<T> {
+        self.lane().run(make, self.deadline).await.map_err(|failure| self.failed(failure))
     }
 
     pub(super) async fn invoke<T>(&self, script: &Invocation<T>) -> Result<T> {
@@ -73,7 +73,7 @@ impl Call<'_> {
 
     fn value(&self, stored: Bytes) -> CacheValue {
         self.note_size(stored.len());
-        CacheValue::from_stored(&self.full, stored, self.cache.config.settings.codec)
+        CacheValue::from_hashed(self.hash, stored, self.cache.config.settings.codec)
     }
 
     pub(super) fn note_size(&self, len: usize) {
@@ -87,8 +87,8 @@ impl Call<'_> {
         let Some(stored) = read().await.map_err(failed)? else { return Ok(None) };
         let value = self.value(stored);
         // Another key's value: copied there by somebody, or the answers are out of step, and then only a new connection can tell.
-        if value.is_misdirected() && lane.verify(self.deadline).await.is_err() {
-            return Ok(read().await.map_err(failed)?.map(|stored| self.value(stored)));
+        if value.is_misdirected() && Box::pin(lane.verify(self.deadline)).await.is_err() {
+            return Ok(Box::pin(read()).await.map_err(failed)?.map(|stored| self.value(stored)));
         }
         Ok(Some(value))
     }
@@ -97,21 +97,21 @@ impl Call<'_> {
     pub(super) async fn store(&self, value: &CacheValue, expiry: Expiry, condition: Condition) -> Result<bool> {
         let config = &self.cache.config;
         let stored = value.to_stored(&self.full, config.settings.codec).map_err(|error| self.named(error))?;
-        let Some(ttl) = self.ttl(expiry) else { return self.store_nothing(condition).await };
+        let Some(ttl) = self.ttl(expiry) else { return Box::pin(self.store_nothing(condition)).await };
         if stored.len() > config.max_value_bytes {
-            return Err(self.refuse_too_large(condition).await?);
+            return Err(Box::pin(self.refuse_too_large(condition)).await?);
         }
         if stored.len() > config.big_value_bytes {
             self.note_size(stored.len());
-            return self.store_big(stored, ttl, condition).await;
+            return Box::pin(self.store_big(stored, ttl, condition)).await;
         }
-        let set = commands::set(&*self.full, &stored, ttl, condition);
-        let outcome = if ttl.is_brief() { self.run_unclaimed(self.lane(), set).await } else { self.lane().run(&set, self.deadline).await };
+        let set = || commands::set(&self.full, &stored, ttl, condition);
+        let outcome = if ttl.is_brief() { self.run_unclaimed(self.lane(), set).await } else { self.lane().run(set, self.deadline).await };
         if let Err(Failure { code: Code::OutOfMemory, .. }) = outcome
             && condition != Condition::Missing
         {
             // The server would go on to serve the older value. It is removed where that works; the write has failed either way.
-            let _ = self.discard().await;
+            let _ = Box::pin(self.discard()).await;
         }
         let stored_now = outcome.map_err(|failure| self.failed(failure))?;
         self.note_size(stored.len());
@@ -122,7 +122,7 @@ impl Call<'_> {
     async fn store_nothing(&self, condition: Condition) -> Result<bool> {
         match condition {
             Condition::None => self.discard().await.map(|()| true),
-            Condition::Missing => self.run(&commands::contains(&self.full)).await.map(|live| !live),
+            Condition::Missing => self.run(|| commands::contains(&self.full)).await.map(|live| !live),
             Condition::Live => self.remove().await,
         }
     }
@@ -142,7 +142,7 @@ impl Call<'_> {
         // Putting the command together takes the thread for a while as well.
         let staging = spawn_background(async move {
             let until = until.map_or(Ttl::Never, Ttl::Millis);
-            bulk.run(&commands::set(&*name, &stored, until, Condition::None), deadline).await
+            bulk.run(|| commands::set(&name, &stored, until, Condition::None), deadline).await
         });
         let outcome = staging.await.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Unavailable, "the driver panicked", Fate::Keep)));
         outcome.map_err(|failure| self.failed(failure))?;
@@ -159,15 +159,15 @@ impl Call<'_> {
     }
 
     pub(super) async fn remove(&self) -> Result<bool> {
-        self.run_unclaimed(self.lane(), commands::remove(&self.full)).await.map_err(|failure| self.failed(failure))
+        self.run_unclaimed(self.lane(), || commands::remove(&self.full)).await.map_err(|failure| self.failed(failure))
     }
 
     pub(super) async fn contains(&self) -> Result<bool> {
-        self.run(&commands::contains(&self.full)).await
+        self.run(|| commands::contains(&self.full)).await
     }
 
     pub(super) async fn expiry(&self) -> Result<Option<Expiry>> {
-        let left = self.run(&commands::time_left(&self.full)).await?;
+        let left = self.run(|| commands::time_left(&self.full)).await?;
         Ok(left.map(|left| left.map_or(Expiry::Never, Expiry::After)))
     }
 
@@ -178,7 +178,7 @@ impl Call<'_> {
                 // A write that timed out on the key's own lane must not land after this removal.
                 self.lane().settle(self.deadline).await?;
             }
-            self.run_unclaimed(lane, commands::take(&self.full)).await
+            self.run_unclaimed(lane, || commands::take(&self.full)).await
         };
         let taken = taken.await.map_err(|failure| self.failed(failure))?;
         Ok(taken.map(|stored| self.value(stored)))
@@ -188,11 +188,11 @@ impl Call<'_> {
         match self.ttl(expiry) {
             None => self.remove().await,
             Some(ttl @ Ttl::Millis(millis)) => {
-                let expire = commands::expire(&self.full, millis);
+                let expire = || commands::expire(&self.full, millis);
                 let answer = if ttl.is_brief() {
                     self.run_unclaimed(self.lane(), expire).await
                 } else {
-                    self.lane().run(&expire, self.deadline).await
+                    self.lane().run(expire, self.deadline).await
                 };
                 answer.map_err(|failure| self.failed(failure))
             }
@@ -210,9 +210,9 @@ impl Call<'_> {
             // The expiry changes in its turn, the value comes over the lane for big ones.
             return if self.touch(expiry).await? { self.get().await } else { Ok(None) };
         }
-        let renew = commands::get_and_expire(&self.full, ttl);
+        let renew = || commands::get_and_expire(&self.full, ttl);
         let renewed =
-            if ttl.is_brief() { self.run_unclaimed(self.lane(), renew).await } else { self.lane().run(&renew, self.deadline).await };
+            if ttl.is_brief() { self.run_unclaimed(self.lane(), renew).await } else { self.lane().run(renew, self.deadline).await };
         let stored = renewed.map_err(|failure| self.failed(failure))?;
         Ok(stored.map(|stored| self.value(stored)))
     }

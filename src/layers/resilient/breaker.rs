@@ -2,6 +2,7 @@
 
 use super::builder::Config;
 use crate::runtime::lock;
+use crate::stats::Tally;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +40,7 @@ pub(super) struct Breaker {
     /// The state in the lowest two bits, and above them how often it was opened and closed: what was sent before that says
     /// nothing about now.
     word: AtomicU64,
-    successes: AtomicU64,
+    successes: Tally,
     record: Mutex<Record>,
 }
 
@@ -89,7 +90,7 @@ impl Breaker {
             window: config.breaker_window,
             at_least: config.breaker_calls,
         };
-        Self { rules: config.breaker.then_some(rules), word: AtomicU64::new(0), successes: AtomicU64::new(0), record: Mutex::default() }
+        Self { rules: config.breaker.then_some(rules), word: AtomicU64::new(0), successes: Tally::default(), record: Mutex::default() }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -107,11 +108,11 @@ impl Breaker {
     }
 
     pub(super) fn successes(&self) -> u64 {
-        self.successes.load(Ordering::Relaxed)
+        self.successes.total()
     }
 
     pub(super) fn succeeded(&self) {
-        self.successes.fetch_add(1, Ordering::Relaxed);
+        self.successes.add_one();
     }
 
     /// A call failed because of the backend. Whether that opened the breaker.

@@ -65,7 +65,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let state = &*self.0.state;
         let Some(pass) = state.breaker.pass() else { return Err(self.refuse(verb, about)) };
         if !state.journal.is_empty() {
-            self.settle(verb, about).await?;
+            Box::pin(self.settle(verb, about)).await?;
         }
         let begun = (state.config.deadline.is_some() && verb.again).then(Instant::now);
         let mut before = 0;
@@ -83,7 +83,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 && self.is_in_time(begun, pause)
             {
                 before += 1;
-                runtime::sleep(pause).await;
+                Box::pin(runtime::sleep(pause)).await;
                 // Opened meanwhile: this call's failure adds nothing to what is known.
                 if state.breaker.pass() == Some(pass) {
                     continue;
@@ -142,7 +142,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             _ => return attempt.await,
         };
         let left = begun.map_or(limit, |begun| limit.saturating_sub(begun.elapsed()));
-        match runtime::within(left, attempt).await {
+        match Box::pin(runtime::within(left, attempt)).await {
             Some(answer) => answer,
             None => Err(Error::new(ErrorKind::Timeout).with_backend(self.0.inner.kind().to_owned()).with_op(verb.name)),
         }
