@@ -14,6 +14,9 @@ use std::time::Instant;
 /// How many keys or rows one statement of a batch names at most.
 pub(super) const CHUNK: usize = 512;
 
+/// Up to so many rows there is a statement for each number of them.
+const EXACT: usize = 16;
+
 /// The largest row that travels with others.
 const SMALL: usize = 16 << 10;
 
@@ -188,14 +191,24 @@ impl Work for PutTogether {
     }
 }
 
-/// In statements of powers of two rows, for few different statements can all stay prepared.
 async fn upsert_many(on: &mut SqliteConnection, mut entries: &[&Stored]) -> sqlx::Result<()> {
     while !entries.is_empty() {
-        let (now, later) = entries.split_at(1 << entries.len().min(CHUNK).ilog2());
+        let (now, later) = entries.split_at(rows(entries.len()));
         upsert(on, now).await?;
         entries = later;
     }
     Ok(())
+}
+
+/// How many of so many rows one statement stores. Every statement is a transaction, so a small batch is one; and few different
+/// statements can all stay prepared, so of the large ones there are two for each doubling.
+fn rows(of: usize) -> usize {
+    if of <= EXACT {
+        return of;
+    }
+    let power = 1 << of.min(CHUNK).ilog2();
+    let half_more = power + power / 2;
+    if of.min(CHUNK) >= half_more { half_more } else { power }
 }
 
 pub(super) async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sqlx::Result<()> {
@@ -440,5 +453,27 @@ impl Command for Ping {
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
         number(on, "SELECT count(*) FROM sqlite_schema").await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_few_statements_and_few_different_ones() {
+        let mut different = HashSet::new();
+        for count in 1..=CHUNK {
+            let (mut left, mut statements) = (count, 0);
+            while left > 0 {
+                let now = rows(left);
+                assert!((1..=left).contains(&now), "{now} of {left}");
+                different.insert(now);
+                left -= now;
+                statements += 1;
+            }
+            assert!(statements <= if count <= EXACT { 1 } else { 5 }, "{statements} for {count}");
+        }
+        assert!(different.len() < 32, "{different:?}");
     }
 }
