@@ -73,6 +73,7 @@ impl<P: Passenger> Queue<P> {
         Self { limits, waiting: VecDeque::new(), search_at: SEARCH_AT, fitting: Fitting::Together(None, 0) }
     }
 
+    #[cfg(any(feature = "redis", feature = "sqlite", test))]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -129,6 +130,7 @@ impl<P: Passenger> Queue<P> {
 
     /// All of them, if that is what [`next`](Self::next) would come to; those who have gone are still among them. Takes no longer for
     /// many than for one: for a queue behind a lock.
+    #[cfg(any(feature = "redis", test))]
     pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
         match self.fitting {
             Fitting::Together(_, bytes) if self.waiting.len() <= self.limits.entries && bytes <= self.limits.bytes => {

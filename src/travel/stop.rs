@@ -1,11 +1,13 @@
 //! Whether a call goes by itself or waits for others.
 
+#[cfg(any(feature = "redis", test))]
+mod abreast;
+
 use super::queue::{Limits, Passenger, Queue};
 use crate::runtime::lock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::task::Waker;
 
 /// Where calls set out: by themselves while it is quiet, together while it is crowded.
 ///
@@ -104,32 +106,6 @@ impl<P: Passenger> Lead<P> {
             return None;
         }
         Some(batch)
-    }
-
-    /// Whether somebody waits, for a leader with several batches under way: waits for somebody as long as any is, and then it is not
-    /// crowded any more.
-    pub(crate) fn poll_waiting(&mut self, context: &mut Context<'_>, is_under_way: bool) -> Poll<bool> {
-        let mut room = lock(&self.stop.room);
-        if !room.queue.is_empty() {
-            return Poll::Ready(true);
-        }
-        if is_under_way {
-            room.leader = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        self.stop.crowded.store(false, Ordering::Release);
-        self.is_done = true;
-        Poll::Ready(false)
-    }
-
-    /// Those that wait, or as many as fit into a batch. None are left if all have given up.
-    pub(crate) fn take(&mut self) -> Vec<P> {
-        let mut room = lock(&self.stop.room);
-        let Some(all) = room.queue.all_at_once() else { return room.queue.next() };
-        drop(room);
-        let (now, mut all) = (Instant::now(), Vec::from(all));
-        all.retain_mut(|passenger| !passenger.is_over(now));
-        all
     }
 }
 
