@@ -12,7 +12,9 @@ use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use deadpool_redis::Pool;
 use redis::{Pipeline, Value};
+use std::cmp;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -65,6 +67,9 @@ pub(super) struct Lane {
     asked: Mutex<Instant>,
     /// Where calls set out, alone or together.
     stop: Arc<Stop<Ask>>,
+    born: Instant,
+    /// The latest deadline of those who have waited, in milliseconds since the lane was made.
+    latest: AtomicU64,
 }
 
 /// The runtime that drives a connection.
@@ -89,12 +94,13 @@ enum State {
 
 impl Lane {
     pub(super) fn new(hub: Arc<Hub>, home: Home, stop: Stop<Ask>) -> Arc<Self> {
-        Arc::new(Self { hub, home, state: watch::Sender::new(State::Idle), asked: Mutex::new(Instant::now()), stop: Arc::new(stop) })
+        let (state, now) = (watch::Sender::new(State::Idle), Instant::now());
+        Arc::new(Self { hub, home, state, asked: Mutex::new(now), stop: Arc::new(stop), born: now, latest: AtomicU64::new(0) })
     }
 
     /// Runs a command now, or with the next batch.
     pub(super) async fn run<T>(self: &Arc<Self>, make: impl Fn() -> Command<T>, deadline: Instant) -> Result<T, Failure> {
-        self.twice(deadline, || self.try_run(None, make(), deadline)).await
+        Self::twice(|| self.try_run(None, make(), deadline)).await
     }
 
     /// Runs two commands in one round trip, now or with the next batch; the second one's answer.
@@ -107,7 +113,7 @@ impl Lane {
             let (first, command) = make();
             self.try_run(Some(Box::new(first)), command, deadline)
         };
-        self.twice(deadline, attempt).await
+        Self::twice(attempt).await
     }
 
     async fn try_run<T>(self: &Arc<Self>, first: Option<Box<Command<T>>>, command: Command<T>, deadline: Instant) -> Result<T, Failure> {
@@ -127,7 +133,7 @@ impl Lane {
 
     /// The value of a key.
     pub(super) async fn get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
-        self.twice(deadline, || self.try_get(key, deadline)).await
+        Self::twice(|| self.try_get(key, deadline)).await
     }
 
     async fn try_get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
@@ -146,13 +152,9 @@ impl Lane {
     }
 
     /// Makes a call once more if the connection broke: that is no reason to fail for what comes to the same if it is done twice.
-    async fn twice<T, F>(self: &Arc<Self>, deadline: Instant, attempt: impl Fn() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
+    async fn twice<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn() -> F) -> Result<T, Failure> {
         match attempt().await {
-            // Its deadline is not that of those with whom it waits now.
-            Err(failure) if failure.again => Box::pin(async { self.by(deadline, pin!(attempt())).await }).await,
+            Err(failure) if failure.again => Box::pin(attempt()).await,
             outcome => outcome,
         }
     }
@@ -175,14 +177,27 @@ impl Lane {
         self.read(link, command.read, answer)
     }
 
-    /// Travels with the next batch, whose leader keeps the deadline.
+    /// Travels with the next batch. Its leader keeps the deadline, if it is not before that of somebody who came earlier.
     async fn wait(self: &Arc<Self>, what: What, deadline: Instant) -> Result<Heard, Failure> {
         let (reply, heard) = oneshot::channel();
         if let Some(lead) = self.stop.wait(Ask::new(what, deadline, reply)) {
             drop(spawn(crowd::lead(self.clone(), lead)));
         }
-        let lost = |_| Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep);
-        heard.await.map_err(lost)?
+        if self.is_outlived(deadline) {
+            return Box::pin(async { self.by(deadline, pin!(answer(heard))).await }).await;
+        }
+        answer(heard).await
+    }
+
+    /// Whether somebody who came earlier may wait for longer.
+    fn is_outlived(&self, deadline: Instant) -> bool {
+        let deadline = u64::try_from((deadline - self.born).as_millis()).unwrap_or(u64::MAX);
+        // Mostly equal: then there is nothing to write.
+        match self.latest.load(Ordering::Relaxed).cmp(&deadline) {
+            cmp::Ordering::Less => self.latest.fetch_max(deadline, Ordering::Relaxed) > deadline,
+            cmp::Ordering::Equal => false,
+            cmp::Ordering::Greater => true,
+        }
     }
 
     /// What one who travelled with others has heard; `None` for one that is to go alone.
@@ -231,7 +246,7 @@ impl Lane {
             let ran = self.try_run_all(batch, &pipeline, repeatable, deadline).await;
             ran.map_err(|failure| failure.of(repeatable))
         };
-        self.twice(deadline, attempt).await
+        Self::twice(attempt).await
     }
 
     async fn try_run_all<T>(
@@ -430,6 +445,11 @@ impl Lane {
     fn is_quiet(&self) -> bool {
         lock(&self.asked).elapsed() > QUIET
     }
+}
+
+async fn answer(heard: oneshot::Receiver<Result<Heard, Failure>>) -> Result<Heard, Failure> {
+    let lost = |_| Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep);
+    heard.await.map_err(lost)?
 }
 
 /// The task that connects, from the first attempt to the first success. Does not keep its lane alive while it pauses.
