@@ -1,7 +1,7 @@
 //! Waiting calls travel together.
 //!
 //! While few calls are under way each goes by itself, at once, and pays two atomic additions. When it is crowded, those that come
-//! wait in a [`Queue`], and travel as the next batch: it sets out as soon as the one before it is back, with whoever has come
+//! wait in a [`Queue`], and travel as the next batch: it sets out as soon as one that is under way is back, with whoever has come
 //! meanwhile. So nobody waits for a timer, a lone caller never waits at all, and batches grow by themselves as far as the crowd does.
 //!
 //! A [`Queue`] says who travels with whom; every lane has one. A [`Stop`] puts before it the way past, for stores that many
