@@ -9,6 +9,7 @@
 use super::commands::{Command, Condition, Invocation, Lua, Ttl, bytes, flag, int, invoke, ttl_arg};
 use super::errors::{Code, Failure};
 use super::lane::Lane;
+use super::millis;
 use super::verbs::Call;
 use crate::adapter::{LONGEST_CLAIM, lease_millis};
 use crate::{CacheValue, Claim, Error, ErrorKind, Expiry, Result};
@@ -195,10 +196,6 @@ fn claim(key: &str, token: &[u8], lease: u64) -> Invocation<Option<Vec<Bytes>>> 
     let id = format!("{:032x}", fastrand::u128(..));
     let (lease, keep) = (lease.to_string(), millis(LONGEST_CLAIM).to_string());
     invoke(&CLAIM, &[key.as_bytes(), token], &[id.as_bytes(), lease.as_bytes(), keep.as_bytes()], read)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Call<'_> {

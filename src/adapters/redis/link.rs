@@ -1,6 +1,7 @@
 //! One connection, and what is known of the commands that went over it.
 
 use super::errors::Failure;
+use super::millis;
 use crate::runtime::lock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
@@ -142,7 +143,7 @@ impl<'l> Flight<'l> {
 
     fn end(self) {
         self.link.answered.fetch_max(self.number, Ordering::AcqRel);
-        self.link.heard.store(u64::try_from(self.link.age().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.link.heard.store(millis(self.link.age()), Ordering::Relaxed);
         std::mem::forget(self);
     }
 }

@@ -270,6 +270,10 @@ impl AsyncRedisCache {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[async_trait]
 impl AsyncCacheAdapter for AsyncRedisCache {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
