@@ -5,6 +5,7 @@ use super::crowd::{self, Ask, Heard, What};
 use super::errors::{BACKEND, Code, Failure, Fate};
 use super::gate::Gate;
 use super::link::{Link, Orphans};
+use super::millis;
 use super::source::{Source, identify};
 use crate::runtime::{lock, spawn, spawn_background};
 use crate::travel::Stop;
@@ -12,7 +13,6 @@ use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use deadpool_redis::Pool;
 use redis::{Pipeline, Value};
-use std::cmp;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -180,24 +180,18 @@ impl Lane {
     /// Travels with the next batch. Its leader keeps the deadline, if it is not before that of somebody who came earlier.
     async fn wait(self: &Arc<Self>, what: What, deadline: Instant) -> Result<Heard, Failure> {
         let (reply, heard) = oneshot::channel();
+        let until = millis(deadline - self.born);
+        // Noted before it waits, looked at afterwards: so everybody sees the deadlines of all who are before him in the queue.
+        if self.latest.load(Ordering::Relaxed) < until {
+            self.latest.fetch_max(until, Ordering::Relaxed);
+        }
         if let Some(lead) = self.stop.wait(Ask::new(what, deadline, reply)) {
             drop(spawn(crowd::lead(self.clone(), lead)));
         }
-        if self.is_outlived(deadline) {
+        if self.latest.load(Ordering::Relaxed) > until {
             return Box::pin(async { self.by(deadline, pin!(answer(heard))).await }).await;
         }
         answer(heard).await
-    }
-
-    /// Whether somebody who came earlier may wait for longer.
-    fn is_outlived(&self, deadline: Instant) -> bool {
-        let deadline = u64::try_from((deadline - self.born).as_millis()).unwrap_or(u64::MAX);
-        // Mostly equal: then there is nothing to write.
-        match self.latest.load(Ordering::Relaxed).cmp(&deadline) {
-            cmp::Ordering::Less => self.latest.fetch_max(deadline, Ordering::Relaxed) > deadline,
-            cmp::Ordering::Equal => false,
-            cmp::Ordering::Greater => true,
-        }
     }
 
     /// What one who travelled with others has heard; `None` for one that is to go alone.
