@@ -5,14 +5,19 @@ use super::source::unreadable;
 use crate::secret::Secret;
 use crate::url::{CacheUrl, decode};
 use crate::{Error, Result};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
+use tokio::net::TcpStream;
 
 const HOST: &str = "127.0.0.1";
 const PORT: u16 = 6379;
+/// As long may what was sent stay unacknowledged.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The schemes, and what they say: encrypted, over a Unix socket.
 const SCHEMES: [(&str, bool, bool); 7] = [
@@ -161,6 +166,9 @@ impl Endpoint {
         if self.tls && self.unix_socket.is_some() {
             return Err(Error::config("a Unix socket is not encrypted: `tls` and `unix_socket` do not go together"));
         }
+        if self.unix_socket.is_some() && cfg!(not(unix)) {
+            return Err(Error::config("this platform has no Unix sockets"));
+        }
         if self.ca_cert.is_some() && !self.tls {
             return Err(Error::config("`ca_cert` is for encrypted connections: `rediss:`"));
         }
@@ -170,13 +178,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// What the driver needs to connect. Reads the CA file, so that a renewed one is found.
-    pub(super) fn connection_info(&self) -> Result<ConnectionInfo, Failure> {
-        let address = match (&self.unix_socket, self.tls) {
-            (Some(path), _) => ConnectionAddr::Unix(path.clone()),
-            (None, false) => ConnectionAddr::Tcp(self.host.clone(), self.port),
-            (None, true) => ConnectionAddr::TcpTls { host: self.host.clone(), port: self.port, insecure: false, tls_params: None },
-        };
+    /// What is said to the server first.
+    pub(super) fn login(&self) -> RedisConnectionInfo {
         let protocol = if self.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
         let mut login = RedisConnectionInfo::default().set_db(self.db.into()).set_protocol(protocol);
         if let Some(user) = &self.user {
@@ -185,7 +188,17 @@ impl Endpoint {
         if let Some(password) = &self.password {
             login = login.set_password(password.expose());
         }
-        let info = address.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp_settings());
+        login
+    }
+
+    /// What the driver needs to connect. Reads the CA file, so that a renewed one is found.
+    pub(super) fn connection_info(&self) -> Result<ConnectionInfo, Failure> {
+        let address = match (&self.unix_socket, self.tls) {
+            (Some(path), _) => ConnectionAddr::Unix(path.clone()),
+            (None, false) => ConnectionAddr::Tcp(self.host.clone(), self.port),
+            (None, true) => ConnectionAddr::TcpTls { host: self.host.clone(), port: self.port, insecure: false, tls_params: None },
+        };
+        let info = address.into_connection_info()?.set_redis_settings(self.login()).set_tcp_settings(tcp_settings());
         match &self.ca_cert {
             None => Ok(info),
             Some(path) => {
@@ -198,11 +211,23 @@ impl Endpoint {
 
 /// The driver's own defaults are none of these: small commands wait for more, and a dead path is noticed by nobody.
 fn tcp_settings() -> TcpSettings {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
     #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
+    let settings = settings.set_user_timeout(USER_TIMEOUT);
     settings
+}
+
+/// The same for a stream of ours.
+pub(super) fn settle(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_keepalive(&keepalive())
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10))
 }
 
 #[cfg(feature = "tls")]

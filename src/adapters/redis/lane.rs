@@ -46,9 +46,9 @@ impl Hub {
     async fn open(&self) -> Result<Link, Failure> {
         let limit = (self.patience * 4).max(Duration::from_secs(1));
         let opening = async {
-            let mut connection = self.source.connect(&self.pool).await?;
-            let client = identify(&mut connection).await?;
-            Ok(Link::new(connection, client, self.orphans.clone()))
+            let mut wire = self.source.connect(&self.pool).await?;
+            let client = identify(&mut wire.connection).await?;
+            Ok(Link::new(wire, client, self.orphans.clone()))
         };
         match timeout(limit, opening).await {
             Ok(opened) => opened,

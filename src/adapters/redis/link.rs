@@ -2,8 +2,8 @@
 
 use super::errors::Failure;
 use super::millis;
+use super::wire::Wire;
 use crate::runtime::lock;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,15 +17,13 @@ const FRESH: Duration = Duration::from_millis(10);
 /// As many connections are remembered to be killed; older ones are long gone.
 const MAX_ORPHANS: usize = 256;
 
-#[derive(Debug)]
 /// A multiplexed connection: commands are executed, and answered, in the order in which they were begun.
+#[derive(Debug)]
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    wire: Wire,
     client: Option<ClientId>,
     born: Instant,
-    /// Numbers of commands: the last one begun, the last one answered, and the last one begun when one was given up.
-    begun: AtomicU64,
-    answered: AtomicU64,
+    /// The number of the last command that had begun when one was given up.
     given_up: AtomicU64,
     /// When the last answer came, in milliseconds since it was born.
     heard: AtomicU64,
@@ -43,13 +41,11 @@ struct Silence {
 }
 
 impl Link {
-    pub(super) fn new(connection: MultiplexedConnection, client: Option<ClientId>, orphans: Arc<Orphans>) -> Self {
+    pub(super) fn new(wire: Wire, client: Option<ClientId>, orphans: Arc<Orphans>) -> Self {
         Self {
-            connection,
+            wire,
             client,
             born: Instant::now(),
-            begun: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             silence: Mutex::default(),
@@ -61,7 +57,7 @@ impl Link {
     /// Sends one command and waits for its answer; an error of the server is an error.
     pub(super) async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
         let flight = Flight::begin(self);
-        let answer = self.connection.clone().send_packed_command(command).await;
+        let answer = self.wire.connection.clone().send_packed_command(command).await;
         flight.end();
         match answer? {
             Value::ServerError(error) => Err(Failure::from(redis::RedisError::from(error))),
@@ -73,7 +69,7 @@ impl Link {
     /// Sends many commands together. An error of the server is in the place of its answer.
     pub(super) async fn exchange_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let flight = Flight::begin(self);
-        let answers = self.connection.clone().send_packed_commands(commands, 0, commands.len()).await;
+        let answers = self.wire.connection.clone().send_packed_commands(commands, 0, commands.len()).await;
         flight.end();
         let answers = answers?;
         if answers.len() != commands.len() || self.distrusted.load(Ordering::Relaxed) {
@@ -84,7 +80,7 @@ impl Link {
 
     /// Whether a command that nobody waits for any more may not have been executed yet.
     pub(super) fn has_stragglers(&self) -> bool {
-        self.given_up.load(Ordering::Acquire) > self.answered.load(Ordering::Acquire)
+        self.given_up.load(Ordering::Acquire) > self.wire.traffic.answered()
     }
 
     /// Whether it was alive a moment ago.
@@ -99,7 +95,7 @@ impl Link {
     /// Notes that a command begun at `begun` was not answered in time; whether the connection is to be taken for dead: after
     /// some timeouts in a row, and twice the patience without a single answer. One slow command is not enough.
     pub(super) fn is_silent(&self, begun: Instant, patience: Duration) -> bool {
-        let answered = self.answered.load(Ordering::Acquire);
+        let answered = self.wire.traffic.answered();
         let mut silence = lock(&self.silence);
         if silence.answered != answered {
             *silence = Silence { since: None, timeouts: 0, answered };
@@ -138,11 +134,11 @@ struct Flight<'l> {
 
 impl<'l> Flight<'l> {
     fn begin(link: &'l Link) -> Self {
-        Self { link, number: link.begun.fetch_add(1, Ordering::AcqRel) + 1 }
+        Self { link, number: link.wire.traffic.begin() }
     }
 
     fn end(self) {
-        self.link.answered.fetch_max(self.number, Ordering::AcqRel);
+        self.link.wire.traffic.answer(self.number);
         self.link.heard.store(millis(self.link.age()), Ordering::Relaxed);
         std::mem::forget(self);
     }
@@ -152,7 +148,8 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         // Not its own number: two commands may be sent in the other order than they were numbered. Whatever begins from now on
         // is sent later.
-        self.link.given_up.fetch_max(self.link.begun.load(Ordering::Acquire), Ordering::AcqRel);
+        self.link.wire.traffic.give_up();
+        self.link.given_up.fetch_max(self.link.wire.traffic.begun(), Ordering::AcqRel);
     }
 }
 

@@ -13,6 +13,7 @@ mod lane;
 mod link;
 mod source;
 mod verbs;
+mod wire;
 
 pub use builder::RedisBuilder;
 

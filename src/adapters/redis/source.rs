@@ -3,15 +3,13 @@
 use super::endpoint::Endpoint;
 use super::errors::Failure;
 use super::link::ClientId;
+use super::wire::{Wire, config};
 use crate::{Error, ErrorKind};
 use deadpool_redis::{Connection, Manager, Pool};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Value};
+use redis::{Client, ConnectionAddr, Value};
 use std::fmt;
 use std::sync::OnceLock;
-
-/// How many commands may wait to be written before callers wait for each other; the driver's own 50 is few for a cache.
-const QUEUE: usize = 1024;
 
 /// The server as it was configured, or what the user opened connections with before.
 #[derive(Clone)]
@@ -22,11 +20,12 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Takes a connection out of the pool for good: the pool would `UNWATCH` and `PING` at every checkout.
+    /// Opens a connection, or takes one out of a pool for good: the pool would `UNWATCH` and `PING` at every checkout.
     ///
-    /// `own` is where a source that is not a pool keeps the one it makes.
-    pub(super) async fn connect(&self, own: &OnceLock<Pool>) -> Result<MultiplexedConnection, Failure> {
+    /// `own` is where a source that needs a pool, and is none, keeps the one it makes.
+    pub(super) async fn connect(&self, own: &OnceLock<Pool>) -> Result<Wire, Failure> {
         let pool = match (self, own.get()) {
+            (Self::Endpoint(endpoint), _) if !endpoint.tls => return Wire::open(endpoint).await,
             (Self::Pool(pool), _) | (_, Some(pool)) => pool,
             (Self::Client(client), None) => {
                 let pool = pool(client.get_connection_info().clone())?;
@@ -37,7 +36,7 @@ impl Source {
                 own.get_or_init(|| pool)
             }
         };
-        Ok(Connection::take(pool.get().await?))
+        Ok(Connection::take(pool.get().await?).into())
     }
 }
 
@@ -57,10 +56,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A pool without deadlines: the one around everything is ours.
 fn pool(info: redis::ConnectionInfo) -> Result<Pool, Failure> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
-    let manager = Manager::new_with_config(info, config)?;
+    let manager = Manager::new_with_config(info, config())?;
     let failed = |_| Failure::from(redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "no pool")));
     Pool::builder(manager).build().map_err(failed)
 }
