@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_quarter_of_those_under_way_sets_out() {
         let traffic = Traffic::default();
-        let begin = |commands| (0..commands).for_each(|_| drop(traffic.begin()));
+        let begin = |commands| (0..commands).for_each(|_| _ = traffic.begin());
         let gathers = || traffic.gathers(traffic.begun());
         let take = || traffic.taken.store(traffic.begun(), Ordering::Relaxed);
         assert!(!gathers(), "nothing to gather");
