@@ -103,6 +103,7 @@ mod runtime;
 #[cfg(feature = "redis")]
 mod secret;
 mod stats;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod travel;

@@ -2,11 +2,13 @@
 
 #[cfg(any(feature = "redis", test))]
 mod abreast;
+#[cfg(all(test, shuttle))]
+mod schedules;
 
 use super::queue::{Limits, Passenger, Queue};
-use crate::runtime::lock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Where calls set out: by themselves while it is quiet, together while it is crowded.
@@ -69,10 +71,15 @@ impl<P: Passenger> Stop<P> {
         self.crowded.load(Ordering::Acquire)
     }
 
+    /// Whole at every point where a panic could happen.
+    fn room(&self) -> MutexGuard<'_, Room<P>> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the next batch. Whoever is the first has to see to it that somebody leads.
     #[must_use]
     pub(crate) fn wait(self: &Arc<Self>, passenger: P) -> Option<Lead<P>> {
-        let mut room = lock(&self.room);
+        let mut room = self.room();
         room.queue.push(passenger);
         let leader = room.leader.take();
         let first = !self.crowded.swap(true, Ordering::AcqRel);
@@ -98,7 +105,7 @@ impl<P: Passenger> Lead<P> {
         if self.is_done {
             return None;
         }
-        let mut room = lock(&self.stop.room);
+        let mut room = self.stop.room();
         let batch = room.queue.next();
         if batch.is_empty() {
             self.stop.crowded.store(false, Ordering::Release);
@@ -115,7 +122,7 @@ impl<P: Passenger> Drop for Lead<P> {
         if self.is_done {
             return;
         }
-        let mut room = lock(&self.stop.room);
+        let mut room = self.stop.room();
         let left = room.queue.take_all();
         self.stop.crowded.store(false, Ordering::Release);
         drop(room);

@@ -5,6 +5,8 @@
 
 mod ghosts;
 mod queue;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -12,11 +14,11 @@ mod tests;
 pub(super) use queue::Node;
 
 use crate::CacheValue;
+use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use shard::Shard;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// An entry, on its way in or out.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use super::{Entry, Gone};
 use crate::CacheValue;
+use crate::sync::atomic::AtomicU8;
 use compact_str::CompactString;
 use std::mem;
-use std::sync::atomic::AtomicU8;
 
 /// No node.
 pub(super) const NIL: u32 = u32::MAX;

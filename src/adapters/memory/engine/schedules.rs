@@ -1,0 +1,103 @@
+//! The engine under the orders in which threads may take their turns.
+
+use super::{CacheValue, Displaced, Engine, Entry, Gone};
+use crate::sync::under_many_schedules;
+use shuttle::thread;
+use std::sync::{Arc, Mutex};
+
+const WEIGHT: u32 = 10;
+
+fn number(value: &CacheValue) -> u64 {
+    value.decode().expect("a number")
+}
+
+/// What has come out of the engine. A lock of std's: it is no step of anybody's.
+#[derive(Clone, Default)]
+struct Out(Arc<Mutex<Vec<u64>>>);
+
+impl Out {
+    fn note(&self, gone: &Gone) {
+        self.0.lock().expect("nobody panics with it").push(number(&gone.entry.value));
+    }
+}
+
+fn put(engine: &Engine, key: &str, value: u64, out: &Out) {
+    let mut displaced = Displaced::default();
+    engine.insert(key, Entry { value: CacheValue::new(value), deadline: u64::MAX, weight: WEIGHT }, &mut displaced);
+    displaced.iter().for_each(|gone| out.note(gone));
+}
+
+/// Replaced, evicted, removed or swept: what was put in comes out once.
+#[test]
+fn nothing_is_lost_and_nothing_comes_out_twice() {
+    under_many_schedules(|| {
+        let (engine, out) = (Arc::new(Engine::new(u64::from(2 * WEIGHT), 1)), Out::default());
+        let work: [fn(&Engine, &Out); 3] = [
+            |engine, out| {
+                put(engine, "a", 1, out);
+                put(engine, "b", 2, out);
+                put(engine, "a", 3, out);
+            },
+            |engine, out| {
+                put(engine, "b", 4, out);
+                put(engine, "c", 5, out);
+                engine.remove("a").iter().for_each(|gone| out.note(gone));
+            },
+            |engine, out| {
+                engine.retain(|node| number(&node.value) % 2 == 1, |gone| out.note(&gone));
+                engine.look("b", true, |node| number(&node.value));
+                put(engine, "c", 6, out);
+            },
+        ];
+        let threads = work.map(|work| {
+            let (engine, out) = (engine.clone(), out.clone());
+            thread::spawn(move || {
+                work(&engine, &out);
+                assert!(engine.len() <= 2, "more than there is room for");
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        let left = engine.len();
+        let mut swept = 0;
+        engine.retain(
+            |_| false,
+            |gone| {
+                swept += 1;
+                out.note(&gone);
+            },
+        );
+        assert_eq!((swept, engine.len()), (left, 0));
+        let mut all = out.0.lock().expect("nobody panics with it").clone();
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3, 4, 5, 6]);
+    });
+}
+
+/// One writes, others read: nobody sees an older value after a newer one, nor any after it was removed.
+#[test]
+fn what_is_read_never_goes_back() {
+    under_many_schedules(|| {
+        let engine = Arc::new(Engine::new(u64::from(4 * WEIGHT), 1));
+        let readers = [true, false].map(|counts_as_use| {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                let mut last = 0;
+                for _ in 0..4 {
+                    let seen = engine.look("k", counts_as_use, |node| number(&node.value));
+                    assert!(seen.is_none_or(|seen| seen >= last), "{seen:?} after {last}");
+                    last = seen.unwrap_or(last);
+                    if last == 3 {
+                        assert_ne!(engine.look("k", counts_as_use, |node| number(&node.value)), Some(2));
+                    }
+                }
+            })
+        });
+        let out = Out::default();
+        for value in 1..=3 {
+            put(&engine, "k", value, &out);
+        }
+        assert!(engine.remove("k").is_some());
+        assert!(engine.look("k", true, |_| ()).is_none(), "it was removed");
+        readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
+    });
+}
