@@ -153,6 +153,7 @@ macro_rules! __conformance_cases {
                 odd_prefixes: "long prefixes, and ones with spaces, controls and other scripts",
                 any_beginning: "a prefix that ends inside a word",
                 thousands: "a prefix over thousands of keys",
+                beside_others: "what is touched, replaced or counted at the same time does not come back",
             }
             claims {
                 fill_stores: "a claimed key is missing until it is filled",

@@ -7,7 +7,7 @@ mod schedules;
 
 use super::queue::{Limits, Passenger, Queue};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, lock};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -71,15 +71,10 @@ impl<P: Passenger> Stop<P> {
         self.crowded.load(Ordering::Acquire)
     }
 
-    /// Whole at every point where a panic could happen.
-    fn room(&self) -> MutexGuard<'_, Room<P>> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for the next batch. Whoever is the first has to see to it that somebody leads.
     #[must_use]
     pub(crate) fn wait(self: &Arc<Self>, passenger: P) -> Option<Lead<P>> {
-        let mut room = self.room();
+        let mut room = lock(&self.room);
         room.queue.push(passenger);
         let leader = room.leader.take();
         let first = !self.crowded.swap(true, Ordering::AcqRel);
@@ -105,7 +100,7 @@ impl<P: Passenger> Lead<P> {
         if self.is_done {
             return None;
         }
-        let mut room = self.stop.room();
+        let mut room = lock(&self.stop.room);
         let batch = room.queue.next();
         if batch.is_empty() {
             self.stop.crowded.store(false, Ordering::Release);
@@ -122,7 +117,7 @@ impl<P: Passenger> Drop for Lead<P> {
         if self.is_done {
             return;
         }
-        let mut room = self.stop.room();
+        let mut room = lock(&self.stop.room);
         let left = room.queue.take_all();
         self.stop.crowded.store(false, Ordering::Release);
         drop(room);

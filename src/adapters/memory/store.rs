@@ -4,13 +4,15 @@ use super::KIND;
 use super::clock;
 use super::engine::{Displaced, Engine, Entry, Gone, Node};
 use crate::event::{Event, EventKind, Watchers};
-use crate::runtime::lock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{CacheValue, Lifetime, Result};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
+
+#[cfg(all(test, shuttle))]
+mod schedules;
 
 const STRIPES: usize = 64;
 
@@ -49,6 +51,9 @@ pub(super) enum Stored {
 /// Reads take the engine's shard lock only. What reads and then writes holds the key's stripe, so that `add`, `incr` and
 /// `take` are one step; the stripes are never held across an await. Values are dropped, and observers told, when no lock is held, for both
 /// may use the cache: what is displaced is declared before the stripe, and so goes after it.
+///
+/// `clear`, eviction and the sweep take no stripe. So whoever found an entry and writes over it [replaces](Engine::replace) it, for it
+/// may have gone in between.
 pub(super) struct Store {
     engine: Engine,
     /// So many bytes are a unit of weight: one, but where a shard has more bytes than four bytes can count.
@@ -124,12 +129,16 @@ impl Store {
     /// [`set`](Store::set) if the key is live or not, as `wanted` says; `None` if it was the other.
     pub(super) fn set_if(&self, wanted: bool, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime) -> Option<Stored> {
         self.write(key, |displaced| {
-            if self.contains(key) == wanted {
-                return Some(self.put(key, value, bytes, lifetime, displaced));
+            if self.contains(key) != wanted {
+                // Not here, where the stripe is held.
+                displaced.push(Gone::value(value));
+                return None;
             }
-            // Not here, where the stripe is held.
-            displaced.push(Gone::value(value));
-            None
+            match self.entry(key, value, bytes, lifetime, displaced) {
+                Ok(entry) if wanted => self.replace(key, entry, displaced).then_some(Stored::Yes),
+                Ok(entry) => Some(self.insert(key, entry, displaced)),
+                Err(stored) => Some(stored),
+            }
         })
     }
 
@@ -144,10 +153,10 @@ impl Store {
             let (value, weight) = self.peek(key, |entry| (entry.value.clone(), entry.weight))?;
             if lifetime.is_zero() {
                 self.remove(key, displaced);
-            } else {
-                self.insert(key, Entry { value: value.clone(), deadline: deadline(lifetime), weight }, displaced);
+                return Some(value);
             }
-            Some(value)
+            let entry = Entry { value: value.clone(), deadline: deadline(lifetime), weight };
+            self.replace(key, entry, displaced).then_some(value)
         })
     }
 
@@ -157,23 +166,19 @@ impl Store {
         &self,
         key: &str,
         fresh: Lifetime,
-        change: impl FnOnce(Option<&CacheValue>) -> Result<(CacheValue, usize, R)>,
+        change: impl Fn(Option<&CacheValue>) -> Result<(CacheValue, usize, R)>,
     ) -> Result<Option<R>> {
         self.write(key, |displaced| {
-            let found = self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight));
-            let changed = change(found.as_ref().map(|(value, ..)| value));
-            let kept = found.map(|(value, deadline, weight)| {
-                displaced.push(Gone::value(value));
-                (deadline, weight)
-            });
-            let (value, bytes, outcome) = changed?;
-            let stored = match kept {
-                Some((deadline, weight)) => {
-                    self.insert(key, Entry { value, deadline, weight }, displaced);
-                    Stored::Yes
+            while let Some((old, deadline, weight)) = self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight)) {
+                let changed = change(Some(&old));
+                displaced.push(Gone::value(old));
+                let (value, _, outcome) = changed?;
+                if self.replace(key, Entry { value, deadline, weight }, displaced) {
+                    return Ok(Some(outcome));
                 }
-                None => self.put(key, value, bytes, fresh, displaced),
-            };
+            }
+            let (value, bytes, outcome) = change(None)?;
+            let stored = self.put(key, value, bytes, fresh, displaced);
             Ok((stored == Stored::Yes).then_some(outcome))
         })
     }
@@ -198,15 +203,29 @@ impl Store {
     }
 
     fn put(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime, displaced: &mut Displaced) -> Stored {
+        match self.entry(key, value, bytes, lifetime, displaced) {
+            Ok(entry) => self.insert(key, entry, displaced),
+            Err(stored) => stored,
+        }
+    }
+
+    /// An entry for a value; for one that is not to be stored, the older one goes.
+    fn entry(
+        &self,
+        key: &str,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Lifetime,
+        displaced: &mut Displaced,
+    ) -> std::result::Result<Entry, Stored> {
         let weight = (OVERHEAD + key.len() as u64 + bytes as u64).div_ceil(self.unit);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         if lifetime.is_zero() || weight > self.heaviest {
             displaced.push(Gone::value(value));
             self.remove(key, displaced);
-            return if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge };
+            return Err(if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge });
         }
-        self.insert(key, Entry { value, deadline: deadline(lifetime), weight: weight.max(self.floor) }, displaced);
-        Stored::Yes
+        Ok(Entry { value, deadline: deadline(lifetime), weight: weight.max(self.floor) })
     }
 
     fn remove(&self, key: &str, displaced: &mut Displaced) {
@@ -215,9 +234,22 @@ impl Store {
         }
     }
 
-    fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
+    fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> Stored {
         let deadline = entry.deadline;
         self.engine.insert(key, entry, displaced);
+        self.expect(deadline);
+        Stored::Yes
+    }
+
+    fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
+        let deadline = entry.deadline;
+        let replaced = self.engine.replace(key, entry, displaced);
+        self.expect(deadline);
+        replaced
+    }
+
+    /// There will be something to sweep. Said when it is there: a sweep that has just begun forgets what was said before.
+    fn expect(&self, deadline: u64) {
         if deadline < self.sweep_at.load(Ordering::Relaxed) {
             self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
         }

@@ -1,6 +1,7 @@
 //! `clear`: what begins with a prefix, literally, and nothing else.
 
 use super::*;
+use std::collections::BTreeMap;
 
 /// Writes each key as its own value.
 async fn fill(f: &Fixture, keys: &[&str]) -> Outcome {
@@ -153,6 +154,38 @@ pub(crate) async fn thousands(f: &Fixture) -> Outcome {
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
     for (key, found) in keys.iter().zip(f.get_many(&keys).await?) {
         check_eq!(found?.is_some(), key.starts_with("keep"), "get of {key:?} after clear(\"drop:\"): found");
+    }
+    Ok(())
+}
+
+pub(crate) async fn beside_others(f: &Fixture) -> Outcome {
+    const TASKS: usize = 16;
+    let (replaces, counts) = (f.offers(Verb::Replace).await?, f.offers(Verb::Incr).await?);
+    for _ in 0..20 {
+        let keys: Vec<String> = (0..TASKS).map(|task| format!("a:{task}")).collect();
+        let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(5), Expiry::Never)).collect();
+        f.put_many(&entries).await?;
+        let sums = f
+            .at_once(TASKS, |f, task| async move {
+                let key = format!("a:{task}");
+                match task % 4 {
+                    _ if task == TASKS / 2 => f.clear("a:").await?,
+                    1 if replaces => drop(f.replace(&key, CacheValue::new(7), LONG).await?),
+                    2 if counts => return Ok(Some((key.clone(), f.incr(&key, 1, LONG).await?))),
+                    3 => drop(f.update_timeout(&key, LONG).await?),
+                    _ => drop(f.touch(&key, LONG).await?),
+                }
+                Ok(None)
+            })
+            .await?;
+        let sums: BTreeMap<String, i64> = sums.into_iter().flatten().collect();
+        for key in &keys {
+            match (sums.get(key), f.read::<i64>(key).await?) {
+                // Counted anew after the clear had passed.
+                (Some(1), None | Some(1)) | (Some(6), None) | (None, None) => {}
+                (sum, left) => check_eq!(left, None, "{key}, whose sum was {sum:?}, after a clear at the same time"),
+            }
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The stop under the orders in which threads may take their turns. shuttle also finds who waits for ever.
 
 use super::{Lead, Stop};
-use crate::sync::under_many_schedules;
+use crate::sync::{lock, under_many_schedules};
 use crate::travel::{Limits, Passenger};
 use shuttle::future;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -90,7 +90,7 @@ impl Road {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.stop.is_crowded() && self.stop.room().queue.is_empty() && self.stop.alone.load(Ordering::SeqCst) == 0
+        !self.stop.is_crowded() && lock(&self.stop.room).queue.is_empty() && self.stop.alone.load(Ordering::SeqCst) == 0
     }
 }
 

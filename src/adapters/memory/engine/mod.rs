@@ -147,6 +147,13 @@ impl Engine {
         shard.write().insert(key, hash, entry, displaced);
     }
 
+    /// Stores an entry in the place of the one under `key`; whether there was one. If not, the new one is displaced itself.
+    #[must_use]
+    pub(super) fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
+        let (shard, hash) = self.place(key);
+        shard.write().replace(key, hash, entry, displaced)
+    }
+
     pub(super) fn remove(&self, key: &str) -> Option<Gone> {
         let (shard, hash) = self.place(key);
         shard.write().remove(key, hash)

@@ -89,7 +89,7 @@ impl Shard {
     pub(super) fn insert(&mut self, key: &str, hash: Hash, entry: Entry, displaced: &mut Displaced) {
         let at = self.find(key, hash);
         if at != NIL {
-            return self.replace(at, entry, displaced);
+            return self.replace_at(at, entry, displaced);
         }
         let key = CompactString::new(key);
         self.make_room(entry.weight, displaced);
@@ -100,7 +100,17 @@ impl Shard {
         self.push(at, stage);
     }
 
-    fn replace(&mut self, at: u32, entry: Entry, displaced: &mut Displaced) {
+    pub(super) fn replace(&mut self, key: &str, hash: Hash, entry: Entry, displaced: &mut Displaced) -> bool {
+        let at = self.find(key, hash);
+        if at == NIL {
+            displaced.push(Gone::replaced(entry));
+            return false;
+        }
+        self.replace_at(at, entry, displaced);
+        true
+    }
+
+    fn replace_at(&mut self, at: u32, entry: Entry, displaced: &mut Displaced) {
         let Some(node) = self.slab.get_mut(at) else { return };
         node.count_use();
         let stage = node.stage;
