@@ -7,10 +7,13 @@ use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
 use larder::{adapter_set, async_adapter_set, async_cached, cached};
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Commands, cmd};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, Commands, IntoConnectionInfo, cmd};
 use std::hint::black_box;
 
 const RAW: &str = "redis::aio::MultiplexedConnection";
+/// Sends at once, as larder does; by default the driver leaves Nagle's algorithm on.
+const RAW_NODELAY: &str = "the same with TCP_NODELAY";
 const LINES: [(&str, &str, usize, bool, f64); 6] = [
     ("redis/get-1", "redis GET 100 B, 1 task", 1, false, 0.9),
     ("redis/get-16", "redis GET 100 B, 16 tasks", 16, false, 1.0),
@@ -30,10 +33,13 @@ pub(super) fn run(run: &mut Run) {
     let (url, client) = (format!("redis://127.0.0.1:{}?{PATIENCE}", server.port), client(&server));
     async_adapter_set(&*url).expect("a URL");
     let raw = RUNTIME.block_on(client.get_multiplexed_async_connection()).expect("a connection");
+    let info = client.get_connection_info().clone().set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let nodelay = RUNTIME.block_on(open(info).get_multiplexed_async_connection()).expect("a connection");
+    let raws = [(RAW, raw.clone()), (RAW_NODELAY, nodelay)];
     fill(&raw);
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × the raw connection"));
-        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE), || crowd(&raw, tasks, writes));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE), || crowd(&raws, tasks, writes));
     }
     run.line(
         Line::new("redis/blocking", "redis GET 100 B, blocking, one thread", Unit::Micros)
@@ -42,13 +48,17 @@ pub(super) fn run(run: &mut Run) {
         || blocking(&url, &client),
     );
     let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(NOTE);
-    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raws, tasks as usize, false));
     let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond);
     run.curve(line, "keys", &[1.0, 10.0, 100.0, 1_000.0, 10_000.0], |keys| batch(&raw, keys as usize));
 }
 
 fn client(server: &Server) -> Client {
-    Client::open(format!("redis://127.0.0.1:{}", server.port)).expect("a URL")
+    open(format!("redis://127.0.0.1:{}", server.port))
+}
+
+fn open(server: impl IntoConnectionInfo) -> Client {
+    Client::open(server).expect("an address")
 }
 
 fn fill(raw: &MultiplexedConnection) {
@@ -60,8 +70,7 @@ fn fill(raw: &MultiplexedConnection) {
     });
 }
 
-fn crowd(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
-    let raw = raw.clone();
+fn crowd(raws: &[(&'static str, MultiplexedConnection)], tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
     let ours = move || {
         if writes {
             return rate(tasks, |number| async move { async_cached().ttl(TTL).set(key(number), value()).await.expect("set") });
@@ -71,22 +80,24 @@ fn crowd(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> Vec<Contest
             black_box(found.expect("it is there"));
         })
     };
-    let theirs = move || {
-        let raw = raw.clone();
-        rate(tasks, move |number| {
-            let mut raw = raw.clone();
-            async move {
-                if writes {
-                    let millis = TTL.as_millis() as u64;
-                    cmd("SET").arg(key(number)).arg(value()).arg("PX").arg(millis).exec_async(&mut raw).await.expect("set");
-                } else {
-                    let found: Option<String> = cmd("GET").arg(key(number)).query_async(&mut raw).await.expect("get");
-                    black_box(found.expect("it is there"));
-                }
+    let theirs = raws.iter().cloned().map(|(name, raw)| Contestant::round(name, move || over(&raw, tasks, writes)));
+    std::iter::once(Contestant::round("larder, async_cached()", ours)).chain(theirs).collect()
+}
+
+fn over(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> f64 {
+    let raw = raw.clone();
+    rate(tasks, move |number| {
+        let mut raw = raw.clone();
+        async move {
+            if writes {
+                let millis = TTL.as_millis() as u64;
+                cmd("SET").arg(key(number)).arg(value()).arg("PX").arg(millis).exec_async(&mut raw).await.expect("set");
+            } else {
+                let found: Option<String> = cmd("GET").arg(key(number)).query_async(&mut raw).await.expect("get");
+                black_box(found.expect("it is there"));
             }
-        })
-    };
-    vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+        }
+    })
 }
 
 fn blocking(url: &str, client: &Client) -> Vec<Contestant<'static>> {

@@ -9,7 +9,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const RAW: &str = "sqlx, pool of 4";
 const LINES: [(&str, &str, usize, bool, f64); 6] = [
@@ -60,8 +60,14 @@ async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
     Ok(pool)
 }
 
+/// With an expiry from now: a row that is overwritten with itself is not written at all.
 async fn put(raw: SqlitePool, number: usize) {
-    sqlx::query(PUT).bind(key(number)).bind(value().into_bytes()).bind(i64::MAX).execute(&raw).await.expect("put");
+    let expires_at = now() + (TTL * 60).as_millis() as i64;
+    sqlx::query(PUT).bind(key(number)).bind(value().into_bytes()).bind(expires_at).execute(&raw).await.expect("put");
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
 fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
@@ -83,8 +89,7 @@ fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static
                 if writes {
                     return put(raw, number).await;
                 }
-                let (found,): (Vec<u8>,) =
-                    sqlx::query_as(GET).bind(key(number)).bind(1_700_000_000_000i64).fetch_one(&raw).await.expect("get");
+                let (found,): (Vec<u8>,) = sqlx::query_as(GET).bind(key(number)).bind(now()).fetch_one(&raw).await.expect("get");
                 black_box(found);
             }
         })
