@@ -15,11 +15,10 @@ use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
@@ -108,21 +107,24 @@ impl View<'_> {
         ask: Ask,
         start: impl FnOnce(&str, Load),
     ) -> impl Future<Output = Result<T>> {
-        at_once(move || {
-            let mut drawn = None;
-            if let Some(value) = self.cache.hit_now(OP, key.as_ref(), &self.options, &mut drawn) {
-                return ControlFlow::Break(Ok(value));
-            }
-            let mut start = Some(start);
-            ControlFlow::Continue(Box::pin(async move {
-                let key = key.as_ref();
-                let slot = self.cache.core.slot()?;
-                let scoped = self.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-                self.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
-                let call = Call { view: self, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
-                slot.inside(pin!(call.load(&mut start))).await
-            }))
-        })
+        at_once(
+            (self, key, start, None),
+            |(view, key, _, drawn)| match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn) {
+                Some(value) => Poll::Ready(Ok(value)),
+                None => Poll::Pending,
+            },
+            move |(view, key, start, drawn)| {
+                let mut start = Some(start);
+                Box::pin(async move {
+                    let key = key.as_ref();
+                    let slot = view.cache.core.slot()?;
+                    let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+                    view.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
+                    let call = Call { view, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
+                    slot.inside(pin!(call.load(&mut start))).await
+                })
+            },
+        )
     }
 }
 

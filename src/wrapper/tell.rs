@@ -12,7 +12,6 @@ use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -111,10 +110,11 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        at_once(move || match self.read_now(key.as_ref(), allow_stale) {
-            Poll::Ready(found) => ControlFlow::Break(found),
-            Poll::Pending => ControlFlow::Continue(Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await })),
-        })
+        at_once(
+            key,
+            move |key| self.read_now(key.as_ref(), allow_stale),
+            move |key| Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await }),
+        )
     }
 
     /// The answer of a `get` that need not wait; `Pending` if it would have to.
