@@ -184,8 +184,8 @@ impl CacheValue {
 
     /// The object, if it is a `T`: what needs no codec.
     #[inline]
-    pub(crate) fn object<T: Clone + 'static>(&self) -> Option<T> {
-        self.0.kept.object().downcast_ref::<T>().cloned()
+    pub(crate) fn object<T: 'static>(&self) -> Option<&T> {
+        self.0.kept.object().downcast_ref()
     }
 
     /// Reads the value as a `T`.
@@ -194,8 +194,8 @@ impl CacheValue {
     ///
     /// [`ErrorKind::Decode`] when the value is not something serde can read as a `T`.
     pub fn decode<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
-        if let Some(object) = self.object() {
-            return Ok(object);
+        if let Some(object) = self.object::<T>() {
+            return Ok(object.clone());
         }
         match self.0.kept.encoded() {
             None => Codec::MessagePack.decode(&self.0.kept.encode(Codec::MessagePack)?),

@@ -16,8 +16,9 @@ pub(super) fn at_once<C, R, F: Future<Output = R>>(
     let (mut begin, mut rest) = (Some((call, later)), None);
     poll_fn(move |context| {
         if let Some((call, _)) = &mut begin {
-            if let Poll::Ready(answer) = now(call) {
-                return Poll::Ready(answer);
+            let answer = now(call);
+            if answer.is_ready() {
+                return answer;
             }
             rest = begin.take().map(|(call, later)| later(call));
         }

@@ -12,6 +12,7 @@ use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -124,22 +125,25 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key)?;
-        let read = self.core.look(|slot| {
+        let mut lent = Lent::Nothing;
+        let looked = self.core.look(|slot| {
             if slot.observers.is_heard() {
-                return self.read_aloud(slot, &scoped, About::new("get", key), allow_stale);
+                return ControlFlow::Break(self.read_aloud(slot, &scoped, About::new("get", key), allow_stale));
             }
-            let mut lent = Lent::Nothing;
             let answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, false));
-            match lent.into_object() {
+            if lent.is_object() {
                 // Nearly every hit in memory: the value is of the type asked for.
-                Ok(object) => {
-                    slot.observers.counters.add(EventKind::Hit, 1);
-                    Poll::Ready(Ok(Some(object)))
-                }
-                Err(value) => self.read_fully(slot, About::new("get", key), answer.map_ok(|()| value), allow_stale),
+                slot.observers.counters.add(EventKind::Hit, 1);
+                return ControlFlow::Continue(());
             }
+            let answer = answer.map_ok(|()| lent.value());
+            ControlFlow::Break(self.read_fully(slot, About::new("get", key), answer, allow_stale))
         });
-        read.unwrap_or(Poll::Pending)
+        match looked {
+            Some(ControlFlow::Continue(())) => Poll::Ready(Ok(lent.into_object())),
+            Some(ControlFlow::Break(answer)) => answer,
+            None => Poll::Pending,
+        }
     }
 
     /// The same where somebody listens, who is told how long it took.
@@ -178,25 +182,20 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key).ok()?;
-        let read = self.core.look(|slot| {
+        let (mut lent, mut decoded) = (Lent::Nothing, None);
+        self.core.look(|slot| {
             let begun = slot.observers.clock();
-            let mut lent = Lent::Nothing;
             // An error is met again, and told of, where the call goes on.
             let _answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
-            let value = match lent {
-                Lent::Object(object) => object,
-                Lent::Value(value) => {
-                    if slot.is_stale(&value) || (options.looks_at_hits() && options.judge(value.meta(), drawn) != Verdict::Serve) {
-                        return None;
-                    }
-                    value.decode().ok()?
-                }
-                Lent::Nothing => return None,
-            };
-            self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
-            Some(value)
+            if let Lent::Value(value) = &lent {
+                let serves = !options.looks_at_hits() || options.judge(value.meta(), drawn) == Verdict::Serve;
+                decoded = if serves && !slot.is_stale(value) { value.decode().ok() } else { None };
+            }
+            if lent.is_object() || decoded.is_some() {
+                self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
+            }
         });
-        read.flatten()
+        lent.into_object().or(decoded)
     }
 
     pub(super) async fn read_later<T>(&self, key: &str, allow_stale: bool) -> Result<Option<T>>
@@ -234,8 +233,8 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        if let Some(object) = value.object() {
-            return Ok(Some(object));
+        if let Some(object) = value.object::<T>() {
+            return Ok(Some(object.clone()));
         }
         let undecodable = |error: Error| {
             let error = slot.blame(about.op)(error).with_key(about.key);
