@@ -17,7 +17,7 @@ use crate::runtime::{self, lock};
 use crate::{CacheValue, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -65,10 +65,28 @@ struct Traffic {
     /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes overtake them.
     strays: Vec<Arc<Flight>>,
     /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
-    writes: HashMap<u64, u32>,
+    writes: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
     /// Callers that are reading, by the hash of their key. A count for all keys of a shard would not do: writes to others would
     /// make a reader of a slow backend read for ever.
-    readers: HashMap<u64, Readers>,
+    readers: HashMap<u64, Readers, BuildHasherDefault<Hashed>>,
+}
+
+/// Of a number that is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Default)]
@@ -203,7 +221,10 @@ impl Flights {
             let mut traffic = lock(self.shard(hash));
             *traffic.writes.entry(hash).or_default() += 1;
             traffic.note_change(hash);
-            traffic.take(|flying| flying == key, |flights| flights.remove(key).into_iter().collect())
+            traffic.take(
+                |flying| flying == key,
+                |flights| if flights.is_empty() { Vec::new() } else { flights.remove(key).into_iter().collect() },
+            )
         };
         let write = Write { flights: self, hash };
         for flight in overtaken {
@@ -276,7 +297,8 @@ impl Flights {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Traffic> {
-        &self.shards[hash as usize % SHARDS]
+        // Not by the bits that a map looks at.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 

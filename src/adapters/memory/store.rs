@@ -7,7 +7,8 @@ use crate::event::{Event, EventKind, Watchers};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{CacheValue, Lifetime, Result};
-use std::hash::{BuildHasher, RandomState};
+use foldhash::quality::RandomState;
+use std::hash::BuildHasher;
 use std::thread;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Store {
             floor,
             heaviest,
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             sweep_at: AtomicU64::new(NEVER),
             watchers: Watchers::default(),
         }
