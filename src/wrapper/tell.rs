@@ -188,8 +188,8 @@ impl AsyncCacheWrapper {
             // An error is met again, and told of, where the call goes on.
             let _answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
             if let Lent::Value(value) = &lent {
-                let serves = !options.looks_at_hits() || options.judge(value.meta(), drawn) == Verdict::Serve;
-                decoded = if serves && !slot.is_stale(value) { value.decode().ok() } else { None };
+                let serves = !slot.is_stale(value) && (!options.looks_at_hits() || options.judge(value.meta(), drawn) == Verdict::Serve);
+                decoded = if serves { value.decode().ok() } else { None };
             }
             if lent.is_object() || decoded.is_some() {
                 self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));

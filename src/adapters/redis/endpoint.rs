@@ -218,7 +218,7 @@ fn tcp_settings() -> TcpSettings {
 }
 
 /// The same for a stream of ours.
-pub(super) fn settle(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]
