@@ -14,6 +14,7 @@ use crate::travel::{Limits, Passenger, Queue};
 use crate::{Error, Result, runtime};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 /// How many commands wait at most; more callers wait for a place, and for no longer than their deadline.
 const QUEUE: usize = 256;
@@ -107,7 +108,12 @@ async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limit
             if group.is_empty() {
                 break;
             }
+            let is_crowded = group.len() > 1;
             run(&mut session, group).await;
+            if is_crowded {
+                // Whoever was answered may be about to ask again, and comes along.
+                yield_now().await;
+            }
             // Who has come meanwhile may travel with those that still wait.
             while waiting.len() < QUEUE
                 && let Ok(job) = jobs.try_recv()
