@@ -1,7 +1,7 @@
 //! memcached, beside its driver with sixteen connections.
 
 use super::server::Server;
-use super::{PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
+use super::{CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -38,7 +38,7 @@ pub(super) fn run(run: &mut Run) {
         let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × 16 pooled connections"));
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
     }
-    let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond);
+    let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
 }
 

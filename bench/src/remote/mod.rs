@@ -18,6 +18,9 @@ const TTL: Duration = Duration::from_secs(60);
 /// How long the tasks of a round go on.
 const ROUND: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 11;
+/// Of the curves over the number of tasks.
+const CROWD: &str = "Thousands of tasks, and what they wait for, are megabytes to go through between one answer and the next: beyond a \
+                     thousand a call takes longer again, over the bare driver too where it keeps up with so many.";
 /// Patience that no busy machine exhausts: what is measured is speed.
 const PATIENCE: &str = "op_timeout=30s";
 

@@ -1,7 +1,7 @@
 //! redis, beside its own multiplexed connection.
 
 use super::server::Server;
-use super::{KEYS, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, micros, rate, value};
+use super::{CROWD, KEYS, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, micros, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -47,9 +47,10 @@ pub(super) fn run(run: &mut Run) {
             .rounds(ROUNDS),
         || blocking(&url, &client),
     );
-    let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(NOTE);
+    let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raws, tasks as usize, false));
-    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond);
+    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond)
+        .note("MGET alone hands over bytes; of a value the header and the checksums are read, and it is decoded by its type.");
     run.curve(line, "keys", &[1.0, 10.0, 100.0, 1_000.0, 10_000.0], |keys| batch(&raw, keys as usize));
 }
 
