@@ -1,11 +1,11 @@
 //! memcached, beside its driver with sixteen connections.
 
 use super::server::Server;
-use super::{CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
+use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
-use async_memcached::{AsciiProtocol, Client};
+use async_memcached::{AsciiProtocol, Client, MetaProtocol};
 use larder::{async_adapter_set, async_cached};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ const LINES: [(&str, &str, usize, bool, f64); 4] = [
 ];
 
 pub(super) fn run(run: &mut Run) {
-    if !["memcached/get-tasks"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+    if !["memcached/get-tasks", "memcached/batch"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
         return;
     }
     let arguments = |port: u16| ["-p", &port.to_string(), "-U", "0", "-u", "root"].map(str::to_owned).to_vec();
@@ -40,6 +40,8 @@ pub(super) fn run(run: &mut Run) {
     }
     let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    let line = Line::new("memcached/batch", "memcached, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), multi_get(&raw, keys as usize)]);
 }
 
 /// The plainest pool that there can be.
@@ -98,4 +100,15 @@ fn crowd(raw: &Arc<Pool>, tasks: usize, writes: bool) -> Vec<Contestant<'static>
         })
     };
     vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+}
+
+fn multi_get(raw: &Arc<Pool>, count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(|number| format!("raw/{}", key(number))).collect();
+    let raw = raw.clone();
+    batch("async-memcached, meta_get_multi", count, async move || {
+        let mut client = raw.take();
+        let found = client.meta_get_multi(&keys, Some(&["v", "k"])).await.expect("meta_get_multi").len();
+        raw.put_back(client);
+        found
+    })
 }

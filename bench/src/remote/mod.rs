@@ -5,7 +5,9 @@ mod redis;
 mod server;
 mod sqlite;
 
+use crate::line::Contestant;
 use crate::run::Run;
+use larder::async_cached;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -21,6 +23,10 @@ const ROUNDS: usize = 11;
 /// Of the curves over the number of tasks.
 const CROWD: &str = "Thousands of tasks, and what they wait for, are megabytes to go through between one answer and the next: beyond a \
                      thousand a call takes longer again, over the bare driver too where it keeps up with so many.";
+const BATCHES: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
+/// Of the curves over the size of a batch.
+const BATCH: &str = "The driver alone hands over bytes; of a value the header and the checksums are read, and it is decoded by its type. Of \
+                     10,000 keys 1,000 are there.";
 /// Patience that no busy machine exhausts: what is measured is speed.
 const PATIENCE: &str = "op_timeout=30s";
 
@@ -81,6 +87,26 @@ where
         callers.join_all().await;
         done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
     })
+}
+
+/// larder's part of a curve over the size of a batch. Keys beyond those that there are, are missing.
+fn get_many(count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    let ours = async move || async_cached().get_many::<String, _>(&keys).await.expect("get_many").iter().flatten().count();
+    batch("larder, get_many", count, ours)
+}
+
+/// How many keys a second: `call` asks for `count`, and says how many were there.
+fn batch(name: &str, count: usize, mut call: impl AsyncFnMut() -> usize + 'static) -> Contestant<'static> {
+    let calls = (20_000 / count).clamp(4, 200);
+    let round = move || {
+        let begun = Instant::now();
+        for _ in 0..calls {
+            assert_eq!(RUNTIME.block_on(call()), count.min(KEYS));
+        }
+        (calls * count) as f64 / begun.elapsed().as_secs_f64()
+    };
+    Contestant::round(name, round)
 }
 
 /// How many microseconds a call takes, one after another.

@@ -1,7 +1,7 @@
 //! redis, beside its own multiplexed connection.
 
 use super::server::Server;
-use super::{CROWD, KEYS, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, micros, rate, value};
+use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, micros, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -49,9 +49,8 @@ pub(super) fn run(run: &mut Run) {
     );
     let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raws, tasks as usize, false));
-    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond)
-        .note("MGET alone hands over bytes; of a value the header and the checksums are read, and it is decoded by its type.");
-    run.curve(line, "keys", &[1.0, 10.0, 100.0, 1_000.0, 10_000.0], |keys| batch(&raw, keys as usize));
+    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), mget(&raw, keys as usize)]);
 }
 
 fn client(server: &Server) -> Client {
@@ -109,22 +108,11 @@ fn blocking(url: &str, client: &Client) -> Vec<Contestant<'static>> {
     vec![Contestant::round("larder, cached()", ours), Contestant::round("redis::Connection", theirs)]
 }
 
-/// Keys beyond those that there are, are missing.
-fn batch(raw: &MultiplexedConnection, count: usize) -> Vec<Contestant<'static>> {
+fn mget(raw: &MultiplexedConnection, count: usize) -> Contestant<'static> {
     let keys: Vec<String> = (0..count).map(key).collect();
-    let (asked, mut raw) = (keys.clone(), raw.clone());
-    let per_second = move |micros: f64| count as f64 / micros * 1e6;
-    let ours = move || {
-        per_second(micros(|| {
-            let found = RUNTIME.block_on(async_cached().get_many::<String, _>(&keys)).expect("get_many");
-            assert_eq!(found.iter().flatten().count(), count.min(KEYS));
-        }))
-    };
-    let theirs = move || {
-        per_second(micros(|| {
-            let found: Vec<Option<String>> = RUNTIME.block_on(cmd("MGET").arg(&asked).query_async(&mut raw)).expect("MGET");
-            assert_eq!(found.iter().flatten().count(), count.min(KEYS));
-        }))
-    };
-    vec![Contestant::round("larder, get_many", ours), Contestant::round("MGET over the raw connection", theirs)]
+    let mut raw = raw.clone();
+    batch("MGET over the raw connection", count, async move || {
+        let found: Vec<Option<String>> = cmd("MGET").arg(&keys).query_async(&mut raw).await.expect("MGET");
+        found.iter().flatten().count()
+    })
 }

@@ -1,6 +1,6 @@
 //! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
 
-use super::{CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, rate, value};
+use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -23,9 +23,10 @@ const LINES: [(&str, &str, usize, bool, f64); 6] = [
 const PUT: &str = "INSERT INTO raw (key, value, expires_at) VALUES (?, ?, ?) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
 const GET: &str = "SELECT value FROM raw WHERE key = ? AND expires_at > ?";
+const GET_MANY: &str = "SELECT key, value FROM raw WHERE key IN (SELECT value FROM json_each(?)) AND expires_at > ?";
 
 pub(super) fn run(run: &mut Run) {
-    if !["sqlite/get-tasks"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+    if !["sqlite/get-tasks", "sqlite/batch"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
         return;
     }
     let folder = std::env::temp_dir().join(format!("larder-bench-{}", std::process::id()));
@@ -41,6 +42,8 @@ pub(super) fn run(run: &mut Run) {
     }
     let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    let line = Line::new("sqlite/batch", "sqlite, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), select_many(&raw, keys as usize)]);
     RUNTIME.block_on(raw.close());
     RUNTIME.block_on(async_cached().close()).expect("larder's connections close");
     if let Err(error) = std::fs::remove_dir_all(&folder) {
@@ -95,4 +98,13 @@ fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static
         })
     };
     vec![Contestant::round("larder, async_cached()", ours), Contestant::round(RAW, theirs)]
+}
+
+fn select_many(raw: &SqlitePool, count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(|number| format!("\"{}\"", key(number))).collect();
+    let (keys, raw) = (format!("[{}]", keys.join(",")), raw.clone());
+    batch("sqlx, one statement", count, async move || {
+        let found: Vec<(String, Vec<u8>)> = sqlx::query_as(GET_MANY).bind(&keys).bind(now()).fetch_all(&raw).await.expect("get");
+        black_box(found).len()
+    })
 }
