@@ -191,13 +191,9 @@ impl Endpoint {
         login
     }
 
-    /// What the driver needs to connect. Reads the CA file, so that a renewed one is found.
-    pub(super) fn connection_info(&self) -> Result<ConnectionInfo, Failure> {
-        let address = match (&self.unix_socket, self.tls) {
-            (Some(path), _) => ConnectionAddr::Unix(path.clone()),
-            (None, false) => ConnectionAddr::Tcp(self.host.clone(), self.port),
-            (None, true) => ConnectionAddr::TcpTls { host: self.host.clone(), port: self.port, insecure: false, tls_params: None },
-        };
+    /// What the driver needs to connect and encrypt. Reads the CA file, so that a renewed one is found.
+    pub(super) fn encrypted(&self) -> Result<ConnectionInfo, Failure> {
+        let address = ConnectionAddr::TcpTls { host: self.host.clone(), port: self.port, insecure: false, tls_params: None };
         let info = address.into_connection_info()?.set_redis_settings(self.login()).set_tcp_settings(tcp_settings());
         match &self.ca_cert {
             None => Ok(info),

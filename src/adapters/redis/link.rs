@@ -146,9 +146,9 @@ impl<'l> Flight<'l> {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
+        self.link.wire.traffic.give_up();
         // Not its own number: two commands may be sent in the other order than they were numbered. Whatever begins from now on
         // is sent later.
-        self.link.wire.traffic.give_up();
         self.link.given_up.fetch_max(self.link.wire.traffic.begun(), Ordering::AcqRel);
     }
 }

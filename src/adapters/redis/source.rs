@@ -32,7 +32,7 @@ impl Source {
                 own.get_or_init(|| pool)
             }
             (Self::Endpoint(endpoint), None) => {
-                let pool = pool(endpoint.connection_info()?)?;
+                let pool = pool(endpoint.encrypted()?)?;
                 own.get_or_init(|| pool)
             }
         };
