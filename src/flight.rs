@@ -65,11 +65,13 @@ struct Traffic {
     /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes overtake them.
     strays: Vec<Arc<Flight>>,
     /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
-    writes: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    writes: ByHash<u32>,
     /// Callers that are reading, by the hash of their key. A count for all keys of a shard would not do: writes to others would
     /// make a reader of a slow backend read for ever.
-    readers: HashMap<u64, Readers, BuildHasherDefault<Hashed>>,
+    readers: ByHash<Readers>,
 }
+
+type ByHash<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
 /// Of a number that is a hash already.
 #[derive(Default)]
@@ -223,6 +225,7 @@ impl Flights {
             traffic.note_change(hash);
             traffic.take(
                 |flying| flying == key,
+                // Nearly always: then the key need not be hashed again.
                 |flights| if flights.is_empty() { Vec::new() } else { flights.remove(key).into_iter().collect() },
             )
         };

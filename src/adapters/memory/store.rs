@@ -135,9 +135,11 @@ impl Store {
                 displaced.push(Gone::value(value));
                 return None;
             }
+            if !wanted {
+                return Some(self.put(key, value, bytes, lifetime, displaced));
+            }
             match self.entry(key, value, bytes, lifetime, displaced) {
-                Ok(entry) if wanted => self.replace(key, entry, displaced).then_some(Stored::Yes),
-                Ok(entry) => Some(self.insert(key, entry, displaced)),
+                Ok(entry) => self.replace(key, entry, displaced).then_some(Stored::Yes),
                 Err(stored) => Some(stored),
             }
         })
@@ -205,7 +207,12 @@ impl Store {
 
     fn put(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime, displaced: &mut Displaced) -> Stored {
         match self.entry(key, value, bytes, lifetime, displaced) {
-            Ok(entry) => self.insert(key, entry, displaced),
+            Ok(entry) => {
+                let deadline = entry.deadline;
+                self.engine.insert(key, entry, displaced);
+                self.expect(deadline);
+                Stored::Yes
+            }
             Err(stored) => stored,
         }
     }
@@ -233,13 +240,6 @@ impl Store {
         if let Some(gone) = self.engine.remove(key) {
             displaced.push(gone);
         }
-    }
-
-    fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> Stored {
-        let deadline = entry.deadline;
-        self.engine.insert(key, entry, displaced);
-        self.expect(deadline);
-        Stored::Yes
     }
 
     fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {

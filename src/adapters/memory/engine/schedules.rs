@@ -1,11 +1,10 @@
 //! The engine under the orders in which threads may take their turns.
 
-use super::{CacheValue, Displaced, Engine, Entry, Gone};
+use super::tests::{WEIGHT, put, read, room_for};
+use super::{CacheValue, Engine, Gone};
 use crate::sync::under_many_schedules;
 use shuttle::thread;
 use std::sync::{Arc, Mutex};
-
-const WEIGHT: u32 = 10;
 
 fn number(value: &CacheValue) -> u64 {
     value.decode().expect("a number")
@@ -21,32 +20,30 @@ impl Out {
     }
 }
 
-fn put(engine: &Engine, key: &str, value: u64, out: &Out) {
-    let mut displaced = Displaced::default();
-    engine.insert(key, Entry { value: CacheValue::new(value), deadline: u64::MAX, weight: WEIGHT }, &mut displaced);
-    displaced.iter().for_each(|gone| out.note(gone));
+fn put_in(engine: &Engine, key: &str, value: u64, out: &Out) {
+    put(engine, key, value, WEIGHT).iter().for_each(|gone| out.note(gone));
 }
 
 /// Replaced, evicted, removed or swept: what was put in comes out once.
 #[test]
 fn nothing_is_lost_and_nothing_comes_out_twice() {
     under_many_schedules(|| {
-        let (engine, out) = (Arc::new(Engine::new(u64::from(2 * WEIGHT), 1)), Out::default());
+        let (engine, out) = (Arc::new(room_for(2, 1)), Out::default());
         let work: [fn(&Engine, &Out); 3] = [
             |engine, out| {
-                put(engine, "a", 1, out);
-                put(engine, "b", 2, out);
-                put(engine, "a", 3, out);
+                put_in(engine, "a", 1, out);
+                put_in(engine, "b", 2, out);
+                put_in(engine, "a", 3, out);
             },
             |engine, out| {
-                put(engine, "b", 4, out);
-                put(engine, "c", 5, out);
+                put_in(engine, "b", 4, out);
+                put_in(engine, "c", 5, out);
                 engine.remove("a").iter().for_each(|gone| out.note(gone));
             },
             |engine, out| {
                 engine.retain(|node| number(&node.value) % 2 == 1, |gone| out.note(&gone));
-                engine.look("b", true, |node| number(&node.value));
-                put(engine, "c", 6, out);
+                read(engine, "b");
+                put_in(engine, "c", 6, out);
             },
         ];
         let threads = work.map(|work| {
@@ -77,7 +74,7 @@ fn nothing_is_lost_and_nothing_comes_out_twice() {
 #[test]
 fn what_is_read_never_goes_back() {
     under_many_schedules(|| {
-        let engine = Arc::new(Engine::new(u64::from(4 * WEIGHT), 1));
+        let engine = Arc::new(room_for(4, 1));
         let readers = [true, false].map(|counts_as_use| {
             let engine = engine.clone();
             thread::spawn(move || {
@@ -92,12 +89,11 @@ fn what_is_read_never_goes_back() {
                 }
             })
         });
-        let out = Out::default();
         for value in 1..=3 {
-            put(&engine, "k", value, &out);
+            put(&engine, "k", value, WEIGHT);
         }
         assert!(engine.remove("k").is_some());
-        assert!(engine.look("k", true, |_| ()).is_none(), "it was removed");
+        assert_eq!(read(&engine, "k"), None, "it was removed");
         readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
     });
 }

@@ -12,7 +12,6 @@ use crate::sync::atomic::Ordering;
 use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-
 use std::ops::Range;
 
 /// The small queue's part of the weight: one in so many.
@@ -33,7 +32,7 @@ pub(super) struct Shard {
 }
 
 #[cfg(not(shuttle))]
-const _: () = assert!(std::mem::size_of::<Option<Node>>() == 64, "a node is one cache line");
+const _: () = assert!(size_of::<Option<Node>>() == 64, "a node is one cache line");
 
 /// Whether two keys are the same. Short ones are compared here: a call of `memcmp` costs a `get_or_set` hit 8 ns of 75.
 #[inline]

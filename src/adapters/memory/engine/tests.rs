@@ -3,23 +3,23 @@
 use super::*;
 use std::collections::HashMap;
 
-const WEIGHT: u32 = 10;
+pub(super) const WEIGHT: u32 = 10;
 
 fn entry(value: u64, weight: u32) -> Entry {
     Entry { value: CacheValue::new(value), deadline: u64::MAX, weight }
 }
 
-fn room_for(entries: u64, shards: usize) -> Engine {
+pub(super) fn room_for(entries: u64, shards: usize) -> Engine {
     Engine::new(entries * u64::from(WEIGHT), shards)
 }
 
-fn put(engine: &Engine, key: &str, value: u64, weight: u32) -> Displaced {
+pub(super) fn put(engine: &Engine, key: &str, value: u64, weight: u32) -> Displaced {
     let mut displaced = Displaced::default();
     engine.insert(key, entry(value, weight), &mut displaced);
     displaced
 }
 
-fn read(engine: &Engine, key: &str) -> Option<u64> {
+pub(super) fn read(engine: &Engine, key: &str) -> Option<u64> {
     engine.look(key, true, |node| node.value.decode().expect("a number"))
 }
 
