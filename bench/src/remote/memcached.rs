@@ -1,7 +1,7 @@
 //! memcached, beside its driver with sixteen connections.
 
 use super::server::Server;
-use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
+use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -39,7 +39,7 @@ pub(super) fn run(run: &mut Run) {
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
     }
     let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
-    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
     let line = Line::new("memcached/batch", "memcached, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
     run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), multi_get(&raw, keys as usize)]);
 }

@@ -1,7 +1,7 @@
 //! redis, beside its own multiplexed connection.
 
 use super::server::Server;
-use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, micros, rate, value};
+use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, micros, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -48,7 +48,7 @@ pub(super) fn run(run: &mut Run) {
         || blocking(&url, &client),
     );
     let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
-    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raws, tasks as usize, false));
+    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raws, tasks as usize, false));
     let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
     run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), mget(&raw, keys as usize)]);
 }

@@ -1,6 +1,6 @@
 //! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
 
-use super::{BATCH, BATCHES, CROWD, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
+use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -41,7 +41,7 @@ pub(super) fn run(run: &mut Run) {
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
     }
     let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
-    run.curve(line, "tasks", &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0], |tasks| crowd(&raw, tasks as usize, false));
+    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
     let line = Line::new("sqlite/batch", "sqlite, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
     run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), select_many(&raw, keys as usize)]);
     RUNTIME.block_on(raw.close());
