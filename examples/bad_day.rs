@@ -26,7 +26,12 @@ async fn main() -> Result<()> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     // Redis by URL has a breaker, retries and recovery; `op_timeout` is what a call to a frozen server costs until the breaker opens.
     let url = format!("redis://127.0.0.1:{port}?op_timeout=500ms");
-    let cache = match AsyncCacheWrapper::builder(url.as_str()).ttl(SECOND / 2).stale_for(SECOND * 600).throttle(THROTTLE).build() {
+    let cache = match AsyncCacheWrapper::builder(url.as_str())
+        .ttl(SECOND / 2)
+        .stale_for(SECOND * 600)
+        .throttle(THROTTLE)
+        .build()
+    {
         Ok(cache) => cache,
         Err(error) => {
             println!("Left out: {error}");
@@ -39,10 +44,16 @@ async fn main() -> Result<()> {
     };
     until("redis answers", || async { cache.ping().await.is_ok() }).await?;
 
-    println!("{TASKS} tasks ask for {KEYS} keys, which live for half a second and are kept for ten minutes longer.\n");
-    println!("  {:<34}{:>7}{:>8}{:>12}{:>8}{:>8}", "", "calls", "failed", "worst call", "loads", "stale");
+    println!(
+        "{TASKS} tasks ask for {KEYS} keys, which live for half a second and are kept for ten minutes longer.\n"
+    );
+    println!(
+        "  {:<34}{:>7}{:>8}{:>12}{:>8}{:>8}",
+        "", "calls", "failed", "worst call", "loads", "stale"
+    );
     let day = Arc::new(Day::new(cache));
-    let callers: Vec<_> = (0..TASKS).map(|task| tokio::spawn(call_until_done(day.clone(), task))).collect();
+    let callers: Vec<_> =
+        (0..TASKS).map(|task| tokio::spawn(call_until_done(day.clone(), task))).collect();
 
     day.seconds(2, "all is well").await;
     redis.signal("STOP")?;
@@ -79,8 +90,14 @@ async fn call_until_done(day: Arc<Day>, task: u64) {
         step += 1;
         let key = (step * 7) % KEYS;
         let (begun, source) = (Instant::now(), day.clone());
-        let found = day.cache.try_get_or_set_async(format!("price:{key}"), async move { source.price(key).await }).await;
-        day.note(begun.elapsed(), found.map_err(|error| error.to_string()).and_then(|price| check(price, key)));
+        let found = day
+            .cache
+            .try_get_or_set_async(format!("price:{key}"), async move { source.price(key).await })
+            .await;
+        day.note(
+            begun.elapsed(),
+            found.map_err(|error| error.to_string()).and_then(|price| check(price, key)),
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -160,7 +177,10 @@ impl Day {
     /// Whether every key is in the cache, live or stale.
     async fn is_warm(&self) -> bool {
         for key in 0..KEYS {
-            if !matches!(self.cache.allow_stale().get::<u64>(format!("price:{key}")).await, Ok(Some(_))) {
+            if !matches!(
+                self.cache.allow_stale().get::<u64>(format!("price:{key}")).await,
+                Ok(Some(_))
+            ) {
                 return false;
             }
         }
@@ -178,8 +198,13 @@ impl Day {
         if stale == 0 || loads > most {
             return Err(format!("without its source: {stale} stale answers, {loads} loads; at most {most} were to be seen").into());
         }
-        println!("\n{calls} calls, none failed, the longest took {:.0} ms.", worst.as_secs_f64() * 1_000.0);
-        println!("In three seconds without it the source was asked {loads} times, and {stale} answers were stale.");
+        println!(
+            "\n{calls} calls, none failed, the longest took {:.0} ms.",
+            worst.as_secs_f64() * 1_000.0
+        );
+        println!(
+            "In three seconds without it the source was asked {loads} times, and {stale} answers were stale."
+        );
         Ok(())
     }
 }
@@ -207,7 +232,16 @@ impl Redis {
     /// `None` where it is not installed.
     fn start(port: u16) -> Result<Option<Self>> {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
         match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(child) => Ok(Some(Self(child))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -216,7 +250,9 @@ impl Redis {
     }
 
     fn signal(&self, signal: &str) -> Result<()> {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.0.id().to_string()]).status()?;
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.0.id().to_string()])
+            .status()?;
         if sent.success() { Ok(()) } else { Err(format!("SIG{signal} could not be sent").into()) }
     }
 }

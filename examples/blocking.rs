@@ -26,14 +26,20 @@ fn main() -> larder::Result<()> {
         threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
     });
     let loads = LOADS.load(Ordering::Relaxed);
-    println!("   {} threads were given the report after {:.0?}; it was made {loads} time", reports.len(), begun.elapsed());
+    println!(
+        "   {} threads were given the report after {:.0?}; it was made {loads} time",
+        reports.len(),
+        begun.elapsed()
+    );
     for report in reports {
         assert_eq!(report?, "all is well");
     }
     assert_eq!(loads, 1);
 
     println!("A loader that fails");
-    let error = cached().try_get_or_set_async("figure", async { "seven".parse::<u32>() }).expect_err("it is no number");
+    let error = cached()
+        .try_get_or_set_async("figure", async { "seven".parse::<u32>() })
+        .expect_err("it is no number");
     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     println!("   {error}: {cause}");
     assert!(!cached().contains("figure")?);
@@ -56,7 +62,7 @@ fn main() -> larder::Result<()> {
     Ok(())
 }
 
-/// A future as the fallback of blocking code.
+/// A future as the loader of blocking code.
 async fn slow_report() -> String {
     LOADS.fetch_add(1, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -4,7 +4,10 @@
 //! keeps the contract is checked by `larder::testing::conformance!` in `tests/it/docs.rs`, as yours can be in your tests.
 
 use async_trait::async_trait;
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error, ErrorKind, Expiry, Lifetime, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error,
+    ErrorKind, Expiry, Lifetime, Result,
+};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -91,7 +94,9 @@ impl AsyncCacheAdapter for MapStore {
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
         check(key)?;
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_live()) else { return Ok(None) };
+        let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_live()) else {
+            return Ok(None);
+        };
         *entry = Stored::new(entry.value.clone(), expiry.resolve(Lifetime::default()));
         Ok(Some(entry.value.clone()))
     }
@@ -145,7 +150,7 @@ impl AsyncCacheAdapter for MapStore {
         Ok(Arc::new(Self::default()))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         "map"
     }
 }
@@ -236,7 +241,7 @@ impl CacheAdapter for FileStore {
         })
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         "file"
     }
 }
@@ -258,7 +263,11 @@ async fn main() -> Result<()> {
     println!("   add(\"lock\", …) twice:   {won}, {lost}");
     cache.namespace("users").set("7", "Ada").await?;
     cache.namespace("users").clear().await?;
-    println!("   a namespace cleared:    users:7 {}, hello {}", cache.contains("users:7").await?, cache.contains("hello").await?);
+    println!(
+        "   a namespace cleared:    users:7 {}, hello {}",
+        cache.contains("users:7").await?,
+        cache.contains("hello").await?
+    );
 
     assert_eq!((hello.as_deref(), loaded), (Some("world"), 7));
     assert!(counted.0.is_ok() && counted.1.is_ok() && counted.2.is_ok());
@@ -266,7 +275,8 @@ async fn main() -> Result<()> {
     assert!(won && !lost && !cache.contains("users:7").await? && cache.contains("hello").await?);
 
     println!("A file that is rewritten, written against CacheAdapter and bridged by Blocking:");
-    let path = std::env::temp_dir().join(format!("larder-custom-adapter-{}.json", std::process::id()));
+    let path =
+        std::env::temp_dir().join(format!("larder-custom-adapter-{}.json", std::process::id()));
     let shown = use_file_store(&path).await;
     let cleaned = fs::remove_file(&path);
     shown?;
@@ -279,7 +289,8 @@ async fn use_file_store(path: &Path) -> Result<()> {
     let again = AsyncCacheWrapper::new(Blocking(FileStore::new(path)))?;
     let hello: Option<String> = again.get("hello").await?;
     println!("   another store, same file: {hello:?}");
-    let users = again.get_or_set_with("users", |_| vec!["Ada".to_owned(), "Grace".to_owned()]).await?;
+    let users =
+        again.get_or_set_with("users", |_| vec!["Ada".to_owned(), "Grace".to_owned()]).await?;
     println!("   get_or_set_with(…):       {users:?}");
     let error = again.incr("hits", 1).await.expect_err("it has no incr");
     println!("   a verb it does not have:  {error}");

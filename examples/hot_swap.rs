@@ -28,9 +28,12 @@ async fn main() -> Result<()> {
     let stages = stages(&scratch).await?;
     let journal = Arc::new(Journal::new(stages.len()));
 
-    println!("\n{TASKS} tasks call the cache without a pause. Every {PHASE:?} it is given another adapter.");
+    println!(
+        "\n{TASKS} tasks call the cache without a pause. Every {PHASE:?} it is given another adapter."
+    );
     async_adapter_set(stages[0].adapter.clone())?;
-    let tasks: Vec<_> = (0..TASKS).map(|seed| tokio::spawn(call_until_done(journal.clone(), seed))).collect();
+    let tasks: Vec<_> =
+        (0..TASKS).map(|seed| tokio::spawn(call_until_done(journal.clone(), seed))).collect();
     for (number, stage) in stages.iter().enumerate() {
         async_adapter_set(stage.adapter.clone())?;
         journal.phase.store(number, Ordering::Relaxed);
@@ -77,7 +80,9 @@ async fn call(cache: &AsyncCacheWrapper, key: u64, step: u64) -> Result<()> {
         _ => cache.get::<String>(&name).await?,
     };
     match found {
-        Some(found) if found != value(key) => Err(format!("key {key} gave another key's value").into()),
+        Some(found) if found != value(key) => {
+            Err(format!("key {key} gave another key's value").into())
+        }
         _ => Ok(()),
     }
 }
@@ -110,10 +115,16 @@ impl Journal {
     fn note(&self, phase: usize, took: Duration, outcome: Result<()>) {
         let phase = &self.phases[phase];
         phase.calls.fetch_add(1, Ordering::Relaxed);
-        phase.worst_us.fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        phase
+            .worst_us
+            .fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Err(error) = outcome {
             phase.failed.fetch_add(1, Ordering::Relaxed);
-            phase.first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+            phase
+                .first_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error.to_string());
         }
     }
 
@@ -121,10 +132,18 @@ impl Journal {
     fn print(&self, stages: &[Stage]) -> u64 {
         println!("\n  {:<28}{:>10}{:>10}{:>14}", "adapter", "calls", "failed", "worst call");
         let mut all_failed = 0;
-        for (Phase { calls, failed, worst_us, first_error }, stage) in self.phases.iter().zip(stages) {
+        for (Phase { calls, failed, worst_us, first_error }, stage) in
+            self.phases.iter().zip(stages)
+        {
             let worst = format!("{:.1} ms", worst_us.load(Ordering::Relaxed) as f64 / 1_000.0);
             let failed = failed.load(Ordering::Relaxed);
-            println!("  {:<28}{:>10}{:>10}{:>14}", stage.name, calls.load(Ordering::Relaxed), failed, worst);
+            println!(
+                "  {:<28}{:>10}{:>10}{:>14}",
+                stage.name,
+                calls.load(Ordering::Relaxed),
+                failed,
+                worst
+            );
             if let Some(error) = &*first_error.lock().unwrap_or_else(PoisonError::into_inner) {
                 println!("    the first that failed: {error}");
             }
@@ -167,7 +186,11 @@ impl Stage {
     }
 
     /// Starts a server and waits until it answers; why not, where it cannot be had.
-    async fn start(name: &'static str, program: &str, scratch: &Scratch) -> Result<Result<Self, String>> {
+    async fn start(
+        name: &'static str,
+        program: &str,
+        scratch: &Scratch,
+    ) -> Result<Result<Self, String>> {
         let port = free_port()?;
         let url = format!("{name}://127.0.0.1:{port}?op_timeout=5s");
         // Asked for before the server is: without the feature there is no use in starting it.
@@ -199,11 +222,26 @@ impl Server {
         let mut command = Command::new(program);
         let port = port.to_string();
         match program {
-            "redis-server" => command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]),
+            "redis-server" => command.args([
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]),
             // memcached refuses to run as root unless told as whom.
             _ => command.args(["-p", &port, "-l", "127.0.0.1", "-U", "0", "-u", "nobody"]),
         };
-        match command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        match command
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+        {
             Ok(child) => Ok(Some(Self(child))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("{program} could not be started: {error}").into()),

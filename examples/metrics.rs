@@ -34,7 +34,10 @@ async fn main() -> Result<()> {
     cache.observe(larder::observe::metrics("squares"));
 
     let service = Service { cache: cache.clone(), recorder };
-    let routes = Router::new().route("/squares/{number}", get(square)).route("/metrics", get(metrics)).with_state(service);
+    let routes = Router::new()
+        .route("/squares/{number}", get(square))
+        .route("/metrics", get(metrics))
+        .with_state(service);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(axum::serve(listener, routes).into_future());
@@ -45,14 +48,17 @@ async fn main() -> Result<()> {
         assert_eq!(status, if number == 13 { 502 } else { 200 }, "{number}");
     }
     // Many at once for one that is not there: one of them computes it.
-    let askers: Vec<_> = (0..10).map(|_| tokio::spawn(async move { ask(address, "/squares/1000").await })).collect();
+    let askers: Vec<_> =
+        (0..10).map(|_| tokio::spawn(async move { ask(address, "/squares/1000").await })).collect();
     for asker in askers {
         assert_eq!(asker.await??, (200, "1000000".to_owned()));
     }
 
     let (status, text) = ask(address, "/metrics").await?;
     assert_eq!(status, 200);
-    for line in text.lines().filter(|line| line.starts_with("larder_") && (!line.contains("_bucket") || line.contains("+Inf"))) {
+    for line in text.lines().filter(|line| {
+        line.starts_with("larder_") && (!line.contains("_bucket") || line.contains("+Inf"))
+    }) {
         println!("{line}");
     }
     println!("\ncache.stats() says:\n{}", cache.stats());
@@ -63,15 +69,26 @@ async fn main() -> Result<()> {
     };
     let stats = cache.stats();
     assert_eq!((count("larder_loads_total"), count("larder_load_errors_total")), (20, 2));
-    assert_eq!(count("larder_hits_total") + count("larder_misses_total"), 50, "one hit or one miss a request");
-    assert_eq!((count("larder_hits_total"), count("larder_misses_total")), (stats.hits, stats.misses));
+    assert_eq!(
+        count("larder_hits_total") + count("larder_misses_total"),
+        50,
+        "one hit or one miss a request"
+    );
+    assert_eq!(
+        (count("larder_hits_total"), count("larder_misses_total")),
+        (stats.hits, stats.misses)
+    );
     assert_eq!(count("larder_load_seconds_count"), 22);
     assert!(!text.contains("number/"), "a key is never a label");
     Ok(())
 }
 
-async fn square(State(service): State<Service>, Path(number): Path<u64>) -> Result<Json<u64>, (StatusCode, String)> {
-    let square = service.cache.try_get_or_set_async(format!("number/{number}"), compute(number)).await;
+async fn square(
+    State(service): State<Service>,
+    Path(number): Path<u64>,
+) -> Result<Json<u64>, (StatusCode, String)> {
+    let square =
+        service.cache.try_get_or_set_async(format!("number/{number}"), compute(number)).await;
     square.map(Json).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))
 }
 
@@ -91,7 +108,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without an end to its head")?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").ok_or("an answer without an end to its head")?;
     let status = head.split(' ').nth(1).ok_or("an answer without a status")?;
     Ok((status.parse()?, body.to_owned()))
 }

@@ -3,7 +3,10 @@
 //! Nothing has to be installed or configured. Until it is given another adapter, the global cache is a bounded one in this
 //! process's memory.
 
-use larder::{AsyncMemoryCache, Awaitable, Expiry, async_adapter_get, async_adapter_set, async_cached, awaitable, cached};
+use larder::{
+    AsyncMemoryCache, Awaitable, Expiry, async_adapter_get, async_adapter_set, async_cached,
+    awaitable, cached,
+};
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
@@ -15,9 +18,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    println!("The global cache is in: {}", async_adapter_get()?.kind());
+    println!("The global cache is in: {}", async_adapter_get()?.backend());
     first_steps().await?;
-    fallbacks().await?;
+    loaders().await?;
     single_flight().await?;
     expiry().await?;
     counters_and_namespaces().await?;
@@ -25,7 +28,9 @@ async fn main() -> Result<()> {
     // Blocking code is better kept off the threads that run async code, here as with any library.
     tokio::task::spawn_blocking(blocking_world).await??;
     both_worlds().await?;
-    println!("\nThat is all. Next: README.md, docs/, and `cargo run --example hot_swap --features full`.");
+    println!(
+        "\nThat is all. Next: README.md, docs/, and `cargo run --example hot_swap --features full`."
+    );
     Ok(())
 }
 
@@ -47,11 +52,13 @@ async fn first_steps() -> Result<()> {
     async_cached().set("answer", 42u8).await?;
     let wider: Option<i64> = async_cached().get("answer").await?;
     assert_eq!(wider, Some(42));
-    println!("   set(\"answer\", 42u8), then get::<i64>(\"answer\"): {wider:?}. Any type that serde can read it as will do.");
+    println!(
+        "   set(\"answer\", 42u8), then get::<i64>(\"answer\"): {wider:?}. Any type that serde can read it as will do."
+    );
     Ok(())
 }
 
-async fn fallbacks() -> Result<()> {
+async fn loaders() -> Result<()> {
     title("2. Get, or set");
     let a = async_cached().get_or_set("a", 5u32).await?;
     println!("   By value.   get_or_set(\"a\", 5): {a}");
@@ -63,12 +70,17 @@ async fn fallbacks() -> Result<()> {
     println!("   By future.  {user:?}");
 
     // The future of a hit is dropped without having been polled.
-    let user_again: String = async_cached().get_or_set_async("user:7", async { unreachable!("a hit runs no fallback") }).await?;
-    println!("   Again:      {user_again:?}. That was a hit: its fallback would have panicked.");
+    let user_again: String = async_cached()
+        .get_or_set_async("user:7", async { unreachable!("a hit runs no loader") })
+        .await?;
+    println!("   Again:      {user_again:?}. That was a hit: its loader would have panicked.");
 
-    let failed = async_cached().try_get_or_set_async("user:8", async { "no such user".parse::<u32>() }).await.expect_err("it is no number");
+    let failed = async_cached()
+        .try_get_or_set_async("user:8", async { "no such user".parse::<u32>() })
+        .await
+        .expect_err("it is no number");
     let cause = failed.source().map(ToString::to_string).unwrap_or_default();
-    println!("   A fallback that fails: {failed} ({cause}). Nothing is stored.");
+    println!("   A loader that fails: {failed} ({cause}). Nothing is stored.");
 
     assert_eq!((a, b.as_str()), (5, "made for b"));
     assert_eq!((user.as_str(), user_again.as_str()), ("Ada", "Ada"));
@@ -110,7 +122,9 @@ async fn expiry() -> Result<()> {
     sleep(Duration::from_millis(150)).await;
     let brief: Option<u8> = async_cached().get("brief").await?;
     assert_eq!(brief, None);
-    println!("   150 ms later, get(\"brief\"): {brief:?}. Without a word on it, an entry lives 300 s.");
+    println!(
+        "   150 ms later, get(\"brief\"): {brief:?}. Without a word on it, an entry lives 300 s."
+    );
 
     assert!(async_cached().touch("hello", Duration::from_secs(3600)).await?);
     println!("   touch(\"hello\", an hour): {:.1?}", async_cached().expiry("hello").await?);
@@ -124,8 +138,11 @@ async fn counters_and_namespaces() -> Result<()> {
     let hits = async_cached().incr("hits", 41).await?;
     println!("   incr(\"hits\", 1), then incr(\"hits\", 41): {hits}");
 
-    let (first, second) = (async_cached().add("lock", "me").await?, async_cached().add("lock", "you").await?);
-    println!("   add(\"lock\", …) twice: {first}, {second}. Each is one atomic step, on every backend.");
+    let (first, second) =
+        (async_cached().add("lock", "me").await?, async_cached().add("lock", "you").await?);
+    println!(
+        "   add(\"lock\", …) twice: {first}, {second}. Each is one atomic step, on every backend."
+    );
 
     let users = async_cached().namespace("users");
     users.set("7", "Ada").await?;
@@ -156,12 +173,16 @@ async fn swap_under_use() -> Result<()> {
         calls += task.await??;
     }
     assert!(swaps == 100 && calls > 0);
-    println!("   4 tasks called the cache while its adapter was exchanged {swaps} times: {calls} calls, none failed.");
+    println!(
+        "   4 tasks called the cache while its adapter was exchanged {swaps} times: {calls} calls, none failed."
+    );
 
     let hello = async_cached().get_or("hello", "NOT FOUND".to_string()).await?;
     assert_eq!(hello, "NOT FOUND");
     println!("   The new adapter starts empty. get_or(\"hello\", \"NOT FOUND\"): {hello:?}");
-    println!("   An adapter may be named as well: \"memory\", \"sqlite:cache.db\", \"redis://127.0.0.1/2\", …");
+    println!(
+        "   An adapter may be named as well: \"memory\", \"sqlite:cache.db\", \"redis://127.0.0.1/2\", …"
+    );
     if let Err(error) = async_adapter_set("oracle") {
         println!("   async_adapter_set(\"oracle\"): {error}");
     }
@@ -190,10 +211,13 @@ fn blocking_world() -> larder::Result<()> {
 
     let squared = cached().ttl(Duration::from_secs(60)).get_or_set_with("squared", |_| 12 * 12)?;
     let user = cached().get_or_set_async("user:7", async { load_user(7).await })?;
-    println!("   A closure as fallback: {squared}. A future as fallback, from blocking code: {user:?}");
+    println!("   A closure as loader: {squared}. A future as loader, from blocking code: {user:?}");
 
     larder::set("k", 1)?;
-    println!("   Plain functions: larder::set(\"k\", 1), then larder::get(\"k\"): {:?}", larder::get::<i64>("k")?);
+    println!(
+        "   Plain functions: larder::set(\"k\", 1), then larder::get(\"k\"): {:?}",
+        larder::get::<i64>("k")?
+    );
 
     assert_eq!(hello.as_deref(), Some("from a blocking thread"));
     assert_eq!((squared, user.as_str()), (144, "Ada"));

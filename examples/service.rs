@@ -39,7 +39,11 @@ fn routes() -> Router {
 
 /// However many ask at once for a country that is not cached, it is looked up once.
 async fn country(Path(code): Path<String>) -> Answer<Country> {
-    let found = async_cached().namespace("country").get_or_set_async(code.clone(), look_up(code)).await.map_err(failed)?;
+    let found = async_cached()
+        .namespace("country")
+        .get_or_set_async(code.clone(), look_up(code))
+        .await
+        .map_err(failed)?;
     found.map(Json).ok_or((StatusCode::NOT_FOUND, "there is no such country\n".to_owned()))
 }
 
@@ -52,7 +56,7 @@ struct Search {
     name: String,
 }
 
-/// An entry that lives ten seconds, and a fallback that may fail.
+/// An entry that lives ten seconds, and a loader that may fail.
 async fn search(Query(Search { name }): Query<Search>) -> Answer<Vec<Country>> {
     let brief = async_cached().namespace("search");
     let brief = brief.ttl(Duration::from_secs(10));
@@ -66,10 +70,10 @@ async fn visits() -> Answer<i64> {
 async fn health() -> Answer<String> {
     let adapter = async_adapter_get().map_err(failed)?;
     adapter.ping().await.map_err(failed)?;
-    Ok(Json(adapter.kind().to_owned()))
+    Ok(Json(adapter.backend().to_owned()))
 }
 
-/// `get_or_set*` answer without the cache when it is down. What reaches this is the other verbs, and fallbacks that failed.
+/// `get_or_set*` answer without the cache when it is down. What reaches this is the other verbs, and loaders that failed.
 fn failed(error: larder::Error) -> (StatusCode, String) {
     let status = match error.kind() {
         ErrorKind::InvalidKey => StatusCode::BAD_REQUEST,
@@ -83,7 +87,8 @@ fn failed(error: larder::Error) -> (StatusCode, String) {
 
 // ---- a slow source
 
-const COUNTRIES: [(&str, &str); 4] = [("at", "Austria"), ("ch", "Switzerland"), ("nl", "Netherlands"), ("no", "Norway")];
+const COUNTRIES: [(&str, &str); 4] =
+    [("at", "Austria"), ("ch", "Switzerland"), ("nl", "Netherlands"), ("no", "Norway")];
 
 /// `None` is cached as well: a country that is not there costs one look, too.
 async fn look_up(code: String) -> Option<Country> {
@@ -108,7 +113,9 @@ fn country_of((code, name): &(&str, &str)) -> Country {
 #[tokio::main]
 async fn main() -> Result<()> {
     let set = |variable| env::var_os(variable).is_some_and(|value| !value.is_empty());
-    let self_test = env::args().any(|argument| argument == "--self-test") || set("CI") || set("LARDER_EXAMPLE_ONCE");
+    let self_test = env::args().any(|argument| argument == "--self-test")
+        || set("CI")
+        || set("LARDER_EXAMPLE_ONCE");
     // A self-test leaves nothing behind.
     let default = if self_test { "sqlite::memory:" } else { "sqlite" };
     if !set("LARDER_URL")
@@ -116,9 +123,10 @@ async fn main() -> Result<()> {
     {
         println!("{error}. The cache is in memory.");
     }
-    println!("The cache is in: {}", async_adapter_get()?.kind());
+    println!("The cache is in: {}", async_adapter_get()?.backend());
 
-    let listener = TcpListener::bind(if self_test { "127.0.0.1:0" } else { "127.0.0.1:3000" }).await?;
+    let listener =
+        TcpListener::bind(if self_test { "127.0.0.1:0" } else { "127.0.0.1:3000" }).await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, routes()).with_graceful_shutdown(async {
@@ -171,12 +179,14 @@ async fn ask_ourselves(address: SocketAddr) -> Result<()> {
 async fn ask(address: SocketAddr, method: &str, path: &str) -> Result<(String, Duration)> {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let took = begun.elapsed();
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without an end to its head")?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").ok_or("an answer without an end to its head")?;
     let status = head.split(' ').nth(1).ok_or("an answer without a status")?;
     let answer = format!("{status} {}", body.trim_end());
     println!("{method:>7} {path:<20} {answer}");

@@ -1,6 +1,6 @@
 //! The contract between a cache and the stores behind it.
 
-use crate::event::Watcher;
+use crate::event::EventSink;
 use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What [`claim`](AsyncCacheAdapter::claim) gives, and [`fill`](AsyncCacheAdapter::fill) is shown: the adapter's own note of what
+/// What [`claim`](AsyncCacheAdapter::claim) gives, and [`set_claimed`](AsyncCacheAdapter::set_claimed) is shown: the adapter's own note of what
 /// it knew about a key when somebody set out to compute it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim(Option<Bytes>);
@@ -181,13 +181,13 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// lent to `look`, once. Asked first, so that a hit in memory costs neither a boxed future nor a handle of its own.
     ///
     /// `look` is short and does not use the cache: it may run under a lock.
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let _ = (key, look);
         Poll::Pending
     }
 
     /// Whether claims notice what other processes do. Where they do not, the default, nobody need ask for one.
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         false
     }
 
@@ -204,7 +204,13 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 
     /// [`set`](AsyncCacheAdapter::set), unless the key was written, removed or cleared since the claim, by whomever; whether it
     /// was stored. Ends the claim. What is overdue (a lease that has passed to somebody else) is not stored.
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         let _ = claim;
         self.set(key, value, expiry).await?;
         Ok(true)
@@ -217,9 +223,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 
     /// Called when a cache takes the adapter in. An adapter that has something to tell (an eviction, a breaker that opens) keeps
-    /// the watcher for as long as it is alive.
-    fn watch(&self, watcher: Watcher) {
-        let _ = watcher;
+    /// the sink for as long as it is alive.
+    fn subscribe(&self, sink: EventSink) {
+        let _ = sink;
     }
 
     /// Opens what is opened on first use otherwise. Idempotent.
@@ -245,7 +251,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 
     /// A new adapter of the same kind and configuration, with connections of its own.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Err(Error::new(ErrorKind::Unsupported).with_backend(self.kind().to_owned()).with_op("rebuild"))
+        Err(Error::new(ErrorKind::Unsupported)
+            .with_backend(self.backend().to_owned())
+            .with_op("rebuild"))
     }
 
     /// The expiry that stands in for [`Expiry::Default`] here.
@@ -254,7 +262,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 
     /// The name that errors and events use, such as `redis`.
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         std::any::type_name::<Self>()
     }
 }
@@ -277,6 +285,6 @@ pub(crate) fn unsupported(op: &'static str, key: &str) -> Error {
 
 impl fmt::Debug for dyn AsyncCacheAdapter + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AsyncCacheAdapter({})", self.kind())
+        write!(f, "AsyncCacheAdapter({})", self.backend())
     }
 }

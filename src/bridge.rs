@@ -1,8 +1,11 @@
 //! Stores that block, as adapters.
 
 use crate::adapter::unsupported;
-use crate::event::Watcher;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key, runtime};
+use crate::event::EventSink;
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
+    runtime,
+};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
@@ -105,7 +108,10 @@ pub trait CacheAdapter: Send + Sync + 'static {
     /// See [`AsyncCacheAdapter::set_many`].
     fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         key::check_all(entries.iter().map(|entry| entry.key))?;
-        Ok(entries.iter().map(|Entry { key, value, expiry }| self.set(key, value.clone(), *expiry)).collect())
+        Ok(entries
+            .iter()
+            .map(|Entry { key, value, expiry }| self.set(key, value.clone(), *expiry))
+            .collect())
     }
 
     /// See [`AsyncCacheAdapter::remove_many`].
@@ -114,8 +120,8 @@ pub trait CacheAdapter: Send + Sync + 'static {
         Ok(keys.iter().map(|key| self.remove(key)).collect())
     }
 
-    /// See [`AsyncCacheAdapter::guards`].
-    fn guards(&self) -> bool {
+    /// See [`AsyncCacheAdapter::enforces_claims`].
+    fn enforces_claims(&self) -> bool {
         false
     }
 
@@ -126,8 +132,14 @@ pub trait CacheAdapter: Send + Sync + 'static {
         Ok(Some(Claim::unguarded()))
     }
 
-    /// See [`AsyncCacheAdapter::fill`].
-    fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    /// See [`AsyncCacheAdapter::set_claimed`].
+    fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         let _ = claim;
         self.set(key, value, expiry)?;
         Ok(true)
@@ -140,8 +152,8 @@ pub trait CacheAdapter: Send + Sync + 'static {
     }
 
     /// See [`AsyncCacheAdapter::watch`].
-    fn watch(&self, watcher: Watcher) {
-        let _ = watcher;
+    fn subscribe(&self, sink: EventSink) {
+        let _ = sink;
     }
 
     /// See [`AsyncCacheAdapter::connect`].
@@ -176,7 +188,7 @@ pub trait CacheAdapter: Send + Sync + 'static {
     }
 
     /// See [`AsyncCacheAdapter::kind`].
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         std::any::type_name::<Self>()
     }
 }
@@ -204,12 +216,19 @@ impl<S> Clone for Blocking<S> {
 }
 
 impl<S: CacheAdapter> Blocking<S> {
-    async fn run<R: Send + 'static>(&self, call: impl FnOnce(&S) -> Result<R> + Send + 'static) -> Result<R> {
+    async fn run<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&S) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         let store = self.store.clone();
         match runtime::spawn_blocking(move || call(&store)).await {
             Ok(result) => result,
-            Err(gone) if gone.is_panic() => Err(Error::new(ErrorKind::Backend).with_message("the store panicked")),
-            Err(_) => Err(Error::new(ErrorKind::Unavailable).with_message("the runtime is shutting down")),
+            Err(gone) if gone.is_panic() => {
+                Err(Error::new(ErrorKind::Backend).with_message("the store panicked"))
+            }
+            Err(_) => {
+                Err(Error::new(ErrorKind::Unavailable).with_message("the runtime is shutting down"))
+            }
         }
     }
 }
@@ -283,9 +302,15 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        let entries: Vec<_> = entries.iter().map(|entry| (entry.key.to_owned(), entry.value.clone(), entry.expiry)).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.key.to_owned(), entry.value.clone(), entry.expiry))
+            .collect();
         let run = move |store: &S| {
-            let entries: Vec<_> = entries.iter().map(|(key, value, expiry)| Entry::new(key, value.clone(), *expiry)).collect();
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(key, value, expiry)| Entry::new(key, value.clone(), *expiry))
+                .collect();
             store.set_many(&entries)
         };
         self.run(run).await
@@ -296,12 +321,12 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.run(move |store| store.remove_many(&borrowed(&keys))).await
     }
 
-    fn look_now(&self, _key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, _key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         Poll::Pending
     }
 
-    fn guards(&self) -> bool {
-        self.store.guards()
+    fn enforces_claims(&self) -> bool {
+        self.store.enforces_claims()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
@@ -309,9 +334,15 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.run(move |store| store.claim(&key, lease)).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         let (key, claim) = (key.to_owned(), claim.clone());
-        self.run(move |store| store.fill(&key, value, expiry, &claim)).await
+        self.run(move |store| store.set_claimed(&key, value, expiry, &claim)).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
@@ -319,8 +350,8 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.run(move |store| store.release(&key, &claim)).await
     }
 
-    fn watch(&self, watcher: Watcher) {
-        self.store.watch(watcher);
+    fn subscribe(&self, sink: EventSink) {
+        self.store.subscribe(sink);
     }
 
     async fn connect(&self) -> Result<()> {
@@ -347,8 +378,8 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.store.default_ttl()
     }
 
-    fn kind(&self) -> &str {
-        self.store.kind()
+    fn backend(&self) -> &str {
+        self.store.backend()
     }
 }
 

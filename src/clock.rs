@@ -24,7 +24,8 @@ pub(crate) fn now_us() -> u64 {
     let (start, wall) = *START;
     let now = Instant::now();
     // A clock that a test has paused may stand before the start.
-    wall.saturating_add(micros(now.saturating_duration_since(start))).saturating_sub(micros(start.saturating_duration_since(now)))
+    wall.saturating_add(micros(now.saturating_duration_since(start)))
+        .saturating_sub(micros(start.saturating_duration_since(now)))
 }
 
 /// Milliseconds since 1970.
@@ -89,6 +90,9 @@ mod tests {
     #[test]
     fn there_and_back() {
         let now = now_ms();
-        assert!(from_wall(to_wall([now]))[0].abs_diff(now) <= 1_000, "as far as the two clocks run alike");
+        assert!(
+            from_wall(to_wall([now]))[0].abs_diff(now) <= 1_000,
+            "as far as the two clocks run alike"
+        );
     }
 }

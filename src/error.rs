@@ -70,11 +70,11 @@ pub enum ErrorKind {
     Overflow,
     /// The adapter cannot do this.
     Unsupported,
-    /// The fallback of a `get_or_set*` gave an error; it is the [`source`](std::error::Error::source).
+    /// The loader of a `get_or_set*` gave an error; it is the [`source`](std::error::Error::source).
     Load,
-    /// The fallback of a `get_or_set*` panicked.
+    /// The loader of a `get_or_set*` panicked.
     Panic,
-    /// A fallback asked for keys that wait for the fallback itself.
+    /// A loader asked for keys that wait for the loader itself.
     Reentrant,
     /// The backend answered with an error of its own.
     Backend,
@@ -94,9 +94,9 @@ impl ErrorKind {
             Self::NotANumber => "the value is not an integer",
             Self::Overflow => "the counter would overflow",
             Self::Unsupported => "not supported by this adapter",
-            Self::Load => "the fallback failed",
-            Self::Panic => "the fallback panicked",
-            Self::Reentrant => "the fallback waits for itself",
+            Self::Load => "the loader failed",
+            Self::Panic => "the loader panicked",
+            Self::Reentrant => "the loader waits for itself",
             Self::Backend => "the backend gave an error",
         }
     }
@@ -120,7 +120,14 @@ impl Error {
     /// ```
     #[must_use]
     pub fn new(kind: ErrorKind) -> Self {
-        Self(Box::new(Inner { kind, backend: None, op: None, key: None, message: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            backend: None,
+            op: None,
+            key: None,
+            message: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {

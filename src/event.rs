@@ -56,7 +56,7 @@ pub struct Event<'a> {
     pub op: Option<&'static str>,
     /// The key, where it was about one: as the adapter was asked for it, with its namespace. `Debug` cuts it to 128 bytes.
     pub key: Option<&'a str>,
-    /// How long the call of the backend took, or the fallback; keys of a batch bear the batch's. `None` where nobody measured.
+    /// How long the call of the backend took, or the loader; keys of a batch bear the batch's. `None` where nobody measured.
     pub took: Option<Duration>,
     /// How many such events this stands for: 1, except where an adapter gives entries back by the dozen and does not look at them.
     pub count: u64,
@@ -68,7 +68,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`Watchers::tell`].
+    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`EventSinks::tell`].
     ///
     /// ```
     /// use larder::{Event, EventKind};
@@ -140,8 +140,14 @@ pub(crate) fn shown(key: &str) -> &str {
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Event");
-        out.field("kind", &self.kind).field("backend", &self.backend).field("op", &self.op).field("key", &self.key_shown());
-        out.field("took", &self.took).field("count", &self.count).field("error", &self.error).finish()
+        out.field("kind", &self.kind)
+            .field("backend", &self.backend)
+            .field("op", &self.op)
+            .field("key", &self.key_shown());
+        out.field("took", &self.took)
+            .field("count", &self.count)
+            .field("error", &self.error)
+            .finish()
     }
 }
 
@@ -165,13 +171,13 @@ pub enum EventKind {
     Expire,
     /// An entry was given back to make room. Only adapters that see it tell.
     Evict,
-    /// A fallback gave a value, whether it could be stored or not.
+    /// A loader gave a value, whether it could be stored or not.
     Load,
-    /// A fallback failed, panicked or ran out of its caller's time; what it comes to after that is not told.
+    /// A loader failed, panicked or ran out of its caller's time; what it comes to after that is not told.
     LoadError,
-    /// A caller waits for a fallback that another caller started.
+    /// A caller waits for a loader that another caller started.
     Joined,
-    /// The backend failed, or what a fallback gave could not be stored. Where it can, the call went on without it.
+    /// The backend failed, or what a loader gave could not be stored. Where it can, the call went on without it.
     BackendError,
     /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type that was asked for.
     DecodeError,
@@ -231,7 +237,7 @@ impl EventKind {
 /// A cache, as its adapter sees it: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch). It is gone when the cache
 /// has another adapter.
 #[derive(Clone, Debug)]
-pub struct Watcher(Weak<Line>);
+pub struct EventSink(Weak<Line>);
 
 /// From an adapter to the observers of a cache that it is in; cut when it is no longer.
 #[derive(Debug)]
@@ -243,12 +249,12 @@ impl Line {
     }
 }
 
-impl Watcher {
+impl EventSink {
     pub(crate) fn new(line: &Arc<Line>) -> Self {
         Self(Arc::downgrade(line))
     }
 
-    /// Counts the event, and tells it to the cache's observers. Whether the cache is still there; a watcher of one that is gone can be
+    /// Counts the event, and tells it to the cache's observers. Whether the cache is still there; a sink of one that is gone can be
     /// dropped.
     pub fn tell(&self, event: &Event<'_>) -> bool {
         let line = self.0.upgrade();
@@ -272,22 +278,23 @@ impl Watcher {
 /// Telling takes no lock. Clones of an adapter share one behind an `Arc`.
 ///
 /// ```
-/// use larder::{Event, EventKind, Watchers};
+/// use larder::{Event, EventKind, EventSinks};
 ///
-/// let watchers = Watchers::default(); // `AsyncCacheAdapter::watch` adds to it
-/// if !watchers.is_empty() {
-///     watchers.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
+/// let sinks = EventSinks::default(); // `AsyncCacheAdapter::watch` adds to it
+/// if !sinks.is_empty() {
+///     sinks.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
 /// }
 /// ```
 #[derive(Debug, Default)]
-pub struct Watchers(ArcSwap<Vec<Watcher>>);
+pub struct EventSinks(ArcSwap<Vec<EventSink>>);
 
-impl Watchers {
+impl EventSinks {
     /// Adds a cache. One that is known is not told twice, and those that are gone are dropped.
-    pub fn add(&self, watcher: Watcher) {
+    pub fn add(&self, sink: EventSink) {
         self.0.rcu(|known| {
-            let others = known.iter().filter(|known| known.0.strong_count() > 0 && !known.is_same(&watcher));
-            others.cloned().chain([watcher.clone()]).collect::<Vec<_>>()
+            let others =
+                known.iter().filter(|known| known.0.strong_count() > 0 && !known.is_same(&sink));
+            others.cloned().chain([sink.clone()]).collect::<Vec<_>>()
         });
     }
 
@@ -299,9 +306,9 @@ impl Watchers {
 
     /// Tells every cache.
     pub fn tell(&self, event: &Event<'_>) {
-        for watcher in self.0.load().iter() {
+        for sink in self.0.load().iter() {
             // Those that are gone go when the next is added: a cache that drops its adapter mostly drops this list, too.
-            let _is_there = watcher.tell(event);
+            let _is_there = sink.tell(event);
         }
     }
 }

@@ -92,7 +92,9 @@ impl Lifetime {
     pub fn as_millis_ceil(self) -> Option<u64> {
         match self.normal() {
             Self::Never => None,
-            Self::For(lasting) => Some(u64::try_from(lasting.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+            Self::For(lasting) => {
+                Some(u64::try_from(lasting.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+            }
         }
     }
 

@@ -1,14 +1,19 @@
 //! The caches that are everywhere.
 
 use crate::wrapper::{Core, Origin};
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, CacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result};
+use crate::{
+    AsyncCacheAdapter, AsyncCacheWrapper, CacheWrapper, Cacheable, Expiry, IntoAdapter, Keys,
+    Result,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, LazyLock};
 
-static ASYNC: LazyLock<AsyncCacheWrapper> = LazyLock::new(|| AsyncCacheWrapper::over(Core::empty(Origin::Environment)));
-static BLOCKING: LazyLock<CacheWrapper> =
-    LazyLock::new(|| CacheWrapper::from(AsyncCacheWrapper::over(Core::empty(Origin::Follow(async_cached())))));
+static ASYNC: LazyLock<AsyncCacheWrapper> =
+    LazyLock::new(|| AsyncCacheWrapper::over(Core::empty(Origin::Environment)));
+static BLOCKING: LazyLock<CacheWrapper> = LazyLock::new(|| {
+    CacheWrapper::from(AsyncCacheWrapper::over(Core::empty(Origin::Follow(async_cached()))))
+});
 
 /// The global cache, for async code.
 ///

@@ -36,14 +36,14 @@
 //! | use the global cache | [`async_cached`], [`async_adapter_set`], [`async_adapter_get`] |
 //! | have a cache of one's own | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
 //! | say when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
-//! | serve what is stale when things go wrong, or refresh it in time | [`stale_for`](View::stale_for) and its neighbours, [`Fresh`], [`WrapperBuilder`] |
+//! | serve what is stale when things go wrong, or refresh it in time | [`stale_for`](View::stale_for) and its neighbours, [`Loaded`], [`WrapperBuilder`] |
 //! | call it without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
 //! | write one function for both | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
 //! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
 //! | get through a backend's bad day | [`layers::Resilient`], which redis and memcached have that are named by URL |
-//! | have waiting calls of such a store travel together | [`layers::Together`] |
+//! | have waiting calls of such a store travel together | [`layers::Batching`] |
 //! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
@@ -51,8 +51,8 @@
 //! - Values are anything serde can write. What was set as one type can be read as another that serde can make of it.
 //! - A miss is not an error. An entry is missing as soon as its time has come, for every verb. Unless told otherwise it lives 300 s.
 //! - Keys are any text but the empty one. `*`, `?` and `%` are text.
-//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one fallback a key, in a task of its own: a caller
-//!   may go away, and the work goes on. When the backend is down they run the fallback and return its value.
+//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one loader a key, in a task of its own: a caller
+//!   may go away, and the work goes on. When the backend is down they run the loader and return its value.
 //! - `add`, `replace`, `incr` and `take` are each one atomic step on every backend.
 //! - Constructors do no I/O and need no runtime. Every wait on a backend has a deadline.
 //! - No value, password or whole URL is part of an error.
@@ -66,7 +66,7 @@
 //! | `tls` | `rediss://` and `valkeys://`, by rustls; with `redis` |
 //! | `memcached` | `AsyncMemcachedCache`: memcached 1.6 or later |
 //! | `sqlite` | `AsyncSqliteCache`: a file; SQLite itself is compiled in |
-//! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around fallbacks |
+//! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around loaders |
 //! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
 //! | `testing` | `larder::testing`: the suite that adapters are held to, for those who write one |
 //! | `full` | all adapters and `tls` |
@@ -78,10 +78,14 @@
 //! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with `quickstart.rs`.
 
 // Without any adapter there is nobody for what adapters share.
-#![cfg_attr(not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")), allow(dead_code, unused_imports))]
+#![cfg_attr(
+    not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")),
+    allow(dead_code, unused_imports)
+)]
 
 mod adapter;
 mod adapters;
+mod batching;
 mod blocking;
 mod bridge;
 mod clock;
@@ -90,7 +94,6 @@ mod config;
 mod error;
 mod event;
 mod expiry;
-mod flight;
 mod global;
 mod key;
 pub mod layers;
@@ -102,11 +105,11 @@ mod options;
 mod runtime;
 #[cfg(feature = "redis")]
 mod secret;
+mod single_flight;
 mod stats;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod travel;
 mod url;
 mod value;
 mod wrapper;
@@ -126,14 +129,15 @@ pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind, Watcher, Watchers};
+pub use event::{Event, EventKind, EventSink, EventSinks};
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
-    adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get, get_or_set, remove, set, update_timeout,
+    adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get,
+    get_or_set, remove, set, update_timeout,
 };
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
-pub use wrapper::{AsyncCacheWrapper, Cacheable, Fresh, Keys, View, WrapperBuilder};
+pub use wrapper::{AsyncCacheWrapper, Cacheable, Keys, Loaded, View, WrapperBuilder};
 
 /// The code blocks of the documents, as doctests.
 #[cfg(all(doctest, feature = "memory"))]

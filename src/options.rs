@@ -4,7 +4,7 @@ use crate::value::Meta;
 use crate::{Error, Expiry, Lifetime, Result, clock};
 use std::time::Duration;
 
-/// How long a fallback that failed is left in peace, unless the caller says otherwise.
+/// How long a loader that failed is left in peace, unless the caller says otherwise.
 const THROTTLE: Duration = Duration::from_secs(30);
 
 /// The options that a view has beside `ttl` and `fail_open`, for those who mirror them.
@@ -17,7 +17,7 @@ macro_rules! each_option {
             throttle(throttle: ::std::time::Duration)
             lease(lease: ::std::time::Duration)
             refresh_ahead(fraction: f64)
-            early(beta: f64)
+            early_refresh(beta: f64)
             jitter(part: f64)
             skip_none()
             force_refresh()
@@ -128,10 +128,11 @@ impl Options {
     }
 
     pub(crate) fn refresh_ahead(&mut self, fraction: f64) {
-        self.refresh_ahead = if fraction > 0.0 && fraction <= 1.0 { fraction as f32 } else { f32::NAN };
+        self.refresh_ahead =
+            if fraction > 0.0 && fraction <= 1.0 { fraction as f32 } else { f32::NAN };
     }
 
-    pub(crate) fn early(&mut self, beta: f64) {
+    pub(crate) fn early_refresh(&mut self, beta: f64) {
         self.early = if beta >= 0.0 { beta as f32 } else { f32::NAN };
     }
 
@@ -174,7 +175,10 @@ impl Options {
     /// Whether a hit has to be looked at: it may not be what the caller wants.
     pub(crate) fn looks_at_hits(&self) -> bool {
         // A comparison with NaN is false: what is to be refused is looked at, too.
-        let ordinary = self.refresh_ahead == f32::INFINITY && self.early == 0.0 && self.jitter >= 0.0 && !self.force_refresh;
+        let ordinary = self.refresh_ahead == f32::INFINITY
+            && self.early == 0.0
+            && self.jitter >= 0.0
+            && !self.force_refresh;
         !ordinary
     }
 
@@ -267,7 +271,12 @@ impl Options {
         }
         // From (0, 1], for the logarithm of nothing is no number.
         let draw = 1.0 - fastrand::f64();
-        is_early(meta.expires_ms() as f64 - now_ms as f64, meta.cost_us(), f64::from(self.early), draw)
+        is_early(
+            meta.expires_ms() as f64 - now_ms as f64,
+            meta.cost_us(),
+            f64::from(self.early),
+            draw,
+        )
     }
 
     /// Whether a value past its end may still be served, where nothing better is to be had.
@@ -278,9 +287,14 @@ impl Options {
 
     /// Refuses numbers that cannot be.
     pub(crate) fn check(&self) -> Result<()> {
-        let refuse = |is_wrong: bool, what: &'static str| if is_wrong { Err(Error::config(what)) } else { Ok(()) };
-        refuse(self.refresh_ahead.is_nan(), "`refresh_ahead` is a part of a life: more than 0, and at most 1")?;
-        refuse(self.early.is_nan(), "the beta of `early` is 0 or more")?;
+        let refuse = |is_wrong: bool, what: &'static str| {
+            if is_wrong { Err(Error::config(what)) } else { Ok(()) }
+        };
+        refuse(
+            self.refresh_ahead.is_nan(),
+            "`refresh_ahead` is a part of a life: more than 0, and at most 1",
+        )?;
+        refuse(self.early.is_nan(), "the beta of `early_refresh` is 0 or more")?;
         refuse(self.jitter.is_nan(), "`jitter` is 0 or more, and finite")
     }
 }
@@ -300,7 +314,8 @@ mod tests {
     #[test]
     fn early_refresh_is_as_likely_as_the_paper_says() {
         let mut random = fastrand::Rng::with_seed(7);
-        let early = (0..100_000).filter(|_| is_early(1_000.0, 1_000_000, 1.0, 1.0 - random.f64())).count();
+        let early =
+            (0..100_000).filter(|_| is_early(1_000.0, 1_000_000, 1.0, 1.0 - random.f64())).count();
         let part = early as f64 / 100_000.0;
         assert!((0.363..0.373).contains(&part), "{part}, and not 0.368");
     }
@@ -311,12 +326,12 @@ mod tests {
         let mut options = Options::default();
         let meta = Term { kept: Expiry::Never, meta: Meta::new(1, 5_000_000) }.meta;
         for (beta, expected) in [(0.0, false), (f64::INFINITY, true)] {
-            options.early(beta);
+            options.early_refresh(beta);
             options.check().unwrap();
             assert!((0..1_000).all(|_| options.is_early(&meta, 1) == expected), "{beta}");
         }
         for beta in [-1.0, -0.001, f64::NEG_INFINITY, f64::NAN] {
-            options.early(beta);
+            options.early_refresh(beta);
             assert!(options.looks_at_hits() && options.check().is_err(), "{beta}");
         }
     }
@@ -338,18 +353,24 @@ mod tests {
     /// S092, S079.
     #[test]
     fn jitter_spreads_and_saturates() {
-        let mut options = Options { expiry: Expiry::After(Duration::from_secs(10)), ..Options::default() };
+        let mut options =
+            Options { expiry: Expiry::After(Duration::from_secs(10)), ..Options::default() };
         options.jitter(0.5);
-        let lasting = |options: &Options| match options.term(Lifetime::default(), Duration::ZERO).kept {
-            Expiry::After(lasting) => lasting.as_secs_f64(),
-            other => panic!("{other:?}"),
-        };
+        let lasting =
+            |options: &Options| match options.term(Lifetime::default(), Duration::ZERO).kept {
+                Expiry::After(lasting) => lasting.as_secs_f64(),
+                other => panic!("{other:?}"),
+            };
         let all: Vec<f64> = (0..1_000).map(|_| lasting(&options)).collect();
         assert!(all.iter().all(|lasting| (10.0..=15.0).contains(lasting)));
         let mean = all.iter().sum::<f64>() / 1_000.0;
         assert!((12.2..12.8).contains(&mean), "not uniform: {mean}");
         options.expiry = Expiry::After(Duration::MAX);
-        assert_eq!(options.term(Lifetime::default(), Duration::ZERO).kept, options.expiry, "for ever stays for ever");
+        assert_eq!(
+            options.term(Lifetime::default(), Duration::ZERO).kept,
+            options.expiry,
+            "for ever stays for ever"
+        );
         options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400));
         options.jitter(1e30);
         options.term(Lifetime::default(), Duration::ZERO);

@@ -21,12 +21,19 @@ pub(crate) struct CacheUrl {
 
 impl CacheUrl {
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (scheme, rest) =
-            url.split_once(':').ok_or_else(|| Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`"))?;
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| {
+            Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`")
+        })?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let is_dubious = query.contains('@');
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), parameters, is_dubious, known: Vec::new() })
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            rest: rest.to_owned(),
+            parameters,
+            is_dubious,
+            known: Vec::new(),
+        })
     }
 
     pub(crate) fn scheme(&self) -> &str {
@@ -50,7 +57,9 @@ impl CacheUrl {
             return Ok(None);
         };
         let (_, value) = self.parameters.remove(at);
-        T::parse(&value).map(Some).ok_or_else(|| Error::config(format!("the URL parameter `{name}` must be {}", T::FORM)))
+        T::parse(&value)
+            .map(Some)
+            .ok_or_else(|| Error::config(format!("the URL parameter `{name}` must be {}", T::FORM)))
     }
 
     /// Names the layer's parameters among the known ones, and refuses them: whoever is to take them has done so.
@@ -70,10 +79,15 @@ impl CacheUrl {
         let Self { scheme, parameters, is_dubious, known, .. } = self;
         match parameters.first() {
             None => Ok(()),
-            Some((name, _)) if known.contains(&name.as_str()) => Err(Error::config(format!("the URL parameter `{name}` is given twice"))),
+            Some((name, _)) if known.contains(&name.as_str()) => {
+                Err(Error::config(format!("the URL parameter `{name}` is given twice")))
+            }
             Some((name, _)) => {
                 let name = if is_dubious { String::new() } else { quote(name) };
-                Err(Error::config(format!("unknown URL parameter{name}; `{scheme}:` takes: {}", known.join(", "))))
+                Err(Error::config(format!(
+                    "unknown URL parameter{name}; `{scheme}:` takes: {}",
+                    known.join(", ")
+                )))
             }
         }
     }
@@ -81,7 +95,8 @@ impl CacheUrl {
 
 /// A name as an error repeats it, with a space before; nothing for what does not look like one and may be anything.
 pub(crate) fn quote(name: &str) -> String {
-    let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte));
+    let is_name = name.len() <= 40
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte));
     if is_name { format!(" `{name}`") } else { String::new() }
 }
 
@@ -89,7 +104,9 @@ pub(crate) fn quote(name: &str) -> String {
 /// Decodes `%41` and the like; what is not UTF-8 then is an error.
 pub(crate) fn decode(text: &str) -> Result<String> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| Error::config("a part of the URL is not UTF-8 once percent-decoded"))
+    decoded
+        .map(Into::into)
+        .map_err(|_| Error::config("a part of the URL is not UTF-8 once percent-decoded"))
 }
 
 /// What a parameter, a setting or an environment variable may be.
@@ -150,7 +167,11 @@ impl Parameter for Duration {
 impl Parameter for Lifetime {
     const FORM: &'static str = "`never`, seconds, or a time such as `250ms` or `5m`";
     fn parse(text: &str) -> Option<Self> {
-        if text.eq_ignore_ascii_case("never") { Some(Self::Never) } else { Duration::parse(text).map(Self::from) }
+        if text.eq_ignore_ascii_case("never") {
+            Some(Self::Never)
+        } else {
+            Duration::parse(text).map(Self::from)
+        }
     }
 }
 

@@ -88,7 +88,12 @@ impl Meta {
 
 impl Clone for Meta {
     fn clone(&self) -> Self {
-        Self { created_ms: self.created_ms, expires_ms: self.expires_ms().into(), cost_us: self.cost_us, is_kept: self.is_kept }
+        Self {
+            created_ms: self.created_ms,
+            expires_ms: self.expires_ms().into(),
+            cost_us: self.cost_us,
+            is_kept: self.is_kept,
+        }
     }
 }
 
@@ -134,8 +139,9 @@ impl Kept for Encoded {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
         match &self.0 {
             Ok((written, payload)) if *written == codec => Ok(payload.to_vec()),
-            Ok((written, _)) => Err(Error::new(ErrorKind::Encode)
-                .with_message(format!("the value is encoded as {written} already and cannot be stored as {codec}"))),
+            Ok((written, _)) => Err(Error::new(ErrorKind::Encode).with_message(format!(
+                "the value is encoded as {written} already and cannot be stored as {codec}"
+            ))),
             Err(defect) => Err(Error::new(ErrorKind::Encode).with_source(defect.error::<()>())),
         }
     }
@@ -212,15 +218,21 @@ impl CacheValue {
     /// is to be kept beyond its expiry.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
         if self.0.meta.is_kept && !codec.has_header() {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .with_key(key)
-                .with_message(format!("`stale_for` has to be noted in a header, and {codec} has none")));
+            return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
+                "`stale_for` has to be noted in a header, and {codec} has none"
+            )));
         }
         let (written, payload) = match self.0.kept.encoded() {
-            Some(Encoded(Ok((written, payload)))) if *written == codec || codec.has_header() => (*written, payload.clone()),
+            Some(Encoded(Ok((written, payload)))) if *written == codec || codec.has_header() => {
+                (*written, payload.clone())
+            }
             _ => (codec, self.0.kept.encode(codec)?.into()),
         };
-        Ok(if codec.has_header() { codec::frame(key, written, &self.0.meta, &payload) } else { payload })
+        Ok(if codec.has_header() {
+            codec::frame(key, written, &self.0.meta, &payload)
+        } else {
+            payload
+        })
     }
 
     /// The value that a store kept under `key` with [`to_stored`](CacheValue::to_stored).
@@ -309,7 +321,13 @@ impl CacheValue {
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let left = self.0.meta.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
         // The end was rounded up, and nobody is told of more than was asked for.
-        (left > 0).then(|| if left < 1_000 { Duration::from_micros(left) } else { Duration::from_millis(left / 1_000) })
+        (left > 0).then(|| {
+            if left < 1_000 {
+                Duration::from_micros(left)
+            } else {
+                Duration::from_millis(left / 1_000)
+            }
+        })
     }
 
     /// The same value, about which something else is known.
@@ -326,12 +344,14 @@ impl CacheValue {
     pub(crate) fn bury(&self) -> bool {
         let expires = &self.0.meta.expires_ms;
         let end = expires.load(Ordering::Relaxed);
-        end != BURIED && expires.compare_exchange(end, BURIED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        end != BURIED
+            && expires.compare_exchange(end, BURIED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Whether it is nothing as serde writes it: `None`, `()` or a null.
     pub(crate) fn is_nil(&self) -> Result<bool> {
-        Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1 && self.0.kept.encode(Codec::MessagePack)? == [NIL])
+        Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1
+            && self.0.kept.encode(Codec::MessagePack)? == [NIL])
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {

@@ -3,7 +3,10 @@
 
 use allocation_counter::measure;
 use bytes::{BufMut, Bytes, BytesMut};
-use larder::{AsyncCacheWrapper, AsyncMemoryCache, CacheValue, CacheWrapper, Codec, Expiry, async_cached, cached};
+use larder::{
+    AsyncCacheWrapper, AsyncMemoryCache, CacheValue, CacheWrapper, Codec, Expiry, async_cached,
+    cached,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -35,7 +38,11 @@ fn free(what: &str, mut work: impl FnMut()) {
     // What is made once, on a thread's or the process's first use, is not a call's.
     work();
     let counted = measure(|| (0..100).for_each(|_| work()));
-    assert_eq!(counted.count_total, 0, "{what} allocates {} times in 100 calls", counted.count_total);
+    assert_eq!(
+        counted.count_total, 0,
+        "{what} allocates {} times in 100 calls",
+        counted.count_total
+    );
 }
 
 #[test]
@@ -49,17 +56,30 @@ fn the_global_cache() {
     cached().ttl(Expiry::Never).set("never", big.clone()).unwrap();
     cached().set("default", big.clone()).unwrap();
     for key in ["never", "default"] {
-        free("async get", || assert!(Arc::ptr_eq(&ready(async_cached().get::<Arc<Big>>(key)).unwrap().unwrap(), &big)));
-        free("blocking get", || assert!(Arc::ptr_eq(&cached().get::<Arc<Big>>(key).unwrap().unwrap(), &big)));
+        free("async get", || {
+            assert!(Arc::ptr_eq(
+                &ready(async_cached().get::<Arc<Big>>(key)).unwrap().unwrap(),
+                &big
+            ))
+        });
+        free("blocking get", || {
+            assert!(Arc::ptr_eq(&cached().get::<Arc<Big>>(key).unwrap().unwrap(), &big))
+        });
         free("the plain function", || assert!(larder::get::<Arc<Big>>(key).unwrap().is_some()));
     }
-    free("an async miss", || assert!(ready(async_cached().get::<Arc<Big>>("nope")).unwrap().is_none()));
+    free("an async miss", || {
+        assert!(ready(async_cached().get::<Arc<Big>>("nope")).unwrap().is_none())
+    });
     free("a blocking miss", || assert!(cached().get::<Arc<Big>>("nope").unwrap().is_none()));
 
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        free("a hit inside a runtime", || assert!(ready(async_cached().get::<Arc<Big>>("default")).unwrap().is_some()));
-        free("a blocking hit inside a runtime", || assert!(cached().get::<Arc<Big>>("default").unwrap().is_some()));
+        free("a hit inside a runtime", || {
+            assert!(ready(async_cached().get::<Arc<Big>>("default")).unwrap().is_some())
+        });
+        free("a blocking hit inside a runtime", || {
+            assert!(cached().get::<Arc<Big>>("default").unwrap().is_some())
+        });
     });
 }
 
@@ -76,8 +96,12 @@ fn a_cache_of_ones_own() {
     free("get_or_fail", || assert_eq!(ready(cache.get_or_fail::<u64>("n")).unwrap(), 5));
     free("get_or_set", || assert_eq!(ready(cache.get_or_set("n", 6u64)).unwrap(), 5));
     free("get_or_set_with", || assert_eq!(ready(cache.get_or_set_with("n", |_| 6u64)).unwrap(), 5));
-    free("get_or_set_async", || assert_eq!(ready(cache.get_or_set_async("n", async { 6u64 })).unwrap(), 5));
-    free("get through a clone", || assert!(ready(cache.clone().get::<Arc<Big>>("k")).unwrap().is_some()));
+    free("get_or_set_async", || {
+        assert_eq!(ready(cache.get_or_set_async("n", async { 6u64 })).unwrap(), 5)
+    });
+    free("get through a clone", || {
+        assert!(ready(cache.clone().get::<Arc<Big>>("k")).unwrap().is_some())
+    });
     free("blocking get", || assert!(blocking.get::<Arc<Big>>("k").unwrap().is_some()));
     cache.swap_adapter("memory").unwrap();
     free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
@@ -108,7 +132,9 @@ fn peak<T: DeserializeOwned + Clone + Send + Sync + 'static>(value: &CacheValue)
 fn decoding_takes_no_more_than_the_input_is_worth() {
     const LEN: usize = 1 << 20;
     let claim = |marker: u8| [vec![marker, 0xff, 0xff, 0xff, 0xff], vec![1; 100]].concat();
-    let honest = |marker: u8, count: usize, of: &[u8]| [&[marker][..], &(count as u32).to_be_bytes(), &of.repeat(count)].concat();
+    let honest = |marker: u8, count: usize, of: &[u8]| {
+        [&[marker][..], &(count as u32).to_be_bytes(), &of.repeat(count)].concat()
+    };
     let inputs = [
         ("a list that lies", claim(0xdd)),
         ("a map that lies", claim(0xdf)),
@@ -134,6 +160,10 @@ fn decoding_takes_no_more_than_the_input_is_worth() {
         ];
         println!("{what}: {} bytes, {peaks:?}", input.len());
         let most = 64 * input.len() as u64 + (1 << 20);
-        assert!(peaks.into_iter().all(|peak| peak <= most), "{what}: {} bytes took {peaks:?}", input.len());
+        assert!(
+            peaks.into_iter().all(|peak| peak <= most),
+            "{what}: {} bytes took {peaks:?}",
+            input.len()
+        );
     }
 }

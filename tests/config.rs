@@ -6,8 +6,8 @@
 mod own_process;
 
 use larder::{
-    AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, DEFAULT_TTL, Error, ErrorKind, Expiry, IntoAdapter, adapter_set, async_adapter_set,
-    async_cached, cached,
+    AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, DEFAULT_TTL, Error, ErrorKind, Expiry,
+    IntoAdapter, adapter_set, async_adapter_set, async_cached, cached,
 };
 use own_process::own_process;
 use proptest::prelude::*;
@@ -16,13 +16,43 @@ use std::time::Duration;
 
 /// Every name of API.md, by kind.
 const NAMES: [(&str, &[&str]); 4] = [
-    ("memory", &["memory", "mem", "ram", "MemoryCache", "MemoryAdapter", "AsyncMemoryCache", "AsyncMemoryAdapter"]),
+    (
+        "memory",
+        &[
+            "memory",
+            "mem",
+            "ram",
+            "MemoryCache",
+            "MemoryAdapter",
+            "AsyncMemoryCache",
+            "AsyncMemoryAdapter",
+        ],
+    ),
     ("redis", &["redis", "RedisCache", "RedisAdapter", "AsyncRedisCache", "AsyncRedisAdapter"]),
     (
         "memcached",
-        &["memcached", "memcache", "mcache", "MemcachedCache", "MemcachedAdapter", "AsyncMemcachedCache", "AsyncMemcachedAdapter"],
+        &[
+            "memcached",
+            "memcache",
+            "mcache",
+            "MemcachedCache",
+            "MemcachedAdapter",
+            "AsyncMemcachedCache",
+            "AsyncMemcachedAdapter",
+        ],
     ),
-    ("sqlite", &["sqlite3", "sqlite", "sqlitedb", "SqliteCache", "SqliteAdapter", "AsyncSqliteCache", "AsyncSqliteAdapter"]),
+    (
+        "sqlite",
+        &[
+            "sqlite3",
+            "sqlite",
+            "sqlitedb",
+            "SqliteCache",
+            "SqliteAdapter",
+            "AsyncSqliteCache",
+            "AsyncSqliteAdapter",
+        ],
+    ),
 ];
 
 const URLS: [(&str, &[&str]); 4] = [
@@ -40,8 +70,23 @@ const URLS: [(&str, &[&str]); 4] = [
             "rediss://localhost",
         ],
     ),
-    ("memcached", &["memcached://localhost:11211", "memcached://one:11211,two:11212", "memcached+unix:///run/memcached.sock"]),
-    ("sqlite", &["sqlite::memory:", "sqlite:cache.db", "sqlite:///tmp/never-opened/cache.db", "sqlite3:cache.db"]),
+    (
+        "memcached",
+        &[
+            "memcached://localhost:11211",
+            "memcached://one:11211,two:11212",
+            "memcached+unix:///run/memcached.sock",
+        ],
+    ),
+    (
+        "sqlite",
+        &[
+            "sqlite::memory:",
+            "sqlite:cache.db",
+            "sqlite:///tmp/never-opened/cache.db",
+            "sqlite3:cache.db",
+        ],
+    ),
 ];
 
 fn is_here(kind: &str) -> bool {
@@ -57,12 +102,19 @@ fn is_here(kind: &str) -> bool {
 /// An adapter of that kind, or the error that says which feature it needs and what there is.
 fn is(kind: &str, name: &str) {
     match name.into_adapter() {
-        Ok(adapter) => assert_eq!(adapter.kind(), kind, "{name}"),
+        Ok(adapter) => assert_eq!(adapter.backend(), kind, "{name}"),
         Err(error) => {
             assert!(!is_here(kind), "{name}: {error}");
-            let here: Vec<_> = NAMES.iter().map(|(kind, _)| *kind).filter(|kind| is_here(kind)).collect();
+            let here: Vec<_> =
+                NAMES.iter().map(|(kind, _)| *kind).filter(|kind| is_here(kind)).collect();
             let said = error.to_string();
-            assert!(said.contains(&format!("adapter `{kind}` needs the feature `{kind}`; available here: {}", here.join(", "))), "{said}");
+            assert!(
+                said.contains(&format!(
+                    "adapter `{kind}` needs the feature `{kind}`; available here: {}",
+                    here.join(", ")
+                )),
+                "{said}"
+            );
             assert_eq!(error.kind(), ErrorKind::Config);
         }
     }
@@ -88,7 +140,9 @@ fn everything_of(error: &Error) -> String {
 /// Within a second of what it should be: time goes by.
 fn lives(cache: &CacheWrapper, ttl: Duration) {
     cache.set("key", 1).unwrap();
-    let Some(Expiry::After(left)) = cache.expiry("key").unwrap() else { panic!("lives for ever, or not at all") };
+    let Some(Expiry::After(left)) = cache.expiry("key").unwrap() else {
+        panic!("lives for ever, or not at all")
+    };
     assert!(left <= ttl && left + Duration::from_secs(20) > ttl, "{left:?} of {ttl:?}");
 }
 
@@ -143,9 +197,15 @@ fn the_parameters_of_a_url_count() {
 #[test]
 fn what_there_is_not_is_refused_by_name() {
     let said = refused("oracle");
-    assert!(said.contains("unknown adapter `oracle`; there are: memory, mem, ram, redis, memcached"), "{said}");
+    assert!(
+        said.contains("unknown adapter `oracle`; there are: memory, mem, ram, redis, memcached"),
+        "{said}"
+    );
     let said = refused("gopher://localhost");
-    assert!(said.contains("unknown URL scheme `gopher`; there are: memory, redis, rediss"), "{said}");
+    assert!(
+        said.contains("unknown URL scheme `gopher`; there are: memory, redis, rediss"),
+        "{said}"
+    );
     let said = refused("memory:?colour=red&max_entries=1");
     assert!(said.contains("unknown URL parameter `colour`; `memory:` takes: prefix, default_ttl, codec, max_entries"), "{said}");
     let said = refused("memory:?max_entries=1&max_entries=2");
@@ -172,7 +232,10 @@ fn garbage_values_are_refused_by_parameter() {
     for (parameter, values) in cases {
         for value in values {
             let said = refused(&format!("memory:?{parameter}={value}"));
-            assert!(said.contains(&format!("the URL parameter `{parameter}` must be")), "{parameter}={value}: {said}");
+            assert!(
+                said.contains(&format!("the URL parameter `{parameter}` must be")),
+                "{parameter}={value}: {said}"
+            );
         }
     }
 }
@@ -224,7 +287,9 @@ fn a_password_is_in_no_error() {
 #[test]
 fn a_password_is_in_no_adapter_and_no_failure() {
     // Nobody listens there, and the password is as it would be.
-    for url in ["redis://user:hunter2@127.0.0.1:1/0", "redis://127.0.0.1:1/0?user=user&password=hunter2"] {
+    for url in
+        ["redis://user:hunter2@127.0.0.1:1/0", "redis://127.0.0.1:1/0?user=user&password=hunter2"]
+    {
         let adapter = larder::AsyncRedisCache::from_url(url).unwrap();
         let cache = CacheWrapper::new(adapter.clone()).unwrap();
         let error = cache.get::<u8>("key").unwrap_err();
@@ -236,7 +301,11 @@ fn a_password_is_in_no_adapter_and_no_failure() {
 
 #[test]
 fn an_error_is_short_whatever_was_given() {
-    for long in ["x".repeat(1 << 20), format!("{}:", "x".repeat(1 << 20)), format!("memory:?{}=1", "x".repeat(1 << 20))] {
+    for long in [
+        "x".repeat(1 << 20),
+        format!("{}:", "x".repeat(1 << 20)),
+        format!("memory:?{}=1", "x".repeat(1 << 20)),
+    ] {
         let error = long.into_adapter().unwrap_err();
         assert!(error.to_string().len() < 500, "{} bytes", error.to_string().len());
     }
@@ -266,7 +335,11 @@ fn the_layer_around_redis_and_memcached_has_parameters_of_its_own() {
         ] {
             let error = url(bad).into_adapter().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.to_string().contains(&format!("`{word}`")) && !error.to_string().contains("hunter2"), "{error}");
+            assert!(
+                error.to_string().contains(&format!("`{word}`"))
+                    && !error.to_string().contains("hunter2"),
+                "{error}"
+            );
         }
     }
     for by_hand in [
@@ -274,9 +347,15 @@ fn the_layer_around_redis_and_memcached_has_parameters_of_its_own() {
         larder::AsyncMemcachedCache::new("memcached://localhost?breaker=off").map(drop),
     ] {
         let message = by_hand.unwrap_err().to_string();
-        assert!(message.contains("`breaker`") && message.contains("larder::layers::Resilient"), "{message}");
+        assert!(
+            message.contains("`breaker`") && message.contains("larder::layers::Resilient"),
+            "{message}"
+        );
     }
-    assert!("memory:?breaker=off".into_adapter().is_err() && "sqlite::memory:?resilient=on".into_adapter().is_err());
+    assert!(
+        "memory:?breaker=off".into_adapter().is_err()
+            && "sqlite::memory:?resilient=on".into_adapter().is_err()
+    );
 }
 
 proptest! {
@@ -436,7 +515,7 @@ own_process! {
     }
 
     fn the_python_redis("PRIVEX_CACHE_ADAPTER" = "redis", "PRIVEX_REDIS_HOST" = "::1", "PRIVEX_REDIS_DB" = "3") {
-        assert_eq!(larder::async_adapter_get().unwrap().kind(), "redis");
+        assert_eq!(larder::async_adapter_get().unwrap().backend(), "redis");
     }
 }
 
@@ -446,7 +525,11 @@ fn the_python_redis_is_the_one_that_is_asked() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let environment = [("PRIVEX_CACHE_ADAPTER", "redis"), ("PRIVEX_REDIS_HOST", "localhost"), ("PRIVEX_REDIS_PORT", &port)];
+    let environment = [
+        ("PRIVEX_CACHE_ADAPTER", "redis"),
+        ("PRIVEX_REDIS_HOST", "localhost"),
+        ("PRIVEX_REDIS_PORT", &port),
+    ];
     own_process::run("config::the_python_redis_is_the_one_that_is_asked", &environment, || {
         // It never answers.
         assert!(cached().get::<u8>("key").unwrap_err().is_retryable());
@@ -464,6 +547,6 @@ own_process! {
     }
 
     fn the_python_memcached("PRIVEX_ASYNC_CACHE_ADAPTER" = "memcached", "PRIVEX_MEMCACHED_HOST" = "cache.example", "PRIVEX_MEMCACHED_PORT" = "11311") {
-        assert_eq!(larder::async_adapter_get().unwrap().kind(), "memcached");
+        assert_eq!(larder::async_adapter_get().unwrap().backend(), "memcached");
     }
 }

@@ -6,8 +6,8 @@
 mod own_process;
 
 use larder::{
-    AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Expiry, IntoAdapter, adapter_get, adapter_set, async_adapter_get, async_adapter_set,
-    async_cached, awaitable, cached,
+    AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Expiry, IntoAdapter, adapter_get, adapter_set,
+    async_adapter_get, async_adapter_set, async_cached, awaitable, cached,
 };
 use own_process::{eventually, own_process};
 use std::future::Future;
@@ -38,8 +38,8 @@ own_process! {
             async_cached().set("hello", "world").await.unwrap();
             assert_eq!(async_cached().get::<String>("hello").await.unwrap().as_deref(), Some("world"));
         });
-        assert_eq!(async_adapter_get().unwrap().kind(), "memory");
-        assert_eq!(adapter_get().unwrap().kind(), "memory");
+        assert_eq!(async_adapter_get().unwrap().backend(), "memory");
+        assert_eq!(adapter_get().unwrap().backend(), "memory");
         assert_eq!(async_cached().generation().unwrap(), 0);
         let Some(Expiry::After(left)) = cached().expiry("hello").unwrap() else { panic!("not the default expiry") };
         assert!(left <= Duration::from_secs(300) && left > Duration::from_secs(240), "{left:?}");
@@ -105,8 +105,8 @@ own_process! {
 
     fn every_kind_of_argument() {
         fn sets<A: IntoAdapter + Clone>(adapter: A) {
-            assert_eq!(async_adapter_set(adapter.clone()).unwrap().kind(), "memory");
-            assert_eq!(adapter_set(adapter).unwrap().kind(), "memory");
+            assert_eq!(async_adapter_set(adapter.clone()).unwrap().backend(), "memory");
+            assert_eq!(adapter_set(adapter).unwrap().backend(), "memory");
             cached().set("key", 1).unwrap();
         }
         for name in ["memory", "Mem", "RAM", "MemoryCache", "asyncmemoryadapter", "memory:", "memory:?max_entries=10"] {
@@ -300,7 +300,10 @@ async fn async_forms() -> larder::Result<()> {
     assert_eq!(async_cached().get_or_set_async("c", async { load().await }).await?, 1);
     assert_eq!(async_cached().try_get_or_set_async("d", async { fallible().await }).await?, 7);
     async_cached().remove("c").await?;
-    assert_eq!(async_cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7)).await?, "user 7");
+    assert_eq!(
+        async_cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7)).await?,
+        "user 7"
+    );
 
     assert!(async_cached().remove("a").await?);
     assert!(!async_cached().remove(["a", "b"]).await?);
@@ -351,7 +354,10 @@ fn blocking_forms() -> larder::Result<()> {
     assert_eq!(cached().get_or_set("a", 5u32)?, 5);
     assert_eq!(cached().get_or_set_with("b", |key| format!("{key}!"))?, "b!");
     assert_eq!(cached().try_get_or_set_async("d", async { fallible().await })?, 7);
-    assert_eq!(cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7))?, "user 7");
+    assert_eq!(
+        cached().ttl(Duration::from_secs(60)).get_or_set_async("c", load_user(7))?,
+        "user 7"
+    );
     assert!(cached().remove("a")? && !cached().remove(["a", "b"])?);
     assert!(cached().touch("c", Duration::from_secs(10))?);
     let c: String = cached().update_timeout("c", Duration::from_secs(10))?;
@@ -394,7 +400,7 @@ async fn forms_of_swaps() -> larder::Result<()> {
         assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"), "the same file");
         cache.set_adapter(larder::AsyncMemoryCache::builder().max_entries(10_000).build())?;
         let old = cache.swap_adapter("memory")?;
-        assert_eq!(old.kind(), "memory");
+        assert_eq!(old.backend(), "memory");
         cache.reset_adapter().await?;
         let blocking: larder::CacheWrapper = cache.blocking();
         let users = cache.namespace("users");

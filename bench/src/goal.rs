@@ -55,7 +55,9 @@ impl Goal {
     /// What it comes to in this run, and whether it is reached. `None` where the one to compare with did not run.
     pub(crate) fn judge(&self, figures: &[Figure]) -> Option<(String, bool)> {
         let ours = figures.iter().find(|figure| figure.is_ours())?.value;
-        let of = |name: &str| figures.iter().find(|figure| figure.name.starts_with(name)).map(|figure| figure.value);
+        let of = |name: &str| {
+            figures.iter().find(|figure| figure.name.starts_with(name)).map(|figure| figure.value)
+        };
         Some(match &self.bound {
             Bound::AtMostTimes(times, peer) => {
                 let ratio = ours / of(peer)?;
@@ -72,9 +74,15 @@ impl Goal {
             Bound::AtMost(most) => (format!("{ours:.1} (≤ {most})"), ours <= *most),
             Bound::AtLeast(least) => (format!("{ours:.1} (≥ {least})"), ours >= *least),
             Bound::Within(points) => {
-                let best = figures.iter().filter(|figure| !figure.is_ours()).max_by(|a, b| a.value.total_cmp(&b.value))?;
+                let best = figures
+                    .iter()
+                    .filter(|figure| !figure.is_ours())
+                    .max_by(|a, b| a.value.total_cmp(&b.value))?;
                 let behind = best.value - ours;
-                (format!("{:+.1} points to {} (≥ −{points})", -behind, best.name), behind <= *points)
+                (
+                    format!("{:+.1} points to {} (≥ −{points})", -behind, best.name),
+                    behind <= *points,
+                )
             }
         })
     }

@@ -62,7 +62,15 @@ pub(crate) struct Line {
 impl Line {
     /// `id` is what filters match, such as `memory/arc-hot`; its part before the slash is the section of the page.
     pub(crate) fn new(id: impl Into<String>, title: impl Into<String>, unit: Unit) -> Self {
-        Self { id: id.into(), title: title.into(), unit, goal: None, instructions: false, rounds: None, note: "" }
+        Self {
+            id: id.into(),
+            title: title.into(),
+            unit,
+            goal: None,
+            instructions: false,
+            rounds: None,
+            note: "",
+        }
     }
 
     pub(crate) fn goal(self, goal: Goal) -> Self {

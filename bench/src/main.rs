@@ -25,7 +25,8 @@ mod valgrind;
 use run::{Run, Settings};
 use std::process::ExitCode;
 
-const USAGE: &str = "cargo run --release -p larder-bench -- [--quick] [--no-page] [--trace FILE]... [NAME]...
+const USAGE: &str =
+    "cargo run --release -p larder-bench -- [--quick] [--no-page] [--trace FILE]... [NAME]...
 
 NAME     only lines whose name holds one of these, such as `memory` or `redis/get`
 --quick  few and short rounds, to see whether it works; no page is written

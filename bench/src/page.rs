@@ -16,7 +16,12 @@ pub(crate) fn write(results: &Results) -> io::Result<()> {
     let mut page = format!("{HEAD}\nMachine: {}.\n", results.machine);
     summary(&mut page, &results.lines);
     let mut sections: Vec<&str> = Vec::new();
-    for id in results.lines.iter().map(|line| &line.id).chain(results.curves.iter().map(|curve| &curve.id)) {
+    for id in results
+        .lines
+        .iter()
+        .map(|line| &line.id)
+        .chain(results.curves.iter().map(|curve| &curve.id))
+    {
         let section = section(id);
         if !sections.contains(&section) {
             sections.push(section);
@@ -51,11 +56,13 @@ fn summary(page: &mut String, lines: &[LineResult]) {
     page.push_str("\n| line | best peer | goal | larder | in this run | reached |\n|---|---|---|---|---|---|\n");
     for line in lines {
         let best = line.figures.iter().filter(|figure| !figure.is_ours()).reduce(|a, b| {
-            let is_better = if line.unit.is_better_low() { b.value < a.value } else { b.value > a.value };
+            let is_better =
+                if line.unit.is_better_low() { b.value < a.value } else { b.value > a.value };
             if is_better { b } else { a }
         });
         let ours = line.figures.iter().find(|figure| figure.is_ours());
-        let (outcome, reached) = match line.goal.as_ref().and_then(|goal| goal.judge(&line.figures)) {
+        let (outcome, reached) = match line.goal.as_ref().and_then(|goal| goal.judge(&line.figures))
+        {
             Some((outcome, true)) => (outcome, "yes"),
             Some((outcome, false)) => (outcome, "**no**"),
             None => (String::new(), ""),
@@ -64,7 +71,11 @@ fn summary(page: &mut String, lines: &[LineResult]) {
             page,
             "| {} | {} | {} | {} | {outcome} | {reached} |",
             line.title,
-            best.map_or_else(String::new, |best| format!("{} {}", best.name, line.unit.show(best.value))),
+            best.map_or_else(String::new, |best| format!(
+                "{} {}",
+                best.name,
+                line.unit.show(best.value)
+            )),
             line.goal.as_ref().map_or("", |goal| goal.words()),
             ours.map_or_else(String::new, |ours| line.unit.show(ours.value)),
         );
@@ -72,24 +83,41 @@ fn summary(page: &mut String, lines: &[LineResult]) {
 }
 
 fn one_line(page: &mut String, line: &LineResult) {
-    let _infallible = writeln!(page, "\n### {}\n\n![{}]({})\n", line.title, line.id, chart_name(&line.id));
-    let has = |of: fn(&Figure) -> Option<f64>| line.figures.iter().any(|figure| of(figure).is_some());
-    let (allocations, instructions) = (has(|figure| figure.allocations), has(|figure| figure.instructions));
+    let _infallible =
+        writeln!(page, "\n### {}\n\n![{}]({})\n", line.title, line.id, chart_name(&line.id));
+    let has =
+        |of: fn(&Figure) -> Option<f64>| line.figures.iter().any(|figure| of(figure).is_some());
+    let (allocations, instructions) =
+        (has(|figure| figure.allocations), has(|figure| figure.instructions));
     page.push_str("| | median | middle half | to larder |");
     page.push_str(if allocations { " allocations |" } else { "" });
     page.push_str(if instructions { " instructions |" } else { "" });
     page.push_str("\n|---|---|---|---|");
     page.push_str(if allocations { "---|" } else { "" });
     page.push_str(if instructions { "---|\n" } else { "\n" });
-    let ours = line.figures.iter().find(|figure| figure.is_ours()).map_or(f64::NAN, |figure| figure.value);
+    let ours =
+        line.figures.iter().find(|figure| figure.is_ours()).map_or(f64::NAN, |figure| figure.value);
     for figure in &line.figures {
         let show = |value| line.unit.show(value);
         let (low, high) = figure.spread;
-        let _infallible =
-            write!(page, "| {} | {} | {} – {} | {:.2} × |", figure.name, show(figure.value), show(low), show(high), figure.value / ours);
-        for (is_shown, value, digits) in [(allocations, figure.allocations, 2), (instructions, figure.instructions, 0)] {
+        let _infallible = write!(
+            page,
+            "| {} | {} | {} – {} | {:.2} × |",
+            figure.name,
+            show(figure.value),
+            show(low),
+            show(high),
+            figure.value / ours
+        );
+        for (is_shown, value, digits) in
+            [(allocations, figure.allocations, 2), (instructions, figure.instructions, 0)]
+        {
             if is_shown {
-                let _infallible = write!(page, " {} |", value.map_or_else(String::new, |value| format!("{value:.digits$}")));
+                let _infallible = write!(
+                    page,
+                    " {} |",
+                    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+                );
             }
         }
         page.push('\n');
@@ -98,14 +126,30 @@ fn one_line(page: &mut String, line: &LineResult) {
 }
 
 fn one_curve(page: &mut String, curve: &CurveResult) {
-    let _infallible = writeln!(page, "\n### {}\n\n![{}]({})\n", curve.title, curve.id, chart_name(&curve.id));
+    let _infallible =
+        writeln!(page, "\n### {}\n\n![{}]({})\n", curve.title, curve.id, chart_name(&curve.id));
     let Some((_, first)) = curve.points.first() else { return };
     let names: Vec<&str> = first.iter().map(|figure| figure.name.as_str()).collect();
-    let _infallible = writeln!(page, "| {} | {} |\n|---|{}", curve.along, names.join(" | "), "---|".repeat(names.len()));
+    let _infallible = writeln!(
+        page,
+        "| {} | {} |\n|---|{}",
+        curve.along,
+        names.join(" | "),
+        "---|".repeat(names.len())
+    );
     for (point, figures) in &curve.points {
-        let of =
-            |name: &&str| figures.iter().find(|figure| figure.name == *name).map_or_else(String::new, |found| curve.unit.show(found.value));
-        let _infallible = writeln!(page, "| {} | {} |", thousands(*point), names.iter().map(of).collect::<Vec<_>>().join(" | "));
+        let of = |name: &&str| {
+            figures
+                .iter()
+                .find(|figure| figure.name == *name)
+                .map_or_else(String::new, |found| curve.unit.show(found.value))
+        };
+        let _infallible = writeln!(
+            page,
+            "| {} | {} |",
+            thousands(*point),
+            names.iter().map(of).collect::<Vec<_>>().join(" | ")
+        );
     }
     foot(page, &curve.note, &curve.taken);
 }

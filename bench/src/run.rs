@@ -24,13 +24,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn from_arguments(
+        mut arguments: impl Iterator<Item = String>,
+    ) -> Result<Self, String> {
         let mut settings = Self::default();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => settings.quick = true,
                 "--no-page" => settings.no_page = true,
-                "--trace" => settings.traces.push(arguments.next().ok_or("--trace needs a file")?.into()),
+                "--trace" => {
+                    settings.traces.push(arguments.next().ok_or("--trace needs a file")?.into())
+                }
                 "--probe" => settings.probe = Some(Probe::from_arguments(&mut arguments)?),
                 name if !name.starts_with('-') => settings.names.push(argument),
                 unknown => return Err(format!("unknown option {unknown}")),
@@ -56,12 +60,19 @@ impl Run {
     pub(crate) fn wants(&self, id: &str) -> bool {
         match &self.settings.probe {
             Some(probe) => probe.line == id,
-            None => self.settings.names.is_empty() || self.settings.names.iter().any(|name| id.contains(name.as_str())),
+            None => {
+                self.settings.names.is_empty()
+                    || self.settings.names.iter().any(|name| id.contains(name.as_str()))
+            }
         }
     }
 
     /// Measures a line, if it is asked for. `contestants` prepares them; it is called for lines that run only.
-    pub(crate) fn line<'a>(&mut self, line: Line, contestants: impl FnOnce() -> Vec<Contestant<'a>>) {
+    pub(crate) fn line<'a>(
+        &mut self,
+        line: Line,
+        contestants: impl FnOnce() -> Vec<Contestant<'a>>,
+    ) {
         if !self.wants(&line.id) {
             return;
         }
@@ -82,11 +93,25 @@ impl Run {
         print(&figures, line.unit, line.goal.as_ref());
         let Line { id, title, unit, goal, note, .. } = line;
         let note = note.to_owned();
-        self.results.lines.push(LineResult { id, title, unit, goal, note, taken: machine::moment(), figures });
+        self.results.lines.push(LineResult {
+            id,
+            title,
+            unit,
+            goal,
+            note,
+            taken: machine::moment(),
+            figures,
+        });
     }
 
     /// Measures the same at each of `points`, if it is asked for. A goal is not looked at.
-    pub(crate) fn curve<'a>(&mut self, line: Line, along: &str, points: &[f64], mut at: impl FnMut(f64) -> Vec<Contestant<'a>>) {
+    pub(crate) fn curve<'a>(
+        &mut self,
+        line: Line,
+        along: &str,
+        points: &[f64],
+        mut at: impl FnMut(f64) -> Vec<Contestant<'a>>,
+    ) {
         if !self.wants(&line.id) || self.settings.probe.is_some() {
             return;
         }
@@ -102,7 +127,15 @@ impl Run {
         let Line { id, title, unit, note, .. } = line;
         let note = note.to_owned();
         let taken = machine::moment();
-        self.results.curves.push(CurveResult { id, title, unit, note, taken, along: along.to_owned(), points: measured });
+        self.results.curves.push(CurveResult {
+            id,
+            title,
+            unit,
+            note,
+            taken,
+            along: along.to_owned(),
+            points: measured,
+        });
     }
 
     /// Writes what was measured into the page.
@@ -126,7 +159,8 @@ impl Run {
 /// Runs the contestants in turn, round after round.
 fn measure(contestants: &mut [Contestant<'_>], rounds: usize, quick: bool) -> Vec<Figure> {
     let round = if quick { ROUND / 10 } else { ROUND };
-    let counts: Vec<usize> = contestants.iter_mut().map(|contestant| calibrate(&mut contestant.task, round)).collect();
+    let counts: Vec<usize> =
+        contestants.iter_mut().map(|contestant| calibrate(&mut contestant.task, round)).collect();
     let mut values = vec![Vec::with_capacity(rounds); contestants.len()];
     for at in 0..rounds {
         for ((contestant, count), values) in contestants.iter_mut().zip(&counts).zip(&mut values) {
@@ -141,7 +175,9 @@ fn measure(contestants: &mut [Contestant<'_>], rounds: usize, quick: bool) -> Ve
     let figure = |((contestant, count), values): ((&mut Contestant<'_>, &usize), &mut Vec<f64>)| {
         values.sort_by(f64::total_cmp);
         let allocations = match &mut contestant.task {
-            Task::Work(work) => Some(allocation_counter::measure(|| work(*count)).count_total as f64 / *count as f64),
+            Task::Work(work) => Some(
+                allocation_counter::measure(|| work(*count)).count_total as f64 / *count as f64,
+            ),
             Task::Round(_) => None,
         };
         let (value, spread) = (values[rounds / 2], (values[rounds / 4], values[rounds * 3 / 4]));
@@ -172,16 +208,27 @@ fn time(work: &mut dyn FnMut(usize), count: usize) -> Duration {
 
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 fn print(figures: &[Figure], unit: Unit, goal: Option<&Goal>) {
     let ours = figures.iter().find(|figure| figure.is_ours()).map(|figure| figure.value);
     for figure in figures {
-        let ratio = ours.map_or_else(String::new, |ours| format!("{:.2} x larder", figure.value / ours));
-        let allocations = figure.allocations.map_or_else(String::new, |count| format!("{count:.2} allocations"));
-        let instructions = figure.instructions.map_or_else(String::new, |count| format!("{count:.0} instructions"));
-        println!("  {:<46} {:>14}   {ratio:>14}   {allocations:<18} {instructions}", figure.name, unit.show(figure.value));
+        let ratio =
+            ours.map_or_else(String::new, |ours| format!("{:.2} x larder", figure.value / ours));
+        let allocations =
+            figure.allocations.map_or_else(String::new, |count| format!("{count:.2} allocations"));
+        let instructions = figure
+            .instructions
+            .map_or_else(String::new, |count| format!("{count:.0} instructions"));
+        println!(
+            "  {:<46} {:>14}   {ratio:>14}   {allocations:<18} {instructions}",
+            figure.name,
+            unit.show(figure.value)
+        );
     }
     if let Some((outcome, reached)) = goal.and_then(|goal| goal.judge(figures)) {
         println!("  goal: {outcome}: {}", if reached { "reached" } else { "MISSED" });

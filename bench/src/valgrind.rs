@@ -15,15 +15,23 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    pub(crate) fn from_arguments(arguments: &mut impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut next = || arguments.next().ok_or("--probe is for the program itself: LINE CONTESTANT COUNT".to_owned());
+    pub(crate) fn from_arguments(
+        arguments: &mut impl Iterator<Item = String>,
+    ) -> Result<Self, String> {
+        let mut next = || {
+            arguments
+                .next()
+                .ok_or("--probe is for the program itself: LINE CONTESTANT COUNT".to_owned())
+        };
         let line = next()?;
         let mut number = || next()?.parse().map_err(|error| format!("{error}"));
         Ok(Self { line, contestant: number()?, count: number()? })
     }
 
     pub(crate) fn run(&self, contestants: &mut [Contestant<'_>]) {
-        if let Some(Contestant { task: Task::Work(work), .. }) = contestants.get_mut(self.contestant) {
+        if let Some(Contestant { task: Task::Work(work), .. }) =
+            contestants.get_mut(self.contestant)
+        {
             work(self.count);
         }
     }

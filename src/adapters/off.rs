@@ -11,7 +11,7 @@ use std::task::Poll;
 /// configuration (`LARDER_URL=off`) while the program stays as it is.
 ///
 /// Reads miss. Writes succeed and store nothing: `add` always stores, `incr` always starts from 0, `remove` never finds a live key.
-/// `get_or_set*` run their fallback each time, still once for all who wait at the time.
+/// `get_or_set*` run their loader each time, still once for all who wait at the time.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -49,7 +49,10 @@ impl AsyncNullCache {
 }
 
 /// One answer a key, once all keys are checked.
-fn each<'a, R: Clone>(keys: impl Iterator<Item = &'a str> + Clone, answer: R) -> Result<Vec<Result<R>>> {
+fn each<'a, R: Clone>(
+    keys: impl Iterator<Item = &'a str> + Clone,
+    answer: R,
+) -> Result<Vec<Result<R>>> {
     key::check_all(keys.clone())?;
     Ok(keys.map(|_| Ok(answer.clone())).collect())
 }
@@ -108,7 +111,7 @@ impl AsyncCacheAdapter for AsyncNullCache {
         each(keys.iter().copied(), false)
     }
 
-    fn look_now(&self, key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         Poll::Ready(key::check(key))
     }
 
@@ -116,7 +119,7 @@ impl AsyncCacheAdapter for AsyncNullCache {
         Ok(Arc::new(*self))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         "off"
     }
 }

@@ -10,7 +10,9 @@ pub(crate) use wait::wait;
 
 use crate::event::Event;
 use crate::options::each_option;
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result, Stats};
+use crate::{
+    AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result, Stats,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -279,27 +281,31 @@ impl CacheWrapper {
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_with`].
-    pub fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> Result<T> {
-        self.view().get_or_set_with(key, fallback)
+    pub fn get_or_set_with<T: Cacheable>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> T,
+    ) -> Result<T> {
+        self.view().get_or_set_with(key, loader)
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs on a thread of its own, inside larder's background runtime.
-    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.view().get_or_set_async(key, fallback)
+        self.view().get_or_set_async(key, loader)
     }
 
     /// See [`AsyncCacheWrapper::try_get_or_set_async`].
-    pub fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.view().try_get_or_set_async(key, fallback)
+        self.view().try_get_or_set_async(key, loader)
     }
 
     /// See [`AsyncCacheWrapper::connect`].

@@ -2,7 +2,7 @@
 
 use super::wait;
 use crate::options::each_option;
-use crate::{Cacheable, Expiry, Fresh, Result, View};
+use crate::{Cacheable, Expiry, Loaded, Result, View};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -123,50 +123,58 @@ impl BlockingView<'_> {
     }
 
     /// See [`View::get_or_set_with`].
-    pub fn get_or_set_with<T: Cacheable>(self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> Result<T> {
-        wait(self.0.get_or_set_with(key, fallback))
+    pub fn get_or_set_with<T: Cacheable>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> T,
+    ) -> Result<T> {
+        wait(self.0.get_or_set_with(key, loader))
     }
 
     /// See [`View::get_or_set_async`].
-    pub fn get_or_set_async<T, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn get_or_set_async<T, F>(self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        wait(self.0.get_or_set_async(key, fallback))
+        wait(self.0.get_or_set_async(key, loader))
     }
 
     /// See [`View::try_get_or_set_async`].
-    pub fn try_get_or_set_async<T, E, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    pub fn try_get_or_set_async<T, E, F>(self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        wait(self.0.try_get_or_set_async(key, fallback))
+        wait(self.0.try_get_or_set_async(key, loader))
     }
 
-    /// See [`View::get_or_set_fresh_with`].
-    pub fn get_or_set_fresh_with<T: Cacheable>(self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> Fresh<T>) -> Result<T> {
-        wait(self.0.get_or_set_fresh_with(key, fallback))
+    /// See [`View::get_or_set_loaded_with`].
+    pub fn get_or_set_loaded_with<T: Cacheable>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Loaded<T>,
+    ) -> Result<T> {
+        wait(self.0.get_or_set_loaded_with(key, loader))
     }
 
-    /// See [`View::get_or_set_fresh_async`].
-    pub fn get_or_set_fresh_async<T, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    /// See [`View::get_or_set_loaded_async`].
+    pub fn get_or_set_loaded_async<T, F>(self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
-        F: Future<Output = Fresh<T>> + Send + 'static,
+        F: Future<Output = Loaded<T>> + Send + 'static,
     {
-        wait(self.0.get_or_set_fresh_async(key, fallback))
+        wait(self.0.get_or_set_loaded_async(key, loader))
     }
 
-    /// See [`View::try_get_or_set_fresh_async`].
-    pub fn try_get_or_set_fresh_async<T, E, F>(self, key: impl AsRef<str>, fallback: F) -> Result<T>
+    /// See [`View::try_get_or_set_loaded_async`].
+    pub fn try_get_or_set_loaded_async<T, E, F>(self, key: impl AsRef<str>, loader: F) -> Result<T>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
-        F: Future<Output = Result<Fresh<T>, E>> + Send + 'static,
+        F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
-        wait(self.0.try_get_or_set_fresh_async(key, fallback))
+        wait(self.0.try_get_or_set_loaded_async(key, loader))
     }
 }

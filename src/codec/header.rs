@@ -44,7 +44,8 @@ impl Defect {
             Self::OtherKey => "they belong to another key",
             Self::Damaged => "they are damaged",
         };
-        Error::new(ErrorKind::Decode).with_message(format!("the stored bytes cannot be read as {}: {why}", type_name::<T>()))
+        Error::new(ErrorKind::Decode)
+            .with_message(format!("the stored bytes cannot be read as {}: {why}", type_name::<T>()))
     }
 }
 
@@ -72,7 +73,11 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
 }
 
 /// What [`frame`] put together: a counter's number, or the payload and how to read it.
-pub(crate) fn unframe(key_hash: u32, stored: Bytes, codec: Codec) -> Result<(Option<i64>, Codec, Meta, Bytes), Defect> {
+pub(crate) fn unframe(
+    key_hash: u32,
+    stored: Bytes,
+    codec: Codec,
+) -> Result<(Option<i64>, Codec, Meta, Bytes), Defect> {
     if codec == Codec::Raw {
         return Ok((None, codec, Meta::default(), stored));
     }
@@ -99,14 +104,21 @@ fn parse(key_hash: u32, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
         return Err(Defect::OtherVersion);
     }
     let payload = &stored[LEN..];
-    if u64::from(u32_at(header, 32)) != payload.len() as u64 || u32_at(header, CHECKED) != checksum(&header[..CHECKED], payload) {
+    if u64::from(u32_at(header, 32)) != payload.len() as u64
+        || u32_at(header, CHECKED) != checksum(&header[..CHECKED], payload)
+    {
         return Err(Defect::Damaged);
     }
     if u32_at(header, 28) != key_hash {
         return Err(Defect::OtherKey);
     }
     let codec = codec_of(header[4]).ok_or(Defect::OtherVersion)?;
-    let meta = Meta::from_header(u64_at(header, 8), u64_at(header, 16), u32_at(header, 24), header[5] & KEPT != 0);
+    let meta = Meta::from_header(
+        u64_at(header, 8),
+        u64_at(header, 16),
+        u32_at(header, 24),
+        header[5] & KEPT != 0,
+    );
     Ok((codec, meta))
 }
 

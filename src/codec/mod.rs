@@ -47,7 +47,8 @@ pub enum Codec {
 }
 
 impl Codec {
-    const NAMES: [(&'static str, Self); 3] = [("msgpack", Self::MessagePack), ("json", Self::Json), ("raw", Self::Raw)];
+    const NAMES: [(&'static str, Self); 3] =
+        [("msgpack", Self::MessagePack), ("json", Self::Json), ("raw", Self::Raw)];
 
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(64);
@@ -64,16 +65,21 @@ impl Codec {
 
     fn write<T: Serialize + ?Sized, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
         let failed = |cause: Box<dyn StdError + Send + Sync>| {
-            Error::new(ErrorKind::Encode).with_message(format!("{} cannot be encoded as {self}", type_name::<T>())).with_source(cause)
+            Error::new(ErrorKind::Encode)
+                .with_message(format!("{} cannot be encoded as {self}", type_name::<T>()))
+                .with_source(cause)
         };
         match self {
             Self::MessagePack => {
-                let mut inner = rmp_serde::Serializer::new(out).with_struct_map().with_human_readable();
-                guard::serialize(value, &mut inner, Rules { finite_floats_only: false }).map_err(|e| failed(e.into()))
+                let mut inner =
+                    rmp_serde::Serializer::new(out).with_struct_map().with_human_readable();
+                guard::serialize(value, &mut inner, Rules { finite_floats_only: false })
+                    .map_err(|e| failed(e.into()))
             }
             Self::Json => {
                 let mut inner = serde_json::Serializer::new(out);
-                guard::serialize(value, &mut inner, Rules { finite_floats_only: true }).map_err(|e| failed(e.into()))
+                guard::serialize(value, &mut inner, Rules { finite_floats_only: true })
+                    .map_err(|e| failed(e.into()))
             }
             Self::Raw => {
                 let bytes = raw::to_vec(value).map_err(|e| failed(e.into()))?;
@@ -89,7 +95,11 @@ impl Codec {
             Self::MessagePack => {
                 let mut inner = rmp_serde::Deserializer::new(bytes).with_human_readable();
                 let value = guard::deserialize(&mut inner).map_err(|_| failed())?;
-                if inner.get_ref().is_empty() { Ok(value) } else { Err(self.undecodable::<T>("bytes follow the value")) }
+                if inner.get_ref().is_empty() {
+                    Ok(value)
+                } else {
+                    Err(self.undecodable::<T>("bytes follow the value"))
+                }
             }
             Self::Json => {
                 let mut inner = serde_json::Deserializer::from_slice(bytes);
@@ -102,7 +112,10 @@ impl Codec {
     }
 
     fn undecodable<T>(self, why: &'static str) -> Error {
-        Error::new(ErrorKind::Decode).with_message(format!("the stored {self} bytes cannot be read as {}: {why}", type_name::<T>()))
+        Error::new(ErrorKind::Decode).with_message(format!(
+            "the stored {self} bytes cannot be read as {}: {why}",
+            type_name::<T>()
+        ))
     }
 
     /// Whether stored bytes begin with larder's header.
@@ -129,7 +142,12 @@ impl FromStr for Codec {
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|&(_, codec)| codec)
-            .ok_or_else(|| Error::config(format!("unknown codec `{name}`; there are: {}", Self::NAMES.map(|(known, _)| known).join(", "))))
+            .ok_or_else(|| {
+                Error::config(format!(
+                    "unknown codec `{name}`; there are: {}",
+                    Self::NAMES.map(|(known, _)| known).join(", ")
+                ))
+            })
     }
 }
 

@@ -14,7 +14,9 @@ const TTL: [&str; 2] = ["LARDER_TTL", "PRIVEX_CACHE_TIMEOUT"];
 /// The adapter of the global cache: what the environment names, or memory.
 pub(crate) fn from_environment() -> Result<Arc<dyn AsyncCacheAdapter>> {
     match first(&ADAPTER)? {
-        Some((variable, name)) => name.into_adapter().map_err(|error| Error::config(format!("{variable}: {error}"))),
+        Some((variable, name)) => {
+            name.into_adapter().map_err(|error| Error::config(format!("{variable}: {error}")))
+        }
         None => "memory".into_adapter(),
     }
 }
@@ -24,7 +26,11 @@ pub(crate) fn with_environment(kind: &Kind, url: Option<&str>) -> Result<String>
     let mut url = match (url, kind.name) {
         (Some(url), _) => url.to_owned(),
         (None, "redis") => {
-            let (host, port, db) = (host("PRIVEX_REDIS_HOST")?, number("PRIVEX_REDIS_PORT")?, number("PRIVEX_REDIS_DB")?);
+            let (host, port, db) = (
+                host("PRIVEX_REDIS_HOST")?,
+                number("PRIVEX_REDIS_PORT")?,
+                number("PRIVEX_REDIS_DB")?,
+            );
             format!("redis://{host}:{}/{}", port.unwrap_or(6379), db.unwrap_or(0))
         }
         (None, "memcached") => {
@@ -36,10 +42,13 @@ pub(crate) fn with_environment(kind: &Kind, url: Option<&str>) -> Result<String>
     if !CacheUrl::parse(&url)?.has("default_ttl")
         && let Some((variable, ttl)) = first(&TTL)?
     {
-        let ttl = Lifetime::parse(&ttl).ok_or_else(|| Error::config(format!("{variable} must be {}", Lifetime::FORM)))?;
+        let ttl = Lifetime::parse(&ttl)
+            .ok_or_else(|| Error::config(format!("{variable} must be {}", Lifetime::FORM)))?;
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str("default_ttl=");
-        url.push_str(&ttl.as_millis_ceil().map_or_else(|| "never".to_owned(), |ms| format!("{ms}ms")));
+        url.push_str(
+            &ttl.as_millis_ceil().map_or_else(|| "never".to_owned(), |ms| format!("{ms}ms")),
+        );
     }
     Ok(url)
 }
@@ -64,7 +73,10 @@ fn text(variable: &str) -> Result<Option<String>> {
 
 fn number(variable: &str) -> Result<Option<u16>> {
     let Some(value) = text(variable)? else { return Ok(None) };
-    value.parse().map(Some).map_err(|_| Error::config(format!("{variable} must be a whole number up to 65535")))
+    value
+        .parse()
+        .map(Some)
+        .map_err(|_| Error::config(format!("{variable} must be a whole number up to 65535")))
 }
 
 /// A host as it stands in a URL.

@@ -37,7 +37,8 @@ macro_rules! open {
 macro_rules! open_remote {
     ($feature:literal, $adapter:ident) => {{
         #[cfg(feature = $feature)]
-        let open: Option<Open> = Some(|url| resilience::open(url, |url| Ok(crate::$adapter::from_url(url)?.remote())));
+        let open: Option<Open> =
+            Some(|url| resilience::open(url, |url| Ok(crate::$adapter::from_url(url)?.remote())));
         #[cfg(not(feature = $feature))]
         let open: Option<Open> = None;
         open
@@ -62,7 +63,12 @@ static KINDS: [Kind; 5] = [
     Kind {
         name: "memcached",
         aliases: &["memcached", "memcache", "mcache"],
-        classes: &["MemcachedCache", "MemcachedAdapter", "AsyncMemcachedCache", "AsyncMemcachedAdapter"],
+        classes: &[
+            "MemcachedCache",
+            "MemcachedAdapter",
+            "AsyncMemcachedCache",
+            "AsyncMemcachedAdapter",
+        ],
         schemes: &["memcached", "memcache", "memcached+unix"],
         open: open_remote!("memcached", AsyncMemcachedCache),
     },
@@ -95,7 +101,7 @@ static KINDS: [Kind; 5] = [
 /// ```
 /// use larder::IntoAdapter;
 ///
-/// assert_eq!("RAM".into_adapter()?.kind(), "memory");
+/// assert_eq!("RAM".into_adapter()?.backend(), "memory");
 /// let error = "oracle".into_adapter().unwrap_err();
 /// assert!(error.to_string().contains("there are: memory"));
 /// # Ok::<(), larder::Error>(())
@@ -132,7 +138,9 @@ impl<A: AsyncCacheAdapter> IntoAdapter for A {
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         // An `Arc<dyn AsyncCacheAdapter>` is an adapter too; it stays the one it is instead of being wrapped once more.
         let mut given = Some(self);
-        let shared = (&mut given as &mut dyn Any).downcast_mut::<Option<Arc<dyn AsyncCacheAdapter>>>().and_then(Option::take);
+        let shared = (&mut given as &mut dyn Any)
+            .downcast_mut::<Option<Arc<dyn AsyncCacheAdapter>>>()
+            .and_then(Option::take);
         match (shared, given) {
             (Some(shared), _) => Ok(shared),
             (None, Some(adapter)) => Ok(Arc::new(adapter)),
@@ -148,13 +156,25 @@ fn open(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let kind = KINDS.iter().find(|kind| kind.schemes.contains(&url.scheme()));
         (kind.ok_or_else(|| unknown("URL scheme", url.scheme(), |kind| kind.schemes))?, Some(name))
     } else {
-        let named = |kind: &&Kind| kind.aliases.iter().chain(kind.classes).any(|known| known.eq_ignore_ascii_case(name));
-        (KINDS.iter().find(named).ok_or_else(|| unknown("adapter", name, |kind| kind.aliases))?, None)
+        let named = |kind: &&Kind| {
+            kind.aliases.iter().chain(kind.classes).any(|known| known.eq_ignore_ascii_case(name))
+        };
+        (
+            KINDS
+                .iter()
+                .find(named)
+                .ok_or_else(|| unknown("adapter", name, |kind| kind.aliases))?,
+            None,
+        )
     };
     let open = kind.open.ok_or_else(|| {
-        let here: Vec<_> = KINDS.iter().filter(|kind| kind.open.is_some()).map(|kind| kind.name).collect();
+        let here: Vec<_> =
+            KINDS.iter().filter(|kind| kind.open.is_some()).map(|kind| kind.name).collect();
         let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
-        Error::config(format!("adapter `{name}` needs the feature `{name}`; available here: {here}", name = kind.name))
+        Error::config(format!(
+            "adapter `{name}` needs the feature `{name}`; available here: {here}",
+            name = kind.name
+        ))
     })?;
     open(&with_environment(kind, url)?)
 }

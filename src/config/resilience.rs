@@ -7,7 +7,10 @@ use crate::{AsyncCacheAdapter, Result};
 use std::sync::Arc;
 
 /// The adapter of a URL, with the layer around it.
-pub(super) fn open<A: AsyncCacheAdapter>(url: &str, open: fn(&str) -> Result<Remote<A>>) -> Result<Arc<dyn AsyncCacheAdapter>> {
+pub(super) fn open<A: AsyncCacheAdapter>(
+    url: &str,
+    open: fn(&str) -> Result<Remote<A>>,
+) -> Result<Arc<dyn AsyncCacheAdapter>> {
     let (mut layer, rest) = split(url)?;
     // Read before anything is refused, so that what is refused first is what comes first for who reads the URL.
     let is_on = layer.take("resilient")?.unwrap_or(true);
@@ -18,7 +21,10 @@ pub(super) fn open<A: AsyncCacheAdapter>(url: &str, open: fn(&str) -> Result<Rem
     if !is_on {
         return Ok(Arc::new(adapter));
     }
-    let mut builder = Resilient::builder(adapter).inner_deadline(op_timeout).default_ttl(default_ttl).breaker(breaker.unwrap_or(is_one));
+    let mut builder = Resilient::builder(adapter)
+        .inner_deadline(op_timeout)
+        .default_ttl(default_ttl)
+        .breaker(breaker.unwrap_or(is_one));
     if let Some(times) = retry {
         builder = builder.retry(times);
     }
@@ -34,7 +40,8 @@ pub(super) fn open<A: AsyncCacheAdapter>(url: &str, open: fn(&str) -> Result<Rem
 /// The layer's parameters, and the URL without them.
 fn split(url: &str) -> Result<(CacheUrl, String)> {
     let (before, query) = url.split_once('?').unwrap_or((url, ""));
-    let is_layers = |parameter: &&str| LAYER.contains(&parameter.split('=').next().unwrap_or_default());
+    let is_layers =
+        |parameter: &&str| LAYER.contains(&parameter.split('=').next().unwrap_or_default());
     let (layers, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(is_layers);
     let scheme = before.split(':').next().unwrap_or_default();
     let layer = CacheUrl::parse(&format!("{scheme}:?{}", layers.join("&")))?;

@@ -1,6 +1,6 @@
 //! An adapter behind an `Arc`.
 
-use crate::event::Watcher;
+use crate::event::EventSink;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -22,7 +22,12 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).get(key)
     }
 
-    fn set<'s, 'k, 'f>(&'s self, key: &'k str, value: CacheValue, expiry: Expiry) -> BoxFuture<'f, Result<()>>
+    fn set<'s, 'k, 'f>(
+        &'s self,
+        key: &'k str,
+        value: CacheValue,
+        expiry: Expiry,
+    ) -> BoxFuture<'f, Result<()>>
     where
         's: 'f,
         'k: 'f,
@@ -83,28 +88,34 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).remove_many(keys).await
     }
 
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
-        (**self).look_now(key, look)
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        (**self).get_if_ready(key, look)
     }
 
-    fn guards(&self) -> bool {
-        (**self).guards()
+    fn enforces_claims(&self) -> bool {
+        (**self).enforces_claims()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         (**self).claim(key, lease).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
-        (**self).fill(key, value, expiry, claim).await
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        (**self).set_claimed(key, value, expiry, claim).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         (**self).release(key, claim).await
     }
 
-    fn watch(&self, watcher: Watcher) {
-        (**self).watch(watcher);
+    fn subscribe(&self, sink: EventSink) {
+        (**self).subscribe(sink);
     }
 
     async fn connect(&self) -> Result<()> {
@@ -131,7 +142,7 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).default_ttl()
     }
 
-    fn kind(&self) -> &str {
-        (**self).kind()
+    fn backend(&self) -> &str {
+        (**self).backend()
     }
 }

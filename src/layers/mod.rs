@@ -1,8 +1,8 @@
 //! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
 
 mod arc;
+mod batching;
 mod resilient;
-mod together;
 
+pub use batching::Batching;
 pub use resilient::{BreakerState, Resilient, ResilientBuilder};
-pub use together::Together;

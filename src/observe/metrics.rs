@@ -18,15 +18,15 @@ use std::sync::Arc;
 /// | `larder_clears_total` | calls of `clear` | |
 /// | `larder_expired_total` | entries given back because their time had come | |
 /// | `larder_evicted_total` | entries given back to make room | |
-/// | `larder_loads_total` | fallbacks that gave a value | |
-/// | `larder_load_errors_total` | fallbacks that failed or ran out of their caller's time | `kind`: the error's |
-/// | `larder_joined_total` | callers that waited for another's fallback | |
+/// | `larder_loads_total` | loaders that gave a value | |
+/// | `larder_load_errors_total` | loaders that failed or ran out of their caller's time | `kind`: the error's |
+/// | `larder_joined_total` | callers that waited for another's loader | |
 /// | `larder_backend_errors_total` | calls that the backend failed | `kind`: the error's |
 /// | `larder_decode_errors_total` | values that could not be read | |
 /// | `larder_breaker_opened_total` | breakers that opened | |
 /// | `larder_breaker_closed_total` | breakers that closed | |
 /// | `larder_swaps_total` | adapters that were put in another's place; `backend` is the new one | |
-/// | `larder_load_seconds` | histogram: how long fallbacks took | |
+/// | `larder_load_seconds` | histogram: how long loaders took | |
 /// | `larder_call_seconds` | histogram: how long reads and writes took; the keys of a batch have the batch's time | `op`: the verb |
 ///
 /// ```
@@ -47,13 +47,16 @@ fn tell(cache: &SharedString, event: &Event<'_>) {
     match (event.kind, event.error) {
         (EventKind::BackendError | EventKind::LoadError, Some(error)) => {
             let [cache, backend] = labels.clone();
-            counter!(name, &[cache, backend, ("kind", format!("{:?}", error.kind()).into())]).increment(event.count);
+            counter!(name, &[cache, backend, ("kind", format!("{:?}", error.kind()).into())])
+                .increment(event.count);
         }
         _ => counter!(name, &labels).increment(event.count),
     }
     let Some(took) = event.took else { return };
     match (event.kind, event.op) {
-        (EventKind::Load | EventKind::LoadError, _) => histogram!("larder_load_seconds", &labels).record(took),
+        (EventKind::Load | EventKind::LoadError, _) => {
+            histogram!("larder_load_seconds", &labels).record(took)
+        }
         (_, Some(op)) => {
             let [cache, backend] = labels;
             histogram!("larder_call_seconds", &[cache, backend, ("op", op.into())]).record(took);

@@ -2,8 +2,14 @@
 //!
 //! | function | feature | hands events to |
 //! |---|---|---|
-#![cfg_attr(feature = "tracing", doc = "| [`tracing`](fn@tracing) | `tracing` | the `tracing` facade, as events |")]
-#![cfg_attr(feature = "metrics", doc = "| [`metrics`](fn@metrics) | `metrics` | the `metrics` facade, as counters and histograms |")]
+#![cfg_attr(
+    feature = "tracing",
+    doc = "| [`tracing`](fn@tracing) | `tracing` | the `tracing` facade, as events |"
+)]
+#![cfg_attr(
+    feature = "metrics",
+    doc = "| [`metrics`](fn@metrics) | `metrics` | the `metrics` facade, as counters and histograms |"
+)]
 //!
 //! Each is one line: `cache.observe(larder::observe::…)`. Without it nothing is handed on, whatever features are on.
 

@@ -1,4 +1,4 @@
-//! Spans around calls that wait and around fallbacks. Without the feature `tracing` there is nothing in them.
+//! Spans around calls that wait and around loaders. Without the feature `tracing` there is nothing in them.
 
 use crate::Result;
 use crate::event::Observers;
@@ -25,14 +25,23 @@ impl Span {
         Self { inner }.with_key(observers, key)
     }
 
-    /// Around a fallback, which runs in a task of its own: below the span that its first caller is in.
-    pub(crate) fn load<'k>(observers: &Observers, backend: &str, key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>) -> Self {
+    /// Around a loader, which runs in a task of its own: below the span that its first caller is in.
+    pub(crate) fn load<'k>(
+        observers: &Observers,
+        backend: &str,
+        key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>,
+    ) -> Self {
         use ::tracing::field::Empty;
-        let inner = ::tracing::debug_span!(target: "larder", "load", backend, key = Empty, outcome = Empty);
+        let inner =
+            ::tracing::debug_span!(target: "larder", "load", backend, key = Empty, outcome = Empty);
         Self { inner }.with_key(observers, key)
     }
 
-    fn with_key<'k>(self, observers: &Observers, key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>) -> Self {
+    fn with_key<'k>(
+        self,
+        observers: &Observers,
+        key: impl FnOnce() -> Option<std::borrow::Cow<'k, str>>,
+    ) -> Self {
         if !self.inner.is_disabled()
             && observers.shows_keys.load(std::sync::atomic::Ordering::Relaxed)
             && let Some(key) = key()

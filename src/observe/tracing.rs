@@ -45,7 +45,10 @@ fn tell(event: &Event<'_>) {
         };
     }
     match event.kind {
-        EventKind::BackendError | EventKind::LoadError | EventKind::DecodeError | EventKind::BreakerOpen => tell!(Level::WARN),
+        EventKind::BackendError
+        | EventKind::LoadError
+        | EventKind::DecodeError
+        | EventKind::BreakerOpen => tell!(Level::WARN),
         EventKind::BreakerClose | EventKind::Swap => tell!(Level::INFO),
         _ => tell!(Level::DEBUG),
     }

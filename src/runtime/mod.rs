@@ -28,8 +28,14 @@ pub(crate) fn background() -> &'static Handle {
     let runtime = match *built {
         Some((owner, runtime)) if owner == process => runtime,
         _ => {
-            let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("larder").enable_all().build();
-            &*Box::leak(Box::new(runtime.expect("the operating system refused a thread for larder's runtime")))
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("larder")
+                .enable_all()
+                .build();
+            &*Box::leak(Box::new(
+                runtime.expect("the operating system refused a thread for larder's runtime"),
+            ))
         }
     };
     *built = Some((process, runtime));
@@ -70,12 +76,13 @@ pub(crate) fn inside<T>(
 ) -> impl Future<Output = Result<T>> {
     poll_fn(move |cx| {
         // A worker is in its runtime: nearly every call, and no handle to count.
-        let _entered = match worker_index().map_or_else(|| Handle::try_current().map(drop), |_| Ok(())) {
-            Ok(()) => None,
-            Err(error) if !error.is_thread_local_destroyed() => Some(background().enter()),
-            Err(_) if can_do_without() => None,
-            Err(_) => return Poll::Ready(Err(gone())),
-        };
+        let _entered =
+            match worker_index().map_or_else(|| Handle::try_current().map(drop), |_| Ok(())) {
+                Ok(()) => None,
+                Err(error) if !error.is_thread_local_destroyed() => Some(background().enter()),
+                Err(_) if can_do_without() => None,
+                Err(_) => return Poll::Ready(Err(gone())),
+            };
         call.as_mut().poll(cx)
     })
 }
@@ -100,7 +107,11 @@ pub(crate) async fn sleep(lasting: Duration) {
 
 /// [`timeout`], by the clock of the caller's runtime if it has one.
 pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
-    if Handle::try_current().is_ok() { tokio::time::timeout(patience, future).await.ok() } else { timeout(patience, future).await }
+    if Handle::try_current().is_ok() {
+        tokio::time::timeout(patience, future).await.ok()
+    } else {
+        timeout(patience, future).await
+    }
 }
 
 /// Waits by the background runtime's clock. Not for where the thread [`is_gone`].
@@ -115,7 +126,9 @@ pub(crate) async fn limit<F: Future>(patience: Duration, future: F) -> Option<F:
         let sleep = || tokio::time::sleep(patience);
         // A runtime without a clock says so by a panic only.
         if let Ok(sleep) = std::panic::catch_unwind(sleep) {
-            return match futures_util::future::select(std::pin::pin!(future), std::pin::pin!(sleep)).await {
+            return match futures_util::future::select(std::pin::pin!(future), std::pin::pin!(sleep))
+                .await
+            {
                 futures_util::future::Either::Left((output, _)) => Some(output),
                 futures_util::future::Either::Right(_) => None,
             };
@@ -151,7 +164,9 @@ where
 }
 
 /// Runs work that blocks on a thread that may: one of the caller's runtime's blocking pool.
-pub(crate) fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+pub(crate) fn spawn_blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
     current().spawn_blocking(work)
 }
 
@@ -226,7 +241,9 @@ impl Drop for Blocked {
 /// hand over, while it panics in a `LocalSet` and inside `block_on`. The task tells a worker from a current-thread runtime's
 /// `block_on` in which another runtime's handle was entered.
 fn is_worker_of(runtime: &Handle) -> bool {
-    runtime.runtime_flavor() == RuntimeFlavor::MultiThread && worker_index().is_some() && tokio::task::try_id().is_some()
+    runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+        && worker_index().is_some()
+        && tokio::task::try_id().is_some()
 }
 
 /// Locks a mutex whose data is whole at every point where a panic could happen.

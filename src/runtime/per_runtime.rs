@@ -30,13 +30,18 @@ struct Resident<T> {
 
 impl<T> Residents<T> {
     fn find(&self, home: Id) -> Option<Arc<T>> {
-        self.all.load().iter().find(|resident| resident.home == home).map(|resident| resident.set.clone())
+        self.all
+            .load()
+            .iter()
+            .find(|resident| resident.home == home)
+            .map(|resident| resident.set.clone())
     }
 
     /// Takes some out, for the caller to drop: closing connections is not done under a lock.
     fn take(&self, is_going: impl Fn(&Resident<T>) -> bool) -> Vec<Arc<Resident<T>>> {
         let _exchange = lock(&self.exchange);
-        let (going, staying) = self.all.load().iter().cloned().partition(|resident| is_going(resident));
+        let (going, staying) =
+            self.all.load().iter().cloned().partition(|resident| is_going(resident));
         self.all.store(Arc::new(staying));
         going
     }

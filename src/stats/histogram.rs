@@ -1,6 +1,6 @@
 //! How long something took, in buckets that grow with the time: eight for each doubling, so a figure is off by 6 % at most.
 
-use super::{Times, lane};
+use super::{Times, stripe};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,14 +27,19 @@ struct Stripe {
 
 impl Stripe {
     fn new() -> Self {
-        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_ns: AtomicU64::new(0), max_ns: AtomicU64::new(0) }
+        Self {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            sum_ns: AtomicU64::new(0),
+            max_ns: AtomicU64::new(0),
+        }
     }
 }
 
 impl Histogram {
     pub(super) fn add(&self, took: Duration) {
-        let stripes = self.0.get_or_init(|| std::iter::repeat_with(Stripe::new).take(STRIPES).collect());
-        let stripe = &stripes[lane::current() % STRIPES];
+        let stripes =
+            self.0.get_or_init(|| std::iter::repeat_with(Stripe::new).take(STRIPES).collect());
+        let stripe = &stripes[stripe::current() % STRIPES];
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         stripe.buckets[bucket(ns)].fetch_add(1, Ordering::Relaxed);
         stripe.sum_ns.fetch_add(ns, Ordering::Relaxed);
@@ -57,7 +62,9 @@ impl Histogram {
         }
         times.count = buckets.iter().sum();
         if times.count > 0 {
-            times.mean = Duration::from_nanos(u64::try_from(sum / u128::from(times.count)).unwrap_or(u64::MAX));
+            times.mean = Duration::from_nanos(
+                u64::try_from(sum / u128::from(times.count)).unwrap_or(u64::MAX),
+            );
             times.max = Duration::from_nanos(max);
             times.p50 = Duration::from_nanos(percentile(&buckets, times.count, 50)).min(times.max);
             times.p99 = Duration::from_nanos(percentile(&buckets, times.count, 99)).min(times.max);
@@ -128,7 +135,10 @@ mod tests {
             histogram.add(Duration::from_millis(ms));
         }
         let times = histogram.snapshot();
-        assert_eq!((times.count, times.max, times.mean), (1_000, Duration::from_secs(1), Duration::from_micros(500_500)));
+        assert_eq!(
+            (times.count, times.max, times.mean),
+            (1_000, Duration::from_secs(1), Duration::from_micros(500_500))
+        );
         let near = |time: Duration, ms: f64| (time.as_secs_f64() * 1e3 / ms - 1.0).abs() < 0.08;
         assert!(near(times.p50, 500.0) && near(times.p99, 990.0), "{times:?}");
         histogram.add(Duration::MAX);

@@ -1,7 +1,7 @@
 //! What a cache has done so far, counted always.
 
 mod histogram;
-mod lane;
+mod stripe;
 mod tally;
 
 use crate::EventKind;
@@ -15,7 +15,7 @@ const KINDS: usize = EventKind::ALL.len();
 
 /// The counters of a cache, one a kind of event, in stripes: see [`lane`].
 pub(crate) struct Counters {
-    stripes: [Stripe; lane::ALL],
+    stripes: [Stripe; stripe::ALL],
     loads: Histogram,
     calls: Histogram,
 }
@@ -27,16 +27,20 @@ struct Stripe([AtomicU64; KINDS]);
 impl Default for Counters {
     fn default() -> Self {
         let stripe = |_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { stripes: std::array::from_fn(stripe), loads: Histogram::default(), calls: Histogram::default() }
+        Self {
+            stripes: std::array::from_fn(stripe),
+            loads: Histogram::default(),
+            calls: Histogram::default(),
+        }
     }
 }
 
 impl Counters {
     #[inline]
     pub(crate) fn add(&self, kind: EventKind, count: u64) {
-        let lane = lane::current();
-        let counter = &self.stripes[lane % lane::ALL].0[kind as usize % KINDS];
-        if lane < lane::OWN {
+        let lane = stripe::current();
+        let counter = &self.stripes[lane % stripe::ALL].0[kind as usize % KINDS];
+        if lane < stripe::OWN {
             // Nobody else writes here, so nothing can come between.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
         } else {
@@ -44,7 +48,7 @@ impl Counters {
         }
     }
 
-    /// A fallback took so long.
+    /// A loader took so long.
     pub(crate) fn load_took(&self, took: Duration) {
         self.loads.add(took);
     }
@@ -56,7 +60,10 @@ impl Counters {
 
     pub(crate) fn snapshot(&self) -> Stats {
         let sum = |kind: EventKind| {
-            let counts = self.stripes.iter().map(|stripe| stripe.0[kind as usize % KINDS].load(Ordering::Relaxed));
+            let counts = self
+                .stripes
+                .iter()
+                .map(|stripe| stripe.0[kind as usize % KINDS].load(Ordering::Relaxed));
             counts.fold(0, u64::wrapping_add)
         };
         Stats {
@@ -106,7 +113,7 @@ pub struct Stats {
     pub misses: u64,
     /// Reads that were given a value past its logical expiry.
     pub stale_hits: u64,
-    /// Values that callers stored; what fallbacks gave counts as a load.
+    /// Values that callers stored; what loaders gave counts as a load.
     pub sets: u64,
     /// Live keys that callers removed.
     pub removes: u64,
@@ -116,11 +123,11 @@ pub struct Stats {
     pub expired: u64,
     /// Entries given back to make room, as far as the adapter tells.
     pub evicted: u64,
-    /// Fallbacks that gave a value.
+    /// Loaders that gave a value.
     pub loads: u64,
-    /// Fallbacks that failed, panicked or ran out of time.
+    /// Loaders that failed, panicked or ran out of time.
     pub load_errors: u64,
-    /// Callers that waited for another caller's fallback.
+    /// Callers that waited for another caller's loader.
     pub joined: u64,
     /// Calls, or keys of batches, that the backend failed.
     pub backend_errors: u64,
@@ -132,7 +139,7 @@ pub struct Stats {
     pub breaker_closed: u64,
     /// How often the adapter was replaced.
     pub swaps: u64,
-    /// How long fallbacks took.
+    /// How long loaders took.
     pub load_time: Times,
     /// How long calls of the backend took. Those that need not wait, as in memory, are not measured; a batch is one call.
     pub backend_time: Times,
@@ -153,11 +160,32 @@ impl Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { hits, misses, stale_hits, sets, removes, clears, expired, evicted, .. } = self;
-        let Self { loads, load_errors, joined, backend_errors, decode_errors, breaker_opened, breaker_closed, swaps, .. } = self;
-        writeln!(f, "reads: {hits} hits, {misses} misses, {stale_hits} stale, hit ratio {:.1} %", 100.0 * self.hit_ratio())?;
-        writeln!(f, "writes: {sets} set, {removes} removed, {clears} clears, {expired} expired, {evicted} evicted")?;
+        let Self {
+            loads,
+            load_errors,
+            joined,
+            backend_errors,
+            decode_errors,
+            breaker_opened,
+            breaker_closed,
+            swaps,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "reads: {hits} hits, {misses} misses, {stale_hits} stale, hit ratio {:.1} %",
+            100.0 * self.hit_ratio()
+        )?;
+        writeln!(
+            f,
+            "writes: {sets} set, {removes} removed, {clears} clears, {expired} expired, {evicted} evicted"
+        )?;
         writeln!(f, "loads: {loads}, {load_errors} failed, {joined} joined; {}", self.load_time)?;
-        writeln!(f, "backend: {backend_errors} errors, {decode_errors} undecodable; {}", self.backend_time)?;
+        writeln!(
+            f,
+            "backend: {backend_errors} errors, {decode_errors} undecodable; {}",
+            self.backend_time
+        )?;
         write!(f, "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps")
     }
 }
@@ -199,14 +227,17 @@ mod tests {
         let counters = Counters::default();
         for _ in 0..3 {
             thread::scope(|scope| {
-                for _ in 0..2 * lane::OWN {
+                for _ in 0..2 * stripe::OWN {
                     scope.spawn(|| (0..1_000).for_each(|_| counters.add(EventKind::Hit, 1)));
                 }
             });
         }
         counters.add(EventKind::Expire, 5);
         let stats = counters.snapshot();
-        assert_eq!((stats.hits, stats.expired, stats.misses), (3 * 2 * lane::OWN as u64 * 1_000, 5, 0));
+        assert_eq!(
+            (stats.hits, stats.expired, stats.misses),
+            (3 * 2 * stripe::OWN as u64 * 1_000, 5, 0)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A count that many threads add to and few ask for.
 
-use super::lane;
+use super::stripe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Threads that count at once mostly write to different ones.
@@ -16,7 +16,7 @@ struct Stripe(AtomicU64);
 
 impl Tally {
     pub(crate) fn add_one(&self) {
-        self.0[lane::current() % STRIPES].0.fetch_add(1, Ordering::Relaxed);
+        self.0[stripe::current() % STRIPES].0.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn total(&self) -> u64 {

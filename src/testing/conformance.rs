@@ -78,6 +78,10 @@ macro_rules! __conformance_verb {
         $crate::testing::Verb::Rebuild
     };
     ($other:ident) => {
-        compile_error!(concat!("`", stringify!($other), "` cannot be excepted; only add, replace, incr, take, expiry and rebuild can"))
+        compile_error!(concat!(
+            "`",
+            stringify!($other),
+            "` cannot be excepted; only add, replace, incr, take, expiry and rebuild can"
+        ))
     };
 }

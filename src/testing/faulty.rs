@@ -1,9 +1,11 @@
 //! An adapter that fails when it is told to.
 
 use super::Verb;
-use crate::event::Watcher;
+use crate::event::EventSink;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -32,7 +34,7 @@ pub enum Fault {
 ///
 /// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal); both at run time, from any clone of an
 /// `Arc` of it. Calls are counted, whatever came of them. What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts.
-/// While there is a fault on [`Verb::Get`], [`look_now`](AsyncCacheAdapter::look_now) does not answer.
+/// While there is a fault on [`Verb::Get`], [`get_if_ready`](AsyncCacheAdapter::get_if_ready) does not answer.
 ///
 /// # Cancel safety
 ///
@@ -174,19 +176,28 @@ impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
         Ok(self.run(verb, call).await?.0)
     }
 
-    async fn run_value(&self, verb: Verb, key: &str, call: impl Future<Output = Result<Option<CacheValue>>>) -> Result<Option<CacheValue>> {
+    async fn run_value(
+        &self,
+        verb: Verb,
+        key: &str,
+        call: impl Future<Output = Result<Option<CacheValue>>>,
+    ) -> Result<Option<CacheValue>> {
         let (found, damage) = self.run(verb, call).await?;
         Ok(if damage { found.map(|_| damaged(key)) } else { found })
     }
 
     fn error(&self, verb: Verb, kind: ErrorKind) -> Error {
-        Error::new(kind).with_backend(self.inner.kind().to_owned()).with_op(verb.name())
+        Error::new(kind).with_backend(self.inner.backend().to_owned()).with_op(verb.name())
     }
 }
 
 /// Stored bytes that no header and no codec fits.
 fn damaged(key: &str) -> CacheValue {
-    CacheValue::from_stored(key, Bytes::from_static(b"\xC1LD\x01 damaged by FaultyAdapter"), Codec::MessagePack)
+    CacheValue::from_stored(
+        key,
+        Bytes::from_static(b"\xC1LD\x01 damaged by FaultyAdapter"),
+        Codec::MessagePack,
+    )
 }
 
 #[async_trait]
@@ -260,35 +271,41 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_plain(Verb::RemoveMany, self.inner.remove_many(keys)).await
     }
 
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         if self.faulty(Verb::Get) {
             return Poll::Pending;
         }
-        let answer = self.inner.look_now(key, look);
+        let answer = self.inner.get_if_ready(key, look);
         if answer.is_ready() {
             self.called(Verb::Get);
         }
         answer
     }
 
-    fn guards(&self) -> bool {
-        self.inner.guards()
+    fn enforces_claims(&self) -> bool {
+        self.inner.enforces_claims()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.run_plain(Verb::Claim, self.inner.claim(key, lease)).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
-        self.run_plain(Verb::Fill, self.inner.fill(key, value, expiry, claim)).await
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        self.run_plain(Verb::Fill, self.inner.set_claimed(key, value, expiry, claim)).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         self.run_plain(Verb::Release, self.inner.release(key, claim)).await
     }
 
-    fn watch(&self, watcher: Watcher) {
-        self.inner.watch(watcher);
+    fn subscribe(&self, sink: EventSink) {
+        self.inner.subscribe(sink);
     }
 
     async fn connect(&self) -> Result<()> {
@@ -320,13 +337,16 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.inner.default_ttl()
     }
 
-    fn kind(&self) -> &str {
-        self.inner.kind()
+    fn backend(&self) -> &str {
+        self.inner.backend()
     }
 }
 
 impl<A: AsyncCacheAdapter> fmt::Debug for FaultyAdapter<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyAdapter").field("inner", &self.inner.kind()).field("board", &*lock(&self.board)).finish()
+        f.debug_struct("FaultyAdapter")
+            .field("inner", &self.inner.backend())
+            .field("board", &*lock(&self.board))
+            .finish()
     }
 }

@@ -102,22 +102,34 @@ impl Deref for Fixture {
 }
 
 impl Fixture {
-    pub(super) async fn put<T: Serialize + Send + Sync + 'static>(&self, key: &str, value: T) -> Result<()> {
+    pub(super) async fn put<T: Serialize + Send + Sync + 'static>(
+        &self,
+        key: &str,
+        value: T,
+    ) -> Result<()> {
         self.set(key, CacheValue::new(value), Expiry::Default).await
     }
 
-    pub(super) async fn put_for<T: Serialize + Send + Sync + 'static>(&self, key: &str, value: T, expiry: impl Into<Expiry>) -> Result<()> {
+    pub(super) async fn put_for<T: Serialize + Send + Sync + 'static>(
+        &self,
+        key: &str,
+        value: T,
+        expiry: impl Into<Expiry>,
+    ) -> Result<()> {
         self.set(key, CacheValue::new(value), expiry.into()).await
     }
 
-    pub(super) async fn read<T: DeserializeOwned + Clone + 'static>(&self, key: &str) -> Result<Option<T>> {
+    pub(super) async fn read<T: DeserializeOwned + Clone + 'static>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>> {
         decoded(self.get(key).await?)
     }
 
     /// What can be said without waiting.
     pub(super) fn found_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         let mut found = None;
-        self.look_now(key, &mut |value| found = Some(value.clone())).map_ok(|()| found)
+        self.get_if_ready(key, &mut |value| found = Some(value.clone())).map_ok(|()| found)
     }
 
     pub(super) async fn text(&self, key: &str) -> Result<Option<String>> {
@@ -133,7 +145,9 @@ impl Fixture {
         let stored = self.set_many(entries).await?;
         check_eq!(stored.len(), entries.len(), "results of set_many");
         for (entry, stored) in entries.iter().zip(stored) {
-            stored.map_err(|error| Failure::from(error).prefixed(format_args!("set_many, {:?}", entry.key)))?;
+            stored.map_err(|error| {
+                Failure::from(error).prefixed(format_args!("set_many, {:?}", entry.key))
+            })?;
         }
         Ok(())
     }
@@ -151,7 +165,12 @@ impl Fixture {
             Verb::Take => self.take("k").await.map(drop),
             Verb::Expiry => self.expiry("k").await.map(drop),
             Verb::Rebuild => self.rebuild().map(drop),
-            other => return Err(Failure::new(format_args!("`{other}` has a working default and cannot be excepted"), Location::caller())),
+            other => {
+                return Err(Failure::new(
+                    format_args!("`{other}` has a working default and cannot be excepted"),
+                    Location::caller(),
+                ));
+            }
         };
         check_kind!(answer, ErrorKind::Unsupported, "the excepted verb `{verb}`");
         Ok(false)
@@ -202,12 +221,17 @@ impl Fixture {
 
     /// Another fresh adapter, for a case that asks for one in the table.
     pub(super) fn neighbour(&self) -> Outcome<Self> {
-        let neighbour = self.neighbour.clone().ok_or_else(|| Failure::new("a case of one adapter asks for two", Location::caller()))?;
+        let neighbour = self.neighbour.clone().ok_or_else(|| {
+            Failure::new("a case of one adapter asks for two", Location::caller())
+        })?;
         Ok(self.with(neighbour))
     }
 
     /// Does `work` on a thread with a runtime of its own, which ends with it.
-    pub(super) async fn elsewhere<F>(&self, work: impl FnOnce(Self) -> F + Send + 'static) -> Outcome
+    pub(super) async fn elsewhere<F>(
+        &self,
+        work: impl FnOnce(Self) -> F + Send + 'static,
+    ) -> Outcome
     where
         F: Future<Output = Outcome>,
     {
@@ -224,7 +248,11 @@ impl Fixture {
     }
 
     /// Runs `count` tasks at once and gives what each came to.
-    pub(super) async fn at_once<T, F>(&self, count: usize, task: impl Fn(Self, usize) -> F) -> Outcome<Vec<T>>
+    pub(super) async fn at_once<T, F>(
+        &self,
+        count: usize,
+        task: impl Fn(Self, usize) -> F,
+    ) -> Outcome<Vec<T>>
     where
         T: Send + 'static,
         F: Future<Output = Outcome<T>> + Send + 'static,
@@ -247,7 +275,9 @@ impl Fixture {
     }
 }
 
-pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(found: Option<CacheValue>) -> Result<Option<T>> {
+pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(
+    found: Option<CacheValue>,
+) -> Result<Option<T>> {
     found.map(|value| value.decode()).transpose()
 }
 
@@ -269,8 +299,16 @@ impl Case {
     /// }
     /// # Ok(()) }
     /// ```
-    pub async fn run<A: AsyncCacheAdapter>(&self, fresh: impl AsyncFn() -> A, suite: &Suite) -> Result<(), Failure> {
-        let mut fixture = Fixture { adapter: Arc::new(fresh().await), neighbour: None, suite: Arc::new(suite.clone()) };
+    pub async fn run<A: AsyncCacheAdapter>(
+        &self,
+        fresh: impl AsyncFn() -> A,
+        suite: &Suite,
+    ) -> Result<(), Failure> {
+        let mut fixture = Fixture {
+            adapter: Arc::new(fresh().await),
+            neighbour: None,
+            suite: Arc::new(suite.clone()),
+        };
         if self.about_neighbours() {
             fixture.neighbour = Some(Arc::new(fresh().await));
         }
@@ -284,7 +322,10 @@ impl Case {
         };
         match tokio::time::timeout(CASE_DEADLINE, body).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(format_args!("not done after {CASE_DEADLINE:?}"), Location::caller())),
+            Err(_) => Err(Failure::new(
+                format_args!("not done after {CASE_DEADLINE:?}"),
+                Location::caller(),
+            )),
         }
     }
 }
@@ -303,9 +344,16 @@ pub trait Source {
 /// When the adapter does not pass.
 #[doc(hidden)]
 pub fn run_case<S: Source>(name: &str) {
-    let case = super::CASES.iter().find(|case| case.name() == name).expect("the tests and the cases come from one table");
+    let case = super::CASES
+        .iter()
+        .find(|case| case.name() == name)
+        .expect("the tests and the cases come from one table");
     // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks really meet.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the test");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime for the test");
     let outcome = runtime.block_on(case.run(S::adapter, &S::suite()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Err(failure) = outcome {

@@ -85,7 +85,8 @@ impl Suite {
     /// How long after being written an entry must be gone at the latest.
     pub(super) fn gone_after(&self, ttl: Duration) -> Duration {
         if self.whole_seconds {
-            Duration::from_secs(ttl.as_millis().div_ceil(1_000) as u64) + Duration::from_millis(1_100)
+            Duration::from_secs(ttl.as_millis().div_ceil(1_000) as u64)
+                + Duration::from_millis(1_100)
         } else {
             ttl + Duration::from_millis(20)
         }

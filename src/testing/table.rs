@@ -189,7 +189,7 @@ macro_rules! __conformance_cases {
                 reconnects: "reconnect, over and over",
                 close_amid_work: "close while others work: no hang, no wrong answer",
                 rebuilds [Rebuild]: "rebuild gives an adapter with connections of its own",
-                look_now_agrees: "look_now answers as get does, where it answers",
+                look_now_agrees: "get_if_ready answers as get does, where it answers",
                 dropped_futures: "a future of each verb, polled once and dropped, leaves the adapter working",
                 cancelled_reads_do_not_cross: "cancelled reads do not give their answers to others",
                 outlives_a_runtime: "an adapter that was used on a runtime which ended works on another",
@@ -287,6 +287,10 @@ impl Case {
 
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).field("what", &self.what).field("needs", &self.needs).finish()
+        f.debug_struct("Case")
+            .field("name", &self.name)
+            .field("what", &self.what)
+            .field("needs", &self.needs)
+            .finish()
     }
 }

@@ -34,7 +34,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// [`get`](crate::AsyncCacheAdapter::get), and [`look_now`](crate::AsyncCacheAdapter::look_now) where it answers.
+    /// [`get`](crate::AsyncCacheAdapter::get), and [`get_if_ready`](crate::AsyncCacheAdapter::get_if_ready) where it answers.
     Get = "get",
     /// [`set`](crate::AsyncCacheAdapter::set).
     Set = "set",
@@ -66,8 +66,8 @@ verbs! {
     RemoveMany = "remove_many",
     /// [`claim`](crate::AsyncCacheAdapter::claim).
     Claim = "claim",
-    /// [`fill`](crate::AsyncCacheAdapter::fill).
-    Fill = "fill",
+    /// [`set_claimed`](crate::AsyncCacheAdapter::set_claimed).
+    Fill = "set_claimed",
     /// [`release`](crate::AsyncCacheAdapter::release).
     Release = "release",
     /// [`connect`](crate::AsyncCacheAdapter::connect).

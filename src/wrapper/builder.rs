@@ -52,7 +52,10 @@ impl WrapperBuilder {
     /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, and for a number that cannot be.
     pub fn build(self) -> Result<AsyncCacheWrapper> {
         self.options.check()?;
-        Ok(AsyncCacheWrapper { options: self.options, ..AsyncCacheWrapper::over(Core::new(self.adapter?)) })
+        Ok(AsyncCacheWrapper {
+            options: self.options,
+            ..AsyncCacheWrapper::over(Core::new(self.adapter?))
+        })
     }
 }
 

@@ -5,11 +5,17 @@ use std::any::Any;
 
 /// Whether a program can go on as if the key were missing.
 pub(super) fn concerns_backend(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend)
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend
+    )
 }
 
 /// What a panic said, where it said something.
 pub(super) fn words(panic: &(dyn Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    words.unwrap_or("the fallback panicked").to_owned()
+    let words = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    words.unwrap_or("the loader panicked").to_owned()
 }

@@ -1,15 +1,15 @@
 //! `get_or_set*`: read, join, lead or follow.
 
-use super::at_once::at_once;
-use super::claim::{Asked, Right};
 use super::fault::{concerns_backend, words};
+use super::fencing::{Asked, Right};
+use super::ready_or_boxed::ready_or_boxed;
 use super::slot::Slot;
 use super::tell::About;
-use super::{Cacheable, Fresh, View};
+use super::{Cacheable, Loaded, View};
 use crate::event::EventKind;
-use crate::flight::{Arrival, Flight, Join, Lease, Ticket};
 use crate::observe::Span;
 use crate::options::{Options, Verdict};
+use crate::single_flight::{Arrival, Flight, Join, Lease, Ticket};
 use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, clock, runtime};
 use futures_util::FutureExt;
 use std::any::Any;
@@ -28,7 +28,7 @@ type Cause = Box<dyn StdError + Send + Sync>;
 /// How often a caller reads again because its key changed meanwhile.
 const READS: usize = 16;
 
-/// One run of a fallback: everything it needs to go on without its caller.
+/// One run of a loader: everything it needs to go on without its caller.
 pub(super) struct Load {
     cache: AsyncCacheWrapper,
     slot: Arc<Slot>,
@@ -80,7 +80,7 @@ enum Wait {
     Hard,
 }
 
-/// A wait for a flight. Boxed, or each future around it would hold it again, in a call that holds a fallback already.
+/// A wait for a flight. Boxed, or each future around it would hold it again, in a call that holds a loader already.
 type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
 
 /// A call under way.
@@ -99,17 +99,18 @@ struct Call<'a> {
 }
 
 impl View<'_> {
-    /// Holds `start`, and the fallback in it, in one place: an `async fn` that hands it on would hold it twice, and its caller
-    /// would hold that twice, so that a fallback within a fallback within a fallback would overflow the stack.
+    /// Holds `start`, and the loader in it, in one place: an `async fn` that hands it on would hold it twice, and its caller
+    /// would hold that twice, so that a loader within a loader within a loader would overflow the stack.
     pub(super) fn get_or_load<T: Cacheable>(
         self,
         key: impl AsRef<str>,
         ask: Ask,
         start: impl FnOnce(&str, Load),
     ) -> impl Future<Output = Result<T>> {
-        at_once(
+        ready_or_boxed(
             (self, key, start, None),
-            |(view, key, _, drawn)| match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn) {
+            |(view, key, _, drawn)| match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn)
+            {
                 Some(value) => Poll::Ready(Ok(value)),
                 None => Poll::Pending,
             },
@@ -120,7 +121,16 @@ impl View<'_> {
                     let slot = view.cache.core.slot()?;
                     let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
                     view.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
-                    let call = Call { view, slot: &slot, key, scoped: &scoped, told: false, drawn, ask, seen: None };
+                    let call = Call {
+                        view,
+                        slot: &slot,
+                        key,
+                        scoped: &scoped,
+                        told: false,
+                        drawn,
+                        ask,
+                        seen: None,
+                    };
                     slot.inside(pin!(call.load(&mut start))).await
                 })
             },
@@ -129,7 +139,10 @@ impl View<'_> {
 }
 
 impl<'a> Call<'a> {
-    async fn load<T: Cacheable>(mut self, start: &mut Option<impl FnOnce(&str, Load)>) -> Result<T> {
+    async fn load<T: Cacheable>(
+        mut self,
+        start: &mut Option<impl FnOnce(&str, Load)>,
+    ) -> Result<T> {
         let flights = &self.slot.flights;
         let mut reads = 0;
         loop {
@@ -174,9 +187,20 @@ impl<'a> Call<'a> {
             }
             let flight = match joined {
                 Join::ReadAgain => continue,
-                Join::Lead(lease) => return self.finish(self.lead(lease, right, keep_stored, spare.is_some()), start, spare, about).await,
+                Join::Lead(lease) => {
+                    return self
+                        .finish(
+                            self.lead(lease, right, keep_stored, spare.is_some()),
+                            start,
+                            spare,
+                            about,
+                        )
+                        .await;
+                }
                 // What is still good need not wait for what will be better.
-                Join::Follow(_) if spare.as_ref().is_some_and(|spare| !spare.is_stale) => return self.serve(spare, about),
+                Join::Follow(_) if spare.as_ref().is_some_and(|spare| !spare.is_stale) => {
+                    return self.serve(spare, about);
+                }
                 Join::Follow(flight) => flight,
             };
             self.view.cache.tell(self.slot, EventKind::Joined, About::new(OP, self.key));
@@ -189,9 +213,13 @@ impl<'a> Call<'a> {
                 }
                 Wait::Over(Arrival::Cycle) if spare.is_some() => return self.serve(spare, about),
                 Wait::Over(Arrival::Cycle) => {
-                    let detour = flights.detour(self.scoped).map_err(|error| error.with_op(OP).with_key(self.key))?;
+                    let detour = flights
+                        .detour(self.scoped)
+                        .map_err(|error| error.with_op(OP).with_key(self.key))?;
                     // It is not stored, and whoever leased the key may be waiting for it.
-                    return self.finish(self.lead(detour, None, true, false), start, None, about).await;
+                    return self
+                        .finish(self.lead(detour, None, true, false), start, None, about)
+                        .await;
                 }
                 Wait::Soft => return self.serve(spare, about),
                 Wait::Hard => Err(self.out_of_time(spare.is_some())),
@@ -201,7 +229,7 @@ impl<'a> Call<'a> {
                     self.tell(EventKind::Miss, about);
                     return Ok(value);
                 }
-                // It was loaded as another type; this caller's fallback heals the entry.
+                // It was loaded as another type; this caller's loader heals the entry.
                 Ok(Err(_)) => flights.give_up(&flight),
                 Err(_) if spare.is_some() => return self.serve(spare, about),
                 Err(error) => return Err(error),
@@ -212,7 +240,9 @@ impl<'a> Call<'a> {
     async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, About<'a>)> {
         let (slot, options) = (self.slot, &self.view.options);
         let about = About::new(OP, self.key);
-        let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, about, pin!(slot.adapter.get(self.scoped))))).await;
+        let (found, took) = slot
+            .timed(pin!(self.view.cache.traced(slot, about, pin!(slot.adapter.get(self.scoped)))))
+            .await;
         let about = about.took(took);
         let value = match found {
             Ok(None) => {
@@ -230,7 +260,11 @@ impl<'a> Call<'a> {
         };
         self.seen = Some(value.meta().created_ms());
         let is_stale = slot.is_stale(&value);
-        let verdict = if is_stale { Verdict::Recompute } else { options.judge(value.meta(), &mut self.drawn) };
+        let verdict = if is_stale {
+            Verdict::Recompute
+        } else {
+            options.judge(value.meta(), &mut self.drawn)
+        };
         let is_of_use = !is_stale || options.serves_stale(value.meta(), clock::now_ms());
         if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
             return Ok((Found::Nothing, about));
@@ -262,7 +296,7 @@ impl<'a> Call<'a> {
         Ok(spare.value)
     }
 
-    /// Asks for the right to store, where that has to be known before the fallback begins.
+    /// Asks for the right to store, where that has to be known before the loader begins.
     async fn ask_first<T: Cacheable>(&self, keep_stored: bool) -> Result<Option<Asked>> {
         if self.ask == Ask::Inside || keep_stored {
             return Ok(None);
@@ -283,11 +317,26 @@ impl<'a> Call<'a> {
     fn lead(&self, lease: Lease, right: Option<Right>, keep_stored: bool, has_spare: bool) -> Load {
         let (cache, slot, key) = (self.view.cache.clone(), self.slot.clone(), self.key.to_owned());
         let span = cache.load_span(&slot, &key);
-        Load { cache, slot, lease, key, options: self.view.options, span, keep_stored, has_spare, seen: self.seen, right }
+        Load {
+            cache,
+            slot,
+            lease,
+            key,
+            options: self.view.options,
+            span,
+            keep_stored,
+            has_spare,
+            seen: self.seen,
+            right,
+        }
     }
 
-    /// Starts the fallback, and does not wait for it. Whatever goes wrong, the caller has its value.
-    async fn refresh<T: Cacheable>(&self, ticket: Ticket<'_>, start: &mut Option<impl FnOnce(&str, Load)>) {
+    /// Starts the loader, and does not wait for it. Whatever goes wrong, the caller has its value.
+    async fn refresh<T: Cacheable>(
+        &self,
+        ticket: Ticket<'_>,
+        start: &mut Option<impl FnOnce(&str, Load)>,
+    ) {
         let flights = &self.slot.flights;
         if flights.is_throttled(self.scoped) {
             return;
@@ -316,16 +365,26 @@ impl<'a> Call<'a> {
         let flight: Arc<Flight> = load.lease.flight().clone();
         let landing = Box::pin(flight.landing());
         take_off(self.key, load, start);
-        let failed = |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
+        let failed =
+            |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
         let result = match self.wait(spare.is_some(), landing).await {
             Wait::Over(Arrival::Landed(result)) => result,
             // It is loading, but nobody can wait for it here.
-            Wait::Over(Arrival::Lost) if runtime::is_gone() => Err(runtime::gone().with_op(OP).with_key(self.key)),
-            Wait::Over(_) => Err(failed(ErrorKind::Load, "the fallback's task went away before it was done")),
+            Wait::Over(Arrival::Lost) if runtime::is_gone() => {
+                Err(runtime::gone().with_op(OP).with_key(self.key))
+            }
+            Wait::Over(_) => {
+                Err(failed(ErrorKind::Load, "the loader's task went away before it was done"))
+            }
             Wait::Soft => return self.serve(spare, about),
             Wait::Hard => {
                 let late = self.out_of_time(spare.is_some());
-                self.view.cache.tell_load(self.slot, &flight, EventKind::LoadError, about.error(&late));
+                self.view.cache.tell_load(
+                    self.slot,
+                    &flight,
+                    EventKind::LoadError,
+                    about.error(&late),
+                );
                 Err(late)
             }
         };
@@ -363,11 +422,14 @@ impl<'a> Call<'a> {
     }
 
     fn late(&self) -> Error {
-        Error::new(ErrorKind::Timeout).with_op(OP).with_key(self.key).with_message("the fallback took longer than its caller would wait")
+        Error::new(ErrorKind::Timeout)
+            .with_op(OP)
+            .with_key(self.key)
+            .with_message("the loader took longer than its caller would wait")
     }
 }
 
-/// Without a fallback, which is used once only, the load is dropped and so lost.
+/// Without a loader, which is used once only, the load is dropped and so lost.
 fn take_off(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) {
     if let Some(start) = start.take() {
         start(key, load);
@@ -375,15 +437,19 @@ fn take_off(key: &str, load: Load, start: &mut Option<impl FnOnce(&str, Load)>) 
 }
 
 impl Load {
-    /// Runs a future as the fallback. Goes on whatever becomes of the caller.
-    pub(super) async fn run<T: Cacheable>(mut self, fallback: impl Future<Output = Result<Fresh<T>, Cause>>) {
+    /// Runs a future as the loader. Goes on whatever becomes of the caller.
+    pub(super) async fn run<T: Cacheable>(
+        mut self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) {
         match self.ask::<T>().await {
             Ok(Asked::Granted(right)) => self.right = Some(right),
             Ok(Asked::Computed(value)) => return self.lease.land(Ok(value)),
             Err(error) => return self.lease.land(Err(error)),
         }
         let started = Instant::now();
-        let outcome = self.span.around(self.lease.carry(AssertUnwindSafe(fallback).catch_unwind())).await;
+        let outcome =
+            self.span.around(self.lease.carry(AssertUnwindSafe(loader).catch_unwind())).await;
         self.land(outcome, started.elapsed()).await;
     }
 
@@ -393,7 +459,9 @@ impl Load {
             return Ok(Asked::Granted(Right::None));
         }
         let scoped = self.cache.scope.key(&self.key)?;
-        View { cache: &self.cache, options: self.options }.ask::<T>(&self.slot, &self.key, &scoped, self.seen).await
+        View { cache: &self.cache, options: self.options }
+            .ask::<T>(&self.slot, &self.key, &scoped, self.seen)
+            .await
     }
 
     /// Lets other processes know that this one will not store anything.
@@ -403,17 +471,22 @@ impl Load {
         }
     }
 
-    /// Runs a closure as the fallback, here and now; only a store that has to wait goes on in a task.
-    pub(super) fn run_now<T: Cacheable>(self, fallback: impl FnOnce() -> Fresh<T>) {
+    /// Runs a closure as the loader, here and now; only a store that has to wait goes on in a task.
+    pub(super) fn run_now<T: Cacheable>(self, loader: impl FnOnce() -> Loaded<T>) {
         let started = Instant::now();
-        let outcome = self.span.within(|| self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(fallback))));
+        let outcome =
+            self.span.within(|| self.lease.carry_now(|| catch_unwind(AssertUnwindSafe(loader))));
         let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
         if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             runtime::spawn(landing);
         }
     }
 
-    async fn land<T: Cacheable>(self, outcome: Result<Result<Fresh<T>, Cause>, Box<dyn Any + Send>>, cost: Duration) {
+    async fn land<T: Cacheable>(
+        self,
+        outcome: Result<Result<Loaded<T>, Cause>, Box<dyn Any + Send>>,
+        cost: Duration,
+    ) {
         let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
         if !matches!(outcome, Ok(Ok(_))) {
             self.give_up().await;
@@ -422,14 +495,21 @@ impl Load {
         self.slot.observers.counters.load_took(cost);
         let result = match outcome {
             Ok(Ok(fresh)) => {
-                self.cache.tell_load(&self.slot, self.lease.flight(), EventKind::Load, self.about(cost));
+                self.cache.tell_load(
+                    &self.slot,
+                    self.lease.flight(),
+                    EventKind::Load,
+                    self.about(cost),
+                );
                 if let Ok(scoped) = &scoped {
                     self.slot.flights.unthrottle(scoped);
                 }
                 self.store(fresh, cost).await
             }
             Ok(Err(cause)) => Err(self.fell(cost, failed(ErrorKind::Load).with_source(cause))),
-            Err(panic) => Err(self.fell(cost, failed(ErrorKind::Panic).with_source(words(&*panic)))),
+            Err(panic) => {
+                Err(self.fell(cost, failed(ErrorKind::Panic).with_source(words(&*panic))))
+            }
         };
         if let (Err(_), Ok(scoped), true) = (&result, &scoped, self.has_spare) {
             self.slot.flights.throttle(scoped, self.options.throttle_for());
@@ -438,14 +518,19 @@ impl Load {
         self.lease.land(result);
     }
 
-    /// The fallback failed: that is told, unless its caller's limit was first.
+    /// The loader failed: that is told, unless its caller's limit was first.
     fn fell(&self, cost: Duration, error: Error) -> Error {
-        self.cache.tell_load(&self.slot, self.lease.flight(), EventKind::LoadError, self.about(cost).error(&error));
+        self.cache.tell_load(
+            &self.slot,
+            self.lease.flight(),
+            EventKind::LoadError,
+            self.about(cost).error(&error),
+        );
         error
     }
 
     /// Stores the value unless a write came in between, and gives it back.
-    async fn store<T: Cacheable>(&self, fresh: Fresh<T>, cost: Duration) -> Result<CacheValue> {
+    async fn store<T: Cacheable>(&self, fresh: Loaded<T>, cost: Duration) -> Result<CacheValue> {
         let scoped = self.cache.scope.key(&self.key)?;
         let (options, is_stored) = (fresh.options(self.options), fresh.is_stored);
         let term = options.term(self.slot.adapter.default_ttl(), cost);
@@ -467,14 +552,21 @@ impl Load {
                 None => Ok(()),
             }
         };
-        let (mut stored, took) = self.slot.timed(pin!(self.cache.traced(&self.slot, About::new(OP, &self.key), pin!(store)))).await;
+        let (mut stored, took) = self
+            .slot
+            .timed(pin!(self.cache.traced(&self.slot, About::new(OP, &self.key), pin!(store))))
+            .await;
         if self.lease.was_overtaken() {
             stored = stored.and(adapter.remove(&scoped).await.map(drop));
         }
         let Err(error) = stored else { return Ok(value) };
         let error = self.slot.blame("set")(error).with_key(&self.key);
-        // Also what cannot be encoded: nobody would see that the fallback runs each time.
-        self.cache.tell(&self.slot, EventKind::BackendError, About::new(OP, &self.key).took(took).error(&error));
+        // Also what cannot be encoded: nobody would see that the loader runs each time.
+        self.cache.tell(
+            &self.slot,
+            EventKind::BackendError,
+            About::new(OP, &self.key).took(took).error(&error),
+        );
         if self.options.fail_open && concerns_backend(&error) { Ok(value) } else { Err(error) }
     }
 

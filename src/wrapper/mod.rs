@@ -1,25 +1,25 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
 
-mod at_once;
-mod backend;
+mod adapter;
 mod builder;
-mod claim;
-mod fallback;
 mod fault;
-mod fresh;
-mod freshness;
+mod fencing;
+mod get_or_set;
+mod ready_or_boxed;
+
+mod hit;
 mod keys;
-mod lent;
 mod load;
+mod loaded;
 mod slot;
 mod stale;
 mod tell;
 mod view;
 
 pub use builder::WrapperBuilder;
-pub use fallback::Cacheable;
-pub use fresh::Fresh;
+pub use get_or_set::Cacheable;
 pub use keys::Keys;
+pub use loaded::Loaded;
 pub(crate) use slot::{Core, Origin};
 pub use view::View;
 
@@ -48,7 +48,7 @@ use tell::About;
 /// # Cancel safety
 ///
 /// Every future here may be dropped at any point: no lock stays held and no connection is left half read. Whether a dropped
-/// write took effect is not known. A dropped `get_or_set*` leaves its fallback running; the value is stored.
+/// write took effect is not known. A dropped `get_or_set*` leaves its loader running; the value is stored.
 ///
 /// # Errors
 ///
@@ -275,12 +275,20 @@ impl AsyncCacheWrapper {
 
     /// Whether `key` is live. Does not read the value.
     pub async fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
-        Ok(self.ask("contains", key.as_ref(), async |slot, key| slot.contains(key, &self.options).await).await?.answer)
+        Ok(self
+            .ask("contains", key.as_ref(), async |slot, key| {
+                slot.contains(key, &self.options).await
+            })
+            .await?
+            .answer)
     }
 
     /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
     pub async fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
-        Ok(self.ask("expiry", key.as_ref(), async |slot, key| slot.expiry(key, &self.options).await).await?.answer)
+        Ok(self
+            .ask("expiry", key.as_ref(), async |slot, key| slot.expiry(key, &self.options).await)
+            .await?
+            .answer)
     }
 
     // ---- writing
@@ -349,14 +357,21 @@ impl AsyncCacheWrapper {
         let keys = keys.list();
         let keys = keys.as_ref();
         if let [key] = keys {
-            let removed = self.write("remove", key.as_ref(), async |slot, key| slot.remove(key, &self.options).await).await?;
+            let removed = self
+                .write("remove", key.as_ref(), async |slot, key| {
+                    slot.remove(key, &self.options).await
+                })
+                .await?;
             return Ok(self.tell_if(|live| *live, EventKind::Remove, removed));
         }
-        let scoped = keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+        let scoped =
+            keys.iter().map(|key| self.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
         let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
         let slot = self.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let (removed, took) = self.call(&slot, About::new("remove", ""), pin!(slot.remove_many(&scoped, &self.options))).await;
+        let (removed, took) = self
+            .call(&slot, About::new("remove", ""), pin!(slot.remove_many(&scoped, &self.options)))
+            .await;
         let removed = removed.map_err(|error| self.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.iter().zip(removed).map(|(key, live)| {
             let about = About::new("remove", key.as_ref()).took(took);
@@ -391,7 +406,12 @@ impl AsyncCacheWrapper {
     /// Gives a live entry a new expiry, counted from now; whether it was live.
     pub async fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
         let expiry = ttl.into().or(self.options.expiry);
-        Ok(self.ask("touch", key.as_ref(), async move |slot, key| slot.touch(key, expiry, &self.options).await).await?.answer)
+        Ok(self
+            .ask("touch", key.as_ref(), async move |slot, key| {
+                slot.touch(key, expiry, &self.options).await
+            })
+            .await?
+            .answer)
     }
 
     /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
@@ -405,8 +425,16 @@ impl AsyncCacheWrapper {
     {
         let key = key.as_ref();
         let expiry = ttl.into().or(self.options.expiry);
-        let found = self.ask("update_timeout", key, async move |slot, key| slot.update_timeout(key, expiry, &self.options).await).await?;
-        let value = found.answer.map(|value| self.decode(&found.slot, found.about, &value)).transpose()?.flatten();
+        let found = self
+            .ask("update_timeout", key, async move |slot, key| {
+                slot.update_timeout(key, expiry, &self.options).await
+            })
+            .await?;
+        let value = found
+            .answer
+            .map(|value| self.decode(&found.slot, found.about, &value))
+            .transpose()?
+            .flatten();
         value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))
     }
 
@@ -414,7 +442,9 @@ impl AsyncCacheWrapper {
     pub async fn clear(&self) -> Result<()> {
         let slot = self.core.slot()?;
         let _clear = slot.flights.clear(self.scope.prefix()).await;
-        let (cleared, took) = self.call(&slot, About::new("clear", ""), pin!(slot.adapter.clear(self.scope.prefix()))).await;
+        let (cleared, took) = self
+            .call(&slot, About::new("clear", ""), pin!(slot.adapter.clear(self.scope.prefix())))
+            .await;
         cleared.map_err(|error| self.failed_whole(&slot, "clear", took, error))?;
         self.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
         Ok(())
@@ -423,58 +453,86 @@ impl AsyncCacheWrapper {
     // ---- reading, or computing
 
     /// The value under `key`; on a miss `value`, which is stored.
-    pub fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<T>> {
+    pub fn get_or_set<T: Cacheable>(
+        &self,
+        key: impl AsRef<str>,
+        value: T,
+    ) -> impl Future<Output = Result<T>> {
         self.view().get_or_set(key, value)
     }
 
-    /// The value under `key`; on a miss what `fallback` makes of the key, which is stored. See [`View::get_or_set_with`].
-    pub fn get_or_set_with<T: Cacheable>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> T) -> impl Future<Output = Result<T>> {
-        self.view().get_or_set_with(key, fallback)
+    /// The value under `key`; on a miss what `loader` makes of the key, which is stored. See [`View::get_or_set_with`].
+    pub fn get_or_set_with<T: Cacheable>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> T,
+    ) -> impl Future<Output = Result<T>> {
+        self.view().get_or_set_with(key, loader)
     }
 
-    /// The value under `key`; on a miss what `fallback` comes to, which is stored. See [`View::get_or_set_async`].
-    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    /// The value under `key`; on a miss what `loader` comes to, which is stored. See [`View::get_or_set_async`].
+    pub fn get_or_set_async<T, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.view().get_or_set_async(key, fallback)
+        self.view().get_or_set_async(key, loader)
     }
 
-    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a fallback that may fail. See [`View::try_get_or_set_async`].
-    pub fn try_get_or_set_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a loader that may fail. See [`View::try_get_or_set_async`].
+    pub fn try_get_or_set_async<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.view().try_get_or_set_async(key, fallback)
+        self.view().try_get_or_set_async(key, loader)
     }
 
-    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long its value is good for, see [`Fresh`].
-    pub fn get_or_set_fresh_with<T>(&self, key: impl AsRef<str>, fallback: impl FnOnce(&str) -> Fresh<T>) -> impl Future<Output = Result<T>>
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long its value is good for, see [`Loaded`].
+    pub fn get_or_set_loaded_with<T>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Loaded<T>,
+    ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
     {
-        self.view().get_or_set_fresh_with(key, fallback)
+        self.view().get_or_set_loaded_with(key, loader)
     }
 
-    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long its value is good for, see [`Fresh`].
-    pub fn get_or_set_fresh_async<T, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
+    pub fn get_or_set_loaded_async<T, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
-        F: Future<Output = Fresh<T>> + Send + 'static,
+        F: Future<Output = Loaded<T>> + Send + 'static,
     {
-        self.view().get_or_set_fresh_async(key, fallback)
+        self.view().get_or_set_loaded_async(key, loader)
     }
 
-    /// [`get_or_set_fresh_async`](AsyncCacheWrapper::get_or_set_fresh_async) with a fallback that may fail.
-    pub fn try_get_or_set_fresh_async<T, E, F>(&self, key: impl AsRef<str>, fallback: F) -> impl Future<Output = Result<T>>
+    /// [`get_or_set_loaded_async`](AsyncCacheWrapper::get_or_set_loaded_async) with a loader that may fail.
+    pub fn try_get_or_set_loaded_async<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
-        F: Future<Output = Result<Fresh<T>, E>> + Send + 'static,
+        F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
-        self.view().try_get_or_set_fresh_async(key, fallback)
+        self.view().try_get_or_set_loaded_async(key, loader)
     }
 }

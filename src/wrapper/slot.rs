@@ -1,8 +1,8 @@
 //! What a wrapper holds, and how it is exchanged.
 
-use crate::event::{Event, EventKind, Line, Observers, Watcher};
-use crate::flight::{Flights, Write};
+use crate::event::{Event, EventKind, EventSink, Line, Observers};
 use crate::runtime::{self, lock};
+use crate::single_flight::{Flights, Write};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
 use arc_swap::ArcSwapOption;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) struct Slot {
     pub(crate) flights: Arc<Flights>,
     pub(crate) generation: u64,
     pub(crate) observers: Arc<Observers>,
-    /// What the adapter's watcher hangs on.
+    /// What the adapter's sink hangs on.
     _line: Arc<Line>,
     /// Whether a call of the adapter was ever seen to wait: then a clock costs nothing beside it.
     waits: AtomicBool,
@@ -56,16 +56,30 @@ impl Core {
     }
 
     pub(crate) fn empty(origin: Origin) -> Self {
-        Self { slot: ArcSwapOption::empty(), observers: Arc::default(), keeps_stale: Arc::default(), origin, exchange: Mutex::new(()) }
+        Self {
+            slot: ArcSwapOption::empty(),
+            observers: Arc::default(),
+            keeps_stale: Arc::default(),
+            origin,
+            exchange: Mutex::new(()),
+        }
     }
 
     /// A slot for an adapter, which from now on has this cache to tell.
     fn fill(&self, adapter: Arc<dyn AsyncCacheAdapter>, generation: u64) -> Arc<Slot> {
         let line = Line::to(&self.observers);
-        adapter.watch(Watcher::new(&line));
+        adapter.subscribe(EventSink::new(&line));
         let observers = self.observers.clone();
         let (flights, keeps_stale) = (Flights::new(), self.keeps_stale.clone());
-        Arc::new(Slot { adapter, flights, generation, observers, _line: line, waits: AtomicBool::new(false), keeps_stale })
+        Arc::new(Slot {
+            adapter,
+            flights,
+            generation,
+            observers,
+            _line: line,
+            waits: AtomicBool::new(false),
+            keeps_stale,
+        })
     }
 
     /// Who hears of calls made now: another wrapper's observers as long as its slot is used.
@@ -132,15 +146,18 @@ impl Core {
             // The old adapter may come back, in a slot that knows nothing of these loads.
             old.flights.ground();
         }
-        self.observers.tell(Event::new(EventKind::Swap, adapter.kind()));
+        self.observers.tell(Event::new(EventKind::Swap, adapter.backend()));
         old
     }
 }
 
 impl Slot {
     /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
-    pub(crate) fn inside<T>(&self, call: Pin<&mut impl Future<Output = Result<T>>>) -> impl Future<Output = Result<T>> {
-        runtime::inside(|| self.adapter.look_now("-", &mut |_| ()).is_ready(), call)
+    pub(crate) fn inside<T>(
+        &self,
+        call: Pin<&mut impl Future<Output = Result<T>>>,
+    ) -> impl Future<Output = Result<T>> {
+        runtime::inside(|| self.adapter.get_if_ready("-", &mut |_| ()).is_ready(), call)
     }
 
     /// Makes a call of the adapter, and measures it: if it is one that waits, or if anybody listens.
@@ -148,7 +165,11 @@ impl Slot {
         &self,
         mut call: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> impl Future<Output = (Result<T>, Option<Duration>)> {
-        let mut begun = if self.waits.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.observers.clock() };
+        let mut begun = if self.waits.load(Ordering::Relaxed) {
+            Some(Instant::now())
+        } else {
+            self.observers.clock()
+        };
         let mut waited = false;
         poll_fn(move |context| {
             let Poll::Ready(answer) = call.as_mut().poll(context) else {
@@ -177,14 +198,18 @@ impl Slot {
 
     /// Adds to an error what only the slot knows.
     pub(crate) fn blame(&self, op: &'static str) -> impl Fn(Error) -> Error {
-        move |error| error.with_op(op).with_backend(self.adapter.kind().to_owned())
+        move |error| error.with_op(op).with_backend(self.adapter.backend().to_owned())
     }
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.slot.load_full() {
-            Some(slot) => f.debug_struct("Core").field("adapter", &slot.adapter).field("generation", &slot.generation).finish(),
+            Some(slot) => f
+                .debug_struct("Core")
+                .field("adapter", &slot.adapter)
+                .field("generation", &slot.generation)
+                .finish(),
             None => f.write_str("Core(no adapter yet)"),
         }
     }

@@ -54,7 +54,11 @@ impl Slot {
         if !self.may_be_stale(options) {
             return self.adapter.contains(key).await;
         }
-        Ok(self.adapter.get(key).await?.is_some_and(|value| options.allow_stale || !value.is_stale()))
+        Ok(self
+            .adapter
+            .get(key)
+            .await?
+            .is_some_and(|value| options.allow_stale || !value.is_stale()))
     }
 
     pub(super) async fn expiry(&self, key: &str, options: &Options) -> Result<Option<Expiry>> {
@@ -72,21 +76,37 @@ impl Slot {
         Ok(self.adapter.remove(key).await? && !was_stale)
     }
 
-    pub(super) async fn remove_many(&self, keys: &[&str], options: &Options) -> Result<Vec<Result<bool>>> {
+    pub(super) async fn remove_many(
+        &self,
+        keys: &[&str],
+        options: &Options,
+    ) -> Result<Vec<Result<bool>>> {
         if !self.may_be_stale(options) {
             return self.adapter.remove_many(keys).await;
         }
         let found = self.adapter.get_many(keys).await?;
-        let was_stale = found.into_iter().map(|found| found.is_ok_and(|found| found.is_some_and(|value| value.is_stale())));
+        let was_stale = found
+            .into_iter()
+            .map(|found| found.is_ok_and(|found| found.is_some_and(|value| value.is_stale())));
         let removed = self.adapter.remove_many(keys).await?;
-        Ok(removed.into_iter().zip(was_stale).map(|(removed, was_stale)| removed.map(|live| live && !was_stale)).collect())
+        Ok(removed
+            .into_iter()
+            .zip(was_stale)
+            .map(|(removed, was_stale)| removed.map(|live| live && !was_stale))
+            .collect())
     }
 
     pub(super) async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         Ok(self.adapter.take(key).await?.filter(|value| !self.is_stale(value)))
     }
 
-    pub(super) async fn replace(&self, key: &str, value: CacheValue, term: Term, options: &Options) -> Result<bool> {
+    pub(super) async fn replace(
+        &self,
+        key: &str,
+        value: CacheValue,
+        term: Term,
+        options: &Options,
+    ) -> Result<bool> {
         if self.holds_stale(key, options).await? {
             return Ok(false);
         }
@@ -94,7 +114,13 @@ impl Slot {
     }
 
     /// A stale entry is no obstacle to `add`: one of those who find it puts theirs in its place.
-    pub(super) async fn add(&self, key: &str, value: CacheValue, term: Term, options: &Options) -> Result<bool> {
+    pub(super) async fn add(
+        &self,
+        key: &str,
+        value: CacheValue,
+        term: Term,
+        options: &Options,
+    ) -> Result<bool> {
         for _ in 0..TRIES {
             if self.adapter.add(key, value.clone(), term.kept).await? {
                 return Ok(true);
@@ -128,18 +154,29 @@ impl Slot {
     }
 
     /// Puts a value in the place of one that is stale, if nobody else does.
-    async fn instead_of_stale(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<Instead> {
+    async fn instead_of_stale(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+    ) -> Result<Instead> {
         let Some(claim) = self.adapter.claim(key, None).await? else { return Ok(Instead::Changed) };
         let found = match self.adapter.get(key).await? {
             None => return self.give_up(key, &claim, Instead::Changed).await,
-            Some(found) if !found.is_stale() => return self.give_up(key, &claim, Instead::Live).await,
+            Some(found) if !found.is_stale() => {
+                return self.give_up(key, &claim, Instead::Live).await;
+            }
             Some(found) => found,
         };
         // Where claims guard nothing the value is the one that everybody here sees, and only one buries it.
-        if !self.adapter.guards() && !found.bury() {
+        if !self.adapter.enforces_claims() && !found.bury() {
             return Ok(Instead::Changed);
         }
-        Ok(if self.adapter.fill(key, value, expiry, &claim).await? { Instead::Stored } else { Instead::Changed })
+        Ok(if self.adapter.set_claimed(key, value, expiry, &claim).await? {
+            Instead::Stored
+        } else {
+            Instead::Changed
+        })
     }
 
     async fn give_up<R>(&self, key: &str, claim: &Claim, answer: R) -> Result<R> {
@@ -148,7 +185,12 @@ impl Slot {
     }
 
     /// Gives a live entry another expiry; both its ends move.
-    pub(super) async fn update_timeout(&self, key: &str, expiry: Expiry, options: &Options) -> Result<Option<CacheValue>> {
+    pub(super) async fn update_timeout(
+        &self,
+        key: &str,
+        expiry: Expiry,
+        options: &Options,
+    ) -> Result<Option<CacheValue>> {
         if !self.may_be_stale(options) {
             return self.adapter.update_timeout(key, expiry).await;
         }
@@ -163,12 +205,18 @@ impl Slot {
                 return self.adapter.update_timeout(key, expiry).await;
             }
             let term = self.renewed_term(key, &found, expiry, options).await?;
-            if !self.adapter.guards() {
-                let Some(found) = self.adapter.update_timeout(key, term.kept).await? else { return Ok(None) };
-                found.move_end(if term.meta.expires_ms() == 0 { u64::MAX } else { term.meta.expires_ms() });
+            if !self.adapter.enforces_claims() {
+                let Some(found) = self.adapter.update_timeout(key, term.kept).await? else {
+                    return Ok(None);
+                };
+                found.move_end(if term.meta.expires_ms() == 0 {
+                    u64::MAX
+                } else {
+                    term.meta.expires_ms()
+                });
                 return Ok(Some(found));
             }
-            if self.adapter.fill(key, found.renewed(term.meta), term.kept, &claim).await? {
+            if self.adapter.set_claimed(key, found.renewed(term.meta), term.kept, &claim).await? {
                 return Ok(Some(found));
             }
         }
@@ -183,7 +231,13 @@ impl Slot {
     }
 
     /// The term of an entry that gets another expiry: kept as much longer as the call says, or as it was.
-    async fn renewed_term(&self, key: &str, found: &CacheValue, expiry: Expiry, options: &Options) -> Result<Term> {
+    async fn renewed_term(
+        &self,
+        key: &str,
+        found: &CacheValue,
+        expiry: Expiry,
+        options: &Options,
+    ) -> Result<Term> {
         let mut options = *options;
         options.expiry = expiry;
         if options.keeps_for().is_none()

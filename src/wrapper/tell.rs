@@ -1,13 +1,13 @@
 //! Calls of the adapter, and what is told of them: every event of the wrapper's goes through here.
 
-use super::at_once::at_once;
 use super::fault::concerns_backend;
-use super::lent::Lent;
+use super::hit::Hit;
+use super::ready_or_boxed::ready_or_boxed;
 use super::slot::Slot;
 use crate::event::{Event, EventKind};
-use crate::flight::Flight;
 use crate::observe::Span;
 use crate::options::{Options, Verdict};
+use crate::single_flight::Flight;
 use crate::{AsyncCacheWrapper, CacheValue, Error, Result};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -67,11 +67,22 @@ impl AsyncCacheWrapper {
     fn tell_aloud(&self, slot: &Slot, kind: EventKind, About { op, key, took, error }: About<'_>) {
         // A key that is none was refused before anything could happen; the empty one is a clear's.
         let scoped = self.scope.key(key).unwrap_or(self.scope.prefix().into());
-        slot.observers.announce(Event::new(kind, slot.adapter.kind()).with_op(op).with_key(&scoped).with_took(took).with_error(error));
+        slot.observers.announce(
+            Event::new(kind, slot.adapter.backend())
+                .with_op(op)
+                .with_key(&scoped)
+                .with_took(took)
+                .with_error(error),
+        );
     }
 
     /// Tells of what an answer shows to have happened, if it did.
-    pub(super) fn tell_if<R>(&self, happened: impl FnOnce(&R) -> bool, kind: EventKind, answer: Answer<'_, R>) -> R {
+    pub(super) fn tell_if<R>(
+        &self,
+        happened: impl FnOnce(&R) -> bool,
+        kind: EventKind,
+        answer: Answer<'_, R>,
+    ) -> R {
         if happened(&answer.answer) {
             self.tell(&answer.slot, kind, answer.about);
         }
@@ -88,16 +99,33 @@ impl AsyncCacheWrapper {
     }
 
     /// [`failed`](Self::failed) for a call that is not about one key.
-    pub(super) fn failed_whole(&self, slot: &Slot, op: &'static str, took: Option<Duration>, error: Error) -> Error {
+    pub(super) fn failed_whole(
+        &self,
+        slot: &Slot,
+        op: &'static str,
+        took: Option<Duration>,
+        error: Error,
+    ) -> Error {
         let error = slot.blame(op)(error);
         if concerns_backend(&error) {
-            slot.observers.tell(Event::new(EventKind::BackendError, slot.adapter.kind()).with_op(op).with_took(took).with_error(&error));
+            slot.observers.tell(
+                Event::new(EventKind::BackendError, slot.adapter.backend())
+                    .with_op(op)
+                    .with_took(took)
+                    .with_error(&error),
+            );
         }
         error
     }
 
     /// Tells how a load went, if nobody has yet.
-    pub(super) fn tell_load(&self, slot: &Slot, flight: &Flight, kind: EventKind, about: About<'_>) {
+    pub(super) fn tell_load(
+        &self,
+        slot: &Slot,
+        flight: &Flight,
+        kind: EventKind,
+        about: About<'_>,
+    ) {
         if flight.is_untold() {
             self.tell(slot, kind, about);
         }
@@ -107,11 +135,15 @@ impl AsyncCacheWrapper {
 
     /// A `get`.
     #[inline]
-    pub(super) fn read<T>(&self, key: impl AsRef<str>, allow_stale: bool) -> impl Future<Output = Result<Option<T>>>
+    pub(super) fn read<T>(
+        &self,
+        key: impl AsRef<str>,
+        allow_stale: bool,
+    ) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        at_once(
+        ready_or_boxed(
             key,
             move |key| self.read_now(key.as_ref(), allow_stale),
             move |key| Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await }),
@@ -125,12 +157,17 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key)?;
-        let mut lent = Lent::Nothing;
+        let mut lent = Hit::Nothing;
         let looked = self.core.look(|slot| {
             if slot.observers.is_heard() {
-                return ControlFlow::Break(self.read_aloud(slot, &scoped, About::new("get", key), allow_stale));
+                return ControlFlow::Break(self.read_aloud(
+                    slot,
+                    &scoped,
+                    About::new("get", key),
+                    allow_stale,
+                ));
             }
-            let answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, false));
+            let answer = slot.adapter.get_if_ready(&scoped, &mut |value| lent.take(value, false));
             if lent.is_object() {
                 // Nearly every hit in memory: the value is of the type asked for.
                 slot.observers.counters.add(EventKind::Hit, 1);
@@ -148,13 +185,24 @@ impl AsyncCacheWrapper {
 
     /// The same where somebody listens, who is told how long it took.
     #[cold]
-    fn read_aloud<T>(&self, slot: &Slot, scoped: &str, about: About<'_>, allow_stale: bool) -> Poll<Result<Option<T>>>
+    fn read_aloud<T>(
+        &self,
+        slot: &Slot,
+        scoped: &str,
+        about: About<'_>,
+        allow_stale: bool,
+    ) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let (begun, mut found) = (Instant::now(), None);
-        let answer = slot.adapter.look_now(scoped, &mut |value| found = Some(value.clone()));
-        self.read_fully(slot, about.took(Some(begun.elapsed())), answer.map_ok(|()| found), allow_stale)
+        let answer = slot.adapter.get_if_ready(scoped, &mut |value| found = Some(value.clone()));
+        self.read_fully(
+            slot,
+            about.took(Some(begun.elapsed())),
+            answer.map_ok(|()| found),
+            allow_stale,
+        )
     }
 
     /// Out of the way of the hits, so that these stay short.
@@ -170,29 +218,45 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         found.map(|found| {
-            found.map_err(|error| self.failed(slot, about, error)).and_then(|found| self.conclude(slot, about, found, allow_stale))
+            found
+                .map_err(|error| self.failed(slot, about, error))
+                .and_then(|found| self.conclude(slot, about, found, allow_stale))
         })
     }
 
     /// [`read_now`](Self::read_now) for a call that goes on if nothing is found, or nothing that will do: then nothing is told. A
     /// draw for an early refresh is noted, for a call draws once.
     #[inline]
-    pub(super) fn hit_now<T>(&self, op: &'static str, key: &str, options: &Options, drawn: &mut Option<bool>) -> Option<T>
+    pub(super) fn hit_now<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        options: &Options,
+        drawn: &mut Option<bool>,
+    ) -> Option<T>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key).ok()?;
-        let (mut lent, mut decoded) = (Lent::Nothing, None);
+        let (mut lent, mut decoded) = (Hit::Nothing, None);
         self.core.look(|slot| {
             let begun = slot.observers.clock();
             // An error is met again, and told of, where the call goes on.
-            let _answer = slot.adapter.look_now(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
-            if let Lent::Value(value) = &lent {
-                let serves = !slot.is_stale(value) && (!options.looks_at_hits() || options.judge(value.meta(), drawn) == Verdict::Serve);
+            let _answer = slot
+                .adapter
+                .get_if_ready(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
+            if let Hit::Value(value) = &lent {
+                let serves = !slot.is_stale(value)
+                    && (!options.looks_at_hits()
+                        || options.judge(value.meta(), drawn) == Verdict::Serve);
                 decoded = if serves { value.decode().ok() } else { None };
             }
             if lent.is_object() || decoded.is_some() {
-                self.tell(slot, EventKind::Hit, About::new(op, key).took(begun.map(|begun| begun.elapsed())));
+                self.tell(
+                    slot,
+                    EventKind::Hit,
+                    About::new(op, key).took(begun.map(|begun| begun.elapsed())),
+                );
             }
         });
         lent.into_object().or(decoded)
@@ -208,7 +272,13 @@ impl AsyncCacheWrapper {
 
     /// What a read comes to, and what is told of it.
     #[inline]
-    pub(super) fn conclude<T>(&self, slot: &Slot, about: About<'_>, found: Option<CacheValue>, allow_stale: bool) -> Result<Option<T>>
+    pub(super) fn conclude<T>(
+        &self,
+        slot: &Slot,
+        about: About<'_>,
+        found: Option<CacheValue>,
+        allow_stale: bool,
+    ) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
@@ -229,7 +299,12 @@ impl AsyncCacheWrapper {
 
     /// The value, unless its bytes cannot be read at all: that is a miss and an event.
     #[inline]
-    pub(super) fn decode<T>(&self, slot: &Slot, about: About<'_>, value: &CacheValue) -> Result<Option<T>>
+    pub(super) fn decode<T>(
+        &self,
+        slot: &Slot,
+        about: About<'_>,
+        value: &CacheValue,
+    ) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
@@ -251,16 +326,22 @@ impl AsyncCacheWrapper {
     // ---- asking the adapter
 
     /// A call of the adapter inside a span.
-    pub(super) async fn traced<R>(&self, slot: &Slot, about: About<'_>, call: Pin<&mut impl Future<Output = Result<R>>>) -> Result<R> {
-        let span = Span::call(&slot.observers, slot.adapter.kind(), about.op, || self.named(about.key));
+    pub(super) async fn traced<R>(
+        &self,
+        slot: &Slot,
+        about: About<'_>,
+        call: Pin<&mut impl Future<Output = Result<R>>>,
+    ) -> Result<R> {
+        let span =
+            Span::call(&slot.observers, slot.adapter.backend(), about.op, || self.named(about.key));
         let result = span.around(call).await;
         span.end(&result);
         result
     }
 
-    /// A span for a fallback.
+    /// A span for a loader.
     pub(super) fn load_span(&self, slot: &Slot, key: &str) -> Span {
-        Span::load(&slot.observers, slot.adapter.kind(), || self.named(key))
+        Span::load(&slot.observers, slot.adapter.backend(), || self.named(key))
     }
 
     /// A key as events name it; `None` is that of a batch.
@@ -313,7 +394,12 @@ impl AsyncCacheWrapper {
         self.answer(slot, about, answer)
     }
 
-    fn answer<'a, R>(&self, slot: Arc<Slot>, about: About<'a>, (answer, took): (Result<R>, Option<Duration>)) -> Result<Answer<'a, R>> {
+    fn answer<'a, R>(
+        &self,
+        slot: Arc<Slot>,
+        about: About<'a>,
+        (answer, took): (Result<R>, Option<Duration>),
+    ) -> Result<Answer<'a, R>> {
         let about = about.took(took);
         match answer {
             Ok(answer) => Ok(Answer { slot, about, answer }),

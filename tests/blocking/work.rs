@@ -41,7 +41,7 @@ fn everything_where(timers_around: bool) {
         let own = cache.namespace(format!("turn {}", TURN.fetch_add(1, Ordering::Relaxed)));
         reads_and_writes(&own);
         counters_and_batches(&own);
-        fallbacks(&own);
+        loaders(&own);
         if led_from_here {
             follower(&own);
         }
@@ -76,14 +76,20 @@ fn counters_and_batches(cache: &CacheWrapper) {
     assert!(cache.remove(["x", "y"]).unwrap());
 }
 
-fn fallbacks(cache: &CacheWrapper) {
+fn loaders(cache: &CacheWrapper) {
     for _ in 0..2 {
         assert_eq!(cache.get_or_set("value", 5).unwrap(), 5);
         assert_eq!(cache.get_or_set_with("closure", |key| key.len()).unwrap(), 7);
         assert_eq!(cache.get_or_set_async("sleeper", sleeper()).unwrap(), 7);
-        assert_eq!(cache.try_get_or_set_async("fallible", async { io::Result::Ok(sleeper().await) }).unwrap(), 7);
+        assert_eq!(
+            cache
+                .try_get_or_set_async("fallible", async { io::Result::Ok(sleeper().await) })
+                .unwrap(),
+            7
+        );
     }
-    let refused = cache.try_get_or_set_async::<u32, _, _>("refused", async { Err(io::Error::other("no")) });
+    let refused =
+        cache.try_get_or_set_async::<u32, _, _>("refused", async { Err(io::Error::other("no")) });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Load);
 }
 

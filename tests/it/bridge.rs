@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use larder::testing::conformance;
-use larder::{AsyncCacheAdapter, AsyncMemoryCache, Blocking, CacheAdapter, CacheValue, ErrorKind, Expiry, Result, awaitable};
+use larder::{
+    AsyncCacheAdapter, AsyncMemoryCache, Blocking, CacheAdapter, CacheValue, ErrorKind, Expiry,
+    Result, awaitable,
+};
 use std::sync::Arc;
 
 /// Blocks its thread for every call, as a store without async code does.
@@ -53,7 +56,7 @@ impl CacheAdapter for Store {
         Ok(Arc::new(Blocking(Self(AsyncMemoryCache::new()))))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         "blocking store"
     }
 }

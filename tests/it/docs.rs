@@ -17,12 +17,16 @@ const QUICKSTART: &str = include_str!("../../examples/quickstart.rs");
 
 #[test]
 fn the_quick_start_is_the_example() {
-    let blocks: Vec<&str> = README.split("```rust\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    let blocks: Vec<&str> =
+        README.split("```rust\n").skip(1).filter_map(|block| block.split("```").next()).collect();
     assert_eq!(blocks.len(), 2);
     for block in blocks {
         let mut example = QUICKSTART.lines().map(str::trim);
-        let shown: Vec<_> =
-            block.lines().map(str::trim).filter(|line| line.contains("cached().") || line.contains("adapter_set(")).collect();
+        let shown: Vec<_> = block
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.contains("cached().") || line.contains("adapter_set("))
+            .collect();
         assert!(shown.len() > 2, "{shown:?}");
         for line in shown {
             assert!(
@@ -36,7 +40,12 @@ fn the_quick_start_is_the_example() {
 /// The message that refuses an unknown parameter names the known ones.
 #[test]
 fn every_parameter_is_documented_and_no_other() {
-    for (kind, url) in [("memory", "memory:"), ("redis", "redis://"), ("memcached", "memcached://a"), ("sqlite", "sqlite:a")] {
+    for (kind, url) in [
+        ("memory", "memory:"),
+        ("redis", "redis://"),
+        ("memcached", "memcached://a"),
+        ("sqlite", "sqlite:a"),
+    ] {
         let error = AsyncCacheWrapper::new(format!("{url}?no_such=1")).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config);
         let message = error.to_string();
@@ -45,7 +54,8 @@ fn every_parameter_is_documented_and_no_other() {
             continue;
         };
         let mut known: Vec<&str> = known.split(", ").collect();
-        let mut documented = [rows(section("known to all four")), rows(section(&format!("### {kind}\n")))].concat();
+        let mut documented =
+            [rows(section("known to all four")), rows(section(&format!("### {kind}\n")))].concat();
         known.sort_unstable();
         documented.sort_unstable();
         assert_eq!(known, documented, "the parameters of {kind} in docs/configuration.md");
@@ -59,7 +69,10 @@ fn every_name_is_documented() {
         let (_, known) = message.rsplit_once("there are: ").expect("it says what there is");
         let names = section("## Names");
         for name in known.split(", ") {
-            assert!(names.contains(&format!("`{name}`")), "docs/configuration.md leaves out `{name}`");
+            assert!(
+                names.contains(&format!("`{name}`")),
+                "docs/configuration.md leaves out `{name}`"
+            );
         }
     }
 }
@@ -67,10 +80,15 @@ fn every_name_is_documented() {
 #[test]
 fn every_dependency_has_its_reason() {
     let (_, dependencies) = CARGO.split_once("\n[dependencies]\n").expect("the section");
-    let (dependencies, _) = dependencies.split_once("\n[dev-dependencies]\n").expect("the section after them");
+    let (dependencies, _) =
+        dependencies.split_once("\n[dev-dependencies]\n").expect("the section after them");
     let (_, reasons) = ARCHITECTURE.split_once("## Dependencies").expect("the section");
     let reasons = rows(reasons);
-    let names = dependencies.lines().filter(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    let names = dependencies
+        .lines()
+        .filter(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name);
     let mut count = 0;
     for name in names {
         assert!(reasons.contains(&name), "ARCHITECTURE.md has no row for `{name}`");
@@ -88,12 +106,17 @@ fn the_readme_names_the_oldest_rust() {
 
 /// From where `from` is said to the next heading.
 fn section(from: &str) -> &'static str {
-    let (_, section) = CONFIGURATION.split_once(from).unwrap_or_else(|| panic!("docs/configuration.md says nowhere `{from}`"));
+    let (_, section) = CONFIGURATION
+        .split_once(from)
+        .unwrap_or_else(|| panic!("docs/configuration.md says nowhere `{from}`"));
     section.split("\n#").next().unwrap_or(section)
 }
 
 /// The names in the first column of a table.
 fn rows(section: &str) -> Vec<&str> {
-    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split(" |").next());
+    let cells = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split(" |").next());
     cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `")).collect()
 }

@@ -39,7 +39,12 @@ fn whatever_a_server_answers<S: Remote>() {
             PANICS.fetch_add(1, Ordering::SeqCst);
             told(info);
         }));
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(fuzz::<S>());
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(fuzz::<S>());
     });
 }
 
@@ -88,7 +93,11 @@ const WORDS: [&[u8]; 40] = [
 ];
 
 /// A server between the real one and the cache, which garbles what goes back, or never asks at all.
-async fn garbling(target: SocketAddr, on: Arc<AtomicBool>, mut random: fastrand::Rng) -> SocketAddr {
+async fn garbling(
+    target: SocketAddr,
+    on: Arc<AtomicBool>,
+    mut random: fastrand::Rng,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -100,7 +109,12 @@ async fn garbling(target: SocketAddr, on: Arc<AtomicBool>, mut random: fastrand:
     addr
 }
 
-async fn garble(mut client: TcpStream, target: SocketAddr, on: Arc<AtomicBool>, mut random: fastrand::Rng) -> io::Result<()> {
+async fn garble(
+    mut client: TcpStream,
+    target: SocketAddr,
+    on: Arc<AtomicBool>,
+    mut random: fastrand::Rng,
+) -> io::Result<()> {
     let mut server = TcpStream::connect(target).await?;
     let alone = random.u8(..10) == 0;
     let (mut asked, mut answered) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
@@ -190,7 +204,8 @@ async fn call(cache: &Cache, verb: u8, number: usize) -> (usize, bool) {
 }
 
 async fn fuzz<S: Remote>() {
-    let lasting = std::env::var("LARDER_SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
+    let lasting =
+        std::env::var("LARDER_SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
     let lasting = lasting.map_or(SHORT, |minutes: f64| Duration::from_secs_f64(minutes * 60.0));
     let mut random = rng(S::KIND);
     let server = S::start();
@@ -204,9 +219,12 @@ async fn fuzz<S: Remote>() {
             let (cache, mut random) = (cache.clone(), random.fork());
             tokio::spawn(async move {
                 let (mut calls, mut good, mut longest) = (0, 0, Duration::ZERO);
-                while begun.elapsed() < lasting || (HITS.load(Ordering::Relaxed) < ENOUGH && begun.elapsed() < LONGEST) {
+                while begun.elapsed() < lasting
+                    || (HITS.load(Ordering::Relaxed) < ENOUGH && begun.elapsed() < LONGEST)
+                {
                     let asked = Instant::now();
-                    let (found, went_well) = call(&cache, random.u8(..20), random.usize(..KEYS)).await;
+                    let (found, went_well) =
+                        call(&cache, random.u8(..20), random.usize(..KEYS)).await;
                     longest = longest.max(asked.elapsed());
                     HITS.fetch_add(found, Ordering::Relaxed);
                     (calls, good) = (calls + 1, good + usize::from(went_well));
@@ -227,9 +245,16 @@ async fn fuzz<S: Remote>() {
     // Once it answers as it should, all is well again.
     on.store(false, Ordering::Relaxed);
     let well = || async { call(&cache, 0, 1).await.1 && call(&cache, 20, 1).await == (1, true) };
-    crate::support::eventually("the server is understood again", Duration::from_secs(10) + noise(), well).await;
+    crate::support::eventually(
+        "the server is understood again",
+        Duration::from_secs(10) + noise(),
+        well,
+    )
+    .await;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let peak = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    });
     let peak = peak.unwrap_or_default() / 1024;
     println!(
         "{}: {calls} calls to a server that garbles, {good} went well, {hits} right values, 0 wrong, longest {longest:?}, peak {peak} MB",

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use larder::layers::Together;
+use larder::layers::Batching;
 use larder::testing::{Fault, FaultyAdapter, conformance};
 use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, ErrorKind, Expiry, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
-conformance!(together, Together::new(AsyncMemoryCache::new()).max_alone(0));
-conformance!(mostly_alone, Together::new(AsyncMemoryCache::new()));
-conformance!(never_together, Together::new(AsyncMemoryCache::new()).max_batch(1));
+conformance!(together, Batching::new(AsyncMemoryCache::new()).batch_above(0));
+conformance!(mostly_alone, Batching::new(AsyncMemoryCache::new()));
+conformance!(never_together, Batching::new(AsyncMemoryCache::new()).max_batch(1));
 
 async fn set(cache: &impl AsyncCacheAdapter, key: &str, value: String) -> Result<()> {
     cache.set(key, CacheValue::new(value), Expiry::Never).await
@@ -23,11 +23,15 @@ async fn text(cache: &impl AsyncCacheAdapter, key: &str) -> Result<Option<String
 /// Callers on two runtimes, some of which go; everybody else reads what they wrote.
 #[test]
 fn a_crowd_on_two_runtimes() {
-    let cache = Arc::new(Together::new(AsyncMemoryCache::new()).max_alone(2).max_batch(16));
+    let cache = Arc::new(Batching::new(AsyncMemoryCache::new()).batch_above(2).max_batch(16));
     let threads = (0..2).map(|thread| {
         let cache = cache.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let callers = (0..128).map(|task| {
                     let cache = cache.clone();
@@ -37,7 +41,10 @@ fn a_crowd_on_two_runtimes() {
                             set(&cache, &key, format!("{key}-{round}")).await.unwrap();
                             // One that is dropped before it is done.
                             drop(futures_util::poll!(Box::pin(text(&cache, &key))));
-                            assert_eq!(text(&cache, &key).await.unwrap(), Some(format!("{key}-{round}")));
+                            assert_eq!(
+                                text(&cache, &key).await.unwrap(),
+                                Some(format!("{key}-{round}"))
+                            );
                             if round % 7 == 0 {
                                 assert!(cache.remove(&key).await.unwrap());
                                 assert_eq!(text(&cache, &key).await.unwrap(), None);
@@ -58,7 +65,7 @@ fn a_crowd_on_two_runtimes() {
 #[tokio::test]
 async fn each_is_told_about_its_own_key() {
     let faulty = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
-    let cache = Together::new(faulty.clone()).max_alone(0);
+    let cache = Batching::new(faulty.clone()).batch_above(0);
     faulty.put_on_all(Fault::Fail(ErrorKind::Unavailable));
     let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
     let told = futures_util::future::join_all(keys.iter().map(|key| cache.get(key))).await;
@@ -71,9 +78,13 @@ async fn each_is_told_about_its_own_key() {
 /// The runtime that led the batches ends; callers of another one go on.
 #[test]
 fn a_runtime_that_ends_takes_nobody_along() {
-    let cache = Arc::new(Together::new(AsyncMemoryCache::new()).max_alone(0));
+    let cache = Arc::new(Batching::new(AsyncMemoryCache::new()).batch_above(0));
     for round in 0..20 {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         for n in 0..20 {
             let cache = cache.clone();
             runtime.spawn(async move { set(&cache, &format!("k{n}"), n.to_string()).await });

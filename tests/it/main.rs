@@ -19,7 +19,14 @@ mod off;
 mod remote;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod resilient;
-#[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite", feature = "testing", target_os = "linux"))]
+#[cfg(all(
+    feature = "memory",
+    feature = "redis",
+    feature = "memcached",
+    feature = "sqlite",
+    feature = "testing",
+    target_os = "linux"
+))]
 mod soak;
 mod support;
 #[cfg(all(feature = "memory", feature = "testing"))]
@@ -41,5 +48,11 @@ mod swap;
 
 #[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
 mod claims;
-#[cfg(all(feature = "memory", feature = "testing", feature = "redis", feature = "memcached", feature = "sqlite"))]
+#[cfg(all(
+    feature = "memory",
+    feature = "testing",
+    feature = "redis",
+    feature = "memcached",
+    feature = "sqlite"
+))]
 mod everywhere;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[tokio::test]
 async fn every_verb_finds_nothing_and_fails_at_nothing() -> larder::Result<()> {
     for cache in [AsyncCacheWrapper::new("off")?, AsyncCacheWrapper::new(AsyncNullCache::new())?] {
-        assert_eq!(cache.adapter()?.kind(), "off");
+        assert_eq!(cache.adapter()?.backend(), "off");
         cache.set("k", 1u8).await?;
         cache.ttl(Expiry::Never).set_many([("k", 1u8), ("l", 2)]).await?;
         assert_eq!(cache.get::<u8>("k").await?, None);
@@ -36,7 +36,10 @@ async fn every_verb_finds_nothing_and_fails_at_nothing() -> larder::Result<()> {
         cache.reconnect().await?;
         cache.reset_adapter().await?;
         assert_eq!(cache.get::<u8>("").await.unwrap_err().kind(), ErrorKind::InvalidKey);
-        assert_eq!(cache.set_many([("k", 1u8), ("", 1)]).await.unwrap_err().kind(), ErrorKind::InvalidKey);
+        assert_eq!(
+            cache.set_many([("k", 1u8), ("", 1)]).await.unwrap_err().kind(),
+            ErrorKind::InvalidKey
+        );
         assert_eq!(cache.blocking().get::<u8>("k")?, None);
     }
     Ok(())
@@ -48,7 +51,9 @@ async fn fallbacks_run_each_time() -> larder::Result<()> {
     let runs = Arc::new(AtomicUsize::new(0));
     for round in 1..=3 {
         let counted = runs.clone();
-        let value = cache.get_or_set_async("k", async move { counted.fetch_add(1, Ordering::SeqCst) + 1 }).await?;
+        let value = cache
+            .get_or_set_async("k", async move { counted.fetch_add(1, Ordering::SeqCst) + 1 })
+            .await?;
         assert_eq!(value, round);
         assert_eq!(cache.get_or_set("l", round).await?, round);
         assert_eq!(cache.get_or_set_with("m", |_| round).await?, round);
@@ -63,7 +68,7 @@ async fn fallbacks_run_each_time() -> larder::Result<()> {
 #[test]
 fn its_url_takes_what_all_take() {
     for url in ["off:", "off:?default_ttl=60", "off:?prefix=p&codec=json"] {
-        assert_eq!(AsyncCacheWrapper::new(url).unwrap().adapter().unwrap().kind(), "off");
+        assert_eq!(AsyncCacheWrapper::new(url).unwrap().adapter().unwrap().backend(), "off");
     }
     for url in ["off:here", "off:?max_entries=1"] {
         assert_eq!(AsyncCacheWrapper::new(url).unwrap_err().kind(), ErrorKind::Config);

@@ -62,9 +62,20 @@ impl Tally {
         match answer {
             Ok(answer) => Some(answer),
             Err(error) => {
-                let fair = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend | ErrorKind::Decode);
+                let fair = matches!(
+                    error.kind(),
+                    ErrorKind::Unavailable
+                        | ErrorKind::Timeout
+                        | ErrorKind::Backend
+                        | ErrorKind::Decode
+                );
                 assert!(fair, "{backend}: {error:?}");
-                *self.errors.lock().unwrap().entry(format!("{backend} {:?}", error.kind())).or_default() += 1;
+                *self
+                    .errors
+                    .lock()
+                    .unwrap()
+                    .entry(format!("{backend} {:?}", error.kind()))
+                    .or_default() += 1;
                 None
             }
         }
@@ -72,10 +83,20 @@ impl Tally {
 }
 
 /// One caller: any verb, any key, and now and then it goes away in the middle.
-async fn work(name: &'static str, cache: AsyncCacheWrapper, mut random: fastrand::Rng, stop: Arc<AtomicBool>, tally: Arc<Tally>) {
+async fn work(
+    name: &'static str,
+    cache: AsyncCacheWrapper,
+    mut random: fastrand::Rng,
+    stop: Arc<AtomicBool>,
+    tally: Arc<Tally>,
+) {
     while !stop.load(Ordering::Relaxed) {
         let number = random.u64(..KEYS);
-        let patience = if random.u8(..10) == 0 { Duration::from_micros(random.u64(..1_500)) } else { Duration::from_secs(600) };
+        let patience = if random.u8(..10) == 0 {
+            Duration::from_micros(random.u64(..1_500))
+        } else {
+            Duration::from_secs(600)
+        };
         let verb = random.u8(..12);
         tally.calls.fetch_add(1, Ordering::Relaxed);
         if tokio::time::timeout(patience, call(name, &cache, number, verb, &tally)).await.is_err() {
@@ -90,7 +111,11 @@ async fn call(name: &str, cache: &AsyncCacheWrapper, number: u64, verb: u8, tall
     let key = format!("k{number}");
     let right = |found: Option<String>| {
         if let Some(found) = found {
-            assert!(found == value_of(number), "{name}: another key's value under {key}: {:.40}", found);
+            assert!(
+                found == value_of(number),
+                "{name}: another key's value under {key}: {:.40}",
+                found
+            );
             tally.hits.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -99,17 +124,28 @@ async fn call(name: &str, cache: &AsyncCacheWrapper, number: u64, verb: u8, tall
         2 => drop(tally.take(name, cache.remove(&key).await)),
         3 => drop(tally.take(name, cache.touch(&key, Duration::from_secs(60)).await)),
         4 => drop(tally.take(name, cache.incr(format!("count{number}"), 1).await)),
-        5 => drop(tally.take(name, cache.ttl(Duration::from_millis(300)).add(&key, value_of(number)).await)),
+        5 => {
+            let added = cache.ttl(Duration::from_millis(300)).add(&key, value_of(number)).await;
+            let _added = tally.take(name, added);
+        }
         6 => right(tally.take(name, cache.take::<String>(&key).await).flatten()),
         7 => {
             let other = (number + 1) % KEYS;
-            if let Some(found) = tally.take(name, cache.get_many::<String, _>([&key, &format!("k{other}")]).await) {
-                assert!(found.len() == 2 && found[1].as_ref().is_none_or(|found| *found == value_of(other)), "{name}: a batch in disorder");
+            if let Some(found) =
+                tally.take(name, cache.get_many::<String, _>([&key, &format!("k{other}")]).await)
+            {
+                assert!(
+                    found.len() == 2
+                        && found[1].as_ref().is_none_or(|found| *found == value_of(other)),
+                    "{name}: a batch in disorder"
+                );
                 right(found.into_iter().next().flatten());
             }
         }
         // Whatever happens to the backend, the caller has a value.
-        8 | 9 => right(Some(cache.get_or_set_async(&key, async move { value_of(number) }).await.unwrap())),
+        8 | 9 => right(Some(
+            cache.get_or_set_async(&key, async move { value_of(number) }).await.unwrap(),
+        )),
         _ => right(tally.take(name, cache.get::<String>(&key).await).flatten()),
     }
 }
@@ -125,7 +161,8 @@ impl<S: Remote> Place<S> {
     fn new() -> Self {
         let server = S::start();
         let proxy = Proxy::start(server.addr());
-        let cache = AsyncCacheWrapper::new(S::adapter(&proxy.url(server.url()), Setup::new())).unwrap();
+        let cache =
+            AsyncCacheWrapper::new(S::adapter(&proxy.url(server.url()), Setup::new())).unwrap();
         Self { server, proxy, cache }
     }
 
@@ -161,7 +198,10 @@ impl<S: Remote> Place<S> {
                 "sliced"
             }
             5 => {
-                self.proxy.delay(Duration::from_millis(random.u64(..40)), Duration::from_millis(random.u64(..40)));
+                self.proxy.delay(
+                    Duration::from_millis(random.u64(..40)),
+                    Duration::from_millis(random.u64(..40)),
+                );
                 tokio::time::sleep(pause).await;
                 self.proxy.delay(Duration::ZERO, Duration::ZERO);
                 "slow"
@@ -178,7 +218,11 @@ impl<S: Remote> Place<S> {
     }
 }
 
-async fn disturb_file(cache: &AsyncCacheWrapper, path: &Path, random: &mut fastrand::Rng) -> &'static str {
+async fn disturb_file(
+    cache: &AsyncCacheWrapper,
+    path: &Path,
+    random: &mut fastrand::Rng,
+) -> &'static str {
     match random.u8(..4) {
         0 => {
             let _either = fs::remove_file(path);
@@ -218,7 +262,8 @@ async fn soak() {
     let file: PathBuf = folder.path().join("soak.db");
     let (redis, memcached) = (Place::<Redis>::new(), Place::<Memcached>::new());
     let memory = AsyncCacheWrapper::new(AsyncMemoryCache::new()).unwrap();
-    let sqlite = AsyncCacheWrapper::new(AsyncSqliteCache::builder().path(&file).build().unwrap()).unwrap();
+    let sqlite =
+        AsyncCacheWrapper::new(AsyncSqliteCache::builder().path(&file).build().unwrap()).unwrap();
     // And one whose adapter is exchanged all the time, among those of the others.
     let exchanged = AsyncCacheWrapper::new("memory").unwrap();
     let caches = [
@@ -236,7 +281,9 @@ async fn soak() {
         let workers: Vec<_> = caches
             .iter()
             .flat_map(|(name, cache)| (0..TASKS).map(move |_| (*name, cache.clone())))
-            .map(|(name, cache)| tokio::spawn(work(name, cache, random.fork(), stop.clone(), tally.clone())))
+            .map(|(name, cache)| {
+                tokio::spawn(work(name, cache, random.fork(), stop.clone(), tally.clone()))
+            })
             .collect();
         let round = Instant::now();
         while round.elapsed() < Duration::from_secs(4) {
@@ -259,10 +306,18 @@ async fn soak() {
         }
         let healing = Instant::now();
         for (name, cache) in &caches {
-            eventually(&format!("{name} is well again"), Duration::from_secs(5) + noise(), || async {
-                let key = format!("k{}", KEYS + 1);
-                cache.set(&key, "well").await.is_ok() && cache.get::<String>(&key).await.is_ok_and(|found| found.as_deref() == Some("well"))
-            })
+            eventually(
+                &format!("{name} is well again"),
+                Duration::from_secs(5) + noise(),
+                || async {
+                    let key = format!("k{}", KEYS + 1);
+                    cache.set(&key, "well").await.is_ok()
+                        && cache
+                            .get::<String>(&key)
+                            .await
+                            .is_ok_and(|found| found.as_deref() == Some("well"))
+                },
+            )
             .await;
         }
         // What a fault has left behind has until now to go away.

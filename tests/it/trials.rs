@@ -10,7 +10,10 @@ pub(crate) fn trials(short: usize, long: usize) -> usize {
 
 /// A generator whose seed is printed, and can be given as `LARDER_SEED`.
 pub(crate) fn rng(test: &str) -> fastrand::Rng {
-    let seed = std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("LARDER_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("{test}: LARDER_SEED={seed}");
     fastrand::Rng::with_seed(seed)
 }

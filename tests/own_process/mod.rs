@@ -31,7 +31,8 @@ pub(crate) fn run(path: &str, environment: &[(&str, &str)], body: impl FnOnce())
     }
     let mut all = vec![(MARK, name)];
     all.extend(environment);
-    let (said, complained) = run_process(name, &[name, "--exact", "--nocapture", "--include-ignored"], &all);
+    let (said, complained) =
+        run_process(name, &[name, "--exact", "--nocapture", "--include-ignored"], &all);
     assert!(said.contains("1 passed"), "{name} did not run\n{said}");
     print!("{complained}");
 }
@@ -42,25 +43,35 @@ pub(crate) fn is_child() -> bool {
 }
 
 /// Runs this binary once more and gives back what it wrote, to either stream, once it has ended well.
-pub(crate) fn run_process(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (String, String) {
+pub(crate) fn run_process(
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (String, String) {
     let mut command = Command::new(env::current_exe().unwrap());
     for (variable, _) in env::vars_os() {
         let variable = variable.to_string_lossy().into_owned();
-        if variable.starts_with("PRIVEX_") || (variable.starts_with("LARDER_") && variable != "LARDER_SOAK") {
+        if variable.starts_with("PRIVEX_")
+            || (variable.starts_with("LARDER_") && variable != "LARDER_SOAK")
+        {
             command.env_remove(variable);
         }
     }
     command.args(arguments).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let (said, complained) = (collect(child.stdout.take().unwrap()), collect(child.stderr.take().unwrap()));
+    let (said, complained) =
+        (collect(child.stdout.take().unwrap()), collect(child.stderr.take().unwrap()));
     let status = finish(&mut child);
     let (said, complained) = (said.join().unwrap(), complained.join().unwrap());
     let Some(status) = status else {
         panic!("{name}: not done after {LIMIT:?}, a deadlock?\n{said}\n{complained}");
     };
     assert!(status.success(), "{name}: {status}\n{said}\n{complained}");
-    assert!(!complained.contains("panicked"), "{name}: a panic, though somebody caught it\n{complained}");
+    assert!(
+        !complained.contains("panicked"),
+        "{name}: a panic, though somebody caught it\n{complained}"
+    );
     (said, complained)
 }
 

@@ -19,9 +19,13 @@ pub(crate) fn run(run: &mut Run) {
         || shared(&HOT),
     );
     run.line(
-        Line::new("memory/arc-zipf", "memory, `get::<Arc<T>>` hit, 100k keys, Zipf 0.99", Unit::Nanos)
-            .goal(Goal::at_most_times(1.21, quick, "≤ 280 ns where quick_cache takes 232"))
-            .note(NOTE),
+        Line::new(
+            "memory/arc-zipf",
+            "memory, `get::<Arc<T>>` hit, 100k keys, Zipf 0.99",
+            Unit::Nanos,
+        )
+        .goal(Goal::at_most_times(1.21, quick, "≤ 280 ns where quick_cache takes 232"))
+        .note(NOTE),
         || shared(&ZIPF),
     );
     run.line(
@@ -32,19 +36,17 @@ pub(crate) fn run(run: &mut Run) {
         || owned(&HOT),
     );
     run.line(
-        Line::new("memory/blocking-hot", "blocking face, memory hit, 1k hot keys", Unit::Nanos).goal(Goal::at_most_more(
-            10.0,
-            "larder, async_cached().get",
-            "≤ +10 ns over the async hit",
-        )),
+        Line::new("memory/blocking-hot", "blocking face, memory hit, 1k hot keys", Unit::Nanos)
+            .goal(Goal::at_most_more(
+                10.0,
+                "larder, async_cached().get",
+                "≤ +10 ns over the async hit",
+            )),
         || faces(&HOT, ["larder, cached().get (blocking)", "larder, async_cached().get"]),
     );
     run.line(
-        Line::new("memory/get-or-set-hot", "`get_or_set_async`, hit, 1k hot keys", Unit::Nanos).goal(Goal::at_most_more(
-            15.0,
-            "larder, async_cached().get",
-            "`get` + ≤ 15 ns",
-        )),
+        Line::new("memory/get-or-set-hot", "`get_or_set_async`, hit, 1k hot keys", Unit::Nanos)
+            .goal(Goal::at_most_more(15.0, "larder, async_cached().get", "`get` + ≤ 15 ns")),
         || faces(&HOT, ["larder, get_or_set_async (hit)", "larder, async_cached().get"]),
     );
 }
@@ -52,7 +54,9 @@ pub(crate) fn run(run: &mut Run) {
 /// Those of the shared hits that are named.
 fn faces<'a>(load: &'a Load, names: [&str; 2]) -> Vec<Contestant<'a>> {
     let mut all = shared(load);
-    let mut named = |name| all.iter().position(|contestant| contestant.name == name).map(|at| all.swap_remove(at));
+    let mut named = |name| {
+        all.iter().position(|contestant| contestant.name == name).map(|at| all.swap_remove(at))
+    };
     names.into_iter().filter_map(&mut named).collect()
 }
 
@@ -62,14 +66,19 @@ static HOT: LazyLock<Load> = LazyLock::new(|| Load::uniform(1_000));
 static ZIPF: LazyLock<Load> = LazyLock::new(|| Load::zipf(100_000, 0.99));
 
 fn fresh() {
-    async_adapter_set(AsyncMemoryCache::builder().max_entries(ENTRIES as u64).max_bytes(1 << 30).build()).expect("memory");
+    async_adapter_set(
+        AsyncMemoryCache::builder().max_entries(ENTRIES as u64).max_bytes(1 << 30).build(),
+    )
+    .expect("memory");
 }
 
 fn shared(load: &Load) -> Vec<Contestant<'_>> {
     fresh();
     let quick = quick_cache::sync::Cache::new(ENTRIES);
-    let moka_sync = moka::sync::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
-    let moka_future = moka::future::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
+    let moka_sync =
+        moka::sync::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
+    let moka_future =
+        moka::future::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         for (id, key) in load.keys.iter().enumerate() {
@@ -82,7 +91,9 @@ fn shared(load: &Load) -> Vec<Contestant<'_>> {
     });
     let [mut a, mut b, mut c, mut d, mut e, mut f] = [(); 6].map(|()| load.asked());
     vec![
-        Contestant::work("larder, async_cached().get", move || ready(async_cached().get::<Arc<User>>(a()))),
+        Contestant::work("larder, async_cached().get", move || {
+            ready(async_cached().get::<Arc<User>>(a()))
+        }),
         Contestant::work("larder, cached().get (blocking)", move || cached().get::<Arc<User>>(b())),
         Contestant::work("larder, get_or_set_async (hit)", move || {
             ready(async_cached().get_or_set_async(c(), async { Arc::new(User::new(0)) }))
@@ -96,7 +107,8 @@ fn shared(load: &Load) -> Vec<Contestant<'_>> {
 fn owned(load: &Load) -> Vec<Contestant<'_>> {
     fresh();
     let quick = quick_cache::sync::Cache::new(ENTRIES);
-    let moka_sync = moka::sync::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
+    let moka_sync =
+        moka::sync::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
     for (id, key) in load.keys.iter().enumerate() {
         cached().ttl(TTL).set(key, User::new(id)).expect("set");
         quick.insert(key.clone(), User::new(id));
@@ -104,7 +116,9 @@ fn owned(load: &Load) -> Vec<Contestant<'_>> {
     }
     let [mut a, mut b, mut c] = [(); 3].map(|()| load.asked());
     vec![
-        Contestant::work("larder, async_cached().get", move || ready(async_cached().get::<User>(a()))),
+        Contestant::work("larder, async_cached().get", move || {
+            ready(async_cached().get::<User>(a()))
+        }),
         Contestant::work("quick_cache::sync (no expiry)", move || quick.get(b())),
         Contestant::work("moka::sync (per-entry expiry)", move || moka_sync.get(c())),
     ]

@@ -34,7 +34,10 @@ fn runtime() -> Runtime {
 
 /// Awaits one operation after the other, each on a new key. In a task, as a service would: to wake what a runtime blocks on is a
 /// system call.
-fn on_new_keys<'a, F>(name: &str, operation: impl Fn(String) -> F + Clone + Send + 'static) -> Contestant<'a>
+fn on_new_keys<'a, F>(
+    name: &str,
+    operation: impl Fn(String) -> F + Clone + Send + 'static,
+) -> Contestant<'a>
 where
     F: Future + Send + 'static,
 {
@@ -52,9 +55,12 @@ where
 }
 
 fn misses<'a>() -> Vec<Contestant<'a>> {
-    let larder = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(ENTRIES as u64).build()).expect("memory");
+    let larder =
+        AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(ENTRIES as u64).build())
+            .expect("memory");
     let quick = Arc::new(quick_cache::sync::Cache::<String, u64>::new(ENTRIES));
-    let moka = moka::future::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
+    let moka =
+        moka::future::Cache::builder().max_capacity(ENTRIES as u64).expire_after(Hour).build();
     vec![
         on_new_keys("larder, get_or_set_async", move |key| {
             let larder = larder.clone();
@@ -72,11 +78,18 @@ fn misses<'a>() -> Vec<Contestant<'a>> {
 }
 
 /// 1,000 tasks ask at once. Says what it took, and fails when the loader ran more than once.
-fn crowd<'a, F: Future + Send + 'static>(name: &str, ask: impl Fn(usize, Arc<AtomicUsize>) -> F + 'a) -> Contestant<'a>
+fn crowd<'a, F: Future + Send + 'static>(
+    name: &str,
+    ask: impl Fn(usize, Arc<AtomicUsize>) -> F + 'a,
+) -> Contestant<'a>
 where
     F::Output: Send,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let mut round = 0;
     Contestant::round(name, move || {
         round += 1;
@@ -108,11 +121,18 @@ fn stampedes<'a>() -> Vec<Contestant<'a>> {
     vec![
         crowd("larder, get_or_set_async", move |round, calls| {
             let larder = larder.clone();
-            async move { larder.get_or_set_async(format!("k{round}"), slow(calls)).await.expect("a value") }
+            async move {
+                larder.get_or_set_async(format!("k{round}"), slow(calls)).await.expect("a value")
+            }
         }),
         crowd("quick_cache, get_or_insert_async", move |round, calls| {
             let quick = quick.clone();
-            async move { quick.get_or_insert_async(&round, async { Ok::<_, ()>(slow(calls).await) }).await.expect("a value") }
+            async move {
+                quick
+                    .get_or_insert_async(&round, async { Ok::<_, ()>(slow(calls).await) })
+                    .await
+                    .expect("a value")
+            }
         }),
         crowd("moka::future, get_with", move |round, calls| {
             let moka = moka.clone();

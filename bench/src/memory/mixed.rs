@@ -22,13 +22,20 @@ pub(crate) fn run(run: &mut Run) {
         return;
     }
     let hits: [Rc<Cell<f64>>; 3] = Default::default();
-    let note =
-        "95 % reads, a read that misses writes; 5 % writes; Zipf 0.99 over 100k keys; 2 workers, 64 tasks. CPU time of the whole process.";
+    let note = "95 % reads, a read that misses writes; 5 % writes; Zipf 0.99 over 100k keys; 2 workers, 64 tasks. CPU time of the whole process.";
     run.line(
-        Line::new("memory/mixed-cpu", "memory 95/5, per-entry expiry, capacity 10 % of the keys", Unit::Nanos)
-            .goal(Goal::at_most_times(1.085, "quick_cache + deadline", "≤ 1,100 ns CPU where quick_cache + deadline takes 1,014"))
-            .rounds(9)
-            .note(note),
+        Line::new(
+            "memory/mixed-cpu",
+            "memory 95/5, per-entry expiry, capacity 10 % of the keys",
+            Unit::Nanos,
+        )
+        .goal(Goal::at_most_times(
+            1.085,
+            "quick_cache + deadline",
+            "≤ 1,100 ns CPU where quick_cache + deadline takes 1,014",
+        ))
+        .rounds(9)
+        .note(note),
         || contestants(&hits),
     );
     run.line(
@@ -105,25 +112,46 @@ impl Cache for Moka {
 fn contestants<'a>(hits: &[Rc<Cell<f64>>; 3]) -> Vec<Contestant<'a>> {
     let zipf = Zipf::new(KEYS, 0.99);
     let keys: Arc<Vec<String>> = Arc::new(keys(KEYS));
-    let orders: Arc<Vec<Vec<u32>>> = Arc::new((0..TASKS).map(|_| (0..EACH).map(|_| zipf.next() as u32).collect()).collect());
-    let larder = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(CAPACITY as u64).build()).expect("memory");
-    let moka = moka::future::Cache::builder().max_capacity(CAPACITY as u64).expire_after(Hour).build();
+    let orders: Arc<Vec<Vec<u32>>> =
+        Arc::new((0..TASKS).map(|_| (0..EACH).map(|_| zipf.next() as u32).collect()).collect());
+    let larder =
+        AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(CAPACITY as u64).build())
+            .expect("memory");
+    let moka =
+        moka::future::Cache::builder().max_capacity(CAPACITY as u64).expire_after(Hour).build();
     let [a, b, c] = hits;
     vec![
         mix("larder", Larder(larder), &keys, &orders, a),
-        mix("quick_cache + deadline", Quick(Arc::new(quick_cache::sync::Cache::new(CAPACITY))), &keys, &orders, b),
+        mix(
+            "quick_cache + deadline",
+            Quick(Arc::new(quick_cache::sync::Cache::new(CAPACITY))),
+            &keys,
+            &orders,
+            b,
+        ),
         mix("moka::future (per-entry expiry)", Moka(moka), &keys, &orders, c),
     ]
 }
 
-fn mix<'a>(name: &str, cache: impl Cache, keys: &Arc<Vec<String>>, orders: &Arc<Vec<Vec<u32>>>, hits: &Rc<Cell<f64>>) -> Contestant<'a> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+fn mix<'a>(
+    name: &str,
+    cache: impl Cache,
+    keys: &Arc<Vec<String>>,
+    orders: &Arc<Vec<Vec<u32>>>,
+    hits: &Rc<Cell<f64>>,
+) -> Contestant<'a> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let (keys, orders, hits) = (keys.clone(), orders.clone(), hits.clone());
     let round = move || {
         let begun = cpu_time();
         let (found, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let task = |at: usize| {
-            let (cache, keys, orders, found, asked) = (cache.clone(), keys.clone(), orders.clone(), found.clone(), asked.clone());
+            let (cache, keys, orders, found, asked) =
+                (cache.clone(), keys.clone(), orders.clone(), found.clone(), asked.clone());
             async move {
                 let (mut hits, mut reads) = (0, 0);
                 for (turn, key) in orders[at].iter().enumerate() {
@@ -152,7 +180,9 @@ fn mix<'a>(name: &str, cache: impl Cache, keys: &Arc<Vec<String>>, orders: &Arc<
                 task.await.expect("done");
             }
         });
-        hits.set(100.0 * found.load(Ordering::Relaxed) as f64 / asked.load(Ordering::Relaxed) as f64);
+        hits.set(
+            100.0 * found.load(Ordering::Relaxed) as f64 / asked.load(Ordering::Relaxed) as f64,
+        );
         (cpu_time() - begun).as_nanos() as f64 / (TASKS * EACH) as f64
     };
     // The first round fills the cache.
@@ -162,5 +192,8 @@ fn mix<'a>(name: &str, cache: impl Cache, keys: &Arc<Vec<String>>, orders: &Arc<
 
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
 }

@@ -35,7 +35,13 @@ struct User {
 
 impl User {
     fn new(id: usize) -> Self {
-        Self { id: id as u64, name: format!("user {id}"), mail: format!("user{id}@example.org"), age: 42, active: true }
+        Self {
+            id: id as u64,
+            name: format!("user {id}"),
+            mail: format!("user{id}@example.org"),
+            age: 42,
+            active: true,
+        }
     }
 }
 
@@ -58,7 +64,10 @@ impl Load {
     const GETS: usize = 1 << 18;
 
     fn uniform(count: usize) -> Self {
-        Self { keys: keys(count), order: (0..Self::GETS).map(|_| fastrand::usize(..count)).collect() }
+        Self {
+            keys: keys(count),
+            order: (0..Self::GETS).map(|_| fastrand::usize(..count)).collect(),
+        }
     }
 
     fn zipf(count: usize, skew: f64) -> Self {

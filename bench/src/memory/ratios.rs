@@ -27,11 +27,15 @@ pub(crate) fn run(run: &mut Run) {
         line(run, &format!("memory/ratio-{name}"), title, trace);
     }
     for file in run.settings.traces.clone() {
-        let name = file.file_stem().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
+        let name = file
+            .file_stem()
+            .map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
         match read(&file) {
             Ok(trace) => {
                 let trace = Rc::new(trace);
-                line(run, &format!("memory/ratio-{name}"), &format!("the trace {name}"), || trace.clone());
+                line(run, &format!("memory/ratio-{name}"), &format!("the trace {name}"), || {
+                    trace.clone()
+                });
             }
             Err(error) => eprintln!("{}: {error}", file.display()),
         }
@@ -60,7 +64,10 @@ fn contestants<'a>(trace: &Rc<Vec<u64>>) -> Vec<Contestant<'a>> {
         of(
             "larder",
             Box::new(move || {
-                let cache = AsyncMemoryCache::builder().max_entries(capacity as u64).max_bytes(1 << 40).build();
+                let cache = AsyncMemoryCache::builder()
+                    .max_entries(capacity as u64)
+                    .max_bytes(1 << 40)
+                    .build();
                 Box::new(move |key| {
                     let key = key.to_string();
                     let found = ready(cache.get(&key)).expect("an answer").is_some();
@@ -122,7 +129,13 @@ fn scan() -> Vec<u64> {
 /// The loop alone would be 24,000 keys; with the Zipf part of 96,000 there is room for a tenth of both, 12,000.
 fn looping() -> Vec<u64> {
     let zipf = Zipf::new(96_000, 0.9);
-    (0..REQUESTS).map(|at| if at % 2 == 0 { (1 << 32) + (at as u64 / 2) % 14_400 } else { zipf.next() as u64 }).collect()
+    (0..REQUESTS)
+        .map(
+            |at| {
+                if at % 2 == 0 { (1 << 32) + (at as u64 / 2) % 14_400 } else { zipf.next() as u64 }
+            },
+        )
+        .collect()
 }
 
 fn shifting() -> Vec<u64> {

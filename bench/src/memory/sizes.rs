@@ -23,7 +23,12 @@ pub(crate) fn run(run: &mut Run) {
     let points = [1e3, 1e4, 1e5, 1e6, 1e7];
     let points = if run.settings.quick { &points[..3] } else { &points[..] };
     run.curve(
-        Line::new("memory/bytes-by-size", "bytes an entry beyond key and value, as the cache grows", Unit::Bytes).rounds(1),
+        Line::new(
+            "memory/bytes-by-size",
+            "bytes an entry beyond key and value, as the cache grows",
+            Unit::Bytes,
+        )
+        .rounds(1),
         "entries",
         points,
         |count| sized(count as usize, bytes),
@@ -44,11 +49,21 @@ trait Filled {
 
 type Make = fn(usize) -> Box<dyn Filled>;
 
-fn sized<'a>(count: usize, contestant: impl Fn(&str, Box<dyn Fn() -> Box<dyn Filled>>, usize) -> Contestant<'a>) -> Vec<Contestant<'a>> {
-    let all: [(&str, Make); 3] = [("larder", larder), ("quick_cache + deadline", quick), ("moka::sync (per-entry expiry)", moka)];
+fn sized<'a>(
+    count: usize,
+    contestant: impl Fn(&str, Box<dyn Fn() -> Box<dyn Filled>>, usize) -> Contestant<'a>,
+) -> Vec<Contestant<'a>> {
+    let all: [(&str, Make); 3] = [
+        ("larder", larder),
+        ("quick_cache + deadline", quick),
+        ("moka::sync (per-entry expiry)", moka),
+    ];
     // Three times ten million entries would not fit into most machines.
     let some = if count > MILLION { 2 } else { 3 };
-    all.into_iter().take(some).map(|(name, make)| contestant(name, Box::new(move || make(count)), count)).collect()
+    all.into_iter()
+        .take(some)
+        .map(|(name, make)| contestant(name, Box::new(move || make(count)), count))
+        .collect()
 }
 
 fn key(at: usize) -> String {
@@ -78,7 +93,10 @@ struct Larder(AsyncCacheWrapper);
 
 fn larder(count: usize) -> Box<dyn Filled> {
     // A half more, for keys are not spread evenly over the shards.
-    let adapter = AsyncMemoryCache::builder().max_entries(count as u64 * 3 / 2 + 100).max_bytes(1 << 40).build();
+    let adapter = AsyncMemoryCache::builder()
+        .max_entries(count as u64 * 3 / 2 + 100)
+        .max_bytes(1 << 40)
+        .build();
     let cache = AsyncCacheWrapper::new(adapter).expect("memory");
     for at in 0..count {
         ready(cache.ttl(TTL).set(key(at), [at as u64; VALUE / 8])).expect("stored");
@@ -111,7 +129,8 @@ impl Filled for Quick {
 struct Moka(moka::sync::Cache<String, Value>);
 
 fn moka(count: usize) -> Box<dyn Filled> {
-    let cache = moka::sync::Cache::builder().max_capacity(count as u64 * 2).expire_after(Hour).build();
+    let cache =
+        moka::sync::Cache::builder().max_capacity(count as u64 * 2).expire_after(Hour).build();
     for at in 0..count {
         cache.insert(key(at), [at as u64; VALUE / 8]);
     }

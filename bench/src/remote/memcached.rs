@@ -1,7 +1,10 @@
 //! memcached, beside its driver with sixteen connections.
 
 use super::server::Server;
-use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
+use super::{
+    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
+    key, rate, value,
+};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -21,14 +24,22 @@ const LINES: [(&str, &str, usize, bool, f64); 4] = [
 ];
 
 pub(super) fn run(run: &mut Run) {
-    if !["memcached/get-tasks", "memcached/batch"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+    if !["memcached/get-tasks", "memcached/batch"]
+        .iter()
+        .chain(LINES.iter().map(|line| &line.0))
+        .any(|id| run.wants(id))
+    {
         return;
     }
-    let arguments = |port: u16| ["-p", &port.to_string(), "-U", "0", "-u", "root"].map(str::to_owned).to_vec();
+    let arguments =
+        |port: u16| ["-p", &port.to_string(), "-U", "0", "-u", "root"].map(str::to_owned).to_vec();
     let Some(server) = Server::start("memcached", arguments) else { return };
-    async_adapter_set(&*format!("memcached://127.0.0.1:{}?{PATIENCE}", server.port)).expect("a URL");
+    async_adapter_set(&*format!("memcached://127.0.0.1:{}?{PATIENCE}", server.port))
+        .expect("a URL");
     let raw = Arc::new(Pool::open(server.port));
-    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    for_each_key(|number| async move {
+        async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
+    });
     let filled = raw.clone();
     for_each_key(move |number| {
         let raw = filled.clone();
@@ -36,12 +47,23 @@ pub(super) fn run(run: &mut Run) {
     });
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × 16 pooled connections"));
-        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
+            crowd(&raw, tasks, writes)
+        });
     }
-    let line = Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
+    let line =
+        Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond)
+            .note(CROWD);
     run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
-    let line = Line::new("memcached/batch", "memcached, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), multi_get(&raw, keys as usize)]);
+    let line = Line::new(
+        "memcached/batch",
+        "memcached, keys a second in one get_many, as it grows",
+        Unit::PerSecond,
+    )
+    .note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| {
+        vec![get_many(keys as usize), multi_get(&raw, keys as usize)]
+    });
 }
 
 /// The plainest pool that there can be.
@@ -52,12 +74,18 @@ struct Pool {
 
 impl Pool {
     fn open(port: u16) -> Self {
-        let open = || RUNTIME.block_on(Client::new(format!("tcp://127.0.0.1:{port}"))).expect("a connection");
+        let open = || {
+            RUNTIME.block_on(Client::new(format!("tcp://127.0.0.1:{port}"))).expect("a connection")
+        };
         Self { places: Semaphore::new(POOL), idle: Mutex::new((0..POOL).map(|_| open()).collect()) }
     }
 
     fn take(&self) -> Client {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().expect("as many as there are places")
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .expect("as many as there are places")
     }
 
     fn put_back(&self, client: Client) {
@@ -76,7 +104,10 @@ impl Pool {
         let _place = self.places.acquire().await.expect("never closed");
         let mut client = self.take();
         let seconds = (TTL * 60).as_secs() as i64;
-        client.set(format!("raw/{}", key(number)).as_str(), value().as_str(), Some(seconds), None).await.expect("set");
+        client
+            .set(format!("raw/{}", key(number)).as_str(), value().as_str(), Some(seconds), None)
+            .await
+            .expect("set");
         self.put_back(client);
     }
 }
@@ -85,7 +116,9 @@ fn crowd(raw: &Arc<Pool>, tasks: usize, writes: bool) -> Vec<Contestant<'static>
     let raw = raw.clone();
     let ours = move || {
         if writes {
-            return rate(tasks, |number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+            return rate(tasks, |number| async move {
+                async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
+            });
         }
         rate(tasks, |number| async move {
             let found: Option<String> = async_cached().get(key(number)).await.expect("get");
@@ -107,7 +140,8 @@ fn multi_get(raw: &Arc<Pool>, count: usize) -> Contestant<'static> {
     let raw = raw.clone();
     batch("async-memcached, meta_get_multi", count, async move || {
         let mut client = raw.take();
-        let found = client.meta_get_multi(&keys, Some(&["v", "k"])).await.expect("meta_get_multi").len();
+        let found =
+            client.meta_get_multi(&keys, Some(&["v", "k"])).await.expect("meta_get_multi").len();
         raw.put_back(client);
         found
     })

@@ -32,8 +32,13 @@ const BATCH: &str = "The driver alone hands over bytes; of a value the header an
 const PATIENCE: &str = "op_timeout=30s";
 
 /// As most servers have them: two workers, for the machine of PERFORMANCE.md has two cores.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("the operating system gives threads"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("the operating system gives threads")
+});
 
 pub(crate) fn run(run: &mut Run) {
     redis::run(run);
@@ -50,7 +55,9 @@ fn key(number: usize) -> String {
 }
 
 /// Runs the same for every key, in a task.
-fn for_each_key<F: Future<Output = ()> + Send + 'static>(work: impl Fn(usize) -> F + Send + 'static) {
+fn for_each_key<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn(usize) -> F + Send + 'static,
+) {
     RUNTIME.block_on(async {
         let filling = RUNTIME.spawn(async move {
             for number in 0..KEYS {
@@ -93,12 +100,24 @@ where
 /// larder's part of a curve over the size of a batch. Keys beyond those that there are, are missing.
 fn get_many(count: usize) -> Contestant<'static> {
     let keys: Vec<String> = (0..count).map(key).collect();
-    let ours = async move || async_cached().get_many::<String, _>(&keys).await.expect("get_many").iter().flatten().count();
+    let ours = async move || {
+        async_cached()
+            .get_many::<String, _>(&keys)
+            .await
+            .expect("get_many")
+            .iter()
+            .flatten()
+            .count()
+    };
     batch("larder, get_many", count, ours)
 }
 
 /// How many keys a second: `call` asks for `count`, and says how many were there.
-fn batch(name: &str, count: usize, mut call: impl AsyncFnMut() -> usize + 'static) -> Contestant<'static> {
+fn batch(
+    name: &str,
+    count: usize,
+    mut call: impl AsyncFnMut() -> usize + 'static,
+) -> Contestant<'static> {
     let calls = (20_000 / count).clamp(4, 200);
     let round = move || {
         let begun = Instant::now();

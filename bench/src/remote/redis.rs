@@ -1,7 +1,10 @@
 //! redis, beside its own multiplexed connection.
 
 use super::server::Server;
-use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, micros, rate, value};
+use super::{
+    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
+    key, micros, rate, value,
+};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -25,32 +28,59 @@ const LINES: [(&str, &str, usize, bool, f64); 6] = [
 const NOTE: &str = "larder is named by URL and called through the global, typed cache: a value has its header, checks and decoding.";
 
 pub(super) fn run(run: &mut Run) {
-    if !["redis/get-tasks", "redis/batch", "redis/blocking"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+    if !["redis/get-tasks", "redis/batch", "redis/blocking"]
+        .iter()
+        .chain(LINES.iter().map(|line| &line.0))
+        .any(|id| run.wants(id))
+    {
         return;
     }
-    let arguments = |port: u16| ["--port", &port.to_string(), "--save", "", "--appendonly", "no"].map(str::to_owned).to_vec();
+    let arguments = |port: u16| {
+        ["--port", &port.to_string(), "--save", "", "--appendonly", "no"]
+            .map(str::to_owned)
+            .to_vec()
+    };
     let Some(server) = Server::start("redis-server", arguments) else { return };
     let (url, client) = (format!("redis://127.0.0.1:{}?{PATIENCE}", server.port), client(&server));
     async_adapter_set(&*url).expect("a URL");
     let raw = RUNTIME.block_on(client.get_multiplexed_async_connection()).expect("a connection");
-    let info = client.get_connection_info().clone().set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let nodelay = RUNTIME.block_on(open(info).get_multiplexed_async_connection()).expect("a connection");
+    let info = client
+        .get_connection_info()
+        .clone()
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let nodelay =
+        RUNTIME.block_on(open(info).get_multiplexed_async_connection()).expect("a connection");
     let raws = [(RAW, raw.clone()), (RAW_NODELAY, nodelay)];
     fill(&raw);
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × the raw connection"));
-        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE), || crowd(&raws, tasks, writes));
+        run.line(
+            Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE),
+            || crowd(&raws, tasks, writes),
+        );
     }
     run.line(
         Line::new("redis/blocking", "redis GET 100 B, blocking, one thread", Unit::Micros)
-            .goal(Goal::at_most_times(1.3, "redis::Connection", "≤ 70 µs where redis's own sync connection takes 54"))
+            .goal(Goal::at_most_times(
+                1.3,
+                "redis::Connection",
+                "≤ 70 µs where redis's own sync connection takes 54",
+            ))
             .rounds(ROUNDS),
         || blocking(&url, &client),
     );
-    let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
+    let line =
+        Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
     run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raws, tasks as usize, false));
-    let line = Line::new("redis/batch", "redis, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), mget(&raw, keys as usize)]);
+    let line = Line::new(
+        "redis/batch",
+        "redis, keys a second in one get_many, as it grows",
+        Unit::PerSecond,
+    )
+    .note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| {
+        vec![get_many(keys as usize), mget(&raw, keys as usize)]
+    });
 }
 
 fn client(server: &Server) -> Client {
@@ -62,7 +92,9 @@ fn open(server: impl IntoConnectionInfo) -> Client {
 }
 
 fn fill(raw: &MultiplexedConnection) {
-    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    for_each_key(|number| async move {
+        async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
+    });
     let raw = raw.clone();
     for_each_key(move |number| {
         let mut raw = raw.clone();
@@ -70,17 +102,26 @@ fn fill(raw: &MultiplexedConnection) {
     });
 }
 
-fn crowd(raws: &[(&'static str, MultiplexedConnection)], tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+fn crowd(
+    raws: &[(&'static str, MultiplexedConnection)],
+    tasks: usize,
+    writes: bool,
+) -> Vec<Contestant<'static>> {
     let ours = move || {
         if writes {
-            return rate(tasks, |number| async move { async_cached().ttl(TTL).set(key(number), value()).await.expect("set") });
+            return rate(tasks, |number| async move {
+                async_cached().ttl(TTL).set(key(number), value()).await.expect("set")
+            });
         }
         rate(tasks, |number| async move {
             let found: Option<String> = async_cached().get(key(number)).await.expect("get");
             black_box(found.expect("it is there"));
         })
     };
-    let theirs = raws.iter().cloned().map(|(name, raw)| Contestant::round(name, move || over(&raw, tasks, writes)));
+    let theirs = raws
+        .iter()
+        .cloned()
+        .map(|(name, raw)| Contestant::round(name, move || over(&raw, tasks, writes)));
     std::iter::once(Contestant::round("larder, async_cached()", ours)).chain(theirs).collect()
 }
 
@@ -91,9 +132,17 @@ fn over(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> f64 {
         async move {
             if writes {
                 let millis = TTL.as_millis() as u64;
-                cmd("SET").arg(key(number)).arg(value()).arg("PX").arg(millis).exec_async(&mut raw).await.expect("set");
+                cmd("SET")
+                    .arg(key(number))
+                    .arg(value())
+                    .arg("PX")
+                    .arg(millis)
+                    .exec_async(&mut raw)
+                    .await
+                    .expect("set");
             } else {
-                let found: Option<String> = cmd("GET").arg(key(number)).query_async(&mut raw).await.expect("get");
+                let found: Option<String> =
+                    cmd("GET").arg(key(number)).query_async(&mut raw).await.expect("get");
                 black_box(found.expect("it is there"));
             }
         }
@@ -103,16 +152,24 @@ fn over(raw: &MultiplexedConnection, tasks: usize, writes: bool) -> f64 {
 fn blocking(url: &str, client: &Client) -> Vec<Contestant<'static>> {
     adapter_set(url).expect("a URL");
     let mut raw = client.get_connection().expect("a connection");
-    let ours = || micros(|| drop(black_box(cached().get::<String>(key(7)).expect("get").expect("it is there"))));
+    let ours = || {
+        micros(|| {
+            drop(black_box(cached().get::<String>(key(7)).expect("get").expect("it is there")))
+        })
+    };
     let theirs = move || micros(|| drop(black_box(raw.get::<_, String>(key(7)).expect("get"))));
-    vec![Contestant::round("larder, cached()", ours), Contestant::round("redis::Connection", theirs)]
+    vec![
+        Contestant::round("larder, cached()", ours),
+        Contestant::round("redis::Connection", theirs),
+    ]
 }
 
 fn mget(raw: &MultiplexedConnection, count: usize) -> Contestant<'static> {
     let keys: Vec<String> = (0..count).map(key).collect();
     let mut raw = raw.clone();
     batch("MGET over the raw connection", count, async move || {
-        let found: Vec<Option<String>> = cmd("MGET").arg(&keys).query_async(&mut raw).await.expect("MGET");
+        let found: Vec<Option<String>> =
+            cmd("MGET").arg(&keys).query_async(&mut raw).await.expect("MGET");
         found.iter().flatten().count()
     })
 }

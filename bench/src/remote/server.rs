@@ -13,7 +13,11 @@ impl Server {
     /// `None` where the program is not installed.
     pub(super) fn start(program: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-        let child = Command::new(program).args(arguments(port)).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Command::new(program)
+            .args(arguments(port))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let Ok(child) = child else {
             eprintln!("{program} is not installed: its lines are left out");
             return None;

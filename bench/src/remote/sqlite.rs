@@ -1,6 +1,9 @@
 //! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
 
-use super::{BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many, key, rate, value};
+use super::{
+    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
+    key, rate, value,
+};
 use crate::goal::Goal;
 use crate::line::{Contestant, Line, Unit};
 use crate::run::Run;
@@ -23,27 +26,45 @@ const LINES: [(&str, &str, usize, bool, f64); 6] = [
 const PUT: &str = "INSERT INTO raw (key, value, expires_at) VALUES (?, ?, ?) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
 const GET: &str = "SELECT value FROM raw WHERE key = ? AND expires_at > ?";
-const GET_MANY: &str = "SELECT key, value FROM raw WHERE key IN (SELECT value FROM json_each(?)) AND expires_at > ?";
+const GET_MANY: &str =
+    "SELECT key, value FROM raw WHERE key IN (SELECT value FROM json_each(?)) AND expires_at > ?";
 
 pub(super) fn run(run: &mut Run) {
-    if !["sqlite/get-tasks", "sqlite/batch"].iter().chain(LINES.iter().map(|line| &line.0)).any(|id| run.wants(id)) {
+    if !["sqlite/get-tasks", "sqlite/batch"]
+        .iter()
+        .chain(LINES.iter().map(|line| &line.0))
+        .any(|id| run.wants(id))
+    {
         return;
     }
     let folder = std::env::temp_dir().join(format!("larder-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the files");
-    async_adapter_set(&*format!("sqlite://{}?{PATIENCE}", folder.join("ours.db").display())).expect("a URL");
+    async_adapter_set(&*format!("sqlite://{}?{PATIENCE}", folder.join("ours.db").display()))
+        .expect("a URL");
     let raw = RUNTIME.block_on(open(&folder.join("theirs.db"))).expect("a database");
-    for_each_key(|number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+    for_each_key(|number| async move {
+        async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
+    });
     let filled = raw.clone();
     for_each_key(move |number| put(filled.clone(), number));
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × sqlx, pool of 4"));
-        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || crowd(&raw, tasks, writes));
+        run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
+            crowd(&raw, tasks, writes)
+        });
     }
-    let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
+    let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond)
+        .note(CROWD);
     run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
-    let line = Line::new("sqlite/batch", "sqlite, keys a second in one get_many, as it grows", Unit::PerSecond).note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| vec![get_many(keys as usize), select_many(&raw, keys as usize)]);
+    let line = Line::new(
+        "sqlite/batch",
+        "sqlite, keys a second in one get_many, as it grows",
+        Unit::PerSecond,
+    )
+    .note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| {
+        vec![get_many(keys as usize), select_many(&raw, keys as usize)]
+    });
     RUNTIME.block_on(raw.close());
     RUNTIME.block_on(async_cached().close()).expect("larder's connections close");
     if let Err(error) = std::fs::remove_dir_all(&folder) {
@@ -58,7 +79,11 @@ async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(60));
-    let pool = SqlitePoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(600)).connect_with(options).await?;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(Duration::from_secs(600))
+        .connect_with(options)
+        .await?;
     sqlx::query("CREATE TABLE raw (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_at INTEGER) WITHOUT ROWID").execute(&pool).await?;
     Ok(pool)
 }
@@ -66,7 +91,13 @@ async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
 /// With an expiry from now: a row that is overwritten with itself is not written at all.
 async fn put(raw: SqlitePool, number: usize) {
     let expires_at = now() + (TTL * 60).as_millis() as i64;
-    sqlx::query(PUT).bind(key(number)).bind(value().into_bytes()).bind(expires_at).execute(&raw).await.expect("put");
+    sqlx::query(PUT)
+        .bind(key(number))
+        .bind(value().into_bytes())
+        .bind(expires_at)
+        .execute(&raw)
+        .await
+        .expect("put");
 }
 
 fn now() -> i64 {
@@ -77,7 +108,9 @@ fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static
     let raw = raw.clone();
     let ours = move || {
         if writes {
-            return rate(tasks, |number| async move { async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set") });
+            return rate(tasks, |number| async move {
+                async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
+            });
         }
         rate(tasks, |number| async move {
             let found: Option<String> = async_cached().get(key(number)).await.expect("get");
@@ -92,7 +125,12 @@ fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static
                 if writes {
                     return put(raw, number).await;
                 }
-                let (found,): (Vec<u8>,) = sqlx::query_as(GET).bind(key(number)).bind(now()).fetch_one(&raw).await.expect("get");
+                let (found,): (Vec<u8>,) = sqlx::query_as(GET)
+                    .bind(key(number))
+                    .bind(now())
+                    .fetch_one(&raw)
+                    .await
+                    .expect("get");
                 black_box(found);
             }
         })
@@ -104,7 +142,8 @@ fn select_many(raw: &SqlitePool, count: usize) -> Contestant<'static> {
     let keys: Vec<String> = (0..count).map(|number| format!("\"{}\"", key(number))).collect();
     let (keys, raw) = (format!("[{}]", keys.join(",")), raw.clone());
     batch("sqlx, one statement", count, async move || {
-        let found: Vec<(String, Vec<u8>)> = sqlx::query_as(GET_MANY).bind(&keys).bind(now()).fetch_all(&raw).await.expect("get");
+        let found: Vec<(String, Vec<u8>)> =
+            sqlx::query_as(GET_MANY).bind(&keys).bind(now()).fetch_all(&raw).await.expect("get");
         black_box(found).len()
     })
 }

@@ -22,16 +22,22 @@ impl Address {
             return Self::unix(path.strip_prefix("//").unwrap_or(path));
         }
         if text.contains('@') {
-            return Err(Error::config("a memcached URL has no user or password: larder does not authenticate with memcached"));
+            return Err(Error::config(
+                "a memcached URL has no user or password: larder does not authenticate with memcached",
+            ));
         }
         if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
-            return Err(Error::config("a memcached server's address must be IPv4 or a name: the driver opens IPv4 sockets only"));
+            return Err(Error::config(
+                "a memcached server's address must be IPv4 or a name: the driver opens IPv4 sockets only",
+            ));
         }
         let (host, port) = match text.rsplit_once(':') {
             None => (text, Some(DEFAULT_PORT)),
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
         };
-        let port = port.ok_or_else(|| Error::config("a memcached server's port must be a number from 1 to 65535"))?;
+        let port = port.ok_or_else(|| {
+            Error::config("a memcached server's port must be a number from 1 to 65535")
+        })?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if host.is_empty() || !host.bytes().all(plain) {
             return Err(Error::config("a memcached server is `host` or `host:port`"));
@@ -59,7 +65,9 @@ impl Address {
             Self::Unix(path) => Ok(format!("unix://{path}")),
             Self::Tcp { host, port } => {
                 let found = lookup_host((host.as_str(), *port)).await?.find(SocketAddr::is_ipv4);
-                let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no IPv4 address");
+                let none = || {
+                    io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no IPv4 address")
+                };
                 found.map(|address| format!("tcp://{address}")).ok_or_else(none)
             }
         }
@@ -133,7 +141,11 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_looked_up_for_the_driver() {
-        let dsn = Address::parse("localhost:5").expect("a name").dsn().await.expect("it has an IPv4 address");
+        let dsn = Address::parse("localhost:5")
+            .expect("a name")
+            .dsn()
+            .await
+            .expect("it has an IPv4 address");
         assert_eq!(dsn, "tcp://127.0.0.1:5");
         assert_eq!(Address::Unix("/a/b".into()).dsn().await.expect("no look-up"), "unix:///a/b");
     }

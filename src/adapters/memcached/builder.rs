@@ -3,7 +3,7 @@
 use super::AsyncMemcachedCache;
 use super::address::Address;
 use crate::adapters::Settings;
-use crate::travel::Limits;
+use crate::batching::Limits;
 use crate::url::{CacheUrl, decode};
 use crate::{Codec, Error, Expiry, Result};
 use std::time::Duration;
@@ -78,7 +78,9 @@ impl MemcachedBuilder {
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = CacheUrl::parse(url)?;
         let mut builder = Self::new();
-        let rest = url.rest().strip_prefix("//").ok_or_else(|| Error::config("a memcached URL is `memcached://host:port[,host:port…]`"))?;
+        let rest = url.rest().strip_prefix("//").ok_or_else(|| {
+            Error::config("a memcached URL is `memcached://host:port[,host:port…]`")
+        })?;
         match url.scheme() {
             "memcached" | "memcache" => {
                 let hosts = decode(rest.strip_suffix('/').unwrap_or(rest))?;
@@ -91,7 +93,8 @@ impl MemcachedBuilder {
                 )));
             }
         }
-        let Config { settings, op_timeout, pool_size, max_value_bytes, limits, .. } = &mut builder.config;
+        let Config { settings, op_timeout, pool_size, max_value_bytes, limits, .. } =
+            &mut builder.config;
         settings.take(&mut url)?;
         *op_timeout = url.take("op_timeout")?.unwrap_or(*op_timeout);
         *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
@@ -217,7 +220,8 @@ impl MemcachedBuilder {
     /// ```
     pub fn build(self) -> Result<AsyncMemcachedCache> {
         let Self { servers, mut config } = self;
-        config.servers = servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+        config.servers =
+            servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
         if config.servers.is_empty() {
             config.servers.push(Address::default());
         }
@@ -247,7 +251,8 @@ mod tests {
 
     fn config(url: &str) -> Result<Config> {
         let builder = MemcachedBuilder::from_url(url)?;
-        let servers = builder.servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+        let servers =
+            builder.servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
         Ok(Config { servers, ..builder.config })
     }
 

@@ -2,7 +2,9 @@
 
 use super::address::Address;
 use super::keys;
-use async_memcached::{Client, Error as DriverError, ErrorKind as Refusal, MetaProtocol, MetaValue, Status};
+use async_memcached::{
+    Client, Error as DriverError, ErrorKind as Refusal, MetaProtocol, MetaValue, Status,
+};
 use bytes::Bytes;
 use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
 use std::time::Duration;
@@ -19,7 +21,10 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn pool(address: Address, size: usize) -> Pool<Self> {
         // It fails only for a pool with timeouts and no runtime to count them; the deadlines are the lane's own.
-        Pool::builder(Self { address }).max_size(size).build().expect("a pool without timeouts needs no runtime")
+        Pool::builder(Self { address })
+            .max_size(size)
+            .build()
+            .expect("a pool without timeouts needs no runtime")
     }
 }
 
@@ -32,7 +37,10 @@ impl Manager for Connector {
         let mut client = Client::new(dsn).await?;
         // Servers before 1.6 do not know the command and would run the value as one, which is why this value is harmless as such.
         // The key is never there, so nothing is stored.
-        match client.meta_set(keys::probe(), &b"mn"[..], false, None, Some(&["MR", "T-1", "O0"])).await? {
+        match client
+            .meta_set(keys::probe(), &b"mn"[..], false, None, Some(&["MR", "T-1", "O0"]))
+            .await?
+        {
             Some(MetaValue { status: Some(Status::NotStored), .. }) => Ok(client),
             _ => Err(DriverError::Protocol(Status::Error(Refusal::NonexistentCommand))),
         }
@@ -113,7 +121,9 @@ impl From<DriverError> for Fault {
             DriverError::Protocol(Status::Error(refusal)) => match refusal {
                 Refusal::Server(words) if words.starts_with("object too large") => Self::TooLarge,
                 Refusal::Server(words) | Refusal::Client(words) => Self::Refused(words),
-                Refusal::NonexistentCommand => Self::Refused("it does not know meta commands; memcached 1.6 or later is needed".to_owned()),
+                Refusal::NonexistentCommand => Self::Refused(
+                    "it does not know meta commands; memcached 1.6 or later is needed".to_owned(),
+                ),
                 _ => Self::Misplaced,
             },
             DriverError::Protocol(_) | DriverError::ParseError(_) => Self::Misplaced,
@@ -123,7 +133,11 @@ impl From<DriverError> for Fault {
 }
 
 /// The answers to a pipeline of gets, put beside the keys in the order asked: only hits are answered, in that order.
-pub(super) fn beside<K: AsRef<str>>(keys: &[K], opaque: &str, answers: Vec<MetaValue>) -> Result<Vec<Option<Item>>, Fault> {
+pub(super) fn beside<K: AsRef<str>>(
+    keys: &[K],
+    opaque: &str,
+    answers: Vec<MetaValue>,
+) -> Result<Vec<Option<Item>>, Fault> {
     let mut found = Vec::with_capacity(keys.len());
     for answer in answers {
         let token = opaque.strip_prefix('O').map(str::as_bytes);
@@ -144,7 +158,11 @@ pub(super) fn beside<K: AsRef<str>>(keys: &[K], opaque: &str, answers: Vec<MetaV
 }
 
 /// The answer to a single get.
-pub(super) fn single(key: &str, opaque: &str, answer: Option<MetaValue>) -> Result<Option<Item>, Fault> {
+pub(super) fn single(
+    key: &str,
+    opaque: &str,
+    answer: Option<MetaValue>,
+) -> Result<Option<Item>, Fault> {
     match answer {
         None => Ok(None),
         Some(answer) if answer.status == Some(Status::NotFound) => Ok(None),
@@ -154,9 +172,13 @@ pub(super) fn single(key: &str, opaque: &str, answer: Option<MetaValue>) -> Resu
 
 /// The answer to a set or delete that carried `opaque`.
 pub(super) fn written(opaque: &str, answer: Option<MetaValue>) -> Result<Written, Fault> {
-    let answer = answer.filter(|answer| answer.opaque_token.as_deref() == opaque.strip_prefix('O').map(str::as_bytes));
+    let answer = answer.filter(|answer| {
+        answer.opaque_token.as_deref() == opaque.strip_prefix('O').map(str::as_bytes)
+    });
     match answer.and_then(|answer| Some((answer.status?, answer.cas))) {
-        Some((Status::Stored | Status::Deleted, cas)) => Ok(Written::Done { cas: cas.unwrap_or(0) }),
+        Some((Status::Stored | Status::Deleted, cas)) => {
+            Ok(Written::Done { cas: cas.unwrap_or(0) })
+        }
         Some((Status::NotStored | Status::Exists | Status::NotFound, _)) => Ok(Written::Refused),
         _ => Err(Fault::Misplaced),
     }
@@ -167,21 +189,36 @@ mod tests {
     use super::*;
 
     fn answer(key: &str, token: &str) -> MetaValue {
-        MetaValue { key: Some(key.into()), opaque_token: Some(token.into()), ..MetaValue::default() }
+        MetaValue {
+            key: Some(key.into()),
+            opaque_token: Some(token.into()),
+            ..MetaValue::default()
+        }
     }
 
     #[test]
     fn hits_are_put_beside_their_keys() {
-        let found = beside(&["a", "b", "a", "c"], "O7", vec![answer("a", "7"), answer("a", "7")]).expect("in step");
-        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false]);
+        let found = beside(&["a", "b", "a", "c"], "O7", vec![answer("a", "7"), answer("a", "7")])
+            .expect("in step");
+        assert_eq!(
+            found.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [true, false, true, false]
+        );
     }
 
     #[test]
     fn an_answer_to_another_question_is_noticed() {
-        for answers in [vec![answer("z", "7")], vec![answer("a", "6")], vec![answer("b", "7"), answer("a", "7")]] {
+        for answers in [
+            vec![answer("z", "7")],
+            vec![answer("a", "6")],
+            vec![answer("b", "7"), answer("a", "7")],
+        ] {
             assert!(matches!(beside(&["a", "b"], "O7", answers), Err(Fault::Misplaced)));
         }
-        assert!(matches!(written("O7", Some(MetaValue { status: Some(Status::Stored), ..answer("a", "6") })), Err(Fault::Misplaced)));
+        assert!(matches!(
+            written("O7", Some(MetaValue { status: Some(Status::Stored), ..answer("a", "6") })),
+            Err(Fault::Misplaced)
+        ));
         assert!(matches!(written("O7", None), Err(Fault::Misplaced)));
     }
 }

@@ -49,7 +49,10 @@ impl Key {
 /// A text as it is where the server takes it, so that programs in other languages find it. Otherwise its bytes escaped,
 /// or, where that is too long, its SHA-256.
 fn encode(text: &str) -> Cow<'_, str> {
-    if text.len() <= LONGEST && !text.starts_with(MARK) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.len() <= LONGEST
+        && !text.starts_with(MARK)
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Cow::Borrowed(text);
     }
     let mut escaped = format!("{MARK}e");
@@ -102,7 +105,12 @@ mod tests {
 
     fn unescape(wire: &str) -> Option<String> {
         let rest = wire.strip_prefix("~e")?;
-        Some(percent_encoding::percent_decode_str(rest).decode_utf8().expect("UTF-8 went in").into_owned())
+        Some(
+            percent_encoding::percent_decode_str(rest)
+                .decode_utf8()
+                .expect("UTF-8 went in")
+                .into_owned(),
+        )
     }
 
     fn is_safe(wire: &str) -> bool {
@@ -136,8 +144,15 @@ mod tests {
 
     /// Pieces that encoders trip over, put together in any order.
     fn hostile() -> impl Strategy<Value = String> {
-        let piece = prop::sample::select(vec!["~", "~e", "~h", "~r", "%", "%20", "%2", " ", "\r\n", "\0", "\u{7f}", "é", "a", "E", "20"]);
-        prop_oneof![prop::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat()), ".{1,300}", "[~%a-c ]{240,260}"]
+        let piece = prop::sample::select(vec![
+            "~", "~e", "~h", "~r", "%", "%20", "%2", " ", "\r\n", "\0", "\u{7f}", "é", "a", "E",
+            "20",
+        ]);
+        prop_oneof![
+            prop::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat()),
+            ".{1,300}",
+            "[~%a-c ]{240,260}"
+        ]
     }
 
     proptest! {
@@ -173,7 +188,8 @@ mod tests {
         let mut wires = std::collections::HashSet::new();
         for _ in 0..100_000 {
             let length = random.usize(1..40);
-            let text: String = (0..length).map(|_| *random.choice(&alphabet).expect("there are some")).collect();
+            let text: String =
+                (0..length).map(|_| *random.choice(&alphabet).expect("there are some")).collect();
             if texts.insert(text.clone()) {
                 assert!(wires.insert(Key::new(text).wire().to_owned()));
             }

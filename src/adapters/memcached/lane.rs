@@ -4,13 +4,13 @@
 //! a caller that gives up drops the receiver of its answer and nothing else. Commands of one key come to one lane and stay in
 //! order. Commands that wait together travel together, as far as the driver has a pipeline for them.
 
-use super::claims::{Fill, Noted};
 use super::connection::Want;
+use super::fencing::{Fill, Noted};
 use super::keys::Key;
+use super::ops::{Count, Write};
 use super::session::{Found, Session};
 use super::ttl::Ttl;
-use super::verbs::{Count, Write};
-use crate::travel::{Limits, Passenger, Queue};
+use crate::batching::{Batchable, Limits, Queue};
 use crate::{Error, Result, runtime};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -54,7 +54,7 @@ pub(super) struct Job {
     deadline: Instant,
 }
 
-impl Passenger for Job {
+impl Batchable for Job {
     type Kind = Kind;
 
     fn kind(&self) -> Option<Kind> {
@@ -91,7 +91,11 @@ impl Lane {
     }
 
     /// Puts a command in the queue and waits for its answer, for as long as the caller likes: `None` if the lane has ended.
-    pub(super) async fn ask<T>(&self, deadline: Instant, command: impl FnOnce(Reply<T>) -> Command) -> Option<Result<T>> {
+    pub(super) async fn ask<T>(
+        &self,
+        deadline: Instant,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Option<Result<T>> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Job { command: command(reply), deadline }).await.ok()?;
         answer.await.ok()
@@ -198,10 +202,14 @@ async fn run_one(session: &mut Session, job: Job) {
         Command::Add(write, reply) => answer(reply, session.add(&write, deadline).await),
         Command::Replace(write, reply) => answer(reply, session.replace(&write, deadline).await),
         Command::Take(key, reply) => answer(reply, session.take(&key, deadline).await),
-        Command::Touch(key, ttl, want, reply) => answer(reply, session.touch(&key, ttl, want).await),
+        Command::Touch(key, ttl, want, reply) => {
+            answer(reply, session.touch(&key, ttl, want).await)
+        }
         Command::Count(count, reply) => answer(reply, session.count(&count, deadline).await),
-        Command::Claim(key, lease, reply) => answer(reply, session.claim(&key, lease, deadline).await),
-        Command::Fill(fill, reply) => answer(reply, session.fill(&fill).await),
+        Command::Claim(key, lease, reply) => {
+            answer(reply, session.claim(&key, lease, deadline).await)
+        }
+        Command::Fill(fill, reply) => answer(reply, session.set_claimed(&fill).await),
         Command::Release(key, noted, reply) => answer(reply, session.release(&key, &noted).await),
         Command::Clear(prefix, reply) => answer(reply, session.clear(&prefix, deadline).await),
         Command::Ping(reply) => answer(reply, session.ping().await),
@@ -228,11 +236,15 @@ impl Command {
             Self::Fetch(.., reply) => reply.is_closed(),
             Self::Store(.., reply) => reply.is_closed(),
             Self::Remove(.., reply) => reply.is_closed(),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => reply.is_closed(),
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => {
+                reply.is_closed()
+            }
             Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
             Self::Count(.., reply) => reply.is_closed(),
             Self::Claim(.., reply) => reply.is_closed(),
-            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => reply.is_closed(),
+            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => {
+                reply.is_closed()
+            }
         }
     }
 
@@ -242,11 +254,15 @@ impl Command {
             Self::Fetch(.., reply) => answer(reply, Err(error)),
             Self::Store(.., reply) => answer(reply, Err(error)),
             Self::Remove(.., reply) => answer(reply, Err(error)),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => answer(reply, Err(error)),
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => {
+                answer(reply, Err(error))
+            }
             Self::Take(.., reply) | Self::Touch(.., reply) => answer(reply, Err(error)),
             Self::Count(.., reply) => answer(reply, Err(error)),
             Self::Claim(.., reply) => answer(reply, Err(error)),
-            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => answer(reply, Err(error)),
+            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => {
+                answer(reply, Err(error))
+            }
         }
     }
 
@@ -255,7 +271,10 @@ impl Command {
             Self::Fetch(keys, ..) | Self::Remove(keys, ..) => (keys, &[], None),
             Self::Store(writes, ..) => (&[], writes, None),
             Self::Add(write, ..) | Self::Replace(write, ..) => (&[], &[], Some(&write.key)),
-            Self::Take(key, ..) | Self::Touch(key, ..) | Self::Claim(key, ..) | Self::Release(key, ..) => (&[], &[], Some(key)),
+            Self::Take(key, ..)
+            | Self::Touch(key, ..)
+            | Self::Claim(key, ..)
+            | Self::Release(key, ..) => (&[], &[], Some(key)),
             Self::Fill(fill, _) => (&[], &[], Some(&fill.key)),
             Self::Count(count, ..) => (&[], &[], Some(&count.key)),
             Self::Clear(..) | Self::Ping(..) => (&[], &[], None),

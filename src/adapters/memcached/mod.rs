@@ -6,34 +6,37 @@
 //! been cleared.
 
 mod address;
+mod availability;
 mod builder;
-mod claims;
+mod clear_log;
 mod connection;
-mod gate;
+mod fencing;
 mod keys;
 mod lane;
-mod registry;
+mod ops;
 mod ring;
 mod server;
 mod session;
 mod ttl;
-mod verbs;
 
 pub use builder::MemcachedBuilder;
 
 use crate::adapters::Remote;
+use crate::batching::Limits;
 use crate::runtime::PerRuntime;
-use crate::travel::Limits;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
+};
 use async_trait::async_trait;
 use builder::Config;
 use bytes::Bytes;
+use clear_log::LEASE;
 use connection::{Connector, Want};
 use deadpool::managed::Pool;
 use futures_util::future::join_all;
 use keys::Key;
 use lane::{Command, Each, Lane, Reply};
-use registry::LEASE;
+use ops::{Count, Write};
 use ring::Ring;
 use server::Server;
 use session::{Found, Session};
@@ -43,7 +46,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use ttl::Ttl;
-use verbs::{Count, Write};
 
 const KIND: &str = "memcached";
 
@@ -125,12 +127,19 @@ impl Lanes {
         let size = config.pool_size;
         // One more than the lanes have, for whoever finds out that a server is back.
         let pool = Connector::pool(server.address.clone(), size + 1);
-        Self { server: server.clone(), pool, lanes: (0..size).map(|_| OnceLock::new()).collect(), limits: config.limits }
+        Self {
+            server: server.clone(),
+            pool,
+            lanes: (0..size).map(|_| OnceLock::new()).collect(),
+            limits: config.limits,
+        }
     }
 
     fn get(&self, at: usize) -> Lane {
         self.lanes[at % self.lanes.len()]
-            .get_or_init(|| Lane::open(Session::new(self.server.clone(), self.pool.clone()), self.limits))
+            .get_or_init(|| {
+                Lane::open(Session::new(self.server.clone(), self.pool.clone()), self.limits)
+            })
             .clone()
     }
 }
@@ -188,16 +197,30 @@ impl AsyncMemcachedCache {
     fn from_config(config: Config) -> Self {
         let names: Vec<String> = config.servers.iter().map(address::Address::ring_name).collect();
         let prefix = config.settings.scope.prefix();
-        let server = |address: &address::Address| Arc::new(Server::new(address.clone(), prefix, config.settings.codec, config.op_timeout));
+        let server = |address: &address::Address| {
+            Arc::new(Server::new(address.clone(), prefix, config.settings.codec, config.op_timeout))
+        };
         let servers = config.servers.iter().map(server).collect();
-        Self { inner: Arc::new(Inner { ring: Ring::new(&names), servers, homes: PerRuntime::new(), config }) }
+        Self {
+            inner: Arc::new(Inner {
+                ring: Ring::new(&names),
+                servers,
+                homes: PerRuntime::new(),
+                config,
+            }),
+        }
     }
 
     /// What stands around it has to know.
     pub(crate) fn remote(self) -> Remote<Self> {
         let Config { settings, op_timeout, servers, .. } = &self.inner.config;
         // Of several servers, one that is away costs its own keys and no others.
-        Remote { op_timeout: *op_timeout, default_ttl: settings.default_ttl, is_one: servers.len() == 1, adapter: self }
+        Remote {
+            op_timeout: *op_timeout,
+            default_ttl: settings.default_ttl,
+            is_one: servers.len() == 1,
+            adapter: self,
+        }
     }
 
     fn key(&self, key: &str) -> Result<Key> {
@@ -205,12 +228,17 @@ impl AsyncMemcachedCache {
     }
 
     fn place(&self, key: &Key) -> Place {
-        Place { server: self.inner.ring.server(key.wire()), lane: key.hash() as usize % self.inner.config.pool_size }
+        Place {
+            server: self.inner.ring.server(key.wire()),
+            lane: key.hash() as usize % self.inner.config.pool_size,
+        }
     }
 
     fn home(&self, runtime: &Handle) -> Arc<Home> {
         let Inner { servers, config, homes, .. } = &*self.inner;
-        homes.get_or_insert_with(runtime, || Home(servers.iter().map(|server| Lanes::new(server, config)).collect()))
+        homes.get_or_insert_with(runtime, || {
+            Home(servers.iter().map(|server| Lanes::new(server, config)).collect())
+        })
     }
 
     /// Gives a command to a lane and waits for the answer, until the deadline.
@@ -231,7 +259,12 @@ impl AsyncMemcachedCache {
     }
 
     /// [`ask`](Self::ask) about one key, with the error saying so.
-    async fn ask_about<T>(&self, op: &'static str, key: &str, command: impl FnOnce(Key, Reply<T>) -> Command) -> Result<T> {
+    async fn ask_about<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        command: impl FnOnce(Key, Reply<T>) -> Command,
+    ) -> Result<T> {
         let asked = async {
             let wire = self.key(key)?;
             self.ask(self.place(&wire), |reply| command(wire, reply)).await
@@ -240,12 +273,14 @@ impl AsyncMemcachedCache {
     }
 
     async fn fetch(&self, op: &'static str, key: &str, want: Want) -> Result<Option<Found>> {
-        let found = self.ask_about(op, key, |wire, reply| Command::Fetch(vec![wire], want, reply)).await?;
+        let found =
+            self.ask_about(op, key, |wire, reply| Command::Fetch(vec![wire], want, reply)).await?;
         only(found).map_err(|error| about(error, op, key))
     }
 
     async fn delete(&self, op: &'static str, key: &str) -> Result<bool> {
-        let removed = self.ask_about(op, key, |wire, reply| Command::Remove(vec![wire], reply)).await?;
+        let removed =
+            self.ask_about(op, key, |wire, reply| Command::Remove(vec![wire], reply)).await?;
         only(removed).map_err(|error| about(error, op, key))
     }
 
@@ -264,7 +299,10 @@ impl AsyncMemcachedCache {
         let Config { settings, max_value_bytes, .. } = &self.inner.config;
         let bytes = value.to_stored(&settings.scope.key(key)?, settings.codec)?;
         if bytes.len() > *max_value_bytes {
-            let message = format!("the value is too large: {} bytes as stored, and {max_value_bytes} is the limit", bytes.len());
+            let message = format!(
+                "the value is too large: {} bytes as stored, and {max_value_bytes} is the limit",
+                bytes.len()
+            );
             return Err(Error::new(ErrorKind::TooLarge).with_message(message));
         }
         Ok(bytes)
@@ -296,15 +334,24 @@ impl AsyncMemcachedCache {
         });
         for (places, answer) in join_all(asked).await {
             match answer {
-                Ok(each) => places.into_iter().zip(each).for_each(|(at, result)| results[at] = Some(result)),
-                Err(error) => places.into_iter().for_each(|at| results[at] = Some(Err(error.clone().with_op(op)))),
+                Ok(each) => {
+                    places.into_iter().zip(each).for_each(|(at, result)| results[at] = Some(result))
+                }
+                Err(error) => places
+                    .into_iter()
+                    .for_each(|at| results[at] = Some(Err(error.clone().with_op(op)))),
             }
         }
     }
 
     /// Asks every server the same, all at once; the first error, once all are done.
-    async fn ask_all(&self, op: &'static str, command: impl Fn(Reply<()>) -> Command) -> Result<()> {
-        let asked = (0..self.inner.servers.len()).map(|server| self.ask(Place { server, lane: 0 }, &command));
+    async fn ask_all(
+        &self,
+        op: &'static str,
+        command: impl Fn(Reply<()>) -> Command,
+    ) -> Result<()> {
+        let asked = (0..self.inner.servers.len())
+            .map(|server| self.ask(Place { server, lane: 0 }, &command));
         let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
         answers.map(drop).map_err(|error| error.with_backend(KIND).with_op(op))
     }
@@ -315,7 +362,9 @@ fn about(error: Error, op: &'static str, key: &str) -> Error {
 }
 
 fn only<T>(each: Each<T>) -> Result<T> {
-    each.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend).with_message("an empty answer")))
+    each.into_iter()
+        .next()
+        .unwrap_or_else(|| Err(Error::new(ErrorKind::Backend).with_message("an empty answer")))
 }
 
 /// The results of a batch; every one has been given by then.
@@ -341,7 +390,11 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         let Some(ttl) = self.ttl(expiry) else {
             return self.delete("set", key).await.map(drop);
         };
-        let stored = self.ask_about("set", key, |key, reply| Command::Store(vec![Write { key, bytes, ttl }], reply)).await?;
+        let stored = self
+            .ask_about("set", key, |key, reply| {
+                Command::Store(vec![Write { key, bytes, ttl }], reply)
+            })
+            .await?;
         only(stored).map_err(|error| about(error, "set", key))
     }
 
@@ -351,7 +404,12 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
         let found = match self.ttl(expiry) {
-            Some(ttl) => self.ask_about("update_timeout", key, |key, reply| Command::Touch(key, ttl, Want::Value, reply)).await?,
+            Some(ttl) => {
+                self.ask_about("update_timeout", key, |key, reply| {
+                    Command::Touch(key, ttl, Want::Value, reply)
+                })
+                .await?
+            }
             None => self.ask_about("update_timeout", key, Command::Take).await?,
         };
         Ok(found.map(|found| found.value))
@@ -371,7 +429,12 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         crate::key::check(key).map_err(|error| about(error, "add", key))?;
         let bytes = self.stored(key, &value).map_err(|error| about(error, "add", key))?;
         match self.ttl(expiry) {
-            Some(ttl) => self.ask_about("add", key, |key, reply| Command::Add(Write { key, bytes, ttl }, reply)).await,
+            Some(ttl) => {
+                self.ask_about("add", key, |key, reply| {
+                    Command::Add(Write { key, bytes, ttl }, reply)
+                })
+                .await
+            }
             None => Ok(self.fetch("add", key, Want::Meta).await?.is_none()),
         }
     }
@@ -380,14 +443,20 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         crate::key::check(key).map_err(|error| about(error, "replace", key))?;
         let bytes = self.encode("replace", key, &value).await?;
         match self.ttl(expiry) {
-            Some(ttl) => self.ask_about("replace", key, |key, reply| Command::Replace(Write { key, bytes, ttl }, reply)).await,
+            Some(ttl) => {
+                self.ask_about("replace", key, |key, reply| {
+                    Command::Replace(Write { key, bytes, ttl }, reply)
+                })
+                .await
+            }
             None => self.delete("replace", key).await,
         }
     }
 
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         let ttl = self.ttl(expiry);
-        self.ask_about("incr", key, |key, reply| Command::Count(Count { key, by, ttl }, reply)).await
+        self.ask_about("incr", key, |key, reply| Command::Count(Count { key, by, ttl }, reply))
+            .await
     }
 
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
@@ -404,28 +473,40 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         match self.ttl(expiry) {
-            Some(ttl) => Ok(self.ask_about("touch", key, |key, reply| Command::Touch(key, ttl, Want::Meta, reply)).await?.is_some()),
+            Some(ttl) => Ok(self
+                .ask_about("touch", key, |key, reply| Command::Touch(key, ttl, Want::Meta, reply))
+                .await?
+                .is_some()),
             None => self.delete("touch", key).await,
         }
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let wires = self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("get_many"))?;
+        let wires =
+            self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("get_many"))?;
         let mut results = unset(keys.len());
         let command = |keys, reply| Command::Fetch(keys, Want::Value, reply);
         self.ask_each("get_many", wires, |key| key, command, &mut results).await;
         let results = finished("get_many", keys, results);
-        Ok(results.into_iter().map(|result| result.map(|found| found.map(|found| found.value))).collect())
+        Ok(results
+            .into_iter()
+            .map(|result| result.map(|found| found.map(|found| found.value)))
+            .collect())
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         let keys: Vec<&str> = entries.iter().map(|entry| entry.key).collect();
-        let wires = self.keys(&keys).map_err(|error| error.with_backend(KIND).with_op("set_many"))?;
+        let wires =
+            self.keys(&keys).map_err(|error| error.with_backend(KIND).with_op("set_many"))?;
         let mut results = unset(entries.len());
-        let stored: Vec<Result<Bytes>> = entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
+        let stored: Vec<Result<Bytes>> =
+            entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
         // Of several entries for one key the last one that has an effect is what is left; the others need not be sent.
-        let has_effect = |at: &usize| stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge);
-        let last: HashMap<&str, usize> = (0..keys.len()).filter(has_effect).map(|at| (keys[at], at)).collect();
+        let has_effect = |at: &usize| {
+            stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
+        };
+        let last: HashMap<&str, usize> =
+            (0..keys.len()).filter(has_effect).map(|at| (keys[at], at)).collect();
         let (mut writes, mut gone) = (Vec::new(), Vec::new());
         for ((at, key), (entry, stored)) in wires.into_iter().zip(entries.iter().zip(stored)) {
             let counts = last.get(entry.key) == Some(&at);
@@ -441,14 +522,15 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        let wires = self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("remove_many"))?;
+        let wires =
+            self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("remove_many"))?;
         let mut results = unset(keys.len());
         self.ask_each("remove_many", wires, |key| key, Command::Remove, &mut results).await;
         Ok(finished("remove_many", keys, results))
     }
 
     /// Not under the codecs that are meant for other programs.
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         self.inner.config.settings.codec == Codec::MessagePack
     }
 
@@ -456,7 +538,13 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         self.take_claim(key, lease).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         match claim.token() {
             Some(noted) => self.fill_claim(key, &value, expiry, noted).await,
             None => self.set(key, value, expiry).await.map(|()| true),
@@ -490,7 +578,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         self.inner.config.settings.default_ttl
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         KIND
     }
 }
@@ -502,7 +590,11 @@ impl AsyncMemcachedCache {
     }
 
     /// Removes the keys of a batch whose new values are not to be stored; each gets its own result, or the removal's error.
-    async fn remove_for(&self, gone: Vec<(usize, Key, Result<()>)>, results: &mut [Option<Result<()>>]) {
+    async fn remove_for(
+        &self,
+        gone: Vec<(usize, Key, Result<()>)>,
+        results: &mut [Option<Result<()>>],
+    ) {
         let mut removed = unset(results.len());
         let mut outcomes = Vec::with_capacity(gone.len());
         let mut keys = Vec::with_capacity(gone.len());

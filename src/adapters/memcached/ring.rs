@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn libmemcached_finds_the_same_keys() {
         let ring = Ring::new(&names(&[21211, 21212, 21213]));
-        let found: String = (0..64).map(|n| ring.server(&format!("larder:key-{n}")).to_string()).collect();
+        let found: String =
+            (0..64).map(|n| ring.server(&format!("larder:key-{n}")).to_string()).collect();
         assert_eq!(found, "1020022220201000220220200200210002212220210222220121010011120122");
     }
 

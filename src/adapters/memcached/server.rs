@@ -1,10 +1,10 @@
 //! What all connections to one server share.
 
 use super::address::Address;
+use super::availability::Availability;
+use super::clear_log::{LEASE, Registry};
 use super::connection::{Fault, Item};
-use super::gate::Gate;
 use super::keys;
-use super::registry::{LEASE, Registry};
 use crate::runtime::lock;
 use crate::{Codec, Error, ErrorKind};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ pub(super) struct Server {
     pub(super) registry_key: String,
     pub(super) codec: Codec,
     pub(super) op_timeout: Duration,
-    pub(super) gate: Gate,
+    pub(super) gate: Availability,
     known: Mutex<Option<Known>>,
     /// Counts up whenever a connection breaks: those that were opened before are not trusted any more.
     generation: AtomicU64,
@@ -56,7 +56,7 @@ impl Server {
             registry_key: keys::registry(prefix),
             codec,
             op_timeout,
-            gate: Gate::default(),
+            gate: Availability::default(),
             known: Mutex::default(),
             generation: AtomicU64::new(0),
         }
@@ -74,11 +74,12 @@ impl Server {
             return;
         };
         // Answers overtake each other on different connections; of one registry the higher number is the newer.
-        let newer = match (old.registry.leads_to(&news.registry), news.registry.leads_to(&old.registry)) {
-            (true, _) => true,
-            (false, true) => false,
-            (false, false) => old.asked < news.asked,
-        };
+        let newer =
+            match (old.registry.leads_to(&news.registry), news.registry.leads_to(&old.registry)) {
+                (true, _) => true,
+                (false, true) => false,
+                (false, false) => old.asked < news.asked,
+            };
         let asked = old.asked.max(news.asked);
         *known = Some(Known { asked, ..if newer { news } else { old } });
     }
@@ -88,7 +89,13 @@ impl Server {
         let known = self.known().filter(|known| known.cas == item.cas && known.bytes == item.bytes);
         match known {
             Some(known) => Some(Known { asked, ..known }),
-            None => Known::new(Registry::from_bytes(&item.bytes, item.cas)?, item.bytes.clone(), item.cas, asked).into(),
+            None => Known::new(
+                Registry::from_bytes(&item.bytes, item.cas)?,
+                item.bytes.clone(),
+                item.cas,
+                asked,
+            )
+            .into(),
         }
     }
 
@@ -99,7 +106,11 @@ impl Server {
     /// A connection of this generation broke. The server may have lost everything, the registry included.
     pub(super) fn broke(&self, generation: u64) {
         let next = generation.wrapping_add(1);
-        if self.generation.compare_exchange(generation, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self
+            .generation
+            .compare_exchange(generation, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             *lock(&self.known) = None;
         }
     }
@@ -109,19 +120,25 @@ impl Server {
     }
 
     pub(super) fn timeout(&self) -> Error {
-        Error::new(ErrorKind::Timeout).with_message(format!("{} did not answer within {:?}", self.address, self.op_timeout))
+        Error::new(ErrorKind::Timeout)
+            .with_message(format!("{} did not answer within {:?}", self.address, self.op_timeout))
     }
 
     pub(super) fn error(&self, fault: Fault) -> Error {
         let address = &self.address;
         match fault {
-            Fault::Broken(cause) => self.unavailable("cannot be reached, or closed the connection").with_source(cause),
-            Fault::TooLarge => Error::new(ErrorKind::TooLarge).with_message(format!("{address} does not take a value of that size")),
+            Fault::Broken(cause) => {
+                self.unavailable("cannot be reached, or closed the connection").with_source(cause)
+            }
+            Fault::TooLarge => Error::new(ErrorKind::TooLarge)
+                .with_message(format!("{address} does not take a value of that size")),
             Fault::Refused(words) => {
                 let words = &words[..words.floor_char_boundary(128)];
-                Error::new(ErrorKind::Backend).with_message(format!("{address} answered: {}", words.escape_debug()))
+                Error::new(ErrorKind::Backend)
+                    .with_message(format!("{address} answered: {}", words.escape_debug()))
             }
-            Fault::Misplaced => Error::new(ErrorKind::Backend).with_message(format!("{address} gave an answer to another question")),
+            Fault::Misplaced => Error::new(ErrorKind::Backend)
+                .with_message(format!("{address} gave an answer to another question")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A lane's own connection: opened when it is needed, given up when it cannot be trusted.
 
-use super::claims::HELD;
+use super::clear_log::{LEASE, Registry, Verdict};
 use super::connection::{Connector, Fault, Item, Want, Written, beside, single, written};
+use super::fencing::HELD;
 use super::keys::Key;
-use super::registry::{LEASE, Registry, Verdict};
 use super::server::{Known, Server};
 use super::ttl::{LAST_SECOND, Ttl};
 use crate::{CacheValue, Codec, Error, ErrorKind, Result, runtime};
@@ -131,20 +131,26 @@ impl Session {
     }
 
     fn busy(&self) -> Error {
-        Error::new(ErrorKind::Backend).with_message(format!("{}: what was cleared changes too fast", self.server.address))
+        Error::new(ErrorKind::Backend)
+            .with_message(format!("{}: what was cleared changes too fast", self.server.address))
     }
 
     /// The client, on a connection of the current generation.
     pub(super) async fn client(&mut self) -> Result<&mut Client> {
         let generation = self.server.generation();
-        if self.connection.as_ref().is_some_and(|connection| connection.generation != generation || connection.client.is_closed()) {
+        if self.connection.as_ref().is_some_and(|connection| {
+            connection.generation != generation || connection.client.is_closed()
+        }) {
             self.abandon();
         }
         if self.connection.is_none() {
             let client = self.open().await?;
             self.connection = Some(Connection { client, generation, used: Instant::now() });
         }
-        self.connection.as_mut().map(|connection| &mut *connection.client).ok_or_else(|| self.server.unavailable("has no connection"))
+        self.connection
+            .as_mut()
+            .map(|connection| &mut *connection.client)
+            .ok_or_else(|| self.server.unavailable("has no connection"))
     }
 
     async fn open(&self) -> Result<Object<Connector>> {
@@ -173,7 +179,10 @@ impl Session {
     }
 
     /// What the driver's answer comes to; gives the connection up where it must be.
-    fn settle<T>(&mut self, answer: Result<Result<T, DriverError>, tokio::time::error::Elapsed>) -> Result<T> {
+    fn settle<T>(
+        &mut self,
+        answer: Result<Result<T, DriverError>, tokio::time::error::Elapsed>,
+    ) -> Result<T> {
         match answer {
             Ok(Ok(answer)) => {
                 if let Some(connection) = &mut self.connection {
@@ -209,24 +218,37 @@ impl Session {
     }
 
     /// Reads items in one round trip. A read may be sent twice: over a connection that turns out dead, it is sent again over a new one.
-    pub(super) async fn read<K: AsRef<str>>(&mut self, keys: &[K], flags: &[&str]) -> Result<Vec<Option<Item>>> {
+    pub(super) async fn read<K: AsRef<str>>(
+        &mut self,
+        keys: &[K],
+        flags: &[&str],
+    ) -> Result<Vec<Option<Item>>> {
         let reused = self.connection.is_some();
         match self.read_once(keys, flags).await {
-            Err(error) if reused && self.connection.is_none() && error.kind() == ErrorKind::Unavailable => {
+            Err(error)
+                if reused
+                    && self.connection.is_none()
+                    && error.kind() == ErrorKind::Unavailable =>
+            {
                 self.read_once(keys, flags).await
             }
             answer => answer,
         }
     }
 
-    async fn read_once<K: AsRef<str>>(&mut self, keys: &[K], flags: &[&str]) -> Result<Vec<Option<Item>>> {
+    async fn read_once<K: AsRef<str>>(
+        &mut self,
+        keys: &[K],
+        flags: &[&str],
+    ) -> Result<Vec<Option<Item>>> {
         let opaque = self.opaque();
         let patience = self.patience();
         let mut all: Vec<&str> = flags.to_vec();
         all.push(&opaque);
         let client = self.client().await?;
         let found = if let [key] = keys {
-            let answer = timeout(patience, client.meta_get(key.as_ref(), false, None, Some(&all))).await;
+            let answer =
+                timeout(patience, client.meta_get(key.as_ref(), false, None, Some(&all))).await;
             single(key.as_ref(), &opaque, self.settle(answer)?).map(|found| vec![found])
         } else {
             let wires: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
@@ -237,9 +259,15 @@ impl Session {
     }
 
     /// Writes one item under a condition.
-    pub(super) async fn write(&mut self, key: &str, draft: Draft<'_>, condition: Condition) -> Result<Written> {
+    pub(super) async fn write(
+        &mut self,
+        key: &str,
+        draft: Draft<'_>,
+        condition: Condition,
+    ) -> Result<Written> {
         let opaque = self.opaque();
-        let (stamp, ttl, only_if) = (format!("F{}", draft.flags), draft.ttl.flag(), condition.flag());
+        let (stamp, ttl, only_if) =
+            (format!("F{}", draft.flags), draft.ttl.flag(), condition.flag());
         let mut flags = vec![stamp.as_str(), &ttl, "c", &opaque];
         flags.extend(only_if.as_deref());
         let patience = self.patience();
@@ -249,7 +277,8 @@ impl Session {
             self.pending.push(key.to_owned());
         }
         let client = self.client().await?;
-        let answer = timeout(patience, client.meta_set(key, draft.bytes, false, None, Some(&flags))).await;
+        let answer =
+            timeout(patience, client.meta_set(key, draft.bytes, false, None, Some(&flags))).await;
         let answer = self.settle(answer)?;
         let done = written(&opaque, answer).or_else(|fault| self.fail(fault))?;
         self.pending.clear();
@@ -269,7 +298,12 @@ impl Session {
 
     /// Stores items in one round trip; whether all of them were. An error that is not retryable is the server's for any one
     /// of them, and it is not known for which.
-    pub(super) async fn store_all(&mut self, items: &[(&str, &[u8])], stamp: u32, ttl: Ttl) -> Result<bool> {
+    pub(super) async fn store_all(
+        &mut self,
+        items: &[(&str, &[u8])],
+        stamp: u32,
+        ttl: Ttl,
+    ) -> Result<bool> {
         self.client().await?;
         self.pending.extend(items.iter().map(|(wire, _)| (*wire).to_owned()));
         let refused = self.set_all(items, &[&format!("F{stamp}"), &ttl.flag()]).await?;
@@ -301,7 +335,8 @@ impl Session {
 
     /// The registry, known within the lease, over a connection that answered within it: a write cannot be sent twice without more ado.
     pub(super) async fn registry(&mut self) -> Result<Known> {
-        let idle = self.connection.as_ref().is_none_or(|connection| connection.used.elapsed() > LEASE);
+        let idle =
+            self.connection.as_ref().is_none_or(|connection| connection.used.elapsed() > LEASE);
         match self.server.known().filter(Known::is_fresh) {
             Some(known) if !idle => Ok(known),
             _ => self.refresh().await.map(|(known, _)| known),
@@ -322,11 +357,18 @@ impl Session {
     }
 
     /// What an answer to a question for the registry comes to. `None` if another one made it at the same time.
-    pub(super) async fn learn(&mut self, item: Option<Item>, asked: Instant) -> Result<Option<(Known, i64)>> {
+    pub(super) async fn learn(
+        &mut self,
+        item: Option<Item>,
+        asked: Instant,
+    ) -> Result<Option<(Known, i64)>> {
         let condition = match item {
             None => Condition::Absent,
             Some(Item { cas: 0, .. }) => {
-                let message = format!("{} runs without CAS numbers (-C), which larder needs", self.server.address);
+                let message = format!(
+                    "{} runs without CAS numbers (-C), which larder needs",
+                    self.server.address
+                );
                 return Err(Error::new(ErrorKind::Unsupported).with_message(message));
             }
             Some(item) => match self.server.read_registry(&item, asked) {
@@ -342,7 +384,11 @@ impl Session {
     }
 
     /// Puts a registry in place; `None` if another one was faster.
-    pub(super) async fn write_registry(&mut self, registry: Registry, condition: Condition) -> Result<Option<Known>> {
+    pub(super) async fn write_registry(
+        &mut self,
+        registry: Registry,
+        condition: Condition,
+    ) -> Result<Option<Known>> {
         let asked = Instant::now();
         let bytes = registry.to_bytes();
         let key = self.server.registry_key.clone();
@@ -398,7 +444,9 @@ impl Session {
 /// Tries to connect until it works; what was connected waits in the pool. Ends with the adapter.
 async fn try_again(server: Weak<Server>, pool: Pool<Connector>) {
     loop {
-        let plan = server.upgrade().and_then(|server| Some((server.gate.pause(server.op_timeout)?, server.op_timeout)));
+        let plan = server
+            .upgrade()
+            .and_then(|server| Some((server.gate.pause(server.op_timeout)?, server.op_timeout)));
         let Some((pause, patience)) = plan else { return };
         sleep(pause).await;
         let connected = matches!(timeout(patience, pool.get()).await, Ok(Ok(_)));

@@ -34,7 +34,10 @@ impl Ttl {
         if seconds <= LONGEST_RELATIVE {
             return Self(i64::try_from(seconds).unwrap_or(0));
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs();
         Self::at(i64::try_from(now.saturating_add(seconds)).unwrap_or(i64::MAX))
     }
 
@@ -82,7 +85,9 @@ mod tests {
     #[test]
     fn more_than_thirty_days_are_a_point_in_time() {
         assert_eq!(ttl(Duration::from_secs(LONGEST_RELATIVE - 1)), Some(Ttl(2_592_000)));
-        let Some(Ttl(at)) = ttl(Duration::from_secs(LONGEST_RELATIVE)) else { panic!("it is not zero") };
+        let Some(Ttl(at)) = ttl(Duration::from_secs(LONGEST_RELATIVE)) else {
+            panic!("it is not zero")
+        };
         assert!(at > 1_700_000_000, "{at}");
     }
 

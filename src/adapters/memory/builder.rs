@@ -27,7 +27,13 @@ pub struct MemoryBuilder {
 
 impl Default for MemoryBuilder {
     fn default() -> Self {
-        Self { settings: Settings::default(), max_entries: 100_000, max_bytes: 128 << 20, encoded: false, shared: false }
+        Self {
+            settings: Settings::default(),
+            max_entries: 100_000,
+            max_bytes: 128 << 20,
+            encoded: false,
+            shared: false,
+        }
     }
 }
 
@@ -87,7 +93,9 @@ impl MemoryBuilder {
     pub(super) fn from_url(url: &str) -> Result<Self> {
         let mut url = CacheUrl::parse(url)?;
         if url.scheme() != "memory" || !url.rest().is_empty() {
-            return Err(Error::config("a memory URL is `memory:`, with parameters behind a question mark"));
+            return Err(Error::config(
+                "a memory URL is `memory:`, with parameters behind a question mark",
+            ));
         }
         let mut builder = Self::default();
         builder.settings.take(&mut url)?;

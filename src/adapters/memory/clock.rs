@@ -20,7 +20,9 @@ mod imp {
 
     pub(in super::super) fn now() -> u64 {
         let (epoch, now) = (*EPOCH, Instant::now());
-        let since = |earlier, later: Instant| u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX);
+        let since = |earlier, later: Instant| {
+            u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX)
+        };
         FIRST.saturating_add(since(epoch, now)).saturating_sub(since(now, epoch))
     }
 

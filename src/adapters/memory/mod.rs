@@ -9,8 +9,10 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::event::Watcher;
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use crate::event::EventSink;
+use crate::{
+    AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
+};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -20,7 +22,8 @@ use sweeper::Sweeper;
 
 const KIND: &str = "memory";
 
-static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| Arc::new(Shared::new(MemoryBuilder::default().bounds())));
+static SHARED: LazyLock<Arc<Shared>> =
+    LazyLock::new(|| Arc::new(Shared::new(MemoryBuilder::default().bounds())));
 
 /// A bounded cache in this process's memory.
 ///
@@ -111,7 +114,8 @@ impl AsyncMemoryCache {
 
     fn build(builder: MemoryBuilder) -> Self {
         let bounds = builder.bounds();
-        let shared = if builder.is_shared() { SHARED.clone() } else { Arc::new(Shared::new(bounds)) };
+        let shared =
+            if builder.is_shared() { SHARED.clone() } else { Arc::new(Shared::new(bounds)) };
         let (settings, encoded) = builder.into_parts();
         Self { shared, settings, encoded, bounds }
     }
@@ -144,7 +148,10 @@ impl Default for AsyncMemoryCache {
 
 impl fmt::Debug for AsyncMemoryCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncMemoryCache").field("entries", &self.entry_count()).field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("AsyncMemoryCache")
+            .field("entries", &self.entry_count())
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,7 +231,8 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     /// All values are encoded before any is stored.
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         key::check_all(entries.iter().map(|entry| entry.key))?;
-        let prepared: Vec<_> = entries.iter().map(|entry| self.prepare(entry.value.clone())).collect();
+        let prepared: Vec<_> =
+            entries.iter().map(|entry| self.prepare(entry.value.clone())).collect();
         let store = |(entry, prepared): (&Entry<'_>, Result<(CacheValue, usize)>)| {
             let (value, bytes) = prepared?;
             let scoped = self.settings.scope.key(entry.key)?;
@@ -233,19 +241,23 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         Ok(entries.iter().zip(prepared).map(store).collect())
     }
 
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let key = self.settings.scope.key(key)?;
         self.store().look(&key, look);
         Poll::Ready(Ok(()))
     }
 
-    fn watch(&self, watcher: Watcher) {
-        self.store().watchers.add(watcher);
+    fn subscribe(&self, sink: EventSink) {
+        self.store().sinks.add(sink);
     }
 
     /// A new, empty store with the same bounds; a shared one stays the shared one.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let shared = if Arc::ptr_eq(&self.shared, &SHARED) { self.shared.clone() } else { Arc::new(Shared::new(self.bounds)) };
+        let shared = if Arc::ptr_eq(&self.shared, &SHARED) {
+            self.shared.clone()
+        } else {
+            Arc::new(Shared::new(self.bounds))
+        };
         Ok(Arc::new(Self { shared, ..self.clone() }))
     }
 
@@ -253,7 +265,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         self.settings.default_ttl
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         KIND
     }
 }

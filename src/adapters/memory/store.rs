@@ -3,7 +3,7 @@
 use super::KIND;
 use super::clock;
 use super::engine::{Displaced, Engine, Entry, Gone, Node};
-use crate::event::{Event, EventKind, Watchers};
+use crate::event::{Event, EventKind, EventSinks};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{CacheValue, Lifetime, Result};
@@ -67,13 +67,18 @@ pub(super) struct Store {
     hasher: RandomState,
     /// No entry expires before this.
     sweep_at: AtomicU64,
-    pub(super) watchers: Watchers,
+    pub(super) sinks: EventSinks,
 }
 
 impl Store {
     pub(super) fn new(Bounds { max_entries, max_bytes }: Bounds) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let shards = 1_usize << (4 * cores).min(max_bytes / LEAST_SHARD).min(max_entries / LEAST_ENTRIES).max(1).ilog2();
+        let shards = 1_usize
+            << (4 * cores)
+                .min(max_bytes / LEAST_SHARD)
+                .min(max_entries / LEAST_ENTRIES)
+                .max(1)
+                .ilog2();
         let unit = (max_bytes / shards as u64).div_ceil(u32::MAX.into()).max(1);
         let capacity = max_bytes / unit;
         let engine = Engine::new(capacity, shards);
@@ -89,14 +94,16 @@ impl Store {
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::default(),
             sweep_at: AtomicU64::new(NEVER),
-            watchers: Watchers::default(),
+            sinks: EventSinks::default(),
         }
     }
 
     /// Lends the live value under `key`. Counts as a use. `look` runs under a lock: it must be short and not use the cache.
     #[inline]
     pub(super) fn look<R>(&self, key: &str, look: impl FnOnce(&CacheValue) -> R) -> Option<R> {
-        self.engine.look(key, true, |node| is_live(node.deadline).then(|| look(&node.value))).flatten()
+        self.engine
+            .look(key, true, |node| is_live(node.deadline).then(|| look(&node.value)))
+            .flatten()
     }
 
     /// The live value under `key`. Counts as a use.
@@ -123,12 +130,25 @@ impl Store {
     }
 
     /// Stores the value, or nothing if it weighs more than the store can hold; either way the older value is gone.
-    pub(super) fn set(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime) -> Stored {
+    pub(super) fn set(
+        &self,
+        key: &str,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Lifetime,
+    ) -> Stored {
         self.write(key, |displaced| self.put(key, value, bytes, lifetime, displaced))
     }
 
     /// [`set`](Store::set) if the key is live or not, as `wanted` says; `None` if it was the other.
-    pub(super) fn set_if(&self, wanted: bool, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime) -> Option<Stored> {
+    pub(super) fn set_if(
+        &self,
+        wanted: bool,
+        key: &str,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Lifetime,
+    ) -> Option<Stored> {
         self.write(key, |displaced| {
             if self.contains(key) != wanted {
                 // Not here, where the stripe is held.
@@ -172,7 +192,9 @@ impl Store {
         change: impl Fn(Option<&CacheValue>) -> Result<(CacheValue, usize, R)>,
     ) -> Result<Option<R>> {
         self.write(key, |displaced| {
-            while let Some((old, deadline, weight)) = self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight)) {
+            while let Some((old, deadline, weight)) =
+                self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight))
+            {
                 let changed = change(Some(&old));
                 displaced.push(Gone::value(old));
                 let (value, _, outcome) = changed?;
@@ -205,7 +227,14 @@ impl Store {
         outcome
     }
 
-    fn put(&self, key: &str, value: CacheValue, bytes: usize, lifetime: Lifetime, displaced: &mut Displaced) -> Stored {
+    fn put(
+        &self,
+        key: &str,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Lifetime,
+        displaced: &mut Displaced,
+    ) -> Stored {
         match self.entry(key, value, bytes, lifetime, displaced) {
             Ok(entry) => {
                 let deadline = entry.deadline;
@@ -286,13 +315,16 @@ impl Store {
     fn tell<'a>(&self, gone: impl Iterator<Item = &'a Gone>) {
         for gone in gone.filter(|gone| gone.evicted) {
             // What had expired before it was evicted was not pushed out.
-            self.tell_one(if is_live(gone.entry.deadline) { EventKind::Evict } else { EventKind::Expire }, &gone.key);
+            self.tell_one(
+                if is_live(gone.entry.deadline) { EventKind::Evict } else { EventKind::Expire },
+                &gone.key,
+            );
         }
     }
 
     fn tell_one(&self, kind: EventKind, key: &str) {
-        if !self.watchers.is_empty() {
-            self.watchers.tell(&Event::new(kind, KIND).with_key(key));
+        if !self.sinks.is_empty() {
+            self.sinks.tell(&Event::new(kind, KIND).with_key(key));
         }
     }
 }

@@ -4,9 +4,9 @@ use super::AsyncRedisCache;
 use super::endpoint::Endpoint;
 use super::source::Source;
 use crate::adapters::Settings;
+use crate::batching::Limits;
 use crate::key::Scope;
 use crate::secret::Secret;
-use crate::travel::Limits;
 use crate::url::CacheUrl;
 use crate::{Codec, Error, Expiry, Result};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ const MAX_VALUE_BYTES: usize = 64 << 20;
 const LARGEST_VALUE_BYTES: usize = 512 << 20;
 const BIG_VALUE_BYTES: usize = 256 << 10;
 /// Measured: below, calls by themselves are faster; above, batches.
-const MAX_ALONE: usize = 16;
+const BATCH_ABOVE: usize = 16;
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
@@ -35,7 +35,7 @@ pub(super) struct Config {
     pub(super) pool_size: usize,
     pub(super) max_value_bytes: usize,
     pub(super) big_value_bytes: usize,
-    pub(super) max_alone: usize,
+    pub(super) batch_above: usize,
     pub(super) limits: Limits,
 }
 
@@ -72,7 +72,7 @@ impl Default for RedisBuilder {
             pool_size: POOL_SIZE,
             max_value_bytes: MAX_VALUE_BYTES,
             big_value_bytes: BIG_VALUE_BYTES,
-            max_alone: MAX_ALONE,
+            batch_above: BATCH_ABOVE,
             limits: Limits { entries: MAX_BATCH, bytes: MAX_BATCH_BYTES },
         };
         Self { config, endpoint: Endpoint::default(), handed_in: None }
@@ -104,7 +104,7 @@ impl RedisBuilder {
             ("pool_size", &mut config.pool_size),
             ("max_value_bytes", &mut config.max_value_bytes),
             ("big_value_bytes", &mut config.big_value_bytes),
-            ("max_alone", &mut config.max_alone),
+            ("batch_above", &mut config.batch_above),
         ] {
             if let Some(given) = url.take(name)? {
                 *setting = given;
@@ -237,8 +237,8 @@ impl RedisBuilder {
     /// How many calls are under way on a connection before others wait and travel together; 16 unless set. A caller never waits for a
     /// timer: two batches are under way at most, and the next sets out as soon as one of them is back.
     #[must_use]
-    pub fn max_alone(mut self, calls: usize) -> Self {
-        self.config.max_alone = calls;
+    pub fn batch_above(mut self, calls: usize) -> Self {
+        self.config.batch_above = calls;
         self
     }
 
@@ -289,7 +289,9 @@ impl RedisBuilder {
             return Err(Error::config(format!("`pool_size` is between 1 and {MAX_POOL_SIZE}")));
         }
         if !(1..=LARGEST_VALUE_BYTES).contains(&max_value_bytes) {
-            return Err(Error::config(format!("`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit")));
+            return Err(Error::config(format!(
+                "`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit"
+            )));
         }
         self.config.limits.check()?;
         let source = match self.handed_in {
@@ -305,7 +307,11 @@ impl RedisBuilder {
 
 impl std::fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let server = self.handed_in.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string);
-        f.debug_struct("RedisBuilder").field("server", &server).field("config", &self.config).finish_non_exhaustive()
+        let server =
+            self.handed_in.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string);
+        f.debug_struct("RedisBuilder")
+            .field("server", &server)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! The commands, and how their answers are read.
 
-use super::claims::token;
+use super::fencing::token;
 use bytes::Bytes;
 use redis::{Arg, Cmd, Script, ToRedisArgs, Value, cmd};
 use std::sync::OnceLock;
@@ -65,7 +65,9 @@ pub(super) fn get(key: &str) -> Command<Option<Bytes>> {
     Command::sized("GET", 1, key.len(), bytes).arg(key)
 }
 
-pub(super) fn get_many<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<Vec<Option<Bytes>>> {
+pub(super) fn get_many<K: AsRef<str>>(
+    keys: impl Iterator<Item = K>,
+) -> Command<Vec<Option<Bytes>>> {
     let command = Command::sized("MGET", keys.size_hint().0, keys.size_hint().0 * KEY_LEN, list);
     keys.fold(command, |command, key| command.arg(key.as_ref()))
 }
@@ -73,7 +75,8 @@ pub(super) fn get_many<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Command<
 /// Whether the condition held.
 pub(super) fn set(key: &str, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
     // Of the rest, `PX` and a number are the longest.
-    let mut command = Command::sized("SET", 5, key.len() + value.len() + 24, done).arg(key).arg(value);
+    let mut command =
+        Command::sized("SET", 5, key.len() + value.len() + 24, done).arg(key).arg(value);
     if let Ttl::Millis(millis) = ttl {
         command = command.arg("PX").arg(millis);
     }
@@ -147,7 +150,9 @@ pub(super) fn size(cmd: &Cmd) -> usize {
 }
 
 pub(super) fn ping() -> Command<()> {
-    Command::new("PING", |answer| matches!(answer, Value::SimpleString(pong) if pong == "PONG").then_some(()))
+    Command::new("PING", |answer| {
+        matches!(answer, Value::SimpleString(pong) if pong == "PONG").then_some(())
+    })
 }
 
 pub(super) fn echo(text: &str) -> Command<Option<Bytes>> {
@@ -162,7 +167,12 @@ pub(super) fn scan(cursor: &[u8], prefix: &str, count: usize) -> Command<(Bytes,
         let keys = list(keys)?.into_iter().collect::<Option<_>>()?;
         Some((bytes(cursor)??, keys))
     };
-    Command::new("SCAN", read).arg(cursor).arg("MATCH").arg(literal(prefix) + "*").arg("COUNT").arg(count)
+    Command::new("SCAN", read)
+        .arg(cursor)
+        .arg("MATCH")
+        .arg(literal(prefix) + "*")
+        .arg("COUNT")
+        .arg(count)
 }
 
 /// A pattern that matches `text` and nothing else.
@@ -270,8 +280,14 @@ impl<T> Invocation<T> {
     }
 }
 
-pub(super) fn invoke<T>(script: &'static Lua, keys: &[&[u8]], args: &[&[u8]], read: fn(Value) -> Option<T>) -> Invocation<T> {
-    let by_hash = Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len()).arg(keys).arg(args).once();
+pub(super) fn invoke<T>(
+    script: &'static Lua,
+    keys: &[&[u8]],
+    args: &[&[u8]],
+    read: fn(Value) -> Option<T>,
+) -> Invocation<T> {
+    let by_hash =
+        Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len()).arg(keys).arg(args).once();
     Invocation { by_hash, script }
 }
 
@@ -294,7 +310,12 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
             _ => None,
         }
     };
-    invoke(&INCREASE, &[key.as_bytes(), &token(key)], &[by.to_string().as_bytes(), ttl.as_bytes()], read)
+    invoke(
+        &INCREASE,
+        &[key.as_bytes(), &token(key)],
+        &[by.to_string().as_bytes(), ttl.as_bytes()],
+        read,
+    )
 }
 
 /// Whether `old` was still there.
@@ -309,7 +330,12 @@ pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -
         Condition::Missing => b"missing",
         Condition::Live => b"live",
     };
-    invoke(&INSTALL, &[staged.as_bytes(), key.as_bytes(), &token(key)], &[condition, ttl_arg(ttl).as_bytes()], flag)
+    invoke(
+        &INSTALL,
+        &[staged.as_bytes(), key.as_bytes(), &token(key)],
+        &[condition, ttl_arg(ttl).as_bytes()],
+        flag,
+    )
 }
 
 pub(super) fn ttl_arg(ttl: Ttl) -> String {
@@ -369,6 +395,11 @@ mod tests {
         assert!((set("k", b"v", Ttl::Never, Condition::None).read)(Value::Int(1)).is_none());
         assert!((scan(b"0", "p", 10).read)(Value::Array(vec![])).is_none());
         assert!((time_left("k").read)(Value::Int(-3)).is_none());
-        assert!((increase("k", 1, None).by_hash.read)(Value::Array(vec![Value::BulkString(b"sum".to_vec())])).is_none());
+        assert!(
+            (increase("k", 1, None).by_hash.read)(Value::Array(vec![Value::BulkString(
+                b"sum".to_vec()
+            )]))
+            .is_none()
+        );
     }
 }

@@ -7,7 +7,9 @@ use crate::url::{CacheUrl, decode};
 use crate::{Error, Result};
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
@@ -66,7 +68,10 @@ impl Endpoint {
     pub(super) fn read(url: &mut CacheUrl) -> Result<Self> {
         let Some(&(_, tls, unix)) = SCHEMES.iter().find(|(name, ..)| *name == url.scheme()) else {
             let known = SCHEMES.map(|(name, ..)| name).join(", ");
-            return Err(Error::config(format!("`{}:` is not a scheme of redis; there are: {known}", url.scheme())));
+            return Err(Error::config(format!(
+                "`{}:` is not a scheme of redis; there are: {known}",
+                url.scheme()
+            )));
         };
         let rest = url.rest().strip_prefix("//").unwrap_or(url.rest()).to_owned();
         if rest.contains('#') {
@@ -100,7 +105,11 @@ impl Endpoint {
             None => (login, None),
         };
         self.user = Some(decode(user)?).filter(|user| !user.is_empty());
-        self.password = password.map(decode).transpose()?.filter(|password| !password.is_empty()).map(Secret::new);
+        self.password = password
+            .map(decode)
+            .transpose()?
+            .filter(|password| !password.is_empty())
+            .map(Secret::new);
         Ok(())
     }
 
@@ -113,7 +122,9 @@ impl Endpoint {
             self.host = decode(host)?;
         }
         if !port.is_empty() {
-            self.port = port.parse().map_err(|_| Error::config("the port of a redis URL is a number up to 65535"))?;
+            self.port = port
+                .parse()
+                .map_err(|_| Error::config("the port of a redis URL is a number up to 65535"))?;
         }
         Ok(())
     }
@@ -121,14 +132,18 @@ impl Endpoint {
     fn read_db(&mut self, path: &str) -> Result<()> {
         let db = path.trim_matches('/');
         if !db.is_empty() {
-            self.db = db.parse().map_err(|_| Error::config("the path of a redis URL is the number of a database, such as `/2`"))?;
+            self.db = db.parse().map_err(|_| {
+                Error::config("the path of a redis URL is the number of a database, such as `/2`")
+            })?;
         }
         Ok(())
     }
 
     fn read_socket(&mut self, server: &str, path: &str) -> Result<()> {
         if !server.is_empty() || path.len() < 2 {
-            return Err(Error::config("the URL of a Unix socket has an absolute path, such as `redis+unix:///run/redis.sock`"));
+            return Err(Error::config(
+                "the URL of a Unix socket has an absolute path, such as `redis+unix:///run/redis.sock`",
+            ));
         }
         self.unix_socket = Some(decode(path)?.into());
         Ok(())
@@ -136,12 +151,17 @@ impl Endpoint {
 
     /// Takes `db`, `user`, `password`, `resp3` and `ca_cert` out of a URL.
     fn take(&mut self, url: &mut CacheUrl) -> Result<()> {
-        let twice = |name: &str| Error::config(format!("the URL parameter `{name}` is also said before the question mark"));
+        let twice = |name: &str| {
+            Error::config(format!(
+                "the URL parameter `{name}` is also said before the question mark"
+            ))
+        };
         if let Some(db) = url.take::<u64>("db")? {
             if self.db != 0 {
                 return Err(twice("db"));
             }
-            self.db = u32::try_from(db).map_err(|_| Error::config("the URL parameter `db` is too large"))?;
+            self.db = u32::try_from(db)
+                .map_err(|_| Error::config("the URL parameter `db` is too large"))?;
         }
         if let Some(user) = url.take::<String>("user")?
             && self.user.replace(user).is_some()
@@ -164,7 +184,9 @@ impl Endpoint {
 
     pub(super) fn check(&self) -> Result<()> {
         if self.tls && self.unix_socket.is_some() {
-            return Err(Error::config("a Unix socket is not encrypted: `tls` and `unix_socket` do not go together"));
+            return Err(Error::config(
+                "a Unix socket is not encrypted: `tls` and `unix_socket` do not go together",
+            ));
         }
         if self.unix_socket.is_some() && cfg!(not(unix)) {
             return Err(Error::config("this platform has no Unix sockets"));
@@ -181,7 +203,8 @@ impl Endpoint {
     /// What is said to the server first.
     pub(super) fn login(&self) -> RedisConnectionInfo {
         let protocol = if self.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
-        let mut login = RedisConnectionInfo::default().set_db(self.db.into()).set_protocol(protocol);
+        let mut login =
+            RedisConnectionInfo::default().set_db(self.db.into()).set_protocol(protocol);
         if let Some(user) = &self.user {
             login = login.set_username(user);
         }
@@ -193,8 +216,16 @@ impl Endpoint {
 
     /// What the driver needs to connect and encrypt. Reads the CA file, so that a renewed one is found.
     pub(super) fn encrypted(&self) -> Result<ConnectionInfo, Failure> {
-        let address = ConnectionAddr::TcpTls { host: self.host.clone(), port: self.port, insecure: false, tls_params: None };
-        let info = address.into_connection_info()?.set_redis_settings(self.login()).set_tcp_settings(tcp_settings());
+        let address = ConnectionAddr::TcpTls {
+            host: self.host.clone(),
+            port: self.port,
+            insecure: false,
+            tls_params: None,
+        };
+        let info = address
+            .into_connection_info()?
+            .set_redis_settings(self.login())
+            .set_tcp_settings(tcp_settings());
         match &self.ca_cert {
             None => Ok(info),
             Some(path) => {
@@ -230,7 +261,8 @@ fn keepalive() -> TcpKeepalive {
 fn with_authority(info: ConnectionInfo, pem: Vec<u8>) -> Result<ConnectionInfo, Failure> {
     let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(pem) };
     // Whatever is wrong with it, the file is the one that was named.
-    let failed = |_| Error::config("the file that `ca_cert` names holds no certificates in PEM form");
+    let failed =
+        |_| Error::config("the file that `ca_cert` names holds no certificates in PEM form");
     let client = redis::Client::build_with_tls(info, certificates).map_err(failed)?;
     Ok(client.get_connection_info().clone())
 }
@@ -246,7 +278,9 @@ impl fmt::Display for Endpoint {
         let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.unix_socket {
             Some(path) => write!(f, "redis+unix://{}", path.display())?,
-            None if self.host.contains(':') => write!(f, "{scheme}://[{}]:{}", self.host, self.port)?,
+            None if self.host.contains(':') => {
+                write!(f, "{scheme}://[{}]:{}", self.host, self.port)?
+            }
             None => write!(f, "{scheme}://{}:{}", self.host, self.port)?,
         }
         match (self.db, &self.unix_socket) {
@@ -295,7 +329,10 @@ mod tests {
         assert_eq!(endpoint.password.as_ref().map(Secret::expose), Some("p@ss:#wörd"));
         assert!(!format!("{endpoint:?} {endpoint}").contains("p@ss"));
         let endpoint = read("unix:///s?user=ann&password=p%40ss").unwrap();
-        assert_eq!((endpoint.user.as_deref(), endpoint.password.as_ref().map(Secret::expose)), (Some("ann"), Some("p@ss")));
+        assert_eq!(
+            (endpoint.user.as_deref(), endpoint.password.as_ref().map(Secret::expose)),
+            (Some("ann"), Some("p@ss"))
+        );
     }
 
     #[test]

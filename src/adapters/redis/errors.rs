@@ -62,7 +62,11 @@ impl Failure {
 
     /// An answer of a kind that the command does not give: the answers are out of step with the questions.
     pub(super) fn out_of_step() -> Self {
-        let failure = Self::new(ErrorKind::Unavailable, "the connection gave another command's answer", Fate::Drop);
+        let failure = Self::new(
+            ErrorKind::Unavailable,
+            "the connection gave another command's answer",
+            Fate::Drop,
+        );
         Self { code: Code::OutOfStep, ..failure }
     }
 }
@@ -73,20 +77,36 @@ impl From<RedisError> for Failure {
         match cause.kind() {
             Cause::Server(_) | Cause::Extension => of_server(&cause),
             Cause::AuthenticationFailed => {
-                let mut failure = Self::new(ErrorKind::Backend, "the server refuses the user name or password", Fate::Drop);
+                let mut failure = Self::new(
+                    ErrorKind::Backend,
+                    "the server refuses the user name or password",
+                    Fate::Drop,
+                );
                 failure.code = Code::NotAuthenticated;
                 failure
             }
-            Cause::InvalidClientConfig => Self::new(ErrorKind::Config, "the address or the TLS settings cannot be used", Fate::Drop),
-            Cause::RESP3NotSupported => Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop),
-            Cause::Io if cause.is_timeout() => Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Drop),
+            Cause::InvalidClientConfig => Self::new(
+                ErrorKind::Config,
+                "the address or the TLS settings cannot be used",
+                Fate::Drop,
+            ),
+            Cause::RESP3NotSupported => {
+                Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop)
+            }
+            Cause::Io if cause.is_timeout() => {
+                Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Drop)
+            }
             // What the operating system or TLS has to say: never a value.
             Cause::Io => {
-                let error = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_source(cause.to_string());
+                let error = Error::new(ErrorKind::Unavailable)
+                    .with_backend(BACKEND)
+                    .with_source(cause.to_string());
                 Self::with(error, Fate::Drop)
             }
             Cause::Parse | Cause::UnexpectedReturnType => Self::out_of_step(),
-            _ => Self::new(ErrorKind::Unavailable, "the driver cannot reach the server", Fate::Drop),
+            _ => {
+                Self::new(ErrorKind::Unavailable, "the driver cannot reach the server", Fate::Drop)
+            }
         }
     }
 }
@@ -102,11 +122,21 @@ impl From<PoolError> for Failure {
         match cause {
             PoolError::Backend(cause) => cause.into(),
             PoolError::Timeout(_) => Self::timeout(),
-            PoolError::Closed => Self::new(ErrorKind::Unavailable, "the pool that was handed in is closed", Fate::Drop),
-            PoolError::NoRuntimeSpecified => {
-                Self::new(ErrorKind::Config, "the pool that was handed in has timeouts but no runtime", Fate::Drop)
-            }
-            PoolError::PostCreateHook(_) => Self::new(ErrorKind::Unavailable, "a hook of the pool that was handed in failed", Fate::Drop),
+            PoolError::Closed => Self::new(
+                ErrorKind::Unavailable,
+                "the pool that was handed in is closed",
+                Fate::Drop,
+            ),
+            PoolError::NoRuntimeSpecified => Self::new(
+                ErrorKind::Config,
+                "the pool that was handed in has timeouts but no runtime",
+                Fate::Drop,
+            ),
+            PoolError::PostCreateHook(_) => Self::new(
+                ErrorKind::Unavailable,
+                "a hook of the pool that was handed in failed",
+                Fate::Drop,
+            ),
         }
     }
 }
@@ -114,13 +144,16 @@ impl From<PoolError> for Failure {
 /// By code: the driver itself knows BUSY, OOM and WRONGTYPE only as extensions.
 fn of_server(cause: &RedisError) -> Failure {
     if cause.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript) {
-        let mut failure = Failure::new(ErrorKind::Backend, "the server does not know the script", Fate::Keep);
+        let mut failure =
+            Failure::new(ErrorKind::Backend, "the server does not know the script", Fate::Keep);
         failure.code = Code::NoScript;
         return failure;
     }
     let code = cause.code().filter(|code| is_code(code)).unwrap_or("ERR");
     let (kind, fate, special) = match code {
-        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, Fate::Keep, Code::Other),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            (ErrorKind::Unavailable, Fate::Keep, Code::Other)
+        }
         "READONLY" => (ErrorKind::Unavailable, Fate::Renew, Code::Other),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::Backend, Fate::Drop, Code::NotAuthenticated),
         "NOPERM" => (ErrorKind::Backend, Fate::Keep, Code::NotPermitted),
@@ -130,7 +163,9 @@ fn of_server(cause: &RedisError) -> Failure {
     let message = match special {
         Code::NotAuthenticated => format!("the server refuses the user name or password ({code})"),
         // The driver's words for it; the server's own have no code.
-        _ if cause.to_string().starts_with("Redis server refused to switch database") => "the server refuses the database".to_owned(),
+        _ if cause.to_string().starts_with("Redis server refused to switch database") => {
+            "the server refuses the database".to_owned()
+        }
         _ => format!("the server answered with the error {code}"),
     };
     let mut failure = Failure::new(kind, message, fate);
@@ -140,5 +175,8 @@ fn of_server(cause: &RedisError) -> Failure {
 
 /// The first word of an error, if it is what redis calls a code and not the beginning of some text.
 fn is_code(word: &str) -> bool {
-    (1..=24).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    (1..=24).contains(&word.len())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }

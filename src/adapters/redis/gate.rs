@@ -106,10 +106,12 @@ mod tests {
     /// What ten seconds of failures come to, at the shortest pauses that jitter allows.
     #[test]
     fn attempts_stay_under_twenty_a_second() {
-        let first_second = (1..).map(|misses| SHORTEST.saturating_mul(1 << misses).min(LONGEST) / 2).scan(Duration::ZERO, |at, pause| {
-            *at += pause;
-            Some(*at)
-        });
+        let first_second = (1..)
+            .map(|misses| SHORTEST.saturating_mul(1 << misses).min(LONGEST) / 2)
+            .scan(Duration::ZERO, |at, pause| {
+                *at += pause;
+                Some(*at)
+            });
         assert!(first_second.take_while(|at| *at < Duration::from_secs(1)).count() < 20);
     }
 }

@@ -1,14 +1,14 @@
 //! A lane: what keeps one connection open, and runs commands over it now, one or a batch.
 
+use super::batch_leader::{self, Ask, Heard, What};
 use super::commands::{self, Command, Invocation};
-use super::crowd::{self, Ask, Heard, What};
 use super::errors::{BACKEND, Code, Failure, Fate};
 use super::gate::Gate;
 use super::link::{Link, Orphans};
 use super::millis;
 use super::source::{Source, identify};
+use crate::batching::Batcher;
 use crate::runtime::{lock, spawn, spawn_background};
-use crate::travel::Stop;
 use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use deadpool_redis::Pool;
@@ -52,7 +52,11 @@ impl Hub {
         };
         match timeout(limit, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(Failure::new(ErrorKind::Unavailable, format!("no connection within {limit:?}"), Fate::Drop)),
+            Err(_) => Err(Failure::new(
+                ErrorKind::Unavailable,
+                format!("no connection within {limit:?}"),
+                Fate::Drop,
+            )),
         }
     }
 }
@@ -66,7 +70,7 @@ pub(super) struct Lane {
     /// When it last had to turn a caller away.
     asked: Mutex<Instant>,
     /// Where calls set out, alone or together.
-    stop: Arc<Stop<Ask>>,
+    stop: Arc<Batcher<Ask>>,
     born: Instant,
     /// The latest deadline of those who have waited, in milliseconds since the lane was made.
     latest: AtomicU64,
@@ -93,13 +97,25 @@ enum State {
 }
 
 impl Lane {
-    pub(super) fn new(hub: Arc<Hub>, home: Home, stop: Stop<Ask>) -> Arc<Self> {
+    pub(super) fn new(hub: Arc<Hub>, home: Home, stop: Batcher<Ask>) -> Arc<Self> {
         let (state, now) = (watch::Sender::new(State::Idle), Instant::now());
-        Arc::new(Self { hub, home, state, asked: Mutex::new(now), stop: Arc::new(stop), born: now, latest: AtomicU64::new(0) })
+        Arc::new(Self {
+            hub,
+            home,
+            state,
+            asked: Mutex::new(now),
+            stop: Arc::new(stop),
+            born: now,
+            latest: AtomicU64::new(0),
+        })
     }
 
     /// Runs a command now, or with the next batch.
-    pub(super) async fn run<T>(self: &Arc<Self>, make: impl Fn() -> Command<T>, deadline: Instant) -> Result<T, Failure> {
+    pub(super) async fn run<T>(
+        self: &Arc<Self>,
+        make: impl Fn() -> Command<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         Self::twice(|| self.try_run(None, make(), deadline)).await
     }
 
@@ -116,7 +132,12 @@ impl Lane {
         Self::twice(attempt).await
     }
 
-    async fn try_run<T>(self: &Arc<Self>, first: Option<Box<Command<T>>>, command: Command<T>, deadline: Instant) -> Result<T, Failure> {
+    async fn try_run<T>(
+        self: &Arc<Self>,
+        first: Option<Box<Command<T>>>,
+        command: Command<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         let (read, repeatable) = (command.read, command.repeatable);
         let pass = self.stop.pass();
         let ran = if pass.is_some() {
@@ -132,14 +153,25 @@ impl Lane {
     }
 
     /// The value of a key.
-    pub(super) async fn get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, Failure> {
         Self::twice(|| self.try_get(key, deadline)).await
     }
 
-    async fn try_get(self: &Arc<Self>, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+    async fn try_get(
+        self: &Arc<Self>,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, Failure> {
         let pass = self.stop.pass();
         if pass.is_none() {
-            let heard = self.wait(What::Get(key.into()), deadline).await.map_err(|failure| failure.of(true))?;
+            let heard = self
+                .wait(What::Get(key.into()), deadline)
+                .await
+                .map_err(|failure| failure.of(true))?;
             if let Some(found) = self.hear(heard, commands::bytes) {
                 return found;
             }
@@ -152,14 +184,20 @@ impl Lane {
     }
 
     /// Makes a call once more if the connection broke: that is no reason to fail for what comes to the same if it is done twice.
-    async fn twice<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn() -> F) -> Result<T, Failure> {
+    async fn twice<T, F: Future<Output = Result<T, Failure>>>(
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failure> {
         match attempt().await {
             Err(failure) if failure.again => Box::pin(attempt()).await,
             outcome => outcome,
         }
     }
 
-    async fn run_alone<T>(self: &Arc<Self>, first: Option<Box<Command<T>>>, command: &Command<T>) -> Result<T, Failure> {
+    async fn run_alone<T>(
+        self: &Arc<Self>,
+        first: Option<Box<Command<T>>>,
+        command: &Command<T>,
+    ) -> Result<T, Failure> {
         let link = self.ready_link(command.repeatable).await?;
         if let Some(first) = first {
             return Box::pin(self.run_both(&link, *first, command)).await;
@@ -167,12 +205,19 @@ impl Lane {
         self.run_over(&link, command).await.inspect_err(|failure| self.judge(&link, failure.fate))
     }
 
-    async fn run_both<T>(self: &Arc<Self>, link: &Arc<Link>, first: Command<T>, command: &Command<T>) -> Result<T, Failure> {
+    async fn run_both<T>(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        first: Command<T>,
+        command: &Command<T>,
+    ) -> Result<T, Failure> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(first.cmd);
         pipeline.add_command(command.cmd.clone());
         let mut answers = self.exchange_all(link, &pipeline).await?.into_iter();
-        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else { return Err(Failure::out_of_step()) };
+        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
+            return Err(Failure::out_of_step());
+        };
         self.read(link, first.read, before)?;
         self.read(link, command.read, answer)
     }
@@ -186,7 +231,7 @@ impl Lane {
             self.latest.fetch_max(until, Ordering::Relaxed);
         }
         if let Some(lead) = self.stop.wait(Ask::new(what, deadline, reply)) {
-            drop(spawn(crowd::lead(self.clone(), lead)));
+            drop(spawn(batch_leader::lead(self.clone(), lead)));
         }
         if self.latest.load(Ordering::Relaxed) > until {
             return Box::pin(async { self.by(deadline, pin!(answer(heard))).await }).await;
@@ -204,7 +249,12 @@ impl Lane {
     }
 
     /// What the answer to a command says.
-    fn read<T>(&self, link: &Arc<Link>, read: fn(Value) -> Option<T>, answer: Value) -> Result<T, Failure> {
+    fn read<T>(
+        &self,
+        link: &Arc<Link>,
+        read: fn(Value) -> Option<T>,
+        answer: Value,
+    ) -> Result<T, Failure> {
         match answer {
             Value::ServerError(error) => {
                 let failure = Failure::from(redis::RedisError::from(error));
@@ -219,15 +269,25 @@ impl Lane {
     }
 
     /// Runs a script now.
-    pub(super) async fn invoke<T>(self: &Arc<Self>, script: &Invocation<T>, deadline: Instant) -> Result<T, Failure> {
+    pub(super) async fn invoke<T>(
+        self: &Arc<Self>,
+        script: &Invocation<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         match self.run(|| script.by_hash.clone(), deadline).await {
-            Err(failure) if failure.code == Code::NoScript => self.run(|| script.in_full(), deadline).await,
+            Err(failure) if failure.code == Code::NoScript => {
+                self.run(|| script.in_full(), deadline).await
+            }
             ran => ran,
         }
     }
 
     /// Runs a batch now, in one round trip, with one result a command.
-    pub(super) async fn run_all<T>(self: &Arc<Self>, batch: &[Command<T>], deadline: Instant) -> Result<Vec<Result<T, Failure>>, Failure> {
+    pub(super) async fn run_all<T>(
+        self: &Arc<Self>,
+        batch: &[Command<T>],
+        deadline: Instant,
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -261,16 +321,18 @@ impl Lane {
             Ok::<_, Failure>((link, answers))
         };
         let (link, answers) = self.by(deadline, pin!(exchange)).await?;
-        let read = |(command, answer): (&Command<T>, _)| match self.read(&link, command.read, answer) {
-            Err(failure) if failure.code == Code::OutOfStep => Err(failure),
-            read => Ok(read),
-        };
+        let read =
+            |(command, answer): (&Command<T>, _)| match self.read(&link, command.read, answer) {
+                Err(failure) if failure.code == Code::OutOfStep => Err(failure),
+                read => Ok(read),
+            };
         batch.iter().zip(answers).map(read).collect()
     }
 
     /// Waits until whatever was given up on this lane has been executed, or cannot be any more.
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
-        let behind = self.stop.is_crowded() || matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
+        let behind = self.stop.is_batching()
+            || matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
         if behind { self.run(commands::ping, deadline).await } else { Ok(()) }
     }
 
@@ -294,7 +356,11 @@ impl Lane {
         self.by(deadline, pin!(asking)).await
     }
 
-    pub(super) async fn run_over<T>(&self, link: &Arc<Link>, command: &Command<T>) -> Result<T, Failure> {
+    pub(super) async fn run_over<T>(
+        &self,
+        link: &Arc<Link>,
+        command: &Command<T>,
+    ) -> Result<T, Failure> {
         self.bury_orphans(link).await?;
         let answer = link.exchange(&command.cmd).await?;
         (command.read)(answer).ok_or_else(|| {
@@ -304,7 +370,11 @@ impl Lane {
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
-    pub(super) async fn exchange_all(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn exchange_all(
+        &self,
+        link: &Arc<Link>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, Failure> {
         let exchange = async {
             self.bury_orphans(link).await?;
             link.exchange_all(commands).await
@@ -314,11 +384,19 @@ impl Lane {
 
     /// Before anything is sent over a new connection, the server closes those that were thrown away.
     async fn bury_orphans(&self, link: &Link) -> Result<(), Failure> {
-        if self.hub.orphans.is_empty() { Ok(()) } else { Box::pin(self.hub.orphans.bury(link)).await }
+        if self.hub.orphans.is_empty() {
+            Ok(())
+        } else {
+            Box::pin(self.hub.orphans.bury(link)).await
+        }
     }
 
     /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
-    async fn by<T>(self: &Arc<Self>, deadline: Instant, work: Pin<&mut impl Future<Output = Result<T, Failure>>>) -> Result<T, Failure> {
+    async fn by<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+    ) -> Result<T, Failure> {
         match timeout_at(deadline, work).await {
             Ok(done) => done,
             Err(_) => {
@@ -329,7 +407,10 @@ impl Lane {
     }
 
     /// The connection; one that is known to live, for a command that must not be sent twice.
-    pub(super) async fn ready_link(self: &Arc<Self>, repeatable: bool) -> Result<Arc<Link>, Failure> {
+    pub(super) async fn ready_link(
+        self: &Arc<Self>,
+        repeatable: bool,
+    ) -> Result<Arc<Link>, Failure> {
         let link = self.link().await?;
         if repeatable || link.is_fresh() {
             return Ok(link);
@@ -357,8 +438,11 @@ impl Lane {
             }
             self.begin();
             let mut states = self.state.subscribe();
-            let waited = states.wait_for(|state| !matches!(state, State::Connecting)).await.map(|_| ());
-            waited.map_err(|_| Failure::new(ErrorKind::Unavailable, "the connection was closed", Fate::Keep))?;
+            let waited =
+                states.wait_for(|state| !matches!(state, State::Connecting)).await.map(|_| ());
+            waited.map_err(|_| {
+                Failure::new(ErrorKind::Unavailable, "the connection was closed", Fate::Keep)
+            })?;
         }
     }
 
@@ -406,7 +490,9 @@ impl Lane {
         let begun = deadline.checked_sub(self.hub.patience).unwrap_or(deadline);
         let State::Up(link) = self.state.borrow().clone() else { return };
         if link.is_silent(begun, self.hub.patience) {
-            let error = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message("the server does not answer");
+            let error = Error::new(ErrorKind::Unavailable)
+                .with_backend(BACKEND)
+                .with_message("the server does not answer");
             if self.throw_away(&link, State::Down(error)) {
                 *lock(&self.asked) = Instant::now();
                 self.spawn_connector();
@@ -442,7 +528,9 @@ impl Lane {
 }
 
 async fn answer(heard: oneshot::Receiver<Result<Heard, Failure>>) -> Result<Heard, Failure> {
-    let lost = |_| Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep);
+    let lost = |_| {
+        Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep)
+    };
     heard.await.map_err(lost)?
 }
 
@@ -501,7 +589,8 @@ fn away(error: Error, source: &Source) -> Error {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Timeout => {
             let message = format!("{source} cannot be reached");
-            let away = Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message(message);
+            let away =
+                Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message(message);
             match std::error::Error::source(&error) {
                 Some(cause) => away.with_source(cause.to_string()),
                 None => away,

@@ -69,7 +69,8 @@ impl Link {
     /// Sends many commands together. An error of the server is in the place of its answer.
     pub(super) async fn exchange_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let flight = Flight::begin(self);
-        let answers = self.wire.connection.clone().send_packed_commands(commands, 0, commands.len()).await;
+        let answers =
+            self.wire.connection.clone().send_packed_commands(commands, 0, commands.len()).await;
         flight.end();
         let answers = answers?;
         if answers.len() != commands.len() || self.distrusted.load(Ordering::Relaxed) {
@@ -165,7 +166,10 @@ pub(super) struct ClientId {
 impl ClientId {
     /// Reads what `CLIENT INFO` says: `id=7 addr=127.0.0.1:40222 laddr=…`.
     pub(super) fn parse(info: &str) -> Option<Self> {
-        let field = |name: &str| info.split_ascii_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let field = |name: &str| {
+            info.split_ascii_whitespace()
+                .find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+        };
         Some(Self { id: field("id")?.to_owned(), addr: field("addr")?.to_owned() })
     }
 }
@@ -221,7 +225,9 @@ mod tests {
 
     #[test]
     fn a_client_is_known_by_id_and_address() {
-        let known = ClientId::parse("id=7 addr=127.0.0.1:40222 laddr=127.0.0.1:6379 fd=8 name= age=0").unwrap();
+        let known =
+            ClientId::parse("id=7 addr=127.0.0.1:40222 laddr=127.0.0.1:6379 fd=8 name= age=0")
+                .unwrap();
         assert_eq!((known.id.as_str(), known.addr.as_str()), ("7", "127.0.0.1:40222"));
         assert_eq!(ClientId::parse("id=7 laddr=127.0.0.1:6379"), None);
     }

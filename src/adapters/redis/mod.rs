@@ -1,35 +1,38 @@
 //! redis and Valkey.
 
-mod batch;
+mod batch_leader;
 mod builder;
-mod bulk;
-mod claims;
 mod commands;
-mod crowd;
 mod endpoint;
 mod errors;
+mod fencing;
 mod gate;
 mod lane;
+mod large_keys;
 mod link;
+mod multi_key;
+mod ops;
 mod source;
-mod verbs;
 mod wire;
 
 pub use builder::RedisBuilder;
 
 use crate::adapters::Remote;
+use crate::batching::{Batcher, Limits};
 use crate::codec;
 use crate::runtime::{PerRuntime, lock};
-use crate::travel::{Limits, Stop};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
+};
 use async_trait::async_trait;
 use builder::Config;
-use bulk::BulkyKeys;
 use commands::Condition;
 use errors::BACKEND;
 use futures_util::future::try_join_all;
 use lane::{Home, Hub, Lane};
+use large_keys::BulkyKeys;
 use link::Orphans;
+use ops::Call;
 use source::Source;
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +40,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use verbs::Call;
 
 /// A cache in redis 6.2 or later, or in Valkey. Cheap to clone; clones share connections.
 ///
@@ -54,7 +56,7 @@ use verbs::Call;
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
-/// | `max_alone` | 16 | calls under way on a connection from which on others wait and travel together |
+/// | `batch_above` | 16 | calls under way on a connection from which on others wait and travel together |
 /// | `max_batch` | 512 | as many waiting calls travel together; 1 is no batches |
 /// | `max_batch_bytes` | 1 MiB | and as many bytes of keys and values |
 /// | `resp3` | `false` | version 3 of the protocol |
@@ -125,7 +127,7 @@ impl Shared {
         bulk.upgrade().unwrap_or_else(|| {
             // What is big would only hold others up in company.
             let limits = Limits { entries: 1, bytes: 0 };
-            let lane = Lane::new(self.hub(), Home::Background, Stop::new(usize::MAX, limits));
+            let lane = Lane::new(self.hub(), Home::Background, Batcher::new(usize::MAX, limits));
             *bulk = Arc::downgrade(&lane);
             lane
         })
@@ -220,20 +222,27 @@ impl AsyncRedisCache {
     /// What stands around it has to know.
     pub(crate) fn remote(self) -> Remote<Self> {
         let Config { settings, op_timeout, .. } = &self.shared.config;
-        Remote { op_timeout: *op_timeout, default_ttl: settings.default_ttl, is_one: true, adapter: self }
+        Remote {
+            op_timeout: *op_timeout,
+            default_ttl: settings.default_ttl,
+            is_one: true,
+            adapter: self,
+        }
     }
 
     /// This runtime's connections.
     fn lanes(&self) -> Result<Arc<Lanes>> {
         let Ok(home) = Handle::try_current() else {
             let message = "no tokio runtime drives this call; the blocking face brings its own";
-            return Err(Error::new(ErrorKind::Unsupported).with_backend(BACKEND).with_message(message));
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_backend(BACKEND)
+                .with_message(message));
         };
         let shared = &*self.shared;
         Ok(shared.runtimes.get_or_insert_with(&home, || {
             let hub = shared.hub();
-            let Config { max_alone, limits, .. } = shared.config;
-            let lane = |_| Lane::new(hub.clone(), Home::Caller, Stop::new(max_alone, limits));
+            let Config { batch_above, limits, .. } = shared.config;
+            let lane = |_| Lane::new(hub.clone(), Home::Caller, Batcher::new(batch_above, limits));
             let lanes = (0..shared.config.pool_size).map(lane).collect();
             Lanes { lanes, bulk: shared.bulk() }
         }))
@@ -242,7 +251,8 @@ impl AsyncRedisCache {
     fn deadline(&self) -> Instant {
         let now = Instant::now();
         // A deadline that no clock can show is none that anybody will see.
-        now.checked_add(self.shared.config.op_timeout).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
+        now.checked_add(self.shared.config.op_timeout)
+            .unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
     }
 
     /// Says which lane has a key, and which keys may be big. The one that values have in their headers: it is taken once a call.
@@ -264,7 +274,11 @@ impl AsyncRedisCache {
     }
 
     /// Pings on all of `lanes`, at the same time.
-    async fn ping_all<'l>(&self, op: &'static str, lanes: impl Iterator<Item = &'l Arc<Lane>>) -> Result<()> {
+    async fn ping_all<'l>(
+        &self,
+        op: &'static str,
+        lanes: impl Iterator<Item = &'l Arc<Lane>>,
+    ) -> Result<()> {
         let deadline = self.deadline();
         let pings = try_join_all(lanes.map(|lane| lane.run(commands::ping, deadline))).await;
         pings.map(drop).map_err(|failure| failure.error.with_op(op))
@@ -294,7 +308,9 @@ impl AsyncCacheAdapter for AsyncRedisCache {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        self.clear_prefix(prefix).await.map_err(|error| error.with_backend(BACKEND).with_op("clear"))
+        self.clear_prefix(prefix)
+            .await
+            .map_err(|error| error.with_backend(BACKEND).with_op("clear"))
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
@@ -330,14 +346,18 @@ impl AsyncCacheAdapter for AsyncRedisCache {
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        self.set_batch(entries).await.map_err(|error| error.with_backend(BACKEND).with_op("set_many"))
+        self.set_batch(entries)
+            .await
+            .map_err(|error| error.with_backend(BACKEND).with_op("set_many"))
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        self.remove_batch(keys).await.map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
+        self.remove_batch(keys)
+            .await
+            .map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
     }
 
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         true
     }
 
@@ -345,8 +365,14 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.call("claim", key)?.claim(lease).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
-        self.call("fill", key)?.fill(&value, expiry, claim).await
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        self.call("set_claimed", key)?.set_claimed(&value, expiry, claim).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
@@ -378,7 +404,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.shared.config.settings.default_ttl
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         BACKEND
     }
 }

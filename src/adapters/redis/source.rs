@@ -58,12 +58,16 @@ impl fmt::Display for Source {
 
 fn pool(info: redis::ConnectionInfo) -> Result<Pool, Failure> {
     let manager = Manager::new_with_config(info, config())?;
-    let failed = |_| Failure::from(redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "no pool")));
+    let failed = |_| {
+        Failure::from(redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "no pool")))
+    };
     Pool::builder(manager).build().map_err(failed)
 }
 
 /// What the server calls this connection; `None` if it does not say.
-pub(super) async fn identify(connection: &mut MultiplexedConnection) -> Result<Option<ClientId>, Failure> {
+pub(super) async fn identify(
+    connection: &mut MultiplexedConnection,
+) -> Result<Option<ClientId>, Failure> {
     let answer = connection.send_packed_command(redis::cmd("CLIENT").arg("INFO")).await?;
     Ok(match answer {
         Value::BulkString(info) => ClientId::parse(&String::from_utf8_lossy(&info)),
@@ -80,7 +84,9 @@ pub(super) async fn identify(connection: &mut MultiplexedConnection) -> Result<O
 pub(super) fn prepare_tls(source: &Source) {
     let encrypts = match source {
         Source::Endpoint(endpoint) => endpoint.tls,
-        Source::Client(client) => matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. }),
+        Source::Client(client) => {
+            matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+        }
         Source::Pool(_) => true,
     };
     if encrypts {
@@ -91,5 +97,7 @@ pub(super) fn prepare_tls(source: &Source) {
 
 /// A file that was named in the configuration, read when a connection needs it.
 pub(super) fn unreadable(path: &std::path::Path, cause: std::io::Error) -> Error {
-    Error::new(ErrorKind::Config).with_message(format!("the file `{}` cannot be read", path.display())).with_source(cause)
+    Error::new(ErrorKind::Config)
+        .with_message(format!("the file `{}` cannot be read", path.display()))
+        .with_source(cause)
 }

@@ -45,8 +45,12 @@ impl Wire {
         Self::over(stream, endpoint).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, endpoint: &Endpoint) -> Result<Self, Failure> {
-        let (connection, driver) = MultiplexedConnection::new_with_config(&endpoint.login(), stream, config()).await?;
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        endpoint: &Endpoint,
+    ) -> Result<Self, Failure> {
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&endpoint.login(), stream, config()).await?;
         let traffic = Arc::new(Traffic::default());
         let task = tokio::spawn(drive(driver, traffic.clone())).abort_handle();
         Ok(Self { connection, traffic, _task: Some(Task(task)) })
@@ -61,12 +65,18 @@ impl From<MultiplexedConnection> for Wire {
 
 /// Without deadlines: the one around everything is ours.
 pub(super) fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None).set_pipeline_buffer_size(QUEUE)
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE)
 }
 
 /// Whichever of a name's addresses answers first.
 async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
-    let attempts: Vec<_> = lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    let attempts: Vec<_> = lookup_host((host, port))
+        .await?
+        .map(|address| Box::pin(TcpStream::connect(address)))
+        .collect();
     if attempts.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
@@ -92,7 +102,10 @@ async fn drive(driver: impl Future<Output = ()>, traffic: Arc<Traffic>) {
             return;
         }
         let mut woken = false;
-        poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(
+            |_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending },
+        )
+        .await;
     }
 }
 

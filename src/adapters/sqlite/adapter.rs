@@ -1,12 +1,14 @@
 //! The verbs.
 
-use super::commands::{
-    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Put, PutMany, Remove, RemoveMany, Replace, Stored, Take,
-    Touch, Update,
-};
 use super::lane::Role::{Read, Write};
-use super::{AsyncSqliteCache, KIND, time, upkeep};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use super::statements::{
+    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Put, PutMany,
+    Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
+};
+use super::{AsyncSqliteCache, KIND, maintenance, time};
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -42,13 +44,17 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        self.named("remove", key, async { self.engine.call(Write, Remove(self.full(key)?)).await }).await
+        self.named("remove", key, async { self.engine.call(Write, Remove(self.full(key)?)).await })
+            .await
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
         self.named("update_timeout", key, async {
             let key = self.full(key)?;
-            let update = Update { key: key.clone(), expires_at: time::deadline(self.settings.resolve(expiry)) };
+            let update = Update {
+                key: key.clone(),
+                expires_at: time::deadline(self.settings.resolve(expiry)),
+            };
             Ok(self.engine.call(Write, update).await?.map(|stored| self.value(&key, stored)))
         })
         .await
@@ -60,9 +66,10 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             let from = format!("{}{prefix}", self.settings.scope.prefix());
             let to = successor(&from);
             loop {
-                let gone = self.engine.call(Write, Clear { from: from.clone(), to: to.clone() }).await?;
+                let gone =
+                    self.engine.call(Write, Clear { from: from.clone(), to: to.clone() }).await?;
                 if gone < Clear::ROWS {
-                    return upkeep::give_back(&self.engine).await;
+                    return maintenance::give_back(&self.engine).await;
                 }
             }
         };
@@ -92,7 +99,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             if let Some(sum) = self.engine.call(Write, increment()?).await? {
                 return Ok(sum);
             }
-            self.engine.call(Write, IncrementDecoded { increment: increment()?, codec: self.settings.codec }).await?
+            self.engine
+                .call(
+                    Write,
+                    IncrementDecoded { increment: increment()?, codec: self.settings.codec },
+                )
+                .await?
         })
         .await
     }
@@ -100,22 +112,35 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         self.named("take", key, async {
             let key = self.full(key)?;
-            Ok(self.engine.call(Write, Take(key.clone())).await?.map(|stored| self.value(&key, stored)))
+            Ok(self
+                .engine
+                .call(Write, Take(key.clone()))
+                .await?
+                .map(|stored| self.value(&key, stored)))
         })
         .await
     }
 
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        self.named("expiry", key, async { Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.map(time::remaining)) }).await
+        self.named("expiry", key, async {
+            Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.map(time::remaining))
+        })
+        .await
     }
 
     async fn contains(&self, key: &str) -> Result<bool> {
-        self.named("contains", key, async { Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.is_some()) }).await
+        self.named("contains", key, async {
+            Ok(self.engine.call(Read, ExpiresAt(self.full(key)?)).await?.is_some())
+        })
+        .await
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         self.named("touch", key, async {
-            let update = Update { key: self.full(key)?, expires_at: time::deadline(self.settings.resolve(expiry)) };
+            let update = Update {
+                key: self.full(key)?,
+                expires_at: time::deadline(self.settings.resolve(expiry)),
+            };
             self.engine.call(Write, Touch(update)).await
         })
         .await
@@ -131,9 +156,15 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
                 None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
             };
             match found {
-                Ok(found) => results.extend(chunk.iter().map(|key| Ok(found.get(key).map(|stored| self.value(key, stored.clone()))))),
+                Ok(found) => {
+                    results.extend(chunk.iter().map(|key| {
+                        Ok(found.get(key).map(|stored| self.value(key, stored.clone())))
+                    }))
+                }
                 Err(error) => {
-                    results.extend(chunk.iter().map(|key| Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))));
+                    results.extend(chunk.iter().map(|key| {
+                        Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))
+                    }));
                     given_up = Some(error).filter(Error::is_retryable);
                 }
             }
@@ -142,7 +173,8 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        key::check_all(entries.iter().map(|entry| entry.key)).map_err(|error| self.name(error, "set_many"))?;
+        key::check_all(entries.iter().map(|entry| entry.key))
+            .map_err(|error| self.name(error, "set_many"))?;
         let mut results = Vec::with_capacity(entries.len());
         let mut chunk = Chunk::default();
         for entry in entries {
@@ -172,7 +204,9 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
                 // A key that is named twice is live but once.
                 Ok(mut live) => results.extend(chunk.iter().map(|key| Ok(live.remove(key)))),
                 Err(error) => {
-                    results.extend(chunk.iter().map(|key| Err(self.name(error.clone(), "remove_many").with_key(self.bare(key)))));
+                    results.extend(chunk.iter().map(|key| {
+                        Err(self.name(error.clone(), "remove_many").with_key(self.bare(key)))
+                    }));
                     given_up = Some(error).filter(Error::is_retryable);
                 }
             }
@@ -180,7 +214,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         Ok(results)
     }
 
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         true
     }
 
@@ -188,9 +222,17 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         self.named("claim", key, self.take_claim(key, lease)).await
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         match claim.token() {
-            Some(noted) => self.named("fill", key, self.fill_claim(key, &value, expiry, noted)).await,
+            Some(noted) => {
+                self.named("set_claimed", key, self.fill_claim(key, &value, expiry, noted)).await
+            }
             None => self.set(key, value, expiry).await.map(|()| true),
         }
     }
@@ -225,7 +267,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         self.settings.default_ttl
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         KIND
     }
 }
@@ -245,7 +287,12 @@ impl Chunk {
 }
 
 impl AsyncSqliteCache {
-    async fn named<T>(&self, op: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn named<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         call.await.map_err(|error| self.name(error, op).with_key(key))
     }
 
@@ -267,10 +314,19 @@ impl AsyncSqliteCache {
         CacheValue::from_stored(key, stored, self.settings.codec)
     }
 
-    pub(super) fn encode(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
+    pub(super) fn encode(
+        &self,
+        key: String,
+        value: &CacheValue,
+        lifetime: Lifetime,
+    ) -> Result<Stored> {
         let value = value.to_stored(&key, self.settings.codec)?;
         if value.len() > self.max_value_bytes {
-            let message = format!("a value of {} bytes is over the limit of {}", value.len(), self.max_value_bytes);
+            let message = format!(
+                "a value of {} bytes is over the limit of {}",
+                value.len(),
+                self.max_value_bytes
+            );
             return Err(Error::new(ErrorKind::TooLarge).with_message(message));
         }
         Ok(Stored { key, value, expires_at: time::deadline(lifetime) })
@@ -304,7 +360,11 @@ impl AsyncSqliteCache {
         if rows.is_empty() {
             return;
         }
-        let keys: HashMap<usize, String> = places.iter().copied().zip(rows.iter().map(|row| self.bare(&row.key).to_owned())).collect();
+        let keys: HashMap<usize, String> = places
+            .iter()
+            .copied()
+            .zip(rows.iter().map(|row| self.bare(&row.key).to_owned()))
+            .collect();
         if let Err(error) = self.engine.call(Write, PutMany(rows)).await {
             for (place, key) in keys {
                 results[place] = Err(self.name(error.clone(), "set_many").with_key(&key));

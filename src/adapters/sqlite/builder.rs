@@ -4,8 +4,8 @@ use super::AsyncSqliteCache;
 use super::database::{Database, Site};
 use super::engine::Engine;
 use crate::adapters::Settings;
+use crate::batching::Limits;
 use crate::key::Scope;
-use crate::travel::Limits;
 use crate::url::{self, CacheUrl};
 use crate::{Codec, Error, Expiry, Lifetime, Result};
 use std::path::{Path, PathBuf};
@@ -75,13 +75,20 @@ impl SqliteBuilder {
     pub fn from_url(text: &str) -> Result<Self> {
         let mut url = CacheUrl::parse(text)?;
         if !matches!(url.scheme(), "sqlite" | "sqlite3") {
-            return Err(Error::config(format!("`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`", url.scheme())));
+            return Err(Error::config(format!(
+                "`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`",
+                url.scheme()
+            )));
         }
         let mut builder = Self::new();
         let path = url::decode(url.rest())?;
         let path = path.strip_prefix("//").unwrap_or(&path);
         // `sqlite:///C:/cache.db`
-        let path = if cfg!(windows) && path.get(2..3) == Some(":") { path.strip_prefix('/').unwrap_or(path) } else { path };
+        let path = if cfg!(windows) && path.get(2..3) == Some(":") {
+            path.strip_prefix('/').unwrap_or(path)
+        } else {
+            path
+        };
         if !path.is_empty() {
             builder = builder.path(path);
         }
@@ -101,7 +108,11 @@ impl SqliteBuilder {
     /// Without it the file is `larder/<program>.sqlite3` in the user's cache folder.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
-        self.site = Some(if path == Path::new(":memory:") { Site::Memory } else { Site::File(path.to_owned()) });
+        self.site = Some(if path == Path::new(":memory:") {
+            Site::Memory
+        } else {
+            Site::File(path.to_owned())
+        });
         self
     }
 
@@ -181,7 +192,8 @@ impl SqliteBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting that cannot work: no path where none can be found, a path with a NUL byte or, because SQLite
     /// wants UTF-8, of other bytes, a deadline or an interval of zero, no readers or more than 64, a file bound under 1 MiB.
     pub fn build(self) -> Result<AsyncSqliteCache> {
-        let range = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Error::config(what)) };
+        let range =
+            |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Error::config(what)) };
         range(!self.op_timeout.is_zero(), "`op_timeout` must be more than zero")?;
         range(!self.purge_every.is_zero(), "`purge_every` must be more than zero")?;
         range((1..=64).contains(&self.pool_size), "`pool_size` must be from 1 to 64")?;
@@ -202,7 +214,8 @@ impl SqliteBuilder {
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
         let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
         let database = Database::new(site, self.max_bytes, busy_timeout(op_timeout));
-        let engine = Engine::new(database, self.pool_size, self.limits, op_timeout, self.purge_every);
+        let engine =
+            Engine::new(database, self.pool_size, self.limits, op_timeout, self.purge_every);
         AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self }
     }
 }
@@ -225,15 +238,21 @@ fn checked(path: &Path) -> Result<PathBuf> {
 
 /// `larder/<program>.sqlite3` in the user's cache folder.
 fn default_path() -> Result<PathBuf> {
-    let program = std::env::current_exe().ok().and_then(|program| Some(program.file_stem()?.to_string_lossy().into_owned()));
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.file_stem()?.to_string_lossy().into_owned()));
     let file = format!("{}.sqlite3", program.unwrap_or_else(|| "cache".to_owned()));
-    let folder = cache_folder().ok_or_else(|| Error::config("there is no user cache folder on this system; give the database a path"))?;
+    let folder = cache_folder().ok_or_else(|| {
+        Error::config("there is no user cache folder on this system; give the database a path")
+    })?;
     Ok(folder.join("larder").join(file))
 }
 
 /// Where programs of this user keep what can be made again.
 fn cache_folder() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = |name: &str| {
+        std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute())
+    };
     if cfg!(windows) {
         folder("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {

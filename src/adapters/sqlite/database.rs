@@ -4,7 +4,7 @@
 //! the age ends: its connections close as soon as they can be had, and only when the last is closed does the next age begin. (SQLite
 //! removes the log *by name* when a database closes: an old connection would take the log of the new file with it.)
 
-use super::failure::Failure;
+use super::errors::Failure;
 use super::file::{self, Identity, Look};
 use super::lane::Role;
 use super::schema;
@@ -104,7 +104,8 @@ impl Age {
                 return Ok(());
             }
             if let Either::Right(_) = select(closed, alarm.as_mut()).await {
-                return Err(Error::new(ErrorKind::Timeout).with_message("a connection was still in use at the deadline"));
+                return Err(Error::new(ErrorKind::Timeout)
+                    .with_message("a connection was still in use at the deadline"));
             }
         }
     }
@@ -112,7 +113,13 @@ impl Age {
 
 impl Database {
     pub(super) fn new(site: Site, max_bytes: u64, busy_timeout: Duration) -> Self {
-        Self { site, max_bytes, busy_timeout, age: Mutex::new(Age::new(None)), opening: AsyncMutex::new(None) }
+        Self {
+            site,
+            max_bytes,
+            busy_timeout,
+            age: Mutex::new(Age::new(None)),
+            opening: AsyncMutex::new(None),
+        }
     }
 
     pub(super) fn is_memory(&self) -> bool {
@@ -151,12 +158,17 @@ impl Database {
             return Err(rest.error.clone().into());
         }
         match self.open_now(role, deadline).await {
-            Err(failure @ (Failure::Locked(_) | Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_) | Failure::Stale)) => {
-                Err(failure)
-            }
+            Err(
+                failure @ (Failure::Locked(_)
+                | Failure::Corrupt(_)
+                | Failure::Moved(_)
+                | Failure::Unprepared(_)
+                | Failure::Stale),
+            ) => Err(failure),
             Err(failure) => {
                 let error = failure.into_error();
-                let length = rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
+                let length =
+                    rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
                 let until = Instant::now() + length.mul_f64(1.0 + fastrand::f64() / 2.0);
                 *rest = Some(Rest { until, length, error: error.clone() });
                 Err(error.into())
@@ -171,13 +183,21 @@ impl Database {
     async fn open_now(&self, role: Role, deadline: Instant) -> Result<Connection, Failure> {
         let age = lock(&self.age).clone();
         // One that was needed to prepare the file stays open until there is another: the last to close would take the log away.
-        let first = if age.identity.get().is_none() { Some(self.begin(&age, deadline).await?) } else { None };
+        let first = if age.identity.get().is_none() {
+            Some(self.begin(&age, deadline).await?)
+        } else {
+            None
+        };
         let first = match (role, first) {
             (Role::Write, Some(first)) => return Ok(first),
             (_, first) => first,
         };
         // Something that is no database any more would be made one, in the midst of the connections that are open.
-        let opened = if self.is_in_place(&age).await { self.open_another(&age, role).await } else { Err(Failure::Stale) };
+        let opened = if self.is_in_place(&age).await {
+            self.open_another(&age, role).await
+        } else {
+            Err(Failure::Stale)
+        };
         if let Some(first) = first {
             first.close().await;
         }
@@ -215,7 +235,9 @@ impl Database {
             let log = *lock(&past.log);
             match (past.end.get(), log) {
                 (Some(End::Corrupt), _) => self.on_file(file::move_aside).await?,
-                (Some(End::Moved), Some(log)) => self.on_file(move |path| file::remove_stale_log(path, log)).await?,
+                (Some(End::Moved), Some(log)) => {
+                    self.on_file(move |path| file::remove_stale_log(path, log)).await?
+                }
                 _ => {}
             }
             before = lock(&past.before).clone();
@@ -255,12 +277,22 @@ impl Database {
             Site::File(path) => options.filename(path),
         };
         let raw = options.connect().await?;
-        Ok(Connection { raw, writes: role == Role::Write, watched: !self.is_memory(), presence: Presence::new(age.clone()) })
+        Ok(Connection {
+            raw,
+            writes: role == Role::Write,
+            watched: !self.is_memory(),
+            presence: Presence::new(age.clone()),
+        })
     }
 
-    async fn on_file(&self, work: impl FnOnce(&std::path::Path) -> Result<()> + Send + 'static) -> Result<()> {
+    async fn on_file(
+        &self,
+        work: impl FnOnce(&std::path::Path) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         let Site::File(path) = self.site.clone() else { return Ok(()) };
-        runtime::spawn_blocking(move || work(&path)).await.map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
+        runtime::spawn_blocking(move || work(&path))
+            .await
+            .map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
     }
 
     async fn look(&self) -> Option<Look> {
@@ -273,7 +305,10 @@ impl Database {
         *lock(&age.looked) = Instant::now();
         // What cannot be looked at is taken for what it was: SQLite will say.
         let Some(look) = self.look().await else { return true };
-        age.log_is_long.store(look.log_bytes > LOG_TOO_LONG * schema::log_bytes(self.max_bytes), Ordering::Release);
+        age.log_is_long.store(
+            look.log_bytes > LOG_TOO_LONG * schema::log_bytes(self.max_bytes),
+            Ordering::Release,
+        );
         let is_same = age.identity.get().is_none_or(|identity| *identity == look.identity);
         match (is_same, look.is_cut_off) {
             (true, false) => *lock(&age.log) = look.log,
@@ -333,7 +368,8 @@ impl Connection {
 
     /// Somebody should see whether the file is in place before it is used.
     pub(super) fn is_due_for_a_look(&self) -> bool {
-        self.watched && (self.has_long_log() || lock(&self.presence.0.looked).elapsed() >= LOOK_EVERY)
+        self.watched
+            && (self.has_long_log() || lock(&self.presence.0.looked).elapsed() >= LOOK_EVERY)
     }
 
     /// It writes, and the write-ahead log has grown too long.

@@ -10,11 +10,11 @@ use super::call::Call;
 use super::database::{Connection, Database};
 use super::job::{Command, Job, Waiting};
 use super::lane::{Lane, Role, Slot, Start, State, attempt};
+use super::maintenance;
 use super::repair::Next;
-use super::upkeep;
 use crate::Result;
+use crate::batching::Limits;
 use crate::runtime::{self, lock};
-use crate::travel::Limits;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
@@ -35,7 +35,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(database: Database, readers: usize, limits: Limits, op_timeout: Duration, purge_every: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        database: Database,
+        readers: usize,
+        limits: Limits,
+        op_timeout: Duration,
+        purge_every: Duration,
+    ) -> Arc<Self> {
         // A database in memory is its one connection.
         let readers = if database.is_memory() { 0 } else { readers };
         Arc::new(Self {
@@ -54,11 +60,16 @@ impl Engine {
     }
 
     /// Runs a command in its lane. The future may be dropped at any time; what has begun goes on.
-    pub(super) fn call<C: Command>(self: &Arc<Self>, role: Role, command: C) -> Call<'_, C::Output> {
+    pub(super) fn call<C: Command>(
+        self: &Arc<Self>,
+        role: Role,
+        command: C,
+    ) -> Call<'_, C::Output> {
         let deadline = Instant::now() + self.op_timeout;
         let (reply, answer) = oneshot::channel();
         let lane = self.lane(role);
-        let ticket = self.submit(lane, C::into_job(Waiting::new(command, reply, deadline)), C::BRIEF);
+        let ticket =
+            self.submit(lane, C::into_job(Waiting::new(command, reply, deadline)), C::BRIEF);
         Call { engine: self, lane, ticket, answer, deadline, alarm: None }
     }
 
@@ -74,7 +85,7 @@ impl Engine {
             }
             Some((at, connection)) => {
                 state.queue.push(job);
-                self.drive(lane.role, at, Start::Fresh(Some(connection)));
+                self.drive(lane.role, at, Start::Loaded(Some(connection)));
                 None
             }
             None => {
@@ -88,10 +99,10 @@ impl Engine {
     /// Sees to it that somebody works through the queue.
     fn call_help(self: &Arc<Self>, lane: &Lane, state: &mut State) {
         if let Some((at, connection)) = state.take_idle() {
-            self.drive(lane.role, at, Start::Fresh(Some(connection)));
+            self.drive(lane.role, at, Start::Loaded(Some(connection)));
         } else if let Some(at) = state.find(|slot| matches!(slot, Slot::Closed)) {
             state.slots[at] = Slot::Driven;
-            self.drive(lane.role, at, Start::Fresh(None));
+            self.drive(lane.role, at, Start::Loaded(None));
         } else if state.find(|slot| matches!(slot, Slot::Driven)).is_none()
             && let Some((at, run)) = state.take_direct(|_| true)
         {
@@ -105,7 +116,12 @@ impl Engine {
     }
 
     /// Drives the caller's own statement, if it is the caller's still.
-    pub(super) fn poll_direct(self: &Arc<Self>, lane: &Lane, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_direct(
+        self: &Arc<Self>,
+        lane: &Lane,
+        ticket: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let mut state = lane.state();
         let Some((at, mut run)) = state.take_direct(|direct| direct == ticket) else {
             return Poll::Ready(());
@@ -119,7 +135,7 @@ impl Engine {
         } else if state.queue.is_empty() && !ran.connection.is_retired() {
             state.slots[at] = Slot::Idle(ran.connection);
         } else {
-            self.drive(lane.role, at, Start::Fresh(Some(ran.connection)));
+            self.drive(lane.role, at, Start::Loaded(Some(ran.connection)));
         }
         Poll::Ready(())
     }
@@ -136,7 +152,7 @@ impl Engine {
         for lane in [&self.writer, &self.readers] {
             let mut state = lane.state();
             while let Some((at, connection)) = state.take_idle() {
-                self.drive(lane.role, at, Start::Fresh(Some(connection)));
+                self.drive(lane.role, at, Start::Loaded(Some(connection)));
             }
             while let Some((at, run)) = state.take_direct(|_| true) {
                 self.drive(lane.role, at, Start::Midway(run));
@@ -159,7 +175,10 @@ impl Engine {
     pub(super) fn start_sweeping(self: &Arc<Self>) {
         let mut sweeper = lock(&self.sweeper);
         if sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
-            *sweeper = Some(runtime::spawn_background(upkeep::sweep_from_time_to_time(Arc::downgrade(self), self.purge_every)));
+            *sweeper = Some(runtime::spawn_background(maintenance::sweep_from_time_to_time(
+                Arc::downgrade(self),
+                self.purge_every,
+            )));
         }
     }
 
@@ -182,7 +201,7 @@ impl Engine {
 async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
     let mut place = Place { engine: Arc::downgrade(&engine), role, at, left: false };
     let mut connection = match start {
-        Start::Fresh(connection) => connection,
+        Start::Loaded(connection) => connection,
         Start::Midway(run) => engine.settle(role, run.await).await,
         Start::Failed(ran) => engine.settle(role, ran).await,
     };

@@ -67,7 +67,9 @@ pub(super) fn remove_stale_log(path: &Path, stale: Identity) -> Result<()> {
 fn remove_log(path: &Path) -> Result<()> {
     for beside in [log_of(path), beside(path, "-shm")] {
         match fs::remove_file(beside) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cannot_remove(cause)),
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot_remove(cause));
+            }
             _ => {}
         }
     }
@@ -75,7 +77,9 @@ fn remove_log(path: &Path) -> Result<()> {
 }
 
 fn cannot_remove(cause: io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable).with_message("the log of the former file cannot be removed").with_source(cause)
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the log of the former file cannot be removed")
+        .with_source(cause)
 }
 
 fn log_of(path: &Path) -> PathBuf {
@@ -84,9 +88,14 @@ fn log_of(path: &Path) -> PathBuf {
 
 /// Makes the folders that the file is to be in.
 pub(super) fn make_parents(path: &Path) -> Result<()> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    fs::create_dir_all(parent)
-        .map_err(|cause| Error::new(ErrorKind::Unavailable).with_message("the folder of the database cannot be made").with_source(cause))
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    fs::create_dir_all(parent).map_err(|cause| {
+        Error::new(ErrorKind::Unavailable)
+            .with_message("the folder of the database cannot be made")
+            .with_source(cause)
+    })
 }
 
 /// Moves a damaged file out of the way, so that a new one can be made: a cache can always be made again. What looks like a database
@@ -101,17 +110,24 @@ pub(super) fn move_aside(path: &Path) -> Result<()> {
     match owner {
         Some([0, 0, 0, 0]) => return Ok(()),
         Some(owner) if owner != schema::APPLICATION_ID.to_be_bytes() => {
-            return Err(schema::foreign().with_message("the file is damaged, and it is not a cache of larder's; it is left as it is"));
+            return Err(schema::foreign().with_message(
+                "the file is damaged, and it is not a cache of larder's; it is left as it is",
+            ));
         }
         _ => {}
     }
-    let aside = (0..KEPT_ASIDE).map(|nth| aside(path, nth)).find(|aside| !aside.exists()).unwrap_or_else(|| aside(path, KEPT_ASIDE - 1));
+    let aside = (0..KEPT_ASIDE)
+        .map(|nth| aside(path, nth))
+        .find(|aside| !aside.exists())
+        .unwrap_or_else(|| aside(path, KEPT_ASIDE - 1));
     fs::rename(path, aside).map_err(cannot_move)?;
     remove_log(path)
 }
 
 fn cannot_move(cause: io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable).with_message("the damaged file cannot be moved aside").with_source(cause)
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the damaged file cannot be moved aside")
+        .with_source(cause)
 }
 
 fn aside(path: &Path, nth: usize) -> PathBuf {
@@ -139,6 +155,10 @@ fn identity(metadata: &Metadata) -> Identity {
 /// Elsewhere a file that is open cannot be replaced, and its time of birth tells those apart that were replaced while it was not.
 #[cfg(not(unix))]
 fn identity(metadata: &Metadata) -> Identity {
-    let born = metadata.created().ok().and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    let born = metadata
+        .created()
+        .ok()
+        .and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok())
+        .unwrap_or_default();
     Identity(born.as_secs(), u64::from(born.subsec_nanos()))
 }

@@ -1,7 +1,7 @@
 //! What waits in a lane: a command, who asked for it, and until when.
 
-use super::commands::{Get, GetTogether, Put, PutTogether};
-use crate::travel::{Passenger, Queue};
+use super::statements::{Get, GetTogether, Put, PutTogether};
+use crate::batching::{Batchable, Queue};
 use crate::{Error, ErrorKind, Result};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
@@ -16,7 +16,10 @@ pub(super) trait Command: Send + Sync + Sized + 'static {
     /// One statement with few rows: a caller may drive it, for nothing is held while that caller stands still.
     const BRIEF: bool = true;
 
-    fn run(&self, on: &mut SqliteConnection) -> impl Future<Output = sqlx::Result<Self::Output>> + Send;
+    fn run(
+        &self,
+        on: &mut SqliteConnection,
+    ) -> impl Future<Output = sqlx::Result<Self::Output>> + Send;
 
     /// How the command waits: by itself, or among those that can travel together.
     fn into_job(waiting: Waiting<Self>) -> Job {
@@ -32,7 +35,11 @@ pub(super) struct Waiting<C: Command> {
 }
 
 impl<C: Command> Waiting<C> {
-    pub(super) fn new(command: C, reply: oneshot::Sender<Result<C::Output>>, deadline: Instant) -> Self {
+    pub(super) fn new(
+        command: C,
+        reply: oneshot::Sender<Result<C::Output>>,
+        deadline: Instant,
+    ) -> Self {
         Self { command, reply: Some(reply), deadline }
     }
 
@@ -109,7 +116,11 @@ impl Job {
                 alone @ Self::Alone(_) => return Some(alone.alone()),
             }
         }
-        Some(if puts.is_empty() { Box::new(GetTogether::new(gets)) } else { Box::new(PutTogether::new(puts)) })
+        Some(if puts.is_empty() {
+            Box::new(GetTogether::new(gets))
+        } else {
+            Box::new(PutTogether::new(puts))
+        })
     }
 }
 
@@ -120,7 +131,7 @@ pub(super) enum Kind {
     Put,
 }
 
-impl Passenger for Job {
+impl Batchable for Job {
     type Kind = Kind;
 
     fn kind(&self) -> Option<Kind> {

@@ -2,8 +2,8 @@
 
 use super::database::Connection;
 use super::job::{Job, Work};
+use crate::batching::{Limits, Queue};
 use crate::runtime::lock;
-use crate::travel::{Limits, Queue};
 use futures_util::future::BoxFuture;
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
@@ -47,7 +47,7 @@ pub(super) struct Ran {
 
 /// What a background task starts from.
 pub(super) enum Start {
-    Fresh(Option<Connection>),
+    Loaded(Option<Connection>),
     Midway(Run),
     /// A direct run that came to an end without an answer for its caller.
     Failed(Ran),

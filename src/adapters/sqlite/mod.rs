@@ -7,18 +7,18 @@
 mod adapter;
 mod builder;
 mod call;
-mod claims;
-mod commands;
 mod database;
 mod engine;
-mod failure;
+mod errors;
+mod fencing;
 mod file;
 mod job;
 mod lane;
+mod maintenance;
 mod repair;
 mod schema;
+mod statements;
 mod time;
-mod upkeep;
 
 pub use builder::SqliteBuilder;
 
@@ -170,7 +170,7 @@ impl AsyncSqliteCache {
     /// # Ok(()) }
     /// ```
     pub async fn purge_expired(&self) -> Result<u64> {
-        upkeep::purge(&self.engine).await.map_err(|error| self.name(error, "purge_expired"))
+        maintenance::purge(&self.engine).await.map_err(|error| self.name(error, "purge_expired"))
     }
 
     fn name(&self, error: Error, op: &'static str) -> Error {
@@ -185,7 +185,9 @@ impl fmt::Debug for AsyncSqliteCache {
             Site::Memory => out.field("path", &":memory:"),
             Site::File(path) => out.field("path", path),
         };
-        out.field("prefix", &self.settings.scope.prefix()).field("op_timeout", &self.engine.op_timeout()).finish_non_exhaustive()
+        out.field("prefix", &self.settings.scope.prefix())
+            .field("op_timeout", &self.engine.op_timeout())
+            .finish_non_exhaustive()
     }
 }
 

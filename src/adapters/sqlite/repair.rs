@@ -2,10 +2,10 @@
 
 use super::database::{Connection, End};
 use super::engine::Engine;
-use super::failure::Failure;
+use super::errors::Failure;
 use super::job::Work;
 use super::lane::{Ran, Role};
-use super::upkeep;
+use super::maintenance;
 use crate::{Error, Result, runtime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,24 +35,34 @@ impl Engine {
     pub(super) async fn settle(self: &Arc<Self>, role: Role, ran: Ran) -> Option<Connection> {
         match ran.result {
             Ok(()) => Some(ran.connection),
-            Err(error) => self.serve(role, Next::Repair(Some(ran.connection), Failure::of(error)), ran.work).await,
+            Err(error) => {
+                self.serve(role, Next::Repair(Some(ran.connection), Failure::of(error)), ran.work)
+                    .await
+            }
         }
     }
 
     /// Runs one job to its answer, renewing what needs to be renewed. Gives back the connection, if there still is one.
-    pub(super) async fn serve(self: &Arc<Self>, role: Role, start: Next, mut work: Box<dyn Work>) -> Option<Connection> {
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        role: Role,
+        start: Next,
+        mut work: Box<dyn Work>,
+    ) -> Option<Connection> {
         let mut repairs = Repairs::default();
         let mut next = start;
         loop {
             let connection = match next {
                 Next::Try(connection) => connection,
-                Next::Repair(connection, error) => match self.repair(connection, error, &mut repairs).await {
-                    Ok(connection) => connection,
-                    Err((error, connection)) => {
-                        work.fail(&error);
-                        return connection;
+                Next::Repair(connection, error) => {
+                    match self.repair(connection, error, &mut repairs).await {
+                        Ok(connection) => connection,
+                        Err((error, connection)) => {
+                            work.fail(&error);
+                            return connection;
+                        }
                     }
-                },
+                }
             };
             if work.is_over(Instant::now()) {
                 return connection;
@@ -82,7 +92,14 @@ impl Engine {
             (Failure::Full(error), Some(mut on)) => {
                 repairs.evictions += 1;
                 let room = match repairs.evictions {
-                    ..=EVICTIONS => upkeep::make_room(on.raw(), self.database.max_bytes(), repairs.evictions).await,
+                    ..=EVICTIONS => {
+                        maintenance::make_room(
+                            on.raw(),
+                            self.database.max_bytes(),
+                            repairs.evictions,
+                        )
+                        .await
+                    }
                     _ => Ok(false),
                 };
                 match room {
@@ -92,7 +109,11 @@ impl Engine {
                 }
             }
             (
-                failure @ (Failure::Corrupt(_) | Failure::Moved(_) | Failure::Unprepared(_) | Failure::Stale | Failure::Broken(_)),
+                failure @ (Failure::Corrupt(_)
+                | Failure::Moved(_)
+                | Failure::Unprepared(_)
+                | Failure::Stale
+                | Failure::Broken(_)),
                 connection,
             ) => {
                 if let Some(on) = connection {
@@ -109,14 +130,22 @@ impl Engine {
                 }
                 self.recall();
                 repairs.renewals += 1;
-                if repairs.renewals <= RENEWALS { Ok(None) } else { Err((failure.into_error(), None)) }
+                if repairs.renewals <= RENEWALS {
+                    Ok(None)
+                } else {
+                    Err((failure.into_error(), None))
+                }
             }
             (failure, connection) => Err((failure.into_error(), connection)),
         }
     }
 
     /// A connection that can be used: the given one, or a new one in place of one whose time is over.
-    async fn ready(self: &Arc<Self>, role: Role, connection: Option<Connection>) -> Result<Connection, Failure> {
+    async fn ready(
+        self: &Arc<Self>,
+        role: Role,
+        connection: Option<Connection>,
+    ) -> Result<Connection, Failure> {
         if let Some(mut connection) = connection {
             if connection.is_due_for_a_look() && !self.database.look_again(&connection).await {
                 self.recall();
@@ -125,7 +154,7 @@ impl Engine {
                 if connection.has_long_log() {
                     // Whatever comes of it: whether to try again is for the next look to say.
                     connection.forget_long_log();
-                    upkeep::write_log_back(connection.raw()).await?;
+                    maintenance::write_log_back(connection.raw()).await?;
                 }
                 return Ok(connection);
             }

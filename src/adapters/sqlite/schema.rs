@@ -1,6 +1,6 @@
 //! The table, and the proof that a database is ours.
 
-use super::failure::Failure;
+use super::errors::Failure;
 use crate::{Error, ErrorKind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
@@ -49,7 +49,9 @@ pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result
         raw_sql("PRAGMA synchronous = OFF; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").execute(&mut *on).await?;
         let mut claim = on.begin_with("BEGIN IMMEDIATE").await?;
         if let Owner::Nobody = owner(&mut claim).await? {
-            let claimed = format!("{TABLE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
+            let claimed = format!(
+                "{TABLE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            );
             raw_sql(AssertSqlSafe(claimed)).execute(&mut *claim).await?;
         }
         claim.commit().await?;
@@ -63,7 +65,10 @@ pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result
 }
 
 /// The settings of a connection that writes.
-pub(super) async fn set_up_writer(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+pub(super) async fn set_up_writer(
+    on: &mut SqliteConnection,
+    max_bytes: u64,
+) -> Result<(), Failure> {
     let (log_bytes, page_bytes) = (log_bytes(max_bytes), page_bytes(on).await?);
     let settings = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; \
@@ -119,16 +124,20 @@ async fn owner(on: &mut SqliteConnection) -> Result<Owner, Failure> {
     let [id, version, things] = [0, 1, 2].map(|at| row.try_get_unchecked::<i64, _>(at));
     match (id?, version?, things?) {
         (0, 0, 0) => Ok(Owner::Nobody),
-        (id, version, _) if id == i64::from(APPLICATION_ID) && version <= VERSION => Ok(Owner::Larder),
+        (id, version, _) if id == i64::from(APPLICATION_ID) && version <= VERSION => {
+            Ok(Owner::Larder)
+        }
         (id, ..) if id == i64::from(APPLICATION_ID) => Err(newer().into()),
         _ => Err(foreign().into()),
     }
 }
 
 fn newer() -> Error {
-    Error::new(ErrorKind::Config).with_message("the file was written by a newer larder; it is left as it is")
+    Error::new(ErrorKind::Config)
+        .with_message("the file was written by a newer larder; it is left as it is")
 }
 
 pub(super) fn foreign() -> Error {
-    Error::new(ErrorKind::Config).with_message("the file is a database, and not a cache of larder's; it is left as it is")
+    Error::new(ErrorKind::Config)
+        .with_message("the file is a database, and not a cache of larder's; it is left as it is")
 }

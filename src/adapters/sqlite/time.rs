@@ -13,7 +13,9 @@ pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
     match lifetime {
         Lifetime::Never => None,
         Lifetime::For(lasting) if lasting.is_zero() => Some(now()),
-        Lifetime::For(lasting) => Some(millis((since_epoch() + lasting).as_nanos().div_ceil(1_000_000))),
+        Lifetime::For(lasting) => {
+            Some(millis((since_epoch() + lasting).as_nanos().div_ceil(1_000_000)))
+        }
     }
 }
 
@@ -21,7 +23,9 @@ pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
 pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
     let Some(expires_at) = expires_at else { return Expiry::Never };
     let now = millis(since_epoch().as_nanos().div_ceil(1_000_000));
-    Expiry::After(Duration::from_millis(u64::try_from(expires_at.saturating_sub(now)).unwrap_or(0).max(1)))
+    Expiry::After(Duration::from_millis(
+        u64::try_from(expires_at.saturating_sub(now)).unwrap_or(0).max(1),
+    ))
 }
 
 fn since_epoch() -> Duration {

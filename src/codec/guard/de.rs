@@ -1,6 +1,8 @@
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
 use super::{MAX_DEPTH, too_deep};
 
@@ -238,7 +240,10 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<A> {
     type Error = A::Error;
 
     #[inline]
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
         let seed = self.with(seed);
         self.inner.next_element_seed(seed)
     }
@@ -259,7 +264,10 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<Entries<A>> {
     type Error = A::Error;
 
     #[inline]
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
         if self.inner.owes_value {
             return Err(A::Error::custom("a key was read without its value"));
         }
@@ -298,9 +306,13 @@ where
     type Variant = Guard<&'a mut Option<C>>;
 
     #[inline]
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
+    fn variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<(T::Value, Self::Variant), A::Error> {
         let Choice { choice, content } = self.inner;
-        let (name, variant) = choice.variant_seed(Guard { inner: seed, left: self.left, named: true })?;
+        let (name, variant) =
+            choice.variant_seed(Guard { inner: seed, left: self.left, named: true })?;
         *content = Some(variant);
         Ok((name, Guard { inner: content, left: self.left, named: false }))
     }
@@ -322,19 +334,30 @@ impl<'de, C: VariantAccess<'de>> VariantAccess<'de> for Guard<&mut Option<C>> {
     }
 
     #[inline]
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(mut self, seed: T) -> Result<T::Value, C::Error> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
+        mut self,
+        seed: T,
+    ) -> Result<T::Value, C::Error> {
         let seed = self.with(seed);
         self.take()?.newtype_variant_seed(seed)
     }
 
     #[inline]
-    fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, C::Error> {
+    fn tuple_variant<V: Visitor<'de>>(
+        mut self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
         let visitor = self.with(visitor);
         self.take()?.tuple_variant(len, visitor)
     }
 
     #[inline]
-    fn struct_variant<V: Visitor<'de>>(mut self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, C::Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        mut self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
         let visitor = self.with_names(visitor);
         self.take()?.struct_variant(fields, visitor)
     }

@@ -30,11 +30,17 @@ pub(crate) struct Rules {
     pub(crate) finite_floats_only: bool,
 }
 
-pub(crate) fn serialize<T: Serialize + ?Sized, S: Serializer>(value: &T, inner: S, rules: Rules) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: Serialize + ?Sized, S: Serializer>(
+    value: &T,
+    inner: S,
+    rules: Rules,
+) -> Result<S::Ok, S::Error> {
     value.serialize(ser::Guard::new(inner, rules))
 }
 
-pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(inner: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    inner: D,
+) -> Result<T, D::Error> {
     T::deserialize(de::Guard::new(inner))
 }
 

@@ -22,12 +22,14 @@ fn to_msgpack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    serialize(value, &mut serde_json::Serializer::new(&mut bytes), FINITE).map_err(|e| e.to_string())?;
+    serialize(value, &mut serde_json::Serializer::new(&mut bytes), FINITE)
+        .map_err(|e| e.to_string())?;
     Ok(bytes)
 }
 
 fn from_msgpack<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, String> {
-    deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable()).map_err(|e| e.to_string())
+    deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable())
+        .map_err(|e| e.to_string())
 }
 
 fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, String> {
@@ -37,7 +39,11 @@ fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, String> {
 /// The guard changes no byte, and the value comes back.
 fn msgpack<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
     let mut plain = Vec::new();
-    value.serialize(&mut rmp_serde::Serializer::new(&mut plain).with_struct_map().with_human_readable()).unwrap();
+    value
+        .serialize(
+            &mut rmp_serde::Serializer::new(&mut plain).with_struct_map().with_human_readable(),
+        )
+        .unwrap();
     assert_eq!(to_msgpack(&value).unwrap(), plain);
     assert_eq!(from_msgpack::<T>(&plain).unwrap(), value);
 }
@@ -123,7 +129,12 @@ mod round_trips {
     }
 
     fn plain() -> Plain {
-        Plain { first_name: "Žofie".into(), number: i64::MIN, list: vec![1, u32::MAX], maybe: Some("x".into()) }
+        Plain {
+            first_name: "Žofie".into(),
+            number: i64::MIN,
+            list: vec![1, u32::MAX],
+            maybe: Some("x".into()),
+        }
     }
 
     #[test]
@@ -176,13 +187,23 @@ mod round_trips {
         both(plain());
         both(Plain::default());
         both(vec![plain(), Plain::default()]);
-        let rest = BTreeMap::from([("x".into(), Value::from(vec![1, 2])), ("y".into(), Value::Null)]);
+        let rest =
+            BTreeMap::from([("x".into(), Value::from(vec![1, 2])), ("y".into(), Value::Null)]);
         both(Flat { id: 1, plain: plain(), rest });
-        let externals =
-            vec![External::Unit, External::New(plain()), External::Tuple(1, "a".into()), External::Struct { a: 0.5, b: Some(Unit2::B) }];
+        let externals = vec![
+            External::Unit,
+            External::New(plain()),
+            External::Tuple(1, "a".into()),
+            External::Struct { a: 0.5, b: Some(Unit2::B) },
+        ];
         both(externals.clone());
         both(vec![Internal::Unit, Internal::New(plain()), Internal::Struct { a: externals }]);
-        both(vec![Adjacent::Unit, Adjacent::New(Wrapped("a".into())), Adjacent::Tuple(1, 'a'), Adjacent::Struct { a: true }]);
+        both(vec![
+            Adjacent::Unit,
+            Adjacent::New(Wrapped("a".into())),
+            Adjacent::Tuple(1, 'a'),
+            Adjacent::Struct { a: true },
+        ]);
         let few = vec![Untagged::Number(1), Untagged::Text("a".into()), Untagged::Plain(plain())];
         both(Untagged::Many(vec![Untagged::Many(few), Untagged::Many(vec![])]));
         both(serde_json::json!({"a": [1, -1, 0.5, "x", null, {"b": {}}], "c": true}));

@@ -3,7 +3,7 @@
 use super::call::{Verb, batch, one};
 use super::journal::About;
 use super::{Resilient, Shared};
-use crate::event::Watcher;
+use crate::event::EventSink;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -14,7 +14,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     /// The answers of a batch, and for the keys about which something is still to be written, errors.
     ///
     /// `None` where no key is such a key, and the batch can go as it is.
-    async fn held_back<T>(&self, verb: Verb, keys: impl Iterator<Item = &str> + Clone) -> Result<Option<Vec<Option<Result<T>>>>> {
+    async fn held_back<T>(
+        &self,
+        verb: Verb,
+        keys: impl Iterator<Item = &str> + Clone,
+    ) -> Result<Option<Vec<Option<Result<T>>>>> {
         key::check_all(keys.clone())?;
         if self.0.state.journal.is_empty() {
             return Ok(None);
@@ -28,7 +32,9 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
 
     fn note_entry(&self, entry: &Entry<'_>, outcome: &Result<()>) {
         if let Err(error) = outcome {
-            self.note(error, |journal, tried| journal.set(entry.key, entry.value.clone(), entry.expiry, tried));
+            self.note(error, |journal, tried| {
+                journal.set(entry.key, entry.value.clone(), entry.expiry, tried)
+            });
         }
     }
 
@@ -41,7 +47,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     async fn set_all(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         let verb = Verb::again("set_many");
         let inner = &self.0.inner;
-        let Some(mut held) = self.held_back(verb, entries.iter().map(|entry| entry.key)).await? else {
+        let Some(mut held) = self.held_back(verb, entries.iter().map(|entry| entry.key)).await?
+        else {
             return self.ask(verb, About::Nothing, batch, || inner.set_many(entries)).await;
         };
         let free: Vec<Entry<'_>> = pick(&held, entries);
@@ -79,7 +86,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
 
 /// Those of the items that are not held back.
 fn pick<I: Clone, T>(held: &[Option<Result<T>>], items: &[I]) -> Vec<I> {
-    held.iter().zip(items).filter(|(held, _)| held.is_none()).map(|(_, item)| item.clone()).collect()
+    held.iter()
+        .zip(items)
+        .filter(|(held, _)| held.is_none())
+        .map(|(_, item)| item.clone())
+        .collect()
 }
 
 fn fill_in<T>(held: &mut [Option<Result<T>>], answers: Vec<Result<T>>) -> Vec<Result<T>> {
@@ -91,7 +102,8 @@ fn fill_in<T>(held: &mut [Option<Result<T>>], answers: Vec<Result<T>>) -> Vec<Re
 #[deny(clippy::missing_trait_methods)]
 impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        let found = self.ask(Verb::again("get"), About::Key(key), one, || self.0.inner.get(key)).await;
+        let found =
+            self.ask(Verb::again("get"), About::Key(key), one, || self.0.inner.get(key)).await;
         self.open(found, || self.noted(key))
     }
 
@@ -105,7 +117,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        let removed = self.ask(Verb::once("remove"), About::Key(key), one, || self.0.inner.remove(key)).await;
+        let removed =
+            self.ask(Verb::once("remove"), About::Key(key), one, || self.0.inner.remove(key)).await;
         self.note_removal(key, &removed);
         self.open(removed, || false)
     }
@@ -117,7 +130,9 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        let cleared = self.ask(Verb::steps("clear"), About::Prefix(prefix), one, || self.0.inner.clear(prefix)).await;
+        let cleared = self
+            .ask(Verb::steps("clear"), About::Prefix(prefix), one, || self.0.inner.clear(prefix))
+            .await;
         if let Err(error) = &cleared {
             self.note(error, |journal, tried| {
                 journal.clear(prefix, tried);
@@ -140,40 +155,57 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
-        self.ask(Verb::once("incr"), About::Key(key), one, || self.0.inner.incr(key, by, expiry)).await
+        self.ask(Verb::once("incr"), About::Key(key), one, || self.0.inner.incr(key, by, expiry))
+            .await
     }
 
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        let taken = self.ask(Verb::once("take"), About::Key(key), one, || self.0.inner.take(key)).await;
+        let taken =
+            self.ask(Verb::once("take"), About::Key(key), one, || self.0.inner.take(key)).await;
         self.open(taken, || None)
     }
 
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        let expiry = self.ask(Verb::again("expiry"), About::Key(key), one, || self.0.inner.expiry(key)).await;
+        let expiry = self
+            .ask(Verb::again("expiry"), About::Key(key), one, || self.0.inner.expiry(key))
+            .await;
         self.open(expiry, || None)
     }
 
     async fn contains(&self, key: &str) -> Result<bool> {
-        let contains = self.ask(Verb::again("contains"), About::Key(key), one, || self.0.inner.contains(key)).await;
+        let contains = self
+            .ask(Verb::again("contains"), About::Key(key), one, || self.0.inner.contains(key))
+            .await;
         self.open(contains, || self.noted(key).is_some())
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
-        let touched = self.ask(Verb::once("touch"), About::Key(key), one, || self.0.inner.touch(key, expiry)).await;
+        let touched = self
+            .ask(Verb::once("touch"), About::Key(key), one, || self.0.inner.touch(key, expiry))
+            .await;
         self.open(touched, || false)
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
         let found = self.get_all(keys).await;
         let found = self.open(found, || keys.iter().map(|key| Ok(self.noted(key))).collect())?;
-        Ok(found.into_iter().zip(keys).map(|(found, key)| self.open(found, || self.noted(key))).collect())
+        Ok(found
+            .into_iter()
+            .zip(keys)
+            .map(|(found, key)| self.open(found, || self.noted(key)))
+            .collect())
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         let stored = self.set_all(entries).await;
         match &stored {
-            Err(error) => entries.iter().for_each(|entry| self.note_entry(entry, &Err(error.clone()))),
-            Ok(stored) => entries.iter().zip(stored).for_each(|(entry, stored)| self.note_entry(entry, stored)),
+            Err(error) => {
+                entries.iter().for_each(|entry| self.note_entry(entry, &Err(error.clone())))
+            }
+            Ok(stored) => entries
+                .iter()
+                .zip(stored)
+                .for_each(|(entry, stored)| self.note_entry(entry, stored)),
         }
         let stored = self.open(stored, || entries.iter().map(|_| Ok(())).collect())?;
         Ok(stored.into_iter().map(|stored| self.open(stored, || ())).collect())
@@ -183,19 +215,21 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let removed = self.remove_all(keys).await;
         match &removed {
             Err(error) => keys.iter().for_each(|key| self.note_removal(key, &Err(error.clone()))),
-            Ok(removed) => keys.iter().zip(removed).for_each(|(key, removed)| self.note_removal(key, removed)),
+            Ok(removed) => {
+                keys.iter().zip(removed).for_each(|(key, removed)| self.note_removal(key, removed))
+            }
         }
         let removed = self.open(removed, || keys.iter().map(|_| Ok(false)).collect())?;
         Ok(removed.into_iter().map(|removed| self.open(removed, || false)).collect())
     }
 
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let state = &*self.0.state;
-        if state.is_calm() { self.0.inner.look_now(key, look) } else { Poll::Pending }
+        if state.is_calm() { self.0.inner.get_if_ready(key, look) } else { Poll::Pending }
     }
 
-    fn guards(&self) -> bool {
-        self.0.inner.guards()
+    fn enforces_claims(&self) -> bool {
+        self.0.inner.enforces_claims()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
@@ -203,20 +237,28 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     /// A fill that fails is not noted: what was loaded can be loaded again.
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
-        let attempt = || self.0.inner.fill(key, value.clone(), expiry, claim);
-        let filled = self.ask(Verb::once("fill"), About::Key(key), one, attempt).await;
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        let attempt = || self.0.inner.set_claimed(key, value.clone(), expiry, claim);
+        let filled = self.ask(Verb::once("set_claimed"), About::Key(key), one, attempt).await;
         self.open(filled, || false)
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
-        let released = self.ask(Verb::once("release"), About::Key(key), one, || self.0.inner.release(key, claim)).await;
+        let released = self
+            .ask(Verb::once("release"), About::Key(key), one, || self.0.inner.release(key, claim))
+            .await;
         self.open(released, || ())
     }
 
-    fn watch(&self, watcher: Watcher) {
-        self.0.inner.watch(watcher.clone());
-        self.0.state.watchers.add(watcher);
+    fn subscribe(&self, sink: EventSink) {
+        self.0.inner.subscribe(sink.clone());
+        self.0.state.sinks.add(sink);
     }
 
     async fn connect(&self) -> Result<()> {
@@ -251,7 +293,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.0.inner.default_ttl()
     }
 
-    fn kind(&self) -> &str {
-        self.0.inner.kind()
+    fn backend(&self) -> &str {
+        self.0.inner.backend()
     }
 }

@@ -90,7 +90,12 @@ impl Breaker {
             window: config.breaker_window,
             at_least: config.breaker_calls,
         };
-        Self { rules: config.breaker.then_some(rules), word: AtomicU64::new(0), successes: Tally::default(), record: Mutex::default() }
+        Self {
+            rules: config.breaker.then_some(rules),
+            word: AtomicU64::new(0),
+            successes: Tally::default(),
+            record: Mutex::default(),
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -175,7 +180,11 @@ impl Breaker {
 
 impl Record {
     fn fail(&mut self, rules: &Rules, successes: u64, now: Instant) -> bool {
-        while self.slices.front().is_some_and(|slice| now.duration_since(slice.begun) >= rules.window) {
+        while self
+            .slices
+            .front()
+            .is_some_and(|slice| now.duration_since(slice.begun) >= rules.window)
+        {
             self.slices.pop_front();
         }
         // Failures that lie further apart than the window are not in a row.
@@ -183,12 +192,15 @@ impl Record {
         self.in_a_row = if follows { self.in_a_row.saturating_add(1) } else { 1 };
         self.successes = successes;
         match self.slices.back_mut() {
-            Some(slice) if now.duration_since(slice.begun) < rules.window / SLICES => slice.failures += 1,
+            Some(slice) if now.duration_since(slice.begun) < rules.window / SLICES => {
+                slice.failures += 1
+            }
             _ => self.slices.push_back(Slice { begun: now, successes, failures: 1 }),
         }
         // Counted from the first failure in the window on: what went well before it needs no clock.
         let failures: u64 = self.slices.iter().map(|slice| slice.failures).sum();
-        let calls = failures + self.slices.front().map_or(0, |slice| successes.saturating_sub(slice.successes));
+        let calls = failures
+            + self.slices.front().map_or(0, |slice| successes.saturating_sub(slice.successes));
         let is_crowded = calls >= rules.at_least && failures as f64 >= calls as f64 * rules.rate;
         self.in_a_row >= rules.in_a_row || is_crowded
     }
@@ -199,7 +211,12 @@ mod tests {
     use super::*;
 
     fn breaker(failures: u32, rate: f64) -> Breaker {
-        Breaker::new(&Config { breaker_failures: failures, breaker_rate: rate, breaker_calls: 20, ..Config::default() })
+        Breaker::new(&Config {
+            breaker_failures: failures,
+            breaker_rate: rate,
+            breaker_calls: 20,
+            ..Config::default()
+        })
     }
 
     fn fail(breaker: &Breaker) -> bool {

@@ -28,7 +28,10 @@ pub(super) enum Deadline {
     /// Kept by the layer.
     Own(Duration),
     /// Kept by the adapter for each attempt, so that only further attempts need a timer.
-    #[cfg_attr(not(any(feature = "redis", feature = "memcached")), expect(dead_code, reason = "only they are wrapped by name"))]
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "memcached")),
+        expect(dead_code, reason = "only they are wrapped by name")
+    )]
     Inner(Duration),
 }
 
@@ -165,7 +168,7 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
 
     /// Whether a backend that is away is kept from callers: reads are a miss, and writes succeed. Not unless set.
     ///
-    /// What a caller has to know stays an error: `incr`, `claim`, `connect`, `ping` and their kin. `add`, `replace` and `fill` say
+    /// What a caller has to know stays an error: `incr`, `claim`, `connect`, `ping` and their kin. `add`, `replace` and `set_claimed` say
     /// that they did not store.
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.config.fail_open = fail_open;

@@ -2,7 +2,7 @@
 
 use super::builder::Deadline;
 use super::journal::{About, Journal};
-use super::{Resilient, is_away, keeper};
+use super::{Resilient, is_away, recovery};
 use crate::event::EventKind;
 use crate::{AsyncCacheAdapter, Error, ErrorKind, Result, runtime};
 use futures_util::future::BoxFuture;
@@ -48,7 +48,9 @@ pub(super) fn one<T>(answer: &Result<T>) -> Option<&Error> {
 pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
     match answer {
         Err(error) => Some(error).filter(|error| is_away(error)),
-        Ok(answers) if answers.iter().all(|answer| one(answer).is_some()) => answers.first().and_then(one),
+        Ok(answers) if answers.iter().all(|answer| one(answer).is_some()) => {
+            answers.first().and_then(one)
+        }
         Ok(_) => None,
     }
 }
@@ -92,7 +94,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             }
             if state.breaker.failed(pass) {
                 self.0.tell(EventKind::BreakerOpen, None, Some(error));
-                keeper::summon(&self.0);
+                recovery::summon(&self.0);
             }
             return answer;
         }
@@ -104,24 +106,36 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         if matches!(about, About::Nothing) {
             return Ok(());
         }
-        keeper::summon(&self.0);
+        recovery::summon(&self.0);
         let patience = state.config.deadline.map_or(PATIENCE, Deadline::limit);
         if state.journal.settled(about, patience).await {
             return Ok(());
         }
-        Err(self.error(verb, about, "what was written while the backend was away is not made up for yet"))
+        Err(self.error(
+            verb,
+            about,
+            "what was written while the backend was away is not made up for yet",
+        ))
     }
 
     fn refuse(&self, verb: Verb, about: About<'_>) -> Error {
         // The one who should ask for a sign of life may have gone with its runtime.
-        keeper::summon(&self.0);
-        self.error(verb, about, "it failed too often, and is not asked until it gives a sign of life")
+        recovery::summon(&self.0);
+        self.error(
+            verb,
+            about,
+            "it failed too often, and is not asked until it gives a sign of life",
+        )
     }
 
     fn error(&self, verb: Verb, about: About<'_>, message: &'static str) -> Error {
-        let error = Error::new(ErrorKind::Unavailable).with_backend(self.0.inner.kind().to_owned()).with_op(verb.name);
+        let error = Error::new(ErrorKind::Unavailable)
+            .with_backend(self.0.inner.backend().to_owned())
+            .with_op(verb.name);
         match about {
-            About::Key("") => Error::new(ErrorKind::InvalidKey).with_op(verb.name).with_message("a key must not be empty"),
+            About::Key("") => Error::new(ErrorKind::InvalidKey)
+                .with_op(verb.name)
+                .with_message("a key must not be empty"),
             About::Key(key) => error.with_key(key).with_message(message),
             About::Prefix(_) | About::Nothing => error.with_message(message),
         }
@@ -135,7 +149,13 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     }
 
     /// An attempt, by the call's deadline.
-    async fn limited<T>(&self, verb: Verb, begun: Option<Instant>, before: u32, attempt: BoxFuture<'_, Result<T>>) -> Result<T> {
+    async fn limited<T>(
+        &self,
+        verb: Verb,
+        begun: Option<Instant>,
+        before: u32,
+        attempt: BoxFuture<'_, Result<T>>,
+    ) -> Result<T> {
         let limit = match self.0.state.config.deadline {
             Some(Deadline::Own(limit)) if verb.timed => limit,
             Some(Deadline::Inner(limit)) if verb.timed && before > 0 => limit,
@@ -144,22 +164,29 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let left = begun.map_or(limit, |begun| limit.saturating_sub(begun.elapsed()));
         match Box::pin(runtime::within(left, attempt)).await {
             Some(answer) => answer,
-            None => Err(Error::new(ErrorKind::Timeout).with_backend(self.0.inner.kind().to_owned()).with_op(verb.name)),
+            None => Err(Error::new(ErrorKind::Timeout)
+                .with_backend(self.0.inner.backend().to_owned())
+                .with_op(verb.name)),
         }
     }
 
     /// Notes a write that failed, so that it can be made up for. Says whether it is.
-    pub(super) fn note(&self, error: &Error, note: impl FnOnce(&Journal, bool) -> Vec<Arc<str>>) -> bool {
+    pub(super) fn note(
+        &self,
+        error: &Error,
+        note: impl FnOnce(&Journal, bool) -> Vec<Arc<str>>,
+    ) -> bool {
         let state = &*self.0.state;
         let is_noted = state.config.recovery && is_away(error);
         if is_noted {
             // Behind an open breaker nobody waits.
             let lost = note(&state.journal, state.breaker.pass().is_none());
             for key in lost {
-                let error = Error::new(ErrorKind::Unavailable).with_message("too much is to be made up for; this write is lost");
+                let error = Error::new(ErrorKind::Unavailable)
+                    .with_message("too much is to be made up for; this write is lost");
                 self.0.tell(EventKind::BackendError, Some(&key), Some(&error));
             }
-            keeper::summon(&self.0);
+            recovery::summon(&self.0);
         }
         is_noted
     }

@@ -88,7 +88,7 @@ pub(super) enum About<'k> {
 enum Standing {
     Free,
     /// To be written any moment.
-    Fresh,
+    Loaded,
     /// Writing it has failed.
     Tried,
 }
@@ -115,7 +115,13 @@ impl Journal {
     }
 
     /// Notes a value that is to be stored. Gives the keys that were pushed out.
-    pub(super) fn set(&self, key: &str, value: CacheValue, expiry: Expiry, tried: bool) -> Vec<Arc<str>> {
+    pub(super) fn set(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        tried: bool,
+    ) -> Vec<Arc<str>> {
         let lifetime = expiry.resolve(self.default_ttl);
         if lifetime.is_zero() {
             return self.remove(key, tried);
@@ -152,13 +158,18 @@ impl Journal {
     /// Notes that everything under a prefix is to be removed, which is all there is to know about the keys under it.
     pub(super) fn clear(&self, prefix: &str, tried: bool) {
         let mut book = lock(&self.book);
-        let covered: Vec<Arc<str>> = book.keys.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        let covered: Vec<Arc<str>> =
+            book.keys.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
         covered.iter().for_each(|key| book.forget(key));
         book.clears.retain(|clear| !clear.prefix.starts_with(prefix));
         if !book.clears.iter().any(|clear| prefix.starts_with(&*clear.prefix)) {
             let number = book.next();
             // More prefixes than anybody clears: one clear of everything holds less.
-            let prefix = if book.clears.len() >= self.max_entries { book.clears.drain(..).fold(prefix, |_, _| "") } else { prefix };
+            let prefix = if book.clears.len() >= self.max_entries {
+                book.clears.drain(..).fold(prefix, |_, _| "")
+            } else {
+                prefix
+            };
             book.clears.push(Clear { number, prefix: prefix.into(), tried });
         }
         self.count.store(book.len(), Ordering::Release);
@@ -168,7 +179,9 @@ impl Journal {
     pub(super) fn look(&self, key: &str) -> Option<Option<CacheValue>> {
         let book = lock(&self.book);
         match book.keys.get(key).map(|entry| &entry.write) {
-            Some(Write::Set { value, until }) => Some(until.is_none_or(|until| Instant::now() < until).then(|| value.clone())),
+            Some(Write::Set { value, until }) => {
+                Some(until.is_none_or(|until| Instant::now() < until).then(|| value.clone()))
+            }
             Some(Write::Remove) => Some(None),
             None => book.clears.iter().any(|clear| key.starts_with(&*clear.prefix)).then_some(None),
         }
@@ -187,7 +200,7 @@ impl Journal {
                 match lock(&self.book).standing(about) {
                     Standing::Free => return true,
                     Standing::Tried => return false,
-                    Standing::Fresh => {}
+                    Standing::Loaded => {}
                 }
                 self.hurry.notify_one();
                 changed.await;
@@ -207,7 +220,12 @@ impl Journal {
         let next = book.order.range(number + 1..).take(count);
         let noted = next.filter_map(|(number, key)| {
             let entry = book.keys.get(key)?;
-            Some(Noted { number: *number, key: key.clone(), write: entry.write.clone(), at: entry.at })
+            Some(Noted {
+                number: *number,
+                key: key.clone(),
+                write: entry.write.clone(),
+                at: entry.at,
+            })
         });
         noted.collect()
     }
@@ -290,13 +308,17 @@ impl Book {
         let entries: Box<dyn Iterator<Item = bool>> = match about {
             About::Nothing => return Standing::Free,
             About::Key(key) => Box::new(self.keys.get(key).map(|entry| entry.tried).into_iter()),
-            About::Prefix(prefix) => {
-                Box::new(self.keys.iter().filter(move |(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry.tried))
-            }
+            About::Prefix(prefix) => Box::new(
+                self.keys
+                    .iter()
+                    .filter(move |(key, _)| key.starts_with(prefix))
+                    .map(|(_, entry)| entry.tried),
+            ),
         };
-        let clears = self.clears.iter().filter(|clear| clear.covers(about)).map(|clear| clear.tried);
+        let clears =
+            self.clears.iter().filter(|clear| clear.covers(about)).map(|clear| clear.tried);
         let tried = entries.chain(clears).reduce(|one, other| one || other);
-        tried.map_or(Standing::Free, |tried| if tried { Standing::Tried } else { Standing::Fresh })
+        tried.map_or(Standing::Free, |tried| if tried { Standing::Tried } else { Standing::Loaded })
     }
 }
 
@@ -304,7 +326,9 @@ impl Clear {
     fn covers(&self, about: About<'_>) -> bool {
         match about {
             About::Key(key) => key.starts_with(&*self.prefix),
-            About::Prefix(prefix) => self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix),
+            About::Prefix(prefix) => {
+                self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix)
+            }
             About::Nothing => false,
         }
     }

@@ -4,20 +4,20 @@ mod adapter;
 mod breaker;
 mod builder;
 mod call;
-mod duty;
+mod election;
 mod journal;
-mod keeper;
+mod recovery;
 mod replay;
 mod retry;
 
 pub use breaker::BreakerState;
 pub use builder::ResilientBuilder;
 
-use crate::event::{Event, EventKind, Watchers};
+use crate::event::{Event, EventKind, EventSinks};
 use crate::{AsyncCacheAdapter, Error};
 use breaker::Breaker;
 use builder::Config;
-use duty::Duty;
+use election::Duty;
 use journal::Journal;
 use retry::Retry;
 use std::fmt;
@@ -83,7 +83,7 @@ struct State {
     retry: Retry,
     journal: Journal,
     duty: Duty,
-    watchers: Watchers,
+    sinks: EventSinks,
 }
 
 impl State {
@@ -98,9 +98,9 @@ where
     A: AsyncCacheAdapter,
 {
     fn tell(&self, kind: EventKind, key: Option<&str>, error: Option<&Error>) {
-        let mut event = Event::new(kind, self.inner.kind());
+        let mut event = Event::new(kind, self.inner.backend());
         (event.key, event.error) = (key, error);
-        self.state.watchers.tell(&event);
+        self.state.sinks.tell(&event);
     }
 }
 
@@ -122,7 +122,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             retry: Retry::new(&config),
             journal: Journal::new(&config),
             duty: Duty::default(),
-            watchers: Watchers::default(),
+            sinks: EventSinks::default(),
             config,
         };
         Self(Arc::new(Shared { inner, state: Arc::new(state) }))
@@ -154,11 +154,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     /// use larder::layers::Resilient;
     /// # #[cfg(feature = "memory")] {
     /// let cache = Resilient::new(larder::AsyncMemoryCache::new());
-    /// assert_eq!(cache.to_recover(), 0);
+    /// assert_eq!(cache.pending_writes(), 0);
     /// # }
     /// ```
     #[must_use]
-    pub fn to_recover(&self) -> usize {
+    pub fn pending_writes(&self) -> usize {
         self.0.state.journal.len()
     }
 }
@@ -173,9 +173,9 @@ impl<A> Clone for Resilient<A> {
 impl<A: AsyncCacheAdapter> fmt::Debug for Resilient<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resilient")
-            .field("inner", &self.0.inner.kind())
+            .field("inner", &self.0.inner.backend())
             .field("breaker", &self.breaker_state())
-            .field("to_recover", &self.to_recover())
+            .field("pending_writes", &self.pending_writes())
             .finish_non_exhaustive()
     }
 }

@@ -15,13 +15,15 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
     let (value, expiry) = match &noted.write {
         Write::Remove => return remove(inner, key, noted.at).await,
         Write::Set { value, until: None } => (value, Expiry::Never),
-        Write::Set { value, until: Some(until) } => match until.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => (value, Expiry::After(left)),
-            // It would have taken the place of what is there, and be gone by now.
-            _ => return remove(inner, key, noted.at).await,
-        },
+        Write::Set { value, until: Some(until) } => {
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => (value, Expiry::After(left)),
+                // It would have taken the place of what is there, and be gone by now.
+                _ => return remove(inner, key, noted.at).await,
+            }
+        }
     };
-    if !inner.guards() {
+    if !inner.enforces_claims() {
         // Nobody else writes there, and whoever writes here waits for this.
         return inner.set(key, value.clone(), expiry).await;
     }
@@ -29,11 +31,13 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
         return remove(inner, key, noted.at).await;
     };
     let Some(there) = inner.get(key).await? else {
-        return inner.fill(key, value.clone(), expiry, &claim).await.map(drop);
+        return inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop);
     };
     let ours = value.created().unwrap_or(noted.at);
     match there.created() {
-        Some(theirs) if millis(theirs) < millis(ours) => inner.fill(key, value.clone(), expiry, &claim).await.map(drop),
+        Some(theirs) if millis(theirs) < millis(ours) => {
+            inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop)
+        }
         Some(_) => release(inner, key, &claim).await,
         // Neither is known to be the newer one, and a miss is never wrong.
         None => {

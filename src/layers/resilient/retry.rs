@@ -30,7 +30,11 @@ struct Purse {
 impl Retry {
     pub(super) fn new(config: &Config) -> Self {
         let purse = Purse { tokens: RESERVE, successes: 0 };
-        Self { limit: config.retry, earned_by_a_call: config.retry_budget, purse: Mutex::new(purse) }
+        Self {
+            limit: config.retry,
+            earned_by_a_call: config.retry_budget,
+            purse: Mutex::new(purse),
+        }
     }
 
     /// How long to wait before the call is made once more, having been made again `before` times; `None` if it is not to be.
@@ -93,7 +97,8 @@ mod tests {
             let pauses: Vec<Duration> = (0..1_000).map(|_| jittered(before)).collect();
             assert!(pauses.iter().all(|pause| *pause <= end));
             for tenth in 0..10 {
-                let part = end.mul_f64(f64::from(tenth) / 10.0)..end.mul_f64(f64::from(tenth + 1) / 10.0);
+                let part =
+                    end.mul_f64(f64::from(tenth) / 10.0)..end.mul_f64(f64::from(tenth + 1) / 10.0);
                 let count = pauses.iter().filter(|pause| part.contains(*pause)).count();
                 assert!((40..=180).contains(&count), "{count} of 1,000 in tenth {tenth}");
             }

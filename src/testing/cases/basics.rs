@@ -35,7 +35,11 @@ pub(crate) async fn keys_are_independent(f: &Fixture) -> Outcome {
     }
     check_eq!(f.remove("a").await?, true, "remove of a live key");
     f.put("b", "changed").await?;
-    check_eq!(f.texts(&["a", "b", "ab"]).await?, [None, Some("changed".into()), Some("ab".into())], "the siblings");
+    check_eq!(
+        f.texts(&["a", "b", "ab"]).await?,
+        [None, Some("changed".into()), Some("ab".into())],
+        "the siblings"
+    );
     Ok(())
 }
 
@@ -62,7 +66,11 @@ pub(crate) async fn set_after_remove(f: &Fixture) -> Outcome {
     f.remove("k").await?;
     f.put("k", "b").await?;
     f.outlive_short().await?;
-    check_eq!(f.text("k").await?.as_deref(), Some("b"), "the value set after the remove, when the first would have expired");
+    check_eq!(
+        f.text("k").await?.as_deref(),
+        Some("b"),
+        "the value set after the remove, when the first would have expired"
+    );
     Ok(())
 }
 
@@ -76,13 +84,21 @@ pub(crate) async fn contains_tells(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn replace_missing(f: &Fixture) -> Outcome {
-    check_eq!(f.replace("k", CacheValue::new("v"), Expiry::Default).await?, false, "replace of a missing key");
+    check_eq!(
+        f.replace("k", CacheValue::new("v"), Expiry::Default).await?,
+        false,
+        "replace of a missing key"
+    );
     f.check_missing("k", "after a replace that found nothing").await
 }
 
 pub(crate) async fn replace_live(f: &Fixture) -> Outcome {
     f.put("k", "a").await?;
-    check_eq!(f.replace("k", CacheValue::new("b"), Expiry::Default).await?, true, "replace of a live key");
+    check_eq!(
+        f.replace("k", CacheValue::new("b"), Expiry::Default).await?,
+        true,
+        "replace of a live key"
+    );
     check_eq!(f.text("k").await?.as_deref(), Some("b"), "get after replace");
     Ok(())
 }

@@ -4,7 +4,11 @@ use super::*;
 
 const MANY: usize = 10_000;
 
-fn entry(key: &str, value: impl Serialize + Send + Sync + 'static, expiry: impl Into<Expiry>) -> Entry<'_> {
+fn entry(
+    key: &str,
+    value: impl Serialize + Send + Sync + 'static,
+    expiry: impl Into<Expiry>,
+) -> Entry<'_> {
     Entry::new(key, CacheValue::new(value), expiry.into())
 }
 
@@ -17,7 +21,8 @@ pub(crate) async fn get_in_order(f: &Fixture) -> Outcome {
         f.put(key, key.to_owned()).await?;
     }
     let keys = ["c", "missing", "9", "a", "10", "missing too", "b"];
-    let expected: Vec<_> = keys.iter().map(|key| (!key.starts_with("missing")).then(|| (*key).to_owned())).collect();
+    let expected: Vec<_> =
+        keys.iter().map(|key| (!key.starts_with("missing")).then(|| (*key).to_owned())).collect();
     check_eq!(f.texts(&keys).await?, expected, "get_many of {keys:?}");
     check_eq!(f.texts(&["x", "y"]).await?, [None, None], "get_many of what is missing");
     check_eq!(f.texts(&["a"]).await?, [Some("a".to_owned())], "get_many of one key");
@@ -26,8 +31,17 @@ pub(crate) async fn get_in_order(f: &Fixture) -> Outcome {
 
 pub(crate) async fn set_all(f: &Fixture) -> Outcome {
     f.put("b", "older").await?;
-    f.put_many(&[entry("a", "1", LONG), entry("b", "2", Expiry::Never), entry("c", 3, Expiry::Default)]).await?;
-    check_eq!(f.texts(&["a", "b"]).await?, [Some("1".into()), Some("2".into())], "what set_many stored");
+    f.put_many(&[
+        entry("a", "1", LONG),
+        entry("b", "2", Expiry::Never),
+        entry("c", 3, Expiry::Default),
+    ])
+    .await?;
+    check_eq!(
+        f.texts(&["a", "b"]).await?,
+        [Some("1".into()), Some("2".into())],
+        "what set_many stored"
+    );
     check_eq!(f.read::<i64>("c").await?, Some(3), "the number that set_many stored");
     Ok(())
 }
@@ -36,15 +50,24 @@ pub(crate) async fn remove_tells_of_each(f: &Fixture) -> Outcome {
     for key in ["a", "b", "c"] {
         f.put(key, 1).await?;
     }
-    check_eq!(removed(f, &["x", "a", "y", "c"]).await?, [false, true, false, true], "remove_many of x a y c where a b c are live");
+    check_eq!(
+        removed(f, &["x", "a", "y", "c"]).await?,
+        [false, true, false, true],
+        "remove_many of x a y c where a b c are live"
+    );
     check_eq!(removed(f, &["a", "b"]).await?, [false, true], "remove_many of a b afterwards");
     f.check_missing("b", "that was removed").await
 }
 
 pub(crate) async fn duplicates(f: &Fixture) -> Outcome {
-    f.put_many(&[entry("a", "first", LONG), entry("b", "b", LONG), entry("a", "last", LONG)]).await?;
+    f.put_many(&[entry("a", "first", LONG), entry("b", "b", LONG), entry("a", "last", LONG)])
+        .await?;
     let (a, b) = (Some("last".to_owned()), Some("b".to_owned()));
-    check_eq!(f.texts(&["a", "b", "a", "a"]).await?, [a.clone(), b, a.clone(), a], "get_many with a key asked for thrice");
+    check_eq!(
+        f.texts(&["a", "b", "a", "a"]).await?,
+        [a.clone(), b, a.clone(), a],
+        "get_many with a key asked for thrice"
+    );
     let gone = removed(f, &["a", "b", "a"]).await?;
     check!(gone.len() == 3 && gone[0] && gone[1], "remove_many with a key given twice: {gone:?}");
     check_eq!(f.texts(&["a", "b"]).await?, [None, None], "what is left");
@@ -53,13 +76,29 @@ pub(crate) async fn duplicates(f: &Fixture) -> Outcome {
 
 pub(crate) async fn duplicates_that_expire_or_fail(f: &Fixture) -> Outcome {
     let gone = Duration::ZERO;
-    f.put_many(&[entry("a", 1, gone), entry("b", 2, LONG), entry("a", 3, LONG), entry("b", 4, gone)]).await?;
-    check_eq!(f.read::<i64>("a").await?, Some(3), "what was written after a write that left nothing");
+    f.put_many(&[
+        entry("a", 1, gone),
+        entry("b", 2, LONG),
+        entry("a", 3, LONG),
+        entry("b", 4, gone),
+    ])
+    .await?;
+    check_eq!(
+        f.read::<i64>("a").await?,
+        Some(3),
+        "what was written after a write that left nothing"
+    );
     f.check_missing("b", "whose last write left nothing").await?;
     let stored = f.set_many(&[entry("a", 5, LONG), entry("a", values::Unwritable, LONG)]).await?;
-    let [first, second] = &stored[..] else { return Err(Failure::new("set_many of two gives not two results", Location::caller())) };
+    let [first, second] = &stored[..] else {
+        return Err(Failure::new("set_many of two gives not two results", Location::caller()));
+    };
     check!(first.is_ok(), "an entry before one of the same key that cannot be encoded: {first:?}");
-    check_kind!(second.as_ref().map_err(Clone::clone), ErrorKind::Encode, "the entry that cannot be encoded");
+    check_kind!(
+        second.as_ref().map_err(Clone::clone),
+        ErrorKind::Encode,
+        "the entry that cannot be encoded"
+    );
     check_eq!(f.read::<i64>("a").await?, Some(5), "the last value that could be written");
     Ok(())
 }
@@ -93,9 +132,19 @@ pub(crate) async fn each_its_own_expiry(f: &Fixture) -> Outcome {
     let kept = f.texts(&["long", "never", "month"]).await?;
     check_eq!(kept.iter().flatten().count(), 3, "what is left of the three that live on");
     if f.offers(Verb::Expiry).await? {
-        check_eq!(f.expiry("never").await?, Some(Expiry::Never), "expiry of the one that never does");
+        check_eq!(
+            f.expiry("never").await?,
+            Some(Expiry::Never),
+            "expiry of the one that never does"
+        );
         check_remaining(f, f.expiry("month").await?, 31 * DAY, from, "a month")?;
-        check_remaining(f, f.expiry("long").await?, Duration::from_secs(100), from, "the long one")?;
+        check_remaining(
+            f,
+            f.expiry("long").await?,
+            Duration::from_secs(100),
+            from,
+            "the long one",
+        )?;
     }
     Ok(())
 }
@@ -109,13 +158,20 @@ pub(crate) async fn ten_thousand(f: &Fixture) -> Outcome {
     let found = f.get_many(&keys).await?;
     check_eq!(found.len(), MANY, "results of get_many");
     for (number, found) in found.into_iter().enumerate() {
-        check_eq!(decoded::<usize>(found?)?, (number % 3 != 0).then_some(number), "get_many of the key {number}");
+        check_eq!(
+            decoded::<usize>(found?)?,
+            (number % 3 != 0).then_some(number),
+            "get_many of the key {number}"
+        );
     }
     let gone = removed(f, &keys).await?;
     check_eq!(gone.len(), MANY, "results of remove_many");
     for (number, gone) in gone.into_iter().enumerate() {
         check_eq!(gone, number % 3 != 0, "remove_many of the key {number}");
     }
-    check!(f.get_many(&keys).await?.into_iter().all(|found| matches!(found, Ok(None))), "something is left after remove_many");
+    check!(
+        f.get_many(&keys).await?.into_iter().all(|found| matches!(found, Ok(None))),
+        "something is left after remove_many"
+    );
     Ok(())
 }

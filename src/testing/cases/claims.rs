@@ -1,5 +1,5 @@
 //! Claims: what happens to a key while its value is computed is noticed, whoever did it. Where claims guard nothing
-//! ([`guards`](crate::AsyncCacheAdapter::guards)), that they are always given and always hold.
+//! ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they are always given and always hold.
 
 use super::*;
 use crate::Claim;
@@ -8,17 +8,26 @@ const LEASE: Option<Duration> = Some(Duration::from_secs(100));
 
 /// A claim that nobody is in the way of.
 async fn claimed(f: &Fixture, key: &str, lease: Option<Duration>) -> Outcome<Claim> {
-    f.claim(key, lease)
-        .await?
-        .ok_or_else(|| Failure::new(format_args!("nobody else has claimed {key:?}, and a claim is refused"), Location::caller()))
+    f.claim(key, lease).await?.ok_or_else(|| {
+        Failure::new(
+            format_args!("nobody else has claimed {key:?}, and a claim is refused"),
+            Location::caller(),
+        )
+    })
 }
 
 async fn fill(f: &Fixture, key: &str, value: &'static str, claim: &Claim) -> Outcome<bool> {
-    Ok(f.fill(key, CacheValue::new(value), LONG, claim).await?)
+    Ok(f.set_claimed(key, CacheValue::new(value), LONG, claim).await?)
 }
 
 /// That a fill was refused, and changed nothing.
-async fn check_refused(f: &Fixture, key: &str, claim: &Claim, left: Option<&str>, why: &str) -> Outcome {
+async fn check_refused(
+    f: &Fixture,
+    key: &str,
+    claim: &Claim,
+    left: Option<&str>,
+    why: &str,
+) -> Outcome {
     check_eq!(fill(f, key, "late", claim).await?, false, "fill of {key:?} {why}");
     check_eq!(f.text(key).await?.as_deref(), left, "{key:?} {why}, after the fill");
     Ok(())
@@ -32,7 +41,13 @@ pub(crate) async fn fill_stores(f: &Fixture) -> Outcome {
         check_eq!(fill(f, key, "v", &claim).await?, true, "fill of {key:?}");
         check_eq!(f.text(key).await?.as_deref(), Some("v"), "what {key:?} was filled with");
         if f.suite.offers(Verb::Expiry) {
-            check_remaining(f, f.expiry(key).await?, Duration::from_secs(100), from, "what was filled")?;
+            check_remaining(
+                f,
+                f.expiry(key).await?,
+                Duration::from_secs(100),
+                from,
+                "what was filled",
+            )?;
         }
         check_eq!(f.remove(key).await?, true, "remove of what was filled");
     }
@@ -41,12 +56,24 @@ pub(crate) async fn fill_stores(f: &Fixture) -> Outcome {
 
 pub(crate) async fn fill_for_ever_and_for_nothing(f: &Fixture) -> Outcome {
     let claim = claimed(f, "never", None).await?;
-    check_eq!(f.fill("never", CacheValue::new("v"), Expiry::Never, &claim).await?, true, "fill for ever");
+    check_eq!(
+        f.set_claimed("never", CacheValue::new("v"), Expiry::Never, &claim).await?,
+        true,
+        "fill for ever"
+    );
     if f.suite.offers(Verb::Expiry) {
-        check_eq!(f.expiry("never").await?, Some(Expiry::Never), "expiry of what was filled for ever");
+        check_eq!(
+            f.expiry("never").await?,
+            Some(Expiry::Never),
+            "expiry of what was filled for ever"
+        );
     }
     let claim = claimed(f, "never", None).await?;
-    check_eq!(f.fill("never", CacheValue::new("v"), Duration::ZERO.into(), &claim).await?, true, "fill for no time");
+    check_eq!(
+        f.set_claimed("never", CacheValue::new("v"), Duration::ZERO.into(), &claim).await?,
+        true,
+        "fill for no time"
+    );
     f.check_missing("never", "that was filled for no time").await
 }
 
@@ -54,7 +81,11 @@ pub(crate) async fn fill_replaces(f: &Fixture) -> Outcome {
     for (key, lease) in [("k", None), ("leased", LEASE)] {
         f.put(key, "old").await?;
         let claim = claimed(f, key, lease).await?;
-        check_eq!(f.text(key).await?.as_deref(), Some("old"), "a value that is about to be replaced");
+        check_eq!(
+            f.text(key).await?.as_deref(),
+            Some("old"),
+            "a value that is about to be replaced"
+        );
         check_eq!(fill(f, key, "new", &claim).await?, true, "fill of a live {key:?}");
         check_eq!(f.text(key).await?.as_deref(), Some("new"), "what {key:?} was filled with");
     }
@@ -65,8 +96,10 @@ pub(crate) async fn unwritable(f: &Fixture) -> Outcome {
     f.put("k", "old").await?;
     let claim = claimed(f, "k", None).await?;
     let unwritable = CacheValue::new(std::collections::HashMap::from([(vec![1u8], f64::NAN)]));
-    match f.fill("k", unwritable, LONG, &claim).await {
-        Err(error) if error.kind() == ErrorKind::Encode => check_eq!(f.text("k").await?.as_deref(), Some("old"), "the older value"),
+    match f.set_claimed("k", unwritable, LONG, &claim).await {
+        Err(error) if error.kind() == ErrorKind::Encode => {
+            check_eq!(f.text("k").await?.as_deref(), Some("old"), "the older value")
+        }
         Err(error) => check!(false, "fill with an odd value: {error:?}"),
         // A codec that can hold it.
         Ok(filled) => check_eq!(filled, true, "fill with an odd value"),
@@ -76,7 +109,7 @@ pub(crate) async fn unwritable(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn writes_win(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     for (number, lease) in [None, LEASE].into_iter().enumerate() {
@@ -89,13 +122,21 @@ pub(crate) async fn writes_win(f: &Fixture) -> Outcome {
         check_refused(f, &key("many"), &claim, Some("theirs"), "that was set in a batch").await?;
         if f.offers(Verb::Add).await? {
             let claim = claimed(f, &key("add"), lease).await?;
-            check_eq!(f.add(&key("add"), CacheValue::new("theirs"), LONG).await?, true, "add over a claimed key");
+            check_eq!(
+                f.add(&key("add"), CacheValue::new("theirs"), LONG).await?,
+                true,
+                "add over a claimed key"
+            );
             check_refused(f, &key("add"), &claim, Some("theirs"), "that was added").await?;
         }
         if f.offers(Verb::Incr).await? {
             let claim = claimed(f, &key("incr"), lease).await?;
             check_eq!(f.incr(&key("incr"), 7, LONG).await?, 7, "incr of a claimed key");
-            check_eq!(fill(f, &key("incr"), "late", &claim).await?, false, "fill of what was counted");
+            check_eq!(
+                fill(f, &key("incr"), "late", &claim).await?,
+                false,
+                "fill of what was counted"
+            );
             check_eq!(f.read::<i64>(&key("incr")).await?, Some(7), "the count, after the fill");
         }
     }
@@ -103,7 +144,7 @@ pub(crate) async fn writes_win(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     for (number, lease) in [None, LEASE].into_iter().enumerate() {
@@ -113,7 +154,11 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
         check_eq!(f.remove(&key("remove")).await?, false, "remove of a claimed key");
         check_refused(f, &key("remove"), &claim, None, "that was removed").await?;
         let claim = claimed(f, &key("many"), lease).await?;
-        let removed = f.remove_many(&["other", &key("many")]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?;
+        let removed = f
+            .remove_many(&["other", &key("many")])
+            .await?
+            .into_iter()
+            .collect::<crate::Result<Vec<_>>>()?;
         check_eq!(removed, [false, false], "remove_many of a claimed key");
         check_refused(f, &key("many"), &claim, None, "that was removed in a batch").await?;
         if f.offers(Verb::Take).await? {
@@ -129,10 +174,17 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
         f.remove(&key("both")).await?;
         check_refused(f, &key("both"), &claim, None, "that was set and removed").await?;
         for prefix in ["a:", ""] {
-            let (claim, other) = (claimed(f, &key("clear"), lease).await?, claimed(f, &format!("b:{number}"), lease).await?);
+            let (claim, other) = (
+                claimed(f, &key("clear"), lease).await?,
+                claimed(f, &format!("b:{number}"), lease).await?,
+            );
             f.clear(prefix).await?;
             check_refused(f, &key("clear"), &claim, None, "that was cleared").await?;
-            check_eq!(fill(f, &format!("b:{number}"), "v", &other).await?, prefix == "a:", "fill of another key after clear({prefix:?})");
+            check_eq!(
+                fill(f, &format!("b:{number}"), "v", &other).await?,
+                prefix == "a:",
+                "fill of another key after clear({prefix:?})"
+            );
             f.remove(&format!("b:{number}")).await?;
         }
     }
@@ -140,7 +192,7 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn what_comes_and_goes_wins(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     let (set, many) = (claimed(f, "set", None).await?, claimed(f, "many", None).await?);
@@ -156,7 +208,7 @@ pub(crate) async fn what_comes_and_goes_wins(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn a_refresh_that_comes_late(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     for (number, lease) in [None, LEASE].into_iter().enumerate() {
@@ -173,7 +225,14 @@ pub(crate) async fn a_refresh_that_comes_late(f: &Fixture) -> Outcome {
         let claim = claimed(f, &key("both"), lease).await?;
         f.remove(&key("both")).await?;
         f.put(&key("both"), "old").await?;
-        check_refused(f, &key("both"), &claim, Some("old"), "that was removed, and set to the same").await?;
+        check_refused(
+            f,
+            &key("both"),
+            &claim,
+            Some("old"),
+            "that was removed, and set to the same",
+        )
+        .await?;
         let claim = claimed(f, &key("clear"), lease).await?;
         f.clear("a:").await?;
         check_refused(f, &key("clear"), &claim, None, "that was cleared").await?;
@@ -189,19 +248,34 @@ pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
             f.check_missing(key, "that is claimed").await?;
         }
         check_eq!(f.remove("remove").await?, false, "remove of a claimed key");
-        check_eq!(f.remove_many(&["many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?, [false], "remove_many of a claimed key");
+        check_eq!(
+            f.remove_many(&["many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+            [false],
+            "remove_many of a claimed key"
+        );
         for expiry in [LONG, Expiry::Never] {
             check_eq!(f.touch("touch", expiry).await?, false, "touch of a claimed key");
-            check!(f.update_timeout("update", expiry).await?.is_none(), "update_timeout of a claimed key gives a value");
+            check!(
+                f.update_timeout("update", expiry).await?.is_none(),
+                "update_timeout of a claimed key gives a value"
+            );
         }
         if f.offers(Verb::Take).await? {
             check!(f.take("take").await?.is_none(), "take of a claimed key gives a value");
         }
         if f.offers(Verb::Replace).await? {
-            check_eq!(f.replace("replace", CacheValue::new(1), LONG).await?, false, "replace of a claimed key");
+            check_eq!(
+                f.replace("replace", CacheValue::new(1), LONG).await?,
+                false,
+                "replace of a claimed key"
+            );
         }
         if f.offers(Verb::Add).await? {
-            check_eq!(f.add("add", CacheValue::new("v"), LONG).await?, true, "add over a claimed key");
+            check_eq!(
+                f.add("add", CacheValue::new("v"), LONG).await?,
+                true,
+                "add over a claimed key"
+            );
             check_eq!(f.text("add").await?.as_deref(), Some("v"), "what was added over a claim");
         }
         if f.offers(Verb::Incr).await? {
@@ -218,7 +292,7 @@ pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn the_first_fill_wins(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     let (first, second) = (claimed(f, "k", None).await?, claimed(f, "k", None).await?);
@@ -240,7 +314,7 @@ pub(crate) async fn the_first_fill_wins(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn a_fill_ends_its_claim(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     let claim = claimed(f, "k", LEASE).await?;
@@ -253,7 +327,7 @@ pub(crate) async fn a_fill_ends_its_claim(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn a_lease_is_exclusive(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     f.put("live", "old").await?;
@@ -261,16 +335,29 @@ pub(crate) async fn a_lease_is_exclusive(f: &Fixture) -> Outcome {
         let claim = claimed(f, key, LEASE).await?;
         check_eq!(f.claim(key, LEASE).await?, None, "a second lease on {key:?}");
         let other = claimed(f, &format!("other than {key}"), LEASE).await?;
-        check_eq!(fill(f, &format!("other than {key}"), "v", &other).await?, true, "fill of another key");
-        check_eq!(f.claim(key, LEASE).await?, None, "a second lease on {key:?}, after another key was filled");
+        check_eq!(
+            fill(f, &format!("other than {key}"), "v", &other).await?,
+            true,
+            "fill of another key"
+        );
+        check_eq!(
+            f.claim(key, LEASE).await?,
+            None,
+            "a second lease on {key:?}, after another key was filled"
+        );
         f.release(key, &claim).await?;
         let claim = claimed(f, key, LEASE).await?;
         check_eq!(fill(f, key, "new", &claim).await?, true, "fill of {key:?} by the second holder");
         let claim = claimed(f, key, LEASE).await?;
         f.release(key, &claim).await?;
     }
-    let leases = f.at_once(32, |f, _| async move { Ok(f.claim("many", LEASE).await?.is_some()) }).await?;
-    check_eq!(leases.into_iter().filter(|given| *given).count(), 1, "leases given, of 32 asked for at once");
+    let leases =
+        f.at_once(32, |f, _| async move { Ok(f.claim("many", LEASE).await?.is_some()) }).await?;
+    check_eq!(
+        leases.into_iter().filter(|given| *given).count(),
+        1,
+        "leases given, of 32 asked for at once"
+    );
     Ok(())
 }
 
@@ -278,8 +365,12 @@ pub(crate) async fn a_claim_without_a_lease_is_always_given(f: &Fixture) -> Outc
     let holder = claimed(f, "k", LEASE).await?;
     let other = claimed(f, "k", None).await?;
     f.release("k", &other).await?;
-    if f.guards() {
-        check_eq!(f.claim("k", LEASE).await?, None, "a lease on a key that is leased, after somebody else gave a claim up");
+    if f.enforces_claims() {
+        check_eq!(
+            f.claim("k", LEASE).await?,
+            None,
+            "a lease on a key that is leased, after somebody else gave a claim up"
+        );
         check_eq!(fill(f, "k", "v", &holder).await?, true, "the holder's fill");
     }
     Ok(())
@@ -301,7 +392,7 @@ async fn next_lease(f: &Fixture, key: &str, lasting: Duration, taken: Instant) -
 }
 
 pub(crate) async fn a_lease_ends_by_itself(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     f.put("live", "old").await?;
@@ -309,12 +400,31 @@ pub(crate) async fn a_lease_ends_by_itself(f: &Fixture) -> Outcome {
         let first = claimed(f, key, Some(f.suite.short())).await?;
         let second = next_lease(f, key, f.suite.short(), Instant::now()).await?;
         check_refused(f, key, &first, old, "whose lease has passed on").await?;
-        check_eq!(f.claim(key, LEASE).await?, None, "a lease on {key:?}, after the late fill of its first holder");
+        check_eq!(
+            f.claim(key, LEASE).await?,
+            None,
+            "a lease on {key:?}, after the late fill of its first holder"
+        );
         f.release(key, &first).await?;
-        check_eq!(f.claim(key, LEASE).await?, None, "a lease on {key:?}, after its first holder gave it up late");
+        check_eq!(
+            f.claim(key, LEASE).await?,
+            None,
+            "a lease on {key:?}, after its first holder gave it up late"
+        );
         check_eq!(fill(f, key, "second", &second).await?, true, "fill by the second holder");
-        check_eq!(f.text(key).await?.as_deref(), Some("second"), "what the second holder filled it with");
-        check_refused(f, key, &first, Some("second"), "whose lease has passed on, and that was filled").await?;
+        check_eq!(
+            f.text(key).await?.as_deref(),
+            Some("second"),
+            "what the second holder filled it with"
+        );
+        check_refused(
+            f,
+            key,
+            &first,
+            Some("second"),
+            "whose lease has passed on, and that was filled",
+        )
+        .await?;
     }
     Ok(())
 }
@@ -350,15 +460,23 @@ pub(crate) async fn hostile_keys(f: &Fixture) -> Outcome {
     }
     for (number, (key, claim)) in keys.iter().zip(&claims).enumerate() {
         if number % 2 == 1 {
-            check_eq!(f.fill(key, CacheValue::new(number), LONG, claim).await?, true, "fill of {key:?}");
+            check_eq!(
+                f.set_claimed(key, CacheValue::new(number), LONG, claim).await?,
+                true,
+                "fill of {key:?}"
+            );
         }
     }
     for (number, key) in keys.iter().enumerate() {
-        check_eq!(f.read::<usize>(key).await?, (number % 2 == 1).then_some(number), "{key:?}, of which every second was filled");
+        check_eq!(
+            f.read::<usize>(key).await?,
+            (number % 2 == 1).then_some(number),
+            "{key:?}, of which every second was filled"
+        );
     }
     for answer in [
         f.claim("", None).await.map(drop),
-        f.fill("", CacheValue::new(1), LONG, &claims[0]).await.map(drop),
+        f.set_claimed("", CacheValue::new(1), LONG, &claims[0]).await.map(drop),
         f.release("", &claims[0]).await,
     ] {
         check_kind!(answer, ErrorKind::InvalidKey, "the empty key");
@@ -369,15 +487,23 @@ pub(crate) async fn hostile_keys(f: &Fixture) -> Outcome {
 pub(crate) async fn large(f: &Fixture) -> Outcome {
     for size in [1 << 10, 300 << 10] {
         let claim = claimed(f, "k", None).await?;
-        check_eq!(f.fill("k", CacheValue::new("x".repeat(size)), LONG, &claim).await?, true, "fill with {size} bytes");
-        check_eq!(f.text("k").await?.map(|text| text.len()), Some(size), "bytes of what was filled");
-        if f.guards() {
+        check_eq!(
+            f.set_claimed("k", CacheValue::new("x".repeat(size)), LONG, &claim).await?,
+            true,
+            "fill with {size} bytes"
+        );
+        check_eq!(
+            f.text("k").await?.map(|text| text.len()),
+            Some(size),
+            "bytes of what was filled"
+        );
+        if f.enforces_claims() {
             let (refresh, cold) = (claimed(f, "k", None).await?, claimed(f, "other", None).await?);
             f.remove("k").await?;
             f.remove("other").await?;
             for (key, claim) in [("k", &refresh), ("other", &cold)] {
                 check_eq!(
-                    f.fill(key, CacheValue::new("x".repeat(size)), LONG, claim).await?,
+                    f.set_claimed(key, CacheValue::new("x".repeat(size)), LONG, claim).await?,
                     false,
                     "fill of a removed key with {size} bytes"
                 );
@@ -388,13 +514,13 @@ pub(crate) async fn large(f: &Fixture) -> Outcome {
     let Some(limit) = f.suite.max_value else { return Ok(()) };
     f.put("k", "old").await?;
     let claim = claimed(f, "k", None).await?;
-    let filled = f.fill("k", CacheValue::new("x".repeat(limit + 1)), LONG, &claim).await;
+    let filled = f.set_claimed("k", CacheValue::new("x".repeat(limit + 1)), LONG, &claim).await;
     check_kind!(filled, ErrorKind::TooLarge, "fill with more than the limit of {limit}");
     f.check_missing("k", "that was filled with too much").await
 }
 
 pub(crate) async fn between_instances(f: &Fixture) -> Outcome {
-    if !f.guards() {
+    if !f.enforces_claims() {
         return Ok(());
     }
     let other = f.with(f.rebuild()?);
@@ -417,7 +543,7 @@ pub(crate) async fn between_instances(f: &Fixture) -> Outcome {
         other.clear("").await?;
         check_refused(f, "k", &claim, None, "that another instance cleared").await?;
         let claim = claimed(f, "k", lease).await?;
-        check_eq!(fill(f, "k", "v", &claim).await?, true, "fill");
+        check_eq!(fill(f, "k", "v", &claim).await?, true, "set_claimed");
         check_eq!(other.text("k").await?.as_deref(), Some("v"), "what the other instance sees");
         other.remove("k").await?;
     }

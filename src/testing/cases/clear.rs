@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 /// Writes each key as its own value.
 async fn fill(f: &Fixture, keys: &[&str]) -> Outcome {
     for (number, key) in keys.iter().enumerate() {
-        f.put_for(key, (*key).to_owned(), if number % 2 == 0 { Expiry::Never } else { LONG }).await?;
+        f.put_for(key, (*key).to_owned(), if number % 2 == 0 { Expiry::Never } else { LONG })
+            .await?;
     }
     Ok(())
 }
@@ -14,7 +15,11 @@ async fn fill(f: &Fixture, keys: &[&str]) -> Outcome {
 /// That of `keys` those are left that do not begin with `prefix`.
 async fn check_cleared(f: &Fixture, keys: &[&str], prefix: &str) -> Outcome {
     for (key, found) in keys.iter().zip(f.texts(keys).await?) {
-        check_eq!(found.as_deref(), (!key.starts_with(prefix)).then_some(*key), "get of {key:?} after clear({prefix:?})");
+        check_eq!(
+            found.as_deref(),
+            (!key.starts_with(prefix)).then_some(*key),
+            "get of {key:?} after clear({prefix:?})"
+        );
     }
     Ok(())
 }
@@ -59,20 +64,32 @@ pub(crate) async fn immortal_and_counters(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn sees_missing_with_every_verb(f: &Fixture) -> Outcome {
-    let keys = ["a:remove", "a:many", "a:touch", "a:update", "a:take", "a:add", "a:replace", "a:incr"];
+    let keys =
+        ["a:remove", "a:many", "a:touch", "a:update", "a:take", "a:add", "a:replace", "a:incr"];
     for key in keys {
         f.put_for(key, 5, Expiry::Never).await?;
     }
     f.clear("a:").await?;
     check_eq!(f.remove("a:remove").await?, false, "remove after clear");
-    check_eq!(f.remove_many(&["a:many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?, [false], "remove_many after clear");
+    check_eq!(
+        f.remove_many(&["a:many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+        [false],
+        "remove_many after clear"
+    );
     check_eq!(f.touch("a:touch", LONG).await?, false, "touch after clear");
-    check!(f.update_timeout("a:update", LONG).await?.is_none(), "update_timeout gives what was cleared");
+    check!(
+        f.update_timeout("a:update", LONG).await?.is_none(),
+        "update_timeout gives what was cleared"
+    );
     if f.offers(Verb::Take).await? {
         check!(f.take("a:take").await?.is_none(), "take gives what was cleared");
     }
     if f.offers(Verb::Replace).await? {
-        check_eq!(f.replace("a:replace", CacheValue::new(1), LONG).await?, false, "replace after clear");
+        check_eq!(
+            f.replace("a:replace", CacheValue::new(1), LONG).await?,
+            false,
+            "replace after clear"
+        );
     }
     if f.offers(Verb::Add).await? {
         check_eq!(f.add("a:add", CacheValue::new(1), LONG).await?, true, "add after clear");
@@ -89,7 +106,11 @@ pub(crate) async fn set_works_afterwards(f: &Fixture) -> Outcome {
             fill(f, &["a:k", "a:l"]).await?;
             f.clear(prefix).await?;
             f.put("a:k", round).await?;
-            check_eq!(f.read::<i32>("a:k").await?, Some(round), "what was set after clear({prefix:?})");
+            check_eq!(
+                f.read::<i32>("a:k").await?,
+                Some(round),
+                "what was set after clear({prefix:?})"
+            );
             f.check_missing("a:l", "that was cleared").await?;
         }
     }
@@ -97,8 +118,23 @@ pub(crate) async fn set_works_afterwards(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn siblings_stay(f: &Fixture) -> Outcome {
-    clears(f, &["users:", "users:1", "users:posts:1", "users", "usersAbc", "user", "user:1", "xusers:1", ":users:1", "users;1"], "users:")
-        .await
+    clears(
+        f,
+        &[
+            "users:",
+            "users:1",
+            "users:posts:1",
+            "users",
+            "usersAbc",
+            "user",
+            "user:1",
+            "xusers:1",
+            ":users:1",
+            "users;1",
+        ],
+        "users:",
+    )
+    .await
 }
 
 pub(crate) async fn case_matters(f: &Fixture) -> Outcome {
@@ -113,11 +149,16 @@ pub(crate) async fn nested(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn patterns_are_text(f: &Fixture) -> Outcome {
-    for odd in ["*", "?", "[a-z]", "[", "]", "\\", "\\*", "%", "_", "^", "{a,b}", ".", ".*", "$", "'", "\"", "a*", "*a", "a%", "%%", "a_"] {
+    for odd in [
+        "*", "?", "[a-z]", "[", "]", "\\", "\\*", "%", "_", "^", "{a,b}", ".", ".*", "$", "'",
+        "\"", "a*", "*a", "a%", "%%", "a_",
+    ] {
         let prefix = format!("{odd}:");
         let mine = [prefix.clone(), format!("{prefix}k"), format!("{prefix}{odd}")];
-        let mut keys: Vec<&str> =
-            vec!["a:k", "ab:k", "b:k", "aa:k", ":k", "a", "xy:k", "*:", "?:k", "%:k", "_:k", "\\\\:k", "\\:k", "a.:k"];
+        let mut keys: Vec<&str> = vec![
+            "a:k", "ab:k", "b:k", "aa:k", ":k", "a", "xy:k", "*:", "?:k", "%:k", "_:k", "\\\\:k",
+            "\\:k", "a.:k",
+        ];
         keys.extend(mine.iter().map(String::as_str));
         clears(f, &keys, &prefix).await?;
         f.clear("").await?;
@@ -147,13 +188,20 @@ pub(crate) async fn any_beginning(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn thousands(f: &Fixture) -> Outcome {
-    let names: Vec<String> = (0..3_000).map(|number| format!("{}:{number}", if number % 3 == 0 { "keep" } else { "drop" })).collect();
-    let entries: Vec<_> = names.iter().map(|name| Entry::new(name, CacheValue::new(1), Expiry::Never)).collect();
+    let names: Vec<String> = (0..3_000)
+        .map(|number| format!("{}:{number}", if number % 3 == 0 { "keep" } else { "drop" }))
+        .collect();
+    let entries: Vec<_> =
+        names.iter().map(|name| Entry::new(name, CacheValue::new(1), Expiry::Never)).collect();
     f.put_many(&entries).await?;
     f.clear("drop:").await?;
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
     for (key, found) in keys.iter().zip(f.get_many(&keys).await?) {
-        check_eq!(found?.is_some(), key.starts_with("keep"), "get of {key:?} after clear(\"drop:\"): found");
+        check_eq!(
+            found?.is_some(),
+            key.starts_with("keep"),
+            "get of {key:?} after clear(\"drop:\"): found"
+        );
     }
     Ok(())
 }
@@ -163,7 +211,8 @@ pub(crate) async fn beside_others(f: &Fixture) -> Outcome {
     let (replaces, counts) = (f.offers(Verb::Replace).await?, f.offers(Verb::Incr).await?);
     for _ in 0..20 {
         let keys: Vec<String> = (0..TASKS).map(|task| format!("a:{task}")).collect();
-        let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(5), Expiry::Never)).collect();
+        let entries: Vec<Entry<'_>> =
+            keys.iter().map(|key| Entry::new(key, CacheValue::new(5), Expiry::Never)).collect();
         f.put_many(&entries).await?;
         let sums = f
             .at_once(TASKS, |f, task| async move {
@@ -183,7 +232,11 @@ pub(crate) async fn beside_others(f: &Fixture) -> Outcome {
             match (sums.get(key), f.read::<i64>(key).await?) {
                 // Counted anew after the clear had passed.
                 (Some(1), None | Some(1)) | (Some(6), None) | (None, None) => {}
-                (sum, left) => check_eq!(left, None, "{key}, whose sum was {sum:?}, after a clear at the same time"),
+                (sum, left) => check_eq!(
+                    left,
+                    None,
+                    "{key}, whose sum was {sum:?}, after a clear at the same time"
+                ),
             }
         }
     }

@@ -23,7 +23,14 @@ pub(crate) async fn counts(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn starts_from_zero(f: &Fixture) -> Outcome {
-    for (key, by) in [("one", 1), ("five", 5), ("minus", -3), ("zero", 0), ("most", i64::MAX), ("least", i64::MIN)] {
+    for (key, by) in [
+        ("one", 1),
+        ("five", 5),
+        ("minus", -3),
+        ("zero", 0),
+        ("most", i64::MAX),
+        ("least", i64::MIN),
+    ] {
         check_eq!(f.incr(key, by, LONG).await?, by, "incr of a missing key by {by}");
         stands_at(f, key, by).await?;
     }
@@ -39,7 +46,17 @@ pub(crate) async fn goes_below_zero(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn changes_its_width(f: &Fixture) -> Outcome {
-    for (from, by) in [(10, -1), (100, -1), (1_000, -991), (9, 1), (-10, 1), (99, 1), (-1, 2), (1 << 32, -(1 << 32)), (i64::MAX - 1, 1)] {
+    for (from, by) in [
+        (10, -1),
+        (100, -1),
+        (1_000, -991),
+        (9, 1),
+        (-10, 1),
+        (99, 1),
+        (-1, 2),
+        (1 << 32, -(1 << 32)),
+        (i64::MAX - 1, 1),
+    ] {
         f.put("k", from).await?;
         check_eq!(f.incr("k", by, LONG).await?, from + by, "{from} by {by}");
         stands_at(f, "k", from + by).await?;
@@ -53,16 +70,30 @@ pub(crate) async fn missing_gets_the_expiry(f: &Fixture) -> Outcome {
     f.incr("long", 1, LONG).await?;
     f.incr("default", 1, Expiry::Default).await?;
     f.incr("never", 1, Expiry::Never).await?;
-    check_eq!(f.incr("zero", 7, Duration::ZERO.into()).await?, 7, "incr of a missing key with no lifetime");
+    check_eq!(
+        f.incr("zero", 7, Duration::ZERO.into()).await?,
+        7,
+        "incr of a missing key with no lifetime"
+    );
     f.check_missing("zero", "that started with no lifetime").await?;
     f.outlive_short().await?;
     f.check_missing("short", "that started with a short life").await?;
     stands_at(f, "never", 1).await?;
     if f.offers(Verb::Expiry).await? {
         check_remaining(f, f.expiry("long").await?, Duration::from_secs(100), from, "the counter")?;
-        check_eq!(f.expiry("never").await?, Some(Expiry::Never), "expiry of the counter that never expires");
+        check_eq!(
+            f.expiry("never").await?,
+            Some(Expiry::Never),
+            "expiry of the counter that never expires"
+        );
         if let Lifetime::For(ttl) = f.suite.default_ttl {
-            check_remaining(f, f.expiry("default").await?, ttl, from, "the counter that was given no expiry")?;
+            check_remaining(
+                f,
+                f.expiry("default").await?,
+                ttl,
+                from,
+                "the counter that was given no expiry",
+            )?;
         }
     }
     Ok(())
@@ -132,7 +163,14 @@ pub(crate) async fn not_a_number(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn overflow(f: &Fixture) -> Outcome {
-    for (from, by) in [(i64::MAX, 1), (i64::MIN, -1), (1, i64::MAX), (-1, i64::MIN), (i64::MAX, i64::MAX), (i64::MIN, i64::MIN)] {
+    for (from, by) in [
+        (i64::MAX, 1),
+        (i64::MIN, -1),
+        (1, i64::MAX),
+        (-1, i64::MIN),
+        (i64::MAX, i64::MAX),
+        (i64::MIN, i64::MIN),
+    ] {
         f.put("set", from).await?;
         f.remove("counted").await?;
         f.incr("counted", from, LONG).await?;
@@ -179,7 +217,11 @@ pub(crate) async fn counts_on_from_any_integer(f: &Fixture) -> Outcome {
 pub(crate) async fn is_a_value_like_others(f: &Fixture) -> Outcome {
     f.incr("k", 7, LONG).await?;
     check_eq!(f.contains("k").await?, true, "contains of a counter");
-    check_eq!(decoded::<i64>(f.update_timeout("k", LONG).await?)?, Some(7), "update_timeout of a counter");
+    check_eq!(
+        decoded::<i64>(f.update_timeout("k", LONG).await?)?,
+        Some(7),
+        "update_timeout of a counter"
+    );
     if f.offers(Verb::Add).await? {
         check_eq!(f.add("k", CacheValue::new(1), LONG).await?, false, "add over a counter");
     }
@@ -221,6 +263,10 @@ pub(crate) async fn exact_over_the_expired(f: &Fixture) -> Outcome {
     f.outlive_short().await?;
     let mut sums = f.at_once(64, |f, _| async move { Ok(f.incr("k", 1, LONG).await?) }).await?;
     sums.sort_unstable();
-    check_eq!(sums, (1..=64).collect::<Vec<i64>>(), "the sums that 64 tasks saw over an expired counter");
+    check_eq!(
+        sums,
+        (1..=64).collect::<Vec<i64>>(),
+        "the sums that 64 tasks saw over an expired counter"
+    );
     stands_at(f, "k", 64).await
 }

@@ -12,8 +12,11 @@ async fn expire(f: &Fixture, keys: &[&str]) -> Outcome {
 }
 
 pub(crate) async fn missing_for_readers(f: &Fixture) -> Outcome {
-    expire(f, &["get", "look_now", "contains", "get_many", "expiry"]).await?;
-    check!(!matches!(f.found_now("look_now"), Poll::Ready(Ok(Some(_)))), "look_now gives what has expired");
+    expire(f, &["get", "get_if_ready", "contains", "get_many", "expiry"]).await?;
+    check!(
+        !matches!(f.found_now("get_if_ready"), Poll::Ready(Ok(Some(_)))),
+        "get_if_ready gives what has expired"
+    );
     check!(f.get("get").await?.is_none(), "get gives what has expired");
     check_eq!(f.contains("contains").await?, false, "contains of what has expired");
     check_eq!(f.texts(&["get_many", "get"]).await?, [None, None], "get_many of what has expired");
@@ -34,8 +37,15 @@ pub(crate) async fn remove_is_false(f: &Fixture) -> Outcome {
 pub(crate) async fn touch_does_not_revive(f: &Fixture) -> Outcome {
     expire(f, &["touch", "never", "update"]).await?;
     check_eq!(f.touch("touch", LONG).await?, false, "touch of what has expired");
-    check_eq!(f.touch("never", Expiry::Never).await?, false, "touch with never of what has expired");
-    check!(f.update_timeout("update", LONG).await?.is_none(), "update_timeout gives what has expired");
+    check_eq!(
+        f.touch("never", Expiry::Never).await?,
+        false,
+        "touch with never of what has expired"
+    );
+    check!(
+        f.update_timeout("update", LONG).await?.is_none(),
+        "update_timeout gives what has expired"
+    );
     for key in ["touch", "never", "update"] {
         f.check_missing(key, "that was touched after it had expired").await?;
     }
@@ -51,7 +61,11 @@ pub(crate) async fn add_succeeds(f: &Fixture) -> Outcome {
 
 pub(crate) async fn replace_is_false(f: &Fixture) -> Outcome {
     expire(f, &["k"]).await?;
-    check_eq!(f.replace("k", CacheValue::new("new"), LONG).await?, false, "replace of what has expired");
+    check_eq!(
+        f.replace("k", CacheValue::new("new"), LONG).await?,
+        false,
+        "replace of what has expired"
+    );
     f.check_missing("k", "after a replace that found it expired").await
 }
 
@@ -69,7 +83,13 @@ pub(crate) async fn incr_starts_anew(f: &Fixture) -> Outcome {
         let from = Instant::now();
         check_eq!(f.incr(key, 2, LONG).await?, 2, "incr of a number that has expired");
         if f.offers(Verb::Expiry).await? {
-            check_remaining(f, f.expiry(key).await?, Duration::from_secs(100), from, "the counter that started anew")?;
+            check_remaining(
+                f,
+                f.expiry(key).await?,
+                Duration::from_secs(100),
+                from,
+                "the counter that started anew",
+            )?;
         }
     }
     Ok(())
@@ -79,6 +99,10 @@ pub(crate) async fn set_succeeds(f: &Fixture) -> Outcome {
     expire(f, &["k", "many"]).await?;
     f.put("k", "new").await?;
     f.put_many(&[Entry::new("many", CacheValue::new("new"), LONG)]).await?;
-    check_eq!(f.texts(&["k", "many"]).await?, [Some("new".into()), Some("new".into())], "what was set over what has expired");
+    check_eq!(
+        f.texts(&["k", "many"]).await?,
+        [Some("new".into()), Some("new".into())],
+        "what was set over what has expired"
+    );
     Ok(())
 }

@@ -26,7 +26,9 @@ async fn write(f: &Fixture, verb: &str, expiry: Expiry) -> Outcome<Option<bool>>
 /// That entries written with `ttl` live as long as they should and no longer.
 async fn lives(f: &Fixture, ttl: Duration) -> Outcome {
     // A store that counts seconds by a timer of its own misses some on a machine that starves it: one good run in three is proof.
-    if f.suite.whole_seconds && (lives_once(f, ttl).await.is_ok() || lives_once(f, ttl).await.is_ok()) {
+    if f.suite.whole_seconds
+        && (lives_once(f, ttl).await.is_ok() || lives_once(f, ttl).await.is_ok())
+    {
         return Ok(());
     }
     lives_once(f, ttl).await
@@ -47,13 +49,21 @@ async fn lives_once(f: &Fixture, ttl: Duration) -> Outcome {
         for (verb, called, returned) in std::mem::take(&mut alive) {
             let asked = returned.elapsed();
             if f.get(verb).await?.is_some() {
-                check!(asked < f.suite.gone_after(ttl), "what {verb} wrote with {ttl:?} is there after {asked:?}");
+                check!(
+                    asked < f.suite.gone_after(ttl),
+                    "what {verb} wrote with {ttl:?} is there after {asked:?}"
+                );
                 alive.push((verb, called, returned));
             } else {
-                check!(called.elapsed() + GRAIN >= ttl, "what {verb} wrote with {ttl:?} is gone after {:?}", called.elapsed());
+                check!(
+                    called.elapsed() + GRAIN >= ttl,
+                    "what {verb} wrote with {ttl:?} is gone after {:?}",
+                    called.elapsed()
+                );
             }
         }
-        tokio::time::sleep((ttl / 20).clamp(Duration::from_millis(2), Duration::from_millis(40))).await;
+        tokio::time::sleep((ttl / 20).clamp(Duration::from_millis(2), Duration::from_millis(40)))
+            .await;
     }
     Ok(())
 }
@@ -111,10 +121,17 @@ pub(crate) async fn at_a_time(f: &Fixture) -> Outcome {
     f.put_for("late", "v", SystemTime::now() + Duration::from_secs(100)).await?;
     let written = Instant::now();
     tokio::time::sleep(f.suite.gone_after(ttl)).await;
-    f.check_missing("soon", &format!("{:?} after a write until {ttl:?} later", written.elapsed())).await?;
+    f.check_missing("soon", &format!("{:?} after a write until {ttl:?} later", written.elapsed()))
+        .await?;
     check_eq!(f.text("late").await?.as_deref(), Some("v"), "what lives until a time that is far");
     if f.offers(Verb::Expiry).await? {
-        check_remaining(f, f.expiry("late").await?, Duration::from_secs(100), from, "what lives until a time")?;
+        check_remaining(
+            f,
+            f.expiry("late").await?,
+            Duration::from_secs(100),
+            from,
+            "what lives until a time",
+        )?;
     }
     Ok(())
 }
@@ -136,7 +153,13 @@ pub(crate) async fn far(f: &Fixture) -> Outcome {
             }
             check_eq!(f.text(verb).await?.as_deref(), Some(verb), "what {verb} wrote with {ttl:?}");
             if f.offers(Verb::Expiry).await? {
-                check_remaining(f, f.expiry(verb).await?, ttl, from, &format!("what {verb} wrote with {ttl:?}"))?;
+                check_remaining(
+                    f,
+                    f.expiry(verb).await?,
+                    ttl,
+                    from,
+                    &format!("what {verb} wrote with {ttl:?}"),
+                )?;
             }
         }
     }
@@ -144,14 +167,27 @@ pub(crate) async fn far(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn for_ever(f: &Fixture) -> Outcome {
-    for expiry in [Expiry::Never, Duration::MAX.into(), Duration::from_secs(u64::MAX).into(), (1_000 * 365 * DAY).into()] {
+    for expiry in [
+        Expiry::Never,
+        Duration::MAX.into(),
+        Duration::from_secs(u64::MAX).into(),
+        (1_000 * 365 * DAY).into(),
+    ] {
         for verb in WRITERS {
             if write(f, verb, expiry).await?.is_none() {
                 continue;
             }
-            check_eq!(f.text(verb).await?.as_deref(), Some(verb), "what {verb} wrote with {expiry:?}");
+            check_eq!(
+                f.text(verb).await?.as_deref(),
+                Some(verb),
+                "what {verb} wrote with {expiry:?}"
+            );
             if f.offers(Verb::Expiry).await? {
-                check_eq!(f.expiry(verb).await?, Some(Expiry::Never), "expiry of what {verb} wrote with {expiry:?}");
+                check_eq!(
+                    f.expiry(verb).await?,
+                    Some(Expiry::Never),
+                    "expiry of what {verb} wrote with {expiry:?}"
+                );
             }
         }
     }
@@ -160,17 +196,31 @@ pub(crate) async fn for_ever(f: &Fixture) -> Outcome {
 
 pub(crate) async fn centuries(f: &Fixture) -> Outcome {
     let years = |count: u32| 365 * count * DAY;
-    for expiry in [years(70).into(), years(100).into(), years(900).into(), Expiry::At(SystemTime::now() + years(500))] {
+    for expiry in [
+        years(70).into(),
+        years(100).into(),
+        years(900).into(),
+        Expiry::At(SystemTime::now() + years(500)),
+    ] {
         for verb in WRITERS {
             if write(f, verb, expiry).await?.is_none() {
                 continue;
             }
-            check_eq!(f.text(verb).await?.as_deref(), Some(verb), "what {verb} wrote with {expiry:?}");
+            check_eq!(
+                f.text(verb).await?.as_deref(),
+                Some(verb),
+                "what {verb} wrote with {expiry:?}"
+            );
             check_eq!(f.touch(verb, expiry).await?, true, "touch with {expiry:?}");
-            check_eq!(f.text(verb).await?.as_deref(), Some(verb), "what was touched with {expiry:?}");
+            check_eq!(
+                f.text(verb).await?.as_deref(),
+                Some(verb),
+                "what was touched with {expiry:?}"
+            );
             if f.offers(Verb::Expiry).await? {
                 let left = f.expiry(verb).await?;
-                let long = matches!(left, Some(Expiry::Never)) || matches!(left, Some(Expiry::After(left)) if left > years(10));
+                let long = matches!(left, Some(Expiry::Never))
+                    || matches!(left, Some(Expiry::After(left)) if left > years(10));
                 check!(long, "expiry of what {verb} wrote with {expiry:?}: {left:?}");
             }
         }
@@ -185,8 +235,18 @@ pub(crate) async fn default(f: &Fixture) -> Outcome {
             continue;
         }
         match f.suite.default_ttl {
-            Lifetime::For(ttl) => check_remaining(f, f.expiry(verb).await?, ttl, from, &format!("what {verb} wrote by default"))?,
-            Lifetime::Never => check_eq!(f.expiry(verb).await?, Some(Expiry::Never), "expiry of what {verb} wrote by default"),
+            Lifetime::For(ttl) => check_remaining(
+                f,
+                f.expiry(verb).await?,
+                ttl,
+                from,
+                &format!("what {verb} wrote by default"),
+            )?,
+            Lifetime::Never => check_eq!(
+                f.expiry(verb).await?,
+                Some(Expiry::Never),
+                "expiry of what {verb} wrote by default"
+            ),
         }
     }
     Ok(())
@@ -211,10 +271,18 @@ pub(crate) async fn each_write_starts_anew(f: &Fixture) -> Outcome {
     f.put_for("shorter", "newer", f.suite.short()).await?;
     f.outlive_short().await?;
     for verb in ["set", "set_many"] {
-        check_eq!(f.text(verb).await?.as_deref(), Some(verb), "what {verb} gave a longer life, when the older would have expired");
+        check_eq!(
+            f.text(verb).await?.as_deref(),
+            Some(verb),
+            "what {verb} gave a longer life, when the older would have expired"
+        );
     }
     if f.suite.offers(Verb::Replace) {
-        check_eq!(f.text("replace").await?.as_deref(), Some("replace"), "what replace gave a longer life");
+        check_eq!(
+            f.text("replace").await?.as_deref(),
+            Some("replace"),
+            "what replace gave a longer life"
+        );
     }
     f.check_missing("shorter", "whose second set gave it a shorter life").await
 }
@@ -224,7 +292,9 @@ pub(crate) async fn set_without_one_is_the_default(f: &Fixture) -> Outcome {
     let from = Instant::now();
     f.put("k", "v").await?;
     match f.suite.default_ttl {
-        Lifetime::For(ttl) => check_remaining(f, f.expiry("k").await?, ttl, from, "what was set again by default"),
+        Lifetime::For(ttl) => {
+            check_remaining(f, f.expiry("k").await?, ttl, from, "what was set again by default")
+        }
         Lifetime::Never => {
             check_eq!(f.expiry("k").await?, Some(Expiry::Never), "what was set again by default");
             Ok(())

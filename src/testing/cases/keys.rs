@@ -157,7 +157,11 @@ fn hostile() -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    keys.extend((0..32u8).chain([127]).flat_map(|code| [format!("{}", code as char), format!("a{}b", code as char)]));
+    keys.extend(
+        (0..32u8)
+            .chain([127])
+            .flat_map(|code| [format!("{}", code as char), format!("a{}b", code as char)]),
+    );
     let longs = [100, 200, 249, 250, 251, 255, 256, 1_000, 2_000].map(|length| "l".repeat(length));
     keys.extend(longs);
     keys.extend(["x", "y", " ", "\0"].map(|end| format!("{}{end}", "same ".repeat(400))));
@@ -169,11 +173,17 @@ fn hostile() -> Vec<String> {
 pub(crate) async fn hostile_round_trip(f: &Fixture) -> Outcome {
     let keys = hostile();
     for (number, key) in keys.iter().enumerate() {
-        f.put(key, number).await.map_err(|error| Failure::from(error).prefixed(format_args!("set of {key:?}")))?;
+        f.put(key, number)
+            .await
+            .map_err(|error| Failure::from(error).prefixed(format_args!("set of {key:?}")))?;
         check_eq!(f.read::<usize>(key).await?, Some(number), "get of {key:?}");
     }
     for (number, key) in keys.iter().enumerate() {
-        check_eq!(f.read::<usize>(key).await?, Some(number), "get of {key:?} after the other keys were set");
+        check_eq!(
+            f.read::<usize>(key).await?,
+            Some(number),
+            "get of {key:?} after the other keys were set"
+        );
     }
     Ok(())
 }
@@ -188,7 +198,11 @@ pub(crate) async fn hostile_do_not_collide(f: &Fixture) -> Outcome {
     }
     for (number, key) in keys.iter().enumerate() {
         let expected = (number % 2 == 1).then_some(number);
-        check_eq!(f.read::<usize>(key).await?, expected, "get of {key:?} after every second key was removed");
+        check_eq!(
+            f.read::<usize>(key).await?,
+            expected,
+            "get of {key:?} after every second key was removed"
+        );
         check_eq!(f.contains(key).await?, expected.is_some(), "contains of {key:?}");
     }
     Ok(())
@@ -197,7 +211,10 @@ pub(crate) async fn hostile_do_not_collide(f: &Fixture) -> Outcome {
 pub(crate) async fn hostile_in_batches(f: &Fixture) -> Outcome {
     let keys = hostile();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let entries: Vec<_> = keys.iter().map(|key| Entry::new(key, CacheValue::new((*key).to_owned()), Expiry::Default)).collect();
+    let entries: Vec<_> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new((*key).to_owned()), Expiry::Default))
+        .collect();
     f.put_many(&entries).await?;
     let found = f.texts(&keys).await?;
     check_eq!(found.len(), keys.len(), "results of get_many");
@@ -212,7 +229,9 @@ pub(crate) async fn hostile_in_batches(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn hostile_with_every_verb(f: &Fixture) -> Outcome {
-    for key in ["a b", "a\r\nb", "\0", "*", "%", "'", "清", &"l".repeat(251), &"清".repeat(84), "null"] {
+    for key in
+        ["a b", "a\r\nb", "\0", "*", "%", "'", "清", &"l".repeat(251), &"清".repeat(84), "null"]
+    {
         if f.offers(Verb::Add).await? {
             check_eq!(f.add(key, CacheValue::new("added"), LONG).await?, true, "add under {key:?}");
         }
@@ -221,12 +240,23 @@ pub(crate) async fn hostile_with_every_verb(f: &Fixture) -> Outcome {
             check_eq!(f.incr(key, 1, LONG).await?, 42, "incr under {key:?}");
         }
         if f.offers(Verb::Replace).await? {
-            check_eq!(f.replace(key, CacheValue::new(7), LONG).await?, true, "replace under {key:?}");
+            check_eq!(
+                f.replace(key, CacheValue::new(7), LONG).await?,
+                true,
+                "replace under {key:?}"
+            );
         }
         check_eq!(f.touch(key, Expiry::Never).await?, true, "touch under {key:?}");
-        check!(f.update_timeout(key, LONG).await?.is_some(), "update_timeout under {key:?} found nothing");
+        check!(
+            f.update_timeout(key, LONG).await?.is_some(),
+            "update_timeout under {key:?} found nothing"
+        );
         if f.offers(Verb::Expiry).await? {
-            check!(matches!(f.expiry(key).await?, Some(Expiry::After(_))), "expiry under {key:?}: {:?}", f.expiry(key).await?);
+            check!(
+                matches!(f.expiry(key).await?, Some(Expiry::After(_))),
+                "expiry under {key:?}: {:?}",
+                f.expiry(key).await?
+            );
         }
         if f.offers(Verb::Take).await? {
             check!(f.take(key).await?.is_some(), "take under {key:?} found nothing");
@@ -240,10 +270,15 @@ pub(crate) async fn matched_literally(f: &Fixture) -> Outcome {
     for key in ["ab", "a", "abc", "Ab"] {
         f.put(key, key.to_owned()).await?;
     }
-    for pattern in ["a*", "a?", "[a]", "a%", "a_", "*", "%", "[a]b", "a\\b", "\\a", ".*", "AB", "A"] {
+    for pattern in ["a*", "a?", "[a]", "a%", "a_", "*", "%", "[a]b", "a\\b", "\\a", ".*", "AB", "A"]
+    {
         f.check_missing(pattern, "that is nobody's").await?;
         check_eq!(f.remove(pattern).await?, false, "remove of {pattern:?}");
-        check_eq!(f.remove_many(&[pattern]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?, [false], "remove_many of {pattern:?}");
+        check_eq!(
+            f.remove_many(&[pattern]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+            [false],
+            "remove_many of {pattern:?}"
+        );
         check_eq!(f.touch(pattern, Duration::ZERO.into()).await?, false, "touch of {pattern:?}");
         if f.offers(Verb::Take).await? {
             check!(f.take(pattern).await?.is_none(), "take of {pattern:?} found something");
@@ -259,12 +294,17 @@ pub(crate) async fn random_round_trip(f: &Fixture) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
     let keys: BTreeSet<String> = (0..300)
         .map(|_| {
-            let length = if random.u8(..10) == 0 { random.usize(200..600) } else { random.usize(1..20) };
-            (0..length).map(|_| if random.bool() { random.char('\0'..='\u{7f}') } else { random.char(..) }).collect()
+            let length =
+                if random.u8(..10) == 0 { random.usize(200..600) } else { random.usize(1..20) };
+            (0..length)
+                .map(|_| if random.bool() { random.char('\0'..='\u{7f}') } else { random.char(..) })
+                .collect()
         })
         .collect();
     for key in &keys {
-        f.put(key, key.clone()).await.map_err(|error| Failure::from(error).prefixed(format_args!("seed {seed}")))?;
+        f.put(key, key.clone())
+            .await
+            .map_err(|error| Failure::from(error).prefixed(format_args!("seed {seed}")))?;
     }
     for key in &keys {
         check_eq!(f.text(key).await?.as_ref(), Some(key), "seed {seed}: get of {key:?}");
@@ -275,7 +315,15 @@ pub(crate) async fn random_round_trip(f: &Fixture) -> Outcome {
 pub(crate) async fn values_that_look_like_commands(f: &Fixture) -> Outcome {
     f.put("canary", "alive").await?;
     let command = "\r\nEND\r\nflush_all\r\nset canary 0 0 4\r\ndead\r\n*1\r\n$8\r\nFLUSHALL\r\n'; DELETE FROM entries; --";
-    for key in ["plain", "a b", "a\r\nb", &"l".repeat(300), "\0", "'; DELETE FROM entries; --", "x\r\nflush_all\r\ny"] {
+    for key in [
+        "plain",
+        "a b",
+        "a\r\nb",
+        &"l".repeat(300),
+        "\0",
+        "'; DELETE FROM entries; --",
+        "x\r\nflush_all\r\ny",
+    ] {
         f.put(key, command).await?;
         check_eq!(f.text(key).await?.as_deref(), Some(command), "get of {key:?}");
         check_eq!(f.text("canary").await?.as_deref(), Some("alive"), "the canary after {key:?}");
@@ -291,12 +339,20 @@ pub(crate) async fn empty_is_invalid(f: &Fixture) -> Outcome {
     check_kind!(f.remove("").await, ErrorKind::InvalidKey, "remove of the empty key");
     check_kind!(f.contains("").await, ErrorKind::InvalidKey, "contains of the empty key");
     check_kind!(f.touch("", LONG).await, ErrorKind::InvalidKey, "touch of the empty key");
-    check_kind!(f.update_timeout("", LONG).await, ErrorKind::InvalidKey, "update_timeout of the empty key");
+    check_kind!(
+        f.update_timeout("", LONG).await,
+        ErrorKind::InvalidKey,
+        "update_timeout of the empty key"
+    );
     if f.offers(Verb::Add).await? {
         check_kind!(f.add("", one(), LONG).await, ErrorKind::InvalidKey, "add of the empty key");
     }
     if f.offers(Verb::Replace).await? {
-        check_kind!(f.replace("", one(), LONG).await, ErrorKind::InvalidKey, "replace of the empty key");
+        check_kind!(
+            f.replace("", one(), LONG).await,
+            ErrorKind::InvalidKey,
+            "replace of the empty key"
+        );
     }
     if f.offers(Verb::Incr).await? {
         check_kind!(f.incr("", 1, LONG).await, ErrorKind::InvalidKey, "incr of the empty key");
@@ -308,7 +364,7 @@ pub(crate) async fn empty_is_invalid(f: &Fixture) -> Outcome {
         check_kind!(f.expiry("").await, ErrorKind::InvalidKey, "expiry of the empty key");
     }
     if let std::task::Poll::Ready(answer) = f.found_now("") {
-        check_kind!(answer, ErrorKind::InvalidKey, "look_now of the empty key");
+        check_kind!(answer, ErrorKind::InvalidKey, "get_if_ready of the empty key");
     }
     check_eq!(f.text("canary").await?.as_deref(), Some("alive"), "another key afterwards");
     Ok(())
@@ -318,11 +374,31 @@ pub(crate) async fn batches_check_before_they_change(f: &Fixture) -> Outcome {
     f.put("ok", "old").await?;
     for (first, second) in [("ok", ""), ("", "ok")] {
         let entry = |key| Entry::new(key, CacheValue::new("new"), Expiry::Default);
-        check_kind!(f.set_many(&[entry(first), entry(second)]).await, ErrorKind::InvalidKey, "set_many with an empty key");
-        check_eq!(f.text("ok").await?.as_deref(), Some("old"), "the companion's value after the refused set_many");
-        check_kind!(f.remove_many(&[first, second]).await, ErrorKind::InvalidKey, "remove_many with an empty key");
-        check_eq!(f.text("ok").await?.as_deref(), Some("old"), "the companion's value after the refused remove_many");
-        check_kind!(f.get_many(&[first, second]).await, ErrorKind::InvalidKey, "get_many with an empty key");
+        check_kind!(
+            f.set_many(&[entry(first), entry(second)]).await,
+            ErrorKind::InvalidKey,
+            "set_many with an empty key"
+        );
+        check_eq!(
+            f.text("ok").await?.as_deref(),
+            Some("old"),
+            "the companion's value after the refused set_many"
+        );
+        check_kind!(
+            f.remove_many(&[first, second]).await,
+            ErrorKind::InvalidKey,
+            "remove_many with an empty key"
+        );
+        check_eq!(
+            f.text("ok").await?.as_deref(),
+            Some("old"),
+            "the companion's value after the refused remove_many"
+        );
+        check_kind!(
+            f.get_many(&[first, second]).await,
+            ErrorKind::InvalidKey,
+            "get_many with an empty key"
+        );
     }
     Ok(())
 }

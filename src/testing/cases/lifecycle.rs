@@ -11,7 +11,7 @@ async fn works(f: &Fixture, when: &str) -> Outcome {
 }
 
 pub(crate) async fn kind_is_named(f: &Fixture) -> Outcome {
-    check!(!f.kind().trim().is_empty(), "kind is empty");
+    check!(!f.backend().trim().is_empty(), "kind is empty");
     Ok(())
 }
 
@@ -38,7 +38,10 @@ pub(crate) async fn works_after_close(f: &Fixture) -> Outcome {
     f.put("k", "before").await?;
     f.close().await?;
     let found = f.text("k").await?;
-    check!(found.is_none() || found.as_deref() == Some("before"), "a value from before the close reads {found:?}");
+    check!(
+        found.is_none() || found.as_deref() == Some("before"),
+        "a value from before the close reads {found:?}"
+    );
     works(f, "after close").await?;
     f.close().await?;
     f.ping().await?;
@@ -77,7 +80,7 @@ pub(crate) async fn close_amid_work(f: &Fixture) -> Outcome {
 pub(crate) async fn rebuilds(f: &Fixture) -> Outcome {
     works(f, "before rebuild").await?;
     let rebuilt = f.with(f.rebuild()?);
-    check_eq!(rebuilt.kind(), f.kind(), "kind of the rebuilt");
+    check_eq!(rebuilt.backend(), f.backend(), "kind of the rebuilt");
     works(&rebuilt, "on the rebuilt").await?;
     rebuilt.close().await?;
     works(f, "on the old, after the rebuilt was closed").await?;
@@ -88,7 +91,7 @@ pub(crate) async fn rebuilds(f: &Fixture) -> Outcome {
 pub(crate) async fn look_now_agrees(f: &Fixture) -> Outcome {
     let agree = |key: &'static str, expected: Option<&'static str>| async move {
         if let Poll::Ready(answer) = f.found_now(key) {
-            check_eq!(decoded::<String>(answer?)?.as_deref(), expected, "look_now of {key:?}");
+            check_eq!(decoded::<String>(answer?)?.as_deref(), expected, "get_if_ready of {key:?}");
         }
         check_eq!(f.text(key).await?.as_deref(), expected, "get of {key:?}");
         Ok::<(), Failure>(())
@@ -113,7 +116,10 @@ pub(crate) async fn look_now_agrees(f: &Fixture) -> Outcome {
 pub(crate) async fn dropped_futures(f: &Fixture) -> Outcome {
     for round in 0..5 {
         let one = || CacheValue::new(1);
-        let (key, entries) = (format!("dropped {round}"), [Entry::new("a", one(), LONG), Entry::new("b", one(), LONG)]);
+        let (key, entries) = (
+            format!("dropped {round}"),
+            [Entry::new("a", one(), LONG), Entry::new("b", one(), LONG)],
+        );
         // Each is polled once, and dropped: what has not answered by then is abandoned in the middle.
         drop(f.get(&key).now_or_never());
         drop(f.set(&key, one(), LONG).now_or_never());
@@ -132,7 +138,9 @@ pub(crate) async fn dropped_futures(f: &Fixture) -> Outcome {
         drop(f.clear("dropped").now_or_never());
         drop(f.connect().now_or_never());
         drop(f.ping().now_or_never());
-        let done = tokio::time::timeout(Duration::from_secs(5), works(f, "after futures were dropped")).await;
+        let done =
+            tokio::time::timeout(Duration::from_secs(5), works(f, "after futures were dropped"))
+                .await;
         check!(done.is_ok(), "the adapter hangs after futures were dropped");
         done.unwrap_or(Ok(()))?;
         drop(f.close().now_or_never());
@@ -152,15 +160,25 @@ pub(crate) async fn cancelled_reads_do_not_cross(f: &Fixture) -> Outcome {
         for _ in 0..100 {
             let number = random.i32(0..100);
             let deadline = Duration::from_micros(random.u64(..250));
-            if let Ok(found) = tokio::time::timeout(deadline, f.read::<i32>(&format!("k{number}"))).await {
-                check_eq!(found?, Some(number), "seed {seed}: get of k{number} amid cancelled ones");
+            if let Ok(found) =
+                tokio::time::timeout(deadline, f.read::<i32>(&format!("k{number}"))).await
+            {
+                check_eq!(
+                    found?,
+                    Some(number),
+                    "seed {seed}: get of k{number} amid cancelled ones"
+                );
             }
         }
         Ok(())
     })
     .await?;
     for number in 0..100 {
-        check_eq!(f.read::<i32>(&format!("k{number}")).await?, Some(number), "seed {seed}: get of k{number} after cancelled ones");
+        check_eq!(
+            f.read::<i32>(&format!("k{number}")).await?,
+            Some(number),
+            "seed {seed}: get of k{number} after cancelled ones"
+        );
     }
     Ok(())
 }
@@ -180,7 +198,11 @@ pub(crate) async fn serves_runtimes_at_once(f: &Fixture) -> Outcome {
             for round in 0..50 {
                 let key = format!("{task} {round}");
                 f.put(&key, key.clone()).await?;
-                check_eq!(f.text(&key).await?.as_ref(), Some(&key), "a value that one of four runtimes set");
+                check_eq!(
+                    f.text(&key).await?.as_ref(),
+                    Some(&key),
+                    "a value that one of four runtimes set"
+                );
             }
             Ok(())
         })

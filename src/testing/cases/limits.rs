@@ -16,7 +16,10 @@ async fn fits(f: &Fixture, bytes: usize) -> Outcome<bool> {
     f.put(&key, "small").await?;
     let fitted = match f.put(&key, large(bytes)).await {
         Ok(()) => {
-            check!(f.text(&key).await? == Some(large(bytes)), "a value of {bytes} bytes does not come back as it was");
+            check!(
+                f.text(&key).await? == Some(large(bytes)),
+                "a value of {bytes} bytes does not come back as it was"
+            );
             true
         }
         Err(refused) => {
@@ -26,14 +29,25 @@ async fn fits(f: &Fixture, bytes: usize) -> Outcome<bool> {
         }
     };
     f.put("next", bytes).await?;
-    check_eq!(f.read::<usize>("next").await?, Some(bytes), "the operation after a value of {bytes} bytes");
+    check_eq!(
+        f.read::<usize>("next").await?,
+        Some(bytes),
+        "the operation after a value of {bytes} bytes"
+    );
     f.put(&key, "small again").await?;
-    check_eq!(f.text(&key).await?.as_deref(), Some("small again"), "a small value after one of {bytes} bytes");
+    check_eq!(
+        f.text(&key).await?.as_deref(),
+        Some("small again"),
+        "a small value after one of {bytes} bytes"
+    );
     Ok(fitted)
 }
 
 pub(crate) async fn sizes(f: &Fixture) -> Outcome {
-    for bytes in [0, 1, 31, 32, 127, 128, 255, 256, 1_023, 1_024, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, 200_000] {
+    for bytes in [
+        0, 1, 31, 32, 127, 128, 255, 256, 1_023, 1_024, 4_095, 4_096, 4_097, 65_535, 65_536,
+        65_537, 200_000,
+    ] {
         if f.suite.max_value.is_none_or(|most| bytes * 2 <= most) {
             check_eq!(fits(f, bytes).await?, true, "a value of {bytes} bytes is stored");
         }
@@ -64,12 +78,23 @@ pub(crate) async fn in_a_batch(f: &Fixture) -> Outcome {
     f.put("large", "small").await?;
     let bytes = f.suite.max_value.map_or(4 * MEGABYTE, |most| most + 1);
     let entry = |key, value: String| Entry::new(key, CacheValue::new(value), Expiry::Default);
-    let stored = f.set_many(&[entry("a", "a".into()), entry("large", large(bytes)), entry("c", "c".into())]).await?;
-    let [a, middle, c] = &stored[..] else { return Err(Failure::new("set_many of three gives not three results", Location::caller())) };
+    let stored = f
+        .set_many(&[entry("a", "a".into()), entry("large", large(bytes)), entry("c", "c".into())])
+        .await?;
+    let [a, middle, c] = &stored[..] else {
+        return Err(Failure::new("set_many of three gives not three results", Location::caller()));
+    };
     check!(a.is_ok() && c.is_ok(), "the companions of a large value: {a:?}, {c:?}");
-    check_eq!(f.texts(&["a", "c"]).await?, [Some("a".into()), Some("c".into())], "the companions of a large value");
+    check_eq!(
+        f.texts(&["a", "c"]).await?,
+        [Some("a".into()), Some("c".into())],
+        "the companions of a large value"
+    );
     match middle {
-        Ok(()) => check!(f.text("large").await? == Some(large(bytes)), "a value of {bytes} bytes does not come back as it was"),
+        Ok(()) => check!(
+            f.text("large").await? == Some(large(bytes)),
+            "a value of {bytes} bytes does not come back as it was"
+        ),
         Err(refused) => {
             check!(refused.kind() == ErrorKind::TooLarge, "a value of {bytes} bytes: {refused:?}");
             check_eq!(f.text("large").await?, None, "the older value after TooLarge");

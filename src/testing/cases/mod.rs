@@ -37,22 +37,40 @@ where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
 {
     match f.put(key, value.clone()).await {
-        Err(refused) if refused.kind() == ErrorKind::Encode && f.suite.codec != Codec::MessagePack => return Ok(false),
+        Err(refused)
+            if refused.kind() == ErrorKind::Encode && f.suite.codec != Codec::MessagePack =>
+        {
+            return Ok(false);
+        }
         stored => stored?,
     }
-    check_eq!(f.read::<T>(key).await?, Some(value), "a {} under {key:?}", std::any::type_name::<T>());
+    check_eq!(
+        f.read::<T>(key).await?,
+        Some(value),
+        "a {} under {key:?}",
+        std::any::type_name::<T>()
+    );
     Ok(true)
 }
 
 /// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is right.
-fn check_remaining(f: &Fixture, answer: Option<Expiry>, ttl: Duration, from: Instant, what: &str) -> Outcome {
+fn check_remaining(
+    f: &Fixture,
+    answer: Option<Expiry>,
+    ttl: Duration,
+    from: Instant,
+    what: &str,
+) -> Outcome {
     // A timer that counts seconds, on a machine that starves it, makes them up afterwards.
     let made_up = if f.suite.whole_seconds { Duration::from_secs(3) } else { Duration::ZERO };
     let (slack, passed) = (f.suite.tolerance() + made_up, from.elapsed());
     match answer {
         Some(Expiry::After(left)) => {
             check!(left <= ttl + slack, "expiry of {what}: {left:?} left of {ttl:?}");
-            check!(left + passed + slack >= ttl, "expiry of {what}: {left:?} left of {ttl:?} after {passed:?}");
+            check!(
+                left + passed + slack >= ttl,
+                "expiry of {what}: {left:?} left of {ttl:?} after {passed:?}"
+            );
         }
         other => check!(false, "expiry of {what}: {other:?}, expected a remainder of {ttl:?}"),
     }

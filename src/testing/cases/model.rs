@@ -4,12 +4,16 @@ use super::*;
 use std::collections::BTreeMap;
 
 const OPERATIONS: usize = 1_000;
-const KEYS: [&str; 14] = ["a", "b", "a:b", "a:c", "a b", "A", "%", "_", "*", "\r\n", "清", "\0", "a\0", "l:l:l"];
+const KEYS: [&str; 14] =
+    ["a", "b", "a:b", "a:c", "a b", "A", "%", "_", "*", "\r\n", "清", "\0", "a\0", "l:l:l"];
 const PREFIXES: [&str; 5] = ["a:", "l:", "%:", "l:l:", ""];
 
 /// The seed of this run: `LARDER_SEED`, or a new one. Every failure prints it.
 pub(super) fn seed() -> u64 {
-    std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
+    std::env::var("LARDER_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..))
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,15 +90,21 @@ pub(crate) async fn random_operations(f: &Fixture) -> Outcome {
             continue;
         }
         let done = match verb {
-            Verb::Get | Verb::Contains | Verb::Expiry | Verb::GetMany => look(f, &mut model, verb).await,
-            Verb::Set | Verb::Add | Verb::Replace | Verb::SetMany => write(f, &mut model, verb).await,
+            Verb::Get | Verb::Contains | Verb::Expiry | Verb::GetMany => {
+                look(f, &mut model, verb).await
+            }
+            Verb::Set | Verb::Add | Verb::Replace | Verb::SetMany => {
+                write(f, &mut model, verb).await
+            }
             Verb::Incr => incr(f, &mut model).await,
             Verb::Touch | Verb::UpdateTimeout => renew(f, &mut model, verb).await,
             Verb::Remove | Verb::Take | Verb::RemoveMany => remove(f, &mut model, verb).await,
             Verb::Clear if model.random.u8(..4) == 0 => clear(f, &mut model).await,
             _ => Ok(()),
         };
-        done.map_err(|failure| failure.prefixed(format_args!("LARDER_SEED={seed}, operation {number}")))?;
+        done.map_err(|failure| {
+            failure.prefixed(format_args!("LARDER_SEED={seed}, operation {number}"))
+        })?;
     }
     for key in KEYS {
         let known = model.value(key);
@@ -137,11 +147,19 @@ async fn write(f: &Fixture, model: &mut Model, verb: Verb) -> Outcome {
     };
     match verb {
         Verb::Set => f.set(key, carried(&value), expiry).await?,
-        Verb::Add => check_eq!(f.add(key, carried(&value), expiry).await?, writes, "add of {key:?}"),
-        Verb::Replace => check_eq!(f.replace(key, carried(&value), expiry).await?, writes, "replace of {key:?}"),
+        Verb::Add => {
+            check_eq!(f.add(key, carried(&value), expiry).await?, writes, "add of {key:?}")
+        }
+        Verb::Replace => {
+            check_eq!(f.replace(key, carried(&value), expiry).await?, writes, "replace of {key:?}")
+        }
         _ => {
             let other = model.key();
-            f.put_many(&[Entry::new(other, carried(&value), expiry), Entry::new(key, carried(&value), expiry)]).await?;
+            f.put_many(&[
+                Entry::new(other, carried(&value), expiry),
+                Entry::new(key, carried(&value), expiry),
+            ])
+            .await?;
             model.store(other, value.clone(), lasting);
         }
     }
@@ -156,9 +174,17 @@ async fn incr(f: &Fixture, model: &mut Model) -> Outcome {
     let by = if model.random.bool() { model.random.i64(-10..10) } else { model.random.i64(..) };
     match model.value(key) {
         Some(Known::Text(_)) if f.suite.codec == Codec::Raw => {}
-        Some(Known::Text(_)) => check_kind!(f.incr(key, by, expiry).await, ErrorKind::NotANumber, "incr of {key:?}, a text"),
+        Some(Known::Text(_)) => check_kind!(
+            f.incr(key, by, expiry).await,
+            ErrorKind::NotANumber,
+            "incr of {key:?}, a text"
+        ),
         Some(Known::Number(old)) => match old.checked_add(by) {
-            None => check_kind!(f.incr(key, by, expiry).await, ErrorKind::Overflow, "incr of {key:?}, {old} by {by}"),
+            None => check_kind!(
+                f.incr(key, by, expiry).await,
+                ErrorKind::Overflow,
+                "incr of {key:?}, {old} by {by}"
+            ),
             Some(sum) => {
                 check_eq!(f.incr(key, by, expiry).await?, sum, "incr of {key:?}, {old} by {by}");
                 model.store(key, Known::Number(sum), model.expiry_of(key));
@@ -178,7 +204,11 @@ async fn renew(f: &Fixture, model: &mut Model, verb: Verb) -> Outcome {
     if verb == Verb::Touch {
         check_eq!(f.touch(key, expiry).await?, known.is_some(), "touch of {key:?}");
     } else {
-        check_eq!(seen(f.update_timeout(key, expiry).await?, known.as_ref())?, known, "update_timeout of {key:?}");
+        check_eq!(
+            seen(f.update_timeout(key, expiry).await?, known.as_ref())?,
+            known,
+            "update_timeout of {key:?}"
+        );
     }
     if let Some(known) = known {
         model.store(key, known, lasting);
@@ -191,9 +221,12 @@ async fn remove(f: &Fixture, model: &mut Model, verb: Verb) -> Outcome {
     let known = model.value(key);
     match verb {
         Verb::Remove => check_eq!(f.remove(key).await?, known.is_some(), "remove of {key:?}"),
-        Verb::Take => check_eq!(seen(f.take(key).await?, known.as_ref())?, known, "take of {key:?}"),
+        Verb::Take => {
+            check_eq!(seen(f.take(key).await?, known.as_ref())?, known, "take of {key:?}")
+        }
         _ => {
-            let removed = f.remove_many(&[key]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?;
+            let removed =
+                f.remove_many(&[key]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?;
             check_eq!(removed, [known.is_some()], "remove_many of {key:?}");
         }
     }

@@ -17,7 +17,11 @@ where
     };
     check_eq!(decoded::<T>(found.clone()?)?, Some(value.clone()), "get_many of {value:?}");
     if f.offers(Verb::Add).await? {
-        check_eq!(f.add(key, CacheValue::new("other"), Expiry::Default).await?, false, "add over {value:?}");
+        check_eq!(
+            f.add(key, CacheValue::new("other"), Expiry::Default).await?,
+            false,
+            "add over {value:?}"
+        );
     }
     let kept = f.update_timeout(key, LONG).await?;
     check_eq!(decoded::<T>(kept)?, Some(value.clone()), "update_timeout of {value:?}");
@@ -57,7 +61,9 @@ where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
 {
     match f.put(key, value.clone()).await {
-        Err(refused) if refused.kind() == ErrorKind::Encode => f.check_missing(key, "whose value was refused").await,
+        Err(refused) if refused.kind() == ErrorKind::Encode => {
+            f.check_missing(key, "whose value was refused").await
+        }
         stored => {
             stored?;
             check_eq!(f.read::<T>(key).await?, Some(value), "what was stored without an error");

@@ -35,15 +35,27 @@ pub(crate) async fn lengthens(f: &Fixture) -> Outcome {
 pub(crate) async fn shortens(f: &Fixture) -> Outcome {
     for verb in VERBS {
         f.put_for(verb, "v", LONG).await?;
-        check_eq!(renew(f, verb, verb, f.suite.short().into()).await?, true, "{verb} of a live key");
+        check_eq!(
+            renew(f, verb, verb, f.suite.short().into()).await?,
+            true,
+            "{verb} of a live key"
+        );
         let from_never = format!("{verb} from never");
         f.put_for(&from_never, "v", Expiry::Never).await?;
-        check_eq!(renew(f, verb, &from_never, f.suite.short().into()).await?, true, "{verb} of a key that never expires");
+        check_eq!(
+            renew(f, verb, &from_never, f.suite.short().into()).await?,
+            true,
+            "{verb} of a key that never expires"
+        );
     }
     f.outlive_short().await?;
     for verb in VERBS {
         f.check_missing(verb, "that was given a shorter life").await?;
-        f.check_missing(&format!("{verb} from never"), "that was to live for ever and then was not").await?;
+        f.check_missing(
+            &format!("{verb} from never"),
+            "that was to live for ever and then was not",
+        )
+        .await?;
     }
     Ok(())
 }
@@ -54,7 +66,11 @@ pub(crate) async fn to_never(f: &Fixture) -> Outcome {
         check_eq!(renew(f, verb, verb, expiry).await?, true, "{verb} with {expiry:?}");
         check_eq!(f.text(verb).await?.as_deref(), Some("v"), "what {verb} gave eternal life");
         if f.offers(Verb::Expiry).await? {
-            check_eq!(f.expiry(verb).await?, Some(Expiry::Never), "expiry after {verb} with {expiry:?}");
+            check_eq!(
+                f.expiry(verb).await?,
+                Some(Expiry::Never),
+                "expiry after {verb} with {expiry:?}"
+            );
         }
     }
     Ok(())
@@ -64,7 +80,11 @@ pub(crate) async fn to_zero(f: &Fixture) -> Outcome {
     for verb in VERBS {
         for expiry in [Expiry::from(Duration::ZERO), SystemTime::UNIX_EPOCH.into()] {
             f.put(verb, "v").await?;
-            check_eq!(renew(f, verb, verb, expiry).await?, true, "{verb} of a live key with {expiry:?}");
+            check_eq!(
+                renew(f, verb, verb, expiry).await?,
+                true,
+                "{verb} of a live key with {expiry:?}"
+            );
             f.check_missing(verb, &format!("after {verb} with {expiry:?}")).await?;
         }
     }
@@ -77,8 +97,18 @@ pub(crate) async fn to_the_default(f: &Fixture) -> Outcome {
         let from = Instant::now();
         check_eq!(renew(f, verb, verb, Expiry::Default).await?, true, "{verb} with the default");
         match f.suite.default_ttl {
-            Lifetime::For(ttl) => check_remaining(f, f.expiry(verb).await?, ttl, from, &format!("what {verb} renewed by default"))?,
-            Lifetime::Never => check_eq!(f.expiry(verb).await?, Some(Expiry::Never), "what {verb} renewed by default"),
+            Lifetime::For(ttl) => check_remaining(
+                f,
+                f.expiry(verb).await?,
+                ttl,
+                from,
+                &format!("what {verb} renewed by default"),
+            )?,
+            Lifetime::Never => check_eq!(
+                f.expiry(verb).await?,
+                Some(Expiry::Never),
+                "what {verb} renewed by default"
+            ),
         }
     }
     Ok(())
@@ -90,9 +120,19 @@ pub(crate) async fn far(f: &Fixture) -> Outcome {
             let from = Instant::now();
             f.put(verb, "v").await?;
             check_eq!(renew(f, verb, verb, ttl.into()).await?, true, "{verb} with {ttl:?}");
-            check_eq!(f.text(verb).await?.as_deref(), Some("v"), "what {verb} renewed with {ttl:?}");
+            check_eq!(
+                f.text(verb).await?.as_deref(),
+                Some("v"),
+                "what {verb} renewed with {ttl:?}"
+            );
             if f.offers(Verb::Expiry).await? {
-                check_remaining(f, f.expiry(verb).await?, ttl, from, &format!("what {verb} renewed with {ttl:?}"))?;
+                check_remaining(
+                    f,
+                    f.expiry(verb).await?,
+                    ttl,
+                    from,
+                    &format!("what {verb} renewed with {ttl:?}"),
+                )?;
             }
         }
     }
@@ -102,7 +142,11 @@ pub(crate) async fn far(f: &Fixture) -> Outcome {
 pub(crate) async fn missing(f: &Fixture) -> Outcome {
     for verb in VERBS {
         for expiry in [LONG, Expiry::Never, Expiry::Default, Duration::ZERO.into()] {
-            check_eq!(renew(f, verb, "never written", expiry).await?, false, "{verb} of a missing key with {expiry:?}");
+            check_eq!(
+                renew(f, verb, "never written", expiry).await?,
+                false,
+                "{verb} of a missing key with {expiry:?}"
+            );
             f.check_missing("never written", &format!("after {verb}")).await?;
         }
     }
@@ -111,7 +155,11 @@ pub(crate) async fn missing(f: &Fixture) -> Outcome {
 
 pub(crate) async fn gives_the_value(f: &Fixture) -> Outcome {
     f.put("k", "v").await?;
-    check_eq!(decoded::<String>(f.update_timeout("k", LONG).await?)?.as_deref(), Some("v"), "what update_timeout gives");
+    check_eq!(
+        decoded::<String>(f.update_timeout("k", LONG).await?)?.as_deref(),
+        Some("v"),
+        "what update_timeout gives"
+    );
     Ok(())
 }
 

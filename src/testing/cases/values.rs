@@ -75,13 +75,35 @@ impl Serialize for Unwritable {
 }
 
 fn person() -> Person {
-    let home = Person { name: "O'Hara \"☂\"".into(), age: 0, tags: vec![], home: None, kind: Kind::Unit };
+    let home =
+        Person {
+            name: "O'Hara \"☂\"".into(), age: 0, tags: vec![], home: None, kind: Kind::Unit
+        };
     let deep = BTreeMap::from([(String::new(), vec![None, Some(true)]), ("k".into(), vec![])]);
-    Person { name: "清".into(), age: u32::MAX, tags: vec!["".into(), "a".into()], home: Some(Box::new(home)), kind: Kind::Struct { deep } }
+    Person {
+        name: "清".into(),
+        age: u32::MAX,
+        tags: vec!["".into(), "a".into()],
+        home: Some(Box::new(home)),
+        kind: Kind::Struct { deep },
+    }
 }
 
 pub(crate) async fn integers(f: &Fixture) -> Outcome {
-    for number in [0, 1, -1, 127, 128, -128, -129, i64::from(i32::MAX), i64::from(i32::MIN), 1 << 53, i64::MAX, i64::MIN] {
+    for number in [
+        0,
+        1,
+        -1,
+        127,
+        128,
+        -128,
+        -129,
+        i64::from(i32::MAX),
+        i64::from(i32::MIN),
+        1 << 53,
+        i64::MAX,
+        i64::MIN,
+    ] {
         exact(f, &format!("i64 {number}"), number).await?;
     }
     for number in [u64::MAX, u64::MAX - 1, 1 << 63, 255, 256] {
@@ -94,13 +116,27 @@ pub(crate) async fn integers(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn floats(f: &Fixture) -> Outcome {
-    let odd = [0.1 + 0.2, 1.234_567_89, -1.5, f64::MIN_POSITIVE / 4.0, f64::MAX, f64::MIN, f64::EPSILON, 1e300, 123_456_789.0];
+    let odd = [
+        0.1 + 0.2,
+        1.234_567_89,
+        -1.5,
+        f64::MIN_POSITIVE / 4.0,
+        f64::MAX,
+        f64::MIN,
+        f64::EPSILON,
+        1e300,
+        123_456_789.0,
+    ];
     for (number, float) in odd.into_iter().enumerate() {
         exact(f, &format!("float {number}"), float).await?;
     }
     exact(f, "f32", f32::MAX).await?;
     f.put("minus zero", -0.0f64).await?;
-    check_eq!(f.read::<f64>("minus zero").await?.map(f64::to_bits), Some((-0.0f64).to_bits()), "the sign of zero");
+    check_eq!(
+        f.read::<f64>("minus zero").await?.map(f64::to_bits),
+        Some((-0.0f64).to_bits()),
+        "the sign of zero"
+    );
     Ok(())
 }
 
@@ -108,7 +144,10 @@ pub(crate) async fn floats_that_are_not_finite(f: &Fixture) -> Outcome {
     exact(f, "infinite", f64::INFINITY).await?;
     exact(f, "negative", f64::NEG_INFINITY).await?;
     match f.put("nan", f64::NAN).await {
-        Err(refused) => check!(refused.kind() == ErrorKind::Encode && f.suite.codec != Codec::MessagePack, "NaN: {refused:?}"),
+        Err(refused) => check!(
+            refused.kind() == ErrorKind::Encode && f.suite.codec != Codec::MessagePack,
+            "NaN: {refused:?}"
+        ),
         Ok(()) => check_eq!(f.read::<f64>("nan").await?.map(f64::is_nan), Some(true), "NaN is NaN"),
     }
     Ok(())
@@ -135,14 +174,32 @@ pub(crate) async fn text(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn text_that_looks_like_something(f: &Fixture) -> Outcome {
-    let looks = ["5", "-17", "1.5", "null", "true", "\"5\"", "{\"a\":[1,2]}", "[]", "{", "9223372036854775808", "nil", "OK", "\u{1}\u{91}"];
+    let looks = [
+        "5",
+        "-17",
+        "1.5",
+        "null",
+        "true",
+        "\"5\"",
+        "{\"a\":[1,2]}",
+        "[]",
+        "{",
+        "9223372036854775808",
+        "nil",
+        "OK",
+        "\u{1}\u{91}",
+    ];
     for (number, text) in looks.into_iter().enumerate() {
         exact(f, &format!("looks {number}"), text.to_owned()).await?;
     }
     f.put("number", 5i64).await?;
     check_eq!(f.read::<i64>("number").await?, Some(5), "the number beside the text");
     if f.suite.codec == Codec::MessagePack {
-        check_kind!(f.read::<i64>("looks 0").await, ErrorKind::Decode, "the text \"5\" read as a number");
+        check_kind!(
+            f.read::<i64>("looks 0").await,
+            ErrorKind::Decode,
+            "the text \"5\" read as a number"
+        );
     }
     Ok(())
 }
@@ -159,7 +216,11 @@ pub(crate) async fn bytes(f: &Fixture) -> Outcome {
 pub(crate) async fn bytes_like_our_own(f: &Fixture) -> Outcome {
     let stored = CacheValue::new("inner").to_stored("k", Codec::MessagePack)?;
     let zlib = [0x78, 0x9C, 0x03, 0x00, 0x00, 0x00, 0x00, 0x01];
-    for (number, bytes) in [&[0xC1, b'L', b'D'][..], &[0xC1], &stored, &stored[..39], &zlib, b"{\"a\":1}"].into_iter().enumerate() {
+    for (number, bytes) in
+        [&[0xC1, b'L', b'D'][..], &[0xC1], &stored, &stored[..39], &zlib, b"{\"a\":1}"]
+            .into_iter()
+            .enumerate()
+    {
         exact(f, &format!("magic {number}"), Blob(bytes.to_vec())).await?;
         exact(f, "k", Blob(bytes.to_vec())).await?;
     }
@@ -168,7 +229,9 @@ pub(crate) async fn bytes_like_our_own(f: &Fixture) -> Outcome {
 
 pub(crate) async fn structures(f: &Fixture) -> Outcome {
     exact(f, "person", person()).await?;
-    for (number, kind) in [Kind::Unit, Kind::Newtype(i64::MIN), Kind::Tuple(0, "t".into())].into_iter().enumerate() {
+    for (number, kind) in
+        [Kind::Unit, Kind::Newtype(i64::MIN), Kind::Tuple(0, "t".into())].into_iter().enumerate()
+    {
         exact(f, &format!("kind {number}"), kind).await?;
     }
     exact(f, "tuple", (1u8, "two".to_owned(), 3.5f32, [4i16; 3], Some('5'))).await?;
@@ -180,7 +243,8 @@ pub(crate) async fn structures(f: &Fixture) -> Outcome {
 
 pub(crate) async fn maps(f: &Fixture) -> Outcome {
     exact(f, "by text", BTreeMap::from([("a".to_owned(), 1), (String::new(), 2)])).await?;
-    exact(f, "by number", BTreeMap::from([(i64::MIN, "a".to_owned()), (0, "b".to_owned())])).await?;
+    exact(f, "by number", BTreeMap::from([(i64::MIN, "a".to_owned()), (0, "b".to_owned())]))
+        .await?;
     exact(f, "by bool", BTreeMap::from([(true, 1), (false, 0)])).await?;
     exact(f, "by pair", BTreeMap::from([((1, 2), 3), ((-1, 0), 4)])).await?;
     exact(f, "by option", BTreeMap::from([(None, 1), (Some(2), 3)])).await?;
@@ -190,7 +254,11 @@ pub(crate) async fn maps(f: &Fixture) -> Outcome {
 pub(crate) async fn shared(f: &Fixture) -> Outcome {
     f.put("k", Arc::new("shared".to_owned())).await?;
     check_eq!(f.text("k").await?.as_deref(), Some("shared"), "an Arc read as what is in it");
-    check_eq!(f.read::<Arc<String>>("k").await?.as_deref().map(String::as_str), Some("shared"), "an Arc read as an Arc");
+    check_eq!(
+        f.read::<Arc<String>>("k").await?.as_deref().map(String::as_str),
+        Some("shared"),
+        "an Arc read as an Arc"
+    );
     Ok(())
 }
 
@@ -199,15 +267,25 @@ pub(crate) async fn encoded_beforehand(f: &Fixture) -> Outcome {
     f.set("k", value.clone(), Expiry::Default).await?;
     check_eq!(f.text("k").await?.as_deref(), Some("encoded"), "a value that is bytes already");
     f.put_many(&[Entry::new("l", value, Expiry::Default)]).await?;
-    check_eq!(f.text("l").await?.as_deref(), Some("encoded"), "a value that is bytes already, in a batch");
+    check_eq!(
+        f.text("l").await?.as_deref(),
+        Some("encoded"),
+        "a value that is bytes already, in a batch"
+    );
     Ok(())
 }
 
 pub(crate) async fn moves_between_keys(f: &Fixture) -> Outcome {
     f.put("a", "moved").await?;
-    let Some(value) = f.get("a").await? else { return Err(Failure::new("nothing under the first key", Location::caller())) };
+    let Some(value) = f.get("a").await? else {
+        return Err(Failure::new("nothing under the first key", Location::caller()));
+    };
     f.set("b", value, Expiry::Default).await?;
-    check_eq!(f.text("b").await?.as_deref(), Some("moved"), "what was read under one key and set under another");
+    check_eq!(
+        f.text("b").await?.as_deref(),
+        Some("moved"),
+        "what was read under one key and set under another"
+    );
     Ok(())
 }
 
@@ -222,9 +300,17 @@ pub(crate) async fn read_as_another_type(f: &Fixture) -> Outcome {
         return Ok(());
     }
     f.put("person", person()).await?;
-    check_eq!(f.read::<Name>("person").await?, Some(Name { name: "清".into() }), "a struct as one with fewer fields");
+    check_eq!(
+        f.read::<Name>("person").await?,
+        Some(Name { name: "清".into() }),
+        "a struct as one with fewer fields"
+    );
     f.put("map", HashMap::from([("name", "by map")])).await?;
-    check_eq!(f.read::<Name>("map").await?, Some(Name { name: "by map".into() }), "a map as a struct");
+    check_eq!(
+        f.read::<Name>("map").await?,
+        Some(Name { name: "by map".into() }),
+        "a map as a struct"
+    );
     f.put("array", [1u8, 2, 3]).await?;
     check_eq!(f.read::<Vec<i64>>("array").await?, Some(vec![1, 2, 3]), "an array as a list");
     Ok(())
@@ -246,14 +332,30 @@ pub(crate) async fn read_as_the_wrong_type(f: &Fixture) -> Outcome {
 pub(crate) async fn unwritable_leaves_the_old(f: &Fixture) -> Outcome {
     let value = || CacheValue::new(Unwritable);
     f.put("k", "old").await?;
-    check_kind!(f.set("k", value(), Expiry::Default).await, ErrorKind::Encode, "set of what cannot be encoded");
+    check_kind!(
+        f.set("k", value(), Expiry::Default).await,
+        ErrorKind::Encode,
+        "set of what cannot be encoded"
+    );
     check_eq!(f.text("k").await?.as_deref(), Some("old"), "the old value after the refused set");
     if f.offers(Verb::Replace).await? {
-        check_kind!(f.replace("k", value(), Expiry::Default).await, ErrorKind::Encode, "replace with what cannot be encoded");
-        check_eq!(f.text("k").await?.as_deref(), Some("old"), "the old value after the refused replace");
+        check_kind!(
+            f.replace("k", value(), Expiry::Default).await,
+            ErrorKind::Encode,
+            "replace with what cannot be encoded"
+        );
+        check_eq!(
+            f.text("k").await?.as_deref(),
+            Some("old"),
+            "the old value after the refused replace"
+        );
     }
     if f.offers(Verb::Add).await? {
-        check_kind!(f.add("new", value(), Expiry::Default).await, ErrorKind::Encode, "add of what cannot be encoded");
+        check_kind!(
+            f.add("new", value(), Expiry::Default).await,
+            ErrorKind::Encode,
+            "add of what cannot be encoded"
+        );
     }
     f.check_missing("new", "whose add was refused").await
 }
@@ -269,7 +371,15 @@ pub(crate) async fn unwritable_in_a_batch(f: &Fixture) -> Outcome {
         return Err(Failure::new("set_many of three gives not three results", Location::caller()));
     };
     check!(a.is_ok() && c.is_ok(), "the companions of what cannot be encoded: {a:?}, {c:?}");
-    check_kind!(b.as_ref().map_err(Clone::clone), ErrorKind::Encode, "the entry that cannot be encoded");
-    check_eq!(f.texts(&["a", "b", "c"]).await?, [Some("a".into()), Some("old".into()), Some("c".into())], "what is stored");
+    check_kind!(
+        b.as_ref().map_err(Clone::clone),
+        ErrorKind::Encode,
+        "the entry that cannot be encoded"
+    );
+    check_eq!(
+        f.texts(&["a", "b", "c"]).await?,
+        [Some("a".into()), Some("old".into()), Some("c".into())],
+        "what is stored"
+    );
     Ok(())
 }

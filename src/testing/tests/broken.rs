@@ -6,11 +6,20 @@ use std::sync::Arc;
 
 /// That the named case fails on a store with this bug, and says something.
 fn is_caught(bug: Bug, name: &str) {
-    let case = CASES.iter().find(|case| case.name() == name).unwrap_or_else(|| panic!("there is no case {name}"));
-    let suite = if bug == Bug::TooLargeServesTheOld { Suite::new().max_value(Store::LIMIT) } else { Suite::new() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let case = CASES
+        .iter()
+        .find(|case| case.name() == name)
+        .unwrap_or_else(|| panic!("there is no case {name}"));
+    let suite = if bug == Bug::TooLargeServesTheOld {
+        Suite::new().max_value(Store::LIMIT)
+    } else {
+        Suite::new()
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let store = Arc::new(Store::with(bug));
-    let fresh = async || if bug == Bug::NotFresh { store.clone() } else { Arc::new(Store::with(bug)) };
+    let fresh =
+        async || if bug == Bug::NotFresh { store.clone() } else { Arc::new(Store::with(bug)) };
     let outcome = runtime.block_on(case.run(fresh, &suite));
     runtime.shutdown_background();
     let failure = outcome.expect_err("the case passes on a store that is broken");

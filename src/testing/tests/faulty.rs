@@ -29,7 +29,7 @@ async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::Result<()> 
         Verb::SetMany => adapter.set_many(&[Entry::new("k", one(), soon)]).await.map(drop),
         Verb::RemoveMany => adapter.remove_many(&["k"]).await.map(drop),
         Verb::Claim => adapter.claim("k", None).await.map(drop),
-        Verb::Fill => adapter.fill("k", one(), soon, &Claim::unguarded()).await.map(drop),
+        Verb::Fill => adapter.set_claimed("k", one(), soon, &Claim::unguarded()).await.map(drop),
         Verb::Release => adapter.release("k", &Claim::unguarded()).await,
         Verb::Connect => adapter.connect().await,
         Verb::Ping => adapter.ping().await,
@@ -48,7 +48,11 @@ async fn every_verb_fails_is_counted_and_heals() {
             let answer = call(&faulty, *other).await.map_err(|error| (error.kind(), error.op()));
             assert_eq!(
                 answer,
-                if other == verb { Err((ErrorKind::Unavailable, Some(verb.name()))) } else { Ok(()) },
+                if other == verb {
+                    Err((ErrorKind::Unavailable, Some(verb.name())))
+                } else {
+                    Ok(())
+                },
                 "{other} with a fault on {verb}"
             );
         }
@@ -68,7 +72,11 @@ async fn every_verb_fails_is_counted_and_heals() {
 async fn the_next_calls_and_no_more() {
     let faulty = FaultyAdapter::new(Store::new());
     faulty.put_next(Verb::Get, 2, Fault::Fail(ErrorKind::Timeout));
-    let answers = [faulty.get("k").await.is_err(), faulty.get("k").await.is_err(), faulty.get("k").await.is_err()];
+    let answers = [
+        faulty.get("k").await.is_err(),
+        faulty.get("k").await.is_err(),
+        faulty.get("k").await.is_err(),
+    ];
     assert_eq!(answers, [true, true, false]);
 }
 
@@ -88,7 +96,10 @@ async fn hanging_and_delay() {
     let faulty = FaultyAdapter::new(Store::new());
     for verb in Verb::ALL.iter().filter(|verb| **verb != Verb::Rebuild) {
         faulty.put(*verb, Fault::Hang);
-        assert!(tokio::time::timeout(Duration::from_secs(3_600), call(&faulty, *verb)).await.is_err(), "{verb}");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(3_600), call(&faulty, *verb)).await.is_err(),
+            "{verb}"
+        );
         let started = tokio::time::Instant::now();
         faulty.put(*verb, Fault::Delay(Duration::from_secs(7)));
         assert!(call(&faulty, *verb).await.is_ok(), "{verb}");
@@ -118,19 +129,20 @@ async fn damaged_values_are_unreadable() {
 #[tokio::test]
 async fn answers_at_once_only_without_a_fault() {
     let faulty = FaultyAdapter::new(Store::new());
-    assert!(faulty.look_now("k", &mut |_| ()).is_ready());
+    assert!(faulty.get_if_ready("k", &mut |_| ()).is_ready());
     assert_eq!(faulty.calls(Verb::Get), 1);
     faulty.put_next(Verb::Get, 1, Fault::Delay(Duration::ZERO));
-    assert!(faulty.look_now("k", &mut |_| ()).is_pending());
+    assert!(faulty.get_if_ready("k", &mut |_| ()).is_pending());
     assert!(faulty.get("k").await.unwrap().is_none());
-    assert!(faulty.look_now("k", &mut |_| ()).is_ready());
+    assert!(faulty.get_if_ready("k", &mut |_| ()).is_ready());
     assert_eq!(faulty.calls(Verb::Get), 3);
 }
 
 #[tokio::test]
 async fn a_rebuilt_one_and_a_shared_one_obey_the_same_switches() {
     let faulty = Arc::new(FaultyAdapter::new(Store::new()));
-    let (rebuilt, shared): (_, Arc<dyn AsyncCacheAdapter>) = (faulty.rebuild().unwrap(), faulty.clone());
+    let (rebuilt, shared): (_, Arc<dyn AsyncCacheAdapter>) =
+        (faulty.rebuild().unwrap(), faulty.clone());
     faulty.put(Verb::Ping, Fault::Fail(ErrorKind::Unavailable));
     assert!(rebuilt.ping().await.is_err() && shared.ping().await.is_err());
     assert_eq!(faulty.calls(Verb::Ping), 2);

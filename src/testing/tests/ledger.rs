@@ -43,14 +43,20 @@ impl Ledger {
     /// Whether nothing has happened since a claim, and its lease has not passed on.
     pub(super) fn holds(&self, key: &str, claim: &[u8], though_overdue: bool) -> bool {
         let Some((leased, at)) = read(claim) else { return false };
-        let clears = self.cleared.iter().filter(|(prefix, _)| key.starts_with(prefix.as_str())).map(|(_, at)| *at);
+        let clears = self
+            .cleared
+            .iter()
+            .filter(|(prefix, _)| key.starts_with(prefix.as_str()))
+            .map(|(_, at)| *at);
         let changed = clears.chain(self.changed.get(key).copied()).any(|change| change > at);
         let passed_on = leased && self.leases.get(key).is_some_and(|(holder, _)| *holder != at);
         !changed && (though_overdue || !passed_on)
     }
 
     pub(super) fn release(&mut self, key: &str, claim: &[u8]) {
-        if read(claim).is_some_and(|(_, at)| self.leases.get(key).is_some_and(|(holder, _)| *holder == at)) {
+        if read(claim)
+            .is_some_and(|(_, at)| self.leases.get(key).is_some_and(|(holder, _)| *holder == at))
+        {
             self.end_lease(key);
         }
     }

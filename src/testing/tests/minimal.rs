@@ -32,7 +32,10 @@ fn check(key: &str) -> Result<()> {
 impl AsyncCacheAdapter for Minimal {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         check(key)?;
-        Ok(lock(&self.0).get(key).filter(|(_, deadline)| live(deadline)).map(|(value, _)| value.clone()))
+        Ok(lock(&self.0)
+            .get(key)
+            .filter(|(_, deadline)| live(deadline))
+            .map(|(value, _)| value.clone()))
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
@@ -50,7 +53,9 @@ impl AsyncCacheAdapter for Minimal {
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
         check(key)?;
         let mut map = lock(&self.0);
-        let Some((value, ends)) = map.get_mut(key).filter(|(_, deadline)| live(deadline)) else { return Ok(None) };
+        let Some((value, ends)) = map.get_mut(key).filter(|(_, deadline)| live(deadline)) else {
+            return Ok(None);
+        };
         *ends = deadline(expiry);
         Ok(Some(value.clone()))
     }
@@ -61,16 +66,25 @@ impl AsyncCacheAdapter for Minimal {
     }
 }
 
-conformance!(five_methods, Minimal::default(), except = [add, replace, incr, take, expiry, rebuild]);
+conformance!(
+    five_methods,
+    Minimal::default(),
+    except = [add, replace, incr, take, expiry, rebuild]
+);
 
-async fn verdict<A: AsyncCacheAdapter>(name: &str, fresh: impl AsyncFn() -> A, suite: &Suite) -> Option<String> {
+async fn verdict<A: AsyncCacheAdapter>(
+    name: &str,
+    fresh: impl AsyncFn() -> A,
+    suite: &Suite,
+) -> Option<String> {
     let case = CASES.iter().find(|case| case.name() == name).expect("a case of that name");
     case.run(fresh, suite).await.err().map(|failure| failure.to_string())
 }
 
 #[tokio::test]
 async fn a_verb_that_is_missing_is_noticed() {
-    let said = verdict("counters::counts", async || Minimal::default(), &Suite::new()).await.unwrap();
+    let said =
+        verdict("counters::counts", async || Minimal::default(), &Suite::new()).await.unwrap();
     assert!(said.contains("Unsupported"), "{said}");
 }
 
@@ -89,12 +103,19 @@ async fn faults_are_failures_and_hangs_come_to_an_end() {
         faulty.put(Verb::Set, fault);
         faulty
     };
-    let said = verdict("basics::overwrite", async || faulty(Fault::Fail(ErrorKind::Unavailable)), &Suite::new()).await.unwrap();
+    let said = verdict(
+        "basics::overwrite",
+        async || faulty(Fault::Fail(ErrorKind::Unavailable)),
+        &Suite::new(),
+    )
+    .await
+    .unwrap();
     assert!(said.contains("Unavailable"), "{said}");
 
     tokio::time::pause();
     let started = tokio::time::Instant::now();
-    let said = verdict("basics::overwrite", async || faulty(Fault::Hang), &Suite::new()).await.unwrap();
+    let said =
+        verdict("basics::overwrite", async || faulty(Fault::Hang), &Suite::new()).await.unwrap();
     assert!(said.contains("not done"), "{said}");
     assert!(started.elapsed() <= Duration::from_secs(600));
 }
@@ -103,10 +124,24 @@ async fn faults_are_failures_and_hangs_come_to_an_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_seconds_are_enough_where_the_suite_is_told() {
     let suite = Suite::new().whole_seconds();
-    let cases = CASES.iter().map(|case| async { (case.name(), case.run(async || super::store::Store::of_whole_seconds(), &suite).await) });
-    let failed: Vec<_> = join_all(cases).await.into_iter().filter_map(|(name, outcome)| Some((name, outcome.err()?.to_string()))).collect();
+    let cases = CASES.iter().map(|case| async {
+        (case.name(), case.run(async || super::store::Store::of_whole_seconds(), &suite).await)
+    });
+    let failed: Vec<_> = join_all(cases)
+        .await
+        .into_iter()
+        .filter_map(|(name, outcome)| Some((name, outcome.err()?.to_string())))
+        .collect();
     assert_eq!(failed, []);
-    assert!(verdict("expiry::half_a_second", async || super::store::Store::of_whole_seconds(), &Suite::new()).await.is_some());
+    assert!(
+        verdict(
+            "expiry::half_a_second",
+            async || super::store::Store::of_whole_seconds(),
+            &Suite::new()
+        )
+        .await
+        .is_some()
+    );
 }
 
 #[test]

@@ -18,4 +18,7 @@ conformance!(limited, Store::limited(), Suite::new().max_value(Store::LIMIT));
 #[cfg(feature = "memory")]
 conformance!(memory, crate::AsyncMemoryCache::new());
 #[cfg(feature = "memory")]
-conformance!(memory_of_bytes_behind_a_prefix, crate::AsyncMemoryCache::builder().encoded().prefix("users:*[a-z]%_:").build());
+conformance!(
+    memory_of_bytes_behind_a_prefix,
+    crate::AsyncMemoryCache::builder().encoded().prefix("users:*[a-z]%_:").build()
+);

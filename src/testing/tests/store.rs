@@ -3,7 +3,10 @@
 use super::broken::Bug;
 use super::ledger::Ledger;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key};
+use crate::{
+    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
+    key,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -71,7 +74,11 @@ impl Store {
     }
 
     pub(super) fn with(bug: Bug) -> Self {
-        Self { bug: Some(bug), limit: (bug == Bug::TooLargeServesTheOld).then_some(Self::LIMIT), ..Self::default() }
+        Self {
+            bug: Some(bug),
+            limit: (bug == Bug::TooLargeServesTheOld).then_some(Self::LIMIT),
+            ..Self::default()
+        }
     }
 
     fn has(&self, bug: Bug) -> bool {
@@ -111,17 +118,25 @@ impl Store {
     fn deadline(&self, expiry: Expiry) -> Option<Instant> {
         let lifetime = match (self.bug, expiry) {
             (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
-            (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => Lifetime::For(Duration::ZERO),
+            (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => {
+                Lifetime::For(Duration::ZERO)
+            }
             _ => expiry.resolve(Lifetime::default()),
         };
         let lifetime = match lifetime {
-            Lifetime::For(lasting) if self.whole_seconds => Lifetime::For(Duration::from_secs(lasting.as_millis().div_ceil(1_000) as u64)),
+            Lifetime::For(lasting) if self.whole_seconds => {
+                Lifetime::For(Duration::from_secs(lasting.as_millis().div_ceil(1_000) as u64))
+            }
             other => other,
         };
         match (self.bug, lifetime) {
             (Some(Bug::ZeroIsForEver), Lifetime::For(Duration::ZERO)) => None,
-            (Some(Bug::SecondsAreCut), Lifetime::For(lasting)) => Some(Instant::now() + Duration::from_secs(lasting.as_secs())),
-            (Some(Bug::ExpiresLate), Lifetime::For(lasting)) => Some(Instant::now() + lasting + Duration::from_millis(100)),
+            (Some(Bug::SecondsAreCut), Lifetime::For(lasting)) => {
+                Some(Instant::now() + Duration::from_secs(lasting.as_secs()))
+            }
+            (Some(Bug::ExpiresLate), Lifetime::For(lasting)) => {
+                Some(Instant::now() + lasting + Duration::from_millis(100))
+            }
             (_, Lifetime::For(lasting)) => Instant::now().checked_add(lasting),
             (_, Lifetime::Never) => None,
         }
@@ -151,7 +166,9 @@ impl Store {
             }
         })?;
         let mut deadline = self.deadline(expiry);
-        if let Some(old) = map.get(&name).filter(|old| old.live() && self.has(Bug::SetKeepsTheOldExpiry)) {
+        if let Some(old) =
+            map.get(&name).filter(|old| old.live() && self.has(Bug::SetKeepsTheOldExpiry))
+        {
             deadline = old.deadline;
         }
         map.insert(name, Slot { kept, deadline });
@@ -163,7 +180,9 @@ impl Store {
         let (map, name) = self.open(key)?;
         let found = map.get(&name).filter(|slot| slot.live()).map(|slot| slot.value(key));
         Ok(match self.bug {
-            Some(Bug::NullIsAMiss) => found.filter(|value| value.decode::<Option<serde_json::Value>>().ok() != Some(None)),
+            Some(Bug::NullIsAMiss) => {
+                found.filter(|value| value.decode::<Option<serde_json::Value>>().ok() != Some(None))
+            }
             _ => found,
         })
     }
@@ -210,7 +229,9 @@ impl AsyncCacheAdapter for Store {
         let slot = map.get_mut(&name).filter(|slot| slot.live() || self.has(Bug::TouchRevives));
         Ok(slot.map(|slot| {
             slot.deadline = match self.bug {
-                Some(Bug::TouchOnlyLengthens) => slot.deadline.zip(deadline).map(|(old, new)| old.max(new)),
+                Some(Bug::TouchOnlyLengthens) => {
+                    slot.deadline.zip(deadline).map(|(old, new)| old.max(new))
+                }
                 _ => deadline,
             };
             slot.value(key)
@@ -221,8 +242,12 @@ impl AsyncCacheAdapter for Store {
         let (mut map, _) = self.open("any")?;
         map.retain(|key, slot| match self.bug {
             Some(Bug::PrefixIsAGlob) => !glob(prefix, key),
-            Some(Bug::PrefixFoldsCase) => !key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase()),
-            Some(Bug::ClearSparesTheImmortal) => slot.deadline.is_none() || !key.starts_with(prefix),
+            Some(Bug::PrefixFoldsCase) => {
+                !key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase())
+            }
+            Some(Bug::ClearSparesTheImmortal) => {
+                slot.deadline.is_none() || !key.starts_with(prefix)
+            }
             Some(Bug::ClearForgetsThePrefix) => false,
             _ => !key.starts_with(prefix),
         });
@@ -236,7 +261,11 @@ impl AsyncCacheAdapter for Store {
         if self.has(Bug::AddIsNotAtomic) {
             let missing = self.look(key)?.is_none();
             tokio::task::yield_now().await;
-            return if missing { self.write(key, &value, expiry).map(|()| true) } else { Ok(false) };
+            return if missing {
+                self.write(key, &value, expiry).map(|()| true)
+            } else {
+                Ok(false)
+            };
         }
         let (mut map, name) = self.open(key)?;
         if map.get(&name).is_some_and(Slot::live) {
@@ -268,11 +297,14 @@ impl AsyncCacheAdapter for Store {
             Some(slot) => (slot.value(key).as_counter()?, slot.deadline),
             None => (0, self.deadline(expiry)),
         };
-        let deadline = if self.has(Bug::IncrResetsTheExpiry) { self.deadline(expiry) } else { deadline };
+        let deadline =
+            if self.has(Bug::IncrResetsTheExpiry) { self.deadline(expiry) } else { deadline };
         let sum = match self.bug {
             Some(Bug::IncrWraps) => old.wrapping_add(by),
             Some(Bug::IncrStopsAtZero) => old.saturating_add(by).max(0),
-            _ => old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow).with_key(key))?,
+            _ => {
+                old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow).with_key(key))?
+            }
         };
         map.insert(name, Slot { kept: self.keep(key, &CacheValue::new(sum))?, deadline });
         self.changed(key, Bug::FillUndoesWrites);
@@ -314,7 +346,11 @@ impl AsyncCacheAdapter for Store {
         let first = entries.first().map(|entry| entry.expiry);
         let mut stored = Vec::new();
         for entry in entries {
-            let expiry = if self.has(Bug::BatchHasOneExpiry) { first.unwrap_or_default() } else { entry.expiry };
+            let expiry = if self.has(Bug::BatchHasOneExpiry) {
+                first.unwrap_or_default()
+            } else {
+                entry.expiry
+            };
             match self.write(entry.key, &entry.value, expiry) {
                 Err(error) if error.kind() == ErrorKind::InvalidKey => return Err(error),
                 done => stored.push(done),
@@ -325,36 +361,54 @@ impl AsyncCacheAdapter for Store {
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         key::check_all(keys.iter().copied())?;
-        Ok(keys.iter().map(|key| Ok(self.delete(key)?.is_some() || self.has(Bug::RemoveManySaysTrue))).collect())
+        Ok(keys
+            .iter()
+            .map(|key| Ok(self.delete(key)?.is_some() || self.has(Bug::RemoveManySaysTrue)))
+            .collect())
     }
 
-    fn look_now(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let found = match self.bug {
-            Some(Bug::LookNowForgetsExpiry) => self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key))),
+            Some(Bug::LookNowForgetsExpiry) => {
+                self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key)))
+            }
             Some(Bug::DroppedFutureHoldsTheLock) => return Poll::Pending,
             _ => self.look(key),
         };
         Poll::Ready(found.map(|found| found.iter().for_each(look)))
     }
 
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         true
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         let name = self.open(key)?.1;
-        let lease = if self.has(Bug::LeaseNeverEnds) { lease.map(|_| Duration::from_secs(1_000)) } else { lease };
+        let lease = if self.has(Bug::LeaseNeverEnds) {
+            lease.map(|_| Duration::from_secs(1_000))
+        } else {
+            lease
+        };
         let claim = lock(&self.ledger).claim(key, lease.filter(|_| !self.has(Bug::LeaseIsShared)));
         if self.has(Bug::ClaimIsAValue) {
-            lock(&self.map).entry(name).or_insert(Slot { kept: Kept::Handle(CacheValue::new("")), deadline: None });
+            lock(&self.map)
+                .entry(name)
+                .or_insert(Slot { kept: Kept::Handle(CacheValue::new("")), deadline: None });
         }
         Ok(claim.map(Claim::new))
     }
 
-    async fn fill(&self, key: &str, value: CacheValue, expiry: Expiry, claim: &Claim) -> Result<bool> {
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
         drop(self.open(key)?);
         let mut ledger = lock(&self.ledger);
-        if !ledger.holds(key, claim.token().unwrap_or_default(), self.has(Bug::OverdueFillIsStored)) {
+        if !ledger.holds(key, claim.token().unwrap_or_default(), self.has(Bug::OverdueFillIsStored))
+        {
             return Ok(false);
         }
         self.put(key, &value, expiry)?;
@@ -379,10 +433,16 @@ impl AsyncCacheAdapter for Store {
     }
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Ok(Arc::new(Self { codec: self.codec, limit: self.limit, whole_seconds: self.whole_seconds, bug: self.bug, ..Self::default() }))
+        Ok(Arc::new(Self {
+            codec: self.codec,
+            limit: self.limit,
+            whole_seconds: self.whole_seconds,
+            bug: self.bug,
+            ..Self::default()
+        }))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         if self.has(Bug::KindIsEmpty) { "" } else { "store" }
     }
 }

@@ -17,7 +17,8 @@ fn entry() {
     let number = std::env::var("LARDER_CLAIMS_NUMBER").expect("a child process needs a number");
     let number: u64 = number.parse().unwrap();
     let lease = Duration::from_millis(number);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let cache = AsyncCacheWrapper::new(url.as_str()).unwrap();
     match role.as_str() {
         "crowd" => runtime.block_on(crowd(cache.with_lease(lease))),
@@ -48,12 +49,12 @@ async fn crowd(cache: AsyncCacheWrapper) {
     for _ in 0..250 {
         let (cache, runs) = (cache.clone(), runs.clone());
         tasks.spawn(async move {
-            let fallback = async move {
+            let loader = async move {
                 runs.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 u64::from(std::process::id())
             };
-            cache.get_or_set_async(KEY, fallback).await.unwrap()
+            cache.get_or_set_async(KEY, loader).await.unwrap()
         });
     }
     let values = tasks.join_all().await;
@@ -64,11 +65,11 @@ async fn crowd(cache: AsyncCacheWrapper) {
 
 /// Begins to compute, and never ends.
 async fn hold(cache: AsyncCacheWrapper) {
-    let fallback = async {
+    let loader = async {
         say("loading");
         std::future::pending::<u64>().await
     };
-    cache.get_or_set_async(KEY, fallback).await.unwrap();
+    cache.get_or_set_async(KEY, loader).await.unwrap();
 }
 
 /// Loads what is missing, over and over. A value is the time at which its load began.
@@ -80,7 +81,7 @@ async fn load(cache: AsyncCacheWrapper, enough: u64) {
         tasks.spawn(async move {
             for turn in task.. {
                 let loads = loads.clone();
-                let fallback = async move {
+                let loader = async move {
                     let begun = now();
                     if loads.fetch_add(1, Ordering::SeqCst) + 1 == enough {
                         say("enough");
@@ -93,7 +94,7 @@ async fn load(cache: AsyncCacheWrapper, enough: u64) {
                     }
                     begun
                 };
-                cache.get_or_set_async(super::key(turn), fallback).await.unwrap();
+                cache.get_or_set_async(super::key(turn), loader).await.unwrap();
                 // A hit may never have had to wait.
                 tokio::task::yield_now().await;
             }

@@ -26,7 +26,8 @@ fn key(number: u64) -> String {
 
 /// The same clock in all processes, in nanoseconds.
 fn now() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+    u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos())
+        .unwrap()
 }
 
 fn soak(short: u64, long: u64) -> u64 {
@@ -56,8 +57,10 @@ impl Shared {
     /// With a prefix of its own, and patience for a machine that is busy.
     fn at(url: &str, dir: Option<TempDir>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let (parameter, number) = (if url.contains('?') { '&' } else { '?' }, NEXT.fetch_add(1, Ordering::Relaxed));
-        let url = format!("{url}{parameter}prefix=c{}-{number}:&op_timeout=60s", std::process::id());
+        let (parameter, number) =
+            (if url.contains('?') { '&' } else { '?' }, NEXT.fetch_add(1, Ordering::Relaxed));
+        let url =
+            format!("{url}{parameter}prefix=c{}-{number}:&op_timeout=60s", std::process::id());
         Self { url, _dir: dir }
     }
 
@@ -100,14 +103,15 @@ impl Process {
     }
 
     fn hear(&mut self, word: &str) -> String {
-        self.listen(word).unwrap_or_else(|| panic!("the other process ended without saying {word:?}"))
+        self.listen(word)
+            .unwrap_or_else(|| panic!("the other process ended without saying {word:?}"))
     }
 
     fn go(&mut self) {
         self.word.take().unwrap().write_all(b"go\n").unwrap();
     }
 
-    /// How often it ran its fallback, and what it got.
+    /// How often it ran its loader, and what it got.
     fn done(mut self) -> (u64, u64) {
         let said = self.hear("done ");
         let (runs, value) = said.split_once(' ').unwrap();
@@ -141,7 +145,8 @@ fn one_run_for_all(shared: &Shared) {
 /// SCENARIOS S212: one more run, when the lease is over.
 fn a_killed_holder_costs_one_lease(shared: &Shared) {
     let lease = Duration::from_secs(2);
-    let mut others: Vec<_> = (0..2).map(|_| shared.process("crowd", lease.as_millis() as u64)).collect();
+    let mut others: Vec<_> =
+        (0..2).map(|_| shared.process("crowd", lease.as_millis() as u64)).collect();
     others.iter_mut().for_each(|process| drop(process.hear("ready")));
     let before = Instant::now();
     let mut holder = shared.process("hold", lease.as_millis() as u64);
@@ -152,9 +157,15 @@ fn a_killed_holder_costs_one_lease(shared: &Shared) {
     holder.child.kill().unwrap();
     let done: Vec<_> = others.into_iter().map(Process::done).collect();
     // The 300 ms are the others' own run.
-    assert!(before.elapsed() >= lease, "nobody takes over what is still held: {:?}", before.elapsed());
+    assert!(
+        before.elapsed() >= lease,
+        "nobody takes over what is still held: {:?}",
+        before.elapsed()
+    );
     let waited = held.elapsed().saturating_sub(Duration::from_millis(300));
-    println!("a holder killed under a lease of {lease:?}: the others were done {waited:?} later; (runs, value) {done:?}");
+    println!(
+        "a holder killed under a lease of {lease:?}: the others were done {waited:?} later; (runs, value) {done:?}"
+    );
     assert_eq!(done.iter().map(|(runs, _)| runs).sum::<u64>(), 1, "{done:?}");
     assert_eq!(done[0].1, done[1].1);
     assert!(waited <= lease * 2 + noise(), "{waited:?}");
@@ -168,25 +179,33 @@ async fn two_instances_run_once(shared: &Shared) {
         for number in 0..2 {
             let (cache, runs) = (shared.cache().with_lease(Duration::from_secs(30)), runs.clone());
             calls.spawn(async move {
-                let fallback = async move {
+                let loader = async move {
                     runs.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     number
                 };
-                cache.get_or_set_async(format!("{KEY}{round}"), fallback).await.unwrap()
+                cache.get_or_set_async(format!("{KEY}{round}"), loader).await.unwrap()
             });
         }
         let values = calls.join_all().await;
         assert_eq!(values[0], values[1]);
         assert_eq!(runs.load(Ordering::SeqCst), round + 1);
     }
-    // A closure is a fallback like others; the value that is there is nobody's to compute.
+    // A closure is a loader like others; the value that is there is nobody's to compute.
     let cache = shared.cache().with_lease(Duration::from_secs(30));
     assert_eq!(cache.get_or_set_with("closure", |_| 1).await.unwrap(), 1);
-    assert_eq!(shared.cache().with_lease(Duration::from_secs(30)).get_or_set_with("closure", |_| 2).await.unwrap(), 1);
+    assert_eq!(
+        shared
+            .cache()
+            .with_lease(Duration::from_secs(30))
+            .get_or_set_with("closure", |_| 2)
+            .await
+            .unwrap(),
+        1
+    );
 }
 
-/// A fallback that fails leaves the key to others at once; one that asks for its own key does not wait for itself.
+/// A loader that fails leaves the key to others at once; one that asks for its own key does not wait for itself.
 async fn a_lease_is_given_back(shared: &Shared) {
     let lease = Duration::from_secs(600);
     let (one, other) = (shared.cache().with_lease(lease), shared.cache().with_lease(lease));
@@ -194,7 +213,9 @@ async fn a_lease_is_given_back(shared: &Shared) {
     assert!(failed.is_err());
     assert_eq!(other.get_or_set_async("failing", async { 1u64 }).await.unwrap(), 1);
     let inner = one.clone();
-    let nested = one.get_or_set_async("nested", async move { inner.get_or_set_async("nested", async { 2u64 }).await.unwrap() + 1 });
+    let nested = one.get_or_set_async("nested", async move {
+        inner.get_or_set_async("nested", async { 2u64 }).await.unwrap() + 1
+    });
     assert_eq!(nested.await.unwrap(), 3);
     // A write overtakes the load, whose right to store is given back.
     let writer = one.clone();
@@ -236,14 +257,23 @@ async fn removals_win(shared: &Shared, trials: u64) {
         enough.store(true, Ordering::Relaxed);
         heard.map(|_| loader)
     });
-    let [all, live, stale, seen] = tasks.join_all().await.into_iter().fold([0; 4], |sum, task| [0, 1, 2, 3].map(|at| sum[at] + task[at]));
+    let [all, live, stale, seen] = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .fold([0; 4], |sum, task| [0, 1, 2, 3].map(|at| sum[at] + task[at]));
     let mut loader = listening.await.unwrap().expect("the loads go on until there are enough");
     loader.go();
     let (loads, _) = loader.done();
     let took = begun.elapsed();
-    println!("{all} removals, {live} of live values, against {loads} loads in {took:?}: {seen} reads found a value, {stale} a removed one");
+    println!(
+        "{all} removals, {live} of live values, against {loads} loads in {took:?}: {seen} reads found a value, {stale} a removed one"
+    );
     assert_eq!(stale, 0);
-    assert!(all >= trials && loads >= trials && live > 0, "{all} removals, {live} of live values, {loads} loads");
+    assert!(
+        all >= trials && loads >= trials && live > 0,
+        "{all} removals, {live} of live values, {loads} loads"
+    );
 }
 
 macro_rules! each_store {

@@ -4,7 +4,9 @@ use super::framed;
 use crate::support::noise::{noise, watch};
 use crate::trials::{rng, trials};
 use bytes::Bytes;
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, ErrorKind, Expiry};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, ErrorKind, Expiry,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -52,7 +54,14 @@ enum Tagged {
 }
 
 fn record() -> Record {
-    let parent = Record { id: 1, name: "root".into(), tags: vec![], parent: None, kind: Kind::Plain, scores: BTreeMap::new() };
+    let parent = Record {
+        id: 1,
+        name: "root".into(),
+        tags: vec![],
+        parent: None,
+        kind: Kind::Plain,
+        scores: BTreeMap::new(),
+    };
     Record {
         id: u64::MAX,
         name: "Ada Lovelace".into(),
@@ -85,7 +94,10 @@ fn read_as_everything(value: &CacheValue) {
     );
     let _ = value.as_counter();
     let _ = value.to_stored("k", Codec::Json);
-    let _ = value.clone().into_encoded(Codec::MessagePack).map(|value| value.encoded_len(Codec::MessagePack));
+    let _ = value
+        .clone()
+        .into_encoded(Codec::MessagePack)
+        .map(|value| value.encoded_len(Codec::MessagePack));
     let _ = format!("{value:?} {:?} {}", value.created(), value.is_misdirected());
 }
 
@@ -117,7 +129,12 @@ fn flipped_bits() {
 #[test]
 fn cut_and_lengthened() {
     let original = CacheValue::new(record()).to_stored("key", Codec::MessagePack).unwrap();
-    assert_eq!(CacheValue::from_stored("key", original.clone(), Codec::MessagePack).decode::<Record>().unwrap(), record());
+    assert_eq!(
+        CacheValue::from_stored("key", original.clone(), Codec::MessagePack)
+            .decode::<Record>()
+            .unwrap(),
+        record()
+    );
     for length in 0..original.len() {
         let value = CacheValue::from_stored("key", original.slice(..length), Codec::MessagePack);
         assert!(value.is_unreadable(), "cut to {length}");
@@ -171,19 +188,37 @@ fn foreign_bytes() {
     for counter in [0, -1, 42, i64::MAX, i64::MIN] {
         for codec in CODECS {
             let value = CacheValue::from_stored("k", counter.to_string().into(), codec);
-            assert_eq!((value.decode::<i64>().unwrap(), value.as_counter().unwrap()), (counter, counter), "{codec}");
+            assert_eq!(
+                (value.decode::<i64>().unwrap(), value.as_counter().unwrap()),
+                (counter, counter),
+                "{codec}"
+            );
         }
     }
-    assert_eq!(CacheValue::from_stored("k", "hello".into(), Codec::Raw).decode::<String>().unwrap(), "hello");
-    assert_eq!(CacheValue::from_stored("k", "{\"a\":1}".into(), Codec::Json).decode::<HashMap<String, u8>>().unwrap()["a"], 1);
+    assert_eq!(
+        CacheValue::from_stored("k", "hello".into(), Codec::Raw).decode::<String>().unwrap(),
+        "hello"
+    );
+    assert_eq!(
+        CacheValue::from_stored("k", "{\"a\":1}".into(), Codec::Json)
+            .decode::<HashMap<String, u8>>()
+            .unwrap()["a"],
+        1
+    );
 }
 
 /// Values that look like a header, JSON or compressed data come back as they are.
 #[test]
 fn values_that_look_like_something_else() {
     let header = CacheValue::new(7).to_stored("k", Codec::MessagePack).unwrap().to_vec();
-    let lookalikes =
-        [header, b"\xC1LD\x01".to_vec(), b"{\"a\":1}".to_vec(), b"42".to_vec(), b"\x1f\x8b\x08".to_vec(), b"\x28\xb5\x2f\xfd".to_vec()];
+    let lookalikes = [
+        header,
+        b"\xC1LD\x01".to_vec(),
+        b"{\"a\":1}".to_vec(),
+        b"42".to_vec(),
+        b"\x1f\x8b\x08".to_vec(),
+        b"\x28\xb5\x2f\xfd".to_vec(),
+    ];
     for bytes in lookalikes {
         for codec in CODECS {
             let stored = CacheValue::new(bytes.clone()).to_stored("k", codec).unwrap();
@@ -194,7 +229,11 @@ fn values_that_look_like_something_else() {
     for text in ["42", "null", "\u{1}", "{}", "-0"] {
         for codec in CODECS {
             let stored = CacheValue::new(text).to_stored("k", codec).unwrap();
-            assert_eq!(CacheValue::from_stored("k", stored, codec).decode::<String>().unwrap(), text, "{codec}");
+            assert_eq!(
+                CacheValue::from_stored("k", stored, codec).decode::<String>().unwrap(),
+                text,
+                "{codec}"
+            );
         }
     }
 }
@@ -209,9 +248,17 @@ fn random_bytes() {
             0 => (0..rng.usize(..64)).map(|_| rng.u8(..)).collect(),
             // MessagePack's own markers, in any order.
             1 => (0..rng.usize(1..24))
-                .map(|_| rng.choice([0x80, 0x91, 0x9f, 0xa1, 0xc0, 0xc2, 0xc4, 0xca, 0xcf, 0xd9, 0xdc, 0xde, 0xff, 1u8]).unwrap())
+                .map(|_| {
+                    rng.choice([
+                        0x80, 0x91, 0x9f, 0xa1, 0xc0, 0xc2, 0xc4, 0xca, 0xcf, 0xd9, 0xdc, 0xde,
+                        0xff, 1u8,
+                    ])
+                    .unwrap()
+                })
                 .collect(),
-            2 => (0..rng.usize(1..40)).map(|_| rng.choice(*b"[]{}\",:0123456789.eE+-ntfalsruxyz\\ ").unwrap()).collect(),
+            2 => (0..rng.usize(1..40))
+                .map(|_| rng.choice(*b"[]{}\",:0123456789.eE+-ntfalsruxyz\\ ").unwrap())
+                .collect(),
             _ => genuine.clone(),
         };
         if trial % 4 == 3 {
@@ -221,7 +268,11 @@ fn random_bytes() {
             }
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            read_as_everything(&CacheValue::from_stored("k", framed("k", &payload), Codec::MessagePack));
+            read_as_everything(&CacheValue::from_stored(
+                "k",
+                framed("k", &payload),
+                Codec::MessagePack,
+            ));
             for codec in CODECS {
                 read_as_everything(&CacheValue::from_stored("k", payload.clone().into(), codec));
             }
@@ -243,7 +294,11 @@ fn deep_nesting_on_a_small_stack() {
                 let value = CacheValue::from_stored("k", framed("k", &payload), Codec::MessagePack);
                 assert!(!value.is_unreadable());
                 read_as_everything(&value);
-                assert_eq!(decode::<serde_json::Value>(&value).is_some(), depth <= 63 || depth == 64 && payload[0] != 0, "depth {depth}");
+                assert_eq!(
+                    decode::<serde_json::Value>(&value).is_some(),
+                    depth <= 63 || depth == 64 && payload[0] != 0,
+                    "depth {depth}"
+                );
             }
             for text in [
                 format!("{}1{}", "[".repeat(depth), "]".repeat(depth)),
@@ -255,13 +310,23 @@ fn deep_nesting_on_a_small_stack() {
             }
         }
     };
-    std::thread::Builder::new().stack_size(if cfg!(debug_assertions) { 2 << 20 } else { 512 << 10 }).spawn(work).unwrap().join().unwrap();
+    std::thread::Builder::new()
+        .stack_size(if cfg!(debug_assertions) { 2 << 20 } else { 512 << 10 })
+        .spawn(work)
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[test]
 fn lengths_that_lie() {
     watch();
-    for marker in [&[0xdd, 255, 255, 255, 255][..], &[0xdf, 255, 255, 255, 255], &[0xdb, 255, 255, 255, 255], &[0xc6, 255, 255, 255, 255]] {
+    for marker in [
+        &[0xdd, 255, 255, 255, 255][..],
+        &[0xdf, 255, 255, 255, 255],
+        &[0xdb, 255, 255, 255, 255],
+        &[0xc6, 255, 255, 255, 255],
+    ] {
         for nested in 0..4 {
             let payload = [vec![0x91; nested], marker.to_vec(), vec![1; 100]].concat();
             let value = CacheValue::from_stored("k", framed("k", &payload), Codec::MessagePack);
@@ -282,17 +347,39 @@ async fn through_the_wrapper() {
         (b"\xC1LD\x09 from the future, where headers are longer than forty bytes", true),
         (&framed("k", b"\xa5world"), false),
     ] {
-        memory.set("k", CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack), Expiry::Never).await.unwrap();
+        memory
+            .set(
+                "k",
+                CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack),
+                Expiry::Never,
+            )
+            .await
+            .unwrap();
         match cache.get::<u64>("k").await {
             Ok(found) => assert!(is_miss && found.is_none()),
-            Err(e) => assert!(!is_miss && e.kind() == ErrorKind::Decode && e.key() == Some("k") && e.to_string().contains("u64")),
+            Err(e) => assert!(
+                !is_miss
+                    && e.kind() == ErrorKind::Decode
+                    && e.key() == Some("k")
+                    && e.to_string().contains("u64")
+            ),
         }
         assert_eq!(cache.get_or_set("k", 5u64).await.unwrap(), 5);
         assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(5));
-        memory.set("k", CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack), Expiry::Never).await.unwrap();
+        memory
+            .set(
+                "k",
+                CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack),
+                Expiry::Never,
+            )
+            .await
+            .unwrap();
         assert!(cache.remove("k").await.unwrap(), "remove never decodes");
     }
-    memory.set("k", CacheValue::from_stored("k", "hello".into(), Codec::MessagePack), Expiry::Never).await.unwrap();
+    memory
+        .set("k", CacheValue::from_stored("k", "hello".into(), Codec::MessagePack), Expiry::Never)
+        .await
+        .unwrap();
     cache.set("other", 1u8).await.unwrap();
     assert_eq!(cache.get_many::<u8, _>(["k", "other"]).await.unwrap(), [None, Some(1)]);
     assert!(cache.update_timeout::<u8>("k", Expiry::Never).await.unwrap_err().is_not_found());

@@ -14,7 +14,10 @@ where
     R: DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
 {
     let pair = format!("{} as {}", std::any::type_name::<W>(), std::any::type_name::<R>());
-    for (way, read) in [("an object", object::<W, R>(&written)), ("bytes", bytes::<W, R>(&written, Codec::MessagePack))] {
+    for (way, read) in [
+        ("an object", object::<W, R>(&written)),
+        ("bytes", bytes::<W, R>(&written, Codec::MessagePack)),
+    ] {
         match (&read, &expected) {
             (Ok(read), Some(expected)) => assert_eq!(read, expected, "{pair}, from {way}"),
             (Ok(read), None) => panic!("{pair}, from {way}: misread as {read:?}"),
@@ -28,13 +31,19 @@ where
     }
 }
 
-fn object<W: Serialize + Clone + Send + Sync + 'static, R: DeserializeOwned + Clone + Send + Sync + 'static>(
+fn object<
+    W: Serialize + Clone + Send + Sync + 'static,
+    R: DeserializeOwned + Clone + Send + Sync + 'static,
+>(
     written: &W,
 ) -> Result<R, ErrorKind> {
     CacheValue::new(written.clone()).decode().map_err(|e| e.kind())
 }
 
-fn bytes<W: Serialize + Clone + Send + Sync + 'static, R: DeserializeOwned + Clone + Send + Sync + 'static>(
+fn bytes<
+    W: Serialize + Clone + Send + Sync + 'static,
+    R: DeserializeOwned + Clone + Send + Sync + 'static,
+>(
     written: &W,
     codec: Codec,
 ) -> Result<R, ErrorKind> {
@@ -124,7 +133,10 @@ fn what_has_no_names_is_not_read_by_position() {
     check(vec![1, 2], None::<Vec<Colour>>);
     // Numbers are keys like others where they are no fields.
     check(BTreeMap::from([(5, 6)]), Some(BTreeMap::from([(5u8, 6u8)])));
-    check(FlatNumbers { id: 1, rest: BTreeMap::from([(5, 6)]) }, Some(FlatNumbers { id: 1, rest: BTreeMap::from([(5, 6)]) }));
+    check(
+        FlatNumbers { id: 1, rest: BTreeMap::from([(5, 6)]) },
+        Some(FlatNumbers { id: 1, rest: BTreeMap::from([(5, 6)]) }),
+    );
 }
 
 #[test]
@@ -140,7 +152,13 @@ fn skipped_fields() {
     let flat = Flat { id: 1, size: Size { width: 3, height: 4 } };
     check(flat.clone(), Some(FlatAll { id: 1, width: 3, height: 4 }));
     check(FlatAll { id: 1, width: 3, height: 4 }, Some(flat.clone()));
-    check(flat, Some(FlatRest { id: 1, rest: BTreeMap::from([("width".to_owned(), 3), ("height".to_owned(), 4)]) }));
+    check(
+        flat,
+        Some(FlatRest {
+            id: 1,
+            rest: BTreeMap::from([("width".to_owned(), 3), ("height".to_owned(), 4)]),
+        }),
+    );
 }
 
 #[test]
@@ -214,7 +232,10 @@ fn options_and_units() {
 #[test]
 fn enums() {
     check(Colour::Red, Some(ColourTurned::Red));
-    check(vec![Colour::Red, Colour::Green, Colour::Blue], Some(vec![ColourTurned::Red, ColourTurned::Green, ColourTurned::Blue]));
+    check(
+        vec![Colour::Red, Colour::Green, Colour::Blue],
+        Some(vec![ColourTurned::Red, ColourTurned::Green, ColourTurned::Blue]),
+    );
     check(Colour::Blue, None::<ColourLess>);
     check(Colour::Red, Some(ColourLess::Red));
     check(0u32, None::<Colour>);
@@ -234,7 +255,10 @@ fn enums() {
     check(Tagged::B { x: 1 }, Some(Tagged::B { x: 1 }));
     check(
         Tagged::B { x: 1 },
-        Some(BTreeMap::from([("type".to_owned(), Untagged::Text("B".into())), ("x".to_owned(), Untagged::Number(1))])),
+        Some(BTreeMap::from([
+            ("type".to_owned(), Untagged::Text("B".into())),
+            ("x".to_owned(), Untagged::Number(1)),
+        ])),
     );
     check(Adjacent::B(1), Some(Adjacent::B(1)));
     check(Adjacent::B(1), None::<Tagged>);
@@ -245,7 +269,12 @@ fn enums() {
 /// What follows the value is noticed, whatever it is.
 #[test]
 fn trailing_bytes() {
-    for (payload, codec) in [(&b"5 6"[..], Codec::Json), (b"5x", Codec::Json), (b"\"a\"\"b\"", Codec::Json), (b"[1][2]", Codec::Json)] {
+    for (payload, codec) in [
+        (&b"5 6"[..], Codec::Json),
+        (b"5x", Codec::Json),
+        (b"\"a\"\"b\"", Codec::Json),
+        (b"[1][2]", Codec::Json),
+    ] {
         let value = CacheValue::from_stored("k", payload.to_vec().into(), codec);
         assert_eq!(value.decode::<u8>().unwrap_err().kind(), ErrorKind::Decode);
         assert!(value.decode::<String>().is_err() && value.decode::<Vec<u8>>().is_err());
@@ -253,7 +282,16 @@ fn trailing_bytes() {
     for payload in [&[5u8, 6][..], &[0x91, 1, 2], &[0xa1, b'a', 0xc0]] {
         let value = CacheValue::from_stored("k", super::framed("k", payload), Codec::MessagePack);
         assert!(!value.is_unreadable());
-        assert!(value.decode::<u8>().is_err() && value.decode::<String>().is_err() && value.decode::<Vec<u8>>().is_err());
+        assert!(
+            value.decode::<u8>().is_err()
+                && value.decode::<String>().is_err()
+                && value.decode::<Vec<u8>>().is_err()
+        );
     }
-    assert_eq!(CacheValue::from_stored("k", super::framed("k", &[5]), Codec::MessagePack).decode::<u8>().unwrap(), 5);
+    assert_eq!(
+        CacheValue::from_stored("k", super::framed("k", &[5]), Codec::MessagePack)
+            .decode::<u8>()
+            .unwrap(),
+        5
+    );
 }

@@ -1,6 +1,9 @@
 //! Properties of expiry, keys and the header.
 
-use larder::{AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, DEFAULT_TTL, ErrorKind, Expiry, Lifetime};
+use larder::{
+    AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, DEFAULT_TTL, ErrorKind, Expiry,
+    Lifetime,
+};
 use proptest::prelude::*;
 use std::time::{Duration, SystemTime};
 

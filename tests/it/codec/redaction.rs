@@ -1,7 +1,10 @@
 //! No value and no password is ever printed.
 
 use larder::testing::{Fault, FaultyAdapter, Verb};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, Entry, Error, Expiry, IntoAdapter, awaitable};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, Entry, Error,
+    Expiry, IntoAdapter, awaitable,
+};
 use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
 use std::fmt::Debug;
@@ -42,19 +45,29 @@ async fn errors_of_every_verb() {
         clean_error("get", &cache.get::<Choice>("k").await.unwrap_err());
         clean_error("get", &cache.get::<char>("k").await.unwrap_err());
         clean_error("get", &cache.get::<std::net::IpAddr>("k").await.unwrap_err());
-        clean_error("get", &cache.get::<std::collections::HashMap<String, u8>>("k").await.unwrap_err());
+        clean_error(
+            "get",
+            &cache.get::<std::collections::HashMap<String, u8>>("k").await.unwrap_err(),
+        );
         clean_error("get_many", &cache.get_many::<u64, _>(["k"]).await.unwrap_err());
-        clean_error("update_timeout", &cache.update_timeout::<u64>("k", Expiry::Never).await.unwrap_err());
+        clean_error(
+            "update_timeout",
+            &cache.update_timeout::<u64>("k", Expiry::Never).await.unwrap_err(),
+        );
         clean_error("incr", &cache.incr("k", 1).await.unwrap_err());
         clean_error("take", &cache.take::<u64>("k").await.unwrap_err());
         if let Err(e) = cache.set("k", (CANARY, Some(None::<u8>))).await {
             clean_error("set", &e);
         }
-        if let Err(e) = cache.set("k", std::collections::BTreeMap::from([(vec![CANARY], f64::NAN)])).await {
+        if let Err(e) =
+            cache.set("k", std::collections::BTreeMap::from([(vec![CANARY], f64::NAN)])).await
+        {
             clean_error("set", &e);
         }
     }
-    let small = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_bytes(1_000).max_entries(1).build()).unwrap();
+    let small =
+        AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_bytes(1_000).max_entries(1).build())
+            .unwrap();
     clean_error("set", &small.set("k", CANARY.repeat(1_000)).await.unwrap_err());
 }
 
@@ -73,7 +86,10 @@ async fn unreadable_bytes_and_events() {
     cache.get_or_set("k", CANARY.to_owned()).await.unwrap();
     cache.swap_adapter("memory").unwrap();
     clean("events", &told.lock().unwrap());
-    assert!(told.lock().unwrap().contains("DecodeError") && told.lock().unwrap().contains("BackendError"));
+    assert!(
+        told.lock().unwrap().contains("DecodeError")
+            && told.lock().unwrap().contains("BackendError")
+    );
 
     for codec in [Codec::MessagePack, Codec::Json, Codec::Raw] {
         let value = CacheValue::from_stored("k", CANARY.into(), codec);
@@ -149,5 +165,8 @@ fn keys_are_cut() {
         assert!(e.to_string().len() < 200 && format!("{e:?}").len() < 300);
     }
     let hostile = Error::new(larder::ErrorKind::NotFound).with_key("a\r\nb\0\u{1b}[31m`");
-    assert!(!hostile.to_string().contains(['\r', '\n', '\0', '\u{1b}']), "a key must not write lines of its own into a log");
+    assert!(
+        !hostile.to_string().contains(['\r', '\n', '\0', '\u{1b}']),
+        "a key must not write lines of its own into a log"
+    );
 }

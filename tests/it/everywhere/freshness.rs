@@ -23,7 +23,7 @@ on_each_store!(
     what_is_stale_is_served_while_another_process_holds_the_lease,
 );
 
-/// Fallbacks that wait until they are let go.
+/// Loaders that wait until they are let go.
 #[derive(Clone)]
 struct Gate(Arc<(Semaphore, AtomicU64)>);
 
@@ -32,7 +32,7 @@ impl Gate {
         Self(Arc::new((Semaphore::new(0), AtomicU64::new(0))))
     }
 
-    /// A fallback: it counts, waits, and gives `value`.
+    /// A loader: it counts, waits, and gives `value`.
     fn load(&self, value: u64) -> impl Future<Output = u64> + Send + 'static {
         let gate = self.clone();
         async move {
@@ -46,7 +46,7 @@ impl Gate {
         self.0.0.add_permits(1_000);
     }
 
-    /// How many fallbacks have begun.
+    /// How many loaders have begun.
     fn begun(&self) -> u64 {
         self.0.1.load(Ordering::SeqCst)
     }
@@ -60,26 +60,38 @@ fn keeping(cache: &AsyncCacheWrapper) -> View<'_> {
 /// A value that has expired and is kept.
 async fn stale(cache: &AsyncCacheWrapper, key: &str) {
     keeping(cache).set(key, 1u64).await.unwrap();
-    eventually("it expires", PATIENCE, || async { cache.get::<u64>(key).await.unwrap().is_none() }).await;
+    eventually("it expires", PATIENCE, || async { cache.get::<u64>(key).await.unwrap().is_none() })
+        .await;
 }
 
 async fn becomes(cache: &AsyncCacheWrapper, key: &str, value: u64) {
-    eventually("the load is stored", PATIENCE, || async { cache.get::<u64>(key).await.unwrap() == Some(value) }).await;
+    eventually("the load is stored", PATIENCE, || async {
+        cache.get::<u64>(key).await.unwrap() == Some(value)
+    })
+    .await;
 }
 
 async fn failing(view: View<'_>, key: &str, runs: &Arc<AtomicU64>) -> larder::Result<u64> {
     let runs = runs.clone();
-    let fallback = async move {
+    let loader = async move {
         runs.fetch_add(1, Ordering::SeqCst);
         Err::<u64, _>("the source is away")
     };
-    view.try_get_or_set_async(key, fallback).await
+    view.try_get_or_set_async(key, loader).await
 }
 
 async fn a_failing_fallback_is_served_stale_and_left_in_peace(shared: Shared) {
     let (cache, other, runs) = (shared.cache(), shared.cache(), Arc::new(AtomicU64::new(0)));
-    assert_eq!(failing(keeping(&cache), "k", &runs).await.unwrap_err().kind(), ErrorKind::Load, "nothing stale is there");
-    assert_eq!(failing(keeping(&cache), "k", &runs).await.unwrap_err().kind(), ErrorKind::Load, "and nothing is left in peace");
+    assert_eq!(
+        failing(keeping(&cache), "k", &runs).await.unwrap_err().kind(),
+        ErrorKind::Load,
+        "nothing stale is there"
+    );
+    assert_eq!(
+        failing(keeping(&cache), "k", &runs).await.unwrap_err().kind(),
+        ErrorKind::Load,
+        "and nothing is left in peace"
+    );
     assert_eq!(runs.swap(0, Ordering::SeqCst), 2);
     stale(&cache, "k").await;
     for _ in 0..20 {
@@ -87,8 +99,18 @@ async fn a_failing_fallback_is_served_stale_and_left_in_peace(shared: Shared) {
     }
     assert_eq!(runs.load(Ordering::SeqCst), 1, "a window a process");
     assert_eq!((cache.stats().stale_hits, cache.stats().load_errors), (20, 3));
-    assert_eq!(keeping(&other).get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } }).await.unwrap(), 1);
-    assert_eq!(failing(cache.view(), "k", &runs).await.unwrap_err().kind(), ErrorKind::Load, "who does not ask for stale values gets none");
+    assert_eq!(
+        keeping(&other)
+            .get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } })
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        failing(cache.view(), "k", &runs).await.unwrap_err().kind(),
+        ErrorKind::Load,
+        "who does not ask for stale values gets none"
+    );
     // A success ends the window, and is everybody's.
     assert_eq!(shared.cache().ttl(HOUR).stale_for(HOUR).get_or_set("k", 2u64).await.unwrap(), 2);
     assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(2));
@@ -115,7 +137,8 @@ async fn a_soft_timeout_serves_what_is_stale_and_the_load_goes_on(shared: Shared
         let gate = Gate::closed();
         stale(&cache, key).await;
         for _ in 0..5 {
-            let call = keeping(&cache).ttl(HOUR).soft_timeout(soft).get_or_set_async(key, gate.load(2));
+            let call =
+                keeping(&cache).ttl(HOUR).soft_timeout(soft).get_or_set_async(key, gate.load(2));
             assert_eq!(call.await.unwrap(), 1, "the gate is closed");
         }
         eventually("the load begins", PATIENCE, || async { gate.begun() == 1 }).await;
@@ -134,7 +157,11 @@ async fn a_hard_timeout_is_an_error_and_the_load_goes_on(shared: Shared) {
     let gate = Gate::closed();
     stale(&cache, "s").await;
     let late = keeping(&cache).ttl(HOUR).hard_timeout(SOON);
-    assert_eq!(late.get_or_set_async("s", gate.load(2)).await.unwrap(), 1, "something stale is better than an error");
+    assert_eq!(
+        late.get_or_set_async("s", gate.load(2)).await.unwrap(),
+        1,
+        "something stale is better than an error"
+    );
     gate.open();
     becomes(&cache, "s", 2).await;
 }
@@ -145,7 +172,11 @@ async fn a_refresh_ahead_keeps_nobody_waiting(shared: Shared) {
     let view = || cache.ttl(HOUR).refresh_ahead(0.000_01);
     view().set("k", 1u64).await.unwrap();
     eventually("it is due", PATIENCE, || async {
-        assert_eq!(view().get_or_set_async("k", gate.load(2)).await.unwrap(), 1, "the gate is closed");
+        assert_eq!(
+            view().get_or_set_async("k", gate.load(2)).await.unwrap(),
+            1,
+            "the gate is closed"
+        );
         gate.begun() == 1
     })
     .await;
@@ -159,15 +190,23 @@ async fn a_refresh_ahead_keeps_nobody_waiting(shared: Shared) {
 
 async fn an_early_refresh_serves_what_there_is_if_it_fails(shared: Shared) {
     let (cache, runs) = (shared.cache(), Arc::new(AtomicU64::new(0)));
-    let view = || cache.ttl(HOUR).early(f64::INFINITY).throttle(HOUR);
+    let view = || cache.ttl(HOUR).early_refresh(f64::INFINITY).throttle(HOUR);
     view().set("k", 1u64).await.unwrap();
-    assert_eq!(view().get_or_set_async("k", async { 2u64 }).await.unwrap(), 2, "infinite is always");
+    assert_eq!(
+        view().get_or_set_async("k", async { 2u64 }).await.unwrap(),
+        2,
+        "infinite is always"
+    );
     assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(2));
     for _ in 0..5 {
         assert_eq!(failing(view(), "k", &runs).await.unwrap(), 2);
     }
     assert_eq!(runs.load(Ordering::SeqCst), 1, "and then it is left in peace");
-    assert_eq!(cache.ttl(HOUR).early(0.0).get_or_set("k", 3u64).await.unwrap(), 2, "0 is never");
+    assert_eq!(
+        cache.ttl(HOUR).early_refresh(0.0).get_or_set("k", 3u64).await.unwrap(),
+        2,
+        "0 is never"
+    );
     assert_eq!(cache.view().skip_none().get_or_set("none", None::<u64>).await.unwrap(), None);
     assert!(!cache.contains("none").await.unwrap());
 }
@@ -186,15 +225,25 @@ async fn a_removal_elsewhere_wins_over_a_refresh(shared: Shared) {
     other.remove("k").await.unwrap();
     gate.open();
     assert_eq!(waiting.await.unwrap().unwrap(), 2);
-    assert_eq!(keeping(&cache).allow_stale().get::<u64>("k").await.unwrap(), None, "its store does not undo the removal");
+    assert_eq!(
+        keeping(&cache).allow_stale().get::<u64>("k").await.unwrap(),
+        None,
+        "its store does not undo the removal"
+    );
 }
 
 /// S172: whoever wants no more than what is stale does not wait for the lease either.
 async fn what_is_stale_is_served_while_another_process_holds_the_lease(shared: Shared) {
-    let (holder, other, gate) = (shared.cache().with_lease(HOUR), shared.cache().with_lease(HOUR), Gate::closed());
+    let (holder, other, gate) =
+        (shared.cache().with_lease(HOUR), shared.cache().with_lease(HOUR), Gate::closed());
     stale(&holder, "k").await;
     let serve = async |cache: &AsyncCacheWrapper| {
-        keeping(cache).ttl(HOUR).soft_timeout(Duration::ZERO).get_or_set_async("k", gate.load(2)).await.unwrap()
+        keeping(cache)
+            .ttl(HOUR)
+            .soft_timeout(Duration::ZERO)
+            .get_or_set_async("k", gate.load(2))
+            .await
+            .unwrap()
     };
     assert_eq!(serve(&holder).await, 1);
     eventually("the holder loads", PATIENCE, || async { gate.begun() == 1 }).await;
@@ -203,5 +252,9 @@ async fn what_is_stale_is_served_while_another_process_holds_the_lease(shared: S
     }
     gate.open();
     becomes(&other, "k", 2).await;
-    assert_eq!((other.get_or_set_async("k", gate.load(3)).await.unwrap(), gate.begun()), (2, 1), "one load in both processes");
+    assert_eq!(
+        (other.get_or_set_async("k", gate.load(3)).await.unwrap(), gate.begun()),
+        (2, 1),
+        "one load in both processes"
+    );
 }

@@ -21,26 +21,37 @@ async fn give_way() {
 }
 
 /// Trials one after another on a key: a load against a removal, or against a write, by the same cache or by one that knows nothing of it.
-async fn lane(lane: u64, trials: u64, loader: AsyncCacheWrapper, stranger: AsyncCacheWrapper) -> [u64; 2] {
+async fn lane(
+    lane: u64,
+    trials: u64,
+    loader: AsyncCacheWrapper,
+    stranger: AsyncCacheWrapper,
+) -> [u64; 2] {
     let (key, source) = (format!("lane {lane}"), Arc::new(AtomicU64::new(0)));
     let (mut overtaken, mut kept) = (0, 0);
     for trial in 1..=trials {
-        let (removes, writer) = (trial % 2 == 0, if trial % 4 < 2 { loader.clone() } else { stranger.clone() });
+        let (removes, writer) =
+            (trial % 2 == 0, if trial % 4 < 2 { loader.clone() } else { stranger.clone() });
         let write = tokio::spawn({
             let (key, source) = (key.clone(), source.clone());
             async move {
                 give_way().await;
                 source.store(trial, Ordering::SeqCst);
-                if removes { writer.remove(&key).await.map(drop) } else { writer.set(&key, trial).await }.unwrap();
+                if removes {
+                    writer.remove(&key).await.map(drop)
+                } else {
+                    writer.set(&key, trial).await
+                }
+                .unwrap();
             }
         });
         let read = source.clone();
-        let fallback = async move {
+        let loader = async move {
             let read = read.load(Ordering::SeqCst);
             give_way().await;
             read
         };
-        let loaded = loader.get_or_set_async(&key, fallback).await.unwrap();
+        let loaded = loader.get_or_set_async(&key, loader).await.unwrap();
         write.await.unwrap();
         let left = stranger.get::<u64>(&key).await.unwrap();
         if removes {
@@ -63,8 +74,18 @@ async fn nothing_stale_is_stored(shared: Shared) {
     for number in 0..LANES {
         lanes.spawn(lane(number, trials / LANES, loader.clone(), stranger.clone()));
     }
-    let [overtaken, kept] = lanes.join_all().await.into_iter().fold([0; 2], |sum, lane| [sum[0] + lane[0], sum[1] + lane[1]]);
+    let [overtaken, kept] = lanes
+        .join_all()
+        .await
+        .into_iter()
+        .fold([0; 2], |sum, lane| [sum[0] + lane[0], sum[1] + lane[1]]);
     let loads = loader.stats().loads;
-    println!("{trials} trials in {:?}: {loads} loads; of the removals {overtaken} came last, {kept} first", begun.elapsed());
-    assert!(loads > 0 && overtaken > 0, "{loads} loads, {overtaken} of them overtaken by a removal");
+    println!(
+        "{trials} trials in {:?}: {loads} loads; of the removals {overtaken} came last, {kept} first",
+        begun.elapsed()
+    );
+    assert!(
+        loads > 0 && overtaken > 0,
+        "{loads} loads, {overtaken} of them overtaken by a removal"
+    );
 }

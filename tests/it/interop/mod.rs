@@ -34,7 +34,8 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Runs the Python program to its end.
     fn python(&self, work: &str) {
-        let python = std::env::var("LARDER_TEST_PYTHON").unwrap_or_else(|_| "target/venv/bin/python".into());
+        let python =
+            std::env::var("LARDER_TEST_PYTHON").unwrap_or_else(|_| "target/venv/bin/python".into());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/interop/peer.py");
         let codec = self.codec.to_string();
         let run = Command::new(&python)
@@ -43,7 +44,8 @@ impl Shared<'_> {
             .args([self.backend, &self.address, &self.prefix, &codec, work])
             .output()
             .unwrap_or_else(|error| panic!("`{python}` does not run ({error}): `scripts/test` installs it with redis-py and pymemcache"));
-        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        let (out, err) =
+            (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         assert!(run.status.success(), "python {work}s {codec} on {}:\n{out}{err}", self.backend);
         print!("{out}");
     }
@@ -66,7 +68,9 @@ impl Shared<'_> {
         assert_eq!(cache.incr("number", 1).await.unwrap(), 42);
         match self.codec {
             Codec::Json => assert_eq!(cache.get::<User>("user").await.unwrap(), Some(User::ada())),
-            _ => assert_eq!(cache.get::<Vec<u8>>("bytes").await.unwrap(), Some((0..=255).collect())),
+            _ => {
+                assert_eq!(cache.get::<Vec<u8>>("bytes").await.unwrap(), Some((0..=255).collect()))
+            }
         }
     }
 }
@@ -78,9 +82,13 @@ async fn redis_py() {
     let server = Redis::shared();
     for codec in CODECS {
         let prefix = format!("interop-{codec}:");
-        let adapter = AsyncRedisCache::from_url(&format!("{}?prefix={prefix}&codec={codec}", server.url())).unwrap();
+        let adapter =
+            AsyncRedisCache::from_url(&format!("{}?prefix={prefix}&codec={codec}", server.url()))
+                .unwrap();
         let cache = AsyncCacheWrapper::new(adapter).unwrap();
-        Shared { backend: "redis", address: server.addr().to_string(), prefix, codec, cache }.both_ways().await;
+        Shared { backend: "redis", address: server.addr().to_string(), prefix, codec, cache }
+            .both_ways()
+            .await;
     }
 }
 
@@ -89,9 +97,15 @@ async fn pymemcache() {
     let server = Memcached::shared();
     for codec in CODECS {
         let prefix = format!("interop-{codec}:");
-        let adapter = AsyncMemcachedCache::from_url(&format!("{}?prefix={prefix}&codec={codec}", server.url())).unwrap();
+        let adapter = AsyncMemcachedCache::from_url(&format!(
+            "{}?prefix={prefix}&codec={codec}",
+            server.url()
+        ))
+        .unwrap();
         let cache = AsyncCacheWrapper::new(adapter).unwrap();
-        Shared { backend: "memcached", address: server.addr().to_string(), prefix, codec, cache }.both_ways().await;
+        Shared { backend: "memcached", address: server.addr().to_string(), prefix, codec, cache }
+            .both_ways()
+            .await;
     }
 }
 
@@ -103,6 +117,8 @@ async fn sqlite3() {
         let adapter = AsyncSqliteCache::builder().path(&file).codec(codec).build().unwrap();
         let cache = AsyncCacheWrapper::new(adapter).unwrap();
         let address = file.to_str().unwrap().to_owned();
-        Shared { backend: "sqlite", address, prefix: String::new(), codec, cache }.both_ways().await;
+        Shared { backend: "sqlite", address, prefix: String::new(), codec, cache }
+            .both_ways()
+            .await;
     }
 }

@@ -30,14 +30,22 @@ async fn clearing_one_of_a_hundred_prefixes_takes_its_own_only() {
         })
         .collect();
     let cache = patient(on(Memcached::shared()));
-    let keys: Vec<String> = names.iter().flat_map(|name| (0..100).map(move |key| format!("{name}:{key}"))).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
+    let keys: Vec<String> =
+        names.iter().flat_map(|name| (0..100).map(move |key| format!("{name}:{key}"))).collect();
+    let entries: Vec<Entry<'_>> =
+        keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     for (at, name) in names.iter().enumerate() {
         cache.clear(&format!("{name}:")).await.unwrap();
         if at % 10 == 9 {
-            let live: Vec<bool> = cache.get_many(&keys).await.unwrap().into_iter().map(|found| found.unwrap().is_some()).collect();
+            let live: Vec<bool> = cache
+                .get_many(&keys)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|found| found.unwrap().is_some())
+                .collect();
             let expected: Vec<bool> = (0..keys.len()).map(|key| key / 100 > at).collect();
             assert_eq!(live, expected, "after {name:?}");
         }
@@ -89,7 +97,10 @@ async fn a_clear_is_seen_by_every_instance() {
 #[tokio::test]
 async fn every_verb_takes_a_cleared_value_for_missing() {
     let [a, b] = twins(Memcached::shared());
-    let keys = ["get", "contains", "expiry", "remove", "touch", "update", "take", "replace", "add", "incr", "many"];
+    let keys = [
+        "get", "contains", "expiry", "remove", "touch", "update", "take", "replace", "add", "incr",
+        "many",
+    ];
     for key in keys {
         a.set(key, CacheValue::new(7), Expiry::Never).await.unwrap();
     }
@@ -120,7 +131,9 @@ async fn one_add_wins_over_a_cleared_value() {
         let mut adds = JoinSet::new();
         for n in 0..16 {
             let (cache, key) = (twins[n % 2].clone(), key.clone());
-            adds.spawn(async move { cache.add(&key, CacheValue::new(n), Expiry::Never).await.unwrap() });
+            adds.spawn(
+                async move { cache.add(&key, CacheValue::new(n), Expiry::Never).await.unwrap() },
+            );
         }
         assert_eq!(adds.join_all().await.into_iter().filter(|won| *won).count(), 1);
     }
@@ -165,7 +178,10 @@ async fn a_registry_that_was_evicted_is_made_anew() {
     a.clear("x:").await.unwrap();
     let registry = server.keys().into_iter().find(|key| key.starts_with("~r")).expect("a registry");
     assert_eq!(server.command(&format!("delete {registry}")), "DELETED");
-    eventually("the loss is noticed", Duration::from_secs(1) + noise(), || async { text(&a, "k").await.unwrap().is_none() }).await;
+    eventually("the loss is noticed", Duration::from_secs(1) + noise(), || async {
+        text(&a, "k").await.unwrap().is_none()
+    })
+    .await;
     for cache in [&a, &b] {
         assert_eq!(text(cache, "x:k").await.unwrap(), None, "what was cleared does not come back");
         assert!(!cache.remove("k").await.unwrap());
@@ -177,8 +193,14 @@ async fn a_registry_that_was_evicted_is_made_anew() {
     .await;
     // And somebody else's value in its place.
     assert_eq!(server.set(&registry, 0, 0, b"not a registry"), "STORED");
-    eventually("the damage is noticed", Duration::from_secs(1) + noise(), || async { text(&a, "k").await.unwrap().is_none() }).await;
-    eventually("by the other one too", Duration::from_secs(1) + noise(), || async { text(&b, "k").await.unwrap().is_none() }).await;
+    eventually("the damage is noticed", Duration::from_secs(1) + noise(), || async {
+        text(&a, "k").await.unwrap().is_none()
+    })
+    .await;
+    eventually("by the other one too", Duration::from_secs(1) + noise(), || async {
+        text(&b, "k").await.unwrap().is_none()
+    })
+    .await;
     put(&b, "k", "newer").await.unwrap();
     eventually("both see the newer value", Duration::from_secs(1) + noise(), || async {
         text(&a, "k").await.unwrap().as_deref() == Some("newer")

@@ -16,12 +16,15 @@ fn suite() -> Suite {
 
 /// As a cache has it that is given a URL: with a resilient layer around it.
 fn by_url() -> Arc<dyn AsyncCacheAdapter> {
-    format!("{}?prefix={}&op_timeout=10s", Memcached::shared().url(), prefix()).into_adapter().expect("a URL")
+    format!("{}?prefix={}&op_timeout=10s", Memcached::shared().url(), prefix())
+        .into_adapter()
+        .expect("a URL")
 }
 
 fn on_three_servers() -> MemcachedBuilder {
     static SERVERS: OnceLock<[Memcached; 3]> = OnceLock::new();
-    let [first, second, third] = SERVERS.get_or_init(|| std::array::from_fn(|_| Memcached::start()));
+    let [first, second, third] =
+        SERVERS.get_or_init(|| std::array::from_fn(|_| Memcached::start()));
     on(first).server(server(second)).server(server(third))
 }
 
@@ -38,10 +41,19 @@ fn through_a_namespace() -> Through {
 conformance!(plain, patient(on(Memcached::shared())), suite());
 conformance!(
     json_behind_a_prefix_in_one_lane_over_a_unix_socket,
-    patient(on_unix_socket().prefix(format!("{}users *[a-z]?\\%:", prefix())).pool_size(1).codec(Codec::Json)),
+    patient(
+        on_unix_socket()
+            .prefix(format!("{}users *[a-z]?\\%:", prefix()))
+            .pool_size(1)
+            .codec(Codec::Json)
+    ),
     suite().codec(Codec::Json)
 );
-conformance!(raw_on_several_servers, patient(on_three_servers().codec(Codec::Raw)), suite().codec(Codec::Raw));
+conformance!(
+    raw_on_several_servers,
+    patient(on_three_servers().codec(Codec::Raw)),
+    suite().codec(Codec::Raw)
+);
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace(), suite());
 conformance!(never_together, patient(on(Memcached::shared()).max_batch(1)), suite());
 conformance!(in_a_resilient_layer, by_url(), suite());

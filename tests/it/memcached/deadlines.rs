@@ -19,9 +19,15 @@ async fn lanes() {
                 figures.push(bare(&server, tasks, write).await);
             }
         }
-        println!("round {round}, the bare driver: {figures:?} gets and sets a second with 1, 16, 256 tasks");
+        println!(
+            "round {round}, the bare driver: {figures:?} gets and sets a second with 1, 16, 256 tasks"
+        );
         for pool_size in [1, 2, 4, 8] {
-            let cache = on(&server).pool_size(pool_size).op_timeout(Duration::from_secs(5)).build().unwrap();
+            let cache = on(&server)
+                .pool_size(pool_size)
+                .op_timeout(Duration::from_secs(5))
+                .build()
+                .unwrap();
             for n in 0..64 {
                 put(&cache, &format!("k{n}"), &value).await.unwrap();
             }
@@ -63,7 +69,10 @@ async fn bare(server: &Memcached, tasks: usize, write: bool) -> u64 {
     for _ in 0..16 {
         let mut client = Client::new(format!("tcp://{}", server.addr())).await.unwrap();
         for n in 0..64 {
-            client.set(format!("bare{n}"), "x".repeat(100).as_str(), Some(300), None).await.unwrap();
+            client
+                .set(format!("bare{n}"), "x".repeat(100).as_str(), Some(300), None)
+                .await
+                .unwrap();
         }
         clients.push(Arc::new(tokio::sync::Mutex::new(client)));
     }

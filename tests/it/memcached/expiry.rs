@@ -29,7 +29,11 @@ async fn short_lives_last_as_long_as_they_should() {
             println!("a life of {life:?}: gone at {:?}", gone - begun);
             assert!(gone - begun >= life, "{life:?} was cut short: {:?}", gone - begun);
             // The server's clock ticks once a second, and late on a busy machine.
-            assert!(gone - written <= rounded + Duration::from_millis(1_100) + lateness(), "{life:?} went on: {:?}", gone - written);
+            assert!(
+                gone - written <= rounded + Duration::from_millis(1_100) + lateness(),
+                "{life:?} went on: {:?}",
+                gone - written
+            );
         });
     }
     lives.join_all().await;
@@ -38,7 +42,8 @@ async fn short_lives_last_as_long_as_they_should() {
 #[tokio::test]
 async fn long_lives_are_neither_for_ever_nor_over() {
     let cache = shared();
-    let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + 3_650 * DAY;
+    let end =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + 3_650 * DAY;
     let beyond = end.as_secs() > i32::MAX as u64;
     let second = Duration::from_secs(1);
     for (life, never) in [
@@ -57,16 +62,23 @@ async fn long_lives_are_neither_for_ever_nor_over() {
             }
             match how {
                 "touch" => assert!(cache.touch("k", Expiry::After(life)).await.unwrap()),
-                "update_timeout" => assert!(cache.update_timeout("k", Expiry::After(life)).await.unwrap().is_some()),
+                "update_timeout" => {
+                    assert!(cache.update_timeout("k", Expiry::After(life)).await.unwrap().is_some())
+                }
                 _ => {}
             }
             match cache.expiry("k").await.unwrap() {
                 Some(Expiry::After(left)) => {
                     // Its clock ticks once a second, and late on a busy machine.
                     let least = life - begun.elapsed() - second - lateness();
-                    assert!(!never && (least..=life + second).contains(&left), "{how}, {life:?}: {left:?}")
+                    assert!(
+                        !never && (least..=life + second).contains(&left),
+                        "{how}, {life:?}: {left:?}"
+                    )
                 }
-                other => assert!(never && other == Some(Expiry::Never), "{how}, {life:?}: {other:?}"),
+                other => {
+                    assert!(never && other == Some(Expiry::Never), "{how}, {life:?}: {other:?}")
+                }
             }
         }
         println!("a life of {life:?}: {:?}", cache.expiry("k").await.unwrap());
@@ -78,12 +90,18 @@ async fn long_lives_are_neither_for_ever_nor_over() {
 async fn a_busy_counter_expires_when_it_should() {
     let cache = shared();
     let begun = Instant::now();
-    cache.set("n", CacheValue::new(-1_000_000), Expiry::After(Duration::from_secs(3))).await.unwrap();
+    cache
+        .set("n", CacheValue::new(-1_000_000), Expiry::After(Duration::from_secs(3)))
+        .await
+        .unwrap();
     let mut count = 0u64;
     // A counter that has expired begins at zero.
     while cache.incr("n", -1, Expiry::Never).await.unwrap() < -1_000 {
         count += 1;
-        assert!(begun.elapsed() < Duration::from_secs(6) + lateness(), "{count} increments made it live on");
+        assert!(
+            begun.elapsed() < Duration::from_secs(6) + lateness(),
+            "{count} increments made it live on"
+        );
     }
     println!("a life of 3 s, {count} increments: gone after {:?}", begun.elapsed());
     assert!(begun.elapsed() >= Duration::from_secs(3) && count > 100, "{count}");
@@ -93,7 +111,10 @@ async fn a_busy_counter_expires_when_it_should() {
         cache.incr("long", 1, Expiry::Never).await.unwrap();
     }
     let left = cache.expiry("long").await.unwrap();
-    assert!(matches!(left, Some(Expiry::After(left)) if left <= DAY && left > DAY - Duration::from_secs(60)), "{left:?}");
+    assert!(
+        matches!(left, Some(Expiry::After(left)) if left <= DAY && left > DAY - Duration::from_secs(60)),
+        "{left:?}"
+    );
     cache.set("ever", CacheValue::new(5), Expiry::Never).await.unwrap();
     cache.incr("ever", -10, Expiry::After(DAY)).await.unwrap();
     assert_eq!(cache.expiry("ever").await.unwrap(), Some(Expiry::Never));
@@ -108,10 +129,17 @@ async fn counters_are_shared_with_other_programs() {
     assert_eq!(cache.incr("n", 1, Expiry::Never).await.unwrap(), 42);
     assert_eq!(server.command(&format!("incr {prefix}n 58")), "100");
     assert_eq!(server.command(&format!("decr {prefix}n 1")), "99");
-    assert_eq!(server.get(&format!("{prefix}n")).unwrap(), b"99 ", "the server pads what gets shorter");
+    assert_eq!(
+        server.get(&format!("{prefix}n")).unwrap(),
+        b"99 ",
+        "the server pads what gets shorter"
+    );
     assert_eq!(cache.get("n").await.unwrap().unwrap().decode::<i64>().unwrap(), 99);
     assert_eq!(cache.incr("n", -200, Expiry::Never).await.unwrap(), -101);
-    assert_eq!(cache.incr("n", i64::MIN, Expiry::Never).await.unwrap_err().kind(), ErrorKind::Overflow);
+    assert_eq!(
+        cache.incr("n", i64::MIN, Expiry::Never).await.unwrap_err().kind(),
+        ErrorKind::Overflow
+    );
     assert_eq!(cache.get("n").await.unwrap().unwrap().decode::<i64>().unwrap(), -101);
     put(&cache, "x", "not a number").await.unwrap();
     assert_eq!(cache.incr("x", 1, Expiry::Never).await.unwrap_err().kind(), ErrorKind::NotANumber);

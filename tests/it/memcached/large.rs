@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The server's own limit, where larder's is set too high.
 #[tokio::test]
 async fn the_servers_limit_is_told_apart() {
-    let cache = on(Memcached::shared()).max_value_bytes(100 << 20).op_timeout(PATIENT).build().unwrap();
+    let cache =
+        on(Memcached::shared()).max_value_bytes(100 << 20).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "older").await.unwrap();
     put(&cache, "m", "older").await.unwrap();
     let large = || CacheValue::new("x".repeat(2 << 20));
@@ -22,7 +23,8 @@ async fn the_servers_limit_is_told_apart() {
     assert_eq!(text(&cache, "k").await.unwrap(), None, "the older value is not served");
     let entry = |key, value| Entry::new(key, value, Expiry::Default);
     let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
-    let mut entries: Vec<Entry<'_>> = keys.iter().map(|key| entry(key, CacheValue::new(key.clone()))).collect();
+    let mut entries: Vec<Entry<'_>> =
+        keys.iter().map(|key| entry(key, CacheValue::new(key.clone()))).collect();
     entries.push(entry("m", large()));
     let stored = cache.set_many(&entries).await.unwrap();
     assert!(stored[..40].iter().all(Result::is_ok), "{stored:?}");
@@ -36,12 +38,16 @@ async fn the_servers_limit_is_told_apart() {
 /// What is allowed fits, with the longest of keys and every head.
 #[tokio::test]
 async fn the_default_limit_is_what_a_server_takes() {
-    let cache = on(Memcached::shared()).prefix("").codec(Codec::Raw).op_timeout(PATIENT).build().unwrap();
+    let cache =
+        on(Memcached::shared()).prefix("").codec(Codec::Raw).op_timeout(PATIENT).build().unwrap();
     let key = "k".repeat(250);
     let limit = (1 << 20) - 512;
     put(&cache, &key, &"x".repeat(limit)).await.unwrap();
     assert_eq!(text(&cache, &key).await.unwrap().map(|value| value.len()), Some(limit));
-    assert_eq!(put(&cache, &key, &"x".repeat(limit + 1)).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        put(&cache, &key, &"x".repeat(limit + 1)).await.unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
     assert_eq!(text(&cache, &key).await.unwrap(), None);
     let server = Memcached::start_with(&["-I", "4m"]);
     let cache = on(&server).max_value_bytes(3 << 20).op_timeout(PATIENT).build().unwrap();
@@ -61,7 +67,10 @@ async fn small_values_do_not_wait_for_huge_ones() {
         tokio::spawn(async move {
             let stored = CacheValue::new("b".repeat(64 << 20));
             for _ in 0..3 {
-                assert_eq!(ahead.set("huge", stored.clone(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
+                assert_eq!(
+                    ahead.set("huge", stored.clone(), Expiry::Default).await.unwrap_err().kind(),
+                    ErrorKind::TooLarge
+                );
             }
             go.store(false, Ordering::Relaxed);
         })
@@ -82,5 +91,9 @@ async fn small_values_do_not_wait_for_huge_ones() {
         percentile(&took, 0.95),
         percentile(&took, 1.0)
     );
-    assert!(percentile(&took, 0.95) <= Duration::from_millis(20) + lateness(), "{:?}", percentile(&took, 0.95));
+    assert!(
+        percentile(&took, 0.95) <= Duration::from_millis(20) + lateness(),
+        "{:?}",
+        percentile(&took, 0.95)
+    );
 }

@@ -14,7 +14,9 @@ mod outage;
 mod secrets;
 
 use crate::support::{Memcached, Proxy};
-use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry, MemcachedBuilder, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry, MemcachedBuilder, Result,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -50,7 +52,10 @@ fn shared() -> AsyncMemcachedCache {
 
 /// A builder for what is behind a proxy, with a prefix of its own.
 fn through(proxy: &Proxy) -> MemcachedBuilder {
-    AsyncMemcachedCache::builder().server(proxy.addr().to_string()).prefix(prefix()).op_timeout(PATIENT)
+    AsyncMemcachedCache::builder()
+        .server(proxy.addr().to_string())
+        .prefix(prefix())
+        .op_timeout(PATIENT)
 }
 
 const PATIENT: Duration = Duration::from_secs(60);

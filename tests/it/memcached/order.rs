@@ -48,10 +48,16 @@ impl Overtaking {
     }
 }
 
-async fn pass(client: TcpStream, target: SocketAddr, number: usize, mut keeping: watch::Receiver<usize>) -> io::Result<()> {
+async fn pass(
+    client: TcpStream,
+    target: SocketAddr,
+    number: usize,
+    mut keeping: watch::Receiver<usize>,
+) -> io::Result<()> {
     let (mut from_server, mut to_server) = TcpStream::connect(target).await?.into_split();
     let (mut from_client, mut to_client) = client.into_split();
-    let answers = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let answers =
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let mut chunk = vec![0; 16 * 1024];
     loop {
         // What was read is passed on, however late, and also if the client is gone by then.
@@ -75,23 +81,29 @@ async fn nor_from_a_connection_that_was_given_up() {
     let way = Overtaking::start(server.addr()).await;
     let prefix = prefix();
     let witness = patient(on(&server).prefix(&prefix));
-    let builder = AsyncMemcachedCache::builder().server(way.addr.to_string()).prefix(&prefix).pool_size(1);
+    let builder =
+        AsyncMemcachedCache::builder().server(way.addr.to_string()).prefix(&prefix).pool_size(1);
     let cache: Cache = Arc::new(builder.op_timeout(Duration::from_millis(50)).build().unwrap());
     let (mut arrived, mut old) = (0, 0);
     for round in 0..200 {
         let keys: Vec<String> = (0..TOGETHER).map(|n| format!("k{round}-{n}")).collect();
-        let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new("old"), Expiry::Never)).collect();
+        let entries: Vec<Entry<'_>> =
+            keys.iter().map(|key| Entry::new(key, CacheValue::new("old"), Expiry::Never)).collect();
         while cache.set("warm", CacheValue::new(1), Expiry::Never).await.is_err() {}
         way.keep_back();
         let stored = cache.set_many(&entries).await.unwrap();
-        if !stored.iter().all(|stored| matches!(stored, Err(error) if error.kind() == ErrorKind::Timeout)) {
+        if !stored
+            .iter()
+            .all(|stored| matches!(stored, Err(error) if error.kind() == ErrorKind::Timeout))
+        {
             // A busy machine lost the connection before, and the writes went over a new one.
             way.release();
             continue;
         }
         remove_all(&cache, round).await;
         way.release();
-        let late = || keys.iter().filter(|key| server.get(&format!("{prefix}{key}")).is_some()).count();
+        let late =
+            || keys.iter().filter(|key| server.get(&format!("{prefix}{key}")).is_some()).count();
         // On a busy machine it may be the question for the registry that was kept back, and no write was sent.
         holds_within(Duration::from_millis(500), || late() == TOGETHER);
         arrived += late();

@@ -25,7 +25,12 @@ async fn a_connection_that_was_cut_is_replaced() {
         proxy.drop_all();
         // The runtime stands still, so that nothing could notice.
         std::thread::sleep(Duration::from_millis(50));
-        assert!(cache.add(&format!("a{round}"), CacheValue::new(1), larder::Expiry::Never).await.unwrap());
+        assert!(
+            cache
+                .add(&format!("a{round}"), CacheValue::new(1), larder::Expiry::Never)
+                .await
+                .unwrap()
+        );
     }
     println!("25 times cut: no call failed");
 }
@@ -34,7 +39,8 @@ async fn a_connection_that_was_cut_is_replaced() {
 #[tokio::test]
 async fn a_dead_server_costs_its_share_and_no_more() {
     let servers: [Memcached; 3] = std::array::from_fn(|_| Memcached::start());
-    let cache = on(&servers[0]).server(server(&servers[1])).server(server(&servers[2])).build().unwrap();
+    let cache =
+        on(&servers[0]).server(server(&servers[1])).server(server(&servers[2])).build().unwrap();
     let keys: Vec<String> = (0..300).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     for key in &keys {
@@ -59,12 +65,20 @@ async fn a_dead_server_costs_its_share_and_no_more() {
     assert_eq!(found.iter().filter(|found| matches!(found, Ok(Some(_)))).count(), 300 - dead);
     assert_eq!(cache.clear("").await.unwrap_err().kind(), ErrorKind::Unavailable);
     let left = cache.get_many(&keys).await.unwrap();
-    assert!(left.iter().all(|found| matches!(found, Ok(None) | Err(_))), "the others were cleared all the same");
+    assert!(
+        left.iter().all(|found| matches!(found, Ok(None) | Err(_))),
+        "the others were cleared all the same"
+    );
     took.sort();
-    println!("one server of three dead: {dead} of 300 keys unavailable, longest call {:?}", percentile(&took, 1.0));
+    println!(
+        "one server of three dead: {dead} of 300 keys unavailable, longest call {:?}",
+        percentile(&took, 1.0)
+    );
     assert!((50..150).contains(&dead), "{dead}");
     assert!(percentile(&took, 1.0) < noise());
     servers[1].restart();
-    eventually("it is back", Duration::from_secs(1) + noise(), || async { cache.get_many(&keys).await.unwrap().iter().all(Result::is_ok) })
-        .await;
+    eventually("it is back", Duration::from_secs(1) + noise(), || async {
+        cache.get_many(&keys).await.unwrap().iter().all(Result::is_ok)
+    })
+    .await;
 }

@@ -28,7 +28,12 @@ async fn no_error_repeats_a_value() {
         cache.get("text").await.unwrap().unwrap().decode::<String>().unwrap_err(),
         cache.get("ours").await.unwrap().unwrap().decode::<u8>().unwrap_err(),
         cache.set("large", large(), Expiry::Default).await.unwrap_err(),
-        cache.set_many(&[Entry::new("large", large(), Expiry::Default)]).await.unwrap().remove(0).unwrap_err(),
+        cache
+            .set_many(&[Entry::new("large", large(), Expiry::Default)])
+            .await
+            .unwrap()
+            .remove(0)
+            .unwrap_err(),
         small.set("k", value(), Expiry::Default).await.unwrap_err(),
     ];
     let hurried = on(&server).op_timeout(Duration::from_millis(250)).build().unwrap();
@@ -48,9 +53,17 @@ async fn no_error_repeats_a_value() {
 
 #[test]
 fn neither_a_runtime_nor_a_server_is_needed_to_make_one() {
-    let cache = AsyncMemcachedCache::new("memcached://cache.invalid,other.invalid:7000?prefix=p:&op_timeout=1s").unwrap();
+    let cache = AsyncMemcachedCache::new(
+        "memcached://cache.invalid,other.invalid:7000?prefix=p:&op_timeout=1s",
+    )
+    .unwrap();
     let shown = format!("{cache:?}");
-    assert!(shown.contains("cache.invalid:11211") && shown.contains("other.invalid:7000") && shown.contains("p:"), "{shown}");
+    assert!(
+        shown.contains("cache.invalid:11211")
+            && shown.contains("other.invalid:7000")
+            && shown.contains("p:"),
+        "{shown}"
+    );
     let error = AsyncMemcachedCache::new("memcached://ann:hunter2@localhost").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(!format!("{error} {error:?}").contains("hunter2"));

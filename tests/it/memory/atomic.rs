@@ -8,12 +8,19 @@ use std::time::Duration;
 
 const TASKS: u64 = 64;
 
-async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(task: impl Fn(u64) -> F) -> Vec<T> {
-    join_all((0..TASKS).map(|at| tokio::spawn(task(at)))).await.into_iter().map(Result::unwrap).collect()
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    task: impl Fn(u64) -> F,
+) -> Vec<T> {
+    join_all((0..TASKS).map(|at| tokio::spawn(task(at))))
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
 }
 
 fn plain_and_encoded() -> [&'static AsyncMemoryCache; 2] {
-    [AsyncMemoryCache::new(), AsyncMemoryCache::builder().encoded().build()].map(|cache| &*Box::leak(Box::new(cache)))
+    [AsyncMemoryCache::new(), AsyncMemoryCache::builder().encoded().build()]
+        .map(|cache| &*Box::leak(Box::new(cache)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -37,12 +44,16 @@ async fn increments_are_exact() {
 async fn one_add_wins_and_one_take_gets_it() {
     for cache in plain_and_encoded() {
         for _ in 0..200 {
-            let added = at_once(move |at| async move { cache.add("k", CacheValue::new(at), Expiry::Never).await.unwrap() }).await;
+            let added = at_once(move |at| async move {
+                cache.add("k", CacheValue::new(at), Expiry::Never).await.unwrap()
+            })
+            .await;
             assert_eq!(added.iter().filter(|added| **added).count(), 1);
             let winner = added.iter().position(|added| *added).unwrap() as u64;
             assert_eq!(read(cache, "k").await, Some(winner));
             let taken = at_once(move |_| async move { cache.take("k").await.unwrap() }).await;
-            let taken: Vec<u64> = taken.into_iter().flatten().map(|value| value.decode().unwrap()).collect();
+            let taken: Vec<u64> =
+                taken.into_iter().flatten().map(|value| value.decode().unwrap()).collect();
             assert_eq!(taken, [winner]);
         }
     }
@@ -67,7 +78,8 @@ async fn adds_and_takes_balance() {
             }
         })
         .await;
-        let left = cache.take("place").await.unwrap().map_or(0, |value| value.decode::<u64>().unwrap());
+        let left =
+            cache.take("place").await.unwrap().map_or(0, |value| value.decode::<u64>().unwrap());
         assert_eq!(PUT.load(Ordering::SeqCst), TAKEN.load(Ordering::SeqCst) + left);
         TAKEN.fetch_add(left, Ordering::SeqCst);
     }
@@ -79,7 +91,9 @@ async fn touch_brings_nothing_back() {
     for cache in plain_and_encoded() {
         for trial in 0..3_000u64 {
             cache.set("k", CacheValue::new(trial * 2), Expiry::Never).await.unwrap();
-            let touch = tokio::spawn(async move { cache.touch("k", Duration::from_secs(60).into()).await.unwrap() });
+            let touch = tokio::spawn(async move {
+                cache.touch("k", Duration::from_secs(60).into()).await.unwrap()
+            });
             if trial % 2 == 0 {
                 cache.set("k", CacheValue::new(trial * 2 + 1), Expiry::Never).await.unwrap();
                 touch.await.unwrap();
@@ -87,7 +101,10 @@ async fn touch_brings_nothing_back() {
             } else {
                 assert!(cache.remove("k").await.unwrap());
                 touch.await.unwrap();
-                assert!(!cache.contains("k").await.unwrap(), "a touch brought a removed value back");
+                assert!(
+                    !cache.contains("k").await.unwrap(),
+                    "a touch brought a removed value back"
+                );
             }
         }
     }

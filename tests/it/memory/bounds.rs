@@ -14,14 +14,20 @@ async fn what_is_used_stays() {
             put(&cache, &format!("k{key}"), key, Expiry::Never).await.unwrap();
         }
         assert_eq!(cache.entry_count(), 9, "nine fit");
-        let used: Vec<String> = (0..9).filter(|key| !(unused..unused + 3).contains(key)).map(|key| format!("k{key}")).collect();
+        let used: Vec<String> = (0..9)
+            .filter(|key| !(unused..unused + 3).contains(key))
+            .map(|key| format!("k{key}"))
+            .collect();
         for key in &used {
             assert!(cache.get(key).await.unwrap().is_some());
         }
         put(&cache, "new", 1, Expiry::Never).await.unwrap();
         assert!(cache.entry_count() <= 9);
         for key in used.iter().map(String::as_str).chain(["new"]) {
-            assert!(cache.contains(key).await.unwrap(), "{key} was evicted, and {unused}.. was not used");
+            assert!(
+                cache.contains(key).await.unwrap(),
+                "{key} was evicted, and {unused}.. was not used"
+            );
         }
     }
 }
@@ -33,7 +39,11 @@ async fn never_over_the_bound_of_entries() {
         let cache = AsyncMemoryCache::builder().max_entries(bound).build();
         for at in 0..bound * 10 {
             put(&cache, &format!("k{at}"), at, Expiry::Never).await.unwrap();
-            assert!(cache.entry_count() as u64 <= bound, "{} entries of {bound}", cache.entry_count());
+            assert!(
+                cache.entry_count() as u64 <= bound,
+                "{} entries of {bound}",
+                cache.entry_count()
+            );
             if rng.u8(..) < 20 {
                 cache.get(&format!("k{}", rng.u64(..=at))).await.unwrap();
             }
@@ -135,7 +145,9 @@ async fn a_value_that_uses_the_cache_as_it_is_dropped() {
         }
     }
     let work = async {
-        let cache = larder::AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20).build()).unwrap();
+        let cache =
+            larder::AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20).build())
+                .unwrap();
         let busy = |at| Busy(cache.blocking(), at);
         for at in 0..2_000u32 {
             let key = format!("k{}", at % 50);

@@ -22,8 +22,13 @@ async fn the_clock_on_the_wall_decides_nothing() {
     let cache = AsyncMemoryCache::new();
     put(&cache, "k", 1, SystemTime::now() + Duration::from_secs(60)).await.unwrap();
     std::thread::sleep(Duration::from_millis(60));
-    let Some(Expiry::After(left)) = cache.expiry("k").await.unwrap() else { panic!("it should be there") };
-    assert!(left > Duration::from_millis(59_900), "{left:?}: the paused clock stands still, and so does the expiry");
+    let Some(Expiry::After(left)) = cache.expiry("k").await.unwrap() else {
+        panic!("it should be there")
+    };
+    assert!(
+        left > Duration::from_millis(59_900),
+        "{left:?}: the paused clock stands still, and so does the expiry"
+    );
     tokio::time::advance(Duration::from_secs(61)).await;
     assert!(!cache.contains("k").await.unwrap());
     put(&cache, "past", 1, SystemTime::now() - Duration::from_secs(100 * 86_400)).await.unwrap();
@@ -44,11 +49,19 @@ async fn real_time_is_kept_to_20_milliseconds() {
             if cache.contains("k").await.unwrap() {
                 last_seen = asked;
             } else {
-                assert!(begun.elapsed() >= ttl, "gone {:?} after it was told {ttl:?}", begun.elapsed());
+                assert!(
+                    begun.elapsed() >= ttl,
+                    "gone {:?} after it was told {ttl:?}",
+                    begun.elapsed()
+                );
                 break;
             }
         }
-        assert!(last_seen < written + ttl + Duration::from_millis(20) + lateness(), "{ttl:?} became {:?}", last_seen - written);
+        assert!(
+            last_seen < written + ttl + Duration::from_millis(20) + lateness(),
+            "{ttl:?} became {:?}",
+            last_seen - written
+        );
     }
 }
 
@@ -57,11 +70,15 @@ async fn each_write_starts_anew() {
     let cache = AsyncMemoryCache::new();
     put(&cache, "k", 1, Duration::from_secs(10)).await.unwrap();
     put(&cache, "k", 1, Expiry::Default).await.unwrap();
-    assert!(matches!(cache.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left > Duration::from_secs(290)));
+    assert!(
+        matches!(cache.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left > Duration::from_secs(290))
+    );
     let never = AsyncMemoryCache::builder().default_ttl(Expiry::Never).build();
     put(&never, "k", 1, Expiry::Default).await.unwrap();
     assert_eq!(never.expiry("k").await.unwrap(), Some(Expiry::Never));
     let from_url = AsyncMemoryCache::from_url("memory:?default_ttl=7s").unwrap();
     put(&from_url, "k", 1, Expiry::Default).await.unwrap();
-    assert!(matches!(from_url.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left <= Duration::from_secs(7)));
+    assert!(
+        matches!(from_url.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left <= Duration::from_secs(7))
+    );
 }

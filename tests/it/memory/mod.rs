@@ -13,18 +13,37 @@ use serde::de::DeserializeOwned;
 
 conformance!(plain, AsyncMemoryCache::new());
 conformance!(encoded, AsyncMemoryCache::builder().encoded().build());
-conformance!(json, AsyncMemoryCache::builder().codec(Codec::Json).build(), Suite::new().codec(Codec::Json));
-conformance!(raw, AsyncMemoryCache::builder().codec(Codec::Raw).build(), Suite::new().codec(Codec::Raw));
+conformance!(
+    json,
+    AsyncMemoryCache::builder().codec(Codec::Json).build(),
+    Suite::new().codec(Codec::Json)
+);
+conformance!(
+    raw,
+    AsyncMemoryCache::builder().codec(Codec::Raw).build(),
+    Suite::new().codec(Codec::Raw)
+);
 conformance!(
     prefix,
-    AsyncMemoryCache::builder().prefix("app*:").default_ttl(std::time::Duration::from_secs(77)).build(),
+    AsyncMemoryCache::builder()
+        .prefix("app*:")
+        .default_ttl(std::time::Duration::from_secs(77))
+        .build(),
     Suite::new().default_ttl(std::time::Duration::from_secs(77))
 );
 
-async fn put<T: Serialize + Send + Sync + 'static>(cache: &AsyncMemoryCache, key: &str, value: T, expiry: impl Into<Expiry>) -> Result<()> {
+async fn put<T: Serialize + Send + Sync + 'static>(
+    cache: &AsyncMemoryCache,
+    key: &str,
+    value: T,
+    expiry: impl Into<Expiry>,
+) -> Result<()> {
     cache.set(key, CacheValue::new(value), expiry.into()).await
 }
 
-async fn read<T: DeserializeOwned + Clone + 'static>(cache: &AsyncMemoryCache, key: &str) -> Option<T> {
+async fn read<T: DeserializeOwned + Clone + 'static>(
+    cache: &AsyncMemoryCache,
+    key: &str,
+) -> Option<T> {
     cache.get(key).await.unwrap().map(|value| value.decode().unwrap())
 }

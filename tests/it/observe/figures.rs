@@ -34,7 +34,8 @@ fn every_event_counts() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let stats = metrics::with_local_recorder(&recorder, || runtime.block_on(one_of_each())).unwrap();
+    let stats =
+        metrics::with_local_recorder(&recorder, || runtime.block_on(one_of_each())).unwrap();
     let text = handle.render();
     let own = |name: &str, more: &str| format!("{name}{{cache=\"own\",backend=\"memory\"{more}}}");
     for (name, more, count) in [
@@ -60,14 +61,28 @@ fn every_event_counts() {
 /// The names in a text that begin with `larder_`, a histogram's parts as the histogram.
 fn names(text: &str) -> BTreeSet<&str> {
     let starts = text.match_indices("larder_").map(|(at, _)| &text[at..]);
-    let names = starts.map(|from| from.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default());
-    names.map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect()
+    let names = starts.map(|from| {
+        from.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default()
+    });
+    names
+        .map(|name| {
+            ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .unwrap_or(name)
+        })
+        .collect()
 }
 
 #[test]
 fn the_tables_name_what_the_code_does() {
     let (documented, code) = SOURCE.split_once("pub fn metrics").unwrap();
-    let rows = |text: &'static str| names(text).into_iter().filter(|name| text.contains(&format!("| `{name}` |"))).collect::<BTreeSet<_>>();
+    let rows = |text: &'static str| {
+        names(text)
+            .into_iter()
+            .filter(|name| text.contains(&format!("| `{name}` |")))
+            .collect::<BTreeSet<_>>()
+    };
     assert_eq!(rows(documented), names(code), "the table in src/observe/metrics.rs");
     assert_eq!(rows(DOCUMENT), names(code), "the table in docs/observability.md");
     assert_eq!(names(code).len(), 18);

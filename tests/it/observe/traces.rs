@@ -26,7 +26,9 @@ impl Visit for Fields {
 
 impl Notebook {
     fn note(&self, what: &str, metadata: Option<&Metadata<'_>>, record: impl FnOnce(&mut Fields)) {
-        let about = metadata.map(|about| format!(" {} {} {}", about.level(), about.target(), about.name())).unwrap_or_default();
+        let about = metadata
+            .map(|about| format!(" {} {} {}", about.level(), about.target(), about.name()))
+            .unwrap_or_default();
         let mut fields = Fields(format!("{what}{about}"));
         record(&mut fields);
         self.lines.lock().unwrap().push(fields.0);
@@ -70,7 +72,14 @@ impl Subscriber for Notebook {
 
 /// Which spans anybody wants is remembered for the whole process: threads of other tests, where nobody does, would have a say in it.
 fn in_a_process(name: &str, test: impl Future<Output = larder::Result<()>>) {
-    alone(name, || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test).unwrap());
+    alone(name, || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test)
+            .unwrap()
+    });
 }
 
 fn notebook() -> (Notebook, tracing::subscriber::DefaultGuard) {
@@ -81,36 +90,56 @@ fn notebook() -> (Notebook, tracing::subscriber::DefaultGuard) {
 
 #[test]
 fn events_and_spans_have_their_fields() {
-    in_a_process("observe::traces::events_and_spans_have_their_fields", events_and_spans_have_their_fields_there());
+    in_a_process(
+        "observe::traces::events_and_spans_have_their_fields",
+        events_and_spans_have_their_fields_there(),
+    );
 }
 
 async fn events_and_spans_have_their_fields_there() -> larder::Result<()> {
     let (notebook, _guard) = notebook();
     let cache = AsyncCacheWrapper::new(AsyncMemoryCache::new())?;
     cache.set("k", "the value").await?;
-    assert!(!notebook.own().iter().any(|line| line.starts_with("event")), "without the observer there are no events");
+    assert!(
+        !notebook.own().iter().any(|line| line.starts_with("event")),
+        "without the observer there are no events"
+    );
 
     cache.observe(larder::observe::tracing());
     cache.get::<String>("k").await?;
     let lines = notebook.own();
     assert_eq!(lines.len(), 1, "a hit in memory has no span: {lines:?}");
-    for part in ["event DEBUG larder ", " event=\"hit\"", " backend=\"memory\"", " op=\"get\"", " took_us="] {
+    for part in
+        ["event DEBUG larder ", " event=\"hit\"", " backend=\"memory\"", " op=\"get\"", " took_us="]
+    {
         assert!(lines[0].contains(part), "{lines:?}");
     }
     cache.try_get_or_set_async("f", async { Err::<u8, _>("the value") }).await.unwrap_err();
     let lines = notebook.read();
-    let told = |parts: &[&str]| lines.iter().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    let told = |parts: &[&str]| {
+        lines.iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    };
     assert_eq!(told(&["span", "DEBUG larder load", "backend=\"memory\""]), 1, "{lines:?}");
-    assert_eq!(told(&["record", "outcome=the fallback failed"]), 1, "{lines:?}");
+    assert_eq!(told(&["record", "outcome=the loader failed"]), 1, "{lines:?}");
     assert_eq!(told(&["span", "DEBUG larder call", "op=\"get_or_set\""]), 1, "{lines:?}");
-    assert_eq!(told(&["event WARN larder", "event=\"load_error\"", "error=the fallback failed"]), 1, "{lines:?}");
+    assert_eq!(
+        told(&["event WARN larder", "event=\"load_error\"", "error=the loader failed"]),
+        1,
+        "{lines:?}"
+    );
     assert_eq!(told(&["key="]) + told(&["the value"]), 0, "{lines:?}");
 
     cache.trace_keys(true);
     cache.namespace("n").set("k", 1u8).await?;
     let lines = notebook.read();
-    assert!(lines.iter().any(|line| line.starts_with("record") && line.contains("key=\"n:k\"")), "{lines:?}");
-    assert!(lines.iter().any(|line| line.starts_with("event") && line.contains("key=\"n:k\"")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("record") && line.contains("key=\"n:k\"")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with("event") && line.contains("key=\"n:k\"")),
+        "{lines:?}"
+    );
     Ok(())
 }
 
@@ -155,7 +184,11 @@ async fn nothing_secret_is_traced_there() -> larder::Result<()> {
             assert!(!line.contains("hunter2") && !line.contains(VALUE), "{line}");
             assert!(!line.contains(&long[..129]), "a key is cut: {line}");
         }
-        assert_eq!(lines.iter().any(|line| line.contains(&long[..128])), keys, "keys only when asked");
+        assert_eq!(
+            lines.iter().any(|line| line.contains(&long[..128])),
+            keys,
+            "keys only when asked"
+        );
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use super::{on, prefix};
 use crate::support::Redis;
 use crate::wrapper::through::Through;
 use larder::testing::{Suite, conformance};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, Codec, IntoAdapter, RedisBuilder};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, Codec, IntoAdapter, RedisBuilder,
+};
 use std::sync::{Arc, OnceLock};
 
 /// Patience for a machine on which everything else is tested at the same time.
@@ -33,7 +35,11 @@ fn by_url() -> Arc<dyn AsyncCacheAdapter> {
 }
 
 conformance!(plain, patient(on(Redis::shared())));
-conformance!(json_behind_a_prefix, patient(on(Redis::shared()).codec(Codec::Json).prefix(odd_prefix())), Suite::new().codec(Codec::Json));
+conformance!(
+    json_behind_a_prefix,
+    patient(on(Redis::shared()).codec(Codec::Json).prefix(odd_prefix())),
+    Suite::new().codec(Codec::Json)
+);
 conformance!(resp3_over_a_unix_socket, patient(on_unix_socket().resp3(true)));
 conformance!(
     raw_and_everything_big_on_one_lane,
@@ -41,6 +47,6 @@ conformance!(
     Suite::new().codec(Codec::Raw)
 );
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());
-conformance!(always_together, patient(on(Redis::shared()).max_alone(0)));
+conformance!(always_together, patient(on(Redis::shared()).batch_above(0)));
 conformance!(never_together, patient(on(Redis::shared()).max_batch(1)));
 conformance!(in_a_resilient_layer, by_url());

@@ -12,7 +12,11 @@ async fn lanes() {
     let server = Redis::start();
     for round in 0..3 {
         for pool_size in [1, 2, 3, 4, 8] {
-            let cache = on(&server).pool_size(pool_size).op_timeout(Duration::from_secs(5)).build().unwrap();
+            let cache = on(&server)
+                .pool_size(pool_size)
+                .op_timeout(Duration::from_secs(5))
+                .build()
+                .unwrap();
             for n in 0..64 {
                 put(&cache, &format!("k{n}"), &"x".repeat(100)).await.unwrap();
             }
@@ -32,7 +36,9 @@ async fn lanes() {
                 callers.join_all().await;
                 figures.push((calls as f64 / begun.elapsed().as_secs_f64()) as u64);
             }
-            println!("round {round}, pool_size {pool_size}: {figures:?} gets a second with 1, 16, 256 tasks");
+            println!(
+                "round {round}, pool_size {pool_size}: {figures:?} gets a second with 1, 16, 256 tasks"
+            );
         }
     }
 }

@@ -27,9 +27,17 @@ async fn short_lives_last_as_long_as_they_should() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let gone = Instant::now();
-            println!("a life of {life:?}: seen until {:?}, gone at {:?}", last_seen.map(|seen| seen - begun), gone - begun);
+            println!(
+                "a life of {life:?}: seen until {:?}, gone at {:?}",
+                last_seen.map(|seen| seen - begun),
+                gone - begun
+            );
             assert!(gone - begun >= life, "{life:?} was cut short: {:?}", gone - begun);
-            assert!(gone - written <= life + Duration::from_millis(1_100) + lateness(), "{life:?} went on: {:?}", gone - written);
+            assert!(
+                gone - written <= life + Duration::from_millis(1_100) + lateness(),
+                "{life:?} went on: {:?}",
+                gone - written
+            );
         });
     }
     lives.join_all().await;
@@ -54,7 +62,10 @@ async fn long_lives_are_neither_for_ever_nor_over() {
             None => assert_eq!(left, -1),
             Some(life) => {
                 let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap();
-                assert!((millis(life) - millis(begun.elapsed()) - 10..=millis(life)).contains(&left), "{left}");
+                assert!(
+                    (millis(life) - millis(begun.elapsed()) - 10..=millis(life)).contains(&left),
+                    "{left}"
+                );
             }
         }
         assert!(cache.update_timeout("k", Expiry::After(life)).await.unwrap().is_some());
@@ -73,7 +84,11 @@ async fn a_counter_keeps_its_expiry_whatever_it_was_made_by() {
     assert_eq!(cache.incr("framed", 1, Expiry::Never).await.unwrap(), 42);
     assert_eq!(cache.incr("framed", 1, Expiry::Never).await.unwrap(), 43);
     assert!(server.int(&["PTTL", &format!("{prefix}framed")]) > 86_000_000);
-    assert_eq!(server.text(&["GET", &format!("{prefix}framed")]), "43", "header-free, so that INCRBY works on it");
+    assert_eq!(
+        server.text(&["GET", &format!("{prefix}framed")]),
+        "43",
+        "header-free, so that INCRBY works on it"
+    );
     assert_eq!(server.int(&["INCR", &format!("{prefix}framed")]), 44);
     assert_eq!(cache.get("framed").await.unwrap().unwrap().decode::<i64>().unwrap(), 44);
 
@@ -93,7 +108,10 @@ async fn scripts_are_sent_again() {
         server.text(&["SCRIPT", "FLUSH"]);
     }
     put(&cache, "x", "not a number").await.unwrap();
-    assert_eq!(cache.incr("x", 1, Expiry::Never).await.unwrap_err().kind(), larder::ErrorKind::NotANumber);
+    assert_eq!(
+        cache.incr("x", 1, Expiry::Never).await.unwrap_err().kind(),
+        larder::ErrorKind::NotANumber
+    );
 }
 
 /// A counter of many writers, which begins as a value with a header.

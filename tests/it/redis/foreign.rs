@@ -28,7 +28,10 @@ async fn json_is_what_others_see() {
     assert_eq!(server.text(&["GET", &format!("{prefix}list")]), "[1,2,3]");
     server.text(&["SET", &format!("{prefix}theirs"), r#"{"a": [true, null]}"#]);
     let theirs = cache.get("theirs").await.unwrap().unwrap();
-    assert_eq!(theirs.decode::<std::collections::HashMap<String, (bool, Option<i32>)>>().unwrap()["a"], (true, None));
+    assert_eq!(
+        theirs.decode::<std::collections::HashMap<String, (bool, Option<i32>)>>().unwrap()["a"],
+        (true, None)
+    );
     server.text(&["SET", &format!("{prefix}n"), "41"]);
     assert_eq!(cache.incr("n", 1, Expiry::Default).await.unwrap(), 42);
     assert_eq!(server.text(&["GET", &format!("{prefix}n")]), "42");
@@ -40,7 +43,8 @@ async fn foreign_and_corrupt_bytes_are_unreadable_and_heal() {
     let name = format!("{prefix}k");
     put(&cache, "k", "value").await.unwrap();
     let whole = server.command(&["GET", &name]).bytes().unwrap().to_vec();
-    let mut broken: Vec<Vec<u8>> = vec![b"hello".to_vec(), Vec::new(), b"\xc1LD".to_vec(), vec![0xff; 100]];
+    let mut broken: Vec<Vec<u8>> =
+        vec![b"hello".to_vec(), Vec::new(), b"\xc1LD".to_vec(), vec![0xff; 100]];
     broken.extend((1..whole.len()).step_by(7).map(|len| whole[..len].to_vec()));
     broken.extend((0..whole.len()).map(|at| {
         let mut bytes = whole.clone();
@@ -52,7 +56,10 @@ async fn foreign_and_corrupt_bytes_are_unreadable_and_heal() {
         let found = cache.get("k").await.unwrap().unwrap();
         assert!(found.is_unreadable(), "{bytes:?}");
         assert_eq!(found.decode::<String>().unwrap_err().kind(), ErrorKind::Decode);
-        assert_eq!(cache.incr("k", 1, Expiry::Never).await.unwrap_err().kind(), ErrorKind::NotANumber);
+        assert_eq!(
+            cache.incr("k", 1, Expiry::Never).await.unwrap_err().kind(),
+            ErrorKind::NotANumber
+        );
         put(&cache, "k", "value").await.unwrap();
         assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("value"));
     }
@@ -90,7 +97,10 @@ async fn other_types_are_a_typed_error_and_can_be_overwritten() {
     ];
     for error in errors {
         println!("{error}");
-        assert_eq!((error.kind(), error.key(), error.backend()), (ErrorKind::Backend, Some("list"), Some("redis")));
+        assert_eq!(
+            (error.kind(), error.key(), error.backend()),
+            (ErrorKind::Backend, Some("list"), Some("redis"))
+        );
         assert!(error.to_string().contains("WRONGTYPE"), "{error}");
         assert!(!format!("{error:?}").contains("element"), "{error:?}");
     }

@@ -20,7 +20,13 @@ async fn a_pool_is_used_and_kept() {
         }))
         .build()
         .unwrap();
-    let cache = AsyncRedisCache::builder().pool(pool.clone()).pool_size(2).prefix(prefix()).op_timeout(PATIENT).build().unwrap();
+    let cache = AsyncRedisCache::builder()
+        .pool(pool.clone())
+        .pool_size(2)
+        .prefix(prefix())
+        .op_timeout(PATIENT)
+        .build()
+        .unwrap();
     put(&cache, "k", "v").await.unwrap();
     cache.connect().await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 2, "one connection a lane, out of the pool");
@@ -47,7 +53,7 @@ async fn a_closed_pool_is_an_error() {
 async fn a_client_is_used_and_kept() {
     let server = Redis::start_with(&["--requirepass", "hunter2"]);
     let client = deadpool_redis::redis::Client::open(server.url()).unwrap();
-    assert_eq!(AsyncRedisCache::from_client(client.clone()).unwrap().kind(), "redis");
+    assert_eq!(AsyncRedisCache::from_client(client.clone()).unwrap().backend(), "redis");
     let cache = AsyncRedisCache::builder().client(client).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     cache.reconnect().await.unwrap();
@@ -66,7 +72,13 @@ async fn databases_keep_apart() {
     put(&two, "k", "two").await.unwrap();
     assert_eq!(text(&zero, "k").await.unwrap().as_deref(), Some("zero"));
     assert_eq!(
-        text(&AsyncRedisCache::new(&format!("{}/2?prefix=p:&op_timeout=60s", server.url())).unwrap(), "k").await.unwrap().as_deref(),
+        text(
+            &AsyncRedisCache::new(&format!("{}/2?prefix=p:&op_timeout=60s", server.url())).unwrap(),
+            "k"
+        )
+        .await
+        .unwrap()
+        .as_deref(),
         Some("two")
     );
     let error = on(&server).db(99).build().unwrap().get("k").await.unwrap_err();

@@ -22,26 +22,41 @@ async fn clearing_one_of_a_hundred_prefixes_takes_its_own_only() {
         })
         .collect();
     let cache = on(&server).prefix("").op_timeout(super::PATIENT).build().unwrap();
-    let keys: Vec<String> = names.iter().flat_map(|name| (0..100).map(move |key| format!("{name}:{key}"))).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
+    let keys: Vec<String> =
+        names.iter().flat_map(|name| (0..100).map(move |key| format!("{name}:{key}"))).collect();
+    let entries: Vec<Entry<'_>> =
+        keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     assert_eq!(server.int(&["DBSIZE"]), 10_000);
     for (cleared, name) in names.iter().enumerate() {
         cache.clear(&format!("{name}:")).await.unwrap();
-        assert_eq!(server.int(&["DBSIZE"]), 10_000 - 100 * (i64::try_from(cleared).unwrap() + 1), "{name:?}");
+        assert_eq!(
+            server.int(&["DBSIZE"]),
+            10_000 - 100 * (i64::try_from(cleared).unwrap() + 1),
+            "{name:?}"
+        );
     }
     println!("100 prefixes of 100 keys: each clear removed exactly its own");
-    assert_eq!(cache.clear("").await.unwrap_err().kind(), ErrorKind::Unsupported, "it would empty the whole database");
+    assert_eq!(
+        cache.clear("").await.unwrap_err().kind(),
+        ErrorKind::Unsupported,
+        "it would empty the whole database"
+    );
 }
 
 #[tokio::test]
 async fn clear_goes_through_a_million_foreign_keys() {
     let server = Redis::start();
     let foreign: i64 = if soak() { 1_000_000 } else { 200_000 };
-    server.text(&["EVAL", &format!("for n = 1, {foreign} do redis.call('SET', 'foreign:' .. n, '') end return 'OK'"), "0"]);
+    server.text(&[
+        "EVAL",
+        &format!("for n = 1, {foreign} do redis.call('SET', 'foreign:' .. n, '') end return 'OK'"),
+        "0",
+    ]);
     let cache = on(&server).prefix("mine:").op_timeout(PATIENT).build().unwrap();
     let keys: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
+    let entries: Vec<Entry<'_>> =
+        keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     let begun = std::time::Instant::now();
     cache.clear("").await.unwrap();
@@ -54,11 +69,20 @@ async fn a_batch_of_ten_thousand_is_split() {
     let server = Redis::start();
     let cache = on(&server).op_timeout(super::PATIENT).build().unwrap();
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default)).collect();
-    assert_eq!(cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(), 10_000);
+    let entries: Vec<Entry<'_>> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default))
+        .collect();
+    assert_eq!(
+        cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(),
+        10_000
+    );
     let calls = |command: &str| -> usize {
         let stats = server.text(&["INFO", "commandstats"]);
-        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned);
+        let line = stats
+            .lines()
+            .find(|line| line.starts_with(&format!("cmdstat_{command}:")))
+            .map(str::to_owned);
         line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
     };
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -67,8 +91,26 @@ async fn a_batch_of_ten_thousand_is_split() {
     }
     println!("10,000 keys: {} MGET, {} SET", calls("mget"), calls("set"));
     assert_eq!(calls("mget"), 10);
-    assert_eq!(cache.remove_many(&keys).await.unwrap().into_iter().filter(|removed| matches!(removed, Ok(true))).count(), 10_000);
-    assert_eq!(cache.remove_many(&keys).await.unwrap().into_iter().filter(|removed| matches!(removed, Ok(false))).count(), 10_000);
+    assert_eq!(
+        cache
+            .remove_many(&keys)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|removed| matches!(removed, Ok(true)))
+            .count(),
+        10_000
+    );
+    assert_eq!(
+        cache
+            .remove_many(&keys)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|removed| matches!(removed, Ok(false)))
+            .count(),
+        10_000
+    );
 
     let before = (calls("mget"), calls("set"), calls("unlink"));
     assert!(cache.get_many(&[]).await.unwrap().is_empty());
@@ -82,15 +124,33 @@ async fn a_batch_is_split_into_thousands_and_none_asks_nothing() {
     let server = Redis::start();
     let cache = on(&server).op_timeout(PATIENT).build().unwrap();
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default)).collect();
-    assert_eq!(cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(), 10_000);
+    let entries: Vec<Entry<'_>> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default))
+        .collect();
+    assert_eq!(
+        cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(),
+        10_000
+    );
     let calls = |command: &str| -> usize {
         let stats = server.text(&["INFO", "commandstats"]);
-        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned);
+        let line = stats
+            .lines()
+            .find(|line| line.starts_with(&format!("cmdstat_{command}:")))
+            .map(str::to_owned);
         line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
     };
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    assert_eq!(cache.get_many(&keys).await.unwrap().into_iter().filter(|found| matches!(found, Ok(Some(_)))).count(), 10_000);
+    assert_eq!(
+        cache
+            .get_many(&keys)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|found| matches!(found, Ok(Some(_))))
+            .count(),
+        10_000
+    );
     println!("10,000 keys: {} MGET, {} SET", calls("mget"), calls("set"));
     assert_eq!(calls("mget"), 10);
     let before = (calls("mget"), calls("set"), calls("unlink"));

@@ -13,7 +13,13 @@ const LIMIT: usize = 300_000;
 
 fn limited(server: &Redis) -> AsyncRedisCache {
     // Raw has no header, so that the limit is the value's own length.
-    on(server).codec(Codec::Raw).max_value_bytes(LIMIT).big_value_bytes(100_000).op_timeout(PATIENT).build().unwrap()
+    on(server)
+        .codec(Codec::Raw)
+        .max_value_bytes(LIMIT)
+        .big_value_bytes(100_000)
+        .op_timeout(PATIENT)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -22,13 +28,17 @@ async fn every_verb_works_on_big_values() {
     let cache = limited(&server);
     let big = "b".repeat(200_000);
     let value = || CacheValue::new(big.clone());
-    let whole = |value: Option<CacheValue>| value.map(|value| value.decode::<String>().unwrap()) == Some(big.clone());
+    let whole = |value: Option<CacheValue>| {
+        value.map(|value| value.decode::<String>().unwrap()) == Some(big.clone())
+    };
     assert!(!cache.replace("k", value(), Expiry::Never).await.unwrap());
     assert!(cache.add("k", value(), Expiry::Never).await.unwrap());
     assert!(!cache.add("k", value(), Expiry::Never).await.unwrap());
     assert_eq!(cache.expiry("k").await.unwrap(), Some(Expiry::Never));
     assert!(cache.replace("k", value(), Expiry::After(Duration::from_secs(60))).await.unwrap());
-    assert!(matches!(cache.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left > Duration::from_secs(50)));
+    assert!(
+        matches!(cache.expiry("k").await.unwrap(), Some(Expiry::After(left)) if left > Duration::from_secs(50))
+    );
     assert!(whole(cache.update_timeout("k", Expiry::Never).await.unwrap()));
     assert_eq!(cache.expiry("k").await.unwrap(), Some(Expiry::Never));
     assert!(whole(cache.get("k").await.unwrap()));
@@ -38,7 +48,13 @@ async fn every_verb_works_on_big_values() {
     let small = || CacheValue::new("small");
     let entry = |key, value| Entry::new(key, value, Expiry::Never);
     let stored = cache
-        .set_many(&[entry("k", small()), entry("k", value()), entry("k", small()), entry("l", small()), entry("l", value())])
+        .set_many(&[
+            entry("k", small()),
+            entry("k", value()),
+            entry("k", small()),
+            entry("l", small()),
+            entry("l", value()),
+        ])
         .await
         .unwrap();
     assert!(stored.iter().all(Result::is_ok));
@@ -105,7 +121,9 @@ async fn small_values_do_not_wait_for_big_ones() {
     let busy = small_reads(&cache, &|_| go.load(Ordering::Relaxed)).await;
     big.await.unwrap();
     let raw = tokio::task::spawn_blocking(move || alone.join().unwrap()).await.unwrap();
-    for (how, took) in [("alone", &quiet), ("beside 64 MiB", &busy), ("beside 64 MiB, by the server alone", &raw)] {
+    for (how, took) in
+        [("alone", &quiet), ("beside 64 MiB", &busy), ("beside 64 MiB, by the server alone", &raw)]
+    {
         println!(
             "small reads {how}: {}, p50 {:?}, p95 {:?}, p99 {:?}, longest {:?}",
             took.len(),
@@ -117,15 +135,28 @@ async fn small_values_do_not_wait_for_big_ones() {
     }
     // The server itself stands still while it copies 64 MiB: what is asked is that nobody waits for the transfer.
     let (longest, still) = (percentile(&busy, 1.0), percentile(&raw, 1.0));
-    assert!(longest <= still + Duration::from_millis(20) + noise(), "{longest:?}, and the server alone {still:?}");
-    assert!(percentile(&busy, 0.95) <= Duration::from_millis(20) + lateness(), "{:?}", percentile(&busy, 0.95));
+    assert!(
+        longest <= still + Duration::from_millis(20) + noise(),
+        "{longest:?}, and the server alone {still:?}"
+    );
+    assert!(
+        percentile(&busy, 0.95) <= Duration::from_millis(20) + lateness(),
+        "{:?}",
+        percentile(&busy, 0.95)
+    );
 }
 
-async fn small_reads(cache: &AsyncRedisCache, go: &(dyn Fn(usize) -> bool + Sync)) -> Vec<Duration> {
+async fn small_reads(
+    cache: &AsyncRedisCache,
+    go: &(dyn Fn(usize) -> bool + Sync),
+) -> Vec<Duration> {
     let mut took = Vec::new();
     while go(took.len()) {
         let begun = Instant::now();
-        assert_eq!(text(cache, &format!("k{}", took.len() % 16)).await.unwrap().as_deref(), Some("small"));
+        assert_eq!(
+            text(cache, &format!("k{}", took.len() % 16)).await.unwrap().as_deref(),
+            Some("small")
+        );
         took.push(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -15,7 +15,10 @@ async fn a_big_write_that_timed_out_does_not_come_back() {
     let proxy = Proxy::start(server.addr());
     let prefix = prefix();
     let witness: Cache = Arc::new(on(&server).prefix(&prefix).op_timeout(PATIENT).build().unwrap());
-    let builder = RedisBuilder::from_url(&proxy.url(server.url())).unwrap().prefix(&prefix).op_timeout(PATIENCE);
+    let builder = RedisBuilder::from_url(&proxy.url(server.url()))
+        .unwrap()
+        .prefix(&prefix)
+        .op_timeout(PATIENCE);
     let cache: Cache = Arc::new(builder.big_value_bytes(0).build().unwrap());
     race(&cache, &proxy, &witness, "redis, big").await;
 }

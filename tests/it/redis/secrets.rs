@@ -2,7 +2,9 @@
 
 use super::{PATIENT, put, text};
 use crate::support::Redis;
-use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Error, ErrorKind, Expiry, RedisBuilder};
+use larder::{
+    AsyncCacheAdapter, AsyncRedisCache, CacheValue, Error, ErrorKind, Expiry, RedisBuilder,
+};
 
 const PASSWORD: &str = "hunter2-p@ss:w%rd";
 const ENCODED: &str = "hunter2-p%40ss%3Aw%25rd";
@@ -23,7 +25,12 @@ async fn a_password_lets_in_and_is_not_shown() {
     server.text(&["ACL", "SETUSER", "ann", "on", &format!(">{PASSWORD}"), "~*", "+@all"]);
     for login in [format!(":{ENCODED}"), format!("ann:{ENCODED}"), format!("default:{ENCODED}")] {
         for resp3 in [false, true] {
-            let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().op_timeout(PATIENT).resp3(resp3).build().unwrap();
+            let cache = RedisBuilder::from_url(&url(&server, &login))
+                .unwrap()
+                .op_timeout(PATIENT)
+                .resp3(resp3)
+                .build()
+                .unwrap();
             put(&cache, "k", VALUE).await.unwrap();
             assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some(VALUE));
             assert!(!format!("{cache:?} {cache:#?}").contains("hunter2"));
@@ -38,11 +45,23 @@ async fn a_wrong_password_is_a_typed_error_without_it() {
     let server = Redis::start_with(&["--requirepass", PASSWORD]);
     for login in [":hunter2-wrong", "ann:hunter2-wrong", ""] {
         for resp3 in [false, true] {
-            let url = if login.is_empty() { format!("redis://{}", server.addr()) } else { url(&server, login) };
-            let cache = RedisBuilder::from_url(&url).unwrap().op_timeout(PATIENT).resp3(resp3).build().unwrap();
+            let url = if login.is_empty() {
+                format!("redis://{}", server.addr())
+            } else {
+                url(&server, login)
+            };
+            let cache = RedisBuilder::from_url(&url)
+                .unwrap()
+                .op_timeout(PATIENT)
+                .resp3(resp3)
+                .build()
+                .unwrap();
             let error = cache.set("k", CacheValue::new(VALUE), Expiry::Default).await.unwrap_err();
             println!("{error}");
-            assert_eq!((error.kind(), error.backend(), error.key()), (ErrorKind::Backend, Some("redis"), Some("k")));
+            assert_eq!(
+                (error.kind(), error.backend(), error.key()),
+                (ErrorKind::Backend, Some("redis"), Some("k"))
+            );
             assert!(!shown(&error).contains("hunter2") && !shown(&error).contains(VALUE));
         }
     }
@@ -52,9 +71,24 @@ async fn a_wrong_password_is_a_typed_error_without_it() {
 #[tokio::test]
 async fn no_error_repeats_a_value() {
     let server = Redis::start_with(&["--requirepass", PASSWORD]);
-    server.text(&["ACL", "SETUSER", "reader", "on", &format!(">{PASSWORD}"), "~*", "+@read", "+ping", "+client"]);
+    server.text(&[
+        "ACL",
+        "SETUSER",
+        "reader",
+        "on",
+        &format!(">{PASSWORD}"),
+        "~*",
+        "+@read",
+        "+ping",
+        "+client",
+    ]);
     let login = format!("reader:{ENCODED}");
-    let cache = RedisBuilder::from_url(&url(&server, &login)).unwrap().op_timeout(PATIENT).prefix("").build().unwrap();
+    let cache = RedisBuilder::from_url(&url(&server, &login))
+        .unwrap()
+        .op_timeout(PATIENT)
+        .prefix("")
+        .build()
+        .unwrap();
     server.text(&["SET", "text", VALUE]);
     server.int(&["LPUSH", "list", VALUE]);
     let value = || CacheValue::new(VALUE);
@@ -66,7 +100,12 @@ async fn no_error_repeats_a_value() {
         cache.get("list").await.unwrap_err(),
         cache.get("text").await.unwrap().unwrap().decode::<u8>().unwrap_err(),
         cache.clear("").await.unwrap_err(),
-        cache.set_many(&[larder::Entry::new("k", value(), Expiry::Default)]).await.unwrap().remove(0).unwrap_err(),
+        cache
+            .set_many(&[larder::Entry::new("k", value(), Expiry::Default)])
+            .await
+            .unwrap()
+            .remove(0)
+            .unwrap_err(),
     ];
     let open = RedisBuilder::from_url(&url(&server, &format!(":{ENCODED}")))
         .unwrap()
@@ -114,7 +153,14 @@ fn what_cannot_be_is_refused_at_once() {
     #[cfg(not(feature = "tls"))]
     assert!(refused("rediss://localhost").to_string().contains("`tls`"));
     // Neither a runtime nor a server is needed to make one.
-    let cache = AsyncRedisCache::new("redis://:hunter2@cache.invalid:7000/3?prefix=p:&op_timeout=1s").unwrap();
+    let cache =
+        AsyncRedisCache::new("redis://:hunter2@cache.invalid:7000/3?prefix=p:&op_timeout=1s")
+            .unwrap();
     let shown = format!("{cache:?}");
-    assert!(shown.contains("redis://cache.invalid:7000/3") && shown.contains("p:") && !shown.contains("hunter2"), "{shown}");
+    assert!(
+        shown.contains("redis://cache.invalid:7000/3")
+            && shown.contains("p:")
+            && !shown.contains("hunter2"),
+        "{shown}"
+    );
 }

@@ -7,9 +7,15 @@ use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
 #[tokio::test]
 async fn a_known_authority_is_trusted_and_an_unknown_one_is_not() {
     let server = Redis::start_tls();
-    let patient = |url: &str| RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(PATIENT).build().unwrap();
+    let patient = |url: &str| {
+        RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(PATIENT).build().unwrap()
+    };
     let trusted = format!("{}?ca_cert={}", server.url(), server.ca_path().display());
-    for url in [trusted.clone(), trusted.replace("rediss:", "valkeys:"), trusted.replace("127.0.0.1", "localhost")] {
+    for url in [
+        trusted.clone(),
+        trusted.replace("rediss:", "valkeys:"),
+        trusted.replace("127.0.0.1", "localhost"),
+    ] {
         let cache = patient(&url);
         put(&cache, "k", "v").await.unwrap();
         assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
@@ -30,10 +36,20 @@ async fn a_known_authority_is_trusted_and_an_unknown_one_is_not() {
     assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
     let empty = server.dir().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
-    assert!(patient(&format!("{}?ca_cert={}", server.url(), empty.display())).get("k").await.is_err());
+    assert!(
+        patient(&format!("{}?ca_cert={}", server.url(), empty.display())).get("k").await.is_err()
+    );
 }
 
 #[test]
 fn a_socket_is_not_encrypted() {
-    assert_eq!(AsyncRedisCache::builder().unix_socket("/run/redis.sock").tls(true).build().unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(
+        AsyncRedisCache::builder()
+            .unix_socket("/run/redis.sock")
+            .tls(true)
+            .build()
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Config
+    );
 }

@@ -8,7 +8,8 @@ use larder::{ErrorKind, RedisBuilder};
 /// How often the server has executed a command.
 fn calls(server: &Redis, command: &str) -> u64 {
     let stats = server.text(&["INFO", "commandstats"]);
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    let line =
+        stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -33,7 +34,11 @@ async fn a_caller_by_itself_pays_nothing() {
 async fn those_that_wait_are_few_commands() {
     let server = Redis::start();
     let proxy = Proxy::start(server.addr());
-    let cache = RedisBuilder::from_url(&proxy.url(server.url())).unwrap().op_timeout(PATIENT).build().unwrap();
+    let cache = RedisBuilder::from_url(&proxy.url(server.url()))
+        .unwrap()
+        .op_timeout(PATIENT)
+        .build()
+        .unwrap();
     for n in 0..300 {
         let key = format!("k{n}");
         put(&cache, &key, &value_of(&key)).await.unwrap();
@@ -73,9 +78,14 @@ async fn without_batches_there_are_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_programs_list_is_the_same_error_in_company() {
     let server = Redis::start();
-    for max_alone in [0, 32] {
+    for batch_above in [0, 32] {
         let prefix = super::prefix();
-        let cache = on(&server).prefix(&prefix).max_alone(max_alone).op_timeout(PATIENT).build().unwrap();
+        let cache = on(&server)
+            .prefix(&prefix)
+            .batch_above(batch_above)
+            .op_timeout(PATIENT)
+            .build()
+            .unwrap();
         put(&cache, "k", "v").await.unwrap();
         server.int(&["RPUSH", &format!("{prefix}list"), "theirs"]);
         let found = join_all((0..90).map(|n| {
@@ -96,7 +106,7 @@ async fn another_programs_list_is_the_same_error_in_company() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_connection_is_cut_is_asked_again() {
     let server = Redis::start();
-    let cache = on(&server).max_alone(0).op_timeout(PATIENT).build().unwrap();
+    let cache = on(&server).batch_above(0).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "v").await.unwrap();
     for _ in 0..5 {
         server.text(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"].map(str::to_owned));

@@ -40,13 +40,20 @@ async fn cancel_many(cache: &Cache, calls: usize) -> usize {
                 let key = format!("k{}", (call * 31 + task * 17) % KEYS);
                 let patience = Duration::from_nanos(fastrand::u64(0..250_000));
                 let done = match call % 8 {
-                    0 => cut(put(&cache, &key, &value_of(&key)), patience).await.map(|done| done.expect("a set")),
-                    1 => cut(cache.contains(&key), patience).await.map(|live| assert!(live.expect("an answer"), "{key}")),
+                    0 => cut(put(&cache, &key, &value_of(&key)), patience)
+                        .await
+                        .map(|done| done.expect("a set")),
+                    1 => cut(cache.contains(&key), patience)
+                        .await
+                        .map(|live| assert!(live.expect("an answer"), "{key}")),
                     2 => cut(cache.get_many(&[&key, "nothing"]), patience).await.map(|found| {
-                        let found = found.expect("a batch").remove(0).expect("an answer").expect("a value");
+                        let found =
+                            found.expect("a batch").remove(0).expect("an answer").expect("a value");
                         assert_eq!(found.decode::<String>().unwrap(), value_of(&key));
                     }),
-                    _ => cut(text(&cache, &key), patience).await.map(|found| assert_eq!(found.unwrap(), Some(value_of(&key)))),
+                    _ => cut(text(&cache, &key), patience)
+                        .await
+                        .map(|found| assert_eq!(found.unwrap(), Some(value_of(&key)))),
                 };
                 if done.is_none() {
                     cancelled.fetch_add(1, Ordering::Relaxed);
@@ -69,13 +76,19 @@ async fn survives<S: Remote>(server: &S, cache: &Cache, calls: usize, how: &str)
     let cancelled = cancel_many(cache, calls).await;
     // What was given up is still on its way through the proxy, in pieces, and is answered first.
     let limit = if soak() { Duration::from_secs(3_600) } else { Duration::from_secs(600) };
-    eventually("the answers to what was given up are through", limit, || async { cache.contains("k0").await.is_ok() }).await;
+    eventually("the answers to what was given up are through", limit, || async {
+        cache.contains("k0").await.is_ok()
+    })
+    .await;
     for key in 0..KEYS {
         let key = format!("k{key}");
         assert_eq!(text(cache, &key).await.unwrap(), Some(value_of(&key)));
     }
     let connections = server.accepted() - before;
-    println!("{}, {how}: {calls} operations, {cancelled} cancelled, 0 wrong values, {connections} new connections", S::KIND);
+    println!(
+        "{}, {how}: {calls} operations, {cancelled} cancelled, 0 wrong values, {connections} new connections",
+        S::KIND
+    );
     assert!(cancelled > calls / 20, "only {cancelled} were cancelled");
     assert!(connections * 100 <= cancelled, "{connections} connections for {cancelled} cancels");
 }
@@ -93,7 +106,13 @@ async fn nor_over_a_path_that_slices<S: Remote>() {
     let proxy = Proxy::start(server.addr());
     proxy.slice(true);
     let calls = if soak() { 500_000 } else { 100_000 };
-    survives(&server, &S::adapter(&proxy.url(server.url()), Setup::patient()), calls, "through the slicing proxy").await;
+    survives(
+        &server,
+        &S::adapter(&proxy.url(server.url()), Setup::patient()),
+        calls,
+        "through the slicing proxy",
+    )
+    .await;
 }
 
 /// An answer that comes twice puts all later ones out of step: larder notices by the key in the header, by the numbers that answers
@@ -101,7 +120,10 @@ async fn nor_over_a_path_that_slices<S: Remote>() {
 async fn a_doubled_answer_is_noticed<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());
-    let cache = S::adapter(&proxy.url(server.url()), Setup::new().pool_size(1).op_timeout(Duration::from_secs(10)));
+    let cache = S::adapter(
+        &proxy.url(server.url()),
+        Setup::new().pool_size(1).op_timeout(Duration::from_secs(10)),
+    );
     for key in 0..100 {
         let key = format!("k{key}");
         put(&cache, &key, &value_of(&key)).await.unwrap();
@@ -127,7 +149,14 @@ async fn a_doubled_answer_is_noticed<S: Remote>() {
         }
         rounds += 1;
     }
-    println!("{}: {rounds} doubled answers: 0 wrong values, {} new connections", S::KIND, proxy.accepted() - before);
+    println!(
+        "{}: {rounds} doubled answers: 0 wrong values, {} new connections",
+        S::KIND,
+        proxy.accepted() - before
+    );
     assert!(proxy.accepted() > before, "the connection was replaced");
-    eventually("reads are right again", PATIENT, || async { text(&cache, "k7").await.ok() == Some(Some(value_of("k7"))) }).await;
+    eventually("reads are right again", PATIENT, || async {
+        text(&cache, "k7").await.ok() == Some(Some(value_of("k7")))
+    })
+    .await;
 }

@@ -12,7 +12,11 @@ on_each!(blocking a_hundred_callers_a_connection);
 /// RELIABILITY 10, in a process whose memory is nobody else's.
 fn a_hundred_callers_a_connection<S: Remote>() {
     alone(&format!("remote::deadlines::{}::a_hundred_callers_a_connection", S::KIND), || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(crowd::<S>());
     });
 }
@@ -23,7 +27,8 @@ async fn crowd<S: Remote>() {
     let proxy = Proxy::start(server.addr());
     proxy.delay(Duration::from_millis(2), Duration::from_millis(2));
     let deadline = Duration::from_secs(1);
-    let cache = S::adapter(&proxy.url(server.url()), Setup::new().pool_size(2).op_timeout(deadline));
+    let cache =
+        S::adapter(&proxy.url(server.url()), Setup::new().pool_size(2).op_timeout(deadline));
     for n in 0..20 {
         let key = format!("k{n}");
         put(&cache, &key, &value_of(&key)).await.unwrap();

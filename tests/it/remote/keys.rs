@@ -79,7 +79,11 @@ fn hostile<S: Remote>() -> Vec<String> {
 
 fn random_text(longest: usize) -> String {
     let len = fastrand::usize(1..=longest);
-    (0..len).map(|_| if fastrand::bool() { fastrand::char('\0'..='\u{7f}') } else { fastrand::char(..) }).collect()
+    (0..len)
+        .map(
+            |_| if fastrand::bool() { fastrand::char('\0'..='\u{7f}') } else { fastrand::char(..) },
+        )
+        .collect()
 }
 
 async fn hostile_keys_are_text<S: Remote>() {
@@ -91,7 +95,11 @@ async fn hostile_keys_are_text<S: Remote>() {
     }
     for key in &keys {
         assert_eq!(text(&cache, key).await.unwrap(), Some(value_of(key)), "{key:?}");
-        assert_eq!(text(&cache, "canary").await.unwrap().as_deref(), Some("alive"), "after {key:?}");
+        assert_eq!(
+            text(&cache, "canary").await.unwrap().as_deref(),
+            Some("alive"),
+            "after {key:?}"
+        );
     }
     let all: Vec<&str> = keys.iter().map(String::as_str).collect();
     for (key, found) in keys.iter().zip(cache.get_many(&all).await.unwrap()) {
@@ -121,21 +129,26 @@ async fn random_keys_and_values_come_back<S: Remote>() {
         let pairs: Vec<(String, Vec<u8>)> = keys
             .into_iter()
             .map(|key| {
-                let mut value: Vec<u8> = (0..fastrand::usize(0..60)).map(|_| fastrand::u8(..)).collect();
+                let mut value: Vec<u8> =
+                    (0..fastrand::usize(0..60)).map(|_| fastrand::u8(..)).collect();
                 if fastrand::u8(..) < 64 {
                     value.extend(fastrand::choice(S::COMMANDS).expect("there are some").bytes());
                 }
                 (key, value)
             })
             .collect();
-        let entries: Vec<Entry<'_>> =
-            pairs.iter().map(|(key, value)| Entry::new(key, CacheValue::new(value.clone()), Expiry::Default)).collect();
+        let entries: Vec<Entry<'_>> = pairs
+            .iter()
+            .map(|(key, value)| Entry::new(key, CacheValue::new(value.clone()), Expiry::Default))
+            .collect();
         assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
         let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
         for ((key, value), found) in pairs.iter().zip(cache.get_many(&keys).await.unwrap()) {
             assert_eq!(&found.unwrap().unwrap().decode::<Vec<u8>>().unwrap(), value, "{key:?}");
         }
-        assert!(cache.remove_many(&keys).await.unwrap().into_iter().all(|removed| removed.unwrap()));
+        assert!(
+            cache.remove_many(&keys).await.unwrap().into_iter().all(|removed| removed.unwrap())
+        );
         assert_eq!(text(&cache, "canary").await.unwrap().as_deref(), Some("alive"));
         count += pairs.len();
     }
@@ -145,16 +158,40 @@ async fn random_keys_and_values_come_back<S: Remote>() {
 async fn a_batch_of_ten_thousand_is_split<S: Remote>() {
     let cache = S::shared().cache(Setup::patient());
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
-    let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default)).collect();
-    assert_eq!(cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(), 10_000);
+    let entries: Vec<Entry<'_>> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default))
+        .collect();
+    assert_eq!(
+        cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(),
+        10_000
+    );
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let begun = std::time::Instant::now();
     for (key, found) in keys.iter().zip(cache.get_many(&keys).await.unwrap()) {
         assert_eq!(found.unwrap().unwrap().decode::<String>().unwrap(), value_of(key));
     }
     println!("10,000 keys read in {:?}", begun.elapsed());
-    assert_eq!(cache.remove_many(&keys).await.unwrap().into_iter().filter(|removed| matches!(removed, Ok(true))).count(), 10_000);
-    assert_eq!(cache.remove_many(&keys).await.unwrap().into_iter().filter(|removed| matches!(removed, Ok(false))).count(), 10_000);
+    assert_eq!(
+        cache
+            .remove_many(&keys)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|removed| matches!(removed, Ok(true)))
+            .count(),
+        10_000
+    );
+    assert_eq!(
+        cache
+            .remove_many(&keys)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|removed| matches!(removed, Ok(false)))
+            .count(),
+        10_000
+    );
     assert!(cache.get_many(&[]).await.unwrap().is_empty());
     assert!(cache.set_many(&[]).await.unwrap().is_empty());
     assert!(cache.remove_many(&[]).await.unwrap().is_empty());

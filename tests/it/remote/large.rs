@@ -30,10 +30,22 @@ async fn the_limit_is_exact_and_the_older_value_goes<S: Remote>() {
 
     put(&cache, "k", "older").await.unwrap();
     let large = || CacheValue::new("x".repeat(LIMIT + 1));
-    assert_eq!(cache.add("k", large(), Expiry::Default).await.unwrap_err().kind(), ErrorKind::TooLarge);
-    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"), "an add replaces nothing");
-    let stored =
-        cache.set_many(&[Entry::new("a", CacheValue::new("1"), Expiry::Default), Entry::new("k", large(), Expiry::Default)]).await.unwrap();
+    assert_eq!(
+        cache.add("k", large(), Expiry::Default).await.unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(
+        text(&cache, "k").await.unwrap().as_deref(),
+        Some("older"),
+        "an add replaces nothing"
+    );
+    let stored = cache
+        .set_many(&[
+            Entry::new("a", CacheValue::new("1"), Expiry::Default),
+            Entry::new("k", large(), Expiry::Default),
+        ])
+        .await
+        .unwrap();
     assert!(stored[0].is_ok());
     assert_eq!(stored[1].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(text(&cache, "k").await.unwrap(), None);
@@ -45,6 +57,9 @@ async fn an_encode_error_leaves_the_older_value<S: Remote>() {
     let cache = S::shared().cache(Setup::patient());
     put(&cache, "k", "older").await.unwrap();
     let error = cache.set("k", CacheValue::new(Some(())), Expiry::Default).await.unwrap_err();
-    assert_eq!((error.kind(), error.key(), error.op()), (ErrorKind::Encode, Some("k"), Some("set")));
+    assert_eq!(
+        (error.kind(), error.key(), error.op()),
+        (ErrorKind::Encode, Some("k"), Some("set"))
+    );
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"));
 }

@@ -14,7 +14,9 @@ mod together;
 
 use crate::support::server::Server;
 use crate::support::{Memcached, Redis};
-use larder::{AsyncCacheAdapter, CacheValue, Codec, Expiry, MemcachedBuilder, RedisBuilder, Result};
+use larder::{
+    AsyncCacheAdapter, CacheValue, Codec, Expiry, MemcachedBuilder, RedisBuilder, Result,
+};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +36,7 @@ pub(crate) struct Setup {
     codec: Codec,
     max_value_bytes: Option<usize>,
     max_batch: Option<usize>,
-    max_alone: Option<usize>,
+    batch_above: Option<usize>,
 }
 
 impl Setup {
@@ -42,7 +44,15 @@ impl Setup {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let prefix = format!("r{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { prefix, pool_size: None, op_timeout: None, codec: Codec::default(), max_value_bytes: None, max_batch: None, max_alone: None }
+        Self {
+            prefix,
+            pool_size: None,
+            op_timeout: None,
+            codec: Codec::default(),
+            max_value_bytes: None,
+            max_batch: None,
+            batch_above: None,
+        }
     }
 
     pub(crate) fn patient() -> Self {
@@ -66,8 +76,8 @@ impl Setup {
     }
 
     /// Where calls can go alone at all: memcached's lanes take them one after another.
-    pub(crate) fn max_alone(self, max_alone: usize) -> Self {
-        Self { max_alone: Some(max_alone), ..self }
+    pub(crate) fn batch_above(self, batch_above: usize) -> Self {
+        Self { batch_above: Some(batch_above), ..self }
     }
 
     pub(crate) fn max_value_bytes(self, max_value_bytes: usize) -> Self {
@@ -126,8 +136,13 @@ macro_rules! build {
 impl Remote for Redis {
     const KIND: &'static str = "redis";
     const NOWHERE: &'static str = "redis://127.0.0.1:1";
-    const COMMANDS: &'static [&'static str] =
-        &["*1\r\n$8\r\nFLUSHALL\r\n", "\r\n*1\r\n$8\r\nFLUSHALL\r\n", "\r\nFLUSHALL\r\n", "\r\nSET canary dead\r\n", "$4\r\nPING\r\n"];
+    const COMMANDS: &'static [&'static str] = &[
+        "*1\r\n$8\r\nFLUSHALL\r\n",
+        "\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+        "\r\nFLUSHALL\r\n",
+        "\r\nSET canary dead\r\n",
+        "$4\r\nPING\r\n",
+    ];
     const OPENED_OF_THREE: usize = 3;
 
     fn start() -> Self {
@@ -144,8 +159,8 @@ impl Remote for Redis {
 
     fn adapter(url: &str, setup: Setup) -> Cache {
         let builder = RedisBuilder::from_url(url).unwrap();
-        let builder = match setup.max_alone {
-            Some(max_alone) => builder.max_alone(max_alone),
+        let builder = match setup.batch_above {
+            Some(batch_above) => builder.batch_above(batch_above),
             None => builder,
         };
         build!(builder, setup)

@@ -24,7 +24,10 @@ async fn write_into_nothing(cache: &Cache, round: usize) -> usize {
         writes.spawn(async move { cache.set(&key, CacheValue::new("old"), Expiry::Never).await });
     }
     let outcomes = writes.join_all().await;
-    outcomes.into_iter().filter(|outcome| matches!(outcome, Err(error) if error.kind() == ErrorKind::Timeout)).count()
+    outcomes
+        .into_iter()
+        .filter(|outcome| matches!(outcome, Err(error) if error.kind() == ErrorKind::Timeout))
+        .count()
 }
 
 /// Until writes get through.
@@ -76,7 +79,9 @@ pub(crate) async fn race(cache: &Cache, proxy: &Proxy, witness: &Cache, what: &s
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let returned = live(witness, 0..rounds).await;
-    println!("{what}: {timed_out} writes timed out in {rounds} rounds and were removed, {returned} old values 1 s later");
+    println!(
+        "{what}: {timed_out} writes timed out in {rounds} rounds and were removed, {returned} old values 1 s later"
+    );
     assert_eq!(returned, 0);
     assert!(timed_out >= TOGETHER * ROUNDS * 9 / 10, "{timed_out}");
 }
@@ -87,7 +92,13 @@ async fn a_write_that_timed_out_does_not_come_back<S: Remote>() {
     let proxy = Proxy::start(server.addr());
     let setup = Setup::patient();
     let witness = server.cache(setup.clone());
-    race(&S::adapter(&proxy.url(server.url()), setup.op_timeout(PATIENCE)), &proxy, &witness, S::KIND).await;
+    race(
+        &S::adapter(&proxy.url(server.url()), setup.op_timeout(PATIENCE)),
+        &proxy,
+        &witness,
+        S::KIND,
+    )
+    .await;
 }
 
 /// The same over a path that holds bytes for longer than anybody waits, without a hold: each write times out, each removal is told.
@@ -109,7 +120,10 @@ async fn nor_over_a_slow_path<S: Remote>() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let returned = live(&witness, 0..rounds).await;
-    println!("{}: {timed_out} writes timed out over a slow path in {rounds} rounds, {returned} old values", S::KIND);
+    println!(
+        "{}: {timed_out} writes timed out over a slow path in {rounds} rounds, {returned} old values",
+        S::KIND
+    );
     assert_eq!(returned, 0);
     assert!(timed_out >= TOGETHER, "{timed_out}");
 }
@@ -136,7 +150,10 @@ async fn nor_after_a_clear<S: Remote>() {
         left += live(&witness, rounds..rounds + 1).await;
         rounds += 1;
     }
-    println!("{}: {timed_out} writes timed out in {rounds} rounds, {left} of them there half a second after a clear", S::KIND);
+    println!(
+        "{}: {timed_out} writes timed out in {rounds} rounds, {left} of them there half a second after a clear",
+        S::KIND
+    );
     assert_eq!(left, 0);
     assert!(timed_out >= TOGETHER, "{timed_out}");
 }

@@ -48,7 +48,9 @@ async fn load(cache: &Cache, tasks: usize, pause: Duration, go: &Arc<AtomicBool>
                         outcome.good += 1;
                     }
                     Err(error) if error.kind() == ErrorKind::Timeout => outcome.timeouts += 1,
-                    Err(error) if error.kind() == ErrorKind::Unavailable => outcome.unavailable += 1,
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {
+                        outcome.unavailable += 1
+                    }
                     Err(error) => panic!("neither a timeout nor away: {error:?}"),
                 }
                 tokio::time::sleep(pause).await;
@@ -66,12 +68,18 @@ async fn load(cache: &Cache, tasks: usize, pause: Duration, go: &Arc<AtomicBool>
 
 /// The key that all read, over a connection that is open: on a busy machine the first attempt may take too long.
 async fn warm(cache: &Cache) {
-    eventually("it is there", PATIENT, || async { put(cache, "k0", &value_of("k0")).await.is_ok() }).await;
+    eventually("it is there", PATIENT, || async {
+        put(cache, "k0", &value_of("k0")).await.is_ok()
+    })
+    .await;
 }
 
 async fn first_good(cache: &Cache) -> Duration {
     let begun = Instant::now();
-    eventually("an operation succeeds again", Duration::from_secs(10), || async { cache.contains("k0").await.is_ok() }).await;
+    eventually("an operation succeeds again", Duration::from_secs(10), || async {
+        cache.contains("k0").await.is_ok()
+    })
+    .await;
     begun.elapsed()
 }
 
@@ -131,9 +139,17 @@ async fn the_first_call_to_a_frozen_server_keeps_its_deadline<S: Remote>() {
         }
         let outcomes = calls.join_all().await;
         let longest = outcomes.iter().map(|(_, took)| *took).max().unwrap_or_default();
-        println!("{}: frozen before the first connect, pool_size {pool_size}: longest {longest:?}", S::KIND);
+        println!(
+            "{}: frozen before the first connect, pool_size {pool_size}: longest {longest:?}",
+            S::KIND
+        );
         // Whoever's turn comes when the connect has failed is told that.
-        assert!(outcomes.iter().all(|(kind, _)| matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable)), "{outcomes:?}");
+        assert!(
+            outcomes
+                .iter()
+                .all(|(kind, _)| matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable)),
+            "{outcomes:?}"
+        );
         assert!(longest <= DEADLINE + noise());
     }
     server.thaw();
@@ -225,7 +241,11 @@ async fn fallbacks_answer_while_it_is_away<S: Remote>() {
     );
     assert_eq!(took.len(), 600);
     // The goal is 20 ms; the rest is the machine's.
-    assert!(percentile(&took, 0.99) <= Duration::from_millis(20) + noise(), "{:?}", percentile(&took, 0.99));
+    assert!(
+        percentile(&took, 0.99) <= Duration::from_millis(20) + noise(),
+        "{:?}",
+        percentile(&took, 0.99)
+    );
     assert!(cache.contains("n599").await.unwrap(), "it is back");
 }
 
@@ -254,13 +274,17 @@ async fn a_thousand_tasks_do_not_storm_a_server_that_is_away<S: Remote>() {
             (seconds, healed)
         }
     };
-    let (outcome, (seconds, healed)) = tokio::join!(load(&cache, 1000, Duration::from_millis(50), &go), outage);
+    let (outcome, (seconds, healed)) =
+        tokio::join!(load(&cache, 1000, Duration::from_millis(50), &go), outage);
     println!(
         "{}: 1,000 tasks through an outage: {seconds:.1?} connects a second, {} turned away, good {healed:?} after it was back",
         S::KIND,
         outcome.unavailable
     );
-    assert!(seconds.iter().all(|connects| *connects <= 20.0) && seconds.iter().sum::<f64>() >= 1.0, "{seconds:?}");
+    assert!(
+        seconds.iter().all(|connects| *connects <= 20.0) && seconds.iter().sum::<f64>() >= 1.0,
+        "{seconds:?}"
+    );
     assert!(healed < Duration::from_secs(1) + noise());
 }
 
@@ -285,7 +309,10 @@ async fn nobody_listens<S: Remote>() {
     let begun = Instant::now();
     let error = cache.get("k").await.unwrap_err();
     println!("{}: refused in {:?}: {error}", S::KIND, begun.elapsed());
-    assert_eq!((error.kind(), error.backend(), error.op(), error.key()), (ErrorKind::Unavailable, Some(S::KIND), Some("get"), Some("k")));
+    assert_eq!(
+        (error.kind(), error.backend(), error.op(), error.key()),
+        (ErrorKind::Unavailable, Some(S::KIND), Some("get"), Some("k"))
+    );
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }
@@ -306,10 +333,14 @@ async fn connect_ping_close_and_reconnect_are_idempotent<S: Remote>() {
         cache.close().await.unwrap();
     }
     eventually("closed connections are gone", PATIENT, || async { server.open() == 0 }).await;
-    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"), "a closed cache opens again");
+    assert_eq!(
+        text(&cache, "k").await.unwrap().as_deref(),
+        Some("v"),
+        "a closed cache opens again"
+    );
     cache.reconnect().await.unwrap();
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
     let rebuilt = cache.rebuild().unwrap();
     assert!(rebuilt.contains("k").await.unwrap());
-    assert_eq!(rebuilt.kind(), S::KIND);
+    assert_eq!(rebuilt.backend(), S::KIND);
 }

@@ -58,10 +58,16 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
         })
         .collect();
     let worst = threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
-    wait_until("the connections of ended runtimes are closed", Duration::from_secs(60), || server.open() <= 4);
+    wait_until("the connections of ended runtimes are closed", Duration::from_secs(60), || {
+        server.open() <= 4
+    });
     // The parked one goes on where it stopped.
     assert_eq!(parked.block_on(text(&cache, "parked")).unwrap().as_deref(), Some("v"));
-    println!("{}: {} runtimes, four at a time, beside a parked one: 0 errors, worst call {worst:?}", S::KIND, each * 4);
+    println!(
+        "{}: {} runtimes, four at a time, beside a parked one: 0 errors, worst call {worst:?}",
+        S::KIND,
+        each * 4
+    );
     assert!(worst <= Duration::from_millis(50) + noise(), "{worst:?}");
 }
 
@@ -104,7 +110,9 @@ fn the_blocking_face_works_wherever_it_is_called<S: Remote>() {
     let inside = check.clone();
     runtime.block_on(async move { tokio::spawn(async move { inside("worker") }).await.unwrap() });
     let inside = check.clone();
-    runtime.block_on(async move { tokio::task::spawn_blocking(move || inside("spawn_blocking")).await.unwrap() });
+    runtime.block_on(async move {
+        tokio::task::spawn_blocking(move || inside("spawn_blocking")).await.unwrap()
+    });
     drop(runtime);
     check("after a runtime");
 }
@@ -160,8 +168,14 @@ fn the_last_handle_may_go_anywhere<S: Remote>() {
         std::future::pending::<()>().await;
     });
     drop(runtime);
-    wait_until("threads are back to where they were", Duration::from_secs(60), || thread_count() <= threads + 4);
-    println!("{}: the last handle dropped {rounds} times: 0 panics, {threads} threads before, {} after", S::KIND, thread_count());
+    wait_until("threads are back to where they were", Duration::from_secs(60), || {
+        thread_count() <= threads + 4
+    });
+    println!(
+        "{}: the last handle dropped {rounds} times: 0 panics, {threads} threads before, {} after",
+        S::KIND,
+        thread_count()
+    );
     wait_until("connections are closed", Duration::from_secs(60), || server.open() <= 4);
 }
 
@@ -171,7 +185,9 @@ fn without_a_runtime_the_error_says_so<S: Remote>() {
     let mut call = std::pin::pin!(cache.get("k"));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match call.as_mut().poll(&mut cx) {
-        std::task::Poll::Ready(Err(error)) => assert!(error.to_string().contains("runtime"), "{error}"),
+        std::task::Poll::Ready(Err(error)) => {
+            assert!(error.to_string().contains("runtime"), "{error}")
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -17,7 +17,7 @@ const KEYS: usize = 200;
 
 /// Alone as long as possible, always together, never together.
 fn setups() -> [Setup; 3] {
-    [Setup::patient(), Setup::patient().max_alone(0), Setup::patient().max_batch(1)]
+    [Setup::patient(), Setup::patient().batch_above(0), Setup::patient().max_batch(1)]
 }
 
 async fn fill(cache: &Cache) {
@@ -85,7 +85,7 @@ async fn each_caller_reads_what_it_wrote<S: Remote>() {
 async fn who_gives_up_leaves_the_batch_whole<S: Remote>() {
     let _turn = turn();
     let server = S::start();
-    let cache = server.cache(Setup::patient().max_alone(0));
+    let cache = server.cache(Setup::patient().batch_above(0));
     fill(&cache).await;
     let before = server.accepted();
     let callers = (0..200).map(|task| {

@@ -14,7 +14,10 @@ mod retry;
 
 use larder::layers::{BreakerState, Resilient, ResilientBuilder};
 use larder::testing::{Fault, FaultyAdapter};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, ErrorKind, EventKind, Expiry, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, ErrorKind, EventKind,
+    Expiry, Result,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +31,9 @@ fn store() -> Store {
 }
 
 /// A layer, and the store in it.
-fn around(set: impl FnOnce(ResilientBuilder<Store>) -> ResilientBuilder<Store>) -> (Resilient<Store>, Store) {
+fn around(
+    set: impl FnOnce(ResilientBuilder<Store>) -> ResilientBuilder<Store>,
+) -> (Resilient<Store>, Store) {
     let store = store();
     (set(Resilient::builder(store.clone())).build(), store)
 }

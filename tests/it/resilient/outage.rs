@@ -44,8 +44,12 @@ pub(super) struct Call {
     pub(super) took: Duration,
 }
 
-/// 200 calls a second, each with a key and a fallback of its own, for as long as `go` says.
-pub(super) fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<Call>> {
+/// 200 calls a second, each with a key and a loader of its own, for as long as `go` says.
+pub(super) fn steady(
+    cache: &AsyncCacheWrapper,
+    start: Instant,
+    go: &Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<Vec<Call>> {
     let (cache, go) = (cache.clone(), go.clone());
     tokio::spawn(async move {
         let mut calls = JoinSet::new();
@@ -61,7 +65,11 @@ pub(super) fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicB
                     tokio::time::sleep(LOADER).await;
                     n
                 };
-                assert_eq!(cache.get_or_set_async(format!("n{n}"), loader).await.unwrap(), n, "every call is answered");
+                assert_eq!(
+                    cache.get_or_set_async(format!("n{n}"), loader).await.unwrap(),
+                    n,
+                    "every call is answered"
+                );
                 Call { begun: begun - start, took: begun.elapsed() }
             });
         }
@@ -71,20 +79,28 @@ pub(super) fn steady(cache: &AsyncCacheWrapper, start: Instant, go: &Arc<AtomicB
 
 /// Times of the calls that began in a stretch of time, sorted.
 pub(super) fn between(calls: &[Call], from: Duration, to: Duration) -> Vec<Duration> {
-    let mut took: Vec<_> = calls.iter().filter(|call| (from..to).contains(&call.begun)).map(|call| call.took).collect();
+    let mut took: Vec<_> = calls
+        .iter()
+        .filter(|call| (from..to).contains(&call.begun))
+        .map(|call| call.took)
+        .collect();
     took.sort();
     took
 }
 
 /// Opens a connection, however long this machine takes for it.
 pub(super) async fn warm(cache: &AsyncCacheWrapper) {
-    eventually("a first write succeeds", PATIENT, || async { cache.set("warm", 1).await.is_ok() }).await;
+    eventually("a first write succeeds", PATIENT, || async { cache.set("warm", 1).await.is_ok() })
+        .await;
 }
 
 /// Until the first operation that succeeds.
 async fn first_good(cache: &AsyncCacheWrapper) -> Duration {
     let begun = Instant::now();
-    eventually("an operation succeeds again", PATIENT, || async { cache.contains("k0").await.is_ok() }).await;
+    eventually("an operation succeeds again", PATIENT, || async {
+        cache.contains("k0").await.is_ok()
+    })
+    .await;
     begun.elapsed()
 }
 
@@ -153,7 +169,8 @@ async fn frozen_under_two_hundred_calls_a_second<S: Remote>() {
     let calls = calls.await.unwrap();
     let took = between(&calls, Duration::ZERO, Duration::MAX);
     let settled = between(&calls, frozen + Duration::from_millis(500), thawed);
-    let (longest, p50, p99) = (percentile(&took, 1.0), percentile(&settled, 0.5), percentile(&settled, 0.99));
+    let (longest, p50, p99) =
+        (percentile(&took, 1.0), percentile(&settled, 0.5), percentile(&settled, 0.99));
     println!(
         "{}: frozen for {:?} under 200 calls a second: {} answered, longest {longest:?}; from 500 ms on p50 {p50:?}, p99 {p99:?}, longest {:?}; good {healed:?} after the thaw; noise {:?}",
         S::KIND,
@@ -164,13 +181,15 @@ async fn frozen_under_two_hundred_calls_a_second<S: Remote>() {
     );
     // The read, and the store of what was loaded meanwhile.
     assert!(longest <= DEADLINE * 2 + LOADER + Duration::from_millis(20) + noise(), "{longest:?}");
-    // The goal is 1 ms more than the fallback takes; timers go by milliseconds, and the rest is the machine's.
+    // The goal is 1 ms more than the loader takes; timers go by milliseconds, and the rest is the machine's.
     assert!(p50 <= LOADER + Duration::from_millis(3) + noise() / 2, "{p50:?}");
     assert!(p99 <= LOADER + Duration::from_millis(3) + noise(), "{p99:?}");
     assert!(healed < Duration::from_secs(1) + noise(), "{healed:?}");
     assert!(count(&events, EventKind::BreakerOpen) >= 1);
     // Where the machine stands still, calls time out, and it opens once more.
-    let is_closed = || async { count(&events, EventKind::BreakerOpen) == count(&events, EventKind::BreakerClose) };
+    let is_closed = || async {
+        count(&events, EventKind::BreakerOpen) == count(&events, EventKind::BreakerClose)
+    };
     eventually("it closes as often as it opens", PATIENT, is_closed).await;
 }
 
@@ -219,7 +238,9 @@ async fn what_was_removed_while_it_was_frozen_is_gone_when_it_is_back<S: Remote>
     let _turn = turn();
     let server = S::start();
     let adapter = format!("{}?prefix=shared:", server.url()).into_adapter().unwrap();
-    let other = format!("{}?prefix=shared:&resilient=false&op_timeout=10s", server.url()).into_adapter().unwrap();
+    let other = format!("{}?prefix=shared:&resilient=false&op_timeout=10s", server.url())
+        .into_adapter()
+        .unwrap();
     for n in 0..20 {
         put(&other, &format!("k{n}"), "old").await.unwrap();
     }
@@ -241,10 +262,17 @@ async fn what_was_removed_while_it_was_frozen_is_gone_when_it_is_back<S: Remote>
         is_done
     })
     .await;
-    println!("{}: 10 removals and 10 writes that failed while it was frozen: made up for {:?} after the thaw", S::KIND, begun.elapsed());
+    println!(
+        "{}: 10 removals and 10 writes that failed while it was frozen: made up for {:?} after the thaw",
+        S::KIND,
+        begun.elapsed()
+    );
     for n in 0..10 {
         let key = format!("k{n}");
-        eventually("it is read as removed", PATIENT, || async { matches!(text(&adapter, &key).await, Ok(None)) }).await;
+        eventually("it is read as removed", PATIENT, || async {
+            matches!(text(&adapter, &key).await, Ok(None))
+        })
+        .await;
     }
 }
 
@@ -262,8 +290,11 @@ async fn what_was_set_while_it_was_dead_is_there_when_it_is_back<S: Remote>() {
     }
     tokio::task::block_in_place(|| server.restart());
     eventually("the last of each is there", PATIENT, || async {
-        let found = cache.get_many::<String, _>((0..50).map(|n| format!("k{n}")).collect::<Vec<_>>()).await;
-        found.is_ok_and(|found| found.iter().enumerate().all(|(n, found)| found.as_deref() == (n != 7).then_some("4")))
+        let found =
+            cache.get_many::<String, _>((0..50).map(|n| format!("k{n}")).collect::<Vec<_>>()).await;
+        found.is_ok_and(|found| {
+            found.iter().enumerate().all(|(n, found)| found.as_deref() == (n != 7).then_some("4"))
+        })
     })
     .await;
 }
@@ -276,10 +307,18 @@ async fn strict_means_that_every_caller_is_told<S: Remote>() {
         cache.set("k", 1).await.unwrap();
         tokio::task::block_in_place(|| server.kill());
         for _ in 0..30 {
-            let answers = [cache.get::<u64>("k").await.map(drop), cache.set("k", 2).await, cache.remove("k").await.map(drop)];
+            let answers = [
+                cache.get::<u64>("k").await.map(drop),
+                cache.set("k", 2).await,
+                cache.remove("k").await.map(drop),
+            ];
             for answer in answers {
                 let error = answer.unwrap_err();
-                assert_eq!((error.kind(), error.backend(), error.key()), (ErrorKind::Unavailable, Some(S::KIND), Some("k")), "{error}");
+                assert_eq!(
+                    (error.kind(), error.backend(), error.key()),
+                    (ErrorKind::Unavailable, Some(S::KIND), Some("k")),
+                    "{error}"
+                );
             }
         }
         tokio::task::block_in_place(|| server.restart());

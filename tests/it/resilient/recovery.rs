@@ -7,7 +7,9 @@ use larder::{Claim, Codec, Entry};
 use std::time::SystemTime;
 
 /// A layer over a store that holds `old` under some keys, and is away.
-async fn away(set: impl FnOnce(ResilientBuilder<Store>) -> ResilientBuilder<Store>) -> (Resilient<Store>, Store) {
+async fn away(
+    set: impl FnOnce(ResilientBuilder<Store>) -> ResilientBuilder<Store>,
+) -> (Resilient<Store>, Store) {
     let (cache, store) = around(|layer| set(layer.retry(0)));
     for key in ["a", "b", "users:1", "users:2", "posts:1"] {
         put(&cache, key, "old").await.unwrap();
@@ -18,7 +20,10 @@ async fn away(set: impl FnOnce(ResilientBuilder<Store>) -> ResilientBuilder<Stor
 
 async fn back(cache: &Resilient<Store>, store: &Store) {
     store.heal_all();
-    until("it is made up for", || cache.to_recover() == 0 && cache.breaker_state() == BreakerState::Closed).await;
+    until("it is made up for", || {
+        cache.pending_writes() == 0 && cache.breaker_state() == BreakerState::Closed
+    })
+    .await;
 }
 
 async fn stored(store: &Store, key: &str) -> Option<String> {
@@ -29,8 +34,12 @@ async fn stored(store: &Store, key: &str) -> Option<String> {
 async fn a_removal_is_not_lost() {
     for breaker in [true, false] {
         let (cache, store) = away(|layer| layer.breaker(breaker)).await;
-        assert_eq!(cache.remove("a").await.unwrap_err().kind(), ErrorKind::Unavailable, "its caller is told");
-        assert_eq!(cache.to_recover(), 1);
+        assert_eq!(
+            cache.remove("a").await.unwrap_err().kind(),
+            ErrorKind::Unavailable,
+            "its caller is told"
+        );
+        assert_eq!(cache.pending_writes(), 1);
         store.reset_calls();
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(store.all_calls() < 500, "{} attempts in half a minute", store.all_calls());
@@ -48,7 +57,7 @@ async fn the_latest_of_a_key_is_written() {
         assert!(cache.remove("a").await.is_err() && put(&cache, "a", value).await.is_err());
         assert!(put(&cache, "b", value).await.is_err() && cache.remove("b").await.is_err());
     }
-    assert_eq!(cache.to_recover(), 2);
+    assert_eq!(cache.pending_writes(), 2);
     store.reset_calls();
     back(&cache, &store).await;
     assert_eq!(stored(&store, "a").await.as_deref(), Some("3"));
@@ -77,7 +86,7 @@ async fn the_old_value_is_not_seen_again_whatever_the_verb() {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable);
     }
     store.heal_all();
-    until("it is made up for", || cache.to_recover() == 0).await;
+    until("it is made up for", || cache.pending_writes() == 0).await;
     assert!(cache.add("a", CacheValue::new("new".to_owned()), Expiry::Never).await.unwrap());
 }
 
@@ -88,13 +97,17 @@ async fn after_a_blip_the_next_call_finds_it_done() {
         let (cache, store) = away(|layer| layer).await;
         store.heal_all();
         store.put_next(verb, 1, Fault::Fail(ErrorKind::Timeout));
-        let blip = if verb == Verb::Remove { cache.remove("a").await.map(drop) } else { put(&cache, "a", "new").await };
+        let blip = if verb == Verb::Remove {
+            cache.remove("a").await.map(drop)
+        } else {
+            put(&cache, "a", "new").await
+        };
         assert!(blip.unwrap_err().is_timeout());
         assert_eq!(cache.breaker_state(), BreakerState::Closed);
         let begun = Instant::now();
         assert_eq!(text(&cache, "a").await.unwrap().as_deref(), expected);
         assert!(begun.elapsed() <= Duration::from_millis(51), "{:?}", begun.elapsed());
-        assert_eq!(cache.to_recover(), 0);
+        assert_eq!(cache.pending_writes(), 0);
     }
 }
 
@@ -106,13 +119,20 @@ async fn other_keys_do_not_wait() {
     store.put(Verb::Remove, AWAY);
     assert!(cache.remove("a").await.is_err());
     let found = cache.get_many(&["a", "b", "c"]).await.unwrap();
-    assert!(matches!(&found[..], [Err(error), Ok(Some(_)), Ok(None)] if error.kind() == ErrorKind::Unavailable));
+    assert!(
+        matches!(&found[..], [Err(error), Ok(Some(_)), Ok(None)] if error.kind() == ErrorKind::Unavailable)
+    );
     assert_eq!(text(&cache, "b").await.unwrap().as_deref(), Some("old"));
-    let entries = ["a", "b"].map(|key| Entry::new(key, CacheValue::new("new".to_owned()), Expiry::Never));
+    let entries =
+        ["a", "b"].map(|key| Entry::new(key, CacheValue::new("new".to_owned()), Expiry::Never));
     let set = cache.set_many(&entries).await.unwrap();
     assert!(set[0].is_err() && set[1].is_ok());
     back(&cache, &store).await;
-    assert_eq!(stored(&store, "a").await.as_deref(), Some("new"), "the later write has taken its place");
+    assert_eq!(
+        stored(&store, "a").await.as_deref(),
+        Some("new"),
+        "the later write has taken its place"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +144,7 @@ async fn a_later_write_is_not_undone() {
     put(&cache, "a", "newer").await.unwrap();
     put(&cache, "b", "newer").await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!((cache.to_recover(), stored(&store, "a").await.as_deref()), (0, Some("newer")));
+    assert_eq!((cache.pending_writes(), stored(&store, "a").await.as_deref()), (0, Some("newer")));
     assert_eq!(stored(&store, "b").await.as_deref(), Some("newer"));
 }
 
@@ -140,8 +160,13 @@ async fn what_would_have_expired_is_not_written_and_what_it_replaces_goes() {
     back(&cache, &store).await;
     assert_eq!(store.calls(Verb::Set), 1);
     assert_eq!((stored(&store, "a").await, stored(&store, "b").await), (None, None));
-    let Some(Expiry::After(left)) = store.inner().expiry("c").await.unwrap() else { panic!("it is there, and ends") };
-    assert!((Duration::from_secs(38)..=Duration::from_secs(40)).contains(&left), "{left:?} of a minute");
+    let Some(Expiry::After(left)) = store.inner().expiry("c").await.unwrap() else {
+        panic!("it is there, and ends")
+    };
+    assert!(
+        (Duration::from_secs(38)..=Duration::from_secs(40)).contains(&left),
+        "{left:?} of a minute"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +175,7 @@ async fn a_clear_comes_before_what_was_written_after_it() {
     assert!(put(&cache, "users:1", "before").await.is_err());
     assert!(cache.clear("users:").await.is_err());
     assert!(put(&cache, "users:3", "after").await.is_err());
-    assert_eq!(cache.to_recover(), 2);
+    assert_eq!(cache.pending_writes(), 2);
     back(&cache, &store).await;
     assert_eq!((stored(&store, "users:1").await, stored(&store, "users:2").await), (None, None));
     assert_eq!(stored(&store, "users:3").await.as_deref(), Some("after"));
@@ -165,7 +190,7 @@ async fn what_is_under_a_clear_that_is_not_done_is_not_read() {
     store.put(Verb::Clear, Fault::Delay(Duration::from_secs(3)));
     assert!(cache.get("users:1").await.is_err() && put(&cache, "users:1", "new").await.is_err());
     assert_eq!(text(&cache, "posts:1").await.unwrap().as_deref(), Some("old"));
-    until("it is made up for", || cache.to_recover() == 0).await;
+    until("it is made up for", || cache.pending_writes() == 0).await;
     assert_eq!(text(&cache, "users:1").await.unwrap().as_deref(), Some("new"));
     assert_eq!(text(&cache, "users:2").await.unwrap(), None);
 }
@@ -174,13 +199,17 @@ async fn what_is_under_a_clear_that_is_not_done_is_not_read() {
 async fn batches_are_noted_key_by_key() {
     let (cache, store) = away(|layer| layer).await;
     assert!(cache.remove_many(&["a", "b"]).await.is_err());
-    let entries = ["x", "y"].map(|key| Entry::new(key, CacheValue::new(key.to_owned()), Expiry::Never));
+    let entries =
+        ["x", "y"].map(|key| Entry::new(key, CacheValue::new(key.to_owned()), Expiry::Never));
     assert!(cache.set_many(&entries).await.is_err());
     assert_eq!(cache.remove_many(&["c", ""]).await.unwrap_err().kind(), ErrorKind::InvalidKey);
-    assert_eq!(cache.to_recover(), 4);
+    assert_eq!(cache.pending_writes(), 4);
     back(&cache, &store).await;
     assert_eq!((stored(&store, "a").await, stored(&store, "b").await), (None, None));
-    assert_eq!((stored(&store, "x").await.as_deref(), stored(&store, "y").await.as_deref()), (Some("x"), Some("y")));
+    assert_eq!(
+        (stored(&store, "x").await.as_deref(), stored(&store, "y").await.as_deref()),
+        (Some("x"), Some("y"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +219,7 @@ async fn what_is_too_much_is_told() {
     let events = events(&cache);
     for n in 0..10 {
         assert!(layer.remove(&format!("k{n}")).await.is_err());
-        assert!(layer.to_recover() <= 3);
+        assert!(layer.pending_writes() <= 3);
     }
     assert_eq!(count(&events, EventKind::BackendError), 7);
     assert_eq!(store.calls(Verb::Remove), 5, "the breaker is open after that");
@@ -204,7 +233,7 @@ async fn what_the_backend_refuses_is_told_and_given_up() {
     assert!(put(&layer, "a", "new").await.is_err());
     store.heal_all();
     store.put(Verb::Set, Fault::Fail(ErrorKind::Backend));
-    until("it is given up", || layer.to_recover() == 0).await;
+    until("it is given up", || layer.pending_writes() == 0).await;
     assert_eq!(count(&events, EventKind::BackendError), 1);
 }
 
@@ -212,17 +241,24 @@ async fn what_the_backend_refuses_is_told_and_given_up() {
 async fn it_can_be_turned_off_and_only_writes_are_noted() {
     let (cache, store) = away(|layer| layer.recovery(false)).await;
     assert!(cache.remove("a").await.is_err() && put(&cache, "b", "new").await.is_err());
-    assert_eq!(cache.to_recover(), 0);
+    assert_eq!(cache.pending_writes(), 0);
     back(&cache, &store).await;
     assert_eq!(stored(&store, "a").await.as_deref(), Some("old"));
 
     let (cache, _store) = away(|layer| layer).await;
     let value = || CacheValue::new(1);
-    assert!(cache.incr("a", 1, Expiry::Never).await.is_err() && cache.take("a").await.is_err() && cache.get("a").await.is_err());
-    assert!(cache.add("a", value(), Expiry::Never).await.is_err() && cache.replace("a", value(), Expiry::Never).await.is_err());
+    assert!(
+        cache.incr("a", 1, Expiry::Never).await.is_err()
+            && cache.take("a").await.is_err()
+            && cache.get("a").await.is_err()
+    );
+    assert!(
+        cache.add("a", value(), Expiry::Never).await.is_err()
+            && cache.replace("a", value(), Expiry::Never).await.is_err()
+    );
     assert!(cache.touch("a", Expiry::Never).await.is_err());
-    assert!(cache.fill("a", value(), Expiry::Never, &Claim::unguarded()).await.is_err());
-    assert_eq!(cache.to_recover(), 0);
+    assert!(cache.set_claimed("a", value(), Expiry::Never, &Claim::unguarded()).await.is_err());
+    assert_eq!(cache.pending_writes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +288,8 @@ struct Shared(Arc<Mutex<Option<CacheValue>>>);
 fn written(text: &str, at: SystemTime) -> CacheValue {
     // Magic, version, codec, flags, reserved, created: enough of a header for `created` to be known.
     let bytes = CacheValue::new(text.to_owned()).to_stored("k", Codec::MessagePack).unwrap();
-    let millis = u64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let millis =
+        u64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap();
     CacheValue::from_stored("k", larder_header::stamped(&bytes, millis).into(), Codec::MessagePack)
 }
 
@@ -268,9 +305,11 @@ mod larder_header {
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
-        !bytes
-            .iter()
-            .fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())))
+        !bytes.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+            })
+        })
     }
 }
 
@@ -298,7 +337,7 @@ impl AsyncCacheAdapter for Shared {
         Ok(())
     }
 
-    fn guards(&self) -> bool {
+    fn enforces_claims(&self) -> bool {
         true
     }
 
@@ -306,7 +345,7 @@ impl AsyncCacheAdapter for Shared {
         Ok(Some(Claim::new("shared")))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         "shared"
     }
 }
@@ -330,12 +369,20 @@ async fn the_newer_of_two_processes_writes_stays() {
             store.put(Verb::Remove, AWAY);
             let store = Arc::new(store);
             let cache = Resilient::builder(store.clone()).retry(0).build();
-            let failed = if removal { cache.remove("k").await.map(drop) } else { put(&cache, "k", "ours").await };
+            let failed = if removal {
+                cache.remove("k").await.map(drop)
+            } else {
+                put(&cache, "k", "ours").await
+            };
             assert!(failed.is_err());
             store.heal_all();
-            until("it is made up for", || cache.to_recover() == 0).await;
+            until("it is made up for", || cache.pending_writes() == 0).await;
             let expected = if removal { after_removal } else { after_set };
-            assert_eq!(text(&shared, "k").await.unwrap().as_deref(), expected, "{there:?}, removal: {removal}");
+            assert_eq!(
+                text(&shared, "k").await.unwrap().as_deref(),
+                expected,
+                "{there:?}, removal: {removal}"
+            );
         }
     }
 }

@@ -36,7 +36,9 @@ async fn works(cache: &AsyncCacheWrapper, path: &Path, way: &str) -> bool {
         "another cache" => cache.get::<u64>("theirs").await.is_ok_and(|found| found == Some(7)),
         _ => is_cache(path),
     };
-    is_there && cache.set(way, 1u64).await.is_ok() && cache.get::<u64>(way).await.is_ok_and(|found| found == Some(1))
+    is_there
+        && cache.set(way, 1u64).await.is_ok()
+        && cache.get::<u64>(way).await.is_ok_and(|found| found == Some(1))
 }
 
 /// Whether there is a core for this test. Each call is three statements, on threads that other tests want as well: without one it is
@@ -54,7 +56,11 @@ fn is_cache(path: &Path) -> bool {
 async fn a_file_is_replaced_under_two_hundred_calls_a_second() {
     let _turn = turn();
     let folder = crate::support::server::dir();
-    let (path, other, garbage) = (folder.path().join("cache.db"), folder.path().join("other.db"), folder.path().join("garbage"));
+    let (path, other, garbage) = (
+        folder.path().join("cache.db"),
+        folder.path().join("other.db"),
+        folder.path().join("garbage"),
+    );
     let cache = on(&path);
     warm(&cache).await;
     let another = on(&other);
@@ -82,9 +88,12 @@ async fn a_file_is_replaced_under_two_hundred_calls_a_second() {
     go.store(false, Ordering::Relaxed);
     let calls = calls.await.unwrap();
     // What this machine makes of two hundred calls a second while nothing happens to the file.
-    let quiet: Vec<_> = [between(&calls, Duration::ZERO, first), between(&calls, last, Duration::MAX)].concat();
-    let (usual, took) = (quiet.iter().max().copied().unwrap_or_default(), between(&calls, first, last));
-    let (p50, p99, longest) = (percentile(&took, 0.5), percentile(&took, 0.99), percentile(&took, 1.0));
+    let quiet: Vec<_> =
+        [between(&calls, Duration::ZERO, first), between(&calls, last, Duration::MAX)].concat();
+    let (usual, took) =
+        (quiet.iter().max().copied().unwrap_or_default(), between(&calls, first, last));
+    let (p50, p99, longest) =
+        (percentile(&took, 0.5), percentile(&took, 0.99), percentile(&took, 1.0));
     println!(
         "sqlite: {} calls, all answered; while its file was replaced p50 {p50:?}, p99 {p99:?}, longest {longest:?}; otherwise at most {usual:?}; noise {:?}",
         calls.len(),

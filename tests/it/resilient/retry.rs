@@ -19,7 +19,10 @@ async fn reads_and_sets_are_made_again_and_nothing_else() {
     let (cache, store) = around(|layer| layer.retry(2).breaker(false).recovery(false));
     store.put_on_all(AWAY);
     assert!(cache.remove("k").await.is_err() && cache.take("k").await.is_err());
-    assert!(cache.incr("k", 1, Expiry::Never).await.is_err() && cache.touch("k", Expiry::Never).await.is_err());
+    assert!(
+        cache.incr("k", 1, Expiry::Never).await.is_err()
+            && cache.touch("k", Expiry::Never).await.is_err()
+    );
     assert!(cache.add("k", CacheValue::new(1), Expiry::Never).await.is_err());
     assert!(cache.replace("k", CacheValue::new(1), Expiry::Never).await.is_err());
     assert!(cache.remove_many(&["k"]).await.is_err() && cache.clear("").await.is_err());
@@ -74,8 +77,15 @@ async fn one_deadline_for_all_attempts() {
     store.put(Verb::Get, Fault::Hang);
     let begun = Instant::now();
     let error = cache.get("k").await.unwrap_err();
-    assert_eq!((error.kind(), error.backend(), error.op()), (ErrorKind::Timeout, Some("memory"), Some("get")));
-    assert!((deadline..deadline + Duration::from_millis(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert_eq!(
+        (error.kind(), error.backend(), error.op()),
+        (ErrorKind::Timeout, Some("memory"), Some("get"))
+    );
+    assert!(
+        (deadline..deadline + Duration::from_millis(3)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
 
     // The first attempt fails at once, and the second hangs.
     let (hangs, fails) = (store, FaultyAdapter::new(around(|layer| layer).1));
@@ -85,7 +95,11 @@ async fn one_deadline_for_all_attempts() {
     let begun = Instant::now();
     assert!(cache.get("k").await.unwrap_err().is_timeout());
     assert_eq!((cache.inner().calls(Verb::Get), hangs.calls(Verb::Get)), (2, 1));
-    assert!((deadline..deadline + Duration::from_millis(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(
+        (deadline..deadline + Duration::from_millis(3)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
 
     // What goes well in time goes well; what goes in steps is left alone.
     let (cache, store) = around(|layer| layer.deadline(deadline));

@@ -22,7 +22,8 @@ async fn the_file_stays_below_its_bound_after_churn_of_ten_times_its_size() {
     for (what, ttl) in [("mortal", Some(60)), ("immortal", None), ("mixed", Some(0))] {
         let path = fresh_path();
         let bound = 2 << 20;
-        let cache = on(&path).codec(Codec::Raw).max_bytes(bound).op_timeout(PATIENT).build().unwrap();
+        let cache =
+            on(&path).codec(Codec::Raw).max_bytes(bound).op_timeout(PATIENT).build().unwrap();
         let log = path.with_extension("db-wal");
         let (mut written, mut largest, mut longest, mut n) = (0, 0, 0, 0_u64);
         while written < bound * soak(10, 50) {
@@ -36,7 +37,8 @@ async fn the_file_stays_below_its_bound_after_churn_of_ten_times_its_size() {
             let value = CacheValue::new("x".repeat(usize::try_from(size).unwrap()));
             cache.set(&format!("k{n}"), value, expiry).await.unwrap();
             assert!(n % 50 != 0 || cache.contains(&format!("k{n}")).await.unwrap());
-            (written, largest, longest, n) = (written + size, largest.max(length(&path)), longest.max(length(&log)), n + 1);
+            (written, largest, longest, n) =
+                (written + size, largest.max(length(&path)), longest.max(length(&log)), n + 1);
         }
         cache.close().await.unwrap();
         let kept = rows(&path);
@@ -66,7 +68,11 @@ async fn a_file_that_is_over_a_new_bound_shrinks_to_it() {
         length(&path) <= bound
     })
     .await;
-    println!("sqlite: a file of {before} bytes under a new bound of {bound}: {} bytes, {} rows", length(&path), rows(&path));
+    println!(
+        "sqlite: a file of {before} bytes under a new bound of {bound}: {} bytes, {} rows",
+        length(&path),
+        rows(&path)
+    );
     assert!(rows(&path) > 20);
 }
 
@@ -76,7 +82,14 @@ async fn what_is_cleared_and_what_has_expired_gives_its_space_back() {
     let cache = on(&path).build().unwrap();
     let value = CacheValue::new("x".repeat(10_000));
     for n in 0..600 {
-        cache.set(&format!("k{n}"), value.clone(), Duration::from_millis(if n % 2 == 0 { 600_000 } else { 1 }).into()).await.unwrap();
+        cache
+            .set(
+                &format!("k{n}"),
+                value.clone(),
+                Duration::from_millis(if n % 2 == 0 { 600_000 } else { 1 }).into(),
+            )
+            .await
+            .unwrap();
     }
     let before = length(&path).max(length(&path.with_extension("db-wal")));
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -96,7 +109,10 @@ async fn expired_rows_are_swept_in_the_background() {
     let path = fresh_path();
     let cache = on(&path).purge_every(Duration::from_millis(50)).build().unwrap();
     for n in 0..1_200 {
-        cache.set(&format!("k{n}"), CacheValue::new(n), Duration::from_millis(20).into()).await.unwrap();
+        cache
+            .set(&format!("k{n}"), CacheValue::new(n), Duration::from_millis(20).into())
+            .await
+            .unwrap();
     }
     set(&cache, "kept", "v").await.unwrap();
     eventually("the rows go", Duration::from_secs(60), async || rows(&path) == 1).await;
@@ -116,10 +132,16 @@ async fn values_over_the_limit_are_refused_before_sqlite_and_the_older_one_is_go
             assert_eq!(error.kind(), ErrorKind::TooLarge);
             assert!(!cache.contains("k").await.unwrap());
             set(&cache, "k", "older").await.unwrap();
-            assert_eq!(cache.replace("k", value.clone(), Expiry::Never).await.unwrap_err().kind(), ErrorKind::TooLarge);
+            assert_eq!(
+                cache.replace("k", value.clone(), Expiry::Never).await.unwrap_err().kind(),
+                ErrorKind::TooLarge
+            );
             assert!(!cache.contains("k").await.unwrap());
             set(&cache, "k", "older").await.unwrap();
-            let batch = [Entry::new("a", CacheValue::new("1"), Expiry::Never), Entry::new("k", value, Expiry::Never)];
+            let batch = [
+                Entry::new("a", CacheValue::new("1"), Expiry::Never),
+                Entry::new("k", value, Expiry::Never),
+            ];
             let results = cache.set_many(&batch).await.unwrap();
             assert!(results[0].is_ok());
             assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
@@ -129,7 +151,14 @@ async fn values_over_the_limit_are_refused_before_sqlite_and_the_older_one_is_go
         assert_eq!(get(&cache, "next").await.unwrap().as_deref(), Some("right"));
     }
     let small = on(&fresh_path()).max_bytes(1 << 20).build().unwrap();
-    assert_eq!(small.set("k", CacheValue::new("x".repeat(300_000)), Expiry::Never).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        small
+            .set("k", CacheValue::new("x".repeat(300_000)), Expiry::Never)
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::TooLarge
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,20 +194,49 @@ async fn small_reads_beside_large_values_do_not_wait_for_them() {
 #[tokio::test]
 async fn clearing_one_namespace_removes_exactly_its_own() {
     let path = fresh_path();
-    let names = ["a", "a_", "a%", "a*", "a?", "[a]", "a\\", "aa", "A", "a\u{10FFFF}", "ü", "a\0", "清", "a'", ""];
-    let spaces: Vec<_> = names.iter().map(|name| on(&path).prefix(format!("{name}:")).build().unwrap()).collect();
+    let names = [
+        "a",
+        "a_",
+        "a%",
+        "a*",
+        "a?",
+        "[a]",
+        "a\\",
+        "aa",
+        "A",
+        "a\u{10FFFF}",
+        "ü",
+        "a\0",
+        "清",
+        "a'",
+        "",
+    ];
+    let spaces: Vec<_> =
+        names.iter().map(|name| on(&path).prefix(format!("{name}:")).build().unwrap()).collect();
     let count = soak(40, 100);
     let keys: Vec<String> = (0..count).map(|n| format!("{n}%_*")).collect();
     for space in &spaces {
-        let entries: Vec<_> = keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
+        let entries: Vec<_> =
+            keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
         assert!(space.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     }
     for (cleared, space) in spaces.iter().enumerate() {
         assert_eq!(rows(&path), ((names.len() - cleared) * keys.len()) as u64);
         space.clear("").await.unwrap();
-        assert_eq!(rows(&path), ((names.len() - cleared - 1) * keys.len()) as u64, "{:?}", names[cleared]);
+        assert_eq!(
+            rows(&path),
+            ((names.len() - cleared - 1) * keys.len()) as u64,
+            "{:?}",
+            names[cleared]
+        );
         for (other, space) in spaces.iter().enumerate() {
-            assert_eq!(space.contains("1%_*").await.unwrap(), other > cleared, "{:?} after {:?}", names[other], names[cleared]);
+            assert_eq!(
+                space.contains("1%_*").await.unwrap(),
+                other > cleared,
+                "{:?} after {:?}",
+                names[other],
+                names[cleared]
+            );
         }
     }
 }
@@ -231,7 +289,9 @@ async fn hostile_keys_are_text() {
     for _ in 0..soak(2_000, 100_000) {
         let key: String = (0..1 + state % 12)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 char::from_u32(u32::try_from(state >> 43).unwrap() % 0x300).unwrap_or('x')
             })
             .collect();
@@ -239,7 +299,10 @@ async fn hostile_keys_are_text() {
     }
     keys.sort();
     keys.dedup();
-    let entries: Vec<_> = keys.iter().map(|key| Entry::new(key, CacheValue::new(key.clone()), Expiry::Never)).collect();
+    let entries: Vec<_> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new(key.clone()), Expiry::Never))
+        .collect();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     assert_eq!(rows(&path), keys.len() as u64 + 1);
     for key in keys.iter().take(60) {
@@ -272,7 +335,10 @@ async fn batches_of_ten_thousand() {
     let cache = fresh();
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
     let names: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let entries: Vec<_> = keys.iter().map(|key| Entry::new(key, CacheValue::new(key.clone()), Expiry::Never)).collect();
+    let entries: Vec<_> = keys
+        .iter()
+        .map(|key| Entry::new(key, CacheValue::new(key.clone()), Expiry::Never))
+        .collect();
     let began = Instant::now();
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
     let stored = began.elapsed();
@@ -284,8 +350,16 @@ async fn batches_of_ten_thousand() {
     let began = Instant::now();
     cache.clear("k1").await.unwrap();
     let cleared = began.elapsed();
-    let left = cache.remove_many(&names).await.unwrap().into_iter().filter(|removed| *removed.as_ref().unwrap()).count();
-    println!("sqlite: 10,000 keys: set_many {stored:?}, get_many {read:?}, clear of 1,111 {cleared:?}");
+    let left = cache
+        .remove_many(&names)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|removed| *removed.as_ref().unwrap())
+        .count();
+    println!(
+        "sqlite: 10,000 keys: set_many {stored:?}, get_many {read:?}, clear of 1,111 {cleared:?}"
+    );
     assert_eq!(left, 10_000 - 1_111);
 }
 
@@ -305,14 +379,21 @@ async fn expiry_means_the_same_however_long_it_is() {
             last_seen = Some(asked);
             tokio::task::yield_now().await;
         };
-        println!("sqlite: {ttl} ms: last seen by a call begun after {last_seen:?}, gone after {gone:?}");
+        println!(
+            "sqlite: {ttl} ms: last seen by a call begun after {last_seen:?}, gone after {gone:?}"
+        );
         assert!(gone >= Duration::from_millis(lives), "{ttl} ms: {gone:?}");
-        assert!(last_seen.unwrap_or_default() <= Duration::from_millis(lives + 20) + lateness(), "{ttl} ms: {last_seen:?}");
+        assert!(
+            last_seen.unwrap_or_default() <= Duration::from_millis(lives + 20) + lateness(),
+            "{ttl} ms: {last_seen:?}"
+        );
     }
     let day = Duration::from_secs(86_400);
     for ttl in [30 * day, 30 * day + Duration::from_secs(1), 3_650 * day] {
         cache.set("k", CacheValue::new(1), ttl.into()).await.unwrap();
-        let Some(Expiry::After(left)) = cache.expiry("k").await.unwrap() else { panic!("{ttl:?} is not for ever") };
+        let Some(Expiry::After(left)) = cache.expiry("k").await.unwrap() else {
+            panic!("{ttl:?} is not for ever")
+        };
         assert!(left <= ttl && left > ttl - Duration::from_secs(2), "{left:?} of {ttl:?}");
     }
     cache.set("k", CacheValue::new(1), Duration::MAX.into()).await.unwrap();

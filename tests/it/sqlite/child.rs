@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 fn entry() {
     let Some(role) = std::env::var_os("LARDER_CHILD") else { return };
     watch();
-    let path = PathBuf::from(std::env::var_os("LARDER_CHILD_PATH").expect("a child process needs a path"));
+    let path =
+        PathBuf::from(std::env::var_os("LARDER_CHILD_PATH").expect("a child process needs a path"));
     match role.to_str().unwrap_or_default() {
         "write" => in_runtime(write(&path)),
         "count" => in_runtime(count(&path)),
@@ -28,7 +29,12 @@ fn entry() {
 }
 
 fn in_runtime(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work);
 }
 
 fn say(line: &str) {
@@ -94,8 +100,11 @@ async fn crowd(path: &Path) {
                 while Instant::now() < until {
                     let key = format!("k{}", (caller + calls) % 100);
                     let began = Instant::now();
-                    let result =
-                        if caller % 4 == 0 { set(&cache, &key, &"x".repeat(1_000)).await } else { get(&cache, &key).await.map(drop) };
+                    let result = if caller % 4 == 0 {
+                        set(&cache, &key, &"x".repeat(1_000)).await
+                    } else {
+                        get(&cache, &key).await.map(drop)
+                    };
                     worst = worst.max(began.elapsed());
                     match result {
                         Ok(()) => {}
@@ -114,7 +123,9 @@ async fn crowd(path: &Path) {
         (calls, worst, timeouts) = (calls + its, worst.max(slowest), timeouts + late);
     }
     let grown = resident().saturating_sub(before) >> 10;
-    say(&format!("400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory + {grown} KiB"));
+    say(&format!(
+        "400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory + {grown} KiB"
+    ));
     assert!(worst < op_timeout + noise(), "{worst:?}");
     assert!(grown < 20 << 10, "{grown} KiB");
 }
@@ -139,7 +150,8 @@ fn drops(path: &Path) {
             1 => in_runtime(async { drop(fetch(path).await) }),
             // In the destructor of a task that the runtime drops as it goes.
             2 => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let cache = fetch(path).await;
                     tokio::spawn(async move {
@@ -158,7 +170,9 @@ fn drops(path: &Path) {
             // With a call on its way.
             _ => in_runtime(async {
                 let cache = fetch(path).await;
-                let mut call = Box::pin(async move { cache.set("given up", CacheValue::new(2), Expiry::Never).await });
+                let mut call = Box::pin(async move {
+                    cache.set("given up", CacheValue::new(2), Expiry::Never).await
+                });
                 // On its way, or just done.
                 let _ = poll_once(call.as_mut());
                 drop(call);
@@ -167,7 +181,11 @@ fn drops(path: &Path) {
     }
     wait_until("the threads end", Duration::from_secs(10), || sqlite_threads() == 0);
     wait_until("the files close", Duration::from_secs(5), || open_files() <= files + 5);
-    say(&format!("{rounds} last handles dropped: {} threads, {} files, {files} before", sqlite_threads(), open_files()));
+    say(&format!(
+        "{rounds} last handles dropped: {} threads, {} files, {files} before",
+        sqlite_threads(),
+        open_files()
+    ));
     // One more for the process to take with it.
     std::mem::forget(used(path));
     LAST.set(Some(used(path)));
@@ -175,7 +193,9 @@ fn drops(path: &Path) {
 
 fn used(path: &Path) -> Arc<AsyncSqliteCache> {
     let cache = Arc::new(on(path).build().unwrap());
-    let blocking = larder::AsyncCacheWrapper::new(cache.clone() as Arc<dyn AsyncCacheAdapter>).unwrap().blocking();
+    let blocking = larder::AsyncCacheWrapper::new(cache.clone() as Arc<dyn AsyncCacheAdapter>)
+        .unwrap()
+        .blocking();
     blocking.set("k", 1).unwrap();
     assert_eq!(blocking.get::<i32>("k").unwrap(), Some(1));
     cache
@@ -200,7 +220,13 @@ async fn read_only(path: &Path) {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(began.elapsed() < Duration::from_millis(500) + noise(), "{:?}", began.elapsed());
     let read = get(&cache, "k").await;
-    assert!(read.as_ref().map_or_else(|error| error.kind() == ErrorKind::Unavailable, |value| value.as_deref() == Some("v")), "{read:?}");
+    assert!(
+        read.as_ref().map_or_else(
+            |error| error.kind() == ErrorKind::Unavailable,
+            |value| value.as_deref() == Some("v")
+        ),
+        "{read:?}"
+    );
     say(&format!("read-only: set is `{error}`, get is {read:?}"));
 }
 

@@ -16,7 +16,15 @@ fn through_a_namespace() -> Through {
 conformance!(file, fresh());
 conformance!(memory, patient_memory());
 conformance!(with_prefix, on(&fresh_path()).prefix("a_%\0b:").build().unwrap());
-conformance!(json, on(&fresh_path()).codec(Codec::Json).build().unwrap(), Suite::new().codec(Codec::Json));
-conformance!(one_reader, on(&fresh_path()).pool_size(1).max_value_bytes(1_000_000).build().unwrap(), Suite::new().max_value(1_000_000));
+conformance!(
+    json,
+    on(&fresh_path()).codec(Codec::Json).build().unwrap(),
+    Suite::new().codec(Codec::Json)
+);
+conformance!(
+    one_reader,
+    on(&fresh_path()).pool_size(1).max_value_bytes(1_000_000).build().unwrap(),
+    Suite::new().max_value(1_000_000)
+);
 conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());
 conformance!(never_together, on(&fresh_path()).max_batch(1).build().unwrap());

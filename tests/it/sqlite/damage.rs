@@ -21,10 +21,14 @@ async fn until_well(cache: &AsyncSqliteCache, path: &Path, what: &str) {
         let written = set(cache, "after", "new").await;
         let read = get(cache, "after").await;
         let looked = Instant::now();
-        let is_well = matches!((&written, &read), (Ok(()), Ok(Some(text))) if text == "new") && on_disk(path);
+        let is_well =
+            matches!((&written, &read), (Ok(()), Ok(Some(text))) if text == "new") && on_disk(path);
         looking += looked.elapsed();
         for error in [written.err(), read.err()].into_iter().flatten() {
-            assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{what}: {error}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout),
+                "{what}: {error}"
+            );
             failed += 1;
         }
         match well_since {
@@ -94,7 +98,11 @@ async fn a_folder_that_is_deleted_is_made_anew() {
 
 #[tokio::test]
 async fn a_file_that_is_cut_off_is_made_anew() {
-    for (what, length) in [("cut off to nothing", 0), ("cut off at half a page", 2_000), ("cut off at three pages", 3 * 4_096)] {
+    for (what, length) in [
+        ("cut off to nothing", 0),
+        ("cut off at half a page", 2_000),
+        ("cut off at three pages", 3 * 4_096),
+    ] {
         let path = fresh_path();
         let cache = in_use(&path).await;
         // In the file, not in the log.
@@ -127,10 +135,15 @@ async fn a_file_that_becomes_garbage_is_moved_aside() {
     assert_eq!(fs::read(aside).unwrap(), vec![0xA5; 50_000]);
 
     let path = fresh_path();
-    fs::write(&path, "not a database, but notes of somebody's, of more than one page".repeat(200)).unwrap();
+    fs::write(&path, "not a database, but notes of somebody's, of more than one page".repeat(200))
+        .unwrap();
     let cache = on(&path).build().unwrap();
     until_well(&cache, &path, "garbage from the start").await;
-    assert!(fs::read_to_string(format!("{}.corrupt", path.display())).unwrap().starts_with("not a database"));
+    assert!(
+        fs::read_to_string(format!("{}.corrupt", path.display()))
+            .unwrap()
+            .starts_with("not a database")
+    );
 }
 
 #[tokio::test]
@@ -157,7 +170,9 @@ async fn a_file_that_is_replaced_by_somebody_elses_database_is_left_alone() {
     let theirs = fs::read(&other).unwrap();
     fs::rename(&other, &path).unwrap();
     let end = Instant::now() + Duration::from_secs(2);
-    while set(&cache, "k", "v").await.map_or_else(|error| error.kind(), |()| ErrorKind::NotFound) != ErrorKind::Config {
+    while set(&cache, "k", "v").await.map_or_else(|error| error.kind(), |()| ErrorKind::NotFound)
+        != ErrorKind::Config
+    {
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -210,11 +225,15 @@ async fn a_file_that_may_only_be_read_is_a_typed_error_for_writes() {
     let mut child = another_process("read_only", &path);
     if fs::metadata("/proc/self").unwrap().permissions().mode() != 0 && is_root() {
         // Nothing is read-only to root.
-        let binary = folder.path().parent().unwrap().join(format!("larder-it-{}", std::process::id()));
+        let binary =
+            folder.path().parent().unwrap().join(format!("larder-it-{}", std::process::id()));
         fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
         child = Command::new(&binary);
-        child.args(["--exact", "sqlite::child::entry", "--nocapture"]).env("LARDER_CHILD", "read_only").env("LARDER_CHILD_PATH", &path);
+        child
+            .args(["--exact", "sqlite::child::entry", "--nocapture"])
+            .env("LARDER_CHILD", "read_only")
+            .env("LARDER_CHILD_PATH", &path);
         child.uid(65_534).gid(65_534).current_dir("/");
         report(&mut child);
         fs::remove_file(binary).unwrap();
@@ -225,14 +244,19 @@ async fn a_file_that_may_only_be_read_is_a_typed_error_for_writes() {
 }
 
 fn is_root() -> bool {
-    fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t"))
+    fs::read_to_string("/proc/self/status")
+        .unwrap()
+        .lines()
+        .any(|line| line.starts_with("Uid:\t0\t"))
 }
 
 fn report(child: &mut Command) {
     let done = loop {
         match child.output() {
             // Another test forked while the copy was being written: its child holds the file open until it is another program.
-            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             done => break done.unwrap(),
         }
     };
@@ -247,7 +271,11 @@ fn a_full_disk_is_a_typed_error_and_reads_go_on() {
     let path = fresh_path();
     let mut shell = Command::new("bash");
     shell.arg("-c").arg("trap '' XFSZ; ulimit -f 400; exec \"$@\"").arg("bash");
-    shell.arg(std::env::current_exe().unwrap()).args(["--exact", "sqlite::child::entry", "--nocapture"]);
+    shell.arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        "sqlite::child::entry",
+        "--nocapture",
+    ]);
     report(shell.env("LARDER_CHILD", "full").env("LARDER_CHILD_PATH", &path));
 }
 
@@ -270,7 +298,8 @@ async fn killed_while_writing_the_file_is_whole_and_opens() {
         said.read_to_string(&mut rest).unwrap();
         assert!(!rest.contains("panicked"), "{rest}");
         let cache = on(&path).build().unwrap();
-        let keys: Vec<String> = (0..4).flat_map(|writer| (0..300).map(move |n| format!("{writer}-{n}"))).collect();
+        let keys: Vec<String> =
+            (0..4).flat_map(|writer| (0..300).map(move |n| format!("{writer}-{n}"))).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         for (key, found) in keys.iter().zip(cache.get_many(&keys).await.unwrap()) {
             if let Some(value) = found.unwrap() {
@@ -281,6 +310,8 @@ async fn killed_while_writing_the_file_is_whole_and_opens() {
         cache.close().await.unwrap();
         assert_eq!(integrity(&path), "ok");
     }
-    println!("sqlite: killed {rounds} times while writing: integrity ok each time, {live} values read, all whole");
+    println!(
+        "sqlite: killed {rounds} times while writing: integrity ok each time, {live} values read, all whole"
+    );
     assert!(live > 0);
 }

@@ -39,7 +39,9 @@ async fn urls_name_files() {
         (format!("sqlite:{base}/two.db?pool_size=1&prefix=p:&codec=json&op_timeout=1m"), "two.db"),
         (format!("SQLITE3:{base}/three%20and%3F.db?op_timeout=1m"), "three and?.db"),
         (
-            format!("sqlite:{base}/new/four.db?op_timeout=1m&default_ttl=never&max_bytes=1048576&max_value_bytes=100&purge_every=1m"),
+            format!(
+                "sqlite:{base}/new/four.db?op_timeout=1m&default_ttl=never&max_bytes=1048576&max_value_bytes=100&purge_every=1m"
+            ),
             "new/four.db",
         ),
     ] {
@@ -48,7 +50,8 @@ async fn urls_name_files() {
         assert!(cache.contains("k").await.unwrap());
         assert!(folder.path().join(file).is_file(), "{url}");
     }
-    let program = std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
+    let program =
+        std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
     let by_default = format!("larder/{program}.sqlite3");
     let memory = AsyncSqliteCache::from_url("sqlite::memory:").unwrap();
     set(&memory, "k", "v").await.unwrap();
@@ -80,7 +83,12 @@ fn what_cannot_work_is_refused_at_once() {
     }
     assert_eq!(AsyncSqliteCache::open("").unwrap_err().kind(), ErrorKind::Config);
     let unknown = AsyncSqliteCache::from_url("sqlite:x.db?prefx=a").unwrap_err().to_string();
-    assert!(unknown.contains("prefx") && unknown.contains("purge_every") && unknown.contains("pool_size"), "{unknown}");
+    assert!(
+        unknown.contains("prefx")
+            && unknown.contains("purge_every")
+            && unknown.contains("pool_size"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +103,9 @@ async fn what_was_written_is_there_after_reopening_with_what_is_left_of_its_life
     tokio::time::sleep(Duration::from_millis(200)).await;
     let cache = on(&path).build().unwrap();
     assert_eq!(cache.expiry("ever").await.unwrap(), Some(Expiry::Never));
-    let Some(Expiry::After(left)) = cache.expiry("minute").await.unwrap() else { panic!("it has an expiry") };
+    let Some(Expiry::After(left)) = cache.expiry("minute").await.unwrap() else {
+        panic!("it has an expiry")
+    };
     assert!(left > Duration::from_secs(50) && left <= Duration::from_millis(59_800), "{left:?}");
     assert!(!cache.contains("moment").await.unwrap());
     assert_eq!(cache.incr("count", 1, Expiry::Never).await.unwrap(), 42);
@@ -106,7 +116,10 @@ async fn python_reads_what_was_written_and_the_other_way_round() {
     let path = fresh_path();
     let file = path.to_str().unwrap();
     let cache = on(&path).codec(Codec::Json).build().unwrap();
-    cache.set("list", CacheValue::new(vec![1, 2, 3]), Duration::from_secs(60).into()).await.unwrap();
+    cache
+        .set("list", CacheValue::new(vec![1, 2, 3]), Duration::from_secs(60).into())
+        .await
+        .unwrap();
     cache.incr("hits", 7, Expiry::Never).await.unwrap();
     set(&cache, "a\0b'\"清", "odd").await.unwrap();
     let script = "\
@@ -121,7 +134,13 @@ db.execute('INSERT INTO larder_cache VALUES (?, ?, ?)', ('number', None, 41))
 db.commit()
 print('read', len(rows))";
     assert_eq!(python_says(script, &[file]), "read 3");
-    let map = cache.get("py").await.unwrap().unwrap().decode::<std::collections::HashMap<String, i32>>().unwrap();
+    let map = cache
+        .get("py")
+        .await
+        .unwrap()
+        .unwrap()
+        .decode::<std::collections::HashMap<String, i32>>()
+        .unwrap();
     assert_eq!(map["x"], 1);
     assert_eq!(cache.incr("number", 1, Expiry::Never).await.unwrap(), 42);
     assert_eq!(cache.get("number").await.unwrap().unwrap().decode::<i64>().unwrap(), 42);
@@ -139,7 +158,11 @@ async fn a_database_of_somebody_elses_is_left_alone() {
         python_says(script, &[path.to_str().unwrap()]);
         let before = std::fs::read(&path).unwrap();
         let cache = on(&path).build().unwrap();
-        for error in [set(&cache, "k", "v").await.unwrap_err(), get(&cache, "k").await.unwrap_err(), cache.ping().await.unwrap_err()] {
+        for error in [
+            set(&cache, "k", "v").await.unwrap_err(),
+            get(&cache, "k").await.unwrap_err(),
+            cache.ping().await.unwrap_err(),
+        ] {
             assert_eq!(error.kind(), ErrorKind::Config, "{error}");
             assert_eq!(error.backend(), Some("sqlite"));
         }
@@ -151,7 +174,9 @@ async fn a_database_of_somebody_elses_is_left_alone() {
 #[tokio::test]
 async fn opening_twice_and_at_once_is_one_database() {
     let path = fresh_path();
-    let caches: Vec<_> = (0..8).map(|_| std::sync::Arc::new(on(&path).op_timeout(PATIENT).build().unwrap())).collect();
+    let caches: Vec<_> = (0..8)
+        .map(|_| std::sync::Arc::new(on(&path).op_timeout(PATIENT).build().unwrap()))
+        .collect();
     let opening: Vec<_> = caches
         .iter()
         .enumerate()

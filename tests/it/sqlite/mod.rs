@@ -66,7 +66,10 @@ fn python_says(script: &str, arguments: &[&str]) -> String {
 /// This test binary again, as another process that does `role` (see `child`).
 fn another_process(role: &str, path: &Path) -> Command {
     let mut process = Command::new(std::env::current_exe().unwrap());
-    process.args(["--exact", "sqlite::child::entry", "--nocapture"]).env("LARDER_CHILD", role).env("LARDER_CHILD_PATH", path);
+    process
+        .args(["--exact", "sqlite::child::entry", "--nocapture"])
+        .env("LARDER_CHILD", role)
+        .env("LARDER_CHILD_PATH", path);
     process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     process
 }
@@ -92,7 +95,8 @@ fn sqlite_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     tasks
         .filter(|task| {
-            std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("larder-sqlite"))
+            std::fs::read_to_string(task.as_ref().unwrap().path().join("comm"))
+                .is_ok_and(|name| name.starts_with("larder-sqlite"))
         })
         .count()
 }

@@ -18,7 +18,11 @@ fn many_short_runtimes_use_one_adapter_beside_one_that_is_parked() {
             for n in 0..6 {
                 let cache = cache.clone();
                 tokio::spawn(async move {
-                    if n % 2 == 0 { set(&cache, "parked", "v").await.map(drop) } else { get(&cache, "shared").await.map(drop) }
+                    if n % 2 == 0 {
+                        set(&cache, "parked", "v").await.map(drop)
+                    } else {
+                        get(&cache, "shared").await.map(drop)
+                    }
                 });
             }
             tokio::task::yield_now().await;
@@ -30,23 +34,34 @@ fn many_short_runtimes_use_one_adapter_beside_one_that_is_parked() {
                 std::thread::spawn(move || {
                     let mut worst = Duration::ZERO;
                     for n in 0..each {
-                        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-                            let key = format!("{thread}-{n}");
-                            let began = Instant::now();
-                            set(&cache, &key, &key).await.unwrap();
-                            assert_eq!(get(&cache, &key).await.unwrap(), Some(key));
-                            assert_eq!(get(&cache, "shared").await.unwrap().as_deref(), Some("v"));
-                            worst = worst.max(began.elapsed() / 3);
-                        });
+                        Builder::new_current_thread().enable_all().build().unwrap().block_on(
+                            async {
+                                let key = format!("{thread}-{n}");
+                                let began = Instant::now();
+                                set(&cache, &key, &key).await.unwrap();
+                                assert_eq!(get(&cache, &key).await.unwrap(), Some(key));
+                                assert_eq!(
+                                    get(&cache, "shared").await.unwrap().as_deref(),
+                                    Some("v")
+                                );
+                                worst = worst.max(began.elapsed() / 3);
+                            },
+                        );
                     }
                     worst
                 })
             })
             .collect();
         let worst = threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
-        println!("sqlite: {} runtimes, 4 at a time, beside a parked one: {:?}, worst call {worst:?}", 4 * each, began.elapsed());
+        println!(
+            "sqlite: {} runtimes, 4 at a time, beside a parked one: {:?}, worst call {worst:?}",
+            4 * each,
+            began.elapsed()
+        );
         assert!(worst < Duration::from_millis(50) + noise(), "{worst:?}");
-        parked.block_on(async { assert_eq!(get(&cache, "shared").await.unwrap().as_deref(), Some("v")) });
+        parked.block_on(async {
+            assert_eq!(get(&cache, "shared").await.unwrap().as_deref(), Some("v"))
+        });
     }
 }
 
@@ -66,7 +81,9 @@ fn no_timer_and_no_runtime_is_needed() {
     let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
     let end = Instant::now() + Duration::from_secs(5);
     loop {
-        if let std::task::Poll::Ready(found) = call.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+        if let std::task::Poll::Ready(found) =
+            call.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+        {
             assert_eq!(found.unwrap().as_deref(), Some("v"));
             break;
         }
@@ -151,7 +168,9 @@ fn the_blocking_face_works_wherever_it_is_called() {
 
 /// How many files whose names begin with this path the process has open.
 fn open_files_like(path: &Path) -> usize {
-    let files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let files = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
     files.filter(|file| file.to_string_lossy().starts_with(&*path.to_string_lossy())).count()
 }
 

@@ -40,7 +40,10 @@ async fn gets_and_sets_one_by_one_and_together() {
                             if what == "set" {
                                 set(&cache, &key, &text).await.unwrap();
                             } else {
-                                assert_eq!(get(&cache, &key).await.unwrap().as_deref(), Some(&*text));
+                                assert_eq!(
+                                    get(&cache, &key).await.unwrap().as_deref(),
+                                    Some(&*text)
+                                );
                             }
                         }
                     })

@@ -1,6 +1,9 @@
 //! Many at once: tasks, processes, locks, and callers who go away.
 
-use super::{Guarded, PATIENT, another_process, fresh, fresh_path, get, on, python, python_says, set, shared, soak};
+use super::{
+    Guarded, PATIENT, another_process, fresh, fresh_path, get, on, python, python_says, set,
+    shared, soak,
+};
 use crate::support::noise::{excuses, noise, watch};
 use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, Expiry};
 use std::future::poll_fn;
@@ -15,7 +18,8 @@ use std::time::{Duration, Instant};
 async fn increments_and_writes_of_eight_tasks_and_two_processes_are_exact() {
     let path = fresh_path();
     let began = Instant::now();
-    let mut others: Vec<_> = (0..2).map(|_| Guarded(another_process("count", &path).spawn().unwrap())).collect();
+    let mut others: Vec<_> =
+        (0..2).map(|_| Guarded(another_process("count", &path).spawn().unwrap())).collect();
     let cache = shared(on(&path).op_timeout(PATIENT).build().unwrap());
     let each = soak(300, 10_000);
     let tasks: Vec<_> = (0..8)
@@ -40,7 +44,10 @@ async fn increments_and_writes_of_eight_tasks_and_two_processes_are_exact() {
         "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM larder_cache').fetchone()[0])",
         &[path.to_str().unwrap()],
     );
-    println!("sqlite: 8 tasks and 2 processes counted to {counted} and wrote {rows} rows in {:?}", began.elapsed());
+    println!(
+        "sqlite: 8 tasks and 2 processes counted to {counted} and wrote {rows} rows in {:?}",
+        began.elapsed()
+    );
     assert_eq!(counted, 10 * each);
     assert_eq!(rows, (10 * each + 1).to_string());
 }
@@ -63,10 +70,16 @@ async fn a_counter_in_larders_own_format_is_counted_exactly_too() {
     }
     sums.sort_unstable();
     assert_eq!(sums, (1_001..=1_064).collect::<Vec<i64>>());
-    assert!(matches!(cache.expiry("n").await.unwrap(), Some(Expiry::After(left)) if left <= Duration::from_secs(60)));
-    for (start, by, sum) in
-        [(i64::MAX - 1, 1, Some(i64::MAX)), (i64::MAX, 1, None), (i64::MIN, -1, None), (0, i64::MIN, Some(i64::MIN)), (-1, i64::MIN, None)]
-    {
+    assert!(
+        matches!(cache.expiry("n").await.unwrap(), Some(Expiry::After(left)) if left <= Duration::from_secs(60))
+    );
+    for (start, by, sum) in [
+        (i64::MAX - 1, 1, Some(i64::MAX)),
+        (i64::MAX, 1, None),
+        (i64::MIN, -1, None),
+        (0, i64::MIN, Some(i64::MIN)),
+        (-1, i64::MIN, None),
+    ] {
         for plain in [false, true] {
             cache.remove("edge").await.unwrap();
             if plain {
@@ -93,7 +106,10 @@ for statement in sys.argv[2].split(';'): db.execute(statement)
 print('locked', flush=True)
 time.sleep(float(sys.argv[3]))
 db.execute('ROLLBACK')";
-    let mut holder = python(script, &[path.to_str().unwrap(), begin, &seconds.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = python(script, &[path.to_str().unwrap(), begin, &seconds.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line.trim(), "locked");
@@ -164,9 +180,16 @@ async fn a_lock_held_by_another_process_costs_writes_their_deadline_and_reads_no
 #[tokio::test]
 async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
     let path = fresh_path();
-    python_says("import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('PRAGMA journal_mode=WAL')", &[path.to_str().unwrap()]);
+    python_says(
+        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('PRAGMA journal_mode=WAL')",
+        &[path.to_str().unwrap()],
+    );
     // Alone with the file: nobody else can so much as look at it.
-    let _holder = hold_lock(&path, "PRAGMA locking_mode=EXCLUSIVE;BEGIN IMMEDIATE;CREATE TABLE t (x);COMMIT;BEGIN IMMEDIATE", 60.0);
+    let _holder = hold_lock(
+        &path,
+        "PRAGMA locking_mode=EXCLUSIVE;BEGIN IMMEDIATE;CREATE TABLE t (x);COMMIT;BEGIN IMMEDIATE",
+        60.0,
+    );
     let op_timeout = Duration::from_millis(200);
     for pool_size in [1, 4, 64] {
         let cache = shared(on(&path).op_timeout(op_timeout).pool_size(pool_size).build().unwrap());
@@ -175,7 +198,13 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
             .map(|n| {
                 tokio::spawn({
                     let cache = cache.clone();
-                    async move { if n % 2 == 0 { get(&cache, "k").await.map(drop) } else { set(&cache, "k", "v").await } }
+                    async move {
+                        if n % 2 == 0 {
+                            get(&cache, "k").await.map(drop)
+                        } else {
+                            set(&cache, "k", "v").await
+                        }
+                    }
                 })
             })
             .collect();
@@ -183,7 +212,10 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
             let error = call.await.unwrap().unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
         }
-        println!("sqlite: 128 calls on a database that cannot be opened, {pool_size} readers: {:?}", began.elapsed());
+        println!(
+            "sqlite: 128 calls on a database that cannot be opened, {pool_size} readers: {:?}",
+            began.elapsed()
+        );
         assert!(began.elapsed() < op_timeout + noise(), "{:?}", began.elapsed());
     }
 }
@@ -226,8 +258,12 @@ async fn cancelled_calls_give_nobody_a_wrong_value() {
                             let found = many.unwrap().remove(0).unwrap().unwrap();
                             assert_eq!(found.decode::<String>().unwrap(), text(&key));
                         }),
-                        2 => cut(cache.touch(&key, Expiry::Never), after).await.map(|live| assert!(live.unwrap())),
-                        _ => cut(get(&cache, &key), after).await.map(|found| assert_eq!(found.unwrap().as_deref(), Some(&*text(&key)))),
+                        2 => cut(cache.touch(&key, Expiry::Never), after)
+                            .await
+                            .map(|live| assert!(live.unwrap())),
+                        _ => cut(get(&cache, &key), after)
+                            .await
+                            .map(|found| assert_eq!(found.unwrap().as_deref(), Some(&*text(&key)))),
                     };
                     cancelled += usize::from(done.is_none());
                 }
@@ -259,13 +295,18 @@ async fn a_write_that_was_given_up_never_lands_after_a_later_one() {
     let (rounds, mut given_up) = (soak(500, 5_000), 0);
     for n in 0..rounds {
         let key = format!("k{n}");
-        given_up += usize::from(cut(set(&cache, &key, "old"), Duration::from_micros(fastrand(120))).await.is_none());
+        given_up += usize::from(
+            cut(set(&cache, &key, "old"), Duration::from_micros(fastrand(120))).await.is_none(),
+        );
         while cache.remove(&key).await.is_err() {}
     }
     // Behind a lock, with real deadlines.
     let mut holder = hold_lock(&path, "BEGIN IMMEDIATE", 600.0);
     for n in 0..4 {
-        assert_eq!(set(&cache, &format!("l{n}"), "old").await.unwrap_err().kind(), ErrorKind::Timeout);
+        assert_eq!(
+            set(&cache, &format!("l{n}"), "old").await.unwrap_err().kind(),
+            ErrorKind::Timeout
+        );
     }
     holder.0.kill().unwrap();
     holder.0.wait().unwrap();
@@ -285,6 +326,13 @@ async fn a_write_that_was_given_up_never_lands_after_a_later_one() {
 #[test]
 fn a_crowd_is_answered_by_its_deadline_and_takes_no_memory() {
     let done = another_process("crowd", &fresh_path()).output().unwrap();
-    print!("sqlite: {}", String::from_utf8_lossy(&done.stdout).lines().filter(|line| line.contains("callers")).collect::<String>() + "\n");
+    print!(
+        "sqlite: {}",
+        String::from_utf8_lossy(&done.stdout)
+            .lines()
+            .filter(|line| line.contains("callers"))
+            .collect::<String>()
+            + "\n"
+    );
     assert!(done.status.success());
 }

@@ -80,7 +80,11 @@ impl Memcached {
             dir,
             args: Box::new(move |port| {
                 let port = port.to_string();
-                let place: &[&str] = if unix { &["-s", &path, "-a", "700"] } else { &["-l", "127.0.0.1", "-p", &port, "-U", "0"] };
+                let place: &[&str] = if unix {
+                    &["-s", &path, "-a", "700"]
+                } else {
+                    &["-l", "127.0.0.1", "-p", &port, "-U", "0"]
+                };
                 place.iter().map(ToString::to_string).chain(fixed.iter().cloned()).collect()
             }),
             answers: Box::new(move |port, pid| {
@@ -159,7 +163,8 @@ impl Memcached {
     /// Stores a value as another client would; `expiry` in the protocol's own meaning. The answer, such as `STORED`.
     pub(crate) fn set(&self, key: &str, flags: u32, expiry: i64, value: &[u8]) -> String {
         self.talk(|wire| {
-            let mut request = format!("set {key} {flags} {expiry} {}\r\n", value.len()).into_bytes();
+            let mut request =
+                format!("set {key} {flags} {expiry} {}\r\n", value.len()).into_bytes();
             request.extend(value);
             request.extend(b"\r\n");
             wire.send(&request)?;
@@ -186,7 +191,10 @@ impl Memcached {
     /// One number of `stats`; panics when the server does not have it.
     pub(crate) fn stat(&self, name: &str) -> u64 {
         let stats = self.stats();
-        stats.get(name).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("stats has no number {name}"))
+        stats
+            .get(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("stats has no number {name}"))
     }
 
     /// Every key it holds, as the server's crawler sees them (it may miss those of the last moments).
@@ -233,7 +241,11 @@ impl Deref for Memcached {
 }
 
 fn endpoint(unix: bool, socket: &Path, port: u16) -> Endpoint {
-    if unix { Endpoint::Unix(PathBuf::from(socket)) } else { Endpoint::Tcp(([127, 0, 0, 1], port).into()) }
+    if unix {
+        Endpoint::Unix(PathBuf::from(socket))
+    } else {
+        Endpoint::Tcp(([127, 0, 0, 1], port).into())
+    }
 }
 
 fn one_line(wire: &mut Wire, line: &str) -> io::Result<String> {

@@ -43,7 +43,11 @@ pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool)
 }
 
 /// [`wait_until`] for asynchronous tests: other tasks of the runtime go on in between.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) {
     let end = Instant::now() + limit;
     while !condition().await {
         assert!(Instant::now() < end, "not within {limit:?}: {what}");

@@ -84,7 +84,8 @@ impl Proxy {
         let thread = thread::Builder::new()
             .name("test-proxy".into())
             .spawn(move || {
-                let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let runtime =
+                    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(serve(shared, seed, inbox, ready));
             })
             .expect("a thread");
@@ -177,7 +178,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(faults: Arc<Faults>, seed: u64, mut orders: mpsc::UnboundedReceiver<Order>, ready: blocking::Sender<SocketAddr>) {
+async fn serve(
+    faults: Arc<Faults>,
+    seed: u64,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    ready: blocking::Sender<SocketAddr>,
+) {
     let first = listen().await;
     let addr = first.local_addr().expect("a bound socket");
     let mut listener = Some(first);
@@ -265,7 +271,13 @@ async fn forward(faults: &Faults, client: TcpStream, seed: u64) -> io::Result<()
 }
 
 /// One direction. Reading and writing are apart, so that a delay is a latency and not a limit of throughput.
-async fn pump(faults: &Faults, way: Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut random: Random) -> io::Result<()> {
+async fn pump(
+    faults: &Faults,
+    way: Way,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut random: Random,
+) -> io::Result<()> {
     let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     let read = async move {
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -310,7 +322,12 @@ impl Faults {
         let _ = self.hold.subscribe().wait_for(|held| !held).await;
     }
 
-    async fn write(&self, to: &mut OwnedWriteHalf, mut bytes: &[u8], random: &mut Random) -> io::Result<()> {
+    async fn write(
+        &self,
+        to: &mut OwnedWriteHalf,
+        mut bytes: &[u8],
+        random: &mut Random,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
             if *self.hold.borrow() {
                 self.released().await;

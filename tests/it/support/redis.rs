@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 
 use super::lock;
 use super::server::{self, Launch, Server};
@@ -96,21 +98,28 @@ impl Redis {
     fn open(door: Door, extra: &[&str]) -> Redis {
         let dir = server::dir();
         let socket = dir.path().join("redis.sock");
-        let mut fixed = words("--save|--appendonly|no|--daemonize|no|--bind|127.0.0.1|--unixsocketperm|700");
+        let mut fixed =
+            words("--save|--appendonly|no|--daemonize|no|--bind|127.0.0.1|--unixsocketperm|700");
         fixed.insert(1, String::new());
         fixed.extend(["--dir".into(), path(dir.path()), "--unixsocket".into(), path(&socket)]);
         if matches!(door, Door::Tls) {
             certificates(dir.path());
-            for (option, file) in [("--tls-cert-file", "cert.pem"), ("--tls-key-file", "key.pem"), ("--tls-ca-cert-file", "ca.pem")] {
+            for (option, file) in [
+                ("--tls-cert-file", "cert.pem"),
+                ("--tls-key-file", "key.pem"),
+                ("--tls-ca-cert-file", "ca.pem"),
+            ] {
                 fixed.extend([option.into(), path(&dir.path().join(file))]);
             }
             fixed.extend(words("--tls-auth-clients|no"));
         }
         fixed.extend(extra.iter().map(ToString::to_string));
 
-        let password = extra.windows(2).find(|pair| pair[0] == "--requirepass").map(|pair| pair[1].to_owned());
+        let password =
+            extra.windows(2).find(|pair| pair[0] == "--requirepass").map(|pair| pair[1].to_owned());
         let login = password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
-        let access = Access { endpoint: Endpoint::Unix(socket.clone()), user: None, password, database: 0 };
+        let access =
+            Access { endpoint: Endpoint::Unix(socket.clone()), user: None, password, database: 0 };
 
         let (plain, secure) = (matches!(door, Door::Tcp), matches!(door, Door::Tls));
         let probe = access.clone();
@@ -141,13 +150,29 @@ impl Redis {
             Door::Tls => (format!("rediss://{login}{}", server.addr()), Some(server.addr())),
             Door::Unix => (format!("redis+unix://{login}{}", socket.display()), None),
         };
-        Redis { server: Some(server), url, addr, socket: Some(socket), access, helper: Mutex::new(None) }
+        Redis {
+            server: Some(server),
+            url,
+            addr,
+            socket: Some(socket),
+            access,
+            helper: Mutex::new(None),
+        }
     }
 
     fn external(url: String) -> Redis {
-        let access = Access::parse(&url).unwrap_or_else(|| panic!("{URL_VARIABLE} is not redis://[user][:password]@host:port[/db]"));
+        let access = Access::parse(&url).unwrap_or_else(|| {
+            panic!("{URL_VARIABLE} is not redis://[user][:password]@host:port[/db]")
+        });
         let Endpoint::Tcp(addr) = access.endpoint else { unreachable!("only TCP is parsed") };
-        Redis { server: None, url, addr: Some(addr), socket: None, access, helper: Mutex::new(None) }
+        Redis {
+            server: None,
+            url,
+            addr: Some(addr),
+            socket: None,
+            access,
+            helper: Mutex::new(None),
+        }
     }
 
     /// The URL to give to the library.
@@ -220,7 +245,11 @@ impl Redis {
     /// `CLIENT LIST` without the helper's own line.
     pub(crate) fn clients(&self) -> Vec<String> {
         let own = format!(" name={HELPER} ");
-        self.text(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains(&own)).map(str::to_owned).collect()
+        self.text(&["CLIENT", "LIST"])
+            .lines()
+            .filter(|line| !line.contains(&own))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -251,7 +280,8 @@ impl Access {
         let mut wire = Wire::open(&self.endpoint, patience)?;
         if let Some(password) = &self.password {
             let user = self.user.as_deref();
-            let login: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.as_str()]).collect();
+            let login: Vec<&str> =
+                ["AUTH"].into_iter().chain(user).chain([password.as_str()]).collect();
             exchange(&mut wire, &login)?.succeeded()?;
         }
         if self.database != 0 {
@@ -323,7 +353,8 @@ fn exchange<A: AsRef<[u8]>>(wire: &mut Wire, args: &[A]) -> io::Result<Reply> {
 
 fn read_reply(wire: &mut Wire) -> io::Result<Reply> {
     let line = wire.text()?;
-    let (kind, rest) = line.split_at_checked(1).ok_or_else(|| io::Error::other("an empty answer"))?;
+    let (kind, rest) =
+        line.split_at_checked(1).ok_or_else(|| io::Error::other("an empty answer"))?;
     let number = || rest.parse::<i64>().map_err(io::Error::other);
     // A negative length is how RESP2 says nil.
     let length = || number().map(|length| usize::try_from(length).ok());
@@ -336,7 +367,9 @@ fn read_reply(wire: &mut Wire) -> io::Result<Reply> {
             None => Reply::Nil,
         },
         "*" => match length()? {
-            Some(length) => Reply::Array((0..length).map(|_| read_reply(wire)).collect::<io::Result<_>>()?),
+            Some(length) => {
+                Reply::Array((0..length).map(|_| read_reply(wire)).collect::<io::Result<_>>()?)
+            }
             None => Reply::Nil,
         },
         _ => return Err(io::Error::other(format!("not RESP2: {line:?}"))),
@@ -349,13 +382,19 @@ fn certificates(dir: &Path) {
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.distinguished_name.push(DnType::CommonName, "larder test authority");
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("an authority");
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
+        .expect("an authority");
 
     let key = KeyPair::generate().expect("a key");
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let server = CertificateParams::new(names).expect("names").signed_by(&key, &authority).expect("a certificate");
+    let server = CertificateParams::new(names)
+        .expect("names")
+        .signed_by(&key, &authority)
+        .expect("a certificate");
 
-    for (file, pem) in [("ca.pem", authority.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())] {
+    for (file, pem) in
+        [("ca.pem", authority.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())]
+    {
         fs::write(dir.join(file), pem).expect("certificates can be written");
     }
 }

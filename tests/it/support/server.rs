@@ -75,7 +75,12 @@ impl Server {
         for _ in 0..TRIES {
             let port = free_port();
             if let Some(running) = launch.run(port) {
-                return Server { launch, port, starts: AtomicU64::new(1), running: Mutex::new(Some(running)) };
+                return Server {
+                    launch,
+                    port,
+                    starts: AtomicU64::new(1),
+                    running: Mutex::new(Some(running)),
+                };
             }
         }
         panic!("{} did not start on any of {TRIES} ports:\n{}", launch.program, launch.log());
@@ -115,14 +120,18 @@ impl Server {
     pub(crate) fn freeze(&self) {
         let pid = self.pid();
         signal("STOP", pid);
-        super::wait_until("the server is frozen", Duration::from_secs(5), || all_threads(pid, |state| state == 'T'));
+        super::wait_until("the server is frozen", Duration::from_secs(5), || {
+            all_threads(pid, |state| state == 'T')
+        });
     }
 
     /// Lets a frozen process go on.
     pub(crate) fn thaw(&self) {
         let pid = self.pid();
         signal("CONT", pid);
-        super::wait_until("the server goes on", Duration::from_secs(5), || all_threads(pid, |state| state != 'T'));
+        super::wait_until("the server goes on", Duration::from_secs(5), || {
+            all_threads(pid, |state| state != 'T')
+        });
     }
 
     /// Starts it again on the same port, killing it first if it still runs, and waits until it answers.
@@ -136,7 +145,12 @@ impl Server {
                 self.starts.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            assert!(Instant::now() < end, "no restart on port {}:\n{}", self.port, self.launch.log());
+            assert!(
+                Instant::now() < end,
+                "no restart on port {}:\n{}",
+                self.port,
+                self.launch.log()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -160,7 +174,9 @@ impl Launch {
             .expect("sh starts");
         let stdin = watchdog.stdin.take();
         let mut line = String::new();
-        BufReader::new(watchdog.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("sh says the pid");
+        BufReader::new(watchdog.stdout.take().expect("stdout is piped"))
+            .read_line(&mut line)
+            .expect("sh says the pid");
         let pid = line.trim().parse().expect("a process id");
         let mut running = Running { watchdog, stdin, pid };
 
@@ -172,7 +188,12 @@ impl Launch {
             if running.watchdog.try_wait().expect("the watchdog can be waited for").is_some() {
                 return None;
             }
-            assert!(Instant::now() < end, "{} is silent after {READY:?}:\n{}", self.program, self.log());
+            assert!(
+                Instant::now() < end,
+                "{} is silent after {READY:?}:\n{}",
+                self.program,
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -243,14 +264,18 @@ fn require(program: &str, package: &str) {
     let found = if program.contains('/') {
         Path::new(program).is_file()
     } else {
-        env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+        env::var_os("PATH")
+            .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
     };
     assert!(found, "{program} is not installed: run scripts/test, or apt-get install {package}");
 }
 
 /// Through the shell's own `kill`: a bare system has no program of that name.
 fn signal(name: &str, pid: u32) {
-    let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()]).status().expect("sh starts");
+    let status = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()])
+        .status()
+        .expect("sh starts");
     assert!(status.success(), "kill -s {name} {pid} failed");
 }
 
@@ -259,8 +284,13 @@ fn all_threads(pid: u32, condition: impl Fn(char) -> bool) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
     };
-    tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok()).all(|stat| {
-        // The name before it, in brackets, may itself hold brackets and spaces.
-        stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(&condition)
-    })
+    tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok()).all(
+        |stat| {
+            // The name before it, in brackets, may itself hold brackets and spaces.
+            stat.rsplit(')')
+                .next()
+                .and_then(|rest| rest.trim_start().chars().next())
+                .is_some_and(&condition)
+        },
+    )
 }

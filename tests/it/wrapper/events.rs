@@ -27,9 +27,18 @@ impl Log {
         let written = log.clone();
         cache.observe(move |event| {
             assert_eq!(event.count, 1);
-            let (key, error) = (event.key.map(str::to_owned), event.error.map(|error| error.kind()));
-            let (kind, backend, is_timed) = (event.kind, event.backend.to_owned(), event.took.is_some());
-            written.0.lock().unwrap().push(Heard { kind, backend, op: event.op, key, error, is_timed });
+            let (key, error) =
+                (event.key.map(str::to_owned), event.error.map(|error| error.kind()));
+            let (kind, backend, is_timed) =
+                (event.kind, event.backend.to_owned(), event.took.is_some());
+            written.0.lock().unwrap().push(Heard {
+                kind,
+                backend,
+                op: event.op,
+                key,
+                error,
+                is_timed,
+            });
         });
         log
     }
@@ -50,7 +59,11 @@ pub(crate) fn told(expected: &[(EventKind, &str)]) -> Vec<(EventKind, String)> {
     expected.iter().map(|(kind, key)| (*kind, (*key).to_owned())).collect()
 }
 
-fn entry(kind: EventKind, key: &str, error: Option<ErrorKind>) -> (EventKind, String, Option<ErrorKind>) {
+fn entry(
+    kind: EventKind,
+    key: &str,
+    error: Option<ErrorKind>,
+) -> (EventKind, String, Option<ErrorKind>) {
     (kind, key.to_owned(), error)
 }
 
@@ -69,10 +82,16 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
 
     cache.set("k", 1u8).await?;
     let heard = log.read();
-    assert_eq!((heard.len(), heard[0].kind, heard[0].op, &*heard[0].backend, heard[0].is_timed), (1, Set, Some("set"), backend, true));
+    assert_eq!(
+        (heard.len(), heard[0].kind, heard[0].op, &*heard[0].backend, heard[0].is_timed),
+        (1, Set, Some("set"), backend, true)
+    );
     assert_eq!(cache.get::<u8>("k").await?, Some(1));
     let heard = log.read();
-    assert_eq!((heard.len(), heard[0].kind, heard[0].op, &*heard[0].backend, heard[0].is_timed), (1, Hit, Some("get"), backend, true));
+    assert_eq!(
+        (heard.len(), heard[0].kind, heard[0].op, &*heard[0].backend, heard[0].is_timed),
+        (1, Hit, Some("get"), backend, true)
+    );
     cache.get_or("k", 5u8).await?;
     cache.get_or_fail::<u8>("k").await?;
     assert_eq!(log.kinds(), told(&[(Hit, "k"), (Hit, "k")]));
@@ -109,35 +128,61 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     assert!(cache.remove("added").await?);
     assert!(!cache.remove(["x", "nope", "y"]).await?);
     assert_eq!(cache.take::<u8>("k").await?, Some(1));
-    assert_eq!(log.kinds(), told(&[(Remove, "added"), (Remove, "x"), (Remove, "y"), (Remove, "k")]));
+    assert_eq!(
+        log.kinds(),
+        told(&[(Remove, "added"), (Remove, "x"), (Remove, "y"), (Remove, "k")])
+    );
 
     assert_eq!(cache.get_or_set("a", 1u8).await?, 1);
     assert_eq!(cache.get_or_set("a", 2u8).await?, 1);
     assert_eq!(cache.get_or_set_with("b", |_| 1u8).await?, 1);
     assert_eq!(cache.get_or_set_async("c", async { 1u8 }).await?, 1);
     assert_eq!(cache.get_or_set_async("c", async { 2u8 }).await?, 1);
-    let expected = told(&[(Miss, "a"), (Load, "a"), (Hit, "a"), (Miss, "b"), (Load, "b"), (Miss, "c"), (Load, "c"), (Hit, "c")]);
+    let expected = told(&[
+        (Miss, "a"),
+        (Load, "a"),
+        (Hit, "a"),
+        (Miss, "b"),
+        (Load, "b"),
+        (Miss, "c"),
+        (Load, "c"),
+        (Hit, "c"),
+    ]);
     assert_eq!(log.kinds(), expected);
     cache.try_get_or_set_async("f", async { Err::<u8, _>("no") }).await.unwrap_err();
     cache.get_or_set_with("p", |_| -> u8 { panic!("as told") }).await.unwrap_err();
-    let heard: Vec<_> = log.read().into_iter().map(|heard| (heard.kind, heard.key.unwrap(), heard.error, heard.is_timed)).collect();
+    let heard: Vec<_> = log
+        .read()
+        .into_iter()
+        .map(|heard| (heard.kind, heard.key.unwrap(), heard.error, heard.is_timed))
+        .collect();
     let failed = |key: &str, kind| (LoadError, key.to_owned(), Some(kind), true);
     let missed = |key: &str| (Miss, key.to_owned(), None, true);
-    assert_eq!(heard, [missed("f"), failed("f", ErrorKind::Load), missed("p"), failed("p", ErrorKind::Panic)]);
+    assert_eq!(
+        heard,
+        [missed("f"), failed("f", ErrorKind::Load), missed("p"), failed("p", ErrorKind::Panic)]
+    );
 
     let part = cache.namespace("part");
     part.set("k", 1u8).await?;
     assert_eq!(part.get::<u8>("k").await?, Some(1));
     assert_eq!(part.get_or_set("k", 2u8).await?, 1);
     part.clear().await?;
-    assert_eq!(log.kinds(), told(&[(Set, "part:k"), (Hit, "part:k"), (Hit, "part:k"), (Clear, "part:")]), "keys with their namespace");
+    assert_eq!(
+        log.kinds(),
+        told(&[(Set, "part:k"), (Hit, "part:k"), (Hit, "part:k"), (Clear, "part:")]),
+        "keys with their namespace"
+    );
     cache.clear().await?;
     assert_eq!(log.kinds(), told(&[(Clear, "")]));
 
     // The counters say the same.
     let stats = cache.stats();
     assert_eq!((stats.hits - before.hits, stats.misses - before.misses), (9, 9));
-    assert_eq!((stats.sets - before.sets, stats.removes - before.removes, stats.clears - before.clears), (9, 4, 2));
+    assert_eq!(
+        (stats.sets - before.sets, stats.removes - before.removes, stats.clears - before.clears),
+        (9, 4, 2)
+    );
     assert_eq!((stats.loads - before.loads, stats.load_errors - before.load_errors), (3, 2));
     assert_eq!(stats.load_time.count, before.load_time.count + 5);
     assert_eq!(stats, part.stats(), "namespaces share the counters");
@@ -159,13 +204,18 @@ async fn every_verb_in_memory() -> larder::Result<()> {
 #[tokio::test]
 async fn every_verb_elsewhere() -> larder::Result<()> {
     let server = crate::support::Redis::start();
-    for (backend, url) in [("redis", server.url().to_owned()), ("sqlite", "sqlite::memory:".to_owned())] {
+    for (backend, url) in
+        [("redis", server.url().to_owned()), ("sqlite", "sqlite::memory:".to_owned())]
+    {
         let cache = AsyncCacheWrapper::new(url)?;
         every_verb(&cache, backend).await?;
         let stats = cache.stats();
         // SQLite answers at times before anybody has to wait.
         let least = if backend == "redis" { 40 } else { 1 };
-        assert!(stats.backend_time.count >= least && stats.backend_time.max >= stats.backend_time.p50, "{backend}: {stats}");
+        assert!(
+            stats.backend_time.count >= least && stats.backend_time.max >= stats.backend_time.p50,
+            "{backend}: {stats}"
+        );
         assert_eq!((stats.backend_errors, stats.decode_errors), (0, 0));
     }
     Ok(())
@@ -175,7 +225,12 @@ async fn every_verb_elsewhere() -> larder::Result<()> {
 async fn what_fails_is_told_once() -> larder::Result<()> {
     let (cache, adapter) = faulty();
     let log = Log::of(&cache);
-    let read = || log.read().into_iter().map(|heard| (heard.kind, heard.key.unwrap_or_default(), heard.error)).collect::<Vec<_>>();
+    let read = || {
+        log.read()
+            .into_iter()
+            .map(|heard| (heard.kind, heard.key.unwrap_or_default(), heard.error))
+            .collect::<Vec<_>>()
+    };
     let away = Fault::Fail(ErrorKind::Unavailable);
     let failed = |key| entry(BackendError, key, Some(ErrorKind::Unavailable));
 
@@ -186,17 +241,31 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     assert_eq!(read(), [failed("k"), entry(Miss, "k", None), entry(Load, "k", None)]);
     adapter.put_next(Verb::Set, 1, Fault::Fail(ErrorKind::Timeout));
     cache.get_or_set("s", 2u8).await?;
-    let expected = [entry(Miss, "s", None), entry(Load, "s", None), entry(BackendError, "s", Some(ErrorKind::Timeout))];
+    let expected = [
+        entry(Miss, "s", None),
+        entry(Load, "s", None),
+        entry(BackendError, "s", Some(ErrorKind::Timeout)),
+    ];
     assert_eq!(read(), expected);
     adapter.put_next(Verb::Get, 1, away);
     cache.fail_open(false).get_or_set("k", 2u8).await.unwrap_err();
     assert_eq!(read(), [failed("k")]);
     let before = cache.stats();
     adapter.put_next(Verb::Set, 1, Fault::Fail(ErrorKind::Timeout));
-    assert_eq!(cache.fail_open(false).get_or_set("t", 2u8).await.unwrap_err().kind(), ErrorKind::Timeout);
-    let expected = [entry(Miss, "t", None), entry(Load, "t", None), entry(BackendError, "t", Some(ErrorKind::Timeout))];
-    assert_eq!(read(), expected, "the fallback has not failed");
-    assert_eq!((cache.stats().loads, cache.stats().load_errors), (before.loads + 1, before.load_errors));
+    assert_eq!(
+        cache.fail_open(false).get_or_set("t", 2u8).await.unwrap_err().kind(),
+        ErrorKind::Timeout
+    );
+    let expected = [
+        entry(Miss, "t", None),
+        entry(Load, "t", None),
+        entry(BackendError, "t", Some(ErrorKind::Timeout)),
+    ];
+    assert_eq!(read(), expected, "the loader has not failed");
+    assert_eq!(
+        (cache.stats().loads, cache.stats().load_errors),
+        (before.loads + 1, before.load_errors)
+    );
 
     adapter.put_on_all(away);
     cache.get::<u8>("k").await.unwrap_err();
@@ -211,7 +280,11 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     cache.remove(["k", "x"]).await.unwrap_err();
     cache.clear().await.unwrap_err();
     cache.ping().await.unwrap_err();
-    assert_eq!(read(), std::iter::repeat_n(failed(""), 5).collect::<Vec<_>>(), "a batch that fails as a whole is one call");
+    assert_eq!(
+        read(),
+        std::iter::repeat_n(failed(""), 5).collect::<Vec<_>>(),
+        "a batch that fails as a whole is one call"
+    );
     adapter.heal_all();
     assert_eq!(cache.stats().backend_errors, 15);
 
@@ -220,16 +293,36 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     assert_eq!(read(), [entry(DecodeError, "k", Some(ErrorKind::Decode)), entry(Miss, "k", None)]);
     adapter.put_next(Verb::Get, 1, Fault::Corrupt);
     cache.get_or_set("k", 1u8).await?;
-    assert_eq!(read(), [entry(DecodeError, "k", Some(ErrorKind::Decode)), entry(Miss, "k", None), entry(Load, "k", None)]);
+    assert_eq!(
+        read(),
+        [
+            entry(DecodeError, "k", Some(ErrorKind::Decode)),
+            entry(Miss, "k", None),
+            entry(Load, "k", None)
+        ]
+    );
     cache.get::<Vec<String>>("k").await.unwrap_err();
-    assert_eq!(read(), [entry(DecodeError, "k", Some(ErrorKind::Decode))], "a call that fails has found neither a value nor none");
+    assert_eq!(
+        read(),
+        [entry(DecodeError, "k", Some(ErrorKind::Decode))],
+        "a call that fails has found neither a value nor none"
+    );
     adapter.put_next(Verb::GetMany, 1, Fault::Corrupt);
     assert_eq!(cache.get_many::<u8, _>(["k", "x"]).await?, [None, None]);
-    let undecodable = |key| [entry(DecodeError, key, Some(ErrorKind::Decode)), entry(Miss, key, None)];
+    let undecodable =
+        |key| [entry(DecodeError, key, Some(ErrorKind::Decode)), entry(Miss, key, None)];
     assert_eq!(read(), [undecodable("k"), undecodable("x")].concat());
-    assert_eq!(cache.get_many::<Vec<String>, _>(["k", "x", "nope"]).await.unwrap_err().key(), Some("k"), "the first is what is returned");
+    assert_eq!(
+        cache.get_many::<Vec<String>, _>(["k", "x", "nope"]).await.unwrap_err().key(),
+        Some("k"),
+        "the first is what is returned"
+    );
     let undecodable = |key| entry(DecodeError, key, Some(ErrorKind::Decode));
-    assert_eq!(read(), [undecodable("k"), undecodable("x"), entry(Miss, "nope", None)], "and all of them are told");
+    assert_eq!(
+        read(),
+        [undecodable("k"), undecodable("x"), entry(Miss, "nope", None)],
+        "and all of them are told"
+    );
 
     cache.get::<u8>("").await.unwrap_err();
     cache.set("", 1u8).await.unwrap_err();
@@ -250,7 +343,8 @@ async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
         tokio::time::sleep(Duration::from_secs(2)).await;
         5u8
     };
-    let late = cache.hard_timeout(Duration::from_secs(1)).get_or_set_async("k", slow()).await.unwrap_err();
+    let late =
+        cache.hard_timeout(Duration::from_secs(1)).get_or_set_async("k", slow()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Timeout);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(cache.get("k").await?, Some(5u8), "stored all the same");
@@ -258,18 +352,21 @@ async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
     Ok(())
 }
 
-/// What cannot be stored is seen: its fallback runs each time.
+/// What cannot be stored is seen: its loader runs each time.
 #[tokio::test]
 async fn a_value_that_cannot_be_stored_is_told() -> larder::Result<()> {
     let [_, encoded] = super::plain_and_encoded();
     let log = Log::of(&encoded);
-    assert_eq!(encoded.get_or_set("k", Some(None::<u8>)).await.unwrap_err().kind(), ErrorKind::Encode);
+    assert_eq!(
+        encoded.get_or_set("k", Some(None::<u8>)).await.unwrap_err().kind(),
+        ErrorKind::Encode
+    );
     let heard: Vec<_> = log.read().into_iter().map(|heard| (heard.kind, heard.error)).collect();
     assert_eq!(heard, [(Miss, None), (Load, None), (BackendError, Some(ErrorKind::Encode))]);
     Ok(())
 }
 
-/// Whoever waits for a fallback says so, once, and has missed once.
+/// Whoever waits for a loader says so, once, and has missed once.
 #[tokio::test]
 async fn followers_join() -> larder::Result<()> {
     const FOLLOWERS: u64 = 7;
@@ -286,7 +383,8 @@ async fn followers_join() -> larder::Result<()> {
     let mut followers = Vec::new();
     for _ in 0..FOLLOWERS {
         let cache = cache.clone();
-        followers.push(tokio::spawn(async move { cache.get_or_set_async("k", async { 6u8 }).await }));
+        followers
+            .push(tokio::spawn(async move { cache.get_or_set_async("k", async { 6u8 }).await }));
     }
     while cache.stats().joined < FOLLOWERS {
         tokio::task::yield_now().await;
@@ -297,7 +395,10 @@ async fn followers_join() -> larder::Result<()> {
         assert_eq!(follower.await.unwrap()?, 5);
     }
     let stats = cache.stats();
-    assert_eq!((stats.misses, stats.hits, stats.joined, stats.loads), (FOLLOWERS + 1, 0, FOLLOWERS, 1));
+    assert_eq!(
+        (stats.misses, stats.hits, stats.joined, stats.loads),
+        (FOLLOWERS + 1, 0, FOLLOWERS, 1)
+    );
     Ok(())
 }
 
@@ -345,7 +446,11 @@ async fn an_observer_that_panics_hurts_nobody() -> larder::Result<()> {
     cache.reset_adapter().await?;
     assert_eq!(cache.get_or_set("a", 3u8).await?, 3);
     let kinds: Vec<_> = log.read().into_iter().map(|heard| heard.kind).collect();
-    assert_eq!(kinds, [Miss, Load, Miss, Load, Hit, Swap, Swap, Miss, Load], "the observers after it hear everything");
+    assert_eq!(
+        kinds,
+        [Miss, Load, Miss, Load, Hit, Swap, Swap, Miss, Load],
+        "the observers after it hear everything"
+    );
     cache.clear().await?;
     every_verb(&cache, "memory").await
 }
@@ -403,11 +508,13 @@ async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
         cache.ttl(Expiry::Never).set(format!("k{n}"), n).await?;
     }
     let found = cache.get_many::<usize, _>((0..WRITTEN).map(|n| format!("k{n}"))).await?;
-    let evicted: Vec<_> = log.read().into_iter().filter(|heard| heard.kind == EventKind::Evict).collect();
+    let evicted: Vec<_> =
+        log.read().into_iter().filter(|heard| heard.kind == EventKind::Evict).collect();
     let live = found.iter().flatten().count();
     assert_eq!(evicted.len(), WRITTEN - live, "what is not there any more was told");
     for heard in evicted {
-        let n: usize = heard.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse().ok()).unwrap();
+        let n: usize =
+            heard.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse().ok()).unwrap();
         assert_eq!((found[n], &*heard.backend), (None, "memory"), "{n} is told to be gone");
     }
     assert_eq!(cache.stats().evicted as usize, WRITTEN - live);
@@ -417,7 +524,12 @@ async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
     cache.ttl(Duration::from_millis(20)).set_many((0..50).map(|n| (format!("k{n}"), n))).await?;
     let mut expired = Vec::new();
     crate::trials::eventually("all of them are swept", || {
-        expired.extend(log.kinds().into_iter().filter(|(kind, _)| *kind == EventKind::Expire).map(|(_, key)| key));
+        expired.extend(
+            log.kinds()
+                .into_iter()
+                .filter(|(kind, _)| *kind == EventKind::Expire)
+                .map(|(_, key)| key),
+        );
         expired.len() >= 50
     })
     .await;

@@ -28,17 +28,32 @@ async fn reading_fails() {
         adapter.put(Verb::Get, Fault::Fail(kind));
         let runs = Runs::default();
         let ran = runs.clone();
-        let fallback = move |_: &str| {
+        let loader = move |_: &str| {
             ran.add();
             2u64
         };
-        assert_eq!(cache.get_or_set_with("k", fallback).await.unwrap(), 2);
-        assert_eq!((runs.count(), events.load(Ordering::SeqCst), adapter.calls(Verb::Set)), (1, 1, 1), "one run, one event, no write");
-        assert_eq!(cache.get::<u64>("k").await.unwrap_err().kind(), kind, "a plain get says what is wrong");
+        assert_eq!(cache.get_or_set_with("k", loader).await.unwrap(), 2);
+        assert_eq!(
+            (runs.count(), events.load(Ordering::SeqCst), adapter.calls(Verb::Set)),
+            (1, 1, 1),
+            "one run, one event, no write"
+        );
+        assert_eq!(
+            cache.get::<u64>("k").await.unwrap_err().kind(),
+            kind,
+            "a plain get says what is wrong"
+        );
         assert_eq!(cache.fail_open(false).get_or_set("k", 2u64).await.unwrap_err().kind(), kind);
-        assert_eq!(cache.clone().with_fail_open(false).get_or_set("k", 2u64).await.unwrap_err().kind(), kind);
+        assert_eq!(
+            cache.clone().with_fail_open(false).get_or_set("k", 2u64).await.unwrap_err().kind(),
+            kind
+        );
         adapter.heal_all();
-        assert_eq!(cache.get("k").await.unwrap(), Some(1u64), "after recovery the old stored value is intact");
+        assert_eq!(
+            cache.get("k").await.unwrap(),
+            Some(1u64),
+            "after recovery the old stored value is intact"
+        );
         assert_eq!(cache.expiry("k").await.unwrap(), Some(Expiry::Never));
     }
 }
@@ -58,7 +73,11 @@ async fn a_slow_failure_costs_one_run_for_all() {
     });
     assert!(join_all(calls).await.into_iter().all(|answer| answer.unwrap() == 3));
     assert_eq!(runs.count(), 1);
-    assert_eq!(cache.get_or_set("k", 4u64).await.unwrap(), 4, "nothing is kept anywhere while the backend is away");
+    assert_eq!(
+        cache.get_or_set("k", 4u64).await.unwrap(),
+        4,
+        "nothing is kept anywhere while the backend is away"
+    );
 }
 
 #[tokio::test]
@@ -70,7 +89,10 @@ async fn storing_fails() {
             adapter.put(Verb::Set, fault);
             assert_eq!(cache.get_or_set_async("k", async { 2u64 }).await.unwrap(), 2);
             assert_eq!(events.load(Ordering::SeqCst), 1);
-            assert_eq!(cache.fail_open(false).get_or_set("l", 2u64).await.unwrap_err().kind(), kind);
+            assert_eq!(
+                cache.fail_open(false).get_or_set("l", 2u64).await.unwrap_err().kind(),
+                kind
+            );
             adapter.heal_all();
             let stored = fault == Fault::FailAfter(kind);
             assert_eq!(cache.get::<u64>("k").await.unwrap(), stored.then_some(2));
@@ -110,7 +132,10 @@ async fn a_value_that_is_too_large() {
     assert_eq!(cache.get_or_set("k", huge.clone()).await.unwrap(), huge);
     assert_eq!(events.load(Ordering::SeqCst), 1);
     assert!(!cache.contains("k").await.unwrap());
-    assert_eq!(cache.fail_open(false).get_or_set("k", huge).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        cache.fail_open(false).get_or_set("k", huge).await.unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
 }
 
 #[tokio::test]
@@ -142,6 +167,9 @@ async fn the_other_verbs_say_what_is_wrong() {
     for (at, answer) in answers.into_iter().enumerate() {
         let e = answer.expect_err(&format!("answer {at}"));
         assert_eq!(e.kind(), ErrorKind::Unavailable, "answer {at}");
-        assert!(e.is_retryable() && e.op().is_some() && e.backend() == Some("memory"), "answer {at}: {e}");
+        assert!(
+            e.is_retryable() && e.op().is_some() && e.backend() == Some("memory"),
+            "answer {at}: {e}"
+        );
     }
 }

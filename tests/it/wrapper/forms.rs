@@ -1,7 +1,10 @@
 //! Every form of API.md, sections 1, 3 and 4.
 
 use super::{fresh, plain_and_encoded};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, CacheWrapper, ErrorKind, Expiry};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, CacheWrapper, ErrorKind,
+    Expiry,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +23,13 @@ async fn section_1_reading_and_writing() -> larder::Result<()> {
         cache.set("hello", "world").await?;
         let v: Option<String> = cache.get("hello").await?;
         assert_eq!(v.as_deref(), Some("world"));
-        let Some(Expiry::After(left)) = cache.expiry("hello").await? else { panic!("an expiry was expected") };
-        assert!(left > Duration::from_secs(299) && left <= Duration::from_secs(300), "the default expiry is {left:?}");
+        let Some(Expiry::After(left)) = cache.expiry("hello").await? else {
+            panic!("an expiry was expected")
+        };
+        assert!(
+            left > Duration::from_secs(299) && left <= Duration::from_secs(300),
+            "the default expiry is {left:?}"
+        );
 
         assert_eq!(cache.get_or("nope", "NOT FOUND".to_string()).await?, "NOT FOUND");
         assert!(!cache.contains("nope").await?, "a default was stored");
@@ -30,7 +38,9 @@ async fn section_1_reading_and_writing() -> larder::Result<()> {
         assert_eq!((e.kind(), e.key()), (ErrorKind::NotFound, Some("nope")));
 
         cache.ttl(Duration::from_secs(30)).set("example", "test").await?;
-        assert!(matches!(cache.expiry("example").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(30)));
+        assert!(
+            matches!(cache.expiry("example").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(30))
+        );
         cache.ttl(Expiry::Never).set("this key", "is for ever").await?;
         assert_eq!(cache.expiry("this key").await?, Some(Expiry::Never));
         assert_eq!(cache.expiry("nope").await?, None);
@@ -55,20 +65,44 @@ async fn section_1_fallbacks() -> larder::Result<()> {
         assert_eq!(cache.get_or_set("a", 5u32).await?, 5);
         assert_eq!(cache.get_or_set("a", 6u32).await?, 5);
         assert_eq!(cache.get_or_set_with("b", |key| format!("{key}!")).await?, "b!");
-        assert_eq!(cache.get_or_set_with("b", |_| -> String { unreachable!("a hit") }).await?, "b!");
+        assert_eq!(
+            cache.get_or_set_with("b", |_| -> String { unreachable!("a hit") }).await?,
+            "b!"
+        );
         assert_eq!(cache.get_or_set_async("c", async { load().await }).await?, "loaded");
-        assert_eq!(cache.ttl(Duration::from_secs(60)).get_or_set_async("c", load()).await?, "loaded");
-        assert_eq!(cache.ttl(Duration::from_secs(60)).get_or_set_async("c2", load()).await?, "loaded");
-        assert!(matches!(cache.expiry("c2").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(60)));
+        assert_eq!(
+            cache.ttl(Duration::from_secs(60)).get_or_set_async("c", load()).await?,
+            "loaded"
+        );
+        assert_eq!(
+            cache.ttl(Duration::from_secs(60)).get_or_set_async("c2", load()).await?,
+            "loaded"
+        );
+        assert!(
+            matches!(cache.expiry("c2").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(60))
+        );
 
         let e = cache.try_get_or_set_async("d", async { fallible(true).await }).await.unwrap_err();
         assert_eq!((e.kind(), e.key()), (ErrorKind::Load, Some("d")));
-        assert!(!cache.contains("d").await?, "something was stored for a fallback that failed");
-        assert_eq!(cache.try_get_or_set_async("d", async { fallible(false).await }).await?, "lucky");
+        assert!(!cache.contains("d").await?, "something was stored for a loader that failed");
+        assert_eq!(
+            cache.try_get_or_set_async("d", async { fallible(false).await }).await?,
+            "lucky"
+        );
         // An error type of one's own, a boxed one, and text.
         let boxed = async { Err::<u8, Box<dyn std::error::Error + Send + Sync>>("text".into()) };
-        assert_eq!(cache.try_get_or_set_async("e", boxed).await.unwrap_err().kind(), ErrorKind::Load);
-        assert_eq!(cache.try_get_or_set_async("e", async { Err::<u8, _>("text") }).await.unwrap_err().kind(), ErrorKind::Load);
+        assert_eq!(
+            cache.try_get_or_set_async("e", boxed).await.unwrap_err().kind(),
+            ErrorKind::Load
+        );
+        assert_eq!(
+            cache
+                .try_get_or_set_async("e", async { Err::<u8, _>("text") })
+                .await
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Load
+        );
     }
     Ok(())
 }
@@ -88,13 +122,23 @@ async fn section_1_removal_touch_and_counters() -> larder::Result<()> {
 
         cache.set("c", "v").await?;
         assert!(cache.touch("c", Duration::from_secs(10)).await?);
-        assert!(matches!(cache.expiry("c").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(10)));
+        assert!(
+            matches!(cache.expiry("c").await?, Some(Expiry::After(left)) if left <= Duration::from_secs(10))
+        );
         assert!(!cache.touch("gone", Duration::from_secs(10)).await?);
         assert!(!cache.contains("gone").await?);
         let c: String = cache.update_timeout("c", Duration::from_secs(1_000)).await?;
         assert_eq!(c, "v");
-        assert!(matches!(cache.expiry("c").await?, Some(Expiry::After(left)) if left > Duration::from_secs(900)));
-        assert!(cache.update_timeout::<String>("gone", Duration::from_secs(1)).await.unwrap_err().is_not_found());
+        assert!(
+            matches!(cache.expiry("c").await?, Some(Expiry::After(left)) if left > Duration::from_secs(900))
+        );
+        assert!(
+            cache
+                .update_timeout::<String>("gone", Duration::from_secs(1))
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
 
         assert_eq!(cache.incr("hits", 1).await?, 1);
         assert_eq!(cache.incr("hits", 41).await?, 42);
@@ -103,7 +147,10 @@ async fn section_1_removal_touch_and_counters() -> larder::Result<()> {
         assert_eq!(cache.decr("hits", i64::MIN).await.unwrap_err().kind(), ErrorKind::Overflow);
         cache.ttl(Duration::from_secs(7)).set("timed", 1).await?;
         assert_eq!(cache.ttl(Expiry::Never).incr("timed", 1).await?, 2);
-        assert!(matches!(cache.expiry("timed").await?, Some(Expiry::After(_))), "incr must keep the expiry");
+        assert!(
+            matches!(cache.expiry("timed").await?, Some(Expiry::After(_))),
+            "incr must keep the expiry"
+        );
         assert_eq!(cache.ttl(Expiry::Never).incr("fresh", 1).await?, 1);
         assert_eq!(cache.expiry("fresh").await?, Some(Expiry::Never));
     }
@@ -114,17 +161,30 @@ async fn section_1_removal_touch_and_counters() -> larder::Result<()> {
 async fn section_1_batches() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         cache.set_many([("x", 1), ("y", 2)]).await?;
-        assert_eq!(cache.get_many::<i32, _>(["y", "nope", "x", "y"]).await?, [Some(2), None, Some(1), Some(2)]);
+        assert_eq!(
+            cache.get_many::<i32, _>(["y", "nope", "x", "y"]).await?,
+            [Some(2), None, Some(1), Some(2)]
+        );
         assert_eq!(cache.get_many::<i32, _>(Vec::<String>::new()).await?, []);
         cache.set_many(Vec::<(String, i32)>::new()).await?;
         cache.ttl(Expiry::Never).set_many([("x", 3)]).await?;
         assert_eq!(cache.expiry("x").await?, Some(Expiry::Never));
-        cache.view().set_each([("p", 1, Expiry::Never), ("q", 2, Expiry::After(Duration::ZERO)), ("r", 3, Expiry::Default)]).await?;
+        cache
+            .view()
+            .set_each([
+                ("p", 1, Expiry::Never),
+                ("q", 2, Expiry::After(Duration::ZERO)),
+                ("r", 3, Expiry::Default),
+            ])
+            .await?;
         assert_eq!(cache.expiry("p").await?, Some(Expiry::Never));
         assert_eq!(cache.get_many::<i32, _>(["p", "q", "r"]).await?, [Some(1), None, Some(3)]);
         // A one-shot iterator, and a map.
         cache.set_many((0..3).map(|n| (format!("n{n}"), n))).await?;
-        assert_eq!(cache.get_many::<i32, _>((0..3).map(|n| format!("n{n}"))).await?, [Some(0), Some(1), Some(2)]);
+        assert_eq!(
+            cache.get_many::<i32, _>((0..3).map(|n| format!("n{n}"))).await?,
+            [Some(0), Some(1), Some(2)]
+        );
         cache.set_many(std::collections::HashMap::from([("m", 1)])).await?;
         assert_eq!(cache.get("m").await?, Some(1));
     }
@@ -168,7 +228,10 @@ async fn a_view_is_a_copy_that_can_be_kept_and_spawned() -> larder::Result<()> {
     tokio::spawn(brief.try_get_or_set_async("h", fallible(false))).await.unwrap()?;
     tokio::spawn(cache.get::<u8>("f")).await.unwrap()?;
     for key in ["a", "b", "c", "n", "d", "e", "f", "g", "h"] {
-        assert!(matches!(cache.expiry(key).await?, Some(Expiry::After(left)) if left <= Duration::from_secs(30)), "{key}");
+        assert!(
+            matches!(cache.expiry(key).await?, Some(Expiry::After(left)) if left <= Duration::from_secs(30)),
+            "{key}"
+        );
     }
     // The last word counts, and the wrapper's own default is only a default.
     brief.ttl(Expiry::Never).fail_open(false).set("a", 1).await?;
@@ -179,7 +242,11 @@ async fn a_view_is_a_copy_that_can_be_kept_and_spawned() -> larder::Result<()> {
     assert_eq!(lasting.expiry("a").await?, Some(Expiry::Never));
     assert!(matches!(lasting.expiry("b").await?, Some(Expiry::After(_))));
     lasting.touch("b", Expiry::Default).await?;
-    assert_eq!(lasting.expiry("b").await?, Some(Expiry::Never), "touch without a word is the wrapper's default");
+    assert_eq!(
+        lasting.expiry("b").await?,
+        Some(Expiry::Never),
+        "touch without a word is the wrapper's default"
+    );
     Ok(())
 }
 
@@ -221,7 +288,11 @@ impl AsyncCacheAdapter for Least {
         self.0.remove(key).await
     }
 
-    async fn update_timeout(&self, key: &str, expiry: Expiry) -> larder::Result<Option<CacheValue>> {
+    async fn update_timeout(
+        &self,
+        key: &str,
+        expiry: Expiry,
+    ) -> larder::Result<Option<CacheValue>> {
         self.0.update_timeout(key, expiry).await
     }
 

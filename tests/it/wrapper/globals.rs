@@ -10,7 +10,9 @@ async fn the_global_cache() -> larder::Result<()> {
     let v: Option<String> = async_cached().get("hello").await?;
     assert_eq!(v.as_deref(), Some("world"));
     async_cached().ttl(Expiry::Never).set("this key", "is for ever").await?;
-    tokio::spawn(async_cached().ttl(Duration::from_secs(60)).get_or_set_async("c", async { 7u64 })).await.unwrap()?;
+    tokio::spawn(async_cached().ttl(Duration::from_secs(60)).get_or_set_async("c", async { 7u64 }))
+        .await
+        .unwrap()?;
     assert_eq!(tokio::spawn(async_cached().get::<u64>("c")).await.unwrap()?, Some(7));
 
     let before = async_adapter_get()?;
@@ -24,7 +26,10 @@ async fn the_global_cache() -> larder::Result<()> {
 
     let e = async_adapter_set("oracle").unwrap_err();
     assert!(e.to_string().contains("memory"), "{e}");
-    assert!(Arc::ptr_eq(&given, &async_adapter_get()?), "an adapter that there is not replaces nothing");
+    assert!(
+        Arc::ptr_eq(&given, &async_adapter_get()?),
+        "an adapter that there is not replaces nothing"
+    );
     if cfg!(not(feature = "redis")) {
         let e = async_adapter_set("redis://:secret@127.0.0.1:6379/2").unwrap_err();
         assert!(e.to_string().contains("needs the feature `redis`"), "{e}");

@@ -33,7 +33,16 @@ async fn expiry_is_exact_and_the_same_for_every_verb() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         for ttl in [1, 500, 1_000, 1_900].map(Duration::from_millis) {
             let view = cache.ttl(ttl);
-            view.set_many([("get", 1), ("remove", 1), ("touch", 1), ("update", 1), ("add", 1), ("incr", 7), ("take", 1)]).await?;
+            view.set_many([
+                ("get", 1),
+                ("remove", 1),
+                ("touch", 1),
+                ("update", 1),
+                ("add", 1),
+                ("incr", 7),
+                ("take", 1),
+            ])
+            .await?;
             view.set("load", 1).await?;
             tokio::time::advance(ttl - Duration::from_millis(1)).await;
             assert!(cache.contains("get").await?, "{ttl:?} is over a millisecond early");
@@ -45,7 +54,13 @@ async fn expiry_is_exact_and_the_same_for_every_verb() -> larder::Result<()> {
             assert!(!cache.remove("remove").await?);
             assert!(!cache.touch("touch", Expiry::Never).await?);
             assert!(!cache.contains("touch").await?, "touch revived an entry");
-            assert!(cache.update_timeout::<i32>("update", Expiry::Never).await.unwrap_err().is_not_found());
+            assert!(
+                cache
+                    .update_timeout::<i32>("update", Expiry::Never)
+                    .await
+                    .unwrap_err()
+                    .is_not_found()
+            );
             assert!(cache.add("add", 2).await?);
             assert!(!cache.replace("remove", 2).await?);
             assert_eq!(cache.incr("incr", 1).await?, 1);
@@ -61,7 +76,11 @@ async fn expiry_is_exact_and_the_same_for_every_verb() -> larder::Result<()> {
 async fn the_default_never_and_huge() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         cache.set("default", 1).await?;
-        for (key, ttl) in [("never", Expiry::Never), ("max", Duration::MAX.into()), ("u64", Duration::from_secs(u64::MAX).into())] {
+        for (key, ttl) in [
+            ("never", Expiry::Never),
+            ("max", Duration::MAX.into()),
+            ("u64", Duration::from_secs(u64::MAX).into()),
+        ] {
             cache.ttl(ttl).set(key, 1).await?;
             assert_eq!(cache.expiry(key).await?, Some(Expiry::Never), "{key}");
             assert!(cache.touch(key, ttl).await?);
@@ -76,7 +95,10 @@ async fn the_default_never_and_huge() -> larder::Result<()> {
         assert!(!cache.contains("default").await?);
         tokio::time::advance(Duration::from_secs(10 * 365 * 86_400)).await;
         assert!(!cache.contains("far").await?);
-        assert_eq!(cache.get_many::<i32, _>(["never", "max", "u64"]).await?, [Some(1), Some(1), Some(1)]);
+        assert_eq!(
+            cache.get_many::<i32, _>(["never", "max", "u64"]).await?,
+            [Some(1), Some(1), Some(1)]
+        );
     }
     Ok(())
 }
@@ -91,7 +113,7 @@ async fn null_and_falsy_values_are_hits() -> larder::Result<()> {
             assert!($cache.contains("k").await?);
             assert!(!$cache.add("k", 1).await?, stringify!($value));
             assert_eq!($cache.get_many::<$type, _>(["k"]).await?, [Some(value.clone())]);
-            let got = $cache.get_or_set_with("k", |_| -> $type { panic!("a fallback ran on a hit") }).await?;
+            let got = $cache.get_or_set_with("k", |_| -> $type { panic!("a loader ran on a hit") }).await?;
             assert_eq!(got, value);
             assert_eq!($cache.get_or("k", value.clone()).await?, value);
         )*};
@@ -113,8 +135,18 @@ async fn some_none_is_refused_and_changes_nothing() -> larder::Result<()> {
         assert_eq!((e.kind(), e.key()), (ErrorKind::Encode, Some("k")));
         assert_eq!(cache.set("k", Some(())).await.unwrap_err().kind(), ErrorKind::Encode);
         assert_eq!(cache.add("new", Some(())).await.unwrap_err().kind(), ErrorKind::Encode);
-        assert_eq!(cache.set_many([("other", Some(None)), ("k", Some(None::<u8>))]).await.unwrap_err().kind(), ErrorKind::Encode);
-        assert_eq!(cache.get_or_set("new", Some(None::<u8>)).await.unwrap_err().kind(), ErrorKind::Encode);
+        assert_eq!(
+            cache
+                .set_many([("other", Some(None)), ("k", Some(None::<u8>))])
+                .await
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Encode
+        );
+        assert_eq!(
+            cache.get_or_set("new", Some(None::<u8>)).await.unwrap_err().kind(),
+            ErrorKind::Encode
+        );
         assert!(!cache.contains("new").await?, "a placeholder was left behind");
         assert_eq!(cache.get::<i32>("k").await?, Some(1), "the older value must stay");
     }
@@ -152,7 +184,11 @@ async fn the_empty_key() -> larder::Result<()> {
             let e = answer.expect_err(&format!("answer {at}"));
             assert_eq!(e.kind(), ErrorKind::InvalidKey, "answer {at}: {e}");
         }
-        assert_eq!(cache.get("ok").await?, Some(1u8), "a batch with an invalid key changed something");
+        assert_eq!(
+            cache.get("ok").await?,
+            Some(1u8),
+            "a batch with an invalid key changed something"
+        );
         assert_eq!(runs.count(), 0);
     }
     Ok(())
@@ -161,11 +197,26 @@ async fn the_empty_key() -> larder::Result<()> {
 #[tokio::test]
 async fn keys_are_text() -> larder::Result<()> {
     let cache = fresh();
-    let keys: Vec<String> = ["a*", "a?", "[a]", "a%", "a_", "ab", "aa", " ", "\0", "\n", "清".repeat(84).as_str(), "0", "-1", "{}()/\\@:"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("{}1", "x".repeat(250)), format!("{}2", "x".repeat(250)), "y".repeat(1 << 20)])
-        .collect();
+    let keys: Vec<String> = [
+        "a*",
+        "a?",
+        "[a]",
+        "a%",
+        "a_",
+        "ab",
+        "aa",
+        " ",
+        "\0",
+        "\n",
+        "清".repeat(84).as_str(),
+        "0",
+        "-1",
+        "{}()/\\@:",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([format!("{}1", "x".repeat(250)), format!("{}2", "x".repeat(250)), "y".repeat(1 << 20)])
+    .collect();
     for (at, key) in keys.iter().enumerate() {
         cache.set(key, at).await?;
     }
@@ -197,7 +248,11 @@ async fn one_type_written_another_read() -> larder::Result<()> {
         assert_eq!(cache.get::<i64>("n").await?, Some(5));
         assert_eq!(cache.get::<u8>("n").await?, Some(5));
         cache.set("big", u64::MAX).await?;
-        assert_eq!(cache.get::<i64>("big").await.unwrap_err().kind(), ErrorKind::Decode, "no wrapping around");
+        assert_eq!(
+            cache.get::<i64>("big").await.unwrap_err().kind(),
+            ErrorKind::Decode,
+            "no wrapping around"
+        );
         let wide = Wide { id: 7, name: "Ada".into(), tags: vec!["x".into()] };
         cache.set("w", Arc::new(wide.clone())).await?;
         assert_eq!(cache.get::<Wide>("w").await?, Some(wide.clone()));
@@ -206,7 +261,10 @@ async fn one_type_written_another_read() -> larder::Result<()> {
         assert_eq!(cache.get::<Option<Wide>>("w").await?, Some(Some(wide)));
 
         let e = cache.get::<u32>("s").await.unwrap_err();
-        assert_eq!((e.kind(), e.key(), e.op(), e.backend()), (ErrorKind::Decode, Some("s"), Some("get"), Some("memory")));
+        assert_eq!(
+            (e.kind(), e.key(), e.op(), e.backend()),
+            (ErrorKind::Decode, Some("s"), Some("get"), Some("memory"))
+        );
         assert!(e.to_string().contains("u32"), "the type must be named: {e}");
         assert_eq!(cache.get_many::<u32, _>(["n", "s"]).await.unwrap_err().key(), Some("s"));
         assert!(cache.remove("s").await?, "remove never decodes");
@@ -228,25 +286,44 @@ async fn a_value_is_out_of_its_givers_hands() -> larder::Result<()> {
 
 #[tokio::test]
 async fn too_large_removes_the_older_value() -> larder::Result<()> {
-    let cache = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_bytes(100_000).max_entries(10).build())?;
+    let cache = AsyncCacheWrapper::new(
+        AsyncMemoryCache::builder().max_bytes(100_000).max_entries(10).build(),
+    )?;
     let huge = "x".repeat(200_000);
     cache.set("k", "small").await?;
     let e = cache.set("k", huge.clone()).await.unwrap_err();
     assert_eq!((e.kind(), e.key(), e.op()), (ErrorKind::TooLarge, Some("k"), Some("set")));
     assert_eq!(cache.get::<String>("k").await?, None, "the older value must not be served");
     cache.set("k", "small").await?;
-    assert_eq!(cache.get::<String>("k").await?.as_deref(), Some("small"), "the next operation is right");
-    assert_eq!(cache.set_many([("a", "b".to_owned()), ("k", huge)]).await.unwrap_err().key(), Some("k"));
-    assert_eq!(cache.get::<String>("a").await?.as_deref(), Some("b"), "a large companion must not fail the others");
+    assert_eq!(
+        cache.get::<String>("k").await?.as_deref(),
+        Some("small"),
+        "the next operation is right"
+    );
+    assert_eq!(
+        cache.set_many([("a", "b".to_owned()), ("k", huge)]).await.unwrap_err().key(),
+        Some("k")
+    );
+    assert_eq!(
+        cache.get::<String>("a").await?.as_deref(),
+        Some("b"),
+        "a large companion must not fail the others"
+    );
     assert!(!cache.contains("k").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn counters_of_a_key_that_is_too_large() -> larder::Result<()> {
-    let cache = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_bytes(1_000).max_entries(1).build())?;
+    let cache = AsyncCacheWrapper::new(
+        AsyncMemoryCache::builder().max_bytes(1_000).max_entries(1).build(),
+    )?;
     let key = "k".repeat(5_000);
-    assert_eq!(cache.incr(&key, 1).await.unwrap_err().kind(), ErrorKind::TooLarge, "a counter that cannot be kept counts nothing");
+    assert_eq!(
+        cache.incr(&key, 1).await.unwrap_err().kind(),
+        ErrorKind::TooLarge,
+        "a counter that cannot be kept counts nothing"
+    );
     Ok(())
 }
 
@@ -256,7 +333,11 @@ async fn json_and_raw() -> larder::Result<()> {
     json.set("k", ("a", 1)).await?;
     assert_eq!(json.get::<(String, u8)>("k").await?, Some(("a".into(), 1)));
     assert_eq!(json.set("k", f64::NAN).await.unwrap_err().kind(), ErrorKind::Encode);
-    assert_eq!(json.get::<(String, u8)>("k").await?, Some(("a".into(), 1)), "a value that cannot be encoded leaves the older one");
+    assert_eq!(
+        json.get::<(String, u8)>("k").await?,
+        Some(("a".into(), 1)),
+        "a value that cannot be encoded leaves the older one"
+    );
     assert_eq!(json.get_or_set("nan", f64::INFINITY).await.unwrap_err().kind(), ErrorKind::Encode);
     assert_eq!(json.incr("n", 3).await?, 3);
 
@@ -273,13 +354,20 @@ async fn json_and_raw() -> larder::Result<()> {
     let plain = fresh();
     plain.set("f", (f64::NAN, f64::NEG_INFINITY, -0.0f64, f64::MIN_POSITIVE / 2.0)).await?;
     let (nan, inf, zero, tiny): (f64, f64, f64, f64) = plain.get("f").await?.unwrap();
-    assert!(nan.is_nan() && inf == f64::NEG_INFINITY && zero.is_sign_negative() && tiny == f64::MIN_POSITIVE / 2.0);
+    assert!(
+        nan.is_nan()
+            && inf == f64::NEG_INFINITY
+            && zero.is_sign_negative()
+            && tiny == f64::MIN_POSITIVE / 2.0
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn two_wrappers_share_nothing_but_the_shared_store() -> larder::Result<()> {
-    for (one, other) in [(fresh(), fresh()), (AsyncCacheWrapper::new("memory")?, AsyncCacheWrapper::new("mem")?)] {
+    for (one, other) in
+        [(fresh(), fresh()), (AsyncCacheWrapper::new("memory")?, AsyncCacheWrapper::new("mem")?)]
+    {
         one.set("k", 1).await?;
         assert!(!other.contains("k").await?);
         other.clear().await?;
@@ -290,7 +378,11 @@ async fn two_wrappers_share_nothing_but_the_shared_store() -> larder::Result<()>
     one.set("wrapper::meanings shared", 1).await?;
     assert_eq!(other.get("wrapper::meanings shared").await?, Some(1));
     one.reset_adapter().await?;
-    assert_eq!(one.get("wrapper::meanings shared").await?, Some(1), "the shared store outlives a reset");
+    assert_eq!(
+        one.get("wrapper::meanings shared").await?,
+        Some(1),
+        "the shared store outlives a reset"
+    );
     Ok(())
 }
 

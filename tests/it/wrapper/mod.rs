@@ -4,7 +4,6 @@
 
 pub(crate) mod events;
 mod fail_open;
-mod flight;
 mod forms;
 mod globals;
 mod meanings;
@@ -13,6 +12,7 @@ mod races;
 mod reentrance;
 mod refresh;
 mod schedules;
+mod single_flight;
 mod stale;
 mod stampede;
 mod swaps;
@@ -44,7 +44,7 @@ fn faulty() -> (AsyncCacheWrapper, Faulty) {
     (cache, adapter)
 }
 
-/// Counts how often a fallback runs.
+/// Counts how often a loader runs.
 #[derive(Clone, Default)]
 struct Runs(Arc<AtomicUsize>);
 

@@ -41,7 +41,11 @@ async fn every_verb_stays_inside() -> larder::Result<()> {
         assert!(cache.contains(format!("n:{key}")).await?, "{key} is not inside");
         assert!(n.contains(key).await?, "{key} is not seen from inside");
     }
-    assert_eq!(n.get::<String>("closure").await?.as_deref(), Some("closure"), "the closure is given the key as the caller knows it");
+    assert_eq!(
+        n.get::<String>("closure").await?.as_deref(),
+        Some("closure"),
+        "the closure is given the key as the caller knows it"
+    );
     assert_eq!(n.get_many::<i32, _>(["set", "many"]).await?, [Some(1), Some(1)]);
     assert!(n.touch("set", Expiry::Never).await?);
     assert_eq!(n.expiry("set").await?, Some(Expiry::Never));
@@ -58,10 +62,12 @@ async fn every_verb_stays_inside() -> larder::Result<()> {
 #[tokio::test]
 async fn hostile_names_clear_their_own_only() -> larder::Result<()> {
     let names = [
-        "*", "?", "[", "]", "\\", "%", "_", "[a-z]", "a", "A", "ab", "a*", "", " ", "\0", "\n", "清", ":", "a:", "users", "usersAbc", "%s",
+        "*", "?", "[", "]", "\\", "%", "_", "[a-z]", "a", "A", "ab", "a*", "", " ", "\0", "\n",
+        "清", ":", "a:", "users", "usersAbc", "%s",
     ];
     for cleared in names {
-        let cache = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20_000).build())?;
+        let cache =
+            AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20_000).build())?;
         for name in names {
             let namespace = cache.namespace(name);
             for key in 0..20 {

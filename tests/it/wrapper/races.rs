@@ -11,17 +11,20 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A load of `k` that has begun and ends when it is told to.
-async fn begun(cache: &AsyncCacheWrapper, key: &'static str) -> (Arc<Notify>, JoinHandle<Result<u64>>) {
+async fn begun(
+    cache: &AsyncCacheWrapper,
+    key: &'static str,
+) -> (Arc<Notify>, JoinHandle<Result<u64>>) {
     let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let load = tokio::spawn({
         let (cache, started, go) = (cache.clone(), started.clone(), go.clone());
         async move {
-            let fallback = async move {
+            let loader = async move {
                 started.notify_one();
                 go.notified().await;
                 0
             };
-            cache.get_or_set_async(key, fallback).await
+            cache.get_or_set_async(key, loader).await
         }
     });
     started.notified().await;
@@ -36,7 +39,7 @@ macro_rules! during_a_load {
             let (go, load) = begun(&$cache, $key).await;
             let _ = $write.await.unwrap();
             go.notify_one();
-            assert_eq!(load.await.unwrap().unwrap(), 0, "the caller gets its fallback's value");
+            assert_eq!(load.await.unwrap().unwrap(), 0, "the caller gets its loader's value");
             let left: Option<u64> = $left;
             assert_eq!($cache.get::<u64>($key).await.unwrap(), left);
             assert_eq!($cache.get_or_set($key, 77u64).await.unwrap(), left.unwrap_or(77), "and the next call is as if there had been no load");
@@ -90,7 +93,11 @@ async fn a_write_while_the_value_is_being_stored() {
         }
         assert_eq!(load.await.unwrap().unwrap(), 0);
         let left = cache.get::<u64>("k").await.unwrap();
-        assert_eq!(left, (verb == Verb::Set).then_some(5), "{verb} while the value was being stored");
+        assert_eq!(
+            left,
+            (verb == Verb::Set).then_some(5),
+            "{verb} while the value was being stored"
+        );
     }
 }
 
@@ -106,7 +113,11 @@ async fn a_load_that_begins_during_a_write() {
     crate::trials::eventually("the removal begins", || adapter.calls(Verb::Remove) == 1).await;
     assert_eq!(cache.get_or_set("k", 1u64).await.unwrap(), 1);
     write.await.unwrap().unwrap();
-    assert_eq!(cache.get::<u64>("k").await.unwrap(), None, "the load may have begun before the removal was asked for");
+    assert_eq!(
+        cache.get::<u64>("k").await.unwrap(),
+        None,
+        "the load may have begun before the removal was asked for"
+    );
     assert_eq!(cache.get_or_set("k", 2u64).await.unwrap(), 2);
 }
 
@@ -161,11 +172,15 @@ async fn a_removal_is_never_undone() {
                 cache.remove(key).await.unwrap();
             }
         });
-        let loaded = cache.get_or_set_async(&key, async { source.load(Ordering::SeqCst) }).await.unwrap();
+        let loaded =
+            cache.get_or_set_async(&key, async { source.load(Ordering::SeqCst) }).await.unwrap();
         assert!(loaded + 1 >= trial);
         write.await.unwrap();
         let left = cache.get::<u64>(&key).await.unwrap();
-        assert!(left.is_none() || left == Some(trial), "stale after a removal: {left:?} in trial {trial}");
+        assert!(
+            left.is_none() || left == Some(trial),
+            "stale after a removal: {left:?} in trial {trial}"
+        );
     };
     within(Duration::from_secs(600), "the trials", lanes(trials(60_000, 1_000_000), race)).await;
 }
@@ -184,7 +199,11 @@ async fn a_set_never_loses_to_an_older_load() {
         };
         assert!(loaded == 0 || loaded == trial);
         write.await.unwrap();
-        assert_eq!(cache.get::<u64>(&key).await.unwrap(), Some(trial), "a set lost to an older load");
+        assert_eq!(
+            cache.get::<u64>(&key).await.unwrap(),
+            Some(trial),
+            "a set lost to an older load"
+        );
         cache.remove(&key).await.unwrap();
     };
     within(Duration::from_secs(600), "the trials", lanes(trials(40_000, 1_000_000), race)).await;
@@ -200,7 +219,11 @@ async fn an_increment_is_never_lost_to_a_load() {
         cache.get_or_set(&key, 100i64).await.unwrap();
         let sum = write.await.unwrap();
         assert!(sum == 1 || sum == 101, "{sum}");
-        assert_eq!(cache.get::<i64>(&key).await.unwrap(), Some(sum), "an increment was lost to a load");
+        assert_eq!(
+            cache.get::<i64>(&key).await.unwrap(),
+            Some(sum),
+            "an increment was lost to a load"
+        );
         cache.remove(&key).await.unwrap();
     };
     within(Duration::from_secs(600), "the trials", lanes(trials(20_000, 250_000), race)).await;
@@ -218,7 +241,11 @@ async fn a_clear_is_never_undone() {
                 space.clear().await.unwrap();
             }
         });
-        space.ttl(Expiry::Never).get_or_set_async("k", async move { source.load(Ordering::SeqCst) }).await.unwrap();
+        space
+            .ttl(Expiry::Never)
+            .get_or_set_async("k", async move { source.load(Ordering::SeqCst) })
+            .await
+            .unwrap();
         write.await.unwrap();
         let left = space.get::<u64>("k").await.unwrap();
         assert!(left.is_none() || left == Some(trial), "stale after a clear: {left:?}");

@@ -1,4 +1,4 @@
-//! Fallbacks that ask the cache.
+//! Loaders that ask the cache.
 
 use super::fresh;
 use crate::trials::{rng, within};
@@ -13,7 +13,9 @@ const SOON: Duration = Duration::from_secs(5);
 async fn for_its_own_key() {
     let cache = fresh();
     let inner = cache.clone();
-    let outer = cache.get_or_set_async("k", async move { inner.get_or_set_async("k", async { 7 }).await.unwrap() + 1 });
+    let outer = cache.get_or_set_async("k", async move {
+        inner.get_or_set_async("k", async { 7 }).await.unwrap() + 1
+    });
     assert_eq!(within(SOON, "asking for its own key", outer).await.unwrap(), 8);
     assert_eq!(cache.get("k").await.unwrap(), Some(8));
 }
@@ -23,7 +25,8 @@ async fn for_its_own_key_by_value_and_closure() {
     let cache = fresh();
     let inner = cache.clone();
     let outer = cache.get_or_set_async("k", async move {
-        inner.get_or_set("k", 1).await.unwrap() + inner.get_or_set_with("k", |key| key.len()).await.unwrap()
+        inner.get_or_set("k", 1).await.unwrap()
+            + inner.get_or_set_with("k", |key| key.len()).await.unwrap()
     });
     assert_eq!(within(SOON, "asking for its own key", outer).await.unwrap(), 2);
 }
@@ -32,9 +35,17 @@ async fn for_its_own_key_by_value_and_closure() {
 fn for_its_own_key_from_a_closure_on_the_blocking_face() {
     let cache = CacheWrapper::new("memory").unwrap();
     let inner = cache.clone();
-    let answer = cache.get_or_set_with("k", |_| inner.get_or_set_with("k", |_| 7).unwrap() + 1).unwrap();
+    let answer =
+        cache.get_or_set_with("k", |_| inner.get_or_set_with("k", |_| 7).unwrap() + 1).unwrap();
     assert_eq!(answer, 8);
-    assert_eq!(cache.get_or_set_with("a", |_| inner.get_or_set_with("b", |_| inner.get_or_set("a", 1).unwrap()).unwrap()).unwrap(), 1);
+    assert_eq!(
+        cache
+            .get_or_set_with("a", |_| inner
+                .get_or_set_with("b", |_| inner.get_or_set("a", 1).unwrap())
+                .unwrap())
+            .unwrap(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -47,19 +58,24 @@ async fn writes_from_within_are_fine_and_win() {
         inner.remove("gone").await.unwrap();
         2
     });
-    assert_eq!(within(SOON, "a fallback that writes", load).await.unwrap(), 2);
+    assert_eq!(within(SOON, "a loader that writes", load).await.unwrap(), 2);
     assert_eq!(cache.get("k").await.unwrap(), Some(1), "the write came later than the load began");
     let inner = cache.clone();
     let load = cache.get_or_set_async("c", async move {
         inner.clear().await.unwrap();
         2
     });
-    assert_eq!(within(SOON, "a fallback that clears", load).await.unwrap(), 2);
+    assert_eq!(within(SOON, "a loader that clears", load).await.unwrap(), 2);
     assert!(!cache.contains("c").await.unwrap());
 }
 
 /// `a` asks for `b` and `b` for `a`, without end on either side, were it not for the way out.
-fn ask(cache: AsyncCacheWrapper, mine: String, other: String, left: u32) -> BoxFuture<'static, larder::Result<u64>> {
+fn ask(
+    cache: AsyncCacheWrapper,
+    mine: String,
+    other: String,
+    left: u32,
+) -> BoxFuture<'static, larder::Result<u64>> {
     Box::pin(async move {
         let (next, key) = (cache.clone(), mine.clone());
         cache
@@ -76,18 +92,22 @@ async fn a_asks_b_and_b_asks_a() {
     let mut rng = rng("a_asks_b_and_b_asks_a");
     let cache = fresh();
     for round in 0..10 {
-        let pairs: Vec<(String, String)> =
-            (0..100).map(|_| (format!("{round} {}", rng.u32(..60)), format!("{round} {}", rng.u32(..60)))).collect();
-        let calls = pairs
-            .into_iter()
-            .flat_map(|(a, b)| [tokio::spawn(ask(cache.clone(), a.clone(), b.clone(), 3)), tokio::spawn(ask(cache.clone(), b, a, 3))]);
+        let pairs: Vec<(String, String)> = (0..100)
+            .map(|_| (format!("{round} {}", rng.u32(..60)), format!("{round} {}", rng.u32(..60))))
+            .collect();
+        let calls = pairs.into_iter().flat_map(|(a, b)| {
+            [
+                tokio::spawn(ask(cache.clone(), a.clone(), b.clone(), 3)),
+                tokio::spawn(ask(cache.clone(), b, a, 3)),
+            ]
+        });
         for answer in within(SOON, "pairs that ask for one another", join_all(calls)).await {
             assert_eq!(answer.unwrap().unwrap(), 1);
         }
     }
 }
 
-/// The leader's own wait must be known before its fallback can wait for the leader's flight.
+/// The leader's own wait must be known before its loader can wait for the leader's flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn asking_back_at_once_is_never_an_error() {
     let cache = fresh();
@@ -99,7 +119,9 @@ async fn asking_back_at_once_is_never_an_error() {
             cache
                 .try_get_or_set_async(outer, async move {
                     let back = inner.clone();
-                    inner.try_get_or_set_async(b, async move { back.get_or_set(a, 1u8).await }).await
+                    inner
+                        .try_get_or_set_async(b, async move { back.get_or_set(a, 1u8).await })
+                        .await
                 })
                 .await
         })
@@ -133,7 +155,11 @@ async fn without_end_is_an_error() {
     let innermost = innermost(&e);
     assert_eq!((innermost.kind(), innermost.key()), (ErrorKind::Reentrant, Some("k")), "{e:?}");
     assert!(!cache.contains("n:k").await.unwrap());
-    assert_eq!(cache.namespace("n").get_or_set("k", 1u8).await.unwrap(), 1, "and nothing stays behind");
+    assert_eq!(
+        cache.namespace("n").get_or_set("k", 1u8).await.unwrap(),
+        1,
+        "and nothing stays behind"
+    );
 }
 
 #[test]
@@ -149,10 +175,16 @@ fn without_end_on_the_blocking_face() {
 /// A ring of keys, each loaded by way of the next, entered everywhere at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_ring() {
-    fn step(cache: AsyncCacheWrapper, at: usize, left: usize) -> BoxFuture<'static, larder::Result<usize>> {
+    fn step(
+        cache: AsyncCacheWrapper,
+        at: usize,
+        left: usize,
+    ) -> BoxFuture<'static, larder::Result<usize>> {
         Box::pin(async move {
             let next = cache.clone();
-            let further = async move { if left == 0 { Ok(5) } else { step(next, (at + 1) % 7, left - 1).await } };
+            let further = async move {
+                if left == 0 { Ok(5) } else { step(next, (at + 1) % 7, left - 1).await }
+            };
             cache.try_get_or_set_async(format!("ring {at}"), further).await
         })
     }
@@ -165,7 +197,7 @@ async fn a_ring() {
     }
 }
 
-/// S141: fallbacks that ask for another key, a thousand random pairs at once.
+/// S141: loaders that ask for another key, a thousand random pairs at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_pairs_of_keys() {
     let (cache, mut random) = (fresh(), rng("a_thousand_pairs_of_keys"));
@@ -174,13 +206,13 @@ async fn a_thousand_pairs_of_keys() {
         let (first, second) = (random.u64(..20), random.u64(..20));
         let (cache, inner) = (cache.clone(), cache.clone());
         calls.spawn(async move {
-            let fallback = async move {
+            let loader = async move {
                 tokio::task::yield_now().await;
                 let nested = inner.get_or_set_async(format!("k{second}"), async move { second });
                 assert_eq!(nested.await.unwrap(), second);
                 first
             };
-            assert_eq!(cache.get_or_set_async(format!("k{first}"), fallback).await.unwrap(), first);
+            assert_eq!(cache.get_or_set_async(format!("k{first}"), loader).await.unwrap(), first);
         });
     }
     within(Duration::from_secs(60), "a thousand pairs", calls.join_all()).await;

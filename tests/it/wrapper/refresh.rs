@@ -1,8 +1,8 @@
-//! Values that are computed again before they expire, and what a call or a fallback says about the entry.
+//! Values that are computed again before they expire, and what a call or a loader says about the entry.
 
 use super::{Runs, fresh, plain_and_encoded};
 use futures_util::future::join_all;
-use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, Expiry, Fresh};
+use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, Expiry, Loaded};
 use std::time::Duration;
 use tokio::time::{advance, sleep};
 
@@ -15,15 +15,21 @@ async fn slow(runs: Runs, value: u64) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s174_a_hundred_readers_past_the_threshold_refresh_once_and_wait_for_nothing() -> larder::Result<()> {
+async fn s174_a_hundred_readers_past_the_threshold_refresh_once_and_wait_for_nothing()
+-> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (view, runs) = (cache.ttl(10 * SECOND).refresh_ahead(0.8), Runs::default());
         assert_eq!(view.get_or_set_async("k", slow(runs.clone(), 1)).await?, 1);
         advance(7 * SECOND).await;
-        assert_eq!((view.get_or_set_async("k", slow(runs.clone(), 2)).await?, runs.count()), (1, 1), "not yet");
+        assert_eq!(
+            (view.get_or_set_async("k", slow(runs.clone(), 2)).await?, runs.count()),
+            (1, 1),
+            "not yet"
+        );
         advance(2 * SECOND).await;
         let begun = tokio::time::Instant::now();
-        let answers = join_all((0..100).map(|_| view.get_or_set_async("k", slow(runs.clone(), 2)))).await;
+        let answers =
+            join_all((0..100).map(|_| view.get_or_set_async("k", slow(runs.clone(), 2)))).await;
         assert!(answers.into_iter().all(|answer| answer.is_ok_and(|value| value == 1)));
         assert_eq!(begun.elapsed(), Duration::ZERO);
         sleep(SECOND).await;
@@ -50,7 +56,8 @@ async fn s176_a_caller_who_goes_away_leaves_the_refresh_running() -> larder::Res
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_is_not_tried_by_every_hit_and_removal_wins_over_one() -> larder::Result<()> {
+async fn a_refresh_that_fails_is_not_tried_by_every_hit_and_removal_wins_over_one()
+-> larder::Result<()> {
     let cache = fresh();
     let (view, runs) = (cache.ttl(100 * SECOND).refresh_ahead(0.1), Runs::default());
     view.set_many([("k", 1u64), ("r", 1)]).await?;
@@ -78,15 +85,16 @@ async fn s181_early() -> larder::Result<()> {
     for beta in [0.0, f64::INFINITY] {
         let before = runs.count();
         for _ in 0..10 {
-            cache.early(beta).get_or_set_async("k", slow(runs.clone(), 1)).await?;
+            cache.early_refresh(beta).get_or_set_async("k", slow(runs.clone(), 1)).await?;
         }
         assert_eq!(runs.count() - before, if beta == 0.0 { 1 } else { 10 });
     }
     for beta in [-1.0, f64::NAN] {
-        let error = cache.early(beta).get_or_set("k", 1u64).await.unwrap_err();
+        let error = cache.early_refresh(beta).get_or_set("k", 1u64).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{beta}");
     }
-    let failed = cache.early(f64::INFINITY).try_get_or_set_async("k", async { Err::<u64, _>("no") });
+    let failed =
+        cache.early_refresh(f64::INFINITY).try_get_or_set_async("k", async { Err::<u64, _>("no") });
     assert_eq!(failed.await?, 1, "the value there is still good");
     Ok(())
 }
@@ -96,7 +104,12 @@ async fn s149_force_refresh() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         cache.stale_for(SECOND).set("k", 1u64).await?;
         assert_eq!(cache.force_refresh().get_or_set_async("k", async { 2u64 }).await?, 2);
-        let error = cache.stale_for(SECOND).force_refresh().try_get_or_set_async("k", async { Err::<u64, _>("no") }).await.unwrap_err();
+        let error = cache
+            .stale_for(SECOND)
+            .force_refresh()
+            .try_get_or_set_async("k", async { Err::<u64, _>("no") })
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Load);
         assert_eq!(cache.get("k").await?, Some(2u64), "the old entry stays");
     }
@@ -107,13 +120,23 @@ async fn s149_force_refresh() -> larder::Result<()> {
 async fn s151_what_a_fallback_says_is_for_its_entry_only() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = cache.ttl(10 * SECOND);
-        view.get_or_set_fresh_async("long", async { Fresh::new(1u64).ttl(100 * SECOND) }).await?;
-        view.get_or_set_fresh_with("kept", |_| Fresh::new(1u64).ttl(SECOND).stale_for(60 * SECOND)).await?;
+        view.get_or_set_loaded_async("long", async { Loaded::new(1u64).ttl(100 * SECOND) }).await?;
+        view.get_or_set_loaded_with("kept", |_| {
+            Loaded::new(1u64).ttl(SECOND).stale_for(60 * SECOND)
+        })
+        .await?;
         view.get_or_set_async("plain", async { 1u64 }).await?;
-        let none = view.try_get_or_set_fresh_async("none", async { Ok::<_, std::io::Error>(Fresh::unstored(1u64)) }).await?;
+        let none = view
+            .try_get_or_set_loaded_async("none", async {
+                Ok::<_, std::io::Error>(Loaded::unstored(1u64))
+            })
+            .await?;
         assert_eq!((none, cache.contains("none").await?), (1, false));
         advance(11 * SECOND).await;
-        assert_eq!(cache.get_many::<u64, _>(["long", "plain", "kept"]).await?, [Some(1), None, None]);
+        assert_eq!(
+            cache.get_many::<u64, _>(["long", "plain", "kept"]).await?,
+            [Some(1), None, None]
+        );
         assert_eq!(cache.allow_stale().get("kept").await?, Some(1u64));
     }
     Ok(())
@@ -133,7 +156,8 @@ async fn s021_skip_none() -> larder::Result<()> {
 
 #[tokio::test]
 async fn s092_jitter_is_for_every_write() -> larder::Result<()> {
-    let cache = AsyncCacheWrapper::builder(AsyncMemoryCache::new()).ttl(10 * SECOND).jitter(0.5).build()?;
+    let cache =
+        AsyncCacheWrapper::builder(AsyncMemoryCache::new()).ttl(10 * SECOND).jitter(0.5).build()?;
     let mut lives = Vec::new();
     for at in 0..300 {
         let key = at.to_string();
@@ -146,8 +170,15 @@ async fn s092_jitter_is_for_every_write() -> larder::Result<()> {
         assert!(left > 8 * SECOND && left <= 15 * SECOND, "{left:?}");
         lives.push(left);
     }
-    assert!(lives.iter().any(|left| *left > 14 * SECOND) && lives.iter().any(|left| *left < 11 * SECOND), "not spread");
+    assert!(
+        lives.iter().any(|left| *left > 14 * SECOND)
+            && lives.iter().any(|left| *left < 11 * SECOND),
+        "not spread"
+    );
     assert_eq!(cache.jitter(-1.0).set("k", 1u64).await.unwrap_err().kind(), ErrorKind::Config);
-    assert_eq!(AsyncCacheWrapper::builder("memory").early(-1.0).build().unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(
+        AsyncCacheWrapper::builder("memory").early_refresh(-1.0).build().unwrap_err().kind(),
+        ErrorKind::Config
+    );
     Ok(())
 }

@@ -38,7 +38,10 @@ impl Stepping {
         Arc::new(Self { entries: Mutex::default(), random: Mutex::new(random) })
     }
 
-    async fn around<R>(&self, call: impl FnOnce(&mut HashMap<String, CacheValue>) -> R) -> larder::Result<R> {
+    async fn around<R>(
+        &self,
+        call: impl FnOnce(&mut HashMap<String, CacheValue>) -> R,
+    ) -> larder::Result<R> {
         let (before, after) = {
             let mut random = self.random.lock().unwrap();
             (random.u8(..3), random.u8(..3))
@@ -144,7 +147,7 @@ struct World {
     old: Mutex<Vec<Weak<dyn AsyncCacheAdapter>>>,
     asked: AtomicU64,
     answered: AtomicU64,
-    /// What must not be: a panic in a fallback would only be another error.
+    /// What must not be: a panic in a loader would only be another error.
     wrong: Mutex<Vec<String>>,
 }
 
@@ -155,7 +158,12 @@ fn value(key: usize, version: u64) -> u64 {
 
 impl World {
     /// The cache is that of the schedule before, with another adapter and so with flights of its own.
-    fn new(weather: Weather, cache: &AsyncCacheWrapper, told: &Arc<Told>, random: &mut fastrand::Rng) -> Arc<Self> {
+    fn new(
+        weather: Weather,
+        cache: &AsyncCacheWrapper,
+        told: &Arc<Told>,
+        random: &mut fastrand::Rng,
+    ) -> Arc<Self> {
         cache.set_adapter(Stepping::adapter(random.fork())).unwrap();
         told.forget();
         Arc::new(Self {
@@ -179,11 +187,18 @@ impl World {
 
     fn loads_alone(&self, key: usize) {
         let running = self.sources[key].running.fetch_add(1, Ordering::SeqCst);
-        self.must(running == 0 || self.weather != Weather::Calm, || format!("two loads of {} at once", KEYS[key]));
+        self.must(running == 0 || self.weather != Weather::Calm, || {
+            format!("two loads of {} at once", KEYS[key])
+        });
     }
 
-    /// The fallback: it asks its source when it begins.
-    async fn load(self: Arc<Self>, key: usize, mut random: fastrand::Rng, depth: u8) -> Result<u64, &'static str> {
+    /// The loader: it asks its source when it begins.
+    async fn load(
+        self: Arc<Self>,
+        key: usize,
+        mut random: fastrand::Rng,
+        depth: u8,
+    ) -> Result<u64, &'static str> {
         let source = &self.sources[key];
         self.loads_alone(key);
         let version = source.version.load(Ordering::SeqCst);
@@ -196,7 +211,11 @@ impl World {
         if fate < 2 {
             source.failed.fetch_add(1, Ordering::SeqCst);
             // By the way that prints nothing.
-            return if fate == 0 { Err("as told") } else { std::panic::resume_unwind(Box::new("as told")) };
+            return if fate == 0 {
+                Err("as told")
+            } else {
+                std::panic::resume_unwind(Box::new("as told"))
+            };
         }
         source.succeeded.fetch_add(1, Ordering::SeqCst);
         Ok(value(key, version))
@@ -212,7 +231,12 @@ impl World {
     }
 
     /// A call, and what must hold of its answer.
-    fn call(self: Arc<Self>, key: usize, mut random: fastrand::Rng, depth: u8) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn call(
+        self: Arc<Self>,
+        key: usize,
+        mut random: fastrand::Rng,
+        depth: u8,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let source = &self.sources[key];
             let written = source.written.load(Ordering::SeqCst);
@@ -220,16 +244,26 @@ impl World {
             let answer = if random.u8(..6) == 0 {
                 self.cache.get_or_set_with(KEYS[key], |_| self.load_now(key)).await
             } else {
-                self.cache.try_get_or_set_async(KEYS[key], self.clone().load(key, random.fork(), depth)).await
+                self.cache
+                    .try_get_or_set_async(KEYS[key], self.clone().load(key, random.fork(), depth))
+                    .await
             };
             self.answered.fetch_add(1, Ordering::SeqCst);
             match answer {
                 Ok(got) => {
-                    self.must(got % 2 == key as u64, || format!("{got} is another key's than {}'s", KEYS[key]));
-                    self.must(got / 2 >= written, || format!("{got} of {} is older than the write {written} before the call", KEYS[key]));
+                    self.must(got % 2 == key as u64, || {
+                        format!("{got} is another key's than {}'s", KEYS[key])
+                    });
+                    self.must(got / 2 >= written, || {
+                        format!(
+                            "{got} of {} is older than the write {written} before the call",
+                            KEYS[key]
+                        )
+                    });
                 }
                 Err(error) => {
-                    let failed = source.failed.load(Ordering::SeqCst) > 0 && matches!(error.kind(), ErrorKind::Load | ErrorKind::Panic);
+                    let failed = source.failed.load(Ordering::SeqCst) > 0
+                        && matches!(error.kind(), ErrorKind::Load | ErrorKind::Panic);
                     self.must(failed, || format!("no load has failed: {error}"));
                 }
             }
@@ -255,7 +289,9 @@ impl World {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let found: Option<u64> = self.cache.get(KEYS[key]).await.unwrap();
         self.answered.fetch_add(1, Ordering::SeqCst);
-        self.must(found.is_none_or(|found| found / 2 >= version), || format!("{found:?} after the write {version}"));
+        self.must(found.is_none_or(|found| found / 2 >= version), || {
+            format!("{found:?} after the write {version}")
+        });
     }
 
     /// What must hold when everybody has gone.
@@ -263,25 +299,41 @@ impl World {
         for key in 0..KEYS.len() {
             self.clone().call(key, fastrand::Rng::with_seed(0), 3).await;
         }
-        let sum = |of: fn(&Source) -> &AtomicU64| self.sources.iter().map(|source| of(source).load(Ordering::SeqCst)).sum::<u64>();
+        let sum = |of: fn(&Source) -> &AtomicU64| {
+            self.sources.iter().map(|source| of(source).load(Ordering::SeqCst)).sum::<u64>()
+        };
         let runs = || (sum(|source| &source.succeeded), sum(|source| &source.failed));
         // Those that nobody waits for.
         let mut patience = 1_000;
-        while patience > 0 && (sum(|source| &source.running) > 0 || patience > 980 || self.told.loads() != runs()) {
+        while patience > 0
+            && (sum(|source| &source.running) > 0 || patience > 980 || self.told.loads() != runs())
+        {
             steps(1).await;
             patience -= 1;
         }
         let (told, runs) = (self.told.loads(), runs());
-        self.must(told == runs, || format!("{runs:?} loads that succeeded and failed, told as {told:?}"));
-        let (asked, answered) = (self.asked.load(Ordering::SeqCst), self.answered.load(Ordering::SeqCst));
+        self.must(told == runs, || {
+            format!("{runs:?} loads that succeeded and failed, told as {told:?}")
+        });
+        let (asked, answered) =
+            (self.asked.load(Ordering::SeqCst), self.answered.load(Ordering::SeqCst));
         let outcomes = self.told.outcomes.load(Ordering::SeqCst);
-        self.must((answered..=asked).contains(&outcomes), || format!("{outcomes} outcomes of {asked} calls, {answered} answered"));
+        self.must((answered..=asked).contains(&outcomes), || {
+            format!("{outcomes} outcomes of {asked} calls, {answered} answered")
+        });
         for (key, source) in KEYS.iter().zip(&self.sources) {
-            let (succeeded, written) = (source.succeeded.load(Ordering::SeqCst), source.written.load(Ordering::SeqCst));
-            self.must(succeeded <= 1 || self.weather != Weather::Calm, || format!("{succeeded} loads of {key} that succeeded"));
+            let (succeeded, written) =
+                (source.succeeded.load(Ordering::SeqCst), source.written.load(Ordering::SeqCst));
+            self.must(succeeded <= 1 || self.weather != Weather::Calm, || {
+                format!("{succeeded} loads of {key} that succeeded")
+            });
             let found: Option<u64> = self.cache.get(key).await.unwrap();
-            self.must(found.is_none_or(|found| found / 2 >= written), || format!("{found:?} of {key} at last, after the write {written}"));
-            self.must(found.is_some() || self.weather != Weather::Calm || succeeded == 0, || format!("{key} was loaded and is not there"));
+            self.must(found.is_none_or(|found| found / 2 >= written), || {
+                format!("{found:?} of {key} at last, after the write {written}")
+            });
+            self.must(found.is_some() || self.weather != Weather::Calm || succeeded == 0, || {
+                format!("{key} was loaded and is not there")
+            });
         }
         let kept = self.old.lock().unwrap().iter().filter(|old| old.upgrade().is_some()).count();
         self.must(kept == 0, || format!("{kept} adapters that were taken out are still there"));
@@ -291,7 +343,8 @@ impl World {
 /// One schedule: a few callers and writers, who begin one after another or at once, some of whom are dropped on the way.
 async fn schedule(seed: u64, cache: &AsyncCacheWrapper, told: &Arc<Told>) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let weather = [Weather::Calm, Weather::Calm, Weather::Busy, Weather::Busy, Weather::Tangled][random.usize(..5)];
+    let weather = [Weather::Calm, Weather::Calm, Weather::Busy, Weather::Busy, Weather::Tangled]
+        [random.usize(..5)];
     let world = World::new(weather, cache, told, &mut random);
     let mut actors = JoinSet::new();
     for _ in 0..random.u8(2..7) {
@@ -325,7 +378,8 @@ async fn single_flight_holds_under_every_schedule() {
     for _ in 0..trials(10_000, 100_000) {
         let seed = seeds.u64(..);
         // Nothing here takes any time: the clock goes on only if everybody waits, and then for ever.
-        let ended = tokio::time::timeout(Duration::from_secs(3_600), schedule(seed, &cache, &told)).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(3_600), schedule(seed, &cache, &told)).await;
         assert!(ended.is_ok(), "schedule {seed}: a caller hangs");
     }
 }

@@ -1,7 +1,7 @@
 //! Values past their logical end: SCENARIOS section K.
 
 use super::{Runs, fresh, plain_and_encoded};
-use larder::{AsyncCacheWrapper, ErrorKind, EventKind, Expiry, Fresh, View};
+use larder::{AsyncCacheWrapper, ErrorKind, EventKind, Expiry, Loaded, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,17 +27,18 @@ fn count(cache: &AsyncCacheWrapper, kind: EventKind) -> Arc<AtomicUsize> {
 
 async fn failing(view: View<'_>, runs: &Runs) -> larder::Result<u64> {
     let runs = runs.clone();
-    let fallback = async move {
+    let loader = async move {
         runs.add();
         Err::<u64, _>("the source is away")
     };
-    view.try_get_or_set_async("k", fallback).await
+    view.try_get_or_set_async("k", loader).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> larder::Result<()> {
     for cache in plain_and_encoded() {
-        let (stale, errors) = (count(&cache, EventKind::StaleHit), count(&cache, EventKind::LoadError));
+        let (stale, errors) =
+            (count(&cache, EventKind::StaleHit), count(&cache, EventKind::LoadError));
         let (view, runs) = (keeping(&cache), Runs::default());
         view.set("k", 1u64).await?;
         assert_eq!(failing(view, &runs).await?, 1);
@@ -46,13 +47,24 @@ async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> lar
         for _ in 0..10 {
             assert_eq!(failing(view, &runs).await?, 1);
         }
-        assert_eq!((runs.count(), errors.load(Ordering::SeqCst), stale.load(Ordering::SeqCst)), (1, 1, 10));
+        assert_eq!(
+            (runs.count(), errors.load(Ordering::SeqCst), stale.load(Ordering::SeqCst)),
+            (1, 1, 10)
+        );
         advance(29 * SECOND).await;
-        assert_eq!((failing(view.jitter(0.9), &runs).await?, runs.count()), (1, 1), "S177: the window has no jitter");
+        assert_eq!(
+            (failing(view.jitter(0.9), &runs).await?, runs.count()),
+            (1, 1),
+            "S177: the window has no jitter"
+        );
         advance(2 * SECOND).await;
         assert_eq!((failing(view, &runs).await?, runs.count()), (1, 2), "the window is over");
         advance(31 * SECOND).await;
-        assert_eq!(failing(view, &runs).await.unwrap_err().kind(), ErrorKind::Load, "S161: stale for too long");
+        assert_eq!(
+            failing(view, &runs).await.unwrap_err().kind(),
+            ErrorKind::Load,
+            "S161: stale for too long"
+        );
         assert_eq!(view.get_or_set("k", 2u64).await?, 2);
     }
     Ok(())
@@ -68,7 +80,11 @@ async fn s179_a_window_ends_with_success() -> larder::Result<()> {
     advance(6 * SECOND).await;
     assert_eq!(view.get_or_set_async("k", async { 2u64 }).await?, 2);
     advance(2 * SECOND).await;
-    assert_eq!((failing(view, &runs).await?, runs.count()), (2, 2), "a new failure is a new window");
+    assert_eq!(
+        (failing(view, &runs).await?, runs.count()),
+        (2, 2),
+        "a new failure is a new window"
+    );
     Ok(())
 }
 
@@ -76,13 +92,22 @@ async fn s179_a_window_ends_with_success() -> larder::Result<()> {
 async fn a_panic_is_served_stale_too_and_nothing_stale_is_an_error() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = keeping(&cache);
-        assert_eq!(failing(view, &Runs::default()).await.unwrap_err().kind(), ErrorKind::Load, "S136");
+        assert_eq!(
+            failing(view, &Runs::default()).await.unwrap_err().kind(),
+            ErrorKind::Load,
+            "S136"
+        );
         view.set("k", 1u64).await?;
         advance(2 * SECOND).await;
-        assert_eq!(view.get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } }).await?, 1);
+        assert_eq!(
+            view.get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } })
+                .await?,
+            1
+        );
         advance(31 * SECOND).await;
         assert_eq!(view.get_or_set_with("k", |_| -> u64 { panic!("as told") }).await?, 1);
-        let error = cache.try_get_or_set_async("k", async { Err::<u64, _>("no") }).await.unwrap_err();
+        let error =
+            cache.try_get_or_set_async("k", async { Err::<u64, _>("no") }).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Load, "who does not ask for stale values gets none");
     }
     Ok(())
@@ -124,14 +149,21 @@ async fn s166_for_every_other_verb_what_is_stale_is_missing() -> larder::Result<
         assert!(!cache.contains("k").await?);
         assert_eq!(cache.expiry("k").await?, None);
         assert!(!cache.touch("k", 10 * SECOND).await?, "not revived");
-        assert_eq!(cache.update_timeout::<u64>("k", 10 * SECOND).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            cache.update_timeout::<u64>("k", 10 * SECOND).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         assert!(!cache.replace("k", 2u64).await?);
         assert!(!cache.remove("r").await?);
         assert!(!cache.remove(["k", "r"]).await?);
         assert_eq!(cache.take::<u64>("t").await?, None);
         assert!(cache.add("a", 2u64).await? && !cache.add("a", 3u64).await?);
         assert_eq!(cache.get::<u64>("a").await?, Some(2));
-        assert_eq!((cache.incr("i", 2).await?, cache.incr("i", 2).await?), (2, 4), "a stale counter starts anew");
+        assert_eq!(
+            (cache.incr("i", 2).await?, cache.incr("i", 2).await?),
+            (2, 4),
+            "a stale counter starts anew"
+        );
         assert_eq!(cache.get::<u64>("l").await?, Some(1), "touch moved the logical end");
         advance(99 * SECOND).await;
         assert_eq!(cache.get::<u64>("l").await?, None);
@@ -144,7 +176,11 @@ async fn touch_moves_both_ends() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = keeping(&cache);
         view.set_many([("k", 1u64), ("n", 1), ("s", 1)]).await?;
-        assert!(cache.touch("k", 10 * SECOND).await? && cache.touch("n", Expiry::Never).await? && cache.touch("s", SECOND / 10).await?);
+        assert!(
+            cache.touch("k", 10 * SECOND).await?
+                && cache.touch("n", Expiry::Never).await?
+                && cache.touch("s", SECOND / 10).await?
+        );
         advance(SECOND).await;
         assert_eq!(cache.get::<u64>("s").await?, None, "shorter");
         assert_eq!(view.allow_stale().get::<u64>("s").await?, Some(1));
@@ -152,7 +188,11 @@ async fn touch_moves_both_ends() -> larder::Result<()> {
         assert_eq!((cache.get::<u64>("k").await?, cache.get::<u64>("n").await?), (None, Some(1)));
         assert_eq!(cache.expiry("n").await?, Some(Expiry::Never));
         advance(49 * SECOND).await;
-        assert_eq!(view.allow_stale().get::<u64>("k").await?, Some(1), "still kept for a minute after");
+        assert_eq!(
+            view.allow_stale().get::<u64>("k").await?,
+            Some(1),
+            "still kept for a minute after"
+        );
         advance(20 * SECOND).await;
         assert_eq!(view.allow_stale().get::<u64>("k").await?, None);
     }
@@ -195,22 +235,26 @@ async fn removal_wins_over_what_is_stale() -> larder::Result<()> {
         assert_eq!(view.get_or_set_async("k", slow).await?, 1);
         cache.remove("k").await?;
         sleep(2 * SECOND).await;
-        assert_eq!(view.allow_stale().get::<u64>("k").await?, None, "the late store does not undo it");
+        assert_eq!(
+            view.allow_stale().get::<u64>("k").await?,
+            None,
+            "the late store does not undo it"
+        );
     }
     Ok(())
 }
 
-/// S164, S182: a fallback says itself what is good for a while when there is nothing better.
+/// S164, S182: a loader says itself what is good for a while when there is nothing better.
 #[tokio::test(start_paused = true)]
 async fn s164_a_default_for_a_while_where_nothing_stale_is() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let runs = Runs::default();
         let rate = || {
             let runs = runs.clone();
-            cache.ttl(3_600 * SECOND).get_or_set_fresh_async("k", async move {
+            cache.ttl(3_600 * SECOND).get_or_set_loaded_async("k", async move {
                 runs.add();
                 let asked: Result<u64, &str> = Err("the source is away");
-                asked.map_or(Fresh::new(7).ttl(5 * SECOND), Fresh::new)
+                asked.map_or(Loaded::new(7).ttl(5 * SECOND), Loaded::new)
             })
         };
         for _ in 0..3 {

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Source(Arc<Inner>);
 
 struct Inner {
-    /// Held inside the fallback: who merely waits for one holds none.
+    /// Held inside the loader: who merely waits for one holds none.
     permits: Semaphore,
     asked: Vec<AtomicUsize>,
     now: AtomicUsize,
@@ -30,7 +30,13 @@ impl Source {
     fn new(is_away: bool) -> Self {
         let asked = std::iter::repeat_with(AtomicUsize::default).take(KEYS).collect();
         let permits = Semaphore::new(BEARABLE);
-        Self(Arc::new(Inner { permits, asked, now: AtomicUsize::new(0), most: AtomicUsize::new(0), is_away }))
+        Self(Arc::new(Inner {
+            permits,
+            asked,
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            is_away,
+        }))
     }
 
     async fn ask(self, key: usize) -> Result<u64, &'static str> {
@@ -68,7 +74,9 @@ fn new(key: usize) -> u64 {
 
 /// All keys, written at one moment for ten seconds.
 async fn filled(options: impl FnOnce(WrapperBuilder) -> WrapperBuilder) -> AsyncCacheWrapper {
-    let cache = options(AsyncCacheWrapper::builder(AsyncMemoryCache::new()).ttl(10 * SECOND)).build().unwrap();
+    let cache = options(AsyncCacheWrapper::builder(AsyncMemoryCache::new()).ttl(10 * SECOND))
+        .build()
+        .unwrap();
     cache.set_many((0..KEYS).map(|key| (key.to_string(), old(key)))).await.unwrap();
     cache
 }
@@ -93,7 +101,10 @@ async fn crowd(cache: &AsyncCacheWrapper, source: &Source) -> Vec<(usize, larder
 async fn one_load_a_key_and_no_more_at_once_than_the_source_can_bear() {
     let cache = filled(|options| options).await;
     let source = Source::new(false);
-    assert!(crowd(&cache, &source).await.into_iter().all(|(key, answer)| answer.unwrap() == old(key)), "hits as yet");
+    assert!(
+        crowd(&cache, &source).await.into_iter().all(|(key, answer)| answer.unwrap() == old(key)),
+        "hits as yet"
+    );
     assert_eq!(source.asked_in_all(), 0);
     advance(11 * SECOND).await;
     let begun = Instant::now();
@@ -120,7 +131,8 @@ async fn jitter_spreads_what_was_written_together() {
         let mut loads = Vec::new();
         for _ in 0..=STEPS {
             let before = source.asked_in_all();
-            let calls = (0..KEYS).map(|key| cache.try_get_or_set_async(key.to_string(), source.clone().ask(key)));
+            let calls = (0..KEYS)
+                .map(|key| cache.try_get_or_set_async(key.to_string(), source.clone().ask(key)));
             futures_util::future::try_join_all(calls).await.unwrap();
             loads.push(source.asked_in_all() - before);
             advance(SECOND / 4).await;
@@ -140,7 +152,10 @@ async fn a_source_that_is_away_is_asked_once_a_key_and_everybody_is_served() {
     for round in 0..3 {
         let answers = crowd(&cache, &source).await;
         assert_eq!(answers.len(), 3 * KEYS);
-        assert!(answers.into_iter().all(|(key, answer)| answer.unwrap() == old(key)), "stale values, all of them, in round {round}");
+        assert!(
+            answers.into_iter().all(|(key, answer)| answer.unwrap() == old(key)),
+            "stale values, all of them, in round {round}"
+        );
     }
     assert!(source.asked().into_iter().all(|asked| asked == 1), "once a key");
     assert_eq!(source.most_at_once(), BEARABLE);
@@ -161,7 +176,11 @@ async fn ten_seconds_without_a_source_cost_it_one_question_a_window_and_key() {
             let before = source.0.asked[key].load(Ordering::SeqCst);
             let call = || cache.try_get_or_set_async(key.to_string(), source.clone().ask(key));
             let answers = futures_util::future::join(call(), call()).await;
-            assert_eq!((answers.0.unwrap(), answers.1.unwrap()), (old(key), old(key)), "every call answers");
+            assert_eq!(
+                (answers.0.unwrap(), answers.1.unwrap()),
+                (old(key), old(key)),
+                "every call answers"
+            );
             calls += 2;
             match source.0.asked[key].load(Ordering::SeqCst) - before {
                 0 => {}
@@ -173,6 +192,10 @@ async fn ten_seconds_without_a_source_cost_it_one_question_a_window_and_key() {
     println!("{calls} calls answered; the first key was asked for after {:?}", asked_at[0]);
     for asked_at in asked_at {
         assert!(asked_at.windows(2).all(|pair| pair[1] - pair[0] >= window), "{asked_at:?}");
-        assert_eq!(asked_at.len(), 4, "and it is asked again once the window is over: {asked_at:?}");
+        assert_eq!(
+            asked_at.len(),
+            4,
+            "and it is asked again once the window is over: {asked_at:?}"
+        );
     }
 }

@@ -25,7 +25,10 @@ async fn identity_and_clones() -> larder::Result<()> {
     }
     let fresh = cache.reset_adapter().await?;
     assert!(Arc::ptr_eq(&fresh, &clone.adapter()?) && !Arc::ptr_eq(&fresh, &other));
-    assert_eq!((cache.generation()?, clone.generation()?, namespace.generation()?, blocking.generation()?), (2, 2, 2, 2));
+    assert_eq!(
+        (cache.generation()?, clone.generation()?, namespace.generation()?, blocking.generation()?),
+        (2, 2, 2, 2)
+    );
 
     // An `Arc` of a concrete adapter, and the adapter of another wrapper.
     let shared = Arc::new(AsyncMemoryCache::new());
@@ -43,16 +46,33 @@ async fn identity_and_clones() -> larder::Result<()> {
 async fn a_name_that_there_is_not_changes_nothing() -> larder::Result<()> {
     let cache = fresh();
     let before = cache.adapter()?;
-    for name in ["oracle", "", "memory:nonsense", "memory:?max_entires=3", "foo://x", "memory:?max_entries=-1", "memory:?default_ttl=soon"]
-    {
+    for name in [
+        "oracle",
+        "",
+        "memory:nonsense",
+        "memory:?max_entires=3",
+        "foo://x",
+        "memory:?max_entries=-1",
+        "memory:?default_ttl=soon",
+    ] {
         let e = cache.set_adapter(name).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Config, "{name}");
         assert!(AsyncCacheWrapper::new(name).is_err());
     }
     assert!(Arc::ptr_eq(&before, &cache.adapter()?));
     assert_eq!(cache.generation()?, 0);
-    for name in ["memory", "MEMORY", "Mem", "ram", "MemoryCache", "MemoryAdapter", "AsyncMemoryCache", "asyncmemoryadapter", "memory:"] {
-        assert_eq!(cache.set_adapter(name)?.kind(), "memory");
+    for name in [
+        "memory",
+        "MEMORY",
+        "Mem",
+        "ram",
+        "MemoryCache",
+        "MemoryAdapter",
+        "AsyncMemoryCache",
+        "asyncmemoryadapter",
+        "memory:",
+    ] {
+        assert_eq!(cache.set_adapter(name)?.backend(), "memory");
     }
     Ok(())
 }
@@ -94,12 +114,12 @@ async fn a_load_under_way_does_not_fill_the_new_adapter() -> larder::Result<()> 
     let runs = Runs::default();
     let load = |cache: AsyncCacheWrapper, runs: Runs, value: u8| {
         tokio::spawn(async move {
-            let fallback = async move {
+            let loader = async move {
                 runs.add();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 value
             };
-            cache.get_or_set_async("k", fallback).await
+            cache.get_or_set_async("k", loader).await
         })
     };
     let first = load(cache.clone(), runs.clone(), 1);
@@ -122,12 +142,12 @@ async fn a_load_from_before_two_swaps_does_not_undo_a_removal() -> larder::Resul
     let load = tokio::spawn({
         let (cache, runs) = (cache.clone(), runs.clone());
         async move {
-            let fallback = async move {
+            let loader = async move {
                 runs.add();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 1u8
             };
-            cache.get_or_set_async("k", fallback).await
+            cache.get_or_set_async("k", loader).await
         }
     });
     eventually("the load begins", || runs.count() == 1).await;

@@ -32,7 +32,7 @@ impl Through {
     }
 
     fn within(root: AsyncCacheWrapper, path: &str) -> Self {
-        let kind = root.adapter().unwrap().kind().to_owned();
+        let kind = root.adapter().unwrap().backend().to_owned();
         let cache = match path.strip_suffix(':') {
             Some(name) => root.namespace(name),
             None => root,
@@ -51,7 +51,9 @@ impl Serialize for Opaque {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         match self.0.as_counter() {
             Ok(number) => out.serialize_i64(number),
-            Err(_) => out.serialize_bytes(&self.0.to_stored(KEY, Codec::MessagePack).map_err(S::Error::custom)?),
+            Err(_) => out.serialize_bytes(
+                &self.0.to_stored(KEY, Codec::MessagePack).map_err(S::Error::custom)?,
+            ),
         }
     }
 }
@@ -71,12 +73,18 @@ impl<'de> Deserialize<'de> for Opaque {
             }
 
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Opaque, E> {
-                i64::try_from(number).map(|number| Opaque(CacheValue::new(number))).map_err(E::custom)
+                i64::try_from(number)
+                    .map(|number| Opaque(CacheValue::new(number)))
+                    .map_err(E::custom)
             }
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Opaque, E> {
                 let value = CacheValue::from_stored(KEY, bytes.to_vec().into(), Codec::MessagePack);
-                if value.is_unreadable() { Err(E::custom("not the bytes of a value")) } else { Ok(Opaque(value)) }
+                if value.is_unreadable() {
+                    Err(E::custom("not the bytes of a value"))
+                } else {
+                    Ok(Opaque(value))
+                }
             }
         }
         from.deserialize_any(Look)
@@ -160,11 +168,15 @@ impl AsyncCacheAdapter for Through {
             }
             return Ok(stored);
         }
-        let writes = entries.iter().map(|entry| (entry.key, Opaque(entry.value.clone()), entry.expiry));
+        let writes =
+            entries.iter().map(|entry| (entry.key, Opaque(entry.value.clone()), entry.expiry));
         match self.cache.view().set_each(writes).await {
             Ok(()) => Ok(entries.iter().map(|_| Ok(())).collect()),
             Err(e) if e.key().is_some_and(|key| !key.is_empty() && keys.contains(key)) => {
-                Ok(entries.iter().map(|entry| if Some(entry.key) == e.key() { Err(e.clone()) } else { Ok(()) }).collect())
+                Ok(entries
+                    .iter()
+                    .map(|entry| if Some(entry.key) == e.key() { Err(e.clone()) } else { Ok(()) })
+                    .collect())
             }
             Err(e) => Err(e),
         }
@@ -202,7 +214,7 @@ impl AsyncCacheAdapter for Through {
         Ok(Arc::new(Self::within(root, &self.path)))
     }
 
-    fn kind(&self) -> &str {
+    fn backend(&self) -> &str {
         &self.kind
     }
 }

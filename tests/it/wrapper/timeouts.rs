@@ -1,4 +1,4 @@
-//! How long callers wait for a fallback.
+//! How long callers wait for a loader.
 
 use super::{Runs, fresh, plain_and_encoded};
 use larder::{AsyncCacheWrapper, ErrorKind, View};
@@ -12,7 +12,7 @@ fn keeping(cache: &AsyncCacheWrapper) -> View<'_> {
     cache.ttl(SECOND).stale_for(60 * SECOND)
 }
 
-/// A fallback that takes a second.
+/// A loader that takes a second.
 async fn slow(runs: Runs) -> u64 {
     runs.add();
     sleep(SECOND).await;
@@ -26,19 +26,32 @@ async fn s167_soft_with_something_stale() -> larder::Result<()> {
         view.set("k", 1u64).await?;
         advance(2 * SECOND).await;
         let begun = Instant::now();
-        let (leader, follower) =
-            tokio::join!(view.get_or_set_async("k", slow(runs.clone())), view.get_or_set_async("k", slow(runs.clone())));
+        let (leader, follower) = tokio::join!(
+            view.get_or_set_async("k", slow(runs.clone())),
+            view.get_or_set_async("k", slow(runs.clone()))
+        );
         assert_eq!((leader?, follower?), (1, 1));
         assert!(begun.elapsed() >= SOFT && begun.elapsed() < 2 * SOFT, "{:?}", begun.elapsed());
         sleep(SECOND).await;
-        assert_eq!((cache.get("k").await?, runs.count()), (Some(2u64), 1), "it went on and was stored");
+        assert_eq!(
+            (cache.get("k").await?, runs.count()),
+            (Some(2u64), 1),
+            "it went on and was stored"
+        );
     }
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
 async fn soft_with_nothing_stale_is_no_limit() -> larder::Result<()> {
-    assert_eq!(fresh().stale_for(SECOND).soft_timeout(SOFT).get_or_set_async("k", slow(Runs::default())).await?, 2);
+    assert_eq!(
+        fresh()
+            .stale_for(SECOND)
+            .soft_timeout(SOFT)
+            .get_or_set_async("k", slow(Runs::default()))
+            .await?,
+        2
+    );
     Ok(())
 }
 
@@ -64,10 +77,15 @@ async fn s169_hard_is_a_typed_error_and_the_value_is_stored() -> larder::Result<
     for cache in plain_and_encoded() {
         let (view, runs) = (cache.hard_timeout(SOFT), Runs::default());
         let begun = Instant::now();
-        let (leader, follower) =
-            tokio::join!(view.get_or_set_async("k", slow(runs.clone())), view.get_or_set_async("k", slow(runs.clone())));
+        let (leader, follower) = tokio::join!(
+            view.get_or_set_async("k", slow(runs.clone())),
+            view.get_or_set_async("k", slow(runs.clone()))
+        );
         for error in [leader.unwrap_err(), follower.unwrap_err()] {
-            assert_eq!((error.kind(), error.op(), error.key()), (ErrorKind::Timeout, Some("get_or_set"), Some("k")));
+            assert_eq!(
+                (error.kind(), error.op(), error.key()),
+                (ErrorKind::Timeout, Some("get_or_set"), Some("k"))
+            );
         }
         assert!(begun.elapsed() >= SOFT && begun.elapsed() < 2 * SOFT, "{:?}", begun.elapsed());
         sleep(SECOND).await;
@@ -77,7 +95,8 @@ async fn s169_hard_is_a_typed_error_and_the_value_is_stored() -> larder::Result<
 }
 
 #[tokio::test(start_paused = true)]
-async fn hard_with_something_stale_serves_it_and_leaves_the_source_in_peace() -> larder::Result<()> {
+async fn hard_with_something_stale_serves_it_and_leaves_the_source_in_peace() -> larder::Result<()>
+{
     let cache = fresh();
     let view = keeping(&cache).hard_timeout(SOFT);
     view.set("k", 1u64).await?;
@@ -102,7 +121,10 @@ async fn a_followers_hard_timeout_begins_the_window() -> larder::Result<()> {
         async move { keeping(&cache).get_or_set_async("k", slow(Runs::default())).await }
     });
     tokio::task::yield_now().await;
-    assert_eq!(patient.hard_timeout(SOFT).get_or_set_async("k", std::future::pending::<u64>()).await?, 1);
+    assert_eq!(
+        patient.hard_timeout(SOFT).get_or_set_async("k", std::future::pending::<u64>()).await?,
+        1
+    );
     assert_eq!(cache.stats().joined, 1);
     let begun = Instant::now();
     assert_eq!(patient.get_or_set_async("k", std::future::pending::<u64>()).await?, 1);

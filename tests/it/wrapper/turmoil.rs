@@ -38,18 +38,20 @@ async fn operation(cache: &AsyncCacheWrapper, rng: &mut fastrand::Rng) -> Result
         12 => cache.get_or_set(&name, Whole::of(key, salt)).await?.check(key),
         13 => cache.get_or_set_with(&name, |_| Whole::of(key, salt)).await?.check(key),
         14 => {
-            let fallback = async move {
+            let loader = async move {
                 tokio::task::yield_now().await;
                 Whole::of(key, salt)
             };
-            cache.get_or_set_async(&name, fallback).await?.check(key);
+            cache.get_or_set_async(&name, loader).await?.check(key);
         }
         15 => drop(cache.incr(format!("counter {}", key % 10), 1).await?),
         16 => drop(cache.take::<Whole>(&name).await?.inspect(|found| found.check(key))),
         17 => {
             let keys = [key, (key + 1) % KEYS, (key + 2) % KEYS];
             let found = cache.get_many::<Whole, _>(keys.map(|key| format!("k{key}"))).await?;
-            keys.iter().zip(found).for_each(|(key, found)| drop(found.inspect(|found| found.check(*key))));
+            keys.iter()
+                .zip(found)
+                .for_each(|(key, found)| drop(found.inspect(|found| found.check(*key))));
             cache.set_many(keys.map(|key| (format!("k{key}"), Whole::of(key, salt)))).await?;
         }
         18 => {
@@ -80,7 +82,9 @@ async fn a_million_operations_over_a_thousand_swaps() {
             let (cache, mut rng) = (cache.clone(), seeds.fork());
             tokio::spawn(async move {
                 for _ in 0..each {
-                    operation(&cache, &mut rng).await.expect("no operation may fail because of a swap");
+                    operation(&cache, &mut rng)
+                        .await
+                        .expect("no operation may fail because of a swap");
                 }
             })
         })
@@ -107,7 +111,10 @@ async fn a_million_operations_over_a_thousand_swaps() {
     let old = swapper.await.unwrap();
     println!("{} operations over {} swaps", TASKS * each, old.len());
     assert!(old.len() >= SWAPS);
-    eventually("the old adapters are freed", || old.iter().all(|adapter| adapter.upgrade().is_none())).await;
+    eventually("the old adapters are freed", || {
+        old.iter().all(|adapter| adapter.upgrade().is_none())
+    })
+    .await;
     assert_eq!(cache.generation().unwrap(), old.len() as u64);
 }
 

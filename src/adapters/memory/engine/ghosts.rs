@@ -37,7 +37,8 @@ impl Ghosts {
     /// Whether `tag` was among the latest `entries` evictions; it is forgotten then.
     pub(super) fn take(&mut self, tag: u32, entries: usize) -> bool {
         let since = self.evictions.saturating_sub(u32::try_from(entries).unwrap_or(u32::MAX));
-        let found = self.bucket(tag).iter_mut().find(|ghost| ghost.eviction > since && ghost.tag == tag);
+        let found =
+            self.bucket(tag).iter_mut().find(|ghost| ghost.eviction > since && ghost.tag == tag);
         found.map(|ghost| *ghost = Ghost::default()).is_some()
     }
 

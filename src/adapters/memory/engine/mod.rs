@@ -119,7 +119,10 @@ impl Engine {
         let shards = shards.next_power_of_two();
         let each = (capacity / shards as u64).max(1);
         let hasher = RandomState::default();
-        let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each, hasher.clone())))).take(shards).collect();
+        let shards =
+            std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each, hasher.clone()))))
+                .take(shards)
+                .collect();
         Self { shards, hasher }
     }
 
@@ -136,7 +139,12 @@ impl Engine {
 
     /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not use the cache.
     #[inline]
-    pub(super) fn look<R>(&self, key: &str, counts_as_use: bool, look: impl FnOnce(&Node) -> R) -> Option<R> {
+    pub(super) fn look<R>(
+        &self,
+        key: &str,
+        counts_as_use: bool,
+        look: impl FnOnce(&Node) -> R,
+    ) -> Option<R> {
         let (shard, hash) = self.place(key);
         shard.read().look(key, hash, counts_as_use).map(look)
     }

@@ -32,7 +32,11 @@ pub(in super::super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(key: CompactString, Entry { value, deadline, weight }: Entry, stage: Stage) -> Self {
+    pub(super) fn new(
+        key: CompactString,
+        Entry { value, deadline, weight }: Entry,
+        stage: Stage,
+    ) -> Self {
         Self { key, value, deadline, weight, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
     }
 

@@ -84,7 +84,10 @@ fn what_is_read_never_goes_back() {
                     assert!(seen.is_none_or(|seen| seen >= last), "{seen:?} after {last}");
                     last = seen.unwrap_or(last);
                     if last == 3 {
-                        assert_ne!(engine.look("k", counts_as_use, |node| number(&node.value)), Some(2));
+                        assert_ne!(
+                            engine.look("k", counts_as_use, |node| number(&node.value)),
+                            Some(2)
+                        );
                     }
                 }
             })

@@ -42,7 +42,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     }
     match (a.first_chunk(), b.first_chunk(), a.last_chunk(), b.last_chunk()) {
         (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) if a.len() <= 16 => {
-            u64::from_ne_bytes(*a_first) == u64::from_ne_bytes(*b_first) && u64::from_ne_bytes(*a_last) == u64::from_ne_bytes(*b_last)
+            u64::from_ne_bytes(*a_first) == u64::from_ne_bytes(*b_first)
+                && u64::from_ne_bytes(*a_last) == u64::from_ne_bytes(*b_last)
         }
         _ => a == b,
     }
@@ -81,25 +82,42 @@ impl Shard {
     /// The number of a key's node; [`NIL`] is no node's.
     #[inline]
     fn find(&self, key: &str, hash: Hash) -> u32 {
-        let is_it = |at: &u32| self.slab.get(*at).is_some_and(|node| same(node.key.as_bytes(), key.as_bytes()));
+        let is_it = |at: &u32| {
+            self.slab.get(*at).is_some_and(|node| same(node.key.as_bytes(), key.as_bytes()))
+        };
         self.table.find(hash.spread(), is_it).copied().unwrap_or(NIL)
     }
 
-    pub(super) fn insert(&mut self, key: &str, hash: Hash, entry: Entry, displaced: &mut Displaced) {
+    pub(super) fn insert(
+        &mut self,
+        key: &str,
+        hash: Hash,
+        entry: Entry,
+        displaced: &mut Displaced,
+    ) {
         let at = self.find(key, hash);
         if at != NIL {
             return self.replace_at(at, entry, displaced);
         }
         let key = CompactString::new(key);
         self.make_room(entry.weight, displaced);
-        let stage = if self.ghosts.take(hash.tag(), self.table.len()) { Stage::Main } else { Stage::Small };
+        let stage =
+            if self.ghosts.take(hash.tag(), self.table.len()) { Stage::Main } else { Stage::Small };
         let at = self.slab.add(Node::new(key, entry, stage));
         let Self { table, slab, hasher, .. } = self;
-        table.insert_unique(hash.spread(), at, |at| slab.get(*at).map_or(0, |node| Hash::of(&node.key, hasher).spread()));
+        table.insert_unique(hash.spread(), at, |at| {
+            slab.get(*at).map_or(0, |node| Hash::of(&node.key, hasher).spread())
+        });
         self.push(at, stage);
     }
 
-    pub(super) fn replace(&mut self, key: &str, hash: Hash, entry: Entry, displaced: &mut Displaced) -> bool {
+    pub(super) fn replace(
+        &mut self,
+        key: &str,
+        hash: Hash,
+        entry: Entry,
+        displaced: &mut Displaced,
+    ) -> bool {
         let at = self.find(key, hash);
         if at == NIL {
             displaced.push(Gone::replaced(entry));
@@ -133,7 +151,12 @@ impl Shard {
     }
 
     /// Looks at the nodes of a range of numbers. Whether there are more behind it.
-    pub(super) fn retain(&mut self, range: Range<usize>, keep: impl Fn(&Node) -> bool, removed: &mut Vec<Gone>) -> bool {
+    pub(super) fn retain(
+        &mut self,
+        range: Range<usize>,
+        keep: impl Fn(&Node) -> bool,
+        removed: &mut Vec<Gone>,
+    ) -> bool {
         let end = self.slab.end();
         for at in range.start..range.end.min(end) {
             let at = at as u32;

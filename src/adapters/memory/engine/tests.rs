@@ -50,14 +50,20 @@ fn it_agrees_with_a_map() {
                         assert_eq!(gone.entry.value.decode::<u64>().expect("a number"), value);
                         evicted += 1;
                     }
-                    let replaced =
-                        displaced.iter().find(|gone| !gone.evicted).map(|gone| gone.entry.value.decode::<u64>().expect("a number"));
+                    let replaced = displaced
+                        .iter()
+                        .find(|gone| !gone.evicted)
+                        .map(|gone| gone.entry.value.decode::<u64>().expect("a number"));
                     assert_eq!(replaced, map.insert(key, (step, weight)).map(|(value, _)| value));
                 }
                 _ => assert_eq!(read(&engine, &key), map.get(&key).map(|(value, _)| *value)),
             }
             assert_eq!(engine.len(), map.len());
-            let weight: u64 = if step % 64 == 0 { map.values().map(|(_, weight)| u64::from(*weight)).sum() } else { 0 };
+            let weight: u64 = if step % 64 == 0 {
+                map.values().map(|(_, weight)| u64::from(*weight)).sum()
+            } else {
+                0
+            };
             assert!(weight <= capacity, "{weight} of {capacity}");
         }
         assert!(evicted > 1_000, "{evicted}");
@@ -96,7 +102,9 @@ fn a_scan_leaves_what_is_used() {
 #[test]
 fn who_comes_back_is_known() {
     let engine = room_for(100, 1);
-    let fill = |from: u64| (from..from + 100).for_each(|at| drop(put(&engine, &format!("filler {at}"), at, WEIGHT)));
+    let fill = |from: u64| {
+        (from..from + 100).for_each(|at| drop(put(&engine, &format!("filler {at}"), at, WEIGHT)))
+    };
     fill(0);
     put(&engine, "k", 1, WEIGHT);
     fill(100);
@@ -140,7 +148,10 @@ fn many_threads() {
                     let key = format!("k{at}");
                     match random.u8(..10) {
                         0 => drop(engine.remove(&key)),
-                        1 if step % 50 == 0 => engine.retain(|node| node.value.decode::<u64>().expect("a number") % 3 > 0, drop),
+                        1 if step % 50 == 0 => engine.retain(
+                            |node| node.value.decode::<u64>().expect("a number") % 3 > 0,
+                            drop,
+                        ),
                         2..5 => drop(put(engine, &key, at + 1_000 * step, WEIGHT)),
                         _ => assert!(read(engine, &key).is_none_or(|value| value % 1_000 == at)),
                     }

@@ -55,20 +55,28 @@ fn nothing_comes_back_after_a_clear() {
         assert_eq!(left, None, "before or after: it is cleared");
     });
     under_many_schedules(|| {
-        let (_, left) = beside_a_clear(|store| store.set_if(true, KEY, CacheValue::new(7), 8, Lifetime::Never));
+        let (_, left) =
+            beside_a_clear(|store| store.set_if(true, KEY, CacheValue::new(7), 8, Lifetime::Never));
         assert_eq!(left, None, "before: it is cleared; after: there was nothing to replace");
     });
     under_many_schedules(|| {
-        let (stored, left) = beside_a_clear(|store| store.set_if(false, KEY, CacheValue::new(7), 8, Lifetime::Never));
-        assert!(matches!((stored, left), (None, None) | (Some(Stored::Yes), Some(7))), "{stored:?} {left:?}");
+        let (stored, left) = beside_a_clear(|store| {
+            store.set_if(false, KEY, CacheValue::new(7), 8, Lifetime::Never)
+        });
+        assert!(
+            matches!((stored, left), (None, None) | (Some(Stored::Yes), Some(7))),
+            "{stored:?} {left:?}"
+        );
     });
 }
 
 #[test]
 fn a_sweep_overlooks_nobody() {
     const SOON: Lifetime = Lifetime::For(Duration::from_secs(30));
-    let steps: [fn(&Store) -> bool; 2] =
-        [|store| store.set(KEY, CacheValue::new(1), 8, SOON) == Stored::Yes, |store| store.touch(KEY, SOON).is_some()];
+    let steps: [fn(&Store) -> bool; 2] = [
+        |store| store.set(KEY, CacheValue::new(1), 8, SOON) == Stored::Yes,
+        |store| store.touch(KEY, SOON).is_some(),
+    ];
     for step in steps {
         under_many_schedules(move || {
             let store = store(Some(5));
@@ -106,9 +114,12 @@ fn one_of_many_adds_is_the_first() {
         let store = store(None);
         let adders = [1, 2, 3].map(|value| {
             let store = store.clone();
-            thread::spawn(move || store.set_if(false, KEY, CacheValue::new(value), 8, Lifetime::Never).map(|_| value))
+            thread::spawn(move || {
+                store.set_if(false, KEY, CacheValue::new(value), 8, Lifetime::Never).map(|_| value)
+            })
         });
-        let firsts: Vec<i64> = adders.into_iter().filter_map(|adder| adder.join().expect("no panic")).collect();
+        let firsts: Vec<i64> =
+            adders.into_iter().filter_map(|adder| adder.join().expect("no panic")).collect();
         assert_eq!(firsts, [read(&store).expect("one is there")]);
     });
 }

@@ -77,9 +77,15 @@ fn nested(open: &str, core: &str, close: &str, levels: usize) -> String {
 
 /// Shallow documents are values, 64 levels may be either (a level of the document is up to two of the type), more
 /// are errors.
-fn probe<T: DeserializeOwned + 'static>(open: &'static str, core: &'static str, close: &'static str) {
+fn probe<T: DeserializeOwned + 'static>(
+    open: &'static str,
+    core: &'static str,
+    close: &'static str,
+) {
     on_small_stack(move || {
-        for levels in [1, 2, 16, 31, 32, 33, 62, 63, 64, 65, 126, 127, 128, 1_000, 100_000, 1_000_000] {
+        for levels in
+            [1, 2, 16, 31, 32, 33, 62, 63, 64, 65, 126, 127, 128, 1_000, 100_000, 1_000_000]
+        {
             let name = std::any::type_name::<T>();
             let json = nested(open, core, close, levels);
             let read = from_json::<T>(json.as_bytes());
@@ -151,9 +157,17 @@ fn what_can_be_written_can_be_read() {
                 list = List(vec![list]);
                 link = Link { z: Some(Box::new(link)) };
                 one = Tree::One(Box::new(one));
-                named = if n % 2 == 0 { Tree::Named { z: Box::new(named) } } else { Tree::Two(Box::new(named), 1) };
+                named = if n % 2 == 0 {
+                    Tree::Named { z: Box::new(named) }
+                } else {
+                    Tree::Two(Box::new(named), 1)
+                };
             }
-            fn agrees<T: Serialize + DeserializeOwned>(value: &T, levels: usize, deepest: &mut usize) {
+            fn agrees<T: Serialize + DeserializeOwned>(
+                value: &T,
+                levels: usize,
+                deepest: &mut usize,
+            ) {
                 if let Ok(bytes) = to_msgpack(value) {
                     *deepest = levels;
                     from_msgpack::<T>(&bytes).map(drop).unwrap();
@@ -182,14 +196,22 @@ fn of_what_is_written() {
         let grow = |levels| {
             refused((0..levels).fold(Link { z: None }, |l, _| Link { z: Some(Box::new(l)) }));
             refused((0..levels).fold(List(vec![]), |l, _| List(vec![l])));
-            refused((0..levels).fold(Map(HashMap::new()), |m, _| Map(HashMap::from([(String::new(), m)]))));
+            refused(
+                (0..levels)
+                    .fold(Map(HashMap::new()), |m, _| Map(HashMap::from([(String::new(), m)]))),
+            );
             refused((0..levels).fold(Tree::Leaf, |t, _| Tree::One(Box::new(t))));
             refused((0..levels).fold(Tree::Leaf, |t, _| Tree::Two(Box::new(t), 1)));
             refused((0..levels).fold(Tree::Leaf, |t, _| Tree::Named { z: Box::new(t) }));
             refused((0..levels).fold(Endless(None), |e, _| Endless(Some(Box::new(e)))));
             refused((0..levels).fold(Untagged::Leaf(1), |u, _| Untagged::Many(vec![u])));
-            refused((0..levels).fold(Tagged::Leaf, |t, _| Tagged::Node { z: Some(Box::new(t)), name: None }));
-            refused((0..levels).fold(Flat { rest: HashMap::new() }, |f, _| Flat { rest: HashMap::from([("k".into(), f)]) }));
+            refused(
+                (0..levels)
+                    .fold(Tagged::Leaf, |t, _| Tagged::Node { z: Some(Box::new(t)), name: None }),
+            );
+            refused((0..levels).fold(Flat { rest: HashMap::new() }, |f, _| Flat {
+                rest: HashMap::from([("k".into(), f)]),
+            }));
             refused((0..levels).fold(Pair(1, None), |p, _| Pair(1, Some(Box::new(p)))));
             refused((0..levels).fold(Value::Null, |v, _| Value::Array(vec![v])));
         };

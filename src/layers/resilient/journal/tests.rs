@@ -97,7 +97,10 @@ fn a_clear_is_all_there_is_to_know() {
     assert_eq!(order(&journal), ["-posts:1"]);
     journal.set("users:2", value("after the clear"), FOREVER, false);
     assert_eq!(journal.len(), 3);
-    assert!(matches!(journal.look("users:1"), Some(None)) && matches!(journal.look("users:2"), Some(Some(_))));
+    assert!(
+        matches!(journal.look("users:1"), Some(None))
+            && matches!(journal.look("users:2"), Some(Some(_)))
+    );
     journal.clear("users:admin:", false);
     assert_eq!(journal.len(), 3, "it is part of the other");
     journal.clear("", false);
@@ -125,7 +128,9 @@ async fn what_is_noted_is_waited_for_until_it_was_tried() {
     journal.clear("users:", false);
     assert!(journal.settled(About::Key("b"), patience).await, "nothing is noted about it");
     let begun = Instant::now();
-    for about in [About::Key("a"), About::Key("users:1"), About::Prefix(""), About::Prefix("users:1:")] {
+    for about in
+        [About::Key("a"), About::Key("users:1"), About::Prefix(""), About::Prefix("users:1:")]
+    {
         assert!(!journal.settled(about, patience).await);
     }
     assert_eq!(begun.elapsed(), patience * 4, "each has waited");

@@ -1,0 +1,232 @@
+//! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
+//!
+//! While the value of a missing key is computed, an empty item with flags of its own holds its place: a miss for every verb, and
+//! with a CAS number that every write and every removal ends. A fill names that number; over a value that is about to be replaced,
+//! the value's own. A clear changes no item, but the stamp that the claim noted tells of it. Leases are items of their own.
+//!
+//! Other programs would read the place as an empty value, so there are none under the codecs that are meant for other programs.
+
+use super::clear_log::Verdict;
+use super::connection::{Want, Written};
+use super::keys::{self, Key};
+use super::lane::Command;
+use super::session::{Condition, Draft, Present, Session, Version};
+use super::ttl::Ttl;
+use super::{AsyncMemcachedCache, about};
+use crate::adapter::LONGEST_CLAIM;
+use crate::{AsyncCacheAdapter, CacheValue, Claim, ErrorKind, Expiry, Lifetime, Result};
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+/// The flags of a place, and of a lease: no stamp, and nobody's type number.
+pub(super) const HELD: u32 = 0x4C52_4452;
+
+/// How long a place is held that nobody fills. A claim that was given up may be shared by others, so its place stays until then.
+const HELD_FOR: Duration = Duration::from_secs(600);
+
+/// What a claim says, between this adapter and itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    version: Version,
+    /// The lease's CAS number.
+    lease: Option<u64>,
+}
+
+impl Noted {
+    pub(super) fn to_claim(self) -> Claim {
+        let Self { version: Version { cas, stamp }, lease } = self;
+        // No item has the number 0.
+        Claim::new(
+            [&cas.to_be_bytes()[..], &stamp.to_be_bytes(), &lease.unwrap_or(0).to_be_bytes()]
+                .concat(),
+        )
+    }
+
+    /// `None` for a claim that is not ours.
+    pub(super) fn read(claim: &[u8]) -> Option<Self> {
+        let (cas, rest) = claim.split_first_chunk()?;
+        let (stamp, lease) = rest.split_first_chunk()?;
+        let version = Version { cas: u64::from_be_bytes(*cas), stamp: u32::from_be_bytes(*stamp) };
+        let lease = u64::from_be_bytes(lease.try_into().ok()?);
+        Some(Self { version, lease: Some(lease).filter(|cas| *cas != 0) })
+    }
+}
+
+/// A value for a key that was claimed; without one, what is there goes instead.
+#[derive(Debug)]
+pub(super) struct Fill {
+    pub(super) key: Key,
+    pub(super) value: Option<(Bytes, Ttl)>,
+    pub(super) noted: Noted,
+}
+
+/// A lease in whole seconds, rounded up like every lifetime here; `None` is no lease.
+pub(super) fn lease(lease: Option<Duration>) -> Option<Ttl> {
+    Ttl::new(Lifetime::For(lease?.min(LONGEST_CLAIM)))
+}
+
+impl Session {
+    /// Claims a key; `None` while somebody else has it.
+    pub(super) async fn claim(
+        &mut self,
+        key: &Key,
+        lease: Option<Ttl>,
+        deadline: Instant,
+    ) -> Result<Option<Noted>> {
+        let lease = match lease {
+            None => None,
+            Some(ttl) => match self.hold(&keys::lease(key), ttl, Condition::Absent).await? {
+                None => return Ok(None),
+                taken => taken,
+            },
+        };
+        let noted = self.hold_place(key, deadline).await.map(|version| Noted { version, lease });
+        if let (Err(_), Some(lease)) = (&noted, lease) {
+            // It ends by itself if this fails as well.
+            let _ = self.end_lease(key, lease).await;
+        }
+        noted.map(Some)
+    }
+
+    async fn hold_place(&mut self, key: &Key, deadline: Instant) -> Result<Version> {
+        let place = Ttl::new(Lifetime::For(HELD_FOR)).unwrap_or(Ttl::NEVER);
+        let mut condition = Condition::Absent;
+        loop {
+            // Before the place is there, so that a clear in between counts.
+            let stamp = self.registry().await?.registry.stamp();
+            if let Some(cas) = self.hold(key.wire(), place, condition).await? {
+                return Ok(Version { cas, stamp });
+            }
+            self.in_time(deadline)?;
+            condition = match self.fetch_one(key, Want::Meta).await? {
+                Some(Present::Live(found)) => return Ok(found.version),
+                Some(Present::Held(version)) => return Ok(version),
+                Some(Present::Cleared(version)) => Condition::Unchanged(version.cas),
+                None => Condition::Absent,
+            };
+        }
+    }
+
+    /// Puts an empty item somewhere; its CAS number, if the condition held.
+    async fn hold(&mut self, wire: &str, ttl: Ttl, condition: Condition) -> Result<Option<u64>> {
+        match self.write(wire, Draft { bytes: b"", flags: HELD, ttl }, condition).await? {
+            Written::Done { cas } => Ok(Some(cas)),
+            Written::Refused => Ok(None),
+        }
+    }
+
+    /// Stores a value under its claim; whether the claim held.
+    pub(super) async fn set_claimed(&mut self, fill: &Fill) -> Result<bool> {
+        let Fill { key, value, noted } = fill;
+        let holds = !self.has_passed_on(key, noted).await? && self.is_uncleared(key, noted).await?;
+        let filled = holds
+            && match value {
+                Some((bytes, ttl)) => self.put_over(noted.version, key, bytes, *ttl).await?,
+                None => {
+                    self.delete(key.wire(), Condition::Unchanged(noted.version.cas)).await?
+                        != Written::Refused
+                }
+            };
+        if let Some(lease) = noted.lease {
+            self.end_lease(key, lease).await?;
+        }
+        Ok(filled)
+    }
+
+    /// Whether somebody else has the lease by now.
+    async fn has_passed_on(&mut self, key: &Key, noted: &Noted) -> Result<bool> {
+        let Some(lease) = noted.lease else { return Ok(false) };
+        let item = self.read(&[keys::lease(key)], Want::Meta.flags()).await?.pop().flatten();
+        Ok(item.is_some_and(|item| item.cas != lease))
+    }
+
+    async fn is_uncleared(&mut self, key: &Key, noted: &Noted) -> Result<bool> {
+        let known = self.registry().await?;
+        Ok(known.registry.judge(key, noted.version.stamp, noted.version.cas) == Verdict::Live)
+    }
+
+    async fn end_lease(&mut self, key: &Key, lease: u64) -> Result<()> {
+        self.delete(&keys::lease(key), Condition::Unchanged(lease)).await.map(drop)
+    }
+
+    /// Gives a claim up.
+    pub(super) async fn release(&mut self, key: &Key, noted: &Noted) -> Result<()> {
+        match noted.lease {
+            Some(lease) => self.end_lease(key, lease).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsyncMemcachedCache {
+    pub(super) async fn take_claim(
+        &self,
+        key: &str,
+        wanted: Option<Duration>,
+    ) -> Result<Option<Claim>> {
+        if !self.enforces_claims() {
+            return crate::key::check(key)
+                .map(|()| Some(Claim::unguarded()))
+                .map_err(|error| about(error, "claim", key));
+        }
+        let lease = lease(wanted);
+        let noted =
+            self.ask_about("claim", key, |key, reply| Command::Claim(key, lease, reply)).await?;
+        Ok(noted.map(Noted::to_claim))
+    }
+
+    pub(super) async fn fill_claim(
+        &self,
+        key: &str,
+        value: &CacheValue,
+        expiry: Expiry,
+        claim: &[u8],
+    ) -> Result<bool> {
+        crate::key::check(key).map_err(|error| about(error, "set_claimed", key))?;
+        let Some(noted) = Noted::read(claim) else { return Ok(false) };
+        let (value, refused) = match self.stored(key, value) {
+            Ok(bytes) => (self.ttl(expiry).map(|ttl| (bytes, ttl)), None),
+            // What it was to replace goes, unless somebody else's is there by now.
+            Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
+            Err(error) => return Err(about(error, "set_claimed", key)),
+        };
+        let filled = self
+            .ask_about("set_claimed", key, |key, reply| {
+                Command::Fill(Fill { key, value, noted }, reply)
+            })
+            .await?;
+        refused.map_or(Ok(filled), |error| Err(about(error, "set_claimed", key)))
+    }
+
+    pub(super) async fn release_claim(&self, key: &str, claim: &Claim) -> Result<()> {
+        crate::key::check(key).map_err(|error| about(error, "release", key))?;
+        match claim.token().and_then(Noted::read) {
+            Some(noted) => {
+                self.ask_about("release", key, |key, reply| Command::Release(key, noted, reply))
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written() {
+        for lease in [None, Some(7)] {
+            let noted = Noted { version: Version { cas: 1 << 40, stamp: 9 }, lease };
+            assert_eq!(Noted::read(noted.to_claim().token().unwrap()), Some(noted));
+        }
+        assert_eq!(Noted::read(b"somebody else's claim"), None);
+    }
+
+    #[test]
+    fn a_lease_of_nothing_is_none() {
+        assert_eq!(lease(None), None);
+        assert_eq!(lease(Some(Duration::ZERO)), None);
+        assert_eq!(lease(Some(Duration::MAX)), lease(Some(LONGEST_CLAIM)));
+    }
+}

@@ -1,0 +1,416 @@
+//! What the verbs are on one connection. Every one of them ends by itself: a caller that is gone does not stop it midway.
+
+use super::connection::{Item, Want, Written};
+use super::keys::Key;
+use super::session::{Condition, Draft, Found, Present, Session, Version};
+use super::ttl::{LAST_SECOND, Ttl};
+use crate::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+/// Requests that the server may answer while they are still being sent go in pieces that the socket's buffers hold: the driver
+/// does not read before it has sent everything, and two ends that only send wait for ever.
+const ANSWERED_BYTES: usize = 16 << 10;
+
+/// Requests that are answered by silence may be longer.
+const SILENT_BYTES: usize = 256 << 10;
+
+/// What a command needs besides its key and value, about.
+const COMMAND_BYTES: usize = 48;
+
+/// One value to be stored.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) key: Key,
+    pub(super) bytes: Bytes,
+    pub(super) ttl: Ttl,
+}
+
+/// One addition.
+#[derive(Debug)]
+pub(super) struct Count {
+    pub(super) key: Key,
+    pub(super) by: i64,
+    /// For a key that is missing; `None` leaves it missing.
+    pub(super) ttl: Option<Ttl>,
+}
+
+type Each<T> = Vec<Result<T>>;
+
+impl Session {
+    /// Reads values, or only what is known about them.
+    pub(super) async fn fetch(&mut self, keys: &[Key], want: Want) -> Each<Option<Found>> {
+        let mut all = Vec::with_capacity(keys.len());
+        for piece in pieces(keys, ANSWERED_BYTES, |key| key.wire().len()) {
+            match self.fetch_piece(piece, want).await {
+                Ok(found) => {
+                    all.extend(found.into_iter().map(|present| Ok(present.and_then(Present::live))))
+                }
+                Err(error) => all.extend(piece.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        all
+    }
+
+    async fn fetch_piece(&mut self, keys: &[Key], want: Want) -> Result<Vec<Option<Present>>> {
+        let asked = Instant::now();
+        let items = if self.server.known().is_some_and(|known| known.is_fresh()) {
+            let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
+            self.read(&wires, want.flags()).await?
+        } else {
+            self.read_with_registry(keys, want, asked).await?
+        };
+        let mut found = Vec::with_capacity(items.len());
+        for (key, item) in keys.iter().zip(items) {
+            found.push(match item {
+                Some(item) => Some(self.judge(key, item, asked).await?),
+                None => None,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Asks for the registry in the same round trip, where its value comes along.
+    async fn read_with_registry(
+        &mut self,
+        keys: &[Key],
+        want: Want,
+        asked: Instant,
+    ) -> Result<Vec<Option<Item>>> {
+        if want == Want::Meta {
+            self.refresh().await?;
+            let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
+            return self.read(&wires, want.flags()).await;
+        }
+        let registry = self.server.registry_key.clone();
+        let wires: Vec<&str> =
+            std::iter::once(registry.as_str()).chain(keys.iter().map(Key::wire)).collect();
+        let mut items = self.read(&wires, want.flags()).await?;
+        let first = if items.is_empty() { None } else { items.remove(0) };
+        if self.learn(first, asked).await?.is_none() {
+            self.refresh().await?;
+        }
+        Ok(items)
+    }
+
+    pub(super) async fn fetch_one(&mut self, key: &Key, want: Want) -> Result<Option<Present>> {
+        Ok(self.fetch_piece(std::slice::from_ref(key), want).await?.pop().flatten())
+    }
+
+    /// Stores values, whatever is there. Of several for one key the last one counts, and is the only one sent.
+    pub(super) async fn store(&mut self, writes: &[Write]) -> Each<()> {
+        if let [write] = writes {
+            return vec![self.store_one(write).await];
+        }
+        let mut seen = HashSet::new();
+        let mut groups: HashMap<Ttl, Vec<&Write>> = HashMap::new();
+        for write in writes.iter().rev().filter(|write| seen.insert(write.key.text())) {
+            groups.entry(write.ttl).or_default().push(write);
+        }
+        let mut failed: HashMap<&str, Error> = HashMap::new();
+        for (ttl, group) in &groups {
+            for piece in
+                pieces(group, SILENT_BYTES, |write| write.key.wire().len() + write.bytes.len())
+            {
+                self.store_piece(piece, *ttl, &mut failed).await;
+            }
+        }
+        writes
+            .iter()
+            .map(|write| failed.get(write.key.text()).map_or(Ok(()), |error| Err(error.clone())))
+            .collect()
+    }
+
+    async fn store_piece<'w>(
+        &mut self,
+        writes: &[&'w Write],
+        ttl: Ttl,
+        failed: &mut HashMap<&'w str, Error>,
+    ) {
+        let error = match self.store_together(writes, ttl).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        // The server refused one of them, and it is not said which one.
+        let one_by_one = writes.len() > 1 && !error.is_retryable();
+        for write in writes {
+            let stored = if one_by_one { self.store_one(write).await } else { Err(error.clone()) };
+            if let Err(error) = stored {
+                failed.insert(write.key.text(), error);
+            }
+        }
+    }
+
+    async fn store_together(&mut self, writes: &[&Write], ttl: Ttl) -> Result<()> {
+        let items: Vec<(&str, &[u8])> =
+            writes.iter().map(|write| (write.key.wire(), &*write.bytes)).collect();
+        let stamp = self.registry().await?.registry.stamp();
+        let stored = match self.store_all(&items, stamp, ttl).await {
+            // As in `put`.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.resolve().await?;
+                let stamp = self.registry().await?.registry.stamp();
+                self.store_all(&items, stamp, ttl).await?
+            }
+            stored => stored?,
+        };
+        if stored { Ok(()) } else { Err(refused(self)) }
+    }
+
+    async fn store_one(&mut self, write: &Write) -> Result<()> {
+        self.resolve().await?;
+        if self.put(write, Condition::Always).await? { Ok(()) } else { Err(refused(self)) }
+    }
+
+    /// Writes a value with the stamp of now; whether the condition held.
+    async fn put(&mut self, write: &Write, condition: Condition) -> Result<bool> {
+        match self.put_once(write, condition).await {
+            // The connection had been cut. What was sent over it is fenced off before it is sent again.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.resolve().await?;
+                self.put_once(write, condition).await
+            }
+            done => done,
+        }
+    }
+
+    async fn put_once(&mut self, write: &Write, condition: Condition) -> Result<bool> {
+        let flags = self.registry().await?.registry.stamp();
+        let draft = Draft { bytes: &write.bytes, flags, ttl: write.ttl };
+        Ok(self.write(write.key.wire(), draft, condition).await? != Written::Refused)
+    }
+
+    /// Writes a value in place of another; whether that one was still there.
+    pub(super) async fn put_over(
+        &mut self,
+        old: Version,
+        key: &Key,
+        bytes: &[u8],
+        ttl: Ttl,
+    ) -> Result<bool> {
+        let draft = Draft { bytes, flags: old.stamp, ttl };
+        Ok(self.write(key.wire(), draft, Condition::Unchanged(old.cas)).await? != Written::Refused)
+    }
+
+    /// Removes values; whether each was live.
+    pub(super) async fn remove(&mut self, keys: &[Key]) -> Each<bool> {
+        let mut all = Vec::with_capacity(keys.len());
+        for piece in pieces(keys, ANSWERED_BYTES, |key| key.wire().len()) {
+            match self.remove_piece(piece).await {
+                Ok(removed) => all.extend(removed.into_iter().map(Ok)),
+                Err(error) => all.extend(piece.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        all
+    }
+
+    async fn remove_piece(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
+        let found = self.fetch_piece(keys, Want::Meta).await?;
+        let mut live: Vec<bool> =
+            found.iter().map(|present| matches!(present, Some(Present::Live(_)))).collect();
+        // A claim on the key ends, though there is no value.
+        let there = |at: &usize| live[*at] || matches!(found[*at], Some(Present::Held(_)));
+        let targets: Vec<(usize, &str)> =
+            (0..keys.len()).filter(there).map(|at| (at, keys[at].wire())).collect();
+        if let [(at, wire)] = targets[..] {
+            live[at] &= self.delete(wire, Condition::Always).await? != Written::Refused;
+        } else if !targets.is_empty() {
+            let wires: Vec<&str> = targets.iter().map(|(_, wire)| *wire).collect();
+            let refused = self.delete_all(&wires).await?;
+            // From the end, for of a key that is named twice it is the later one that finds nothing.
+            let mut targets = targets.iter().rev();
+            for wire in refused.iter().rev() {
+                if let Some((at, _)) = targets.find(|(_, target)| target.as_bytes() == wire) {
+                    live[*at] = false;
+                }
+            }
+        }
+        Ok(live)
+    }
+
+    pub(super) async fn add(&mut self, write: &Write, deadline: Instant) -> Result<bool> {
+        let Write { key, bytes, ttl } = write;
+        while !self.put(write, Condition::Absent).await? {
+            match self.fetch_one(key, Want::Meta).await? {
+                Some(Present::Live(_)) => return Ok(false),
+                Some(Present::Cleared(old) | Present::Held(old))
+                    if self.put_over(old, key, bytes, *ttl).await? =>
+                {
+                    break;
+                }
+                _ => self.in_time(deadline)?,
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn replace(&mut self, write: &Write, deadline: Instant) -> Result<bool> {
+        let Write { key, bytes, ttl } = write;
+        while let Some(Present::Live(found)) = self.fetch_one(key, Want::Meta).await? {
+            if self.put_over(found.version, key, bytes, *ttl).await? {
+                return Ok(true);
+            }
+            self.in_time(deadline)?;
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn take(&mut self, key: &Key, deadline: Instant) -> Result<Option<Found>> {
+        loop {
+            let (version, found) = match self.fetch_one(key, Want::Value).await? {
+                Some(Present::Live(found)) => (found.version, Some(found)),
+                Some(Present::Held(version)) => (version, None),
+                Some(Present::Cleared(_)) | None => return Ok(None),
+            };
+            if self.delete(key.wire(), Condition::Unchanged(version.cas)).await? != Written::Refused
+            {
+                return Ok(found);
+            }
+            self.in_time(deadline)?;
+        }
+    }
+
+    /// A new expiry for what is there. What has been cleared, or is a place, gets one too, which nobody notices.
+    pub(super) async fn touch(&mut self, key: &Key, ttl: Ttl, want: Want) -> Result<Option<Found>> {
+        self.registry().await?;
+        let asked = Instant::now();
+        let ttl = ttl.flag();
+        let flags: Vec<&str> = want.flags().iter().copied().chain([ttl.as_str()]).collect();
+        match self.read(&[key.wire()], &flags).await?.pop().flatten() {
+            Some(item) => Ok(self.judge(key, item, asked).await?.live()),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds to a number. memcached's own arithmetic stops at zero and wraps at 2⁶⁴, so it is done here and compared and set.
+    pub(super) async fn count(&mut self, count: &Count, deadline: Instant) -> Result<i64> {
+        let Count { key, by, ttl } = count;
+        loop {
+            let (present, now) = self.fetch_with_clock(key).await?;
+            let (sum, ttl) = match &present {
+                Some(Present::Live(found)) => {
+                    let sum = found
+                        .value
+                        .as_counter()?
+                        .checked_add(*by)
+                        .ok_or_else(|| Error::new(ErrorKind::Overflow))?;
+                    (sum, Some(unchanged(found.remaining, now)))
+                }
+                _ => (*by, *ttl),
+            };
+            let Some(ttl) = ttl else { return Ok(sum) };
+            let bytes = sum.to_string();
+            let written = match present {
+                Some(
+                    Present::Live(Found { version, .. })
+                    | Present::Cleared(version)
+                    | Present::Held(version),
+                ) => self.put_over(version, key, bytes.as_bytes(), ttl).await?,
+                None => {
+                    self.put(
+                        &Write { key: key.clone(), bytes: bytes.into(), ttl },
+                        Condition::Absent,
+                    )
+                    .await?
+                }
+            };
+            if written {
+                return Ok(sum);
+            }
+            self.in_time(deadline)?;
+        }
+    }
+
+    /// What is under a key, and the second since 1970 by the server's clock: the registry's end is known, so what remains until
+    /// then tells it. It is asked twice, for a clock that ticks in between would make the key live longer with every tick.
+    async fn fetch_with_clock(&mut self, key: &Key) -> Result<(Option<Present>, Option<i64>)> {
+        for _ in 0..8 {
+            let asked = Instant::now();
+            let registry = self.server.registry_key.clone();
+            let items = self.read(&[&registry, key.wire(), &registry], Want::Value.flags()).await?;
+            let Ok([before, item, after]) = <[Option<Item>; 3]>::try_from(items) else { continue };
+            let ticks = [&before, &after].map(|item| item.as_ref().map(|item| item.remaining));
+            if ticks[0] != ticks[1] || self.learn(before, asked).await?.is_none() {
+                continue;
+            }
+            let present = match item {
+                Some(item) => Some(self.judge(key, item, asked).await?),
+                None => None,
+            };
+            return Ok((
+                present,
+                ticks[0]
+                    .filter(|remaining| *remaining >= 0)
+                    .map(|remaining| LAST_SECOND - remaining),
+            ));
+        }
+        // Only if the server's clock ran wild; then a second more or less is not the trouble.
+        Ok((self.fetch_one(key, Want::Value).await?, None))
+    }
+
+    /// Notes a prefix, which is all that clearing is.
+    pub(super) async fn clear(&mut self, prefix: &str, deadline: Instant) -> Result<()> {
+        loop {
+            let (known, _) = self.refresh().await?;
+            let next = known.registry.with_cleared(prefix, &self.server.prefix);
+            let next = next.unwrap_or_else(|| super::clear_log::Registry::new(fastrand::u32(..)));
+            if self.write_registry(next, Condition::Unchanged(known.cas)).await?.is_some() {
+                return Ok(());
+            }
+            self.in_time(deadline)?;
+        }
+    }
+
+    pub(super) fn in_time(&self, deadline: Instant) -> Result<()> {
+        if Instant::now() < deadline { Ok(()) } else { Err(self.server.timeout()) }
+    }
+}
+
+/// The same end as before.
+fn unchanged(remaining: i64, now: Option<i64>) -> Ttl {
+    match now {
+        Some(now) if remaining >= 0 => Ttl::at(now.saturating_add(remaining)),
+        _ => Ttl::remaining(remaining),
+    }
+}
+
+fn refused(session: &Session) -> Error {
+    Error::new(ErrorKind::Backend)
+        .with_message(format!("{} refused an unconditional write", session.server.address))
+}
+
+/// Cuts a batch into runs of at most `limit` bytes, of at least one each.
+fn pieces<T>(all: &[T], limit: usize, size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = all;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|item| {
+            bytes += size(item) + COMMAND_BYTES;
+            bytes <= limit
+        });
+        let (piece, left) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = left;
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_what_fits_and_never_nothing() {
+        let sizes = [10, 10, 5_000, 10, 10];
+        let cut: Vec<usize> = pieces(&sizes, 200, |size| *size).map(<[usize]>::len).collect();
+        assert_eq!(cut, [2, 1, 2]);
+        assert_eq!(pieces(&[0usize; 0], 200, |size| *size).count(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_counter_does_not_move() {
+        assert_eq!(unchanged(100, Some(1_800_000_000)), Ttl::at(1_800_000_100));
+        assert_eq!(unchanged(-1, Some(1_800_000_000)), Ttl::NEVER);
+        assert_eq!(unchanged(100, None), Ttl::remaining(100));
+    }
+}

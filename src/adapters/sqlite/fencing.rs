@@ -1,0 +1,315 @@
+//! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
+//!
+//! While the value of a missing key is computed, a row with an expiry before 1970 holds its place. It has expired for everybody, so
+//! every verb treats it as it treats an expired row: what removes the key removes it, what writes the key writes over it. A fill
+//! finds it there, or is refused. Of a key that is live, the claim notes what was there. Leases have a table of their own.
+
+use super::job::Command;
+use super::lane::Role::Write;
+use super::statements::{Stored, bytes_at, upsert};
+use super::{AsyncSqliteCache, time};
+use crate::adapter::{LONGEST_CLAIM, lease_millis};
+use crate::{CacheValue, Claim, ErrorKind, Expiry, Result};
+use bytes::Bytes;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Row as _, query};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+/// A random name.
+type Id = [u8; 16];
+
+fn new_id() -> Id {
+    fastrand::u128(..).to_be_bytes()
+}
+
+/// The newest expiry that a place has that nobody will fill any more. Places count backwards from 1970.
+pub(super) fn abandoned() -> i64 {
+    let longest = i64::try_from(LONGEST_CLAIM.as_millis()).unwrap_or(i64::MAX);
+    longest.saturating_sub(time::now())
+}
+
+/// What is in a row.
+#[derive(Debug)]
+enum Row {
+    None,
+    /// A place: its name, and how many claims share it.
+    Place(Id, u64),
+    /// A value, or what is left of one.
+    Value {
+        print: u64,
+        live: bool,
+    },
+}
+
+/// What a claim says, between this adapter and itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Noted {
+    /// The lease's name.
+    lease: Option<Id>,
+    there: There,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Place(Id),
+    Value(u64),
+}
+
+impl Noted {
+    fn to_claim(self) -> Claim {
+        let mut note =
+            vec![u8::from(self.lease.is_some()), u8::from(matches!(self.there, There::Place(_)))];
+        note.extend_from_slice(&self.lease.unwrap_or_default());
+        match self.there {
+            There::Place(id) => note.extend_from_slice(&id),
+            There::Value(print) => note.extend_from_slice(&print.to_be_bytes()),
+        }
+        Claim::new(note)
+    }
+
+    /// `None` for a claim that is not ours.
+    fn read(claim: &[u8]) -> Option<Self> {
+        let ([leased, place], rest) = claim.split_first_chunk()?;
+        let (lease, there) = rest.split_first_chunk()?;
+        let there = match place {
+            1 => There::Place(there.try_into().ok()?),
+            _ => There::Value(u64::from_be_bytes(there.try_into().ok()?)),
+        };
+        Some(Self { lease: (*leased == 1).then_some(*lease), there })
+    }
+}
+
+/// Claims a key; `None` while somebody else has it.
+struct Take {
+    key: String,
+    /// In milliseconds; 0 is none.
+    lease: u64,
+}
+
+impl Command for Take {
+    type Output = Option<Noted>;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Noted>> {
+        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+        let lease = match self.lease {
+            0 => None,
+            lasting => match take_lease(&mut step, &self.key, lasting).await? {
+                None => return step.rollback().await.map(|()| None),
+                taken => taken,
+            },
+        };
+        let there = match row(&mut step, &self.key).await? {
+            Row::Value { print, live: true } => There::Value(print),
+            Row::Place(id, shares) if lease.is_none() => {
+                place(&mut step, &self.key, id, shares + 1).await?;
+                There::Place(id)
+            }
+            // The place of a lease that has ended passes on under a new name.
+            Row::Place(..) | Row::None | Row::Value { .. } => {
+                let id = new_id();
+                place(&mut step, &self.key, id, 1).await?;
+                There::Place(id)
+            }
+        };
+        step.commit().await?;
+        Ok(Some(Noted { lease, there }))
+    }
+}
+
+/// The place of a value that is being computed: a name, and how many share it.
+async fn place(on: &mut SqliteConnection, key: &str, id: Id, shares: u64) -> sqlx::Result<()> {
+    let value = [&id[..], &shares.to_be_bytes()].concat();
+    // It ages from here.
+    upsert(
+        on,
+        &[&Stored { key: key.to_owned(), value: value.into(), expires_at: Some(-time::now()) }],
+    )
+    .await
+}
+
+async fn row(on: &mut SqliteConnection, key: &str) -> sqlx::Result<Row> {
+    let sql = "SELECT expires_at, value FROM larder_cache WHERE key = ?1";
+    let Some(row) = query(sql).bind(key).fetch_optional(on).await? else { return Ok(Row::None) };
+    let (expires_at, value): (Option<i64>, Bytes) = (row.try_get_unchecked(0)?, bytes_at(&row, 1)?);
+    if expires_at.is_some_and(|at| at < 0)
+        && let Some((id, shares)) = value.split_first_chunk()
+        && let Ok(shares) = shares.try_into()
+    {
+        return Ok(Row::Place(*id, u64::from_be_bytes(shares)));
+    }
+    // It is compared within this process only.
+    let mut print = DefaultHasher::new();
+    (expires_at, &*value).hash(&mut print);
+    Ok(Row::Value { print: print.finish(), live: expires_at.is_none_or(|at| at > time::now()) })
+}
+
+async fn take_lease(
+    on: &mut SqliteConnection,
+    key: &str,
+    lasting: u64,
+) -> sqlx::Result<Option<Id>> {
+    let (id, now) = (new_id(), time::now());
+    let until = now.saturating_add(i64::try_from(lasting).unwrap_or(i64::MAX));
+    query("DELETE FROM larder_leases WHERE until <= ?1").bind(now).execute(&mut *on).await?;
+    let sql = "INSERT INTO larder_leases (key, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING";
+    let taken = query(sql).bind(key).bind(&id[..]).bind(until).execute(on).await?;
+    Ok((taken.rows_affected() > 0).then_some(id))
+}
+
+/// Whether nobody else has the lease by now.
+async fn is_leased_to(on: &mut SqliteConnection, key: &str, id: Id) -> sqlx::Result<bool> {
+    let others = query("SELECT 1 FROM larder_leases WHERE key = ?1 AND holder <> ?2")
+        .bind(key)
+        .bind(id.to_vec())
+        .fetch_optional(on)
+        .await?;
+    Ok(others.is_none())
+}
+
+/// Ends a claim that comes to nothing.
+async fn give_up(on: &mut SqliteConnection, key: &str, noted: Noted) -> sqlx::Result<()> {
+    end_lease(on, key, noted).await?;
+    let There::Place(mine) = noted.there else { return Ok(()) };
+    match row(on, key).await? {
+        Row::Place(id, shares) if id == mine && shares > 1 => place(on, key, id, shares - 1).await,
+        Row::Place(id, _) if id == mine => delete(on, key).await,
+        _ => Ok(()),
+    }
+}
+
+async fn end_lease(on: &mut SqliteConnection, key: &str, noted: Noted) -> sqlx::Result<()> {
+    if let Some(lease) = noted.lease {
+        query("DELETE FROM larder_leases WHERE key = ?1 AND holder = ?2")
+            .bind(key)
+            .bind(lease.to_vec())
+            .execute(on)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn delete(on: &mut SqliteConnection, key: &str) -> sqlx::Result<()> {
+    query("DELETE FROM larder_cache WHERE key = ?1").bind(key).execute(on).await.map(drop)
+}
+
+/// Stores a value under its claim; without one, what is there goes instead. Whether the claim held.
+struct Fill {
+    key: String,
+    entry: Option<Stored>,
+    noted: Noted,
+}
+
+impl Command for Fill {
+    type Output = bool;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let Self { key, entry, noted } = self;
+        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+        let in_time = match noted.lease {
+            None => true,
+            Some(id) => is_leased_to(&mut step, key, id).await?,
+        };
+        let holds = in_time
+            && match (noted.there, row(&mut step, key).await?) {
+                (There::Place(mine), Row::Place(id, _)) => mine == id,
+                (There::Value(then), Row::Value { print, .. }) => then == print,
+                _ => false,
+            };
+        if !holds {
+            give_up(&mut step, key, *noted).await?;
+        } else {
+            match entry {
+                Some(entry) => upsert(&mut step, &[entry]).await?,
+                None => delete(&mut step, key).await?,
+            }
+            end_lease(&mut step, key, *noted).await?;
+        }
+        step.commit().await?;
+        Ok(holds)
+    }
+}
+
+/// Gives a claim up.
+struct Release {
+    key: String,
+    noted: Noted,
+}
+
+impl Command for Release {
+    type Output = ();
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
+        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+        give_up(&mut step, &self.key, self.noted).await?;
+        step.commit().await
+    }
+}
+
+impl AsyncSqliteCache {
+    pub(super) async fn take_claim(
+        &self,
+        key: &str,
+        lease: Option<Duration>,
+    ) -> Result<Option<Claim>> {
+        let take = Take { key: self.full(key)?, lease: lease_millis(lease) };
+        Ok(self.engine.call(Write, take).await?.map(Noted::to_claim))
+    }
+
+    pub(super) async fn fill_claim(
+        &self,
+        key: &str,
+        value: &CacheValue,
+        expiry: Expiry,
+        claim: &[u8],
+    ) -> Result<bool> {
+        let key = self.full(key)?;
+        let Some(noted) = Noted::read(claim) else { return Ok(false) };
+        let lifetime = self.settings.resolve(expiry);
+        let (entry, refused) = match self.encode(key.clone(), value, lifetime) {
+            Ok(entry) => (Some(entry).filter(|_| !lifetime.is_zero()), None),
+            // What it was to replace goes, unless somebody else's is there by now.
+            Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        let filled = self.engine.call(Write, Fill { key, entry, noted }).await?;
+        refused.map_or(Ok(filled), Err)
+    }
+
+    pub(super) async fn release_claim(&self, key: &str, claim: &Claim) -> Result<()> {
+        let key = self.full(key)?;
+        match claim.token().and_then(Noted::read) {
+            Some(noted) => self.engine.call(Write, Release { key, noted }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written() {
+        for lease in [None, Some(new_id())] {
+            for there in [There::Place(new_id()), There::Value(fastrand::u64(..))] {
+                let noted = Noted { lease, there };
+                assert_eq!(Noted::read(noted.to_claim().token().unwrap()), Some(noted));
+            }
+        }
+        for other in [&b""[..], b"x", &[0; 18], &[1; 50]] {
+            assert_eq!(Noted::read(other), None);
+        }
+    }
+
+    #[test]
+    fn a_place_is_past_and_abandoned_after_an_hour() {
+        let hour = 3_600_000;
+        assert!(-time::now() < abandoned());
+        assert!(-(time::now() - hour - 1_000) > abandoned());
+        assert!(abandoned() < 0);
+    }
+}

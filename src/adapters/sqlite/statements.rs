@@ -1,0 +1,519 @@
+//! The commands: one statement each, where one will do.
+
+use super::job::{Command, Job, Waiting, Work};
+use super::schema::number;
+use super::time;
+use crate::{CacheValue, Codec, Error, ErrorKind, Result};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+/// How many keys or rows one statement of a batch names at most.
+pub(super) const CHUNK: usize = 512;
+
+/// Up to so many rows there is a statement for each number of them.
+const EXACT: usize = 16;
+
+/// The largest row that travels with others.
+const SMALL: usize = 16 << 10;
+
+/// A key with what is to be kept under it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) key: String,
+    pub(super) value: Bytes,
+    /// In milliseconds since 1970; `None` is never.
+    pub(super) expires_at: Option<i64>,
+}
+
+impl Stored {
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
+pub(super) fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
+    // Unchecked: another program may have stored text, or a number.
+    Ok(row.try_get_unchecked::<Vec<u8>, _>(at)?.into())
+}
+
+/// The live value.
+pub(super) struct Get(pub(super) String);
+
+impl Command for Get {
+    type Output = Option<Bytes>;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
+        let sql = "SELECT value FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
+        row.map(|row| bytes_at(&row, 0)).transpose()
+    }
+
+    fn into_job(waiting: Waiting<Self>) -> Job {
+        Job::Get(waiting)
+    }
+}
+
+/// The live values of some keys.
+pub(super) struct GetMany(pub(super) Vec<String>);
+
+impl Command for GetMany {
+    type Output = HashMap<String, Bytes>;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Bytes>> {
+        select_many(on, self.0.iter().map(String::as_str)).await
+    }
+}
+
+async fn select_many<'k>(
+    on: &mut SqliteConnection,
+    keys: impl ExactSizeIterator<Item = &'k str>,
+) -> sqlx::Result<HashMap<String, Bytes>> {
+    let (count, marks) = padded(keys.len());
+    let sql = format!(
+        "SELECT key, value FROM larder_cache WHERE key IN ({marks}) AND (expires_at IS NULL OR expires_at > ?)"
+    );
+    let mut select = query(AssertSqlSafe(sql));
+    let missing = count - keys.len();
+    for key in keys {
+        select = select.bind(key);
+    }
+    for _ in 0..missing {
+        select = select.bind(None::<&str>);
+    }
+    let rows = select.bind(time::now()).fetch_all(on).await?;
+    rows.iter().map(|row| Ok((row.try_get_unchecked(0)?, bytes_at(row, 1)?))).collect()
+}
+
+/// Question marks for at least so many keys: powers of two, for few different statements can all stay prepared. `NULL` is no key.
+fn padded(keys: usize) -> (usize, String) {
+    let count = keys.next_power_of_two();
+    (count, vec!["?"; count].join(", "))
+}
+
+/// Gets that travel together.
+pub(super) struct GetTogether(Vec<Waiting<Get>>);
+
+impl GetTogether {
+    pub(super) fn new(gets: Vec<Waiting<Get>>) -> Self {
+        Self(gets)
+    }
+}
+
+impl Work for GetTogether {
+    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(async move {
+            let keys: HashSet<&str> = self.0.iter().map(|get| get.command.0.as_str()).collect();
+            let found = select_many(on, keys.into_iter()).await?;
+            for get in &mut self.0 {
+                let value = found.get(&get.command.0).cloned();
+                get.answer(Ok(value));
+            }
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.0.iter_mut().for_each(|get| get.fail(error));
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.0.retain_mut(|get| !get.is_over(now));
+        self.0.is_empty()
+    }
+}
+
+/// Stores an entry in place of whatever is there.
+pub(super) struct Put(pub(super) Stored);
+
+impl Put {
+    pub(super) fn is_small(&self) -> bool {
+        self.bytes() <= SMALL
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    pub(super) fn key(&self) -> &String {
+        &self.0.key
+    }
+}
+
+impl Command for Put {
+    type Output = ();
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
+        upsert(on, &[&self.0]).await
+    }
+
+    fn into_job(waiting: Waiting<Self>) -> Job {
+        Job::Put(waiting)
+    }
+}
+
+/// Stores some entries, the last of each key.
+pub(super) struct PutMany(pub(super) Vec<Stored>);
+
+impl Command for PutMany {
+    type Output = ();
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
+        upsert_many(on, &self.0.iter().collect::<Vec<_>>()).await
+    }
+}
+
+/// Puts that travel together.
+pub(super) struct PutTogether(Vec<Waiting<Put>>);
+
+impl PutTogether {
+    pub(super) fn new(puts: Vec<Waiting<Put>>) -> Self {
+        Self(puts)
+    }
+}
+
+impl Work for PutTogether {
+    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(async move {
+            upsert_many(on, &self.0.iter().map(|put| &put.command.0).collect::<Vec<_>>()).await?;
+            self.0.iter_mut().for_each(|put| put.answer(Ok(())));
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.0.iter_mut().for_each(|put| put.fail(error));
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.0.retain_mut(|put| !put.is_over(now));
+        self.0.is_empty()
+    }
+}
+
+async fn upsert_many(on: &mut SqliteConnection, mut entries: &[&Stored]) -> sqlx::Result<()> {
+    while !entries.is_empty() {
+        let (now, later) = entries.split_at(rows(entries.len()));
+        upsert(on, now).await?;
+        entries = later;
+    }
+    Ok(())
+}
+
+/// How many of so many rows one statement stores. Every statement is a transaction, so a small batch is one; and few different
+/// statements can all stay prepared, so of the large ones there are two for each doubling.
+fn rows(of: usize) -> usize {
+    if of <= EXACT {
+        return of;
+    }
+    let power = 1 << of.min(CHUNK).ilog2();
+    let half_more = power + power / 2;
+    if of.min(CHUNK) >= half_more { half_more } else { power }
+}
+
+pub(super) async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sqlx::Result<()> {
+    let rows = vec!["(?, ?, ?)"; entries.len()].join(", ");
+    let sql = format!(
+        "INSERT INTO larder_cache (key, value, expires_at) VALUES {rows} \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
+    );
+    let mut insert = query(AssertSqlSafe(sql));
+    for entry in entries {
+        insert = insert.bind(&*entry.key).bind(&*entry.value).bind(entry.expires_at);
+    }
+    insert.execute(on).await?;
+    Ok(())
+}
+
+/// Stores an entry if the key is missing; whether it did.
+pub(super) struct Add(pub(super) Stored);
+
+impl Command for Add {
+    type Output = bool;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let sql = "INSERT INTO larder_cache (key, value, expires_at) VALUES (?1, ?2, ?3) \
+                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at \
+                   WHERE larder_cache.expires_at <= ?4";
+        let Stored { key, value, expires_at } = &self.0;
+        let done = query(sql)
+            .bind(&**key)
+            .bind(&**value)
+            .bind(*expires_at)
+            .bind(time::now())
+            .execute(on)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// Stores an entry if the key is live; whether it did.
+pub(super) struct Replace(pub(super) Stored);
+
+impl Command for Replace {
+    type Output = bool;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let sql = "UPDATE larder_cache SET value = ?2, expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?4)";
+        let Stored { key, value, expires_at } = &self.0;
+        let done = query(sql)
+            .bind(&**key)
+            .bind(&**value)
+            .bind(*expires_at)
+            .bind(time::now())
+            .execute(on)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// Removes keys; which of them were live.
+pub(super) struct RemoveMany(pub(super) Vec<String>);
+
+impl Command for RemoveMany {
+    type Output = HashSet<String>;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<HashSet<String>> {
+        let (count, marks) = padded(self.0.len());
+        let sql = format!(
+            "DELETE FROM larder_cache WHERE key IN ({marks}) RETURNING key, expires_at IS NULL OR expires_at > ?"
+        );
+        let mut delete = query(AssertSqlSafe(sql));
+        for key in &self.0 {
+            delete = delete.bind(&**key);
+        }
+        for _ in self.0.len()..count {
+            delete = delete.bind(None::<&str>);
+        }
+        let mut live = HashSet::new();
+        for row in delete.bind(time::now()).fetch_all(on).await? {
+            if row.try_get_unchecked(1)? {
+                live.insert(row.try_get_unchecked(0)?);
+            }
+        }
+        Ok(live)
+    }
+}
+
+/// Removes a key; whether it was live.
+pub(super) struct Remove(pub(super) String);
+
+impl Command for Remove {
+    type Output = bool;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2";
+        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
+        row.map_or(Ok(false), |row| row.try_get_unchecked(0))
+    }
+}
+
+/// Removes a key and gives the live value it had.
+pub(super) struct Take(pub(super) String);
+
+impl Command for Take {
+    type Output = Option<Bytes>;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2, value";
+        let Some(row) = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?
+        else {
+            return Ok(None);
+        };
+        if row.try_get_unchecked(0)? { bytes_at(&row, 1).map(Some) } else { Ok(None) }
+    }
+}
+
+/// Gives a live key a new expiry, and its value back.
+pub(super) struct Update {
+    pub(super) key: String,
+    pub(super) expires_at: Option<i64>,
+}
+
+impl Command for Update {
+    type Output = Option<Bytes>;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
+        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) RETURNING value";
+        let row = query(sql)
+            .bind(&*self.key)
+            .bind(time::now())
+            .bind(self.expires_at)
+            .fetch_optional(on)
+            .await?;
+        row.map(|row| bytes_at(&row, 0)).transpose()
+    }
+}
+
+/// Gives a live key a new expiry; whether it was live.
+pub(super) struct Touch(pub(super) Update);
+
+impl Command for Touch {
+    type Output = bool;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let Update { key, expires_at } = &self.0;
+        let done = query(sql).bind(&**key).bind(time::now()).bind(*expires_at).execute(on).await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// When a live key expires: missing, never, or a time.
+pub(super) struct ExpiresAt(pub(super) String);
+
+impl Command for ExpiresAt {
+    type Output = Option<Option<i64>>;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Option<i64>>> {
+        let sql = "SELECT expires_at FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
+        row.map(|row| row.try_get_unchecked(0)).transpose()
+    }
+}
+
+/// Adds to a counter that is plain decimal text, in one statement; `None` where it is something else.
+pub(super) struct Increment {
+    pub(super) key: String,
+    pub(super) by: i64,
+    pub(super) expires_at: Option<i64>,
+}
+
+impl Command for Increment {
+    type Output = Option<i64>;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
+        // The bounds keep the sum within 64 bits: past them SQLite would go on in floating point.
+        let sql = "INSERT INTO larder_cache (key, value, expires_at) VALUES (?1, CAST(CAST(?4 AS TEXT) AS BLOB), ?3) \
+             ON CONFLICT (key) DO UPDATE SET \
+             value = CASE WHEN larder_cache.expires_at <= ?2 THEN excluded.value \
+               ELSE CAST(CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) + ?4 AS TEXT) AS BLOB) END, \
+             expires_at = CASE WHEN larder_cache.expires_at <= ?2 THEN excluded.expires_at ELSE larder_cache.expires_at END \
+             WHERE larder_cache.expires_at <= ?2 OR ( \
+               CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) AS TEXT) = CAST(larder_cache.value AS TEXT) \
+               AND CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) BETWEEN ?5 AND ?6) \
+             RETURNING CAST(CAST(value AS TEXT) AS INTEGER)";
+        let least = if self.by < 0 { i64::MIN - self.by } else { i64::MIN };
+        let most = if self.by > 0 { i64::MAX - self.by } else { i64::MAX };
+        let add = query(sql)
+            .bind(&*self.key)
+            .bind(time::now())
+            .bind(self.expires_at)
+            .bind(self.by)
+            .bind(least)
+            .bind(most);
+        let row = add.fetch_optional(on).await?;
+        row.map(|row| row.try_get_unchecked(0)).transpose()
+    }
+}
+
+/// [`Increment`] for what only larder can read: a number in its own format, or something that is no number.
+pub(super) struct IncrementDecoded {
+    pub(super) increment: Increment,
+    pub(super) codec: Codec,
+}
+
+impl Command for IncrementDecoded {
+    type Output = Result<i64>;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Result<i64>> {
+        let Increment { key, by, expires_at } = &self.increment;
+        // Immediate: a transaction that reads first and writes then is refused when somebody else wrote in between.
+        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+        let sql = "SELECT value, expires_at FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let row = query(sql).bind(&**key).bind(time::now()).fetch_optional(&mut *step).await?;
+        let (before, expires_at) = match row {
+            None => (Ok(0), *expires_at),
+            Some(row) => {
+                let value = CacheValue::from_stored(key, bytes_at(&row, 0)?, self.codec);
+                (value.as_counter(), row.try_get_unchecked(1)?)
+            }
+        };
+        let sum = before.and_then(|before| {
+            before.checked_add(*by).ok_or_else(|| Error::new(ErrorKind::Overflow))
+        });
+        if let Ok(sum) = sum {
+            upsert(
+                &mut step,
+                &[&Stored { key: key.clone(), value: sum.to_string().into(), expires_at }],
+            )
+            .await?;
+        }
+        step.commit().await?;
+        Ok(sum)
+    }
+}
+
+/// Removes some of the keys from `from` up to, and without, `to`; how many.
+pub(super) struct Clear {
+    pub(super) from: String,
+    pub(super) to: Option<String>,
+}
+
+impl Clear {
+    pub(super) const ROWS: u64 = 1_000;
+}
+
+impl Command for Clear {
+    type Output = u64;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
+        let delete = match &self.to {
+            Some(to) => {
+                let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE key >= ?2 AND key < ?3 LIMIT ?1)";
+                query(sql).bind(Self::ROWS as i64).bind(&*self.from).bind(&**to)
+            }
+            None if self.from.is_empty() => query(
+                "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache LIMIT ?1)",
+            )
+            .bind(Self::ROWS as i64),
+            None => {
+                let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE key >= ?2 LIMIT ?1)";
+                query(sql).bind(Self::ROWS as i64).bind(&*self.from)
+            }
+        };
+        Ok(delete.execute(on).await?.rows_affected())
+    }
+}
+
+/// A sign of life from the file itself.
+pub(super) struct Ping;
+
+impl Command for Ping {
+    type Output = ();
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
+        number(on, "SELECT count(*) FROM sqlite_schema").await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_few_statements_and_few_different_ones() {
+        let mut different = HashSet::new();
+        for count in 1..=CHUNK {
+            let (mut left, mut statements) = (count, 0);
+            while left > 0 {
+                let now = rows(left);
+                assert!((1..=left).contains(&now), "{now} of {left}");
+                different.insert(now);
+                left -= now;
+                statements += 1;
+            }
+            assert!(statements <= if count <= EXACT { 1 } else { 5 }, "{statements} for {count}");
+        }
+        assert!(different.len() < 32, "{different:?}");
+    }
+}

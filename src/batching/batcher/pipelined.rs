@@ -1,0 +1,39 @@
+//! A leader with several batches under way.
+
+use super::BatchLeader;
+use crate::batching::Batchable;
+use crate::sync::atomic::Ordering;
+use crate::sync::lock;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+impl<P: Batchable> BatchLeader<P> {
+    /// Whether somebody waits. Waits for somebody as long as a batch is under way; when none is, it is not crowded any more.
+    pub(crate) fn poll_waiting(
+        &mut self,
+        context: &mut Context<'_>,
+        is_under_way: bool,
+    ) -> Poll<bool> {
+        let mut waiting = lock(&self.batcher.waiting);
+        if !waiting.queue.is_empty() {
+            return Poll::Ready(true);
+        }
+        if is_under_way {
+            waiting.leader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        self.batcher.is_batching.store(false, Ordering::Release);
+        self.is_done = true;
+        Poll::Ready(false)
+    }
+
+    /// Those that wait, or as many as fit into a batch. None are left if all have given up.
+    pub(crate) fn take(&mut self) -> Vec<P> {
+        let mut waiting = lock(&self.batcher.waiting);
+        let Some(all) = waiting.queue.all_at_once() else { return waiting.queue.next() };
+        drop(waiting);
+        let (now, mut all) = (Instant::now(), Vec::from(all));
+        all.retain_mut(|request| !request.is_over(now));
+        all
+    }
+}

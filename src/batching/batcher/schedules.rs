@@ -1,0 +1,173 @@
+//! The stop under the orders in which threads may take their turns. shuttle also finds who waits for ever.
+
+use super::{BatchLeader, Batcher};
+use crate::batching::{Batchable, Limits};
+use crate::sync::{lock, under_many_schedules};
+use shuttle::future;
+use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use shuttle::sync::mpsc::{Sender, channel};
+use shuttle::thread;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+const CALLERS: usize = 4;
+const ALONE: usize = 1;
+const LIMITS: Limits = Limits { entries: 2, bytes: usize::MAX };
+
+struct Rider {
+    number: usize,
+    answer: Sender<usize>,
+}
+
+impl Batchable for Rider {
+    type Kind = ();
+
+    fn kind(&self) -> Option<()> {
+        Some(())
+    }
+
+    fn bytes(&self) -> usize {
+        1
+    }
+
+    fn is_over(&mut self, _: Instant) -> bool {
+        false
+    }
+
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        std::iter::empty()
+    }
+}
+
+/// What callers and leaders see of one another.
+struct Road {
+    batcher: Arc<Batcher<Rider>>,
+    direct: AtomicUsize,
+    led: AtomicBool,
+    /// A lock of std's: it is no step of anybody's.
+    leaders: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Road {
+    fn new(max_direct: usize) -> Arc<Self> {
+        let batcher = Arc::new(Batcher::new(max_direct, LIMITS));
+        Arc::new(Self {
+            batcher,
+            direct: AtomicUsize::new(0),
+            led: AtomicBool::new(false),
+            leaders: Mutex::default(),
+        })
+    }
+
+    /// Callers that each make two calls; what came of those that waited: the answer, or none.
+    fn travel(
+        self: &Arc<Self>,
+        callers: usize,
+        lead: fn(Arc<Road>, BatchLeader<Rider>),
+    ) -> Vec<(usize, Option<usize>)> {
+        let callers: Vec<_> = (0..callers)
+            .map(|number| {
+                let road = self.clone();
+                thread::spawn(move || [road.call(number, lead), road.call(number + CALLERS, lead)])
+            })
+            .collect();
+        let heard = callers
+            .into_iter()
+            .flat_map(|caller| caller.join().expect("no panic"))
+            .flatten()
+            .collect();
+        let leaders = std::mem::take(&mut *self.leaders.lock().expect("nobody panics with it"));
+        leaders.into_iter().for_each(|leader| leader.join().expect("no panic"));
+        heard
+    }
+
+    fn call(
+        self: &Arc<Self>,
+        number: usize,
+        lead: fn(Arc<Road>, BatchLeader<Rider>),
+    ) -> Option<(usize, Option<usize>)> {
+        if let Some(pass) = self.batcher.pass() {
+            assert!(self.direct.fetch_add(1, Ordering::SeqCst) < ALONE, "more alone than may be");
+            self.direct.fetch_sub(1, Ordering::SeqCst);
+            drop(pass);
+            return None;
+        }
+        let (answer, heard) = channel();
+        if let Some(duty) = self.batcher.wait(Rider { number, answer }) {
+            let road = self.clone();
+            let leader = thread::spawn(move || lead(road, duty));
+            self.leaders.lock().expect("nobody panics with it").push(leader);
+        }
+        Some((number, heard.recv().ok()))
+    }
+
+    fn begin_to_lead(&self) {
+        assert!(!self.led.swap(true, Ordering::SeqCst), "two lead");
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.batcher.is_batching()
+            && lock(&self.batcher.waiting).queue.is_empty()
+            && self.batcher.alone.load(Ordering::SeqCst) == 0
+    }
+}
+
+fn deliver(batch: Vec<Rider>) {
+    assert!(batch.len() <= LIMITS.entries);
+    batch.into_iter().for_each(|rider| _ = rider.answer.send(rider.number));
+}
+
+#[test]
+fn everybody_who_waits_is_carried_and_one_leads() {
+    under_many_schedules(|| {
+        let road = Road::new(ALONE);
+        let heard = road.travel(CALLERS, |road, mut lead| {
+            road.begin_to_lead();
+            loop {
+                // Whoever comes once it is not crowded leads anew.
+                road.led.store(false, Ordering::SeqCst);
+                let Some(batch) = lead.next() else { return };
+                road.begin_to_lead();
+                deliver(batch);
+            }
+        });
+        assert!(heard.iter().all(|(number, heard)| *heard == Some(*number)), "{heard:?}");
+        assert!(road.is_quiet());
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_leader_that_is_gone() {
+    under_many_schedules(|| {
+        let road = Road::new(ALONE);
+        let heard = road.travel(CALLERS, |_, mut lead| lead.next().into_iter().for_each(deliver));
+        assert!(
+            heard.iter().all(|(number, heard)| heard.is_none_or(|heard| heard == *number)),
+            "{heard:?}"
+        );
+        assert!(road.is_quiet());
+    });
+}
+
+/// A leader that has a batch under way is woken by whoever comes meanwhile: here it waits for a second one before it delivers.
+#[test]
+fn a_leader_with_a_batch_under_way_misses_nobody() {
+    under_many_schedules(|| {
+        let road = Road::new(0);
+        let heard = road.travel(2, |_, mut lead| {
+            future::block_on(async {
+                let mut taken = Vec::new();
+                while poll_fn(|context| lead.poll_waiting(context, !taken.is_empty())).await {
+                    taken.extend(lead.take());
+                    if taken.len() == 2 {
+                        deliver(std::mem::take(&mut taken));
+                    }
+                }
+            });
+        });
+        assert_eq!(heard.len(), 4, "nobody goes alone");
+        assert!(heard.iter().all(|(number, heard)| *heard == Some(*number)), "{heard:?}");
+        assert!(road.is_quiet());
+    });
+}

@@ -1,0 +1,177 @@
+//! Who waits, and who travels with whom.
+
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
+use crate::{Error, Result, url::CacheUrl};
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::time::Instant;
+
+/// A queue is searched for those that nobody waits for when it has grown to this, and again at each doubling.
+const SEARCH_AT: usize = 1_024;
+
+/// A call that may wait, and travel with others.
+pub(crate) trait Batchable {
+    /// Those of one kind can travel together.
+    type Kind: Copy + PartialEq + fmt::Debug;
+
+    /// `None` for one that travels alone.
+    fn kind(&self) -> Option<Self::Kind>;
+
+    /// What it adds to the size of a batch.
+    fn bytes(&self) -> usize;
+
+    /// Nobody waits for it any more. Whoever is too late is told so.
+    fn is_over(&mut self, now: Instant) -> bool;
+
+    /// Hashes of the keys that it is about: nobody overtakes another one about the same key. Nobody at all overtakes one that
+    /// travels alone and names no key.
+    fn keys(&self) -> impl Iterator<Item = u64>;
+}
+
+/// How large a batch may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// 1 is no batches.
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
+impl Limits {
+    /// Reads the parameters `max_batch` and `max_batch_bytes`.
+    pub(crate) fn take(&mut self, url: &mut CacheUrl) -> Result<()> {
+        self.entries = url.take("max_batch")?.unwrap_or(self.entries);
+        self.bytes = url.take("max_batch_bytes")?.unwrap_or(self.bytes);
+        Ok(())
+    }
+
+    /// What a builder says of limits that cannot be.
+    pub(crate) fn check(self) -> Result<()> {
+        if self.entries == 0 {
+            Err(Error::config("`max_batch` must be more than zero; 1 is no batches"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Those that wait, in the order in which they came. Bounded by those who wait: what was given up is taken out from time to time.
+#[derive(Debug)]
+pub(crate) struct Queue<P: Batchable> {
+    limits: Limits,
+    waiting: VecDeque<P>,
+    search_at: usize,
+    fitting: Fitting<P::Kind>,
+}
+
+/// What is known of those who came since the queue was empty.
+#[derive(Clone, Copy, Debug)]
+enum Fitting<K> {
+    /// They are of one kind, this one, and have so many bytes.
+    Together(Option<K>, usize),
+    Apart,
+}
+
+impl<P: Batchable> Queue<P> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            waiting: VecDeque::new(),
+            search_at: SEARCH_AT,
+            fitting: Fitting::Together(None, 0),
+        }
+    }
+
+    #[cfg(any(feature = "redis", feature = "sqlite", test))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, request: P) {
+        if self.waiting.is_empty() {
+            self.fitting = Fitting::Together(None, 0);
+        }
+        if let Fitting::Together(kind, bytes) = self.fitting {
+            self.fitting = match request.kind() {
+                Some(own) if kind.is_none_or(|kind| kind == own) => {
+                    Fitting::Together(Some(own), bytes.saturating_add(request.bytes()))
+                }
+                _ => Fitting::Apart,
+            };
+        }
+        self.waiting.push_back(request);
+        if self.waiting.len() >= self.search_at {
+            let now = Instant::now();
+            self.waiting.retain_mut(|request| !request.is_over(now));
+            self.search_at = SEARCH_AT.max(self.waiting.len() * 2);
+        }
+    }
+
+    /// Takes the first one out, and with it those of its kind that do not overtake another one about the same key. Empty if
+    /// nobody waits.
+    pub(crate) fn next(&mut self) -> Vec<P> {
+        let now = Instant::now();
+        let mut batch = Vec::new();
+        let Some(first) = self.next_alive(now) else { return batch };
+        let (kind, mut bytes) = (first.kind(), first.bytes());
+        batch.push(first);
+        let mut passed = Vec::new();
+        let mut passed_keys = HashSet::new();
+        while kind.is_some() && batch.len().max(passed.len()) < self.limits.entries {
+            let Some(next) = self.next_alive(now) else { break };
+            let size = bytes.saturating_add(next.bytes());
+            if kind == next.kind()
+                && size <= self.limits.bytes
+                && (passed.is_empty() || !next.keys().any(|key| passed_keys.contains(&key)))
+            {
+                bytes = size;
+                batch.push(next);
+                continue;
+            }
+            let is_barrier = next.kind().is_none() && next.keys().next().is_none();
+            passed_keys.extend(next.keys());
+            passed.push(next);
+            if is_barrier {
+                break;
+            }
+        }
+        for request in passed.into_iter().rev() {
+            self.waiting.push_front(request);
+        }
+        batch
+    }
+
+    /// All of them, if that is what [`next`](Self::next) would come to; those who have gone are still among them. Takes no longer for
+    /// many than for one: for a queue behind a lock.
+    #[cfg(any(feature = "redis", test))]
+    pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
+        match self.fitting {
+            Fitting::Together(_, bytes)
+                if self.waiting.len() <= self.limits.entries && bytes <= self.limits.bytes =>
+            {
+                let room = VecDeque::with_capacity(self.waiting.len());
+                Some(std::mem::replace(&mut self.waiting, room))
+            }
+            _ => None,
+        }
+    }
+
+    /// All that are left, for nobody will take them.
+    pub(crate) fn take_all(&mut self) -> VecDeque<P> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    #[cfg(any(feature = "memcached", test))]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn next_alive(&mut self, now: Instant) -> Option<P> {
+        loop {
+            let mut next = self.waiting.pop_front()?;
+            if !next.is_over(now) {
+                return Some(next);
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Waiting calls of an adapter travel together.
+
+use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
+use crate::event::EventSink;
+use crate::runtime::{self, PerRuntime};
+use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, Expiry, Lifetime, Result, key};
+use async_trait::async_trait;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+const BATCH_ABOVE: usize = 32;
+const MAX_BATCH: usize = 256;
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// An adapter whose calls go together when there are many: those that come while others are under way become one
+/// [`get_many`](AsyncCacheAdapter::get_many) or [`set_many`](AsyncCacheAdapter::set_many).
+///
+/// While few calls are under way each goes by itself, at once. It is crowded from the moment at which one more than
+/// [`batch_above`](Batching::batch_above) is, until a batch is back and nobody waits. There is no timer. larder's own redis, memcached and sqlite adapters
+/// do the same within their connections and need no such layer; it is for adapters whose `get_many` and `set_many` cost about as
+/// much as one call.
+///
+/// A key that fails does not fail its companions: each call has its own answer, and where a batch as a whole is refused, each
+/// goes by itself. The operations on a key keep their order within a runtime, those whose callers have gone included.
+///
+/// # Deadlines
+///
+/// The layer has none of its own: it waits for as long as the adapter takes for the batch before. Who wants to wait no longer drops the future.
+///
+/// # Cancel safety
+///
+/// A call that is dropped while it waits is taken out; one that is under way leaves its batch whole.
+///
+/// # Example
+///
+/// ```
+/// use larder::layers::Batching;
+/// use larder::{AsyncCacheWrapper, AsyncMemoryCache};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = AsyncCacheWrapper::new(Batching::new(AsyncMemoryCache::new()).batch_above(8))?;
+/// cache.set("hello", "world").await?;
+/// assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Batching<A> {
+    adapter: Arc<A>,
+    batch_above: usize,
+    limits: Limits,
+    stops: PerRuntime<Batcher<Waiting>>,
+}
+
+impl<A: AsyncCacheAdapter> Batching<A> {
+    /// A layer around `adapter`.
+    #[must_use]
+    pub fn new(adapter: A) -> Self {
+        Self::around(
+            Arc::new(adapter),
+            BATCH_ABOVE,
+            Limits { entries: MAX_BATCH, bytes: MAX_BATCH_BYTES },
+        )
+    }
+
+    fn around(adapter: Arc<A>, batch_above: usize, limits: Limits) -> Self {
+        Self { adapter, batch_above, limits, stops: PerRuntime::new() }
+    }
+
+    /// How many calls go by themselves at the same time before others wait; 32 unless set.
+    #[must_use]
+    pub fn batch_above(self, calls: usize) -> Self {
+        Self::around(self.adapter, calls, self.limits)
+    }
+
+    /// How many calls travel together at most; 256 unless set. 0 and 1 are no batches.
+    #[must_use]
+    pub fn max_batch(self, calls: usize) -> Self {
+        let limits = Limits { entries: calls.max(1), ..self.limits };
+        Self::around(self.adapter, self.batch_above, limits)
+    }
+
+    /// How many bytes of keys and encoded values are written together at most; 1 MiB unless set. What is larger travels alone.
+    #[must_use]
+    pub fn max_batch_bytes(self, bytes: usize) -> Self {
+        let limits = Limits { bytes, ..self.limits };
+        Self::around(self.adapter, self.batch_above, limits)
+    }
+
+    /// The adapter inside.
+    pub fn inner(&self) -> &A {
+        &self.adapter
+    }
+
+    /// This runtime's; who polls without one goes alone.
+    fn stop(&self) -> Option<Arc<Batcher<Waiting>>> {
+        let home = Handle::try_current().ok()?;
+        Some(self.stops.get_or_insert_with(&home, || Batcher::new(self.batch_above, self.limits)))
+    }
+
+    fn wait(&self, stop: &Arc<Batcher<Waiting>>, waiting: Waiting) {
+        if let Some(lead) = stop.wait(waiting) {
+            runtime::spawn(carry_all(self.adapter.clone(), lead));
+        }
+    }
+
+    /// Runs what travels alone: in its turn, so that it overtakes nothing that was given up and is still under way.
+    async fn in_turn<T>(&self, key: Option<&str>, call: impl Future<Output = T>) -> T {
+        let Some(stop) = self.stop() else { return call.await };
+        let _pass = match stop.pass() {
+            Some(pass) => Some(pass),
+            None => {
+                let (reply, turn) = oneshot::channel();
+                self.wait(&stop, Waiting::Turn { key: key.map(hash), reply });
+                // If the leader is lost, nothing is under way any more.
+                let _ = turn.await;
+                None
+            }
+        };
+        call.await
+    }
+}
+
+/// A call that waits. An answer of `None` tells it to go by itself.
+#[derive(Debug)]
+enum Waiting {
+    Get {
+        key: String,
+        reply: oneshot::Sender<Option<Result<Option<CacheValue>>>>,
+    },
+    Set {
+        key: String,
+        value: CacheValue,
+        expiry: Expiry,
+        bytes: usize,
+        reply: oneshot::Sender<Option<Result<()>>>,
+    },
+    Turn {
+        key: Option<u64>,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Get,
+    Set,
+}
+
+impl Batchable for Waiting {
+    type Kind = Kind;
+
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Get { .. } => Some(Kind::Get),
+            Self::Set { .. } => Some(Kind::Set),
+            Self::Turn { .. } => None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Get { key, .. } => key.len(),
+            Self::Set { bytes, .. } => *bytes,
+            Self::Turn { .. } => 0,
+        }
+    }
+
+    fn is_over(&mut self, _: Instant) -> bool {
+        match self {
+            Self::Get { reply, .. } => reply.is_closed(),
+            Self::Set { reply, .. } => reply.is_closed(),
+            Self::Turn { reply, .. } => reply.is_closed(),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        match self {
+            Self::Get { key, .. } | Self::Set { key, .. } => Some(hash(key)),
+            Self::Turn { key, .. } => *key,
+        }
+        .into_iter()
+    }
+}
+
+fn hash(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+async fn carry_all<A: AsyncCacheAdapter>(adapter: Arc<A>, mut lead: BatchLeader<Waiting>) {
+    while let Some(batch) = lead.next() {
+        carry(&*adapter, batch).await;
+    }
+}
+
+async fn carry(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
+    let (mut keys, mut readers) = (Vec::new(), Vec::new());
+    let (mut writes, mut writers) = (Vec::new(), Vec::new());
+    for waiting in batch {
+        match waiting {
+            Waiting::Get { key, reply } => {
+                keys.push(key);
+                readers.push(reply);
+            }
+            Waiting::Set { key, value, expiry, reply, .. } => {
+                writes.push((key, value, expiry));
+                writers.push(reply);
+            }
+            Waiting::Turn { reply, .. } => {
+                // Who has gone needs no turn.
+                let _ = reply.send(());
+            }
+        }
+    }
+    if !keys.is_empty() {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        share(adapter.get_many(&keys).await, readers, "get");
+    }
+    if !writes.is_empty() {
+        let entries: Vec<Entry<'_>> = writes
+            .iter()
+            .map(|(key, value, expiry)| Entry::new(key, value.clone(), *expiry))
+            .collect();
+        share(adapter.set_many(&entries).await, writers, "set");
+    }
+}
+
+/// Gives each its own. If the batch as a whole was refused, for a reason that another attempt may not have, each goes by itself.
+fn share<T>(
+    results: Result<Vec<Result<T>>>,
+    replies: Vec<oneshot::Sender<Option<Result<T>>>>,
+    op: &'static str,
+) {
+    let (mut results, failed) = match results {
+        Ok(results) => (results.into_iter(), None),
+        Err(error) => (Vec::new().into_iter(), Some(error).filter(Error::is_retryable)),
+    };
+    for reply in replies {
+        let result = results.next().or_else(|| failed.clone().map(|error| Err(error.with_op(op))));
+        // Who has gone needs no answer.
+        let _ = reply.send(result);
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        key::check(key)?;
+        let Some(stop) = self.stop() else { return self.adapter.get(key).await };
+        let Some(_pass) = stop.pass() else {
+            let (reply, answer) = oneshot::channel();
+            self.wait(&stop, Waiting::Get { key: key.to_owned(), reply });
+            return match answer.await {
+                Ok(Some(answer)) => answer.map_err(|error| error.with_key(key)),
+                Ok(None) | Err(_) => self.adapter.get(key).await,
+            };
+        };
+        self.adapter.get(key).await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        key::check(key)?;
+        let Some(stop) = self.stop() else { return self.adapter.set(key, value, expiry).await };
+        let Some(_pass) = stop.pass() else {
+            let bytes = key.len() + value.encoded_len(crate::Codec::MessagePack)?;
+            let (reply, answer) = oneshot::channel();
+            self.wait(
+                &stop,
+                Waiting::Set { key: key.to_owned(), value: value.clone(), expiry, bytes, reply },
+            );
+            return match answer.await {
+                Ok(Some(answer)) => answer.map_err(|error| error.with_key(key)),
+                Ok(None) | Err(_) => self.adapter.set(key, value, expiry).await,
+            };
+        };
+        self.adapter.set(key, value, expiry).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.remove(key)).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        self.in_turn(Some(key), self.adapter.update_timeout(key, expiry)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        self.in_turn(None, self.adapter.clear(prefix)).await
+    }
+
+    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.add(key, value, expiry)).await
+    }
+
+    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.replace(key, value, expiry)).await
+    }
+
+    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
+        self.in_turn(Some(key), self.adapter.incr(key, by, expiry)).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.in_turn(Some(key), self.adapter.take(key)).await
+    }
+
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        self.in_turn(Some(key), self.adapter.expiry(key)).await
+    }
+
+    async fn contains(&self, key: &str) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.contains(key)).await
+    }
+
+    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.touch(key, expiry)).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.in_turn(None, self.adapter.get_many(keys)).await
+    }
+
+    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        self.in_turn(None, self.adapter.set_many(entries)).await
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        self.in_turn(None, self.adapter.remove_many(keys)).await
+    }
+
+    fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
+        self.adapter.get_if_ready(key, look)
+    }
+
+    fn enforces_claims(&self) -> bool {
+        self.adapter.enforces_claims()
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        self.in_turn(Some(key), self.adapter.claim(key, lease)).await
+    }
+
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        self.in_turn(Some(key), self.adapter.set_claimed(key, value, expiry, claim)).await
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        self.in_turn(Some(key), self.adapter.release(key, claim)).await
+    }
+
+    fn subscribe(&self, sink: EventSink) {
+        self.adapter.subscribe(sink);
+    }
+
+    async fn connect(&self) -> Result<()> {
+        self.adapter.connect().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.adapter.ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.adapter.close().await
+    }
+
+    async fn reconnect(&self) -> Result<()> {
+        self.adapter.reconnect().await
+    }
+
+    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(Arc::new(Batching::around(
+            Arc::new(self.adapter.rebuild()?),
+            self.batch_above,
+            self.limits,
+        )))
+    }
+
+    fn default_ttl(&self) -> Lifetime {
+        self.adapter.default_ttl()
+    }
+
+    fn backend(&self) -> &str {
+        self.adapter.backend()
+    }
+}

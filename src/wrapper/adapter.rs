@@ -1,0 +1,97 @@
+//! The adapter of a cache: seen, exchanged, connected.
+
+use crate::{AsyncCacheAdapter, AsyncCacheWrapper, IntoAdapter, Result};
+use std::pin::pin;
+use std::sync::Arc;
+
+/// # The adapter
+impl AsyncCacheWrapper {
+    /// The adapter of this moment. It is pinned: it does not follow later swaps.
+    pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        Ok(self.core.slot()?.adapter.clone())
+    }
+
+    /// Exchanges the adapter and returns the new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
+    pub fn set_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let adapter = adapter.into_adapter()?;
+        self.core.swap(adapter.clone());
+        Ok(adapter)
+    }
+
+    /// Exchanges the adapter and returns the old one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set("k", 1u8).await?;
+    /// let old = cache.swap_adapter("memory")?;
+    /// assert!(!cache.contains("k").await?);
+    /// assert!(old.contains("k").await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
+    pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let adapter = adapter.into_adapter()?;
+        // A cache that was never used still has the adapter it would have used.
+        let unused = self.core.slot()?;
+        Ok(self.core.swap(adapter).unwrap_or(unused).adapter.clone())
+    }
+
+    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh connections, closes the old one and
+    /// returns the new. What was only in the old adapter's memory is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when the adapter cannot be rebuilt; it stays.
+    pub async fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+        let slot = self.core.slot()?;
+        let fresh = slot.adapter.rebuild()?;
+        self.core.swap(fresh.clone());
+        slot.inside(pin!(slot.adapter.close())).await.map_err(slot.blame("close"))?;
+        Ok(fresh)
+    }
+
+    /// How often the adapter has been exchanged.
+    pub fn generation(&self) -> Result<u64> {
+        Ok(self.core.slot()?.generation)
+    }
+
+    /// Opens what is opened on first use otherwise. Idempotent.
+    pub async fn connect(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        slot.inside(pin!(slot.adapter.connect()))
+            .await
+            .map_err(|error| self.failed_whole(&slot, "connect", None, error))
+    }
+
+    /// Asks the backend for a sign of life.
+    pub async fn ping(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        slot.inside(pin!(slot.adapter.ping()))
+            .await
+            .map_err(|error| self.failed_whole(&slot, "ping", None, error))
+    }
+
+    /// Lets go of connections. Idempotent; the next call opens new ones.
+    pub async fn close(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        slot.inside(pin!(slot.adapter.close()))
+            .await
+            .map_err(|error| self.failed_whole(&slot, "close", None, error))
+    }
+
+    /// Closes, then connects.
+    pub async fn reconnect(&self) -> Result<()> {
+        let slot = self.core.slot()?;
+        slot.inside(pin!(slot.adapter.reconnect()))
+            .await
+            .map_err(|error| self.failed_whole(&slot, "reconnect", None, error))
+    }
+}

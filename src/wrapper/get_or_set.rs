@@ -1,0 +1,156 @@
+//! `get_or_set*`, by what kind of loader they take.
+
+use super::load::{Ask, Load};
+use super::{Loaded, View};
+use crate::{Result, runtime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::error::Error as StdError;
+use std::future::Future;
+
+/// What `get_or_set*` work with: anything that can be stored, read back and handed to everyone who waits.
+pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
+
+/// # Reading, or computing
+impl View<'_> {
+    /// The value under `key`; on a miss `value`, which is stored and returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_with`](View::get_or_set_with).
+    pub fn get_or_set<K: AsRef<str>, T: Cacheable>(
+        self,
+        key: K,
+        value: T,
+    ) -> impl Future<Output = Result<T>> {
+        self.get_or_set_with(key, |_| value)
+    }
+
+    /// The value under `key`; on a miss what `loader` makes of the key, which is stored and returned.
+    ///
+    /// The closure runs at once, where the caller runs, and for one caller of all that wait; a slow one belongs into
+    /// [`get_or_set_async`](View::get_or_set_async).
+    ///
+    /// # Errors
+    ///
+    /// [`Panic`](crate::ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
+    /// [`Encode`](crate::ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
+    /// an error only without [`fail_open`](View::fail_open).
+    pub fn get_or_set_with<K: AsRef<str>, T: Cacheable>(
+        self,
+        key: K,
+        loader: impl FnOnce(&str) -> T,
+    ) -> impl Future<Output = Result<T>> {
+        self.get_or_load(key, Ask::First, |key: &str, load: Load| {
+            load.run_now(|| Loaded::new(loader(key)))
+        })
+    }
+
+    /// The value under `key`; on a miss what the future `loader` comes to, which is stored and returned.
+    ///
+    /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's runtime, once for all who
+    /// wait: callers may be dropped, parked or give up, and the work goes on, is stored and shared.
+    ///
+    /// A write to the key while the loader runs wins, also one by another process (`docs/leases.md`): the loader's value is returned and not stored. So does a swap: the
+    /// value does not fill the new adapter. A loader that asks for its own key, or for one that waits for it, runs the inner
+    /// loader unshared.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant) when loaders ask for themselves
+    /// without end.
+    pub fn get_or_set_async<K, T, F>(self, key: K, loader: F) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
+            runtime::spawn_loader(load.run(Box::pin(async { Ok(Loaded::new(loader.await)) })))
+        })
+    }
+
+    /// [`get_or_set_async`](View::get_or_set_async) with a loader that may fail.
+    ///
+    /// # Errors
+    ///
+    /// [`Load`](crate::ErrorKind::Load) with the loader's own error as its `source`, for everyone who waits; nothing is stored
+    /// and the next call tries again.
+    pub fn try_get_or_set_async<K, T, E, F>(
+        self,
+        key: K,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let fallible = || async { loader.await.map(Loaded::new).map_err(Into::into) };
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
+            runtime::spawn_loader(load.run(Box::pin(fallible())))
+        })
+    }
+
+    /// [`get_or_set_with`](View::get_or_set_with) with a closure that says how long its value is good for, see [`Loaded`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_with`](View::get_or_set_with).
+    pub fn get_or_set_loaded_with<K, T>(
+        self,
+        key: K,
+        loader: impl FnOnce(&str) -> Loaded<T>,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+    {
+        self.get_or_load(key, Ask::First, |key: &str, load: Load| load.run_now(|| loader(key)))
+    }
+
+    /// [`get_or_set_async`](View::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_async`](View::get_or_set_async).
+    pub fn get_or_set_loaded_async<K, T, F>(
+        self,
+        key: K,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        F: Future<Output = Loaded<T>> + Send + 'static,
+    {
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
+            runtime::spawn_loader(load.run(Box::pin(async { Ok(loader.await) })))
+        })
+    }
+
+    /// [`get_or_set_loaded_async`](View::get_or_set_loaded_async) with a loader that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get_or_set_async`](View::try_get_or_set_async).
+    pub fn try_get_or_set_loaded_async<K, T, E, F>(
+        self,
+        key: K,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        let fallible = || async { loader.await.map_err(Into::into) };
+        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
+            runtime::spawn_loader(load.run(Box::pin(fallible())))
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! What a loader may say beside its value.
+
+use crate::Expiry;
+use crate::options::Options;
+use std::time::Duration;
+
+/// A value whose loader decides by what it found how long it is good for, or that it is not to be stored. What it does not
+/// say is the call's; what it says is for this entry only.
+///
+/// ```
+/// use larder::{AsyncCacheWrapper, Expiry, Loaded};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = AsyncCacheWrapper::new("memory")?;
+/// let found = cache.get_or_set_loaded_async("user:7", async {
+///     match find(7).await {
+///         Some(name) => Loaded::new(name).ttl(Duration::from_secs(3600)),
+///         None => Loaded::unstored("nobody".to_owned()),
+///     }
+/// });
+/// assert_eq!(found.await?, "nobody");
+/// assert!(!cache.contains("user:7").await?);
+/// # Ok(()) }
+/// # async fn find(_: u32) -> Option<String> { None }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub struct Loaded<T> {
+    /// The value.
+    pub value: T,
+    /// When it expires; [`Expiry::Default`] is what the call says.
+    pub ttl: Expiry,
+    /// How much longer it is kept; `None` is what the call says.
+    pub stale_for: Option<Duration>,
+    /// Whether it is stored at all.
+    pub is_stored: bool,
+}
+
+impl<T> Loaded<T> {
+    /// A value with the call's options, so far.
+    pub fn new(value: T) -> Self {
+        Self { value, ttl: Expiry::Default, stale_for: None, is_stored: true }
+    }
+
+    /// A value that is given to whoever waits for it, and not stored.
+    pub fn unstored(value: T) -> Self {
+        Self { is_stored: false, ..Self::new(value) }
+    }
+
+    /// It expires after `ttl`.
+    pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// It is kept that much longer, as [`View::stale_for`](crate::View::stale_for) says.
+    pub fn stale_for(mut self, stale_for: Duration) -> Self {
+        self.stale_for = Some(stale_for);
+        self
+    }
+
+    /// The options of the call, changed for this entry.
+    pub(super) fn options(&self, mut options: Options) -> Options {
+        options.expiry = self.ttl.or(options.expiry);
+        if let Some(stale_for) = self.stale_for {
+            options.stale_for(stale_for);
+        }
+        options
+    }
+}
