@@ -46,12 +46,12 @@ async fn lane(
             }
         });
         let read = source.clone();
-        let loader = async move {
+        let load = async move {
             let read = read.load(Ordering::SeqCst);
             give_way().await;
             read
         };
-        let loaded = loader.get_or_set_async(&key, loader).await.unwrap();
+        let loaded = loader.get_or_set_async(&key, load).await.unwrap();
         write.await.unwrap();
         let left = stranger.get::<u64>(&key).await.unwrap();
         if removes {
