@@ -1,10 +1,10 @@
 //! Readers and writers of a key that are done, or dropped.
 
-use super::{Clear, Ticket, Write};
+use super::{Clear, ReadMark, Write};
 use crate::runtime::lock;
 use std::sync::atomic::Ordering;
 
-impl Drop for Ticket<'_> {
+impl Drop for ReadMark<'_> {
     fn drop(&mut self) {
         let mut traffic = lock(self.flights.shard(self.hash));
         if let Some(readers) = traffic.readers.get_mut(&self.hash) {

@@ -1,10 +1,10 @@
 //! Single flight: one loader a key, however many wait.
 //!
-//! A flight is *loading*, then *storing*, then *landed* with a result, or *lost* when the loader's task went away without one.
+//! A flight is *loading*, then *storing*, then *finished* with a result, or *lost* when the loader's task went away without one.
 //! The loader runs in a task of its own, so a caller may be dropped, parked or run out of patience and the work goes on.
 //!
-//! Two races are closed without a second read of the cache. A caller takes a [`Ticket`] before it reads; if a flight on its key
-//! landed or a write to it went by since then, its miss may be out of date and it reads again. A write to a key *overtakes* the flight on it,
+//! Two races are closed without a second read of the cache. A caller takes a [`ReadMark`] before it reads; if a flight on its key
+//! finished or a write to it went by since then, its miss may be out of date and it reads again. A write to a key *invalidates* the flight on it,
 //! and every flight that begins while it lasts: a load that began before a write was over is not stored after it.
 //!
 //! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
@@ -36,17 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
 
 /// How deep loaders may run unshared inside one another before the cycle is an error.
-const DEEPEST_DETOUR: u32 = 32;
+const DEEPEST_UNSHARED: u32 = 32;
 
 tokio::task_local! {
     /// The flight whose loader is running here.
-    static ABOARD: Aboard;
+    static CURRENT: Current;
 }
 
 #[derive(Clone, Copy)]
-struct Aboard {
+struct Current {
     flight: u64,
-    detours: u32,
+    depth: u32,
 }
 
 /// The flights of one slot.
@@ -62,8 +62,8 @@ pub(crate) struct Flights {
 #[derive(Default)]
 struct Traffic {
     flights: HashMap<Arc<str>, Arc<Flight>>,
-    /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes overtake them.
-    strays: Vec<Arc<Flight>>,
+    /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes invalidate them.
+    detached: Vec<Arc<Flight>>,
     /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
     writes: ByHash<u32>,
     /// Callers that are reading, by the hash of their key. A count for all keys of a shard would not do: writes to others would
@@ -94,12 +94,12 @@ impl Hasher for Hashed {
 #[derive(Default)]
 struct Readers {
     count: u32,
-    /// Goes up when a flight lands and when a write begins and ends.
+    /// Goes up when a flight finishes and when a write begins and ends.
     changes: u64,
 }
 
 /// A caller that is reading, and what its key had seen when it began.
-pub(crate) struct Ticket<'a> {
+pub(crate) struct ReadMark<'a> {
     flights: &'a Flights,
     hash: u64,
     seen: u64,
@@ -107,9 +107,9 @@ pub(crate) struct Ticket<'a> {
 
 /// What a caller that missed is to do.
 pub(crate) enum Join {
-    Lead(Lease),
+    Lead(LeaderGuard),
     Follow(Arc<Flight>),
-    /// A flight landed, or a write went by, since the ticket was taken: read again.
+    /// A flight finished, or a write went by, since the mark was taken: read again.
     ReadAgain,
 }
 
@@ -128,25 +128,25 @@ pub(crate) struct Flight {
     key: Arc<str>,
     phase: Mutex<Phase>,
     /// Goes off when it is over.
-    bell: Notify,
+    done: Notify,
     /// Where the loader was polled last.
     thread: Mutex<ThreadId>,
-    detours: u32,
+    depth: u32,
     /// Whether it was told already how the load went.
     is_told: AtomicBool,
 }
 
 #[derive(Clone)]
 enum Phase {
-    Loading { overtaken: bool },
-    Storing { overtaken: bool },
-    Landed(Result<CacheValue>),
+    Loading { invalidated: bool },
+    Storing { invalidated: bool },
+    Finished(Result<CacheValue>),
     Lost,
 }
 
 /// What waiting for a flight came to.
 pub(crate) enum Arrival {
-    Landed(Result<CacheValue>),
+    Finished(Result<CacheValue>),
     /// Nobody will finish it, or nobody seems to.
     Lost,
     /// It waits for the caller.
@@ -154,7 +154,7 @@ pub(crate) enum Arrival {
 }
 
 /// The right, and the duty, to finish a flight. Dropping it loses the flight, and its followers try again.
-pub(crate) struct Lease {
+pub(crate) struct LeaderGuard {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
     end: Phase,
@@ -172,20 +172,20 @@ impl Flights {
     }
 
     /// To be taken before `key` is read.
-    pub(crate) fn ticket(&self, key: &str) -> Ticket<'_> {
+    pub(crate) fn read_mark(&self, key: &str) -> ReadMark<'_> {
         let hash = self.hash(key);
         let mut traffic = lock(self.shard(hash));
         let readers = traffic.readers.entry(hash).or_default();
         readers.count += 1;
-        Ticket { flights: self, hash, seen: readers.changes }
+        ReadMark { flights: self, hash, seen: readers.changes }
     }
 
-    /// Joins the flight on `key`, or begins one. Without a ticket nothing is read again; nor is it where the caller `insists`,
+    /// Joins the flight on `key`, or begins one. Without a mark nothing is read again; nor is it where the caller `insists`,
     /// and then a miss that may be out of date begins a flight that is not stored.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: &str,
-        ticket: Option<Ticket<'_>>,
+        mark: Option<ReadMark<'_>>,
         insists: bool,
     ) -> Join {
         let hash = self.hash(key);
@@ -193,8 +193,8 @@ impl Flights {
         if let Some(flight) = traffic.flights.get(key) {
             return Join::Follow(flight.clone());
         }
-        // The ticket itself goes when the lock has gone.
-        let is_outdated = ticket.as_ref().is_some_and(|ticket| traffic.has_changed_since(ticket));
+        // The mark itself goes when the lock has gone.
+        let is_outdated = mark.as_ref().is_some_and(|mark| traffic.has_changed_since(mark));
         if is_outdated && !insists {
             return Join::ReadAgain;
         }
@@ -203,21 +203,21 @@ impl Flights {
             || traffic.writes.contains_key(&hash)
             || self.clears.load(Ordering::SeqCst) > 0
         {
-            flight.overtake();
+            flight.invalidate();
         }
         traffic.flights.insert(flight.key.clone(), flight.clone());
-        Join::Lead(self.lease(flight))
+        Join::Lead(self.guard(flight))
     }
 
     /// A flight that nobody can join and that is not stored: the way out of a cycle of loaders.
-    pub(crate) fn detour(self: &Arc<Self>, key: &str) -> Result<Lease> {
-        let detours = ABOARD.try_with(|aboard| aboard.detours).unwrap_or_default() + 1;
-        if detours > DEEPEST_DETOUR {
+    pub(crate) fn unshared(self: &Arc<Self>, key: &str) -> Result<LeaderGuard> {
+        let depth = CURRENT.try_with(|current| current.depth).unwrap_or_default() + 1;
+        if depth > DEEPEST_UNSHARED {
             return Err(Error::new(ErrorKind::Reentrant).with_key(key));
         }
-        let flight = Flight::new(key, detours);
-        flight.overtake();
-        Ok(self.lease(flight))
+        let flight = Flight::new(key, depth);
+        flight.invalidate();
+        Ok(self.guard(flight))
     }
 
     /// Takes a flight that seems stuck out of the way, so that the next to join leads.
@@ -225,14 +225,14 @@ impl Flights {
         let mut traffic = lock(self.shard(self.hash(&flight.key)));
         if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             traffic.flights.remove(&flight.key);
-            traffic.strays.push(flight.clone());
+            traffic.detached.push(flight.clone());
         }
     }
 
     /// To be called before a write to `key`, and kept until it is over.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
         let hash = self.hash(key);
-        let overtaken = {
+        let invalidated = {
             let mut traffic = lock(self.shard(hash));
             *traffic.writes.entry(hash).or_default() += 1;
             traffic.note_change(hash);
@@ -249,8 +249,8 @@ impl Flights {
             )
         };
         let write = Write { flights: self, hash };
-        for flight in overtaken {
-            flight.pass().await;
+        for flight in invalidated {
+            flight.await_store().await;
         }
         write
     }
@@ -261,27 +261,27 @@ impl Flights {
         let clear = Clear(self);
         for shard in &self.shards {
             let cleared = |key: &str| key.starts_with(prefix);
-            let overtaken = {
+            let invalidated = {
                 let mut traffic = lock(shard);
                 traffic.note_change_of_all();
                 traffic.take(cleared, |flights| {
                     flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect()
                 })
             };
-            for flight in overtaken {
-                flight.pass().await;
+            for flight in invalidated {
+                flight.await_store().await;
             }
         }
         clear
     }
 
-    /// Makes sure that nothing more is stored: what is under way is overtaken, and so is whatever begins.
-    pub(crate) fn ground(&self) {
+    /// Makes sure that nothing more is stored: what is under way is invalidated, and so is whatever begins.
+    pub(crate) fn invalidate_all(&self) {
         self.clears.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             let traffic = lock(shard);
-            for flight in traffic.flights.values().chain(&traffic.strays) {
-                flight.overtake();
+            for flight in traffic.flights.values().chain(&traffic.detached) {
+                flight.invalidate();
             }
         }
     }
@@ -306,14 +306,14 @@ impl Flights {
         if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             traffic.flights.remove(&flight.key);
         } else {
-            traffic.strays.retain(|stray| !Arc::ptr_eq(stray, flight));
+            traffic.detached.retain(|flight| !Arc::ptr_eq(flight, flight));
         }
-        // Under the lock, so that whoever finds no flight here also sees that one has landed.
+        // Under the lock, so that whoever finds no flight here also sees that one has finished.
         traffic.note_change(hash);
     }
 
-    fn lease(self: &Arc<Self>, flight: Arc<Flight>) -> Lease {
-        Lease { flights: self.clone(), flight, end: Phase::Lost }
+    fn guard(self: &Arc<Self>, flight: Arc<Flight>) -> LeaderGuard {
+        LeaderGuard { flights: self.clone(), flight, end: Phase::Lost }
     }
 
     fn hash(&self, key: &str) -> u64 {
@@ -327,14 +327,14 @@ impl Flights {
 }
 
 impl Traffic {
-    /// Takes out the flights that a write overtakes: those that `taken` takes out of the map, and the strays on such keys.
+    /// Takes out the flights that a write invalidates: those that `taken` takes out of the map, and the detached on such keys.
     fn take(
         &mut self,
-        overtakes: impl Fn(&str) -> bool,
+        invalidates: impl Fn(&str) -> bool,
         taken: impl FnOnce(&mut HashMap<Arc<str>, Arc<Flight>>) -> Vec<Arc<Flight>>,
     ) -> Vec<Arc<Flight>> {
         let mut flights = taken(&mut self.flights);
-        flights.extend(self.strays.extract_if(.., |stray| overtakes(&stray.key)));
+        flights.extend(self.detached.extract_if(.., |flight| invalidates(&flight.key)));
         flights
     }
 
@@ -348,21 +348,21 @@ impl Traffic {
         self.readers.values_mut().for_each(|readers| readers.changes += 1);
     }
 
-    fn has_changed_since(&self, ticket: &Ticket<'_>) -> bool {
-        self.readers.get(&ticket.hash).is_none_or(|readers| readers.changes != ticket.seen)
+    fn has_changed_since(&self, mark: &ReadMark<'_>) -> bool {
+        self.readers.get(&mark.hash).is_none_or(|readers| readers.changes != mark.seen)
     }
 }
 
 impl Flight {
-    fn new(key: &str, detours: u32) -> Arc<Self> {
+    fn new(key: &str, depth: u32) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             key: key.into(),
-            phase: Mutex::new(Phase::Loading { overtaken: false }),
-            bell: Notify::new(),
+            phase: Mutex::new(Phase::Loading { invalidated: false }),
+            done: Notify::new(),
             thread: Mutex::new(thread::current().id()),
-            detours,
+            depth,
             is_told: AtomicBool::new(false),
         })
     }
@@ -394,7 +394,7 @@ impl Flight {
     /// That the caller waits is known as soon as this is called: were it only when it is polled, a loader that is quick to ask
     /// back would close the circle first, and it would be the leader who finds it.
     pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
-        let edge = Edge::add(ABOARD.try_with(|aboard| aboard.flight).ok(), self.id);
+        let edge = Edge::add(CURRENT.try_with(|current| current.flight).ok(), self.id);
         async move {
             let Some(_edge) = edge else {
                 return Arrival::Cycle;
@@ -409,11 +409,11 @@ impl Flight {
 
     async fn over(&self) -> Arrival {
         loop {
-            let mut rung = pin!(self.bell.notified());
+            let mut rung = pin!(self.done.notified());
             // Before the look: what rings in between is heard.
             rung.as_mut().enable();
             match &*lock(&self.phase) {
-                Phase::Landed(result) => return Arrival::Landed(result.clone()),
+                Phase::Finished(result) => return Arrival::Finished(result.clone()),
                 Phase::Lost => return Arrival::Lost,
                 Phase::Loading { .. } | Phase::Storing { .. } => {}
             }
@@ -421,28 +421,28 @@ impl Flight {
         }
     }
 
-    /// Lets a write by. A store that is on its way lands first, or it would land after the write.
-    async fn pass(&self) {
-        if !self.overtake() || runtime::is_gone() {
+    /// Lets a write by. A store that is on its way finishes first, or it would land after the write.
+    async fn await_store(&self) {
+        if !self.invalidate() || runtime::is_gone() {
             return;
         }
         let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-        // Should it be late, it is no harm: an overtaken store takes itself back.
+        // Should it be late, it is no harm: an invalidated store takes itself back.
         let _late = runtime::timeout(patience, self.over()).await;
     }
 
-    /// Marks it as overtaken by a write; whether its store has begun.
-    fn overtake(&self) -> bool {
+    /// Marks it as invalidated by a write; whether its store has begun.
+    fn invalidate(&self) -> bool {
         match &mut *lock(&self.phase) {
-            Phase::Loading { overtaken } => {
-                *overtaken = true;
+            Phase::Loading { invalidated } => {
+                *invalidated = true;
                 false
             }
-            Phase::Storing { overtaken } => {
-                *overtaken = true;
+            Phase::Storing { invalidated } => {
+                *invalidated = true;
                 true
             }
-            Phase::Landed(_) | Phase::Lost => false,
+            Phase::Finished(_) | Phase::Lost => false,
         }
     }
 
@@ -451,68 +451,68 @@ impl Flight {
         if !phase.is_over() {
             *phase = end;
             drop(phase);
-            self.bell.notify_waiters();
+            self.done.notify_waiters();
         }
     }
 }
 
 impl Phase {
     fn is_over(&self) -> bool {
-        matches!(self, Self::Landed(_) | Self::Lost)
+        matches!(self, Self::Finished(_) | Self::Lost)
     }
 }
 
-impl Lease {
+impl LeaderGuard {
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         &self.flight
     }
 
     /// Runs a loader's future as the loader of this flight.
-    pub(crate) async fn carry<F: Future>(&self, loader: F) -> F::Output {
+    pub(crate) async fn run<F: Future>(&self, loader: F) -> F::Output {
         let mut loader = pin!(loader);
         let polled = poll_fn(|cx| {
             *lock(&self.flight.thread) = thread::current().id();
             loader.as_mut().poll(cx)
         });
-        ABOARD.scope(self.aboard(), polled).await
+        CURRENT.scope(self.current(), polled).await
     }
 
     /// Runs a loader's closure as the loader of this flight.
-    pub(crate) fn carry_now<R>(&self, loader: impl FnOnce() -> R) -> R {
-        ABOARD.sync_scope(self.aboard(), loader)
+    pub(crate) fn run_now<R>(&self, loader: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.current(), loader)
     }
 
     /// Whether the value may be stored: no write came since the flight began.
     pub(crate) fn begin_store(&self) -> bool {
         let mut phase = lock(&self.flight.phase);
-        let free = matches!(*phase, Phase::Loading { overtaken: false });
+        let free = matches!(*phase, Phase::Loading { invalidated: false });
         if free {
-            *phase = Phase::Storing { overtaken: false };
+            *phase = Phase::Storing { invalidated: false };
         }
         free
     }
 
     /// Whether the value is not to be stored, whatever it is.
-    pub(crate) fn is_overtaken(&self) -> bool {
-        matches!(*lock(&self.flight.phase), Phase::Loading { overtaken: true })
+    pub(crate) fn is_invalidated(&self) -> bool {
+        matches!(*lock(&self.flight.phase), Phase::Loading { invalidated: true })
     }
 
     /// Whether a write came while the value was being stored.
-    pub(crate) fn was_overtaken(&self) -> bool {
-        matches!(*lock(&self.flight.phase), Phase::Storing { overtaken: true })
+    pub(crate) fn was_invalidated(&self) -> bool {
+        matches!(*lock(&self.flight.phase), Phase::Storing { invalidated: true })
     }
 
     /// Gives everybody the result.
-    pub(crate) fn land(mut self, result: Result<CacheValue>) {
-        self.end = Phase::Landed(result);
+    pub(crate) fn finish(mut self, result: Result<CacheValue>) {
+        self.end = Phase::Finished(result);
     }
 
-    fn aboard(&self) -> Aboard {
-        Aboard { flight: self.flight.id, detours: self.flight.detours }
+    fn current(&self) -> Current {
+        Current { flight: self.flight.id, depth: self.flight.depth }
     }
 }
 
-impl Drop for Lease {
+impl Drop for LeaderGuard {
     fn drop(&mut self) {
         // In this order: whoever hears of the end must not find the flight.
         self.flights.detach(&self.flight);

@@ -19,7 +19,7 @@ const SAME_MS: u64 = 5;
 
 /// What a run may do with its value.
 #[derive(Debug)]
-pub(super) enum Right {
+pub(super) enum StoreRight {
     /// Store it: nobody else writes there.
     Free,
     /// Store it if nothing has happened to the key since.
@@ -29,13 +29,13 @@ pub(super) enum Right {
 }
 
 /// What asking for the right comes to.
-pub(super) enum Asked {
-    Granted(Right),
+pub(super) enum Acquired {
+    Granted(StoreRight),
     /// Another process has computed the value meanwhile.
     Computed(CacheValue),
 }
 
-impl Right {
+impl StoreRight {
     /// Stores a value; whether it was, or need not be.
     pub(super) async fn store(
         &self,
@@ -75,20 +75,20 @@ impl View<'_> {
         key: &str,
         scoped: &str,
         seen: Option<u64>,
-    ) -> Result<Asked> {
+    ) -> Result<Acquired> {
         if !slot.adapter.enforces_claims() {
-            return Ok(Asked::Granted(Right::Free));
+            return Ok(Acquired::Granted(StoreRight::Free));
         }
         let asked = match self.options.lease_for() {
             Some(lease) => lease_or_value::<T>(slot, scoped, lease, seen).await,
             None => claim(slot, scoped, None)
                 .await
-                .map(|right| Asked::Granted(right.unwrap_or(Right::None))),
+                .map(|right| Acquired::Granted(right.unwrap_or(StoreRight::None))),
         };
         asked.or_else(|error| {
             let error = self.cache.failed(slot, About::new("claim", key), error);
             if self.options.fail_open && concerns_backend(&error) {
-                Ok(Asked::Granted(Right::None))
+                Ok(Acquired::Granted(StoreRight::None))
             } else {
                 Err(error)
             }
@@ -96,9 +96,9 @@ impl View<'_> {
     }
 }
 
-async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Option<Right>> {
+async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Option<StoreRight>> {
     let claim = slot.adapter.claim(scoped, lease).await?;
-    Ok(claim.map(|claim| Right::Claimed { claim, leased: lease.is_some() }))
+    Ok(claim.map(|claim| StoreRight::Claimed { claim, leased: lease.is_some() }))
 }
 
 /// Whether the value is another than the one that is to be computed again, which was `seen` to be made then.
@@ -114,7 +114,7 @@ async fn lease_or_value<T: Cacheable>(
     scoped: &str,
     lease: Duration,
     seen: Option<u64>,
-) -> Result<Asked> {
+) -> Result<Acquired> {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -128,18 +128,20 @@ async fn lease_or_value<T: Cacheable>(
                 if let Some(right) = right {
                     right.give_up(slot, scoped).await;
                 }
-                return Ok(Asked::Computed(value));
+                return Ok(Acquired::Computed(value));
             }
             (Some(right), Err(error)) => {
                 right.give_up(slot, scoped).await;
                 return Err(error);
             }
             (None, Err(error)) => return Err(error),
-            (Some(right), Ok(_)) => return Ok(Asked::Granted(right)),
+            (Some(right), Ok(_)) => return Ok(Acquired::Granted(right)),
             (None, Ok(_)) => {}
         }
         if begun.elapsed() >= lease.saturating_add(SLACK) || runtime::is_gone() {
-            return Ok(Asked::Granted(claim(slot, scoped, None).await?.unwrap_or(Right::None)));
+            return Ok(Acquired::Granted(
+                claim(slot, scoped, None).await?.unwrap_or(StoreRight::None),
+            ));
         }
         runtime::pause(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);

@@ -9,7 +9,6 @@ mod ready_or_boxed;
 
 mod hit;
 mod keys;
-mod load;
 mod loaded;
 mod slot;
 mod stale;

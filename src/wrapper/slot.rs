@@ -144,7 +144,7 @@ impl Core {
         };
         if let Some(old) = &old {
             // The old adapter may come back, in a slot that knows nothing of these loads.
-            old.flights.ground();
+            old.flights.invalidate_all();
         }
         self.observers.tell(Event::new(EventKind::Swap, adapter.backend()));
         old

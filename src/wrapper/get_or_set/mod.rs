@@ -1,12 +1,16 @@
 //! `get_or_set*`, by what kind of loader they take.
 
-use super::load::{Ask, Load};
+mod call;
+mod task;
+
 use super::{Loaded, View};
 use crate::{Result, runtime};
+use call::ClaimWhen;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
+use task::LoadTask;
 
 /// What `get_or_set*` work with: anything that can be stored, read back and handed to everyone who waits.
 pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
@@ -43,8 +47,8 @@ impl View<'_> {
         key: K,
         loader: impl FnOnce(&str) -> T,
     ) -> impl Future<Output = Result<T>> {
-        self.get_or_load(key, Ask::First, |key: &str, load: Load| {
-            load.run_now(|| Loaded::new(loader(key)))
+        self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
+            task.run_now(|| Loaded::new(loader(key)))
         })
     }
 
@@ -67,8 +71,8 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = T> + Send + 'static,
     {
-        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
-            runtime::spawn_loader(load.run(Box::pin(async { Ok(Loaded::new(loader.await)) })))
+        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
+            runtime::spawn_loader(task.run(Box::pin(async { Ok(Loaded::new(loader.await)) })))
         })
     }
 
@@ -90,8 +94,8 @@ impl View<'_> {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let fallible = || async { loader.await.map(Loaded::new).map_err(Into::into) };
-        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
-            runtime::spawn_loader(load.run(Box::pin(fallible())))
+        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
+            runtime::spawn_loader(task.run(Box::pin(fallible())))
         })
     }
 
@@ -109,7 +113,9 @@ impl View<'_> {
         K: AsRef<str>,
         T: Cacheable,
     {
-        self.get_or_load(key, Ask::First, |key: &str, load: Load| load.run_now(|| loader(key)))
+        self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
+            task.run_now(|| loader(key))
+        })
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
@@ -127,8 +133,8 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Loaded<T>> + Send + 'static,
     {
-        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
-            runtime::spawn_loader(load.run(Box::pin(async { Ok(loader.await) })))
+        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
+            runtime::spawn_loader(task.run(Box::pin(async { Ok(loader.await) })))
         })
     }
 
@@ -149,8 +155,8 @@ impl View<'_> {
         F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
         let fallible = || async { loader.await.map_err(Into::into) };
-        self.get_or_load(key, Ask::Inside, |_: &str, load: Load| {
-            runtime::spawn_loader(load.run(Box::pin(fallible())))
+        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
+            runtime::spawn_loader(task.run(Box::pin(fallible())))
         })
     }
 }
