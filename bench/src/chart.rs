@@ -1,6 +1,6 @@
 //! Plain SVG, by hand: bars for a line, curves for what grows. Light and dark pages alike.
 
-use crate::line::{Unit, thousands};
+use crate::figure::{Unit, thousands};
 use crate::results::{CurveResult, LineResult};
 use std::fmt::Write;
 

@@ -1,15 +1,11 @@
 //! What a line is to reach, as a ratio to a peer of the same run or as a figure that no machine changes.
 
-use crate::results::Figure;
-use serde::{Deserialize, Serialize};
+use crate::figure::Figure;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Goal {
-    bound: Bound,
-    words: String,
-}
+#[derive(Clone, Debug)]
+pub(crate) struct Goal(Bound);
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 enum Bound {
     /// Our figure over the peer's.
     AtMostTimes(f64, String),
@@ -23,33 +19,28 @@ enum Bound {
 }
 
 impl Goal {
-    /// `words` is how PERFORMANCE.md states it.
-    pub(crate) fn at_most_times(times: f64, peer: &str, words: &str) -> Self {
-        Self { bound: Bound::AtMostTimes(times, peer.into()), words: words.into() }
+    pub(crate) fn at_most_times(times: f64, peer: &str) -> Self {
+        Self(Bound::AtMostTimes(times, peer.into()))
     }
 
-    pub(crate) fn at_least_times(times: f64, peer: &str, words: &str) -> Self {
-        Self { bound: Bound::AtLeastTimes(times, peer.into()), words: words.into() }
+    pub(crate) fn at_least_times(times: f64, peer: &str) -> Self {
+        Self(Bound::AtLeastTimes(times, peer.into()))
     }
 
-    pub(crate) fn at_most_more(more: f64, other: &str, words: &str) -> Self {
-        Self { bound: Bound::AtMostMore(more, other.into()), words: words.into() }
+    pub(crate) fn at_most_more(more: f64, other: &str) -> Self {
+        Self(Bound::AtMostMore(more, other.into()))
     }
 
-    pub(crate) fn at_most(most: f64, words: &str) -> Self {
-        Self { bound: Bound::AtMost(most), words: words.into() }
+    pub(crate) fn at_most(most: f64) -> Self {
+        Self(Bound::AtMost(most))
     }
 
-    pub(crate) fn at_least(least: f64, words: &str) -> Self {
-        Self { bound: Bound::AtLeast(least), words: words.into() }
+    pub(crate) fn at_least(least: f64) -> Self {
+        Self(Bound::AtLeast(least))
     }
 
-    pub(crate) fn within(points: f64, words: &str) -> Self {
-        Self { bound: Bound::Within(points), words: words.into() }
-    }
-
-    pub(crate) fn words(&self) -> &str {
-        &self.words
+    pub(crate) fn within(points: f64) -> Self {
+        Self(Bound::Within(points))
     }
 
     /// What it comes to in this run, and whether it is reached. `None` where the one to compare with did not run.
@@ -58,7 +49,7 @@ impl Goal {
         let of = |name: &str| {
             figures.iter().find(|figure| figure.name.starts_with(name)).map(|figure| figure.value)
         };
-        Some(match &self.bound {
+        Some(match &self.0 {
             Bound::AtMostTimes(times, peer) => {
                 let ratio = ours / of(peer)?;
                 (format!("{ratio:.2} × {peer} (≤ {times})"), ratio <= *times)

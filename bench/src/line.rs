@@ -1,52 +1,8 @@
 //! What is compared: a line has contestants, a curve has a line at each of its points.
 
+use crate::figure::Unit;
 use crate::goal::Goal;
 use std::hint::black_box;
-
-/// What a figure counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) enum Unit {
-    Nanos,
-    Micros,
-    Millis,
-    PerSecond,
-    Bytes,
-    Percent,
-}
-
-impl Unit {
-    pub(crate) fn is_better_low(self) -> bool {
-        !matches!(self, Self::PerSecond | Self::Percent)
-    }
-
-    pub(crate) fn show(self, value: f64) -> String {
-        let plain = |value: f64| match value.abs() {
-            big if big >= 10_000.0 => thousands(value),
-            big if big >= 100.0 => format!("{value:.0}"),
-            _ => format!("{value:.1}"),
-        };
-        match self {
-            Self::Nanos => format!("{} ns", plain(value)),
-            Self::Micros => format!("{} µs", plain(value)),
-            Self::Millis => format!("{} ms", plain(value)),
-            Self::PerSecond => format!("{}/s", plain(value)),
-            Self::Bytes => format!("{} B", plain(value)),
-            Self::Percent => format!("{value:.1} %"),
-        }
-    }
-}
-
-pub(crate) fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
 
 /// One comparison: a row of the page's first table.
 pub(crate) struct Line {
@@ -93,7 +49,7 @@ impl Line {
     }
 }
 
-/// Who takes part. Those of larder's have `larder` at the beginning of their name; the first of them is the line's figure.
+/// A contestant. The name of larder's own begins with `larder`; the first of them is the line's figure.
 pub(crate) struct Contestant<'a> {
     pub(crate) name: String,
     pub(crate) task: Task<'a>,
@@ -126,8 +82,4 @@ impl<'a> Contestant<'a> {
     pub(crate) fn round(name: impl Into<String>, round: impl FnMut() -> f64 + 'a) -> Self {
         Self { name: name.into(), task: Task::Round(Box::new(round)) }
     }
-}
-
-pub(crate) fn is_ours(name: &str) -> bool {
-    name.starts_with("larder")
 }

@@ -11,6 +11,7 @@
 //! them, medians are compared, and what counts is the ratio. What a line is, is in `line.rs`; how it is run, in `run.rs`.
 
 mod chart;
+mod figure;
 mod goal;
 mod line;
 mod machine;

@@ -1,35 +1,15 @@
 //! What was measured, kept in `docs/benchmarks/results.json`, so that a run of some lines leaves the others as they were.
 
-use crate::goal::Goal;
-use crate::line::{Unit, is_ours};
+use crate::figure::{Figure, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Figure {
-    pub(crate) name: String,
-    /// The median of the rounds.
-    pub(crate) value: f64,
-    /// The middle half of the rounds lies between.
-    pub(crate) spread: (f64, f64),
-    /// An operation.
-    pub(crate) allocations: Option<f64>,
-    pub(crate) instructions: Option<f64>,
-}
-
-impl Figure {
-    pub(crate) fn is_ours(&self) -> bool {
-        is_ours(&self.name)
-    }
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LineResult {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) unit: Unit,
-    pub(crate) goal: Option<Goal>,
     pub(crate) note: String,
     /// When, and on what.
     pub(crate) taken: String,

@@ -1,8 +1,9 @@
 //! How lines are run.
 
+use crate::figure::{Figure, Unit};
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Task, Unit};
-use crate::results::{CurveResult, Figure, LineResult, Results};
+use crate::line::{Contestant, Line, Task};
+use crate::results::{CurveResult, LineResult, Results};
 use crate::valgrind::{self, Probe};
 use crate::{machine, page};
 use std::io::{self, IsTerminal, Write};
@@ -91,13 +92,12 @@ impl Run {
             progress("");
         }
         print(&figures, line.unit, line.goal.as_ref());
-        let Line { id, title, unit, goal, note, .. } = line;
+        let Line { id, title, unit, note, .. } = line;
         let note = note.to_owned();
         self.results.lines.push(LineResult {
             id,
             title,
             unit,
-            goal,
             note,
             taken: machine::moment(),
             figures,
@@ -119,7 +119,7 @@ impl Run {
         let rounds = if self.settings.quick { 1 } else { line.rounds.unwrap_or(7) };
         let mut measured = Vec::new();
         for point in points {
-            println!("  at {} {along}", crate::line::thousands(*point));
+            println!("  at {} {along}", crate::figure::thousands(*point));
             let figures = measure(&mut at(*point), rounds, self.settings.quick);
             print(&figures, line.unit, None);
             measured.push((*point, figures));

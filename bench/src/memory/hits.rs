@@ -1,8 +1,9 @@
 //! Hits: of a shared object, of an owned one, on few keys and on many.
 
 use super::{Hour, Load, TTL, User, ready};
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{AsyncMemoryCache, async_adapter_set, async_cached, cached};
 use std::sync::{Arc, LazyLock};
@@ -13,7 +14,7 @@ pub(crate) fn run(run: &mut Run) {
     let quick = "quick_cache::sync";
     run.line(
         Line::new("memory/arc-hot", "memory, `get::<Arc<T>>` hit, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_times(1.49, quick, "≤ 55 ns where quick_cache takes 37"))
+            .goal(Goal::at_most_times(1.49, quick))
             .instructions()
             .note(NOTE),
         || shared(&HOT),
@@ -24,29 +25,25 @@ pub(crate) fn run(run: &mut Run) {
             "memory, `get::<Arc<T>>` hit, 100k keys, Zipf 0.99",
             Unit::Nanos,
         )
-        .goal(Goal::at_most_times(1.21, quick, "≤ 280 ns where quick_cache takes 232"))
+        .goal(Goal::at_most_times(1.21, quick))
         .note(NOTE),
         || shared(&ZIPF),
     );
     run.line(
         Line::new("memory/owned-hot", "memory, owned five-field struct, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_times(1.19, quick, "≤ 150 ns where quick_cache takes 126"))
+            .goal(Goal::at_most_times(1.19, quick))
             .instructions()
             .note(NOTE),
         || owned(&HOT),
     );
     run.line(
         Line::new("memory/blocking-hot", "blocking face, memory hit, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_more(
-                10.0,
-                "larder, async_cached().get",
-                "≤ +10 ns over the async hit",
-            )),
+            .goal(Goal::at_most_more(10.0, "larder, async_cached().get")),
         || faces(&HOT, ["larder, cached().get (blocking)", "larder, async_cached().get"]),
     );
     run.line(
         Line::new("memory/get-or-set-hot", "`get_or_set_async`, hit, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_more(15.0, "larder, async_cached().get", "`get` + ≤ 15 ns")),
+            .goal(Goal::at_most_more(15.0, "larder, async_cached().get")),
         || faces(&HOT, ["larder, get_or_set_async (hit)", "larder, async_cached().get"]),
     );
 }

@@ -1,8 +1,9 @@
 //! Misses that are loaded: `get_or_set_async` on keys that are never asked for again.
 
 use super::{Hour, TTL};
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache};
 use std::future::Future;
@@ -16,13 +17,13 @@ const ENTRIES: usize = 1 << 16;
 pub(crate) fn run(run: &mut Run) {
     run.line(
         Line::new("memory/miss", "`get_or_set_async` on distinct keys, miss", Unit::Nanos)
-            .goal(Goal::at_most(2_500.0, "≤ 2,500 ns, the loader's own task included"))
+            .goal(Goal::at_most(2_500.0))
             .note("In a task, on one thread; the peers run the loader inside the caller. The making of the key is part of it."),
         misses,
     );
     run.line(
         Line::new("memory/stampede", "1,000 tasks, one missing key, 50 ms loader", Unit::Millis)
-            .goal(Goal::at_most(53.0, "1 call, ≤ 53 ms"))
+            .goal(Goal::at_most(53.0))
             .rounds(11),
         stampedes,
     );

@@ -1,8 +1,9 @@
 //! Hit ratios, on traces that are generated and on files that the user has.
 
 use super::{Zipf, ready};
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Expiry};
 use std::collections::HashSet;
@@ -45,7 +46,7 @@ pub(crate) fn run(run: &mut Run) {
 /// At a capacity of a tenth of the keys.
 fn line(run: &mut Run, id: &str, title: &str, trace: impl FnOnce() -> Rc<Vec<u64>>) {
     let line = Line::new(id, format!("hit ratio, {title}"), Unit::Percent)
-        .goal(Goal::within(1.0, "within 1 point of the best peer"))
+        .goal(Goal::within(1.0))
         .rounds(1)
         .note("Room for a tenth of the keys there are. A miss is stored. moka's pending tasks are run every 64 requests.");
     run.line(line, || contestants(&trace()));

@@ -1,8 +1,9 @@
 //! What an entry costs, and how that and a hit's time change as the cache grows.
 
 use super::{Hour, TTL, ready};
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache};
 use std::time::Instant;
@@ -15,7 +16,7 @@ type Value = [u64; VALUE / 8];
 pub(crate) fn run(run: &mut Run) {
     run.line(
         Line::new("memory/bytes", "bytes an entry beyond key and value, 1M entries", Unit::Bytes)
-            .goal(Goal::at_most(120.0, "≤ 120"))
+            .goal(Goal::at_most(120.0))
             .rounds(1)
             .note("Bytes asked of the allocator and not given back, less the key's text and the value's 64 bytes."),
         || sized(MILLION, bytes),

@@ -5,8 +5,9 @@ use super::{
     BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
     key, rate, value,
 };
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use async_memcached::{AsciiProtocol, Client, MetaProtocol};
 use larder::{async_adapter_set, async_cached};
@@ -46,7 +47,7 @@ pub(super) fn run(run: &mut Run) {
         async move { raw.set(number).await }
     });
     for (id, title, tasks, writes, goal) in LINES {
-        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × 16 pooled connections"));
+        let goal = Goal::at_least_times(goal, RAW);
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
             crowd(&raw, tasks, writes)
         });

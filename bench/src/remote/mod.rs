@@ -31,7 +31,7 @@ const BATCH: &str = "The driver alone hands over bytes; of a value the header an
 /// Patience that no busy machine exhausts: what is measured is speed.
 const PATIENCE: &str = "op_timeout=30s";
 
-/// As most servers have them: two workers, for the machine of PERFORMANCE.md has two cores.
+/// As most servers have them: two workers, as small services have.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     Builder::new_multi_thread()
         .worker_threads(2)

@@ -5,8 +5,9 @@ use super::{
     BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
     key, micros, rate, value,
 };
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{adapter_set, async_adapter_set, async_cached, cached};
 use redis::aio::MultiplexedConnection;
@@ -53,7 +54,7 @@ pub(super) fn run(run: &mut Run) {
     let raws = [(RAW, raw.clone()), (RAW_NODELAY, nodelay)];
     fill(&raw);
     for (id, title, tasks, writes, goal) in LINES {
-        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × the raw connection"));
+        let goal = Goal::at_least_times(goal, RAW);
         run.line(
             Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE),
             || crowd(&raws, tasks, writes),
@@ -61,11 +62,7 @@ pub(super) fn run(run: &mut Run) {
     }
     run.line(
         Line::new("redis/blocking", "redis GET 100 B, blocking, one thread", Unit::Micros)
-            .goal(Goal::at_most_times(
-                1.3,
-                "redis::Connection",
-                "≤ 70 µs where redis's own sync connection takes 54",
-            ))
+            .goal(Goal::at_most_times(1.3, "redis::Connection"))
             .rounds(ROUNDS),
         || blocking(&url, &client),
     );

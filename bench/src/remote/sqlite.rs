@@ -4,8 +4,9 @@ use super::{
     BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
     key, rate, value,
 };
+use crate::figure::Unit;
 use crate::goal::Goal;
-use crate::line::{Contestant, Line, Unit};
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{async_adapter_set, async_cached};
 use sqlx::SqlitePool;
@@ -48,7 +49,7 @@ pub(super) fn run(run: &mut Run) {
     let filled = raw.clone();
     for_each_key(move |number| put(filled.clone(), number));
     for (id, title, tasks, writes, goal) in LINES {
-        let goal = Goal::at_least_times(goal, RAW, &format!("≥ {goal} × sqlx, pool of 4"));
+        let goal = Goal::at_least_times(goal, RAW);
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
             crowd(&raw, tasks, writes)
         });
