@@ -191,6 +191,23 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         false
     }
 
+    /// Whether other processes may write to this store. It is another question than
+    /// [`enforces_claims`](AsyncCacheAdapter::enforces_claims): a shared store may be unable to guard its keys, and then a
+    /// late write must not replace what is there. The default is the answer of `enforces_claims`.
+    ///
+    /// ```
+    /// use larder::AsyncCacheAdapter;
+    ///
+    /// # #[cfg(feature = "memcached")] fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncMemcachedCache::builder().codec(larder::Codec::Json).build()?;
+    /// assert!(cache.is_shared() && !cache.enforces_claims());
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "memcached"))] fn main() {}
+    /// ```
+    fn is_shared(&self) -> bool {
+        self.enforces_claims()
+    }
+
     /// Called before the value of a key that is missing, or about to be replaced, is computed, so that what other processes do meanwhile
     /// is noticed. With a `lease` the right is exclusive among processes for at most that long: `None` while somebody else has it.
     /// Without one it is always given.

@@ -125,6 +125,11 @@ pub trait CacheAdapter: Send + Sync + 'static {
         false
     }
 
+    /// See [`AsyncCacheAdapter::is_shared`].
+    fn is_shared(&self) -> bool {
+        self.enforces_claims()
+    }
+
     /// See [`AsyncCacheAdapter::claim`].
     fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         let _ = lease;
@@ -327,6 +332,10 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn enforces_claims(&self) -> bool {
         self.store.enforces_claims()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {

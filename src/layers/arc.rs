@@ -96,6 +96,10 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
         (**self).enforces_claims()
     }
 
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         (**self).claim(key, lease).await
     }

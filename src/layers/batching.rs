@@ -342,6 +342,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
         self.adapter.enforces_claims()
     }
 
+    fn is_shared(&self) -> bool {
+        self.adapter.is_shared()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.in_turn(Some(key), self.adapter.claim(key, lease)).await
     }

@@ -286,6 +286,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.inner.enforces_claims()
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.run_plain(Verb::Claim, self.inner.claim(key, lease)).await
     }

@@ -534,6 +534,10 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         self.inner.config.settings.codec == Codec::MessagePack
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.take_claim(key, lease).await
     }

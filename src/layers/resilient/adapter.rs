@@ -232,6 +232,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.0.inner.enforces_claims()
     }
 
+    fn is_shared(&self) -> bool {
+        self.0.inner.is_shared()
+    }
+
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         self.ask(Verb::once("claim"), About::Key(key), one, || self.0.inner.claim(key, lease)).await
     }

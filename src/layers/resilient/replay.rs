@@ -1,7 +1,10 @@
-//! What could not be written is written.
+//! Replays queued writes.
 
 use super::journal::{Noted, Write};
-use crate::{AsyncCacheAdapter, Claim, Expiry, Result};
+use crate::adapter::{AsyncCacheAdapter, Claim};
+use crate::error::{ErrorKind, Result};
+use crate::expiry::Expiry;
+use crate::value::CacheValue;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -24,8 +27,7 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
         }
     };
     if !inner.enforces_claims() {
-        // Nobody else writes there, and whoever writes here waits for this.
-        return inner.set(key, value.clone(), expiry).await;
+        return replay_unguarded(inner, key, value, expiry).await;
     }
     let Some(claim) = inner.claim(key, None).await? else {
         return remove(inner, key, noted.at).await;
@@ -44,6 +46,26 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
             release(inner, key, &claim).await?;
             inner.remove(key).await.map(drop)
         }
+    }
+}
+
+/// Writes a value to a store whose claims guard nothing.
+async fn replay_unguarded(
+    inner: &impl AsyncCacheAdapter,
+    key: &str,
+    value: &CacheValue,
+    expiry: Expiry,
+) -> Result<()> {
+    if !inner.is_shared() {
+        // No other process writes there, and every caller in this one waits for this.
+        return inner.set(key, value.clone(), expiry).await;
+    }
+    // Another process may have written the value that is there, before this one or after: a miss is never wrong.
+    match inner.add(key, value.clone(), expiry).await {
+        Ok(true) => Ok(()),
+        Ok(false) => inner.remove(key).await.map(drop),
+        Err(error) if error.kind() == ErrorKind::Unsupported => inner.remove(key).await.map(drop),
+        Err(error) => Err(error),
     }
 }
 

@@ -9,6 +9,7 @@ mod keys;
 mod large;
 pub(crate) mod order;
 pub(crate) mod outage;
+mod recovery;
 mod runtimes;
 mod together;
 
