@@ -3,7 +3,7 @@
 use crate::wrapper::{Core, Origin};
 use crate::{
     AsyncCacheAdapter, AsyncCacheWrapper, CacheWrapper, Cacheable, Expiry, IntoAdapter, Keys,
-    Result,
+    NotAResult, Result,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,7 +127,10 @@ where
 /// # Errors
 ///
 /// As [`AsyncCacheWrapper::get_or_set`].
-pub fn get_or_set<T: Cacheable>(key: impl AsRef<str>, value: T) -> Result<T> {
+pub fn get_or_set<T, By>(key: impl AsRef<str>, value: T) -> Result<T>
+where
+    T: Cacheable + NotAResult<By>,
+{
     cached().get_or_set(key, value)
 }
 
@@ -136,7 +139,7 @@ pub fn get_or_set<T: Cacheable>(key: impl AsRef<str>, value: T) -> Result<T> {
 /// # Errors
 ///
 /// As [`AsyncCacheWrapper::remove`].
-pub fn remove(keys: impl Keys) -> Result<bool> {
+pub fn remove<By>(keys: impl Keys<By>) -> Result<bool> {
     cached().remove(keys)
 }
 

@@ -137,7 +137,9 @@ pub use global::{
 };
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
-pub use wrapper::{AsyncCacheWrapper, Cacheable, Keys, Loaded, View, WrapperBuilder};
+pub use wrapper::{
+    AsyncCacheWrapper, Cacheable, Keys, Loaded, ManyKeys, NotAResult, OneKey, View, WrapperBuilder,
+};
 
 /// The code blocks of the documents, as doctests.
 #[cfg(all(doctest, feature = "memory"))]

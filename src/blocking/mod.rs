@@ -11,7 +11,8 @@ pub(crate) use wait::wait;
 use crate::event::Event;
 use crate::options::each_option;
 use crate::{
-    AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Result, Stats,
+    AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Loaded, NotAResult,
+    Result, Stats,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -177,7 +178,7 @@ impl CacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        wait(self.inner.get_or_fail(key))
+        self.view().get_or_fail(key)
     }
 
     /// See [`AsyncCacheWrapper::get_many`].
@@ -187,17 +188,17 @@ impl CacheWrapper {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        wait(self.inner.get_many(keys))
+        self.view().get_many(keys)
     }
 
     /// See [`AsyncCacheWrapper::contains`].
     pub fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
-        wait(self.inner.contains(key))
+        self.view().contains(key)
     }
 
     /// See [`AsyncCacheWrapper::expiry`].
     pub fn expiry(&self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
-        wait(self.inner.expiry(key))
+        self.view().expiry(key)
     }
 
     /// See [`AsyncCacheWrapper::set`].
@@ -216,6 +217,16 @@ impl CacheWrapper {
         I: IntoIterator<Item = (K, T)>,
     {
         self.view().set_many(entries)
+    }
+
+    /// See [`AsyncCacheWrapper::set_each`].
+    pub fn set_each<K, T, I>(&self, entries: I) -> Result<()>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T, Expiry)>,
+    {
+        self.view().set_each(entries)
     }
 
     /// See [`AsyncCacheWrapper::add`].
@@ -245,8 +256,17 @@ impl CacheWrapper {
     }
 
     /// See [`AsyncCacheWrapper::remove`].
-    pub fn remove(&self, keys: impl Keys) -> Result<bool> {
-        wait(self.inner.remove(keys))
+    pub fn remove<By>(&self, keys: impl Keys<By>) -> Result<bool> {
+        self.view().remove(keys)
+    }
+
+    /// See [`AsyncCacheWrapper::remove_many`].
+    pub fn remove_many<I>(&self, keys: I) -> Result<bool>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().remove_many(keys)
     }
 
     /// See [`AsyncCacheWrapper::take`].
@@ -254,12 +274,12 @@ impl CacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        wait(self.inner.take(key))
+        self.view().take(key)
     }
 
     /// See [`AsyncCacheWrapper::touch`].
     pub fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
-        wait(self.inner.touch(key, ttl))
+        self.view().touch(key, ttl)
     }
 
     /// See [`AsyncCacheWrapper::update_timeout`].
@@ -267,33 +287,42 @@ impl CacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        wait(self.inner.update_timeout(key, ttl))
+        self.view().update_timeout(key, ttl)
     }
 
     /// See [`AsyncCacheWrapper::clear`].
     pub fn clear(&self) -> Result<()> {
-        wait(self.inner.clear())
+        self.view().clear()
     }
 
     /// See [`AsyncCacheWrapper::get_or_set`].
-    pub fn get_or_set<T: Cacheable>(&self, key: impl AsRef<str>, value: T) -> Result<T> {
+    pub fn get_or_set<T, By>(&self, key: impl AsRef<str>, value: T) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
         self.view().get_or_set(key, value)
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_with`].
-    pub fn get_or_set_with<T: Cacheable>(
+    pub fn get_or_set_with<T, By>(
         &self,
         key: impl AsRef<str>,
         loader: impl FnOnce(&str) -> T,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
         self.view().get_or_set_with(key, loader)
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs on a thread of its own, inside larder's background runtime.
-    pub fn get_or_set_async<T, F>(&self, key: impl AsRef<str>, loader: F) -> Result<T>
+    pub fn get_or_set_async<T, By>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T>
     where
-        T: Cacheable,
-        F: Future<Output = T> + Send + 'static,
+        T: Cacheable + NotAResult<By>,
     {
         self.view().get_or_set_async(key, loader)
     }
@@ -306,6 +335,34 @@ impl CacheWrapper {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.view().try_get_or_set_async(key, loader)
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_set_loaded_with`].
+    pub fn get_or_set_loaded_with<T: Cacheable>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Loaded<T>,
+    ) -> Result<T> {
+        self.view().get_or_set_loaded_with(key, loader)
+    }
+
+    /// See [`AsyncCacheWrapper::get_or_set_loaded_async`].
+    pub fn get_or_set_loaded_async<T, F>(&self, key: impl AsRef<str>, loader: F) -> Result<T>
+    where
+        T: Cacheable,
+        F: Future<Output = Loaded<T>> + Send + 'static,
+    {
+        self.view().get_or_set_loaded_async(key, loader)
+    }
+
+    /// See [`AsyncCacheWrapper::try_get_or_set_loaded_async`].
+    pub fn try_get_or_set_loaded_async<T, E, F>(&self, key: impl AsRef<str>, loader: F) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_loaded_async(key, loader)
     }
 
     /// See [`AsyncCacheWrapper::connect`].

@@ -1,8 +1,8 @@
-//! The writing verbs of the blocking face, with their options.
+//! The verbs of the blocking face, with their options.
 
 use super::wait;
 use crate::options::each_option;
-use crate::{Cacheable, Expiry, Loaded, Result, View};
+use crate::{CacheWrapper, Cacheable, Expiry, Keys, Loaded, NotAResult, Result, View};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -45,12 +45,50 @@ impl BlockingView<'_> {
 
     each_option!(mirror);
 
+    /// See [`View::into_cache`].
+    ///
+    /// ```
+    /// let rates = larder::cached().jitter(0.1).into_cache();
+    /// std::thread::spawn(move || rates.set("eur", 1.08)).join().unwrap()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn into_cache(self) -> CacheWrapper {
+        self.0.into_cache().into()
+    }
+
     /// See [`View::get`].
     pub fn get<T>(self, key: impl AsRef<str>) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         wait(self.0.get(key))
+    }
+
+    /// See [`View::get_or`].
+    pub fn get_or<T>(self, key: impl AsRef<str>, default: T) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.0.get_or(key, default))
+    }
+
+    /// See [`View::get_or_fail`].
+    pub fn get_or_fail<T>(self, key: impl AsRef<str>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.0.get_or_fail(key))
+    }
+
+    /// See [`View::contains`].
+    pub fn contains(self, key: impl AsRef<str>) -> Result<bool> {
+        wait(self.0.contains(key))
+    }
+
+    /// See [`View::expiry`].
+    pub fn expiry(self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
+        wait(self.0.expiry(key))
     }
 
     /// See [`View::get_many`].
@@ -117,25 +155,74 @@ impl BlockingView<'_> {
         wait(self.0.decr(key, by))
     }
 
+    /// See [`View::remove`].
+    pub fn remove<By>(self, keys: impl Keys<By>) -> Result<bool> {
+        wait(self.0.remove(keys))
+    }
+
+    /// See [`View::remove_many`].
+    pub fn remove_many<I>(self, keys: I) -> Result<bool>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        wait(self.0.remove_many(keys))
+    }
+
+    /// See [`View::take`].
+    pub fn take<T>(self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.0.take(key))
+    }
+
+    /// See [`View::touch`].
+    pub fn touch(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
+        wait(self.0.touch(key, ttl))
+    }
+
+    /// See [`View::update_timeout`].
+    pub fn update_timeout<T>(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        wait(self.0.update_timeout(key, ttl))
+    }
+
+    /// See [`View::clear`].
+    pub fn clear(self) -> Result<()> {
+        wait(self.0.clear())
+    }
+
     /// See [`View::get_or_set`].
-    pub fn get_or_set<T: Cacheable>(self, key: impl AsRef<str>, value: T) -> Result<T> {
+    pub fn get_or_set<T, By>(self, key: impl AsRef<str>, value: T) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
         wait(self.0.get_or_set(key, value))
     }
 
     /// See [`View::get_or_set_with`].
-    pub fn get_or_set_with<T: Cacheable>(
+    pub fn get_or_set_with<T, By>(
         self,
         key: impl AsRef<str>,
         loader: impl FnOnce(&str) -> T,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
         wait(self.0.get_or_set_with(key, loader))
     }
 
     /// See [`View::get_or_set_async`].
-    pub fn get_or_set_async<T, F>(self, key: impl AsRef<str>, loader: F) -> Result<T>
+    pub fn get_or_set_async<T, By>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T>
     where
-        T: Cacheable,
-        F: Future<Output = T> + Send + 'static,
+        T: Cacheable + NotAResult<By>,
     {
         wait(self.0.get_or_set_async(key, loader))
     }

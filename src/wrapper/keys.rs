@@ -1,50 +1,140 @@
-//! One key or many.
+//! One key or many: what callers hand in, and what a call keeps of it.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use crate::error::Result;
+use crate::key::{self, Scope};
 
-/// What [`remove`](crate::AsyncCacheWrapper::remove) takes: one key, or an array, slice or `Vec` of keys.
+/// What [`remove`](crate::AsyncCacheWrapper::remove) takes: one key, or an array, slice, set, `Vec` or other iterator of keys.
+///
+/// `By` tells the two apart and is inferred.
 ///
 /// ```
-/// use larder::Keys;
+/// use larder::AsyncCacheWrapper;
+/// use std::collections::BTreeSet;
 ///
-/// assert_eq!("a".list().len(), 1);
-/// assert_eq!(["a", "b"].list().len(), 2);
-/// assert_eq!(vec![String::from("a")].list().len(), 1);
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = AsyncCacheWrapper::new("memory")?;
+/// cache.set_many([("a", 1), ("b", 2), ("c", 3), ("user:7", 4)]).await?;
+/// assert!(cache.remove("a").await?);
+/// assert!(cache.remove(BTreeSet::from(["b", "c"])).await?);
+/// assert!(cache.remove([7].iter().map(|id| format!("user:{id}"))).await?);
+/// # Ok(()) }
 /// ```
-pub trait Keys {
-    /// One key of them.
-    type Key: AsRef<str>;
-    /// All of them.
-    type List: AsRef<[Self::Key]>;
-    /// The keys, in the order given.
-    fn list(self) -> Self::List;
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a key nor an iterator of keys",
+    note = "a key is text: anything with `AsRef<str>`"
+)]
+pub trait Keys<By> {
+    /// Shows each key to `visit`, in the order given.
+    fn each(self, visit: &mut dyn FnMut(&str));
 }
 
-macro_rules! one_key {
-    ($($key:ty),*) => {$(
-        impl Keys for $key {
-            type Key = Self;
-            type List = [Self; 1];
-            fn list(self) -> Self::List {
-                [self]
+/// One key, as [`Keys`] tells it from several.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OneKey;
+
+/// Several keys, as [`Keys`] tells them from one.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ManyKeys;
+
+impl<K: AsRef<str>> Keys<OneKey> for K {
+    fn each(self, visit: &mut dyn FnMut(&str)) {
+        visit(self.as_ref());
+    }
+}
+
+impl<I> Keys<ManyKeys> for I
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    fn each(self, visit: &mut dyn FnMut(&str)) {
+        self.into_iter().for_each(|key| visit(key.as_ref()));
+    }
+}
+
+/// The keys of a call about several, as the caller named them and as the adapter knows them.
+///
+/// They are copied before the call's future is made. A future that kept the caller's iterator, or a type that is named by way of
+/// it, would not be `Send` where the iterator holds a closure that borrows: "implementation of `FnOnce` is not general enough".
+#[derive(Debug)]
+pub(super) struct KeyBatch {
+    /// The keys one behind the other, each behind the prefix.
+    text: String,
+    /// Where each key ends in `text`.
+    ends: Vec<usize>,
+    prefix: usize,
+}
+
+impl KeyBatch {
+    /// The keys of a batch.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if one of them is no key.
+    pub(super) fn new<By>(scope: &Scope, keys: impl Keys<By>) -> Result<Self> {
+        let mut batch = Self::empty(scope);
+        let mut checked = Ok(());
+        keys.each(&mut |key| {
+            if checked.is_ok() {
+                checked = batch.push(scope, key);
             }
-        }
-    )*};
+        });
+        checked.map(|()| batch)
+    }
+
+    pub(super) fn empty(scope: &Scope) -> Self {
+        Self { text: String::new(), ends: Vec::new(), prefix: scope.prefix().len() }
+    }
+
+    pub(super) fn push(&mut self, scope: &Scope, key: &str) -> Result<()> {
+        key::check(key)?;
+        self.text.push_str(scope.prefix());
+        self.text.push_str(key);
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
+    /// The key, if there is but one; as the caller named it.
+    pub(super) fn single(&self) -> Option<&str> {
+        if self.ends.len() == 1 { self.text.get(self.prefix..) } else { None }
+    }
+
+    /// As the adapter knows them.
+    pub(super) fn scoped(&self) -> Vec<&str> {
+        self.spans().map(|(start, end)| &self.text[start..end]).collect()
+    }
+
+    /// As the caller named them.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        self.spans().map(|(start, end)| &self.text[start + self.prefix..end])
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(self.ends.iter().copied())
+    }
 }
 
-one_key!(&str, &&str, String, &String, Box<str>, Arc<str>, &Arc<str>, Cow<'_, str>, &Cow<'_, str>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-macro_rules! many_keys {
-    ($([$($generics:tt)*] $keys:ty),*) => {$(
-        impl<K: AsRef<str>, $($generics)*> Keys for $keys {
-            type Key = K;
-            type List = Self;
-            fn list(self) -> Self::List {
-                self
-            }
-        }
-    )*};
+    #[test]
+    fn a_batch_knows_keys_by_both_names() {
+        let scope = Scope::prefixed("p:");
+        let batch = KeyBatch::new(&scope, ["a", "ü", "a"]).expect("keys");
+        assert_eq!(batch.named().collect::<Vec<_>>(), ["a", "ü", "a"]);
+        assert_eq!(batch.scoped(), ["p:a", "p:ü", "p:a"]);
+        assert_eq!(batch.single(), None);
+        assert_eq!(KeyBatch::new(&scope, "one").expect("a key").single(), Some("one"));
+        assert!(KeyBatch::new(&scope, [""; 0]).expect("no keys").scoped().is_empty());
+    }
+
+    #[test]
+    fn one_that_is_no_key_refuses_the_batch() {
+        let error = KeyBatch::new(&Scope::default(), ["a", "", "b"]).expect_err("refused");
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidKey);
+    }
 }
-
-many_keys!([const N: usize] [K; N], [const N: usize] &[K; N], [] Vec<K>, [] &Vec<K>, [] &[K]);

@@ -3,7 +3,7 @@
 mod call;
 mod task;
 
-use super::{Loaded, View};
+use super::{Loaded, NotAResult, View};
 use crate::{Result, runtime};
 use call::ClaimWhen;
 use serde::Serialize;
@@ -19,40 +19,48 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable 
 
 /// # Reading, or computing
 impl View<'_> {
-    /// The value under `key`; on a miss `value`, which is stored and returned.
+    /// The value under `key`; on a miss `value`, which is stored and returned. A `Result` is refused, see [`NotAResult`].
     ///
     /// # Errors
     ///
     /// As [`get_or_set_with`](View::get_or_set_with).
-    pub fn get_or_set<K: AsRef<str>, T: Cacheable>(
-        self,
-        key: K,
-        value: T,
-    ) -> impl Future<Output = Result<T>> {
+    pub fn get_or_set<K, T, By>(self, key: K, value: T) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable + NotAResult<By>,
+    {
         self.get_or_set_with(key, |_| value)
     }
 
     /// The value under `key`; on a miss what `loader` makes of the key, which is stored and returned.
     ///
     /// The closure runs at once, where the caller runs, and for one caller of all that wait; a slow one belongs into
-    /// [`get_or_set_async`](View::get_or_set_async).
+    /// [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a `Result`:
+    /// [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see [`NotAResult`].
     ///
     /// # Errors
     ///
     /// [`Panic`](crate::ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
     /// [`Encode`](crate::ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
     /// an error only without [`fail_open`](View::fail_open).
-    pub fn get_or_set_with<K: AsRef<str>, T: Cacheable>(
+    pub fn get_or_set_with<K, T, By>(
         self,
         key: K,
         loader: impl FnOnce(&str) -> T,
-    ) -> impl Future<Output = Result<T>> {
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable + NotAResult<By>,
+    {
         self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
             task.run_now(|| Loaded::new(loader(key)))
         })
     }
 
     /// The value under `key`; on a miss what the future `loader` comes to, which is stored and returned.
+    ///
+    /// **For a loader that returns a `Result`: [`try_get_or_set_async`](View::try_get_or_set_async).** Here a `Result` is refused,
+    /// for its error would be stored as a value, see [`NotAResult`].
     ///
     /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's runtime, once for all who
     /// wait: callers may be dropped, parked or give up, and the work goes on, is stored and shared.
@@ -65,11 +73,14 @@ impl View<'_> {
     ///
     /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant) when loaders ask for themselves
     /// without end.
-    pub fn get_or_set_async<K, T, F>(self, key: K, loader: F) -> impl Future<Output = Result<T>>
+    pub fn get_or_set_async<K, T, By>(
+        self,
+        key: K,
+        loader: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>>
     where
         K: AsRef<str>,
-        T: Cacheable,
-        F: Future<Output = T> + Send + 'static,
+        T: Cacheable + NotAResult<By>,
     {
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
             runtime::spawn_loader(task.run(Box::pin(async { Ok(Loaded::new(loader.await)) })))

@@ -1,17 +1,20 @@
 //! The verbs that look at options.
 
+mod batch;
 mod options;
 
 use crate::event::EventKind;
 use crate::options::Options;
 use crate::wrapper::slot::Slot;
 use crate::wrapper::tell::About;
-use crate::{AsyncCacheWrapper, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Expiry, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::pin::pin;
 
-/// A cache together with options for the calls that go through it. Copy it, keep it, or use it once.
+/// A cache together with options for the calls that go through it. It has all verbs of a cache.
+///
+/// It borrows its cache; [`into_cache`](View::into_cache) makes an owned one of it.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Expiry};
@@ -32,6 +35,26 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// An owned cache with the view's options for all its calls: to keep, to hand to a task, or to take namespaces of.
+    ///
+    /// It shares adapter, swaps, observers and counters with the cache that it comes from, and has its namespace.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let rates = larder::async_cached().stale_for(Duration::from_secs(3600)).jitter(0.1).into_cache();
+    /// let task = tokio::spawn(async move { rates.get_or_set_async("eur", async { 1.08 }).await });
+    /// assert_eq!(task.await.unwrap()?, 1.08);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn into_cache(self) -> AsyncCacheWrapper {
+        AsyncCacheWrapper { options: self.options, ..self.cache.clone() }
+    }
+
+    // ---- reading
+
     /// See [`AsyncCacheWrapper::get`].
     pub fn get<T>(self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
@@ -40,30 +63,36 @@ impl View<'_> {
         self.cache.read(key, self.options.allow_stale)
     }
 
-    /// See [`AsyncCacheWrapper::get_many`].
-    pub async fn get_many<T, I>(self, keys: I) -> Result<Vec<Option<T>>>
+    /// See [`AsyncCacheWrapper::get_or`].
+    pub async fn get_or<T>(self, key: impl AsRef<str>, default: T) -> Result<T>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
-        I: IntoIterator,
-        I::Item: AsRef<str>,
     {
-        let (cache, keys) = (self.cache, keys.into_iter().collect::<Vec<I::Item>>());
-        let scoped =
-            keys.iter().map(|key| cache.scope.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
-        let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
-        let slot = cache.core.slot()?;
-        let (found, took) = cache
-            .call(&slot, About::new("get_many", ""), pin!(slot.adapter.get_many(&scoped)))
-            .await;
-        let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
-        // All of them are told of, also behind one that failed.
-        let values = keys.iter().zip(found).map(|(key, found)| {
-            let about = About::new("get_many", key.as_ref()).took(took);
-            let found = found.map_err(|error| cache.failed(&slot, about, error))?;
-            cache.conclude(&slot, about, found, self.options.allow_stale)
-        });
-        values.collect::<Vec<_>>().into_iter().collect()
+        Ok(self.get(key).await?.unwrap_or(default))
     }
+
+    /// See [`AsyncCacheWrapper::get_or_fail`].
+    pub async fn get_or_fail<T>(self, key: impl AsRef<str>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        self.get(key).await?.ok_or_else(|| Error::not_found(key).with_op("get"))
+    }
+
+    /// See [`AsyncCacheWrapper::contains`].
+    pub async fn contains(self, key: impl AsRef<str>) -> Result<bool> {
+        let contains = async move |slot: &Slot, key: &str| slot.contains(key, &self.options).await;
+        Ok(self.cache.ask("contains", key.as_ref(), contains).await?.answer)
+    }
+
+    /// See [`AsyncCacheWrapper::expiry`].
+    pub async fn expiry(self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
+        let expiry = async move |slot: &Slot, key: &str| slot.expiry(key, &self.options).await;
+        Ok(self.cache.ask("expiry", key.as_ref(), expiry).await?.answer)
+    }
+
+    // ---- writing
 
     /// See [`AsyncCacheWrapper::set`].
     pub async fn set<K, T>(self, key: K, value: T) -> Result<()>
@@ -78,71 +107,6 @@ impl View<'_> {
         let done = self.cache.write("set", key.as_ref(), set).await?;
         self.cache.tell(&done.slot, EventKind::Set, done.about);
         Ok(())
-    }
-
-    /// See [`AsyncCacheWrapper::set_many`].
-    pub async fn set_many<K, T, I>(self, entries: I) -> Result<()>
-    where
-        K: AsRef<str>,
-        T: Serialize + Send + Sync + 'static,
-        I: IntoIterator<Item = (K, T)>,
-    {
-        let entries = entries.into_iter().map(|(key, value)| (key, value, self.options.expiry));
-        self.set_each(entries).await
-    }
-
-    /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the view's.
-    ///
-    /// ```
-    /// use larder::{AsyncCacheWrapper, Expiry};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let cache = AsyncCacheWrapper::new("memory")?;
-    /// cache.view().set_each([("x", 1, Expiry::Default), ("y", 2, Expiry::Never)]).await?;
-    /// assert_eq!(cache.expiry("y").await?, Some(Expiry::Never));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The first that an entry met; the entries that met none are stored.
-    pub async fn set_each<K, T, I>(self, entries: I) -> Result<()>
-    where
-        K: AsRef<str>,
-        T: Serialize + Send + Sync + 'static,
-        I: IntoIterator<Item = (K, T, Expiry)>,
-    {
-        let cache = self.cache;
-        let slot = cache.core.slot()?;
-        let entry = |(key, value, expiry): (K, T, Expiry)| {
-            let mut options = self.options;
-            options.expiry = expiry.or(options.expiry);
-            let term = slot.plain_term(&options)?;
-            Ok((key, CacheValue::known(value, term.meta), term.kept))
-        };
-        let entries = entries.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
-        let scoped = entries
-            .iter()
-            .map(|(key, ..)| cache.scope.key(key.as_ref()))
-            .collect::<Result<Vec<_>>>()?;
-        let scoped: Vec<&str> = scoped.iter().map(AsRef::as_ref).collect();
-        let writes: Vec<_> = scoped
-            .iter()
-            .zip(&entries)
-            .map(|(key, (_, value, expiry))| Entry::new(key, value.clone(), *expiry))
-            .collect();
-        let _writes = slot.writes(&scoped).await;
-        let (stored, took) = cache
-            .call(&slot, About::new("set_many", ""), pin!(slot.adapter.set_many(&writes)))
-            .await;
-        let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
-        let stored = entries.iter().zip(stored).map(|((key, ..), stored)| {
-            let about = About::new("set_many", key.as_ref()).took(took);
-            stored
-                .inspect(|()| cache.tell(&slot, EventKind::Set, about))
-                .map_err(|error| cache.failed(&slot, about, error))
-        });
-        // All of them are told of, also behind one that failed.
-        stored.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// See [`AsyncCacheWrapper::add`].
@@ -188,5 +152,57 @@ impl View<'_> {
             Some(by) => self.incr(key, by).await,
             None => Err(Error::new(ErrorKind::Overflow).with_op("decr").with_key(key.as_ref())),
         }
+    }
+
+    /// See [`AsyncCacheWrapper::take`].
+    pub async fn take<T>(self, key: impl AsRef<str>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let take = async |slot: &Slot, key: &str| slot.take(key).await;
+        let taken = self.cache.write("take", key.as_ref(), take).await?;
+        let (slot, about) = (taken.slot.clone(), taken.about);
+        match self.cache.tell_if(Option::is_some, EventKind::Remove, taken) {
+            Some(value) => self.cache.decode(&slot, about, &value),
+            None => Ok(None),
+        }
+    }
+
+    /// See [`AsyncCacheWrapper::touch`]. [`Expiry::Default`] is the view's.
+    pub async fn touch(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
+        let expiry = ttl.into().or(self.options.expiry);
+        let touch =
+            async move |slot: &Slot, key: &str| slot.touch(key, expiry, &self.options).await;
+        Ok(self.cache.ask("touch", key.as_ref(), touch).await?.answer)
+    }
+
+    /// See [`AsyncCacheWrapper::update_timeout`]. [`Expiry::Default`] is the view's.
+    pub async fn update_timeout<T>(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let (key, expiry) = (key.as_ref(), ttl.into().or(self.options.expiry));
+        let update = async move |slot: &Slot, key: &str| {
+            slot.update_timeout(key, expiry, &self.options).await
+        };
+        let found = self.cache.ask("update_timeout", key, update).await?;
+        let value = match &found.answer {
+            Some(value) => self.cache.decode(&found.slot, found.about, value)?,
+            None => None,
+        };
+        value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))
+    }
+
+    /// See [`AsyncCacheWrapper::clear`].
+    pub async fn clear(self) -> Result<()> {
+        let cache = self.cache;
+        let slot = cache.core.slot()?;
+        let prefix = cache.scope.prefix();
+        let _clear = slot.flights.clear(prefix).await;
+        let (cleared, took) =
+            cache.call(&slot, About::new("clear", ""), pin!(slot.adapter.clear(prefix))).await;
+        cleared.map_err(|error| cache.failed_whole(&slot, "clear", took, error))?;
+        cache.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
+        Ok(())
     }
 }

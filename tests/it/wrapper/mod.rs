@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub(crate) mod events;
+mod faces;
 mod fail_open;
 mod forms;
 mod globals;

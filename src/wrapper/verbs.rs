@@ -1,0 +1,327 @@
+//! The verbs of a cache: those of its view with the cache's own options.
+
+use super::keys::{Keys, ManyKeys};
+use super::{AsyncCacheWrapper, Cacheable, Loaded, NotAResult};
+use crate::error::Result;
+use crate::expiry::Expiry;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::error::Error as StdError;
+use std::future::Future;
+
+/// # Reading
+impl AsyncCacheWrapper {
+    /// The value under `key`, read as a `T`; `None` when it is missing or expired.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something serde can read as a `T`.
+    /// Stored bytes that larder did not write, or that are damaged, are a miss and an event.
+    pub fn get<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.read(key, self.options.allow_stale)
+    }
+
+    /// [`get`](AsyncCacheWrapper::get), or `default` on a miss. The default is not stored.
+    pub fn get_or<T>(&self, key: impl AsRef<str>, default: T) -> impl Future<Output = Result<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.view().get_or(key, default)
+    }
+
+    /// [`get`](AsyncCacheWrapper::get), with a miss as an error.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) when the key is missing or expired.
+    pub fn get_or_fail<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.view().get_or_fail(key)
+    }
+
+    /// The values under `keys`, in the order asked.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set("user:7", "Ada").await?;
+    /// let ids = [7, 8];
+    /// let users: Vec<Option<String>> = cache.get_many(ids.iter().map(|id| format!("user:{id}"))).await?;
+    /// assert_eq!(users, [Some("Ada".to_owned()), None]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first that a key met. All keys are checked before the backend is asked.
+    pub fn get_many<T, I>(&self, keys: I) -> impl Future<Output = Result<Vec<Option<T>>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().get_many(keys)
+    }
+
+    /// Whether `key` is live. Does not read the value.
+    pub fn contains(&self, key: impl AsRef<str>) -> impl Future<Output = Result<bool>> {
+        self.view().contains(key)
+    }
+
+    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
+    pub fn expiry(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<Expiry>>> {
+        self.view().expiry(key)
+    }
+}
+
+/// # Writing
+impl AsyncCacheWrapper {
+    /// Stores `value` under `key` with the default expiry.
+    ///
+    /// # Errors
+    ///
+    /// [`Encode`](crate::ErrorKind::Encode): nothing was changed. [`TooLarge`](crate::ErrorKind::TooLarge): the older value is
+    /// not served any more. [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
+    pub fn set<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<()>>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().set(key, value)
+    }
+
+    /// [`set`](AsyncCacheWrapper::set) of several. All keys are checked, and all values encoded, before anything is changed.
+    ///
+    /// # Errors
+    ///
+    /// The first that an entry met; the entries that met none are stored.
+    pub fn set_many<K, T, I>(&self, entries: I) -> impl Future<Output = Result<()>>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T)>,
+    {
+        self.view().set_many(entries)
+    }
+
+    /// [`set_many`](AsyncCacheWrapper::set_many) with an expiry for each entry; [`Expiry::Default`] is the cache's.
+    ///
+    /// ```
+    /// use larder::{AsyncCacheWrapper, Expiry};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = AsyncCacheWrapper::new("memory")?;
+    /// cache.set_each([("x", 1, Expiry::Default), ("y", 2, Expiry::Never)]).await?;
+    /// assert_eq!(cache.expiry("y").await?, Some(Expiry::Never));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first that an entry met; the entries that met none are stored.
+    pub fn set_each<K, T, I>(&self, entries: I) -> impl Future<Output = Result<()>>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T, Expiry)>,
+    {
+        self.view().set_each(entries)
+    }
+
+    /// Stores `value` only if `key` is missing, in one atomic step; whether it did.
+    pub fn add<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<bool>>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().add(key, value)
+    }
+
+    /// Stores `value` only if `key` is live, in one atomic step; whether it did.
+    pub fn replace<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<bool>>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.view().replace(key, value)
+    }
+
+    /// Adds `by` to the counter under `key` in one atomic step and returns the sum. A missing counter starts from 0; a live one
+    /// keeps its expiry.
+    ///
+    /// # Errors
+    ///
+    /// [`NotANumber`](crate::ErrorKind::NotANumber) and [`Overflow`](crate::ErrorKind::Overflow); the value is unchanged.
+    pub fn incr(&self, key: impl AsRef<str>, by: i64) -> impl Future<Output = Result<i64>> {
+        self.view().incr(key, by)
+    }
+
+    /// [`incr`](AsyncCacheWrapper::incr) the other way.
+    pub fn decr(&self, key: impl AsRef<str>, by: i64) -> impl Future<Output = Result<i64>> {
+        self.view().decr(key, by)
+    }
+
+    /// Removes keys: one, or an array, slice, set, `Vec` or other iterator of them (see [`Keys`]). Whether all of them were live
+    /// (no keys: true). The live ones go even if others are missing.
+    pub fn remove<By>(&self, keys: impl Keys<By>) -> impl Future<Output = Result<bool>> {
+        self.view().remove(keys)
+    }
+
+    /// [`remove`](AsyncCacheWrapper::remove) of several, for callers that are generic over the iterator.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set_many([("user:7", "Ada"), ("user:8", "Grace")]).await?;
+    /// assert!(cache.remove_many((7..9).map(|id| format!("user:{id}"))).await?);
+    /// # Ok(()) }
+    /// ```
+    pub fn remove_many<I>(&self, keys: I) -> impl Future<Output = Result<bool>>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().remove::<ManyKeys>(keys)
+    }
+
+    /// Removes `key` and returns the value it had, in one atomic step.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`; it is removed all the same.
+    pub fn take<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.view().take(key)
+    }
+
+    /// Gives a live entry a new expiry, counted from now; whether it was live.
+    pub fn touch(
+        &self,
+        key: impl AsRef<str>,
+        ttl: impl Into<Expiry>,
+    ) -> impl Future<Output = Result<bool>> {
+        self.view().touch(key, ttl)
+    }
+
+    /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) when the key is missing or expired.
+    pub fn update_timeout<T>(
+        &self,
+        key: impl AsRef<str>,
+        ttl: impl Into<Expiry>,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.view().update_timeout(key, ttl)
+    }
+
+    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never anybody else's.
+    pub fn clear(&self) -> impl Future<Output = Result<()>> {
+        self.view().clear()
+    }
+}
+
+/// # Reading, or computing
+impl AsyncCacheWrapper {
+    /// The value under `key`; on a miss `value`, which is stored. See [`View::get_or_set`](crate::View::get_or_set).
+    pub fn get_or_set<T, By>(
+        &self,
+        key: impl AsRef<str>,
+        value: T,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
+        self.view().get_or_set(key, value)
+    }
+
+    /// The value under `key`; on a miss what `loader` makes of the key, which is stored. See
+    /// [`View::get_or_set_with`](crate::View::get_or_set_with).
+    pub fn get_or_set_with<T, By>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> T,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
+        self.view().get_or_set_with(key, loader)
+    }
+
+    /// The value under `key`; on a miss what `loader` comes to, which is stored. See
+    /// [`View::get_or_set_async`](crate::View::get_or_set_async).
+    ///
+    /// **For a loader that returns a `Result`: [`try_get_or_set_async`](AsyncCacheWrapper::try_get_or_set_async).** Here a `Result`
+    /// is refused, for its error would be stored as a value, see [`NotAResult`].
+    pub fn get_or_set_async<T, By>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable + NotAResult<By>,
+    {
+        self.view().get_or_set_async(key, loader)
+    }
+
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a loader that may fail. See
+    /// [`View::try_get_or_set_async`](crate::View::try_get_or_set_async).
+    pub fn try_get_or_set_async<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_async(key, loader)
+    }
+
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long its value is good for, see [`Loaded`].
+    pub fn get_or_set_loaded_with<T>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Loaded<T>,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+    {
+        self.view().get_or_set_loaded_with(key, loader)
+    }
+
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
+    pub fn get_or_set_loaded_async<T, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        F: Future<Output = Loaded<T>> + Send + 'static,
+    {
+        self.view().get_or_set_loaded_async(key, loader)
+    }
+
+    /// [`get_or_set_loaded_async`](AsyncCacheWrapper::get_or_set_loaded_async) with a loader that may fail.
+    pub fn try_get_or_set_loaded_async<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_loaded_async(key, loader)
+    }
+}

@@ -1,0 +1,182 @@
+//! The verbs about several keys.
+//!
+//! Each takes the caller's iterator apart before its future is made, see [`KeyBatch`].
+
+use super::View;
+use crate::adapter::Entry;
+use crate::error::Result;
+use crate::event::EventKind;
+use crate::expiry::Expiry;
+use crate::key::Scope;
+use crate::value::CacheValue;
+use crate::wrapper::keys::{KeyBatch, Keys, ManyKeys};
+use crate::wrapper::tell::About;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::pin::pin;
+
+/// What is to be written, taken out of the caller's iterator.
+struct Batch<T> {
+    keys: KeyBatch,
+    values: Vec<(T, Expiry)>,
+}
+
+impl<T> Batch<T> {
+    fn new<K: AsRef<str>>(
+        scope: &Scope,
+        entries: impl Iterator<Item = (K, T, Expiry)>,
+    ) -> Result<Self> {
+        let mut batch = Self { keys: KeyBatch::empty(scope), values: Vec::new() };
+        for (key, value, expiry) in entries {
+            batch.keys.push(scope, key.as_ref())?;
+            batch.values.push((value, expiry));
+        }
+        Ok(batch)
+    }
+}
+
+/// # Several keys
+impl View<'_> {
+    /// See [`AsyncCacheWrapper::get_many`](crate::AsyncCacheWrapper::get_many).
+    pub fn get_many<T, I>(self, keys: I) -> impl Future<Output = Result<Vec<Option<T>>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let keys = KeyBatch::new::<ManyKeys>(&self.cache.scope, keys);
+        async move { self.read_batch(&keys?).await }
+    }
+
+    /// See [`AsyncCacheWrapper::set_many`](crate::AsyncCacheWrapper::set_many).
+    pub fn set_many<K, T, I>(self, entries: I) -> impl Future<Output = Result<()>>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T)>,
+    {
+        let entries = entries.into_iter().map(|(key, value)| (key, value, Expiry::Default));
+        let batch = Batch::new(&self.cache.scope, entries);
+        async move { self.write_batch(batch?).await }
+    }
+
+    /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the view's.
+    ///
+    /// ```
+    /// use larder::{AsyncCacheWrapper, Expiry};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = AsyncCacheWrapper::new("memory")?;
+    /// cache.view().set_each([("x", 1, Expiry::Default), ("y", 2, Expiry::Never)]).await?;
+    /// assert_eq!(cache.expiry("y").await?, Some(Expiry::Never));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first that an entry met; the entries that met none are stored.
+    pub fn set_each<K, T, I>(self, entries: I) -> impl Future<Output = Result<()>>
+    where
+        K: AsRef<str>,
+        T: Serialize + Send + Sync + 'static,
+        I: IntoIterator<Item = (K, T, Expiry)>,
+    {
+        let batch = Batch::new(&self.cache.scope, entries.into_iter());
+        async move { self.write_batch(batch?).await }
+    }
+
+    /// See [`AsyncCacheWrapper::remove`](crate::AsyncCacheWrapper::remove).
+    pub fn remove<By>(self, keys: impl Keys<By>) -> impl Future<Output = Result<bool>> {
+        let keys = KeyBatch::new(&self.cache.scope, keys);
+        async move {
+            let keys = keys.map_err(|error| error.with_op("remove"))?;
+            match keys.single() {
+                Some(key) => self.remove_one(key).await,
+                None => self.remove_batch(&keys).await,
+            }
+        }
+    }
+
+    /// See [`AsyncCacheWrapper::remove_many`](crate::AsyncCacheWrapper::remove_many).
+    pub fn remove_many<I>(self, keys: I) -> impl Future<Output = Result<bool>>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.remove::<ManyKeys>(keys)
+    }
+
+    async fn read_batch<T>(self, keys: &KeyBatch) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let (cache, scoped) = (self.cache, keys.scoped());
+        let slot = cache.core.slot()?;
+        let (found, took) = cache
+            .call(&slot, About::new("get_many", ""), pin!(slot.adapter.get_many(&scoped)))
+            .await;
+        let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
+        // All of them are told of, also behind one that failed.
+        let values = keys.named().zip(found).map(|(key, found)| {
+            let about = About::new("get_many", key).took(took);
+            let found = found.map_err(|error| cache.failed(&slot, about, error))?;
+            cache.conclude(&slot, about, found, self.options.allow_stale)
+        });
+        values.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    async fn write_batch<T>(self, Batch { keys, values }: Batch<T>) -> Result<()>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        let (cache, scoped) = (self.cache, keys.scoped());
+        let slot = cache.core.slot()?;
+        let entries = scoped.iter().zip(values).map(|(key, (value, expiry))| {
+            let mut options = self.options;
+            options.expiry = expiry.or(options.expiry);
+            let term = slot.plain_term(&options)?;
+            Ok(Entry::new(key, CacheValue::known(value, term.meta), term.kept))
+        });
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        let _writes = slot.writes(&scoped).await;
+        let (stored, took) = cache
+            .call(&slot, About::new("set_many", ""), pin!(slot.adapter.set_many(&entries)))
+            .await;
+        let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
+        let stored = keys.named().zip(stored).map(|(key, stored)| {
+            let about = About::new("set_many", key).took(took);
+            stored
+                .inspect(|()| cache.tell(&slot, EventKind::Set, about))
+                .map_err(|error| cache.failed(&slot, about, error))
+        });
+        // All of them are told of, also behind one that failed.
+        stored.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    async fn remove_one(self, key: &str) -> Result<bool> {
+        let removed = self
+            .cache
+            .write("remove", key, async |slot, key| slot.remove(key, &self.options).await)
+            .await?;
+        Ok(self.cache.tell_if(|live| *live, EventKind::Remove, removed))
+    }
+
+    async fn remove_batch(self, keys: &KeyBatch) -> Result<bool> {
+        let (cache, scoped) = (self.cache, keys.scoped());
+        let slot = cache.core.slot()?;
+        let _writes = slot.writes(&scoped).await;
+        let removing = slot.remove_many(&scoped, &self.options);
+        let (removed, took) = cache.call(&slot, About::new("remove", ""), pin!(removing)).await;
+        let removed = removed.map_err(|error| cache.failed_whole(&slot, "remove", took, error))?;
+        let removed = keys.named().zip(removed).map(|(key, live)| {
+            let about = About::new("remove", key).took(took);
+            live.inspect(|live| {
+                if *live {
+                    cache.tell(&slot, EventKind::Remove, about)
+                }
+            })
+            .map_err(|error| cache.failed(&slot, about, error))
+        });
+        removed.collect::<Vec<_>>().into_iter().try_fold(true, |all, live| Ok(all && live?))
+    }
+}
