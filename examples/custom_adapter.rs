@@ -88,7 +88,8 @@ impl AsyncCacheAdapter for MapStore {
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        Ok(self.take(key).await?.is_some())
+        // A value that is kept past its logical end is missing for those who do not see it.
+        Ok(self.take(key).await?.is_some_and(|value| !value.is_stale()))
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
@@ -119,7 +120,8 @@ impl AsyncCacheAdapter for MapStore {
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         check(key)?;
         let mut entries = self.lock();
-        let found = entries.get_mut(key).filter(|entry| entry.is_live());
+        let counts = |entry: &&mut Stored| entry.is_live() && !entry.value.is_stale();
+        let found = entries.get_mut(key).filter(counts);
         let before = found.as_ref().map_or(Ok(0), |entry| entry.value.as_counter())?;
         let after = before.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow))?;
         match found {
@@ -221,7 +223,9 @@ impl CacheAdapter for FileStore {
 
     fn remove(&self, key: &str) -> Result<bool> {
         check(key)?;
-        self.with(|lines| Ok(lines.remove(key).is_some()))
+        self.with(|lines| {
+            Ok(lines.remove(key).is_some_and(|(_, bytes)| !value_of(key, &bytes).is_stale()))
+        })
     }
 
     fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {

@@ -1,6 +1,7 @@
 //! The contract between a cache and the stores behind it.
 
 use crate::event::EventSink;
+use crate::value::Meta;
 use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,6 +59,40 @@ impl Claim {
     }
 }
 
+/// What a store has under a key: see [`presence`](AsyncCacheAdapter::presence).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing.
+    Missing,
+    /// A live entry, which has no end but its expiry.
+    Live,
+    /// A live entry that has so long until its logical end, and is kept as stale after that.
+    Kept(Duration),
+    /// An entry past its logical end: missing for every verb of a cache.
+    Stale,
+}
+
+impl Presence {
+    /// The presence of an entry with this value.
+    ///
+    /// ```
+    /// use larder::{CacheValue, Presence};
+    ///
+    /// assert_eq!(Presence::of(&CacheValue::new(5u8)), Presence::Live);
+    /// ```
+    #[must_use]
+    pub fn of(value: &CacheValue) -> Self {
+        Self::by(value.meta())
+    }
+
+    pub(crate) fn by(meta: &Meta) -> Self {
+        if !meta.is_kept() || meta.expires_ms() == u64::MAX {
+            return Self::Live;
+        }
+        meta.remaining().map_or(Self::Stale, Self::Kept)
+    }
+}
+
 /// A store that keeps values it does not understand.
 ///
 /// Implement the five required methods and `larder::testing::conformance!` tells whether they keep the contract below. What has a
@@ -72,6 +107,10 @@ impl Claim {
 ///
 /// **Expiry.** An adapter resolves an [`Expiry`] with [`Expiry::resolve`], handing in its own default. An entry whose deadline is
 /// reached is missing for every method. A lifetime of zero makes a write succeed and leaves the key missing.
+///
+/// **Logical ends.** A value that [`is_stale`](CacheValue::is_stale) is past its logical end. `get`, `get_many`, `take` and
+/// `update_timeout` give it like any other, and the cache judges it. `remove` and `remove_many` remove it and answer that it was
+/// not live, and for `incr` it is missing.
 ///
 /// **Values** are opaque: keep the [`CacheValue`], or keep its [`to_stored`](CacheValue::to_stored) bytes. A value that cannot be
 /// encoded is [`ErrorKind::Encode`] and leaves the older one untouched; one that is over the store's limit is
@@ -95,7 +134,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// Stores `value` under `key`, in place of whatever is there.
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()>;
 
-    /// Removes `key`; whether it was live.
+    /// Removes `key`; whether it was live. A value past its logical end was not.
     async fn remove(&self, key: &str) -> Result<bool>;
 
     /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if there is none.
@@ -117,7 +156,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 
     /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key counts as 0 and gets
-    /// `expiry`; a live one keeps its own.
+    /// `expiry`; a live one keeps its own. A number past its logical end counts as missing.
     ///
     /// # Errors
     ///
@@ -140,6 +179,17 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// Whether `key` is live.
     async fn contains(&self, key: &str) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
+    }
+
+    /// Whether `key` is live, and on which side of its logical end. The default reads the value.
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        Ok(self.get(key).await?.as_ref().map_or(Presence::Missing, Presence::of))
+    }
+
+    /// Whether values can have a logical end here. `false`, for a store that cannot note it, spares the cache from asking for the
+    /// [`presence`](AsyncCacheAdapter::presence) of a key before verbs that do not see the value.
+    fn has_logical_ends(&self) -> bool {
+        true
     }
 
     /// [`update_timeout`](AsyncCacheAdapter::update_timeout) without the value; whether the key was live.

@@ -1,6 +1,6 @@
 //! Stores that block, as adapters.
 
-use crate::adapter::unsupported;
+use crate::adapter::{Presence, unsupported};
 use crate::event::EventSink;
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
@@ -92,6 +92,16 @@ pub trait CacheAdapter: Send + Sync + 'static {
     /// See [`AsyncCacheAdapter::contains`].
     fn contains(&self, key: &str) -> Result<bool> {
         Ok(self.get(key)?.is_some())
+    }
+
+    /// See [`AsyncCacheAdapter::presence`].
+    fn presence(&self, key: &str) -> Result<Presence> {
+        Ok(self.get(key)?.as_ref().map_or(Presence::Missing, Presence::of))
+    }
+
+    /// See [`AsyncCacheAdapter::has_logical_ends`].
+    fn has_logical_ends(&self) -> bool {
+        true
     }
 
     /// See [`AsyncCacheAdapter::touch`].
@@ -294,6 +304,15 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
     async fn contains(&self, key: &str) -> Result<bool> {
         let key = key.to_owned();
         self.run(move |store| store.contains(&key)).await
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        let key = key.to_owned();
+        self.run(move |store| store.presence(&key)).await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.store.has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

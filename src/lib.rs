@@ -114,7 +114,7 @@ mod url;
 mod value;
 mod wrapper;
 
-pub use adapter::{AsyncCacheAdapter, Claim, Entry};
+pub use adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]

@@ -84,6 +84,19 @@ impl Meta {
     pub(crate) fn is_kept(&self) -> bool {
         self.is_kept
     }
+
+    /// How long it is until the logical end; `None` if it is past.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let left = self.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
+        // The end was rounded up, and nobody is told of more than was asked for.
+        (left > 0).then(|| {
+            if left < 1_000 {
+                Duration::from_micros(left)
+            } else {
+                Duration::from_millis(left / 1_000)
+            }
+        })
+    }
 }
 
 impl Clone for Meta {
@@ -315,19 +328,6 @@ impl CacheValue {
 
     pub(crate) fn meta(&self) -> &Meta {
         &self.0.meta
-    }
-
-    /// How long it is from its logical end; `None` if it is past it.
-    pub(crate) fn remaining(&self) -> Option<Duration> {
-        let left = self.0.meta.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
-        // The end was rounded up, and nobody is told of more than was asked for.
-        (left > 0).then(|| {
-            if left < 1_000 {
-                Duration::from_micros(left)
-            } else {
-                Duration::from_millis(left / 1_000)
-            }
-        })
     }
 
     /// The same value, about which something else is known.

@@ -25,6 +25,8 @@ const MAGIC: [u8; 3] = [0xC1, b'L', b'D'];
 const VERSION: u8 = 1;
 const LEN: usize = 40;
 const CHECKED: usize = 36;
+/// How many of the first stored bytes [`logical_end`] needs.
+pub(crate) const HEAD: usize = LEN;
 const KEPT: u8 = 1;
 
 /// Why stored bytes cannot be a value of larder's. All of them are misses.
@@ -120,6 +122,14 @@ fn parse(key_hash: u32, stored: &[u8]) -> Result<(Codec, Meta), Defect> {
         header[5] & KEPT != 0,
     );
     Ok((codec, meta))
+}
+
+/// What the first [`HEAD`] stored bytes say of a logical end; `None` if there is none, or they are not larder's. The payload is not
+/// there to be checked, so this does not tell whether the value can be read.
+pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
+    let header: &[u8; HEAD] = head.first_chunk()?;
+    let is_kept = header[..3] == MAGIC && header[3] == VERSION && header[5] & KEPT != 0;
+    is_kept.then(|| Meta::from_header(0, u64_at(header, 16), 0, true))
 }
 
 /// A counter that a store keeps as decimal text, so that its own arithmetic works on it.

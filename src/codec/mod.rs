@@ -4,7 +4,7 @@ mod guard;
 mod header;
 mod raw;
 
-pub(crate) use header::{Defect, frame, key_hash, unframe};
+pub(crate) use header::{Defect, HEAD, frame, key_hash, logical_end, unframe};
 
 use crate::{Error, ErrorKind, Result};
 use guard::Rules;
@@ -116,6 +116,12 @@ impl Codec {
             "the stored {self} bytes cannot be read as {}: {why}",
             type_name::<T>()
         ))
+    }
+
+    /// Whether values that are read with this codec can have a logical end: `Raw` takes a header for the value's own bytes.
+    #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
+    pub(crate) fn has_logical_ends(self) -> bool {
+        self != Self::Raw
     }
 
     /// Whether stored bytes begin with larder's header.

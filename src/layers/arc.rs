@@ -1,5 +1,6 @@
 //! An adapter behind an `Arc`.
 
+use crate::adapter::Presence;
 use crate::event::EventSink;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result};
 use async_trait::async_trait;
@@ -70,6 +71,14 @@ impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for Arc<A> {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         (**self).contains(key).await
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        (**self).presence(key).await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        (**self).has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

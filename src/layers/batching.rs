@@ -1,5 +1,6 @@
 //! Waiting calls of an adapter travel together.
 
+use crate::adapter::Presence;
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::event::EventSink;
 use crate::runtime::{self, PerRuntime};
@@ -316,6 +317,14 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         self.in_turn(Some(key), self.adapter.contains(key)).await
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        self.in_turn(Some(key), self.adapter.presence(key)).await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.adapter.has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

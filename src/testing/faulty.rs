@@ -1,6 +1,7 @@
 //! An adapter that fails when it is told to.
 
 use super::Verb;
+use crate::adapter::Presence;
 use crate::event::EventSink;
 use crate::runtime::lock;
 use crate::{
@@ -245,6 +246,15 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         self.run_plain(Verb::Contains, self.inner.contains(key)).await
+    }
+
+    /// Counts, and fails, as [`Verb::Contains`].
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        self.run_plain(Verb::Contains, self.inner.presence(key)).await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.inner.has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

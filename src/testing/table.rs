@@ -90,6 +90,12 @@ macro_rules! __conformance_cases {
                 take_is_none [Take]: "take of what has expired is none",
                 incr_starts_anew [Incr]: "incr of a number that has expired starts from 0, with the given expiry",
             }
+            stale {
+                is_read: "get gives a value past its logical end, which says so",
+                presence_tells: "presence tells missing, live, before the logical end, and past it",
+                remove_is_false: "remove and remove_many of a value past its logical end are false, and it is gone",
+                incr_starts_anew [Incr]: "incr of a number past its logical end starts from 0, with the given expiry",
+            }
             touch {
                 lengthens: "a longer expiry, counted from now",
                 shortens: "a shorter expiry, counted from now",

@@ -102,10 +102,9 @@ async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Opt
 }
 
 /// Whether the value is another than the one that is to be computed again, which was `seen` to be made then.
-fn is_news(slot: &Slot, value: &CacheValue, seen: Option<u64>) -> bool {
+fn is_news(value: &CacheValue, seen: Option<u64>) -> bool {
     // What is read twice may differ by a rounded millisecond.
-    !slot.is_stale(value)
-        && seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
+    !value.is_stale() && seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
 }
 
 /// The lease, or what came of somebody else's. Whoever waits longer than for one lease goes on without.
@@ -122,9 +121,7 @@ async fn lease_or_value<T: Cacheable>(
         // The one before may have been done between our miss and our claim.
         let found = slot.adapter.get(scoped).await;
         match (right, found) {
-            (right, Ok(Some(value)))
-                if is_news(slot, &value, seen) && value.decode::<T>().is_ok() =>
-            {
+            (right, Ok(Some(value))) if is_news(&value, seen) && value.decode::<T>().is_ok() => {
                 if let Some(right) = right {
                     right.give_up(slot, scoped).await;
                 }

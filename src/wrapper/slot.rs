@@ -23,16 +23,12 @@ pub(crate) struct Slot {
     _line: Arc<Line>,
     /// Whether a call of the adapter was ever seen to wait: then a clock costs nothing beside it.
     waits: AtomicBool,
-    /// Whether this cache ever met an entry that is kept beyond its logical end: only then do verbs that do not see the value look
-    /// at it first.
-    pub(super) keeps_stale: Arc<AtomicBool>,
 }
 
 /// What clones of a wrapper share.
 pub(crate) struct Core {
     pub(crate) slot: ArcSwapOption<Slot>,
     pub(crate) observers: Arc<Observers>,
-    keeps_stale: Arc<AtomicBool>,
     origin: Origin,
     /// Held while a slot is made and put in, never across an await.
     exchange: Mutex<()>,
@@ -59,7 +55,6 @@ impl Core {
         Self {
             slot: ArcSwapOption::empty(),
             observers: Arc::default(),
-            keeps_stale: Arc::default(),
             origin,
             exchange: Mutex::new(()),
         }
@@ -70,7 +65,7 @@ impl Core {
         let line = Line::to(&self.observers);
         adapter.subscribe(EventSink::new(&line));
         let observers = self.observers.clone();
-        let (flights, keeps_stale) = (Flights::new(), self.keeps_stale.clone());
+        let flights = Flights::new();
         Arc::new(Slot {
             adapter,
             flights,
@@ -78,7 +73,6 @@ impl Core {
             observers,
             _line: line,
             waits: AtomicBool::new(false),
-            keeps_stale,
         })
     }
 

@@ -1,132 +1,69 @@
 //! Entries that are kept beyond their logical end, under the verbs that do not see the value: for these they are missing.
 //!
-//! Only a cache that has met such an entry, or is told to keep them, pays for looking first.
+//! The store is asked each time, in the call itself or before it: what one process has met says nothing of what another has stored.
 
 use super::slot::Slot;
+use crate::adapter::Presence;
 use crate::options::{Options, Term};
 use crate::{CacheValue, Claim, Error, ErrorKind, Expiry, Lifetime, Result};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a step is tried again because the entry changed meanwhile.
 const TRIES: usize = 16;
 
 impl Slot {
-    /// Whether the value is past its logical end. One branch for values that have none that binds.
-    #[inline]
-    pub(super) fn is_stale(&self, value: &CacheValue) -> bool {
-        value.meta().is_kept() && self.is_kept_stale(value)
-    }
-
-    #[cold]
-    fn is_kept_stale(&self, value: &CacheValue) -> bool {
-        self.note_kept();
-        value.is_stale()
-    }
-
-    /// This cache has entries that may be stale.
-    pub(super) fn note_kept(&self) {
-        self.keeps_stale.store(true, Ordering::Relaxed);
-    }
-
-    fn may_be_stale(&self, options: &Options) -> bool {
-        self.keeps_stale.load(Ordering::Relaxed) || options.keeps_for().is_some()
-    }
-
     /// The term of a plain write.
     pub(super) fn plain_term(&self, options: &Options) -> Result<Term> {
-        let term = options.plain_term(|| self.adapter.default_ttl())?;
-        if term.meta.is_kept() {
-            self.note_kept();
-        }
-        Ok(term)
+        options.plain_term(|| self.adapter.default_ttl())
     }
 
-    /// Whether `key` is there, but for no verb.
-    async fn holds_stale(&self, key: &str, options: &Options) -> Result<bool> {
-        if !self.may_be_stale(options) {
-            return Ok(false);
+    /// What is under `key`; `None` where nothing has a logical end, and the verb itself will tell.
+    async fn presence(&self, key: &str) -> Result<Option<Presence>> {
+        if !self.adapter.has_logical_ends() {
+            return Ok(None);
         }
-        Ok(self.adapter.get(key).await?.is_some_and(|value| value.is_stale()))
+        self.adapter.presence(key).await.map(Some)
     }
 
     pub(super) async fn contains(&self, key: &str, options: &Options) -> Result<bool> {
-        if !self.may_be_stale(options) {
-            return self.adapter.contains(key).await;
+        match self.presence(key).await? {
+            None => self.adapter.contains(key).await,
+            Some(Presence::Missing) => Ok(false),
+            Some(Presence::Stale) => Ok(options.allow_stale),
+            Some(Presence::Live | Presence::Kept(_)) => Ok(true),
         }
-        Ok(self
-            .adapter
-            .get(key)
-            .await?
-            .is_some_and(|value| options.allow_stale || !value.is_stale()))
     }
 
-    pub(super) async fn expiry(&self, key: &str, options: &Options) -> Result<Option<Expiry>> {
-        if self.may_be_stale(options) {
-            let Some(value) = self.adapter.get(key).await? else { return Ok(None) };
-            if value.meta().is_kept() && value.meta().expires_ms() != u64::MAX {
-                return Ok(value.remaining().map(Expiry::After));
-            }
+    pub(super) async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        match self.presence(key).await? {
+            Some(Presence::Missing | Presence::Stale) => Ok(None),
+            Some(Presence::Kept(left)) => Ok(Some(Expiry::After(left))),
+            None | Some(Presence::Live) => self.adapter.expiry(key).await,
         }
-        self.adapter.expiry(key).await
-    }
-
-    pub(super) async fn remove(&self, key: &str, options: &Options) -> Result<bool> {
-        let was_stale = self.holds_stale(key, options).await?;
-        Ok(self.adapter.remove(key).await? && !was_stale)
-    }
-
-    pub(super) async fn remove_many(
-        &self,
-        keys: &[&str],
-        options: &Options,
-    ) -> Result<Vec<Result<bool>>> {
-        if !self.may_be_stale(options) {
-            return self.adapter.remove_many(keys).await;
-        }
-        let found = self.adapter.get_many(keys).await?;
-        let was_stale = found
-            .into_iter()
-            .map(|found| found.is_ok_and(|found| found.is_some_and(|value| value.is_stale())));
-        let removed = self.adapter.remove_many(keys).await?;
-        Ok(removed
-            .into_iter()
-            .zip(was_stale)
-            .map(|(removed, was_stale)| removed.map(|live| live && !was_stale))
-            .collect())
     }
 
     pub(super) async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        Ok(self.adapter.take(key).await?.filter(|value| !self.is_stale(value)))
+        Ok(self.adapter.take(key).await?.filter(|value| !value.is_stale()))
     }
 
-    pub(super) async fn replace(
-        &self,
-        key: &str,
-        value: CacheValue,
-        term: Term,
-        options: &Options,
-    ) -> Result<bool> {
-        if self.holds_stale(key, options).await? {
-            return Ok(false);
+    pub(super) async fn replace(&self, key: &str, value: CacheValue, term: Term) -> Result<bool> {
+        match self.presence(key).await? {
+            Some(Presence::Missing | Presence::Stale) => Ok(false),
+            // It may be gone by now, and the store looks again.
+            None | Some(_) => self.adapter.replace(key, value, term.kept).await,
         }
-        self.adapter.replace(key, value, term.kept).await
     }
 
     /// A stale entry is no obstacle to `add`: one of those who find it puts theirs in its place.
-    pub(super) async fn add(
-        &self,
-        key: &str,
-        value: CacheValue,
-        term: Term,
-        options: &Options,
-    ) -> Result<bool> {
+    pub(super) async fn add(&self, key: &str, value: CacheValue, term: Term) -> Result<bool> {
         for _ in 0..TRIES {
             if self.adapter.add(key, value.clone(), term.kept).await? {
                 return Ok(true);
             }
-            if !self.may_be_stale(options) {
-                return Ok(false);
+            match self.presence(key).await? {
+                None | Some(Presence::Live | Presence::Kept(_)) => return Ok(false),
+                Some(Presence::Missing) => continue,
+                Some(Presence::Stale) => {}
             }
             match self.instead_of_stale(key, value.clone(), term.kept).await? {
                 Instead::Stored => return Ok(true),
@@ -138,18 +75,8 @@ impl Slot {
         Ok(false)
     }
 
-    /// A stale counter counts as missing.
     pub(super) async fn incr(&self, key: &str, by: i64, options: &Options) -> Result<i64> {
         let expiry = options.counter_expiry(|| self.adapter.default_ttl())?;
-        if self.holds_stale(key, options).await? {
-            for _ in 0..TRIES {
-                match self.instead_of_stale(key, CacheValue::new(by), expiry).await? {
-                    Instead::Stored => return Ok(by),
-                    Instead::Live => break,
-                    Instead::Changed => {}
-                }
-            }
-        }
         self.adapter.incr(key, by, expiry).await
     }
 
@@ -191,9 +118,31 @@ impl Slot {
         expiry: Expiry,
         options: &Options,
     ) -> Result<Option<CacheValue>> {
-        if !self.may_be_stale(options) {
-            return self.adapter.update_timeout(key, expiry).await;
+        match self.presence(key).await? {
+            Some(Presence::Missing | Presence::Stale) => Ok(None),
+            Some(Presence::Kept(_)) => self.move_both_ends(key, expiry, options).await,
+            None | Some(Presence::Live) => self.adapter.update_timeout(key, expiry).await,
         }
+    }
+
+    /// [`update_timeout`](Self::update_timeout) without the value.
+    pub(super) async fn touch(&self, key: &str, expiry: Expiry, options: &Options) -> Result<bool> {
+        match self.presence(key).await? {
+            Some(Presence::Missing | Presence::Stale) => Ok(false),
+            Some(Presence::Kept(_)) => {
+                Ok(self.move_both_ends(key, expiry, options).await?.is_some())
+            }
+            None | Some(Presence::Live) => self.adapter.touch(key, expiry).await,
+        }
+    }
+
+    /// Moves the logical end, which is noted in the value, together with the physical one.
+    async fn move_both_ends(
+        &self,
+        key: &str,
+        expiry: Expiry,
+        options: &Options,
+    ) -> Result<Option<CacheValue>> {
         for _ in 0..TRIES {
             let Some(claim) = self.adapter.claim(key, None).await? else { continue };
             let found = match self.adapter.get(key).await? {
@@ -223,13 +172,6 @@ impl Slot {
         Err(Error::new(ErrorKind::Backend).with_message("the entry is changed all the time"))
     }
 
-    pub(super) async fn touch(&self, key: &str, expiry: Expiry, options: &Options) -> Result<bool> {
-        if self.may_be_stale(options) {
-            return Ok(self.update_timeout(key, expiry, options).await?.is_some());
-        }
-        self.adapter.touch(key, expiry).await
-    }
-
     /// The term of an entry that gets another expiry: kept as much longer as the call says, or as it was.
     async fn renewed_term(
         &self,
@@ -243,7 +185,7 @@ impl Slot {
         if options.keeps_for().is_none()
             && let Some(Expiry::After(kept)) = self.adapter.expiry(key).await?
         {
-            options.stale_for(kept.saturating_sub(found.remaining().unwrap_or_default()));
+            options.stale_for(kept.saturating_sub(found.meta().remaining().unwrap_or_default()));
         }
         let default: Lifetime = self.adapter.default_ttl();
         let cost = Duration::from_micros(found.meta().cost_us().into());

@@ -246,7 +246,7 @@ impl AsyncCacheWrapper {
                 .adapter
                 .get_if_ready(&scoped, &mut |value| lent.take(value, options.looks_at_hits()));
             if let Hit::Value(value) = &lent {
-                let serves = !slot.is_stale(value)
+                let serves = !value.is_stale()
                     && (!options.looks_at_hits()
                         || options.judge(value.meta(), drawn) == Verdict::Serve);
                 decoded = if serves { value.decode().ok() } else { None };
@@ -284,13 +284,11 @@ impl AsyncCacheWrapper {
     {
         let mut kind = EventKind::Hit;
         let value = match found {
-            Some(value) if slot.is_stale(&value) && !allow_stale => None,
-            Some(value) => {
-                if value.is_stale() {
-                    kind = EventKind::StaleHit;
-                }
-                self.decode(slot, about, &value)?
+            Some(value) if value.is_stale() => {
+                kind = EventKind::StaleHit;
+                if allow_stale { self.decode(slot, about, &value)? } else { None }
             }
+            Some(value) => self.decode(slot, about, &value)?,
             None => None,
         };
         self.tell(slot, if value.is_some() { kind } else { EventKind::Miss }, about);

@@ -471,6 +471,10 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         Ok(self.fetch("contains", key, Want::Meta).await?.is_some())
     }
 
+    fn has_logical_ends(&self) -> bool {
+        self.inner.config.settings.codec.has_logical_ends()
+    }
+
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         match self.ttl(expiry) {
             Some(ttl) => Ok(self

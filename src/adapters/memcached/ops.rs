@@ -206,11 +206,16 @@ impl Session {
     }
 
     async fn remove_piece(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
-        let found = self.fetch_piece(keys, Want::Meta).await?;
-        let mut live: Vec<bool> =
-            found.iter().map(|present| matches!(present, Some(Present::Live(_)))).collect();
+        // A logical end is noted in the value, which the server gives whole or not at all.
+        let looks = self.server.codec.has_logical_ends();
+        let want = if looks { Want::Value } else { Want::Meta };
+        let found = self.fetch_piece(keys, want).await?;
+        let mut live: Vec<bool> = found
+            .iter()
+            .map(|item| matches!(item, Some(Present::Live(found)) if !found.value.is_stale()))
+            .collect();
         // A claim on the key ends, though there is no value.
-        let there = |at: &usize| live[*at] || matches!(found[*at], Some(Present::Held(_)));
+        let there = |at: &usize| matches!(found[*at], Some(Present::Live(_) | Present::Held(_)));
         let targets: Vec<(usize, &str)> =
             (0..keys.len()).filter(there).map(|at| (at, keys[at].wire())).collect();
         if let [(at, wire)] = targets[..] {
@@ -289,7 +294,7 @@ impl Session {
         loop {
             let (present, now) = self.fetch_with_clock(key).await?;
             let (sum, ttl) = match &present {
-                Some(Present::Live(found)) => {
+                Some(Present::Live(found)) if !found.value.is_stale() => {
                     let sum = found
                         .value
                         .as_counter()?

@@ -9,6 +9,7 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
+use crate::adapter::Presence;
 use crate::event::EventSink;
 use crate::{
     AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
@@ -181,7 +182,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 
     async fn remove(&self, key: &str) -> Result<bool> {
         let key = self.settings.scope.key(key)?;
-        Ok(self.store().take(&key).is_some())
+        Ok(self.store().take(&key).is_some_and(|value| !value.is_stale()))
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
@@ -226,6 +227,11 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     async fn contains(&self, key: &str) -> Result<bool> {
         let key = self.settings.scope.key(key)?;
         Ok(self.store().contains(&key))
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        let key = self.settings.scope.key(key)?;
+        Ok(self.store().presence(&key))
     }
 
     /// All values are encoded before any is stored.

@@ -3,6 +3,7 @@
 use super::KIND;
 use super::clock;
 use super::engine::{Displaced, Engine, Entry, Gone, Node};
+use crate::adapter::Presence;
 use crate::event::{Event, EventKind, EventSinks};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -121,6 +122,10 @@ impl Store {
         self.peek(key, |_| ()).is_some()
     }
 
+    pub(super) fn presence(&self, key: &str) -> Presence {
+        self.peek(key, |node| Presence::of(&node.value)).unwrap_or(Presence::Missing)
+    }
+
     pub(super) fn left(&self, key: &str) -> Option<Lifetime> {
         let deadline = self.peek(key, |entry| entry.deadline)?;
         Some(match deadline {
@@ -183,7 +188,7 @@ impl Store {
         })
     }
 
-    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing one by what it makes of nothing. `None` if
+    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one by what it makes of nothing. `None` if
     /// that is too large.
     pub(super) fn change<R>(
         &self,
@@ -195,6 +200,10 @@ impl Store {
             while let Some((old, deadline, weight)) =
                 self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight))
             {
+                if old.is_stale() {
+                    displaced.push(Gone::value(old));
+                    break;
+                }
                 let changed = change(Some(&old));
                 displaced.push(Gone::value(old));
                 let (value, _, outcome) = changed?;

@@ -1,6 +1,8 @@
 //! The commands, and how their answers are read.
 
 use super::fencing::token;
+use crate::adapter::Presence;
+use crate::codec::{HEAD, logical_end};
 use bytes::Bytes;
 use redis::{Arg, Cmd, Script, ToRedisArgs, Value, cmd};
 use std::sync::OnceLock;
@@ -127,6 +129,31 @@ pub(super) fn contain_any<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Comma
     keys.fold(Command::new("EXISTS", flag), |command, key| command.arg(key.as_ref()))
 }
 
+/// What the first bytes of a value tell of its logical end. A missing key is as empty as a value without one.
+pub(super) fn head(key: &str) -> Command<Presence> {
+    let read = |answer| {
+        let end = logical_end(&bytes(answer)??);
+        Some(end.as_ref().map_or(Presence::Live, Presence::by))
+    };
+    Command::new("GETRANGE", read).arg(key).arg(0).arg(HEAD - 1)
+}
+
+/// [`contains`], as a presence.
+pub(super) fn exists(key: &str) -> Command<Presence> {
+    let read = |answer| Some(if flag(answer)? { Presence::Live } else { Presence::Missing });
+    Command::new("EXISTS", read).arg(key)
+}
+
+/// Whether a value is past its logical end.
+pub(super) fn is_stale(key: &str) -> Command<bool> {
+    let Command { cmd, repeatable, .. } = head(key);
+    let read = |answer| {
+        let end = logical_end(&bytes(answer)??);
+        Some(end.is_some_and(|end| Presence::by(&end) == Presence::Stale))
+    };
+    Command { cmd, read, repeatable }
+}
+
 /// `None` is missing, `Some(None)` never.
 pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
     Command::new("PTTL", |answer| {
@@ -235,12 +262,15 @@ if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} en
 return sum",
 );
 
-/// Puts a sum in place of what it was computed from, if that is still there.
+/// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of before, or a new one.
 static EXCHANGE: Lua = Lua::new(
     r"local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if old ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+if ARGV[3] == 'keep' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
+elseif ARGV[3] == '0' then redis.call('UNLINK', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 redis.call('UNLINK', KEYS[2])
 return 1",
 );
@@ -293,10 +323,7 @@ pub(super) fn invoke<T>(
 
 /// `ttl` is for a key that is missing; `None` leaves it missing.
 pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Counted> {
-    let ttl = match ttl {
-        None => "0".to_owned(),
-        Some(ttl) => ttl_arg(ttl),
-    };
+    let ttl = counter_ttl(ttl);
     let read = |answer| {
         let Value::Array(parts) = answer else { return None };
         let mut parts = parts.into_iter();
@@ -319,8 +346,10 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
 }
 
 /// Whether `old` was still there.
-pub(super) fn exchange(key: &str, old: &[u8], new: i64) -> Invocation<bool> {
-    invoke(&EXCHANGE, &[key.as_bytes(), &token(key)], &[old, new.to_string().as_bytes()], flag)
+/// `ttl` is [`counter_ttl`]'s, or [`KEEP_TTL`].
+pub(super) fn exchange(key: &str, old: &[u8], new: i64, ttl: &str) -> Invocation<bool> {
+    let new = new.to_string();
+    invoke(&EXCHANGE, &[key.as_bytes(), &token(key)], &[old, new.as_bytes(), ttl.as_bytes()], flag)
 }
 
 /// Whether the condition held.
@@ -336,6 +365,14 @@ pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -
         &[condition, ttl_arg(ttl).as_bytes()],
         flag,
     )
+}
+
+/// As [`EXCHANGE`] knows the expiry of before.
+pub(super) const KEEP_TTL: &str = "keep";
+
+/// The expiry of a counter that starts; `None` is at once.
+pub(super) fn counter_ttl(ttl: Option<Ttl>) -> String {
+    ttl.map_or_else(|| "0".to_owned(), ttl_arg)
 }
 
 pub(super) fn ttl_arg(ttl: Ttl) -> String {

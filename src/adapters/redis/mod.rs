@@ -17,6 +17,7 @@ mod wire;
 
 pub use builder::RedisBuilder;
 
+use crate::adapter::Presence;
 use crate::adapters::Remote;
 use crate::batching::{Batcher, Limits};
 use crate::codec;
@@ -335,6 +336,14 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         self.call("contains", key)?.contains().await
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        self.call("presence", key)?.presence().await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.shared.config.settings.codec.has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

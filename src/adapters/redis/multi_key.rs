@@ -212,14 +212,16 @@ impl AsyncRedisCache {
             items.push(Item {
                 at,
                 hash: self.hash(&full),
-                task: (commands::remove(&full), token(&full)),
+                task: (commands::is_stale(&full), commands::remove(&full), token(&full)),
             });
         }
         let groups = by_lane(&lanes, items).into_iter().map(|(lane, items)| async move {
             let mut done = Vec::with_capacity(items.len());
             let mut step = Step::new("remove_many");
-            for Item { at, task: (command, token), .. } in items {
-                step.push(at, command, 0, Some(token));
+            for Item { at, task: (look, removal, token), .. } in items {
+                // The look first: a removed value has no end to look at.
+                step.push(at, look, 0, None);
+                step.push(at, removal, 0, Some(token));
                 if step.is_full() {
                     done.extend(step.run(self, lane, keys).await);
                 }
@@ -228,8 +230,14 @@ impl AsyncRedisCache {
             done
         });
         let mut removed: Vec<Result<bool>> = keys.iter().map(|_| Ok(false)).collect();
-        for (at, outcome) in join_all(groups).await.into_iter().flatten() {
-            removed[at] = outcome;
+        let judges = self.shared.config.settings.codec.has_logical_ends();
+        for group in join_all(groups).await {
+            let mut outcomes = group.into_iter();
+            while let (Some((_, look)), Some((at, removal))) = (outcomes.next(), outcomes.next()) {
+                // A look that the server refuses hinders no removal.
+                let was_stale = judges && look.unwrap_or(false);
+                removed[at] = removal.map(|live| live && !was_stale);
+            }
         }
         Ok(removed)
     }

@@ -1,9 +1,11 @@
 //! What a call on one key does.
 
-use super::commands::{self, Command, Condition, Counted, Invocation, Ttl};
+use super::commands::{self, Command, Condition, Counted, Invocation, KEEP_TTL, Ttl};
 use super::errors::{BACKEND, Code, Failure, Fate};
+use super::fencing::unclaim;
 use super::lane::Lane;
 use super::{Lanes, Shared};
+use crate::adapter::Presence;
 use crate::runtime::spawn_background;
 use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
 use bytes::Bytes;
@@ -182,9 +184,45 @@ impl Call<'_> {
     }
 
     pub(super) async fn remove(&self) -> Result<bool> {
-        self.run_unclaimed(self.lane(), || commands::remove(&self.full))
-            .await
-            .map_err(|failure| self.failed(failure))
+        if !self.cache.config.settings.codec.has_logical_ends() {
+            return self
+                .run_unclaimed(self.lane(), || commands::remove(&self.full))
+                .await
+                .map_err(|failure| self.failed(failure));
+        }
+        let (look, removal) = (commands::is_stale(&self.full), commands::remove(&self.full));
+        let batch = [look, unclaim(&self.full), removal];
+        let answers = self.lane().run_all(&batch, self.deadline).await;
+        let answers = <[Result<bool, Failure>; 3]>::try_from(
+            answers.map_err(|failure| self.failed(failure))?,
+        );
+        let Ok([was_stale, unclaimed, removed]) = answers else {
+            return Err(self.failed(Failure::out_of_step()));
+        };
+        unclaimed.map_err(|failure| self.failed(failure))?;
+        // A look that the server refuses (a list, a user who may not) hinders no removal.
+        Ok(removed.map_err(|failure| self.failed(failure))? && !was_stale.unwrap_or(false))
+    }
+
+    pub(super) async fn presence(&self) -> Result<Presence> {
+        let batch = [commands::exists(&self.full), commands::head(&self.full)];
+        let answers = self.lane().run_all(&batch, self.deadline).await;
+        let answers = <[Result<Presence, Failure>; 2]>::try_from(
+            answers.map_err(|failure| self.failed(failure))?,
+        );
+        let Ok([exists, end]) = answers else {
+            return Err(self.failed(Failure::out_of_step()));
+        };
+        match (exists.map_err(|failure| self.failed(failure))?, end) {
+            (Presence::Missing, _) => Ok(Presence::Missing),
+            (_, Ok(end)) => Ok(end),
+            // A user who may read, but not in part.
+            (_, Err(failure)) if failure.code == Code::NotPermitted => {
+                Ok(self.get().await?.as_ref().map_or(Presence::Missing, Presence::of))
+            }
+            // What is no text has no logical end.
+            (live, Err(_)) => Ok(live),
+        }
     }
 
     pub(super) async fn contains(&self) -> Result<bool> {
@@ -258,10 +296,14 @@ impl Call<'_> {
                 Counted::Overflow => return Err(overflow()),
                 Counted::NotANumber => return Err(self.named(Error::new(ErrorKind::NotANumber))),
                 Counted::Other(old) => {
-                    let number =
-                        self.value(old.clone()).as_counter().map_err(|error| self.named(error))?;
-                    let sum = number.checked_add(by).ok_or_else(overflow)?;
-                    if self.invoke(&commands::exchange(&self.full, &old, sum)).await? {
+                    let before = self.value(old.clone());
+                    let (sum, ttl) = if before.is_stale() {
+                        (by, commands::counter_ttl(ttl))
+                    } else {
+                        let number = before.as_counter().map_err(|error| self.named(error))?;
+                        (number.checked_add(by).ok_or_else(overflow)?, KEEP_TTL.to_owned())
+                    };
+                    if self.invoke(&commands::exchange(&self.full, &old, sum, &ttl)).await? {
                         return Ok(sum);
                     }
                     // Somebody else changed it meanwhile; the deadline ends this.

@@ -2,10 +2,11 @@
 
 use super::lane::Role::{Read, Write};
 use super::statements::{
-    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Put, PutMany,
-    Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
+    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Present, Put,
+    PutMany, Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, maintenance, time};
+use crate::adapter::Presence;
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
 };
@@ -35,7 +36,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             let lifetime = self.settings.resolve(expiry);
             let entry = self.entry(key, &value, lifetime).await?;
             if lifetime.is_zero() {
-                self.engine.call(Write, Remove(entry.key)).await.map(drop)
+                self.engine.call(Write, self.removal(entry.key)).await.map(drop)
             } else {
                 self.engine.call(Write, Put(entry)).await
             }
@@ -44,8 +45,10 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        self.named("remove", key, async { self.engine.call(Write, Remove(self.full(key)?)).await })
-            .await
+        self.named("remove", key, async {
+            self.engine.call(Write, self.removal(self.full(key)?)).await
+        })
+        .await
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
@@ -135,6 +138,18 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         .await
     }
 
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        self.named("presence", key, async {
+            let (key, codec) = (self.full(key)?, self.settings.codec);
+            self.engine.call(Read, Present { key, codec }).await
+        })
+        .await
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.settings.codec.has_logical_ends()
+    }
+
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         self.named("touch", key, async {
             let update = Update {
@@ -198,7 +213,10 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         for chunk in keys.chunks(CHUNK) {
             let removed = match &given_up {
                 Some(error) => Err(Error::clone(error)),
-                None => self.engine.call(Write, RemoveMany(chunk.to_vec())).await,
+                None => {
+                    let (keys, codec) = (chunk.to_vec(), self.settings.codec);
+                    self.engine.call(Write, RemoveMany { keys, codec }).await
+                }
             };
             match removed {
                 // A key that is named twice is live but once.
@@ -310,6 +328,10 @@ impl AsyncSqliteCache {
         full.strip_prefix(self.settings.scope.prefix()).unwrap_or(full)
     }
 
+    fn removal(&self, key: String) -> Remove {
+        Remove { key, codec: self.settings.codec }
+    }
+
     fn value(&self, key: &str, stored: Bytes) -> CacheValue {
         CacheValue::from_stored(key, stored, self.settings.codec)
     }
@@ -336,7 +358,7 @@ impl AsyncSqliteCache {
     async fn entry(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
         match self.encode(key.clone(), value, lifetime) {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                self.engine.call(Write, Remove(key)).await?;
+                self.engine.call(Write, self.removal(key)).await?;
                 Err(error)
             }
             other => other,

@@ -3,6 +3,8 @@
 use super::job::{Command, Job, Waiting, Work};
 use super::schema::number;
 use super::time;
+use crate::adapter::Presence;
+use crate::codec::{HEAD, logical_end};
 use crate::{CacheValue, Codec, Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -272,28 +274,65 @@ impl Command for Replace {
     }
 }
 
-/// Removes keys; which of them were live.
-pub(super) struct RemoveMany(pub(super) Vec<String>);
+/// Whether a row is live and not past its logical end: `at` it says whether it has expired, and then come its first bytes.
+fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
+    let is_live: bool = row.try_get_unchecked(at)?;
+    Ok(is_live && presence(&bytes_at(row, at + 1)?, codec) != Presence::Stale)
+}
+
+/// What the first bytes of a live value say.
+fn presence(head: &[u8], codec: Codec) -> Presence {
+    let end = if codec.has_logical_ends() { logical_end(head) } else { None };
+    end.as_ref().map_or(Presence::Live, Presence::by)
+}
+
+/// Whether a key is live, and on which side of its logical end.
+pub(super) struct Present {
+    pub(super) key: String,
+    pub(super) codec: Codec,
+}
+
+impl Command for Present {
+    type Output = Presence;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Presence> {
+        let sql = "SELECT substr(value, 1, ?3) FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let row = query(sql)
+            .bind(&*self.key)
+            .bind(time::now())
+            .bind(HEAD as i64)
+            .fetch_optional(on)
+            .await?;
+        row.map_or(Ok(Presence::Missing), |row| Ok(presence(&bytes_at(&row, 0)?, self.codec)))
+    }
+}
+
+/// Removes keys; which of them were live and not past their logical end.
+pub(super) struct RemoveMany {
+    pub(super) keys: Vec<String>,
+    pub(super) codec: Codec,
+}
 
 impl Command for RemoveMany {
     type Output = HashSet<String>;
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<HashSet<String>> {
-        let (count, marks) = padded(self.0.len());
+        let (count, marks) = padded(self.keys.len());
         let sql = format!(
-            "DELETE FROM larder_cache WHERE key IN ({marks}) RETURNING key, expires_at IS NULL OR expires_at > ?"
+            "DELETE FROM larder_cache WHERE key IN ({marks}) \
+             RETURNING key, expires_at IS NULL OR expires_at > ?, substr(value, 1, ?)"
         );
         let mut delete = query(AssertSqlSafe(sql));
-        for key in &self.0 {
+        for key in &self.keys {
             delete = delete.bind(&**key);
         }
-        for _ in self.0.len()..count {
+        for _ in self.keys.len()..count {
             delete = delete.bind(None::<&str>);
         }
         let mut live = HashSet::new();
-        for row in delete.bind(time::now()).fetch_all(on).await? {
-            if row.try_get_unchecked(1)? {
+        for row in delete.bind(time::now()).bind(HEAD as i64).fetch_all(on).await? {
+            if counts(&row, 1, self.codec)? {
                 live.insert(row.try_get_unchecked(0)?);
             }
         }
@@ -301,16 +340,24 @@ impl Command for RemoveMany {
     }
 }
 
-/// Removes a key; whether it was live.
-pub(super) struct Remove(pub(super) String);
+/// Removes a key; whether it was live and not past its logical end.
+pub(super) struct Remove {
+    pub(super) key: String,
+    pub(super) codec: Codec,
+}
 
 impl Command for Remove {
     type Output = bool;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2";
-        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
-        row.map_or(Ok(false), |row| row.try_get_unchecked(0))
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2, substr(value, 1, ?3)";
+        let row = query(sql)
+            .bind(&*self.key)
+            .bind(time::now())
+            .bind(HEAD as i64)
+            .fetch_optional(on)
+            .await?;
+        row.map_or(Ok(false), |row| counts(&row, 0, self.codec))
     }
 }
 
@@ -433,7 +480,11 @@ impl Command for IncrementDecoded {
             None => (Ok(0), *expires_at),
             Some(row) => {
                 let value = CacheValue::from_stored(key, bytes_at(&row, 0)?, self.codec);
-                (value.as_counter(), row.try_get_unchecked(1)?)
+                if value.is_stale() {
+                    (Ok(0), *expires_at)
+                } else {
+                    (value.as_counter(), row.try_get_unchecked(1)?)
+                }
             }
         };
         let sum = before.and_then(|before| {

@@ -3,6 +3,7 @@
 use super::call::{Verb, batch, one};
 use super::journal::About;
 use super::{Resilient, Shared};
+use crate::adapter::Presence;
 use crate::event::EventSink;
 use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result, key};
 use async_trait::async_trait;
@@ -177,6 +178,17 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
             .ask(Verb::again("contains"), About::Key(key), one, || self.0.inner.contains(key))
             .await;
         self.open(contains, || self.noted(key).is_some())
+    }
+
+    async fn presence(&self, key: &str) -> Result<Presence> {
+        let presence = self
+            .ask(Verb::again("presence"), About::Key(key), one, || self.0.inner.presence(key))
+            .await;
+        self.open(presence, || self.noted(key).as_ref().map_or(Presence::Missing, Presence::of))
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        self.0.inner.has_logical_ends()
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {

@@ -14,6 +14,7 @@ pub(super) mod limits;
 pub(super) mod model;
 pub(super) mod neighbours;
 pub(super) mod nulls;
+pub(super) mod stale;
 pub(super) mod take;
 pub(super) mod tasks;
 pub(super) mod touch;

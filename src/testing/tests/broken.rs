@@ -81,6 +81,8 @@ bugs! {
     PrefixFoldsCase prefix_folds_case "clear::case_matters",
     PrefixIsAGlob prefix_is_a_glob "clear::patterns_are_text",
     ReleaseDoesNothing release_does_nothing "claims::a_lease_is_exclusive",
+    IncrRevivesTheStale incr_revives_the_stale "stale::incr_starts_anew",
+    RemoveCountsTheStale remove_counts_the_stale "stale::remove_is_false",
     RemoveCountsTheExpired remove_counts_the_expired "expired::remove_is_false",
     RemoveManySaysTrue remove_many_says_true "batches::remove_tells_of_each",
     SecondsAreCut seconds_are_cut "expiry::nearly_two_seconds",

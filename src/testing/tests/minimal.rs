@@ -47,7 +47,9 @@ impl AsyncCacheAdapter for Minimal {
 
     async fn remove(&self, key: &str) -> Result<bool> {
         check(key)?;
-        Ok(lock(&self.0).remove(key).is_some_and(|(_, deadline)| live(&deadline)))
+        Ok(lock(&self.0)
+            .remove(key)
+            .is_some_and(|(value, deadline)| live(&deadline) && !value.is_stale()))
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {

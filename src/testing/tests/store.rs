@@ -220,7 +220,9 @@ impl AsyncCacheAdapter for Store {
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        Ok(self.delete(key)?.is_some())
+        let counts =
+            |slot: Slot| self.has(Bug::RemoveCountsTheStale) || !slot.value(key).is_stale();
+        Ok(self.delete(key)?.is_some_and(counts))
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
@@ -292,8 +294,10 @@ impl AsyncCacheAdapter for Store {
             return Ok(old + by);
         }
         let (mut map, name) = self.open(key)?;
-        let live = map.get(&name).filter(|slot| slot.live());
-        let (old, deadline) = match live {
+        let counts = |slot: &&Slot| {
+            slot.live() && (self.has(Bug::IncrRevivesTheStale) || !slot.value(key).is_stale())
+        };
+        let (old, deadline) = match map.get(&name).filter(counts) {
             Some(slot) => (slot.value(key).as_counter()?, slot.deadline),
             None => (0, self.deadline(expiry)),
         };
@@ -361,9 +365,13 @@ impl AsyncCacheAdapter for Store {
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         key::check_all(keys.iter().copied())?;
+        let counts = |key: &str, slot: Slot| !slot.value(key).is_stale();
         Ok(keys
             .iter()
-            .map(|key| Ok(self.delete(key)?.is_some() || self.has(Bug::RemoveManySaysTrue)))
+            .map(|key| {
+                let live = self.delete(key)?.is_some_and(|slot| counts(key, slot));
+                Ok(live || self.has(Bug::RemoveManySaysTrue))
+            })
             .collect())
     }
 

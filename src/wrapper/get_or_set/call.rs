@@ -234,7 +234,7 @@ impl<'a> GetOrSet<'a> {
             }
         };
         self.seen = Some(value.meta().created_ms());
-        let is_stale = slot.is_stale(&value);
+        let is_stale = value.is_stale();
         let verdict = if is_stale {
             Verdict::Recompute
         } else {

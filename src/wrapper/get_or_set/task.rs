@@ -140,16 +140,12 @@ impl LoadTask {
         let scoped = self.cache.scope.key(&self.key)?;
         let (options, is_stored) = (fresh.options(self.options), fresh.is_stored);
         let term = options.term(self.slot.adapter.default_ttl(), cost);
-        let is_kept = term.meta.is_kept();
         let value = CacheValue::known(fresh.value, term.meta);
         // What cannot be encoded cannot be stored either, and the store says so.
         let is_skipped = !is_stored || (options.skip_none && value.is_nil().unwrap_or(false));
         if is_skipped || self.skip_store || !self.guard.begin_store() {
             self.give_up().await;
             return Ok(value);
-        }
-        if is_kept {
-            self.slot.note_kept();
         }
         let adapter = &self.slot.adapter;
         let store = async {

@@ -156,7 +156,7 @@ impl View<'_> {
     async fn remove_one(self, key: &str) -> Result<bool> {
         let removed = self
             .cache
-            .write("remove", key, async |slot, key| slot.remove(key, &self.options).await)
+            .write("remove", key, async |slot, key| slot.adapter.remove(key).await)
             .await?;
         Ok(self.cache.tell_if(|live| *live, EventKind::Remove, removed))
     }
@@ -165,7 +165,7 @@ impl View<'_> {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
         let _writes = slot.writes(&scoped).await;
-        let removing = slot.remove_many(&scoped, &self.options);
+        let removing = slot.adapter.remove_many(&scoped);
         let (removed, took) = cache.call(&slot, About::new("remove", ""), pin!(removing)).await;
         let removed = removed.map_err(|error| cache.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.named().zip(removed).map(|(key, live)| {

@@ -88,7 +88,7 @@ impl View<'_> {
 
     /// See [`AsyncCacheWrapper::expiry`].
     pub async fn expiry(self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
-        let expiry = async move |slot: &Slot, key: &str| slot.expiry(key, &self.options).await;
+        let expiry = async move |slot: &Slot, key: &str| slot.expiry(key).await;
         Ok(self.cache.ask("expiry", key.as_ref(), expiry).await?.answer)
     }
 
@@ -117,7 +117,7 @@ impl View<'_> {
     {
         let add = async move |slot: &Slot, key: &str| {
             let term = slot.plain_term(&self.options)?;
-            slot.add(key, CacheValue::known(value, term.meta.clone()), term, &self.options).await
+            slot.add(key, CacheValue::known(value, term.meta.clone()), term).await
         };
         let stored = self.cache.write("add", key.as_ref(), add).await?;
         Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))
@@ -131,8 +131,7 @@ impl View<'_> {
     {
         let replace = async move |slot: &Slot, key: &str| {
             let term = slot.plain_term(&self.options)?;
-            slot.replace(key, CacheValue::known(value, term.meta.clone()), term, &self.options)
-                .await
+            slot.replace(key, CacheValue::known(value, term.meta.clone()), term).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;
         Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))

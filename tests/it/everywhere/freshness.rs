@@ -3,7 +3,7 @@
 use super::{PATIENCE, on_each_store};
 use crate::claims::Shared;
 use crate::support::eventually;
-use larder::{AsyncCacheWrapper, ErrorKind, View};
+use larder::{AsyncCacheWrapper, ErrorKind, Expiry, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +15,9 @@ const SOON: Duration = Duration::from_millis(50);
 on_each_store!(
     a_failing_fallback_is_served_stale_and_left_in_peace,
     what_is_stale_is_missing_for_every_other_verb,
+    what_is_stale_is_missing_for_whoever_never_met_it,
+    one_add_of_many_strangers_replaces_what_is_stale,
+    a_touch_by_a_stranger_moves_both_ends,
     a_soft_timeout_serves_what_is_stale_and_the_load_goes_on,
     a_hard_timeout_is_an_error_and_the_load_goes_on,
     a_refresh_ahead_keeps_nobody_waiting,
@@ -129,6 +132,77 @@ async fn what_is_stale_is_missing_for_every_other_verb(shared: Shared) {
     assert!(!cache.remove("r").await.unwrap());
     assert_eq!(cache.take::<u64>("t").await.unwrap(), None);
     assert!(cache.add("a", 2u64).await.unwrap() && !cache.add("a", 3u64).await.unwrap());
+}
+
+/// Every verb by an adapter and a cache that have seen nothing yet: a program that has just started.
+async fn what_is_stale_is_missing_for_whoever_never_met_it(shared: Shared) {
+    let owner = shared.cache();
+    let keys =
+        ["contains", "expiry", "touch", "update", "replace", "remove", "many", "take", "get"];
+    for key in keys.into_iter().chain(["incr", "add", "n:k", "blocking", "view"]) {
+        stale(&owner, key).await;
+    }
+    let new = || shared.cache();
+    assert!(!new().contains("contains").await.unwrap());
+    assert_eq!(new().expiry("expiry").await.unwrap(), None);
+    assert!(!new().touch("touch", HOUR).await.unwrap());
+    assert!(new().update_timeout::<u64>("update", HOUR).await.unwrap_err().is_not_found());
+    assert!(!new().replace("replace", 2u64).await.unwrap());
+    assert!(!new().remove("remove").await.unwrap());
+    assert!(!new().remove(["many", "none"]).await.unwrap());
+    assert_eq!(new().take::<u64>("take").await.unwrap(), None);
+    assert_eq!(new().get::<u64>("get").await.unwrap(), None);
+    assert_eq!(new().get_many::<u64, _>(["get"]).await.unwrap(), [None]);
+    assert_eq!(new().incr("incr", 2).await.unwrap(), 2);
+    assert!(new().add("add", 2u64).await.unwrap());
+    assert!(!new().add("add", 3u64).await.unwrap());
+    assert!(!new().namespace("n").contains("k").await.unwrap());
+    assert!(!new().view().replace("view", 2u64).await.unwrap());
+    let blocking = new().blocking();
+    let removed = tokio::task::spawn_blocking(move || blocking.remove("blocking"));
+    assert!(!removed.await.unwrap().unwrap());
+    // Nothing of it revived or spoiled what is kept for a bad day.
+    for key in ["contains", "expiry", "touch", "update", "replace", "get", "n:k", "view"] {
+        assert_eq!(new().allow_stale().get::<u64>(key).await.unwrap(), Some(1), "{key}");
+    }
+    for key in ["remove", "many", "take", "blocking"] {
+        assert_eq!(new().allow_stale().get::<u64>(key).await.unwrap(), None, "{key} was removed");
+    }
+}
+
+async fn one_add_of_many_strangers_replaces_what_is_stale(shared: Shared) {
+    for round in 0..8 {
+        let key = format!("k{round}");
+        stale(&shared.cache(), &key).await;
+        let strangers = [shared.cache(), shared.cache()];
+        let adds = (0..32u64).map(|number| {
+            let (cache, key) = (strangers[number as usize % 2].clone(), key.clone());
+            tokio::spawn(
+                async move { cache.add(&key, 100 + number).await.unwrap().then_some(number) },
+            )
+        });
+        let mut won = Vec::new();
+        for add in adds.collect::<Vec<_>>() {
+            won.extend(add.await.unwrap());
+        }
+        assert_eq!(won.len(), 1, "{won:?} of round {round}");
+        let left = shared.cache().get::<u64>(&key).await.unwrap();
+        assert_eq!(left, Some(100 + won[0]), "what was added is there");
+    }
+}
+
+async fn a_touch_by_a_stranger_moves_both_ends(shared: Shared) {
+    let owner = shared.cache();
+    owner.ttl(HOUR).stale_for(HOUR).set("k", 1u64).await.unwrap();
+    assert!(shared.cache().touch("k", 2 * HOUR).await.unwrap());
+    let left = shared.cache().expiry("k").await.unwrap();
+    let is_moved = matches!(left, Some(Expiry::After(left)) if left > HOUR && left <= 2 * HOUR);
+    assert!(is_moved, "{left:?}");
+    assert!(shared.cache().touch("k", SOON).await.unwrap());
+    eventually("it expires", PATIENCE, || async { !shared.cache().contains("k").await.unwrap() })
+        .await;
+    let spare = shared.cache().allow_stale().get::<u64>("k").await.unwrap();
+    assert_eq!(spare, Some(1), "and is kept as long after that as before");
 }
 
 async fn a_soft_timeout_serves_what_is_stale_and_the_load_goes_on(shared: Shared) {

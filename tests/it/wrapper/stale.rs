@@ -1,7 +1,7 @@
 //! Values past their logical end: SCENARIOS section K.
 
 use super::{Runs, fresh, plain_and_encoded};
-use larder::{AsyncCacheWrapper, ErrorKind, EventKind, Expiry, Loaded, View};
+use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, EventKind, Expiry, Loaded, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -263,5 +263,30 @@ async fn s164_a_default_for_a_while_where_nothing_stale_is() -> larder::Result<(
         advance(6 * SECOND).await;
         assert_eq!((rate().await?, runs.count()), (7, 2), "and then it is asked again");
     }
+    Ok(())
+}
+
+/// Two caches over the store that a process shares, each with its own history.
+#[tokio::test(start_paused = true)]
+async fn what_is_stale_is_missing_for_a_cache_that_never_met_it() -> larder::Result<()> {
+    let new = || AsyncCacheWrapper::new(AsyncMemoryCache::shared());
+    let owner = new()?.namespace("stale for strangers");
+    let stranger = || Ok::<_, larder::Error>(new()?.namespace("stale for strangers"));
+    let keys = ["contains", "expiry", "touch", "update", "replace", "remove", "many", "take"];
+    for key in keys.into_iter().chain(["incr", "add"]) {
+        keeping(&owner).set(key, 1u64).await?;
+    }
+    advance(2 * SECOND).await;
+    assert!(!stranger()?.contains("contains").await?);
+    assert_eq!(stranger()?.expiry("expiry").await?, None);
+    assert!(!stranger()?.touch("touch", SECOND).await?);
+    assert!(stranger()?.update_timeout::<u64>("update", SECOND).await.unwrap_err().is_not_found());
+    assert!(!stranger()?.replace("replace", 2u64).await?);
+    assert!(!stranger()?.remove("remove").await?);
+    assert!(!stranger()?.remove(["many", "none"]).await?);
+    assert_eq!(stranger()?.take::<u64>("take").await?, None);
+    assert_eq!(stranger()?.incr("incr", 2).await?, 2);
+    assert!(stranger()?.add("add", 2u64).await?);
+    assert!(!stranger()?.add("add", 3u64).await?);
     Ok(())
 }

@@ -98,7 +98,8 @@ fn inner(found: Option<Opaque>) -> Option<CacheValue> {
 #[async_trait::async_trait]
 impl AsyncCacheAdapter for Through {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        Ok(inner(self.cache.get(key).await?))
+        // The value inside has an end that the wrapper does not see, and would be missing as one of the wrapper's own.
+        Ok(inner(self.cache.get(key).await?).filter(|value| !value.is_stale()))
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
@@ -191,6 +192,10 @@ impl AsyncCacheAdapter for Through {
             removed.push(self.cache.remove(*key).await);
         }
         Ok(removed)
+    }
+
+    fn has_logical_ends(&self) -> bool {
+        false
     }
 
     async fn connect(&self) -> Result<()> {
