@@ -1,6 +1,6 @@
 //! The verbs.
 
-use super::lane::Role::{Read, Write};
+use super::connection::database::Role::{Read, Write};
 use super::statements::{
     Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Present, Put,
     PutMany, Remove, RemoveMany, Replace, Stored, Take, Touch, Update,

@@ -1,14 +1,14 @@
 //! How an [`AsyncSqliteCache`] is configured, in the words that its URL shares.
 
 use super::AsyncSqliteCache;
-use super::database::{Database, Site};
+use super::connection::source::{Site, Source};
 use super::engine::Engine;
 use crate::adapters::Settings;
 use crate::batching::Limits;
 use crate::key::Scope;
 use crate::url::{self, CacheUrl};
 use crate::{Codec, Error, Expiry, Lifetime, Result};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// What SQLite itself cannot go beyond, less room for a key.
@@ -103,7 +103,8 @@ impl SqliteBuilder {
         Ok(builder)
     }
 
-    /// The database file; `:memory:` is [`in_memory`](SqliteBuilder::in_memory). Folders that are missing are made on first use.
+    /// The database file; `:memory:` is [`in_memory`](SqliteBuilder::in_memory), and `~/…` is in the user's home folder. Folders that are
+    /// missing are made on first use.
     ///
     /// Without it the file is `larder/<program>.sqlite3` in the user's cache folder.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
@@ -213,9 +214,8 @@ impl SqliteBuilder {
         let quarter = usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX);
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
         let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
-        let database = Database::new(site, self.max_bytes, busy_timeout(op_timeout));
-        let engine =
-            Engine::new(database, self.pool_size, self.limits, op_timeout, self.purge_every);
+        let source = Source::new(site, self.max_bytes, busy_timeout(op_timeout));
+        let engine = Engine::new(source, self.pool_size, self.limits, op_timeout, self.purge_every);
         AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self }
     }
 }
@@ -233,7 +233,40 @@ fn checked(path: &Path) -> Result<PathBuf> {
     if text.contains('\0') {
         return Err(unusable("must not contain a NUL byte"));
     }
+    let is_folder = text.ends_with(std::path::is_separator)
+        || matches!(path.components().next_back(), Some(Component::CurDir | Component::ParentDir))
+        || text.ends_with("/.")
+        || text == "~";
+    if is_folder {
+        return Err(unusable("names a folder, not a file"));
+    }
+    let path = at_home(path)?;
     std::path::absolute(path).map_err(|cause| unusable("is not one").with_source(cause))
+}
+
+/// `~/cache.db` is in the user's home folder, as in a shell: nobody means a folder of that name.
+fn at_home(path: &Path) -> Result<PathBuf> {
+    let mut parts = path.components();
+    let (Some(Component::Normal(first)), false) =
+        (parts.next(), parts.as_path().as_os_str().is_empty())
+    else {
+        return Ok(path.to_owned());
+    };
+    match first.to_str() {
+        Some("~") => {
+            let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
+                Error::config(
+                    "the path of the database begins with `~`, and no home folder is known",
+                )
+            })?;
+            Ok(home.join(parts.as_path()))
+        }
+        Some(first) if first.starts_with('~') => Err(Error::config(
+            "the path of the database begins with another user's home folder, which is not looked \
+             up; give the whole path, or begin with `./`",
+        )),
+        _ => Ok(path.to_owned()),
+    }
 }
 
 /// `larder/<program>.sqlite3` in the user's cache folder.

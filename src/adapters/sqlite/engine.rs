@@ -7,9 +7,10 @@
 //! or dropped holds nothing up, and an idle adapter has no task at all.
 
 use super::call::Call;
-use super::database::{Connection, Database};
+use super::connection::database::{Connection, Member, Role};
+use super::connection::source::Source;
 use super::job::{Command, Job, Waiting};
-use super::lane::{Lane, Role, Slot, Start, State, attempt};
+use super::lane::{Lane, Slot, Start, State, attempt};
 use super::maintenance;
 use super::repair::Next;
 use crate::Result;
@@ -24,7 +25,7 @@ use tokio::task::JoinHandle;
 
 /// The database and its lanes.
 pub(super) struct Engine {
-    pub(super) database: Database,
+    pub(super) source: Source,
     writer: Lane,
     readers: Lane,
     op_timeout: Duration,
@@ -36,16 +37,16 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
-        database: Database,
+        source: Source,
         readers: usize,
         limits: Limits,
         op_timeout: Duration,
         purge_every: Duration,
     ) -> Arc<Self> {
         // A database in memory is its one connection.
-        let readers = if database.is_memory() { 0 } else { readers };
+        let readers = if source.is_memory() { 0 } else { readers };
         Arc::new(Self {
-            database,
+            source,
             writer: Lane::new(Role::Write, 1, limits),
             readers: Lane::new(Role::Read, readers, limits),
             op_timeout,
@@ -56,7 +57,7 @@ impl Engine {
     }
 
     fn lane(&self, role: Role) -> &Lane {
-        if role == Role::Read && !self.database.is_memory() { &self.readers } else { &self.writer }
+        if role == Role::Read && !self.source.is_memory() { &self.readers } else { &self.writer }
     }
 
     /// Runs a command in its lane. The future may be dropped at any time; what has begun goes on.
@@ -147,27 +148,14 @@ impl Engine {
         }
     }
 
-    /// Makes every connection of the past close as soon as it can be had.
-    pub(super) fn recall(self: &Arc<Self>) {
-        for lane in [&self.writer, &self.readers] {
-            let mut state = lane.state();
-            while let Some((at, connection)) = state.take_idle() {
-                self.drive(lane.role, at, Start::Loaded(Some(connection)));
-            }
-            while let Some((at, run)) = state.take_direct(|_| true) {
-                self.drive(lane.role, at, Start::Midway(run));
-            }
-        }
-    }
-
     /// Closes all connections and waits until they are; the next call opens new ones.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
-        if self.database.is_memory() {
+        if self.source.is_memory() {
             return Ok(());
         }
         self.stop_sweeping();
-        let past = self.database.retire_present();
-        self.recall();
+        let past = self.source.end_session();
+        self.clone().recall();
         past.wait_until_closed(Instant::now() + self.op_timeout).await
     }
 
@@ -188,12 +176,52 @@ impl Engine {
         }
     }
 
+    pub(super) fn as_member(self: &Arc<Self>) -> Weak<dyn Member> {
+        let member: Weak<Self> = Arc::downgrade(self);
+        member
+    }
+
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.writer.state().slots.as_slice(), [Slot::Closed])
     }
 
     pub(super) fn op_timeout(&self) -> Duration {
         self.op_timeout
+    }
+}
+
+impl Member for Engine {
+    fn recall(self: Arc<Self>) {
+        for lane in [&self.writer, &self.readers] {
+            let mut state = lane.state();
+            while let Some((at, connection)) = state.take_idle() {
+                self.drive(lane.role, at, Start::Loaded(Some(connection)));
+            }
+            while let Some((at, run)) = state.take_direct(|_| true) {
+                self.drive(lane.role, at, Start::Midway(run));
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// The connections are closed in the background, and counted as open until they are: whoever
+    /// opens the path next must not meet them.
+    fn drop(&mut self) {
+        let mut connections = Vec::new();
+        for lane in [&self.writer, &self.readers] {
+            let mut state = lane.state();
+            while let Some((_, connection)) = state.take_idle() {
+                connections.push(connection);
+            }
+        }
+        if !connections.is_empty() {
+            runtime::spawn_background(async move {
+                for connection in connections {
+                    connection.close().await;
+                }
+            });
+        }
     }
 }
 

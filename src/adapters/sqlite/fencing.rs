@@ -4,8 +4,8 @@
 //! every verb treats it as it treats an expired row: what removes the key removes it, what writes the key writes over it. A fill
 //! finds it there, or is refused. Of a key that is live, the claim notes what was there. Leases have a table of their own.
 
+use super::connection::database::Role::Write;
 use super::job::Command;
-use super::lane::Role::Write;
 use super::statements::{Stored, bytes_at, upsert};
 use super::{AsyncSqliteCache, time};
 use crate::adapter::{LONGEST_CLAIM, lease_millis};

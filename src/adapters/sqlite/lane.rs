@@ -1,19 +1,12 @@
 //! A lane: a queue before one or more connections, and what each connection is doing.
 
-use super::database::Connection;
+use super::connection::database::{Connection, Role};
 use super::job::{Job, Work};
 use crate::batching::{Limits, Queue};
 use crate::runtime::lock;
 use futures_util::future::BoxFuture;
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
-
-/// What a lane's connections are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Write,
-    Read,
-}
 
 pub(super) struct Lane {
     pub(super) role: Role,

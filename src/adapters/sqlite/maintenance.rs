@@ -1,11 +1,11 @@
 //! What the database needs besides being asked: expired rows swept, room made in a full file, pages given back, the log kept short.
 
+use super::connection::database::Role;
+use super::connection::schema::{self, number};
 use super::engine::Engine;
 use super::errors::Failure;
 use super::fencing;
 use super::job::Command;
-use super::lane::Role;
-use super::schema::{self, number};
 use super::time;
 use crate::{Result, runtime};
 use sqlx::sqlite::SqliteConnection;
@@ -50,7 +50,7 @@ pub(super) async fn purge(engine: &Arc<Engine>) -> Result<u64> {
 
 /// Gives unused pages back to the file system, some at a time, and makes room where the file is over its bound.
 pub(super) async fn give_back(engine: &Arc<Engine>) -> Result<()> {
-    while engine.call(Role::Write, Shrink { max_bytes: engine.database.max_bytes() }).await? {}
+    while engine.call(Role::Write, Shrink { max_bytes: engine.source.max_bytes() }).await? {}
     Ok(())
 }
 

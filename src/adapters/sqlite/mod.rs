@@ -1,22 +1,20 @@
 //! The store in a file: SQLite through `sqlx`.
 //!
-//! `builder` configures, `adapter` is the trait's verbs, `commands` the statements. Each `call` puts a `job` into a `lane`; the `engine` says who
-//! runs it, and on which connection; `database` opens those, on a `file` with a `schema`. `failure` sorts what goes wrong, `repair` does what can be
-//! done about it, `upkeep` keeps the file in shape.
+//! `builder` configures, `adapter` has the verbs, `statements` the SQL. Each `call` puts a `job` into a `lane`; the `engine` says who runs
+//! it and on which connection; `connection` opens those, one database for each file in a process. `errors` sorts what goes wrong, `repair`
+//! does what can be done about it, `maintenance` keeps the file in shape.
 
 mod adapter;
 mod builder;
 mod call;
-mod database;
+mod connection;
 mod engine;
 mod errors;
 mod fencing;
-mod file;
 mod job;
 mod lane;
 mod maintenance;
 mod repair;
-mod schema;
 mod statements;
 mod time;
 
@@ -24,7 +22,7 @@ pub use builder::SqliteBuilder;
 
 use crate::adapters::Settings;
 use crate::{Error, Result};
-use database::Site;
+use connection::source::Site;
 use engine::Engine;
 use std::fmt;
 use std::path::Path;
@@ -49,9 +47,16 @@ const KIND: &str = "sqlite";
 /// **Cancel safety**: all futures may be dropped at any time. Whether a write then took effect is not known; an open transaction is never
 /// left behind.
 ///
-/// **Damage**: a file that was deleted, replaced or cut off beneath the adapter is noticed within a tenth of a second of use, one that
-/// was overwritten when a bad page is read; the cache begins anew, and a damaged file is kept beside the new one under the name `….corrupt`. A sound
-/// database that is not larder's, or is of a newer larder, is an [`ErrorKind::Config`](crate::ErrorKind::Config) and left as it is.
+/// **Damage**: a file that was deleted, replaced or cut off beneath the adapter, or whose log was, is noticed within a tenth of a second
+/// of use, one that was overwritten when a bad page is read; the cache begins anew, and a cache that was damaged is kept beside the new one
+/// under the name `….corrupt`. What is not a cache of larder's (another program's database, a text, a folder), or is of a newer larder, is an
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) and left as it is.
+///
+/// **Several adapters** of one process may have the same file open, by whatever path: each has its own settings and connections, and
+/// they share what is known of the file. `close` closes an adapter's own connections.
+///
+/// **Permissions**: a file that the adapter makes can be read and written by its owner only, and so can a folder; what is there already
+/// stays as it is.
 ///
 /// **The table**, for other programs: `larder_cache (key TEXT, expires_at INTEGER, value BLOB)`, `expires_at` in milliseconds since 1970,
 /// `NULL` for never; a row from before 1970 has expired like any other, and holds the place of a value that is being computed. Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is what its name says; counters are decimal text under every codec.
@@ -95,7 +100,7 @@ impl AsyncSqliteCache {
     }
 
     /// The cache in the file at `path`, which is made with its folders on first use. A relative path is taken from where the program is now;
-    /// `:memory:` is [`in_memory`](AsyncSqliteCache::in_memory).
+    /// `:memory:` is [`in_memory`](AsyncSqliteCache::in_memory), and `~/cache.db` is in the user's home folder.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -106,7 +111,7 @@ impl AsyncSqliteCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a path that is empty, not UTF-8, or has a NUL byte in it.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a path that is empty, not UTF-8, has a NUL byte in it, or names a folder.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().path(path).build()
     }
@@ -181,7 +186,7 @@ impl AsyncSqliteCache {
 impl fmt::Debug for AsyncSqliteCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("AsyncSqliteCache");
-        match self.engine.database.site() {
+        match self.engine.source.site() {
             Site::Memory => out.field("path", &":memory:"),
             Site::File(path) => out.field("path", path),
         };

@@ -1,10 +1,11 @@
 //! From a job to its answer: a connection that can be used, and what is done when the statement fails.
 
-use super::database::{Connection, End};
+use super::connection::database::{Connection, Member as _, Role};
+use super::connection::epoch::EpochEnd;
 use super::engine::Engine;
 use super::errors::Failure;
 use super::job::Work;
-use super::lane::{Ran, Role};
+use super::lane::Ran;
 use super::maintenance;
 use crate::{Error, Result, runtime};
 use std::sync::Arc;
@@ -93,12 +94,8 @@ impl Engine {
                 repairs.evictions += 1;
                 let room = match repairs.evictions {
                     ..=EVICTIONS => {
-                        maintenance::make_room(
-                            on.raw(),
-                            self.database.max_bytes(),
-                            repairs.evictions,
-                        )
-                        .await
+                        maintenance::make_room(on.raw(), self.source.max_bytes(), repairs.evictions)
+                            .await
                     }
                     _ => Ok(false),
                 };
@@ -118,17 +115,17 @@ impl Engine {
             ) => {
                 if let Some(on) = connection {
                     match failure {
-                        Failure::Corrupt(_) => self.database.retire_with(&on, End::Corrupt),
-                        Failure::Moved(_) => self.database.retire_with(&on, End::Moved),
-                        Failure::Unprepared(_) => self.database.retire_with(&on, End::Closed),
+                        Failure::Corrupt(_) => on.end_epoch(EpochEnd::Corrupt),
+                        Failure::Moved(_) => on.end_epoch(EpochEnd::Moved),
+                        Failure::Unprepared(_) => on.end_epoch(EpochEnd::Closed),
                         // Why did it break? If the file is gone, nobody needs to find out again.
                         _ => {
-                            self.database.look_again(&on).await;
+                            self.source.look_again(&on).await;
                         }
                     }
                     on.close().await;
                 }
-                self.recall();
+                self.clone().recall();
                 repairs.renewals += 1;
                 if repairs.renewals <= RENEWALS {
                     Ok(None)
@@ -147,8 +144,11 @@ impl Engine {
         connection: Option<Connection>,
     ) -> Result<Connection, Failure> {
         if let Some(mut connection) = connection {
-            if connection.is_due_for_a_look() && !self.database.look_again(&connection).await {
-                self.recall();
+            if !connection.is_retired()
+                && connection.is_due_for_a_look()
+                && !self.source.look_again(&connection).await
+            {
+                self.clone().recall();
             }
             if !connection.is_retired() {
                 if connection.has_long_log() {
@@ -160,7 +160,8 @@ impl Engine {
             }
             connection.close().await;
         }
-        let opened = self.database.open(role, Instant::now() + self.op_timeout()).await?;
+        let opened =
+            self.source.open(role, Instant::now() + self.op_timeout(), self.as_member()).await?;
         if role == Role::Write {
             self.start_sweeping();
         }

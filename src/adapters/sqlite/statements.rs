@@ -1,7 +1,7 @@
 //! The commands: one statement each, where one will do.
 
+use super::connection::schema::number;
 use super::job::{Command, Job, Waiting, Work};
-use super::schema::number;
 use super::time;
 use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};

@@ -24,6 +24,7 @@ fn entry() {
         "drops" => drops(&path),
         "read_only" => in_runtime(read_only(&path)),
         "full" => in_runtime(full(&path)),
+        "idle" => in_runtime(idle(&path)),
         other => panic!("no such role: {other}"),
     }
 }
@@ -210,6 +211,26 @@ async fn fetch(path: &Path) -> Arc<AsyncSqliteCache> {
 
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+/// Has the file open and stands idle until it is woken; then it writes once more.
+async fn idle(path: &Path) {
+    let cache = on(path).build().unwrap();
+    for n in 0..100 {
+        set(&cache, &format!("k{n}"), &"x".repeat(3_000)).await.unwrap();
+    }
+    set(&cache, "first", "v").await.unwrap();
+    assert!(get(&cache, "first").await.unwrap().is_some());
+    say("idle");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    crate::support::eventually("it finds the new file", PATIENT, async || {
+        set(&cache, "from the other", "here").await.is_ok()
+            && get(&cache, "k").await.is_ok_and(|found| found.as_deref() == Some("v"))
+    })
+    .await;
+    cache.close().await.unwrap();
+    say("awake");
 }
 
 /// On a file, and in a folder, that may only be read.

@@ -125,25 +125,108 @@ async fn a_file_that_becomes_garbage_is_moved_aside() {
     file.write_all(&vec![0xA5; usize::try_from(length).unwrap()]).unwrap();
     until_well(&cache, &path, "overwritten with garbage").await;
 
+    let aside = fs::read(format!("{}.corrupt", path.display())).unwrap();
+    assert_eq!(aside, vec![0xA5; aside.len()]);
+
+    // A cache that was damaged while nobody had it open still says whose it is.
+    let path = fresh_path();
+    in_use(&path).await.close().await.unwrap();
+    let mut file = File::options().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(4_096)).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.write_all(&vec![0xA5; usize::try_from(length - 4_096).unwrap()]).unwrap();
+    drop(file);
+    until_well(&on(&path).build().unwrap(), &path, "damaged while closed").await;
+    assert!(Path::new(&format!("{}.corrupt", path.display())).exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_by_something_else_is_left_alone() {
     let path = fresh_path();
     let cache = in_use(&path).await;
-    let garbage = path.with_extension("garbage");
-    fs::write(&garbage, vec![0xA5; 50_000]).unwrap();
-    fs::rename(&garbage, &path).unwrap();
-    until_well(&cache, &path, "replaced with garbage").await;
-    let aside = format!("{}.corrupt", path.display());
-    assert_eq!(fs::read(aside).unwrap(), vec![0xA5; 50_000]);
+    let notes = path.with_extension("notes");
+    fs::write(&notes, vec![0xA5; 50_000]).unwrap();
+    fs::rename(&notes, &path).unwrap();
+    crate::support::eventually("it is refused", Duration::from_secs(60), async || {
+        set(&cache, "k", "v").await.is_err_and(|error| error.kind() == ErrorKind::Config)
+    })
+    .await;
+    assert_eq!(get(&cache, "k").await.unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(fs::read(&path).unwrap(), vec![0xA5; 50_000]);
+    assert!(!Path::new(&format!("{}.corrupt", path.display())).exists());
+    fs::remove_file(&path).unwrap();
+    crate::support::eventually("it works", Duration::from_secs(60), async || {
+        set(&cache, "k", "v").await.is_ok()
+    })
+    .await;
+    until_well(&cache, &path, "taken away again").await;
+}
 
+#[tokio::test]
+async fn a_log_that_is_deleted_is_noticed_with_the_file() {
+    for (suffixes, first_read) in [
+        (&["-wal"][..], true),
+        (&["-wal"], false),
+        (&["-shm"], true),
+        (&["-wal", "-shm"], true),
+        (&["-shm"], false),
+    ] {
+        let path = fresh_path();
+        let cache = on(&path).build().unwrap();
+        for n in 0..60 {
+            set(&cache, &format!("k{n}"), &"x".repeat(5_000)).await.unwrap();
+        }
+        if !first_read {
+            get(&cache, "k1").await.unwrap();
+        }
+        for suffix in suffixes {
+            fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+        }
+        // Whatever is not well is not well for a moment only, though nobody closes anything.
+        crate::support::eventually("reads work", Duration::from_secs(60), async || {
+            get(&cache, "k1").await.is_ok()
+        })
+        .await;
+        until_well(&cache, &path, &format!("{suffixes:?} deleted")).await;
+    }
+}
+
+/// A process that has the file open, and stands idle.
+fn idle_process(path: &Path) -> (Guarded, BufReader<std::process::ChildStdout>) {
+    let mut command = another_process("idle", path);
+    command.stdin(std::process::Stdio::piped());
+    let mut child = Guarded(command.spawn().unwrap());
+    let mut said = BufReader::new(child.0.stdout.take().unwrap());
+    wait_for(&mut said, "idle");
+    (child, said)
+}
+
+fn wait_for(said: &mut impl BufRead, word: &str) {
+    let mut line = String::new();
+    while !line.contains(word) {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "the child ended early");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_starts_beside_one_that_is_idle_on_a_deleted_file_has_a_cache() {
     let path = fresh_path();
-    fs::write(&path, "not a database, but notes of somebody's, of more than one page".repeat(200))
-        .unwrap();
+    let (mut child, mut said) = idle_process(&path);
+    fs::remove_file(&path).unwrap();
     let cache = on(&path).build().unwrap();
-    until_well(&cache, &path, "garbage from the start").await;
-    assert!(
-        fs::read_to_string(format!("{}.corrupt", path.display()))
-            .unwrap()
-            .starts_with("not a database")
-    );
+    // At once: there is nothing to wait for.
+    set(&cache, "k", "v").await.unwrap();
+    assert_eq!(get(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    assert_eq!(get(&cache, "first").await.unwrap(), None);
+    // The other one finds the new file when it wakes, and leaves its log alone when it goes.
+    child.0.stdin.take().unwrap().write_all(b"wake\n").unwrap();
+    wait_for(&mut said, "awake");
+    assert!(child.0.wait().unwrap().success());
+    set(&cache, "k2", "v2").await.unwrap();
+    assert_eq!(get(&cache, "from the other").await.unwrap().as_deref(), Some("here"));
+    assert_eq!(get(&cache, "k2").await.unwrap().as_deref(), Some("v2"));
+    until_well(&cache, &path, "both are on the new file").await;
 }
 
 #[tokio::test]

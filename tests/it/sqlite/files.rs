@@ -63,6 +63,141 @@ async fn urls_name_files() {
     assert!(format!("{:?}", AsyncSqliteCache::from_url("sqlite:").unwrap()).contains(&by_default));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_made_is_for_its_owner_alone_and_what_was_there_stays_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("a/b/cache.db");
+    let cache = on(&path).build().unwrap();
+    for _ in 0..2 {
+        set(&cache, "k", "v").await.unwrap();
+        for file in ["a/b/cache.db", "a/b/cache.db-wal", "a/b/cache.db-shm"] {
+            assert_eq!(mode(&folder.path().join(file)), 0o600, "{file}");
+        }
+        assert_eq!(
+            (mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))),
+            (0o700, 0o700)
+        );
+        cache.close().await.unwrap();
+        std::fs::remove_dir_all(folder.path().join("a")).unwrap();
+    }
+    assert_eq!(mode(folder.path()), 0o755);
+    set(&cache, "k", "v").await.unwrap();
+    cache.close().await.unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
+    set(&cache, "k", "v").await.unwrap();
+    assert_eq!(mode(&path), 0o660, "somebody shares it");
+    assert_eq!(mode(&folder.path().join("a/b/cache.db-wal")), 0o660);
+}
+
+#[test]
+fn a_path_that_is_a_folder_is_refused() {
+    for url in [
+        "sqlite:dir/",
+        "sqlite:dir/.",
+        "sqlite:dir/..",
+        "sqlite:..",
+        "sqlite:.",
+        "sqlite:///",
+        "sqlite:~",
+        "sqlite:~/",
+    ] {
+        let error = AsyncSqliteCache::from_url(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+        assert!(error.to_string().contains("folder"), "{url}: {error}");
+    }
+    let error = AsyncSqliteCache::open("dir/").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_there_is_refused_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = on(folder.path()).build().unwrap();
+    for error in [set(&cache, "k", "v").await.unwrap_err(), get(&cache, "k").await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains("folder"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_tilde_is_the_home_folder() {
+    let home = std::env::home_dir().unwrap();
+    for url in
+        ["sqlite:~/x/y.db", "sqlite://~/x/y.db", "sqlite:%7E/x/y.db", "sqlite3:~/x/y.db?prefix=a"]
+    {
+        let cache = AsyncSqliteCache::from_url(url).unwrap();
+        assert!(
+            format!("{cache:?}").contains(home.join("x/y.db").to_str().unwrap()),
+            "{url}: {cache:?}"
+        );
+    }
+    assert!(
+        format!("{:?}", AsyncSqliteCache::open("~/x.db").unwrap())
+            .contains(home.join("x.db").to_str().unwrap())
+    );
+    let error = AsyncSqliteCache::from_url("sqlite:~somebody/x.db").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let here = std::env::current_dir().unwrap();
+    for (path, file) in [("~x.db", "~x.db"), ("./~/x.db", "~/x.db"), ("a/~/x.db", "a/~/x.db")] {
+        let cache = AsyncSqliteCache::open(path).unwrap();
+        assert!(
+            format!("{cache:?}").contains(here.join(file).to_str().unwrap()),
+            "{path}: {cache:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_never_was_a_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let contents = [
+        b"x".to_vec(),
+        b"notes of somebody's\n".to_vec(),
+        b"n".repeat(511),
+        b"n".repeat(512),
+        b"more than one page of notes\n".repeat(400),
+        b"SQLite format 2\0, or so it says".repeat(40),
+        vec![0; 5_000],
+        vec![0xA5; 50_000],
+    ];
+    for (nth, content) in contents.iter().enumerate() {
+        let path = folder.path().join(format!("notes-{nth}.txt"));
+        std::fs::write(&path, content).unwrap();
+        let cache = on(&path).build().unwrap();
+        for refused in [
+            set(&cache, "k", "v").await,
+            get(&cache, "k").await.map(drop),
+            cache.clear("").await,
+            cache.ping().await,
+        ] {
+            let kind = refused.as_ref().map_err(larder::Error::kind);
+            assert_eq!(kind, Err(ErrorKind::Config), "{nth}: {refused:?}");
+        }
+        cache.close().await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), *content, "{nth}");
+        // Once it is out of the way, all is well.
+        std::fs::remove_file(&path).unwrap();
+        crate::support::eventually("it works", PATIENT, async || {
+            set(&cache, "k", "v").await.is_ok()
+        })
+        .await;
+        cache.close().await.unwrap();
+    }
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected: Vec<_> = (0..contents.len()).map(|nth| format!("notes-{nth}.txt")).collect();
+    assert_eq!(names, expected, "nothing was set aside");
+}
+
 #[test]
 fn what_cannot_work_is_refused_at_once() {
     for url in [

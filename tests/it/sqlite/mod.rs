@@ -8,6 +8,7 @@ mod child;
 mod conformance;
 mod damage;
 mod files;
+mod neighbours;
 mod runtimes;
 mod speed;
 mod together;

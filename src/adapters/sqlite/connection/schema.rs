@@ -1,12 +1,12 @@
 //! The table, and the proof that a database is ours.
 
-use super::errors::Failure;
-use crate::{Error, ErrorKind};
+use crate::adapters::sqlite::errors::Failure;
+use crate::error::{Error, ErrorKind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
 
 /// "LRDR": marks a file as a cache of larder's.
-pub(super) const APPLICATION_ID: i32 = 0x4C52_4452;
+pub(in super::super) const APPLICATION_ID: i32 = 0x4C52_4452;
 
 /// The version of the schema below.
 const VERSION: i64 = 1;
@@ -42,7 +42,10 @@ enum Owner {
 }
 
 /// Makes the database ours if it is nobody's, and sets the connection up for writing.
-pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result<(), Failure> {
+pub(in super::super) async fn prepare(
+    on: &mut SqliteConnection,
+    max_bytes: u64,
+) -> Result<(), Failure> {
     if let Owner::Nobody = owner(on).await? {
         // Nothing is lost yet if the machine stops now, and the many small steps of making a file need not wait for the disk one by one.
         // The other two must be said before there is a table.
@@ -65,7 +68,7 @@ pub(super) async fn prepare(on: &mut SqliteConnection, max_bytes: u64) -> Result
 }
 
 /// The settings of a connection that writes.
-pub(super) async fn set_up_writer(
+pub(in super::super) async fn set_up_writer(
     on: &mut SqliteConnection,
     max_bytes: u64,
 ) -> Result<(), Failure> {
@@ -80,7 +83,7 @@ pub(super) async fn set_up_writer(
 }
 
 /// The settings of a connection that reads.
-pub(super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failure> {
+pub(in super::super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failure> {
     raw_sql("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;").execute(&mut *on).await?;
     Ok(())
 }
@@ -94,24 +97,33 @@ async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> sqlx:
 }
 
 /// Runs with the reserve lifted while rows are deleted, and put back afterwards.
-pub(super) async fn lift_reserve(on: &mut SqliteConnection, max_bytes: u64) -> sqlx::Result<()> {
+pub(in super::super) async fn lift_reserve(
+    on: &mut SqliteConnection,
+    max_bytes: u64,
+) -> sqlx::Result<()> {
     limit(on, max_bytes, 0).await
 }
 
-pub(super) async fn restore_reserve(on: &mut SqliteConnection, max_bytes: u64) -> sqlx::Result<()> {
+pub(in super::super) async fn restore_reserve(
+    on: &mut SqliteConnection,
+    max_bytes: u64,
+) -> sqlx::Result<()> {
     limit(on, max_bytes, RESERVE_PAGES).await
 }
 
-pub(super) fn log_bytes(max_bytes: u64) -> u64 {
+pub(in super::super) fn log_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 4).clamp(LEAST_LOG_BYTES, LOG_BYTES)
 }
 
-pub(super) async fn page_bytes(on: &mut SqliteConnection) -> sqlx::Result<u64> {
+pub(in super::super) async fn page_bytes(on: &mut SqliteConnection) -> sqlx::Result<u64> {
     Ok(number(on, "SELECT page_size FROM pragma_page_size").await?.max(512))
 }
 
 /// One number out of the database.
-pub(super) async fn number(on: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<u64> {
+pub(in super::super) async fn number(
+    on: &mut SqliteConnection,
+    sql: &'static str,
+) -> sqlx::Result<u64> {
     let row = query(sql).fetch_one(on).await?;
     Ok(u64::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(0))
 }
@@ -137,7 +149,7 @@ fn newer() -> Error {
         .with_message("the file was written by a newer larder; it is left as it is")
 }
 
-pub(super) fn foreign() -> Error {
+pub(in super::super) fn foreign() -> Error {
     Error::new(ErrorKind::Config)
         .with_message("the file is a database, and not a cache of larder's; it is left as it is")
 }

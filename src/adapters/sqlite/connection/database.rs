@@ -1,0 +1,392 @@
+//! The database at a path, and its epochs.
+//!
+//! When the file is deleted, replaced or damaged, or its log is, the epoch ends: its connections
+//! close as soon as they can be had, and only when the last is closed does the next epoch begin.
+//! (SQLite removes the log *by name* when a database closes, and cuts off a log index that it takes
+//! for nobody's: an old connection and a new one must not meet.)
+
+use super::epoch::{EpochEnd, FileEpoch, OpenGuard, Session};
+use super::file::{self, Files, Identity, Look};
+use super::source::blocking;
+use super::{registry, schema};
+use crate::adapters::sqlite::errors::Failure;
+use crate::error::{Error, ErrorKind};
+use crate::runtime::lock;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// How often the file is looked at while it is used.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A log of so many times the length at which it should have been written back is written back
+/// although readers have to be waited for.
+const LOG_TOO_LONG: u64 = 4;
+
+/// How long nobody tries again after the database could not be opened: doubled each time, and up to
+/// half as long again.
+const FIRST_REST: Duration = Duration::from_millis(20);
+const LONGEST_REST: Duration = Duration::from_millis(300);
+
+/// What a connection is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Role {
+    Write,
+    Read,
+}
+
+/// Who holds connections to a database.
+pub(in super::super) trait Member: Send + Sync {
+    /// Makes every retired connection close as soon as it can be had.
+    fn recall(self: Arc<Self>);
+}
+
+/// The connection that somebody asks for.
+pub(super) struct Wanted {
+    pub(super) role: Role,
+    pub(super) deadline: Instant,
+    pub(super) session: Arc<Session>,
+    pub(super) max_bytes: u64,
+    pub(super) busy_timeout: Duration,
+}
+
+pub(in super::super) struct Database {
+    /// Without links on the way; `None` in memory.
+    path: Option<PathBuf>,
+    epoch: Mutex<Arc<FileEpoch>>,
+    /// One opens at a time; and what happened last time, if it failed.
+    opening: AsyncMutex<Option<Rest>>,
+    members: Mutex<Vec<Weak<dyn Member>>>,
+}
+
+/// The time after a failure to open.
+struct Rest {
+    until: Instant,
+    length: Duration,
+    error: Error,
+}
+
+impl Database {
+    pub(super) fn in_memory() -> Self {
+        Self::at(None)
+    }
+
+    pub(super) fn in_file(path: PathBuf) -> Self {
+        Self::at(Some(path))
+    }
+
+    fn at(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            epoch: Mutex::new(FileEpoch::new(None)),
+            opening: AsyncMutex::new(None),
+            members: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.path.as_deref() == Some(path)
+    }
+
+    /// Notes who has to be asked to close connections.
+    pub(super) fn admit(&self, member: Weak<dyn Member>) {
+        let mut members = lock(&self.members);
+        members.retain(|known| known.strong_count() > 0);
+        if !members.iter().any(|known| known.ptr_eq(&member)) {
+            members.push(member);
+        }
+    }
+
+    /// Whether connections to this very file are open.
+    pub(super) fn has_open(&self, file: Identity) -> bool {
+        let epoch = lock(&self.epoch).clone();
+        epoch.has_connections()
+            && epoch.files.get().copied().flatten().is_some_and(|files| files.main == Some(file))
+    }
+
+    /// Ends an epoch, unless it has ended, and has its connections closed.
+    fn retire(&self, epoch: &Arc<FileEpoch>, end: EpochEnd) {
+        {
+            let mut present = lock(&self.epoch);
+            if Arc::ptr_eq(&present, epoch) {
+                // Only the present epoch can end, so it has not.
+                let _ = epoch.end.set(end);
+                *present = FileEpoch::new(Some(epoch.clone()));
+            }
+        }
+        let members: Vec<_> = lock(&self.members).iter().filter_map(Weak::upgrade).collect();
+        members.into_iter().for_each(Member::recall);
+    }
+
+    /// Opens a connection, and the database if that has not been done.
+    pub(super) async fn open(self: &Arc<Self>, wanted: Wanted) -> Result<Connection, Failure> {
+        let mut rest = self.opening.lock().await;
+        if let Some(rest) = rest.as_ref().filter(|rest| Instant::now() < rest.until) {
+            return Err(rest.error.clone().into());
+        }
+        match self.open_now(&wanted).await {
+            Err(
+                failure @ (Failure::Locked(_)
+                | Failure::Corrupt(_)
+                | Failure::Moved(_)
+                | Failure::Unprepared(_)
+                | Failure::Stale),
+            ) => Err(failure),
+            Err(failure) => {
+                let error = failure.into_error();
+                let length =
+                    rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
+                let until = Instant::now() + length.mul_f64(1.0 + fastrand::f64() / 2.0);
+                *rest = Some(Rest { until, length, error: error.clone() });
+                Err(error.into())
+            }
+            Ok(connection) => {
+                *rest = None;
+                Ok(connection)
+            }
+        }
+    }
+
+    /// The present epoch. One whose connections are all closed is over: nobody has watched its file
+    /// since, which may be anything by now.
+    fn epoch_to_open(&self) -> Arc<FileEpoch> {
+        let epoch = lock(&self.epoch).clone();
+        if !epoch.has_begun() || epoch.has_connections() {
+            return epoch;
+        }
+        self.retire(&epoch, EpochEnd::Closed);
+        lock(&self.epoch).clone()
+    }
+
+    async fn open_now(self: &Arc<Self>, wanted: &Wanted) -> Result<Connection, Failure> {
+        let epoch = self.epoch_to_open();
+        // One that was needed to prepare the file stays open until there is another: the last to
+        // close would take the log away.
+        let first = if epoch.has_begun() { None } else { Some(self.begin(&epoch, wanted).await?) };
+        let first = match (wanted.role, first) {
+            (Role::Write, Some(first)) => return Ok(first),
+            (_, first) => first,
+        };
+        // Something that is no database any more would be made one, in the midst of the connections
+        // that are open.
+        let opened = if self.look_at(&epoch, wanted.max_bytes).await {
+            self.open_another(&epoch, wanted).await
+        } else {
+            Err(Failure::Stale)
+        };
+        if let Some(first) = first {
+            first.close().await;
+        }
+        opened
+    }
+
+    async fn open_another(
+        self: &Arc<Self>,
+        epoch: &Arc<FileEpoch>,
+        wanted: &Wanted,
+    ) -> Result<Connection, Failure> {
+        let mut connection = self.connect(epoch, wanted, wanted.role).await?;
+        let set_up = match wanted.role {
+            Role::Write => schema::set_up_writer(connection.raw(), wanted.max_bytes).await,
+            Role::Read => schema::set_up_reader(connection.raw()).await,
+        };
+        match set_up {
+            // Once more, for the log may be a new one.
+            Ok(()) if self.look_at(epoch, wanted.max_bytes).await => Ok(connection),
+            Ok(()) => {
+                connection.close().await;
+                Err(Failure::Stale)
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Corrupt(_)) {
+                    self.retire(epoch, EpochEnd::Corrupt);
+                }
+                connection.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Clears away what the epochs before left behind, once all their connections are closed.
+    async fn clear_away(&self, epoch: &FileEpoch, deadline: Instant) -> Result<(), Error> {
+        let mut before = lock(&epoch.before).clone();
+        while let Some(past) = before {
+            past.wait_until_closed(deadline).await?;
+            let files = past.files.get().copied().flatten();
+            match (past.end.get(), files) {
+                (Some(EpochEnd::Corrupt), _) => {
+                    let damaged = past.damaged();
+                    self.on_file(move |path| file::move_aside(path, damaged)).await?;
+                }
+                (Some(EpochEnd::Moved), Some(Files { log: Some(log), .. })) => {
+                    self.on_file(move |path| file::remove_stale_log(path, log, deadline)).await?;
+                }
+                _ => {}
+            }
+            before = lock(&past.before).clone();
+        }
+        *lock(&epoch.before) = None;
+        Ok(())
+    }
+
+    /// Begins an epoch: the one before is over, the file is there and is ours.
+    async fn begin(
+        self: &Arc<Self>,
+        epoch: &Arc<FileEpoch>,
+        wanted: &Wanted,
+    ) -> Result<Connection, Failure> {
+        self.clear_away(epoch, wanted.deadline).await?;
+        let deadline = wanted.deadline;
+        self.on_file(move |path| file::make_ready(path, deadline)).await?;
+        if let Some(file) = self.look().await.and_then(|look| look.files.main) {
+            // One opens at a time; an epoch that failed to begin is tried again.
+            let _ = epoch.begun_on.set(file);
+            self.part_from_others(file, deadline).await?;
+        }
+        let mut connection = self.connect(epoch, wanted, Role::Write).await?;
+        if let Err(failure) = schema::prepare(connection.raw(), wanted.max_bytes).await {
+            if matches!(failure, Failure::Corrupt(_)) {
+                self.retire(epoch, EpochEnd::Corrupt);
+            }
+            connection.close().await;
+            return Err(failure);
+        }
+        let look = self.look().await;
+        *lock(&epoch.looked) = Instant::now();
+        // One opens at a time, so nobody else has set it.
+        let _ = epoch.files.set(look.map(|look| look.files));
+        Ok(connection)
+    }
+
+    /// Where another path's database has this very file open, the file was moved from there to here.
+    /// Those connections keep a log by the old name, so they have to be closed first.
+    async fn part_from_others(&self, file: Identity, deadline: Instant) -> Result<(), Error> {
+        for other in registry::others_with(file, self) {
+            let epoch = lock(&other.epoch).clone();
+            other.retire(&epoch, EpochEnd::Moved);
+            epoch.wait_until_closed(deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        epoch: &Arc<FileEpoch>,
+        wanted: &Wanted,
+        role: Role,
+    ) -> Result<Connection, Failure> {
+        let options = SqliteConnectOptions::new()
+            .busy_timeout(wanted.busy_timeout)
+            .thread_name(|nth| format!("larder-sqlite-{nth}"))
+            .disable_statement_logging();
+        let options = match &self.path {
+            None => options.filename(":memory:").create_if_missing(true),
+            // The file was made before, under our lock and for its owner alone.
+            Some(path) => options.filename(path).create_if_missing(false),
+        };
+        let guard = OpenGuard::new(epoch.clone(), wanted.session.clone());
+        let raw = options.connect().await?;
+        let (writes, max_bytes) = (role == Role::Write, wanted.max_bytes);
+        Ok(Connection { raw, writes, max_bytes, database: self.clone(), guard })
+    }
+
+    async fn on_file(
+        &self,
+        work: impl FnOnce(&Path) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        blocking(move || work(&path)).await
+    }
+
+    async fn look(&self) -> Option<Look> {
+        let path = self.path.clone()?;
+        blocking(move || file::look(&path).map_err(|_| Error::new(ErrorKind::Unavailable)))
+            .await
+            .ok()
+    }
+
+    /// Looks whether the files are still those of this epoch, and ends the epoch if they are not.
+    async fn look_at(&self, epoch: &Arc<FileEpoch>, max_bytes: u64) -> bool {
+        *lock(&epoch.looked) = Instant::now();
+        // What cannot be looked at is taken for what it was: SQLite will say.
+        let Some(look) = self.look().await else { return true };
+        epoch
+            .log_is_long
+            .store(look.log_bytes > LOG_TOO_LONG * schema::log_bytes(max_bytes), Ordering::Release);
+        let Some(known) = epoch.files.get().copied().flatten() else { return true };
+        let end = if known.main != look.files.main {
+            EpochEnd::Moved
+        } else if look.is_cut_off {
+            EpochEnd::Corrupt
+        } else if known.has_lost_its_log(look.files) {
+            EpochEnd::LogLost
+        } else {
+            return true;
+        };
+        self.retire(epoch, end);
+        false
+    }
+
+    /// Looks whether the file is still the one that this connection has before it.
+    pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
+        self.look_at(&connection.guard.epoch, connection.max_bytes).await
+    }
+}
+
+/// A connection of an epoch.
+pub(in super::super) struct Connection {
+    raw: SqliteConnection,
+    writes: bool,
+    max_bytes: u64,
+    database: Arc<Database>,
+    /// Last, for what is dropped first must be closed first.
+    guard: OpenGuard,
+}
+
+impl Connection {
+    pub(in super::super) fn raw(&mut self) -> &mut SqliteConnection {
+        &mut self.raw
+    }
+
+    pub(super) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// It must not be used any more.
+    pub(in super::super) fn is_retired(&self) -> bool {
+        self.guard.is_retired()
+    }
+
+    /// Somebody should see whether the file is in place before it is used.
+    pub(in super::super) fn is_due_for_a_look(&self) -> bool {
+        self.database.path.is_some()
+            && (self.has_long_log() || lock(&self.guard.epoch.looked).elapsed() >= LOOK_EVERY)
+    }
+
+    /// It writes, and the write-ahead log has grown too long.
+    pub(in super::super) fn has_long_log(&self) -> bool {
+        self.writes && self.guard.epoch.log_is_long.load(Ordering::Acquire)
+    }
+
+    pub(in super::super) fn forget_long_log(&self) {
+        self.guard.epoch.log_is_long.store(false, Ordering::Release);
+    }
+
+    /// Ends its epoch: the file turned out to be damaged, or not to be ours any more.
+    pub(in super::super) fn end_epoch(&self, end: EpochEnd) {
+        self.database.retire(&self.guard.epoch, end);
+    }
+
+    /// Closes it for good, and returns when that is done.
+    pub(in super::super) async fn close(self) {
+        let Self { raw, guard, database, .. } = self;
+        // The one error is that the connection's thread has gone already.
+        let _ = raw.close().await;
+        drop(guard);
+        drop(database);
+    }
+}

@@ -1,0 +1,163 @@
+//! Which connections belong together, and how their time ends.
+
+use super::file::{Damaged, Files, Identity};
+use crate::error::{Error, ErrorKind};
+use crate::runtime;
+use futures_util::future::{Either, select};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// A count of open connections that somebody can wait for.
+#[derive(Default)]
+struct OpenSet {
+    open: AtomicUsize,
+    all_closed: Notify,
+}
+
+impl OpenSet {
+    fn enter(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn leave(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.all_closed.notify_waiters();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
+    async fn wait_until_closed(&self, deadline: Instant) -> Result<(), Error> {
+        let mut alarm = pin!(runtime::alarm(deadline));
+        loop {
+            let mut closed = pin!(self.all_closed.notified());
+            closed.as_mut().enable();
+            if self.is_empty() {
+                return Ok(());
+            }
+            if let Either::Right(_) = select(closed, alarm.as_mut()).await {
+                return Err(Error::new(ErrorKind::Timeout)
+                    .with_message("a connection was still in use at the deadline"));
+            }
+        }
+    }
+}
+
+/// The connections of one adapter, from its first use until it is closed.
+#[derive(Default)]
+pub(super) struct Session {
+    ended: AtomicBool,
+    connections: OpenSet,
+}
+
+impl Session {
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) async fn wait_until_closed(&self, deadline: Instant) -> Result<(), Error> {
+        self.connections.wait_until_closed(deadline).await
+    }
+}
+
+/// How an epoch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum EpochEnd {
+    /// Its last connection is closed, or the file has to be prepared again.
+    Closed,
+    /// The file is damaged.
+    Corrupt,
+    /// Another file is in its place, or none.
+    Moved,
+    /// The file is in its place; its log or the index of the log is not.
+    LogLost,
+}
+
+/// The time during which one file, with one log, is the database of a path. All connections of an
+/// epoch have the same file before them, whichever adapter opened them.
+pub(super) struct FileEpoch {
+    /// Connections do not survive a fork: the process that they belong to.
+    process: u32,
+    /// The epoch before, until its connections are known to be closed.
+    pub(super) before: Mutex<Option<Arc<FileEpoch>>>,
+    /// How it ended.
+    pub(super) end: OnceLock<EpochEnd>,
+    /// The file that it began on, whatever that turned out to be.
+    pub(super) begun_on: OnceLock<Identity>,
+    /// Set once the file is there and is ours; `None` for a database in memory.
+    pub(super) files: OnceLock<Option<Files>>,
+    pub(super) looked: Mutex<Instant>,
+    pub(super) log_is_long: AtomicBool,
+    connections: OpenSet,
+}
+
+impl FileEpoch {
+    pub(super) fn new(before: Option<Arc<FileEpoch>>) -> Arc<Self> {
+        Arc::new(Self {
+            process: std::process::id(),
+            before: Mutex::new(before),
+            end: OnceLock::new(),
+            begun_on: OnceLock::new(),
+            files: OnceLock::new(),
+            looked: Mutex::new(Instant::now()),
+            log_is_long: AtomicBool::new(false),
+            connections: OpenSet::default(),
+        })
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.files.get().is_some()
+    }
+
+    pub(super) fn damaged(&self) -> Damaged {
+        Damaged { file: self.begun_on.get().copied(), was_ours: self.has_begun() }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    pub(super) fn has_connections(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    pub(super) fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Waits until no connection of this epoch is open.
+    pub(super) async fn wait_until_closed(&self, deadline: Instant) -> Result<(), Error> {
+        self.connections.wait_until_closed(deadline).await
+    }
+}
+
+/// Counts a connection as open, in its epoch and in its adapter's session.
+pub(super) struct OpenGuard {
+    pub(super) epoch: Arc<FileEpoch>,
+    session: Arc<Session>,
+}
+
+impl OpenGuard {
+    pub(super) fn new(epoch: Arc<FileEpoch>, session: Arc<Session>) -> Self {
+        epoch.connections.enter();
+        session.connections.enter();
+        Self { epoch, session }
+    }
+
+    /// The connection must not be used any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.epoch.has_ended() || self.session.ended.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.epoch.connections.leave();
+        self.session.connections.leave();
+    }
+}

@@ -1,0 +1,352 @@
+//! The file beneath the database: what can be said and done about it without SQLite.
+//!
+//! Files are looked at by name and length only while they are in use: to open and close a database
+//! behind SQLite's back loses its locks.
+
+use super::schema;
+use crate::error::{Error, ErrorKind};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// The first bytes of every SQLite database.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Where the application id stands in SQLite's header, big endian.
+const APPLICATION_ID: std::ops::Range<usize> = 68..72;
+
+/// One page of the smallest kind.
+const SMALLEST: u64 = 512;
+
+/// Under how many names damaged files are kept; then the last is written over.
+const KEPT_ASIDE: usize = 10;
+
+#[cfg(unix)]
+/// How many links may lead from one to the next.
+const MOST_LINKS: usize = 32;
+
+/// A pause before the folder's lock is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+
+/// Which file it is, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+/// The files of a database. They belong together: SQLite lays whatever log it finds by its name over
+/// the file, by whatever index it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) main: Option<Identity>,
+    pub(super) log: Option<Identity>,
+    pub(super) index: Option<Identity>,
+}
+
+impl Files {
+    /// Whether the log or its index is another than it was. SQLite removes them when the last
+    /// connection closes, and makes them only when there are none.
+    pub(super) fn has_lost_its_log(self, now: Self) -> bool {
+        let lost = |then: Option<Identity>, now| then.is_some() && then != now;
+        lost(self.log, now.log) || lost(self.index, now.index)
+    }
+}
+
+/// A look at the files from outside.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) files: Files,
+    /// The file is too short to be a database.
+    pub(super) is_cut_off: bool,
+    pub(super) log_bytes: u64,
+}
+
+/// Looks at the files.
+///
+/// # Errors
+///
+/// When it cannot be said whether there are any.
+pub(super) fn look(path: &Path) -> io::Result<Look> {
+    let main = metadata(path)?;
+    let log = metadata(&log_of(path))?;
+    let index = metadata(&index_of(path))?;
+    Ok(Look {
+        files: Files {
+            main: main.as_ref().map(identity),
+            log: log.as_ref().map(identity),
+            index: index.as_ref().map(identity),
+        },
+        is_cut_off: main.is_some_and(|main| main.len() < SMALLEST),
+        log_bytes: log.map_or(0, |log| log.len()),
+    })
+}
+
+fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Where `path` leads to, without links: SQLite names the log after that file. Missing folders are
+/// made, for their owner alone.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+    resolve_with(path, make_folder).map_err(|cause| {
+        Error::new(ErrorKind::Unavailable)
+            .with_message("the folder of the database cannot be made")
+            .with_source(cause)
+    })
+}
+
+/// [`resolve`] without making anything; `None` where a folder is missing.
+pub(super) fn resolve_existing(path: &Path) -> Result<Option<PathBuf>> {
+    match resolve_with(path, |_| Ok(())) {
+        Ok(path) => Ok(Some(path)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::new(ErrorKind::Unavailable).with_source(cause)),
+    }
+}
+
+#[cfg(not(unix))]
+fn resolve_with(path: &Path, make_folder: impl Fn(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
+    folder_of(path).map_or(Ok(()), make_folder)?;
+    Ok(path.to_owned())
+}
+
+#[cfg(unix)]
+fn resolve_with(path: &Path, make_folder: impl Fn(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let (Some(folder), Some(name)) = (folder_of(&path), path.file_name()) else {
+            return Ok(path);
+        };
+        make_folder(folder)?;
+        let real = folder.canonicalize()?.join(name);
+        match fs::read_link(&real) {
+            // A link to a file that is not there yet is resolved, too.
+            Ok(target) => path = folder_of(&real).unwrap_or(&real).join(target),
+            Err(_) => return Ok(real),
+        }
+    }
+    Err(io::Error::other("too many links"))
+}
+
+fn folder_of(path: &Path) -> Option<&Path> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty())
+}
+
+#[cfg(unix)]
+fn make_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).create(folder)
+}
+
+/// Makes the file, for its owner alone, where there is none. A log that lies beside a missing file
+/// is some other file's, and SQLite would lay it over the new one: it is removed.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`] for what is there and cannot be a database.
+pub(super) fn make_ready(path: &Path, deadline: Instant) -> Result<()> {
+    if let Some(there) = metadata(path).map_err(cannot_make)? {
+        // A file of one byte is an empty one to SQLite, and would be written over.
+        return match (there.is_file(), there.len()) {
+            (true, 1) => Err(not_a_database()),
+            (true, _) => Ok(()),
+            (false, _) => Err(not_a_file()),
+        };
+    }
+    // Nobody of larder's makes the file between the look and the removal: its log would be lost.
+    let _locked = FolderLock::take(path, deadline)?;
+    if metadata(path).map_err(cannot_make)?.is_none() {
+        remove_log(path)?;
+        create(path).map_err(cannot_make)?;
+    }
+    Ok(())
+}
+
+fn not_a_database() -> Error {
+    Error::new(ErrorKind::Config).with_message("the file is not a database; it is left as it is")
+}
+
+fn not_a_file() -> Error {
+    Error::new(ErrorKind::Config)
+        .with_message("the path of the database is a folder, or something else that is no file")
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
+        _ => Ok(()),
+    }
+}
+
+fn cannot_make(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the file of the database cannot be made")
+        .with_source(cause)
+}
+
+/// The lock on a folder that every larder takes before it makes or unmakes a database in it. The
+/// operating system takes it back when a process ends.
+struct FolderLock(
+    #[allow(dead_code, reason = "the lock lasts as long as it is open")] Option<File>,
+);
+
+impl FolderLock {
+    #[cfg(unix)]
+    fn take(path: &Path, deadline: Instant) -> Result<Self> {
+        // A folder that cannot be listed cannot be locked either.
+        let Ok(folder) = File::open(folder_of(path).unwrap_or(Path::new("/"))) else {
+            return Ok(Self(None));
+        };
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(Self(Some(folder))),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Error::new(ErrorKind::Timeout)
+                        .with_message("somebody else held the lock of the folder"));
+                }
+                // A file system without such locks: there no two programs share a database anyway.
+                Err(fs::TryLockError::Error(_)) => return Ok(Self(None)),
+            }
+        }
+    }
+
+    /// Elsewhere a file that is open cannot be deleted, so no stale log is ever found.
+    #[cfg(not(unix))]
+    fn take(_path: &Path, _deadline: Instant) -> Result<Self> {
+        Ok(Self(None))
+    }
+}
+
+/// Takes away the log of a file that is not there any more. SQLite leaves it behind, and would lay
+/// it over whatever file has come since.
+pub(super) fn remove_stale_log(path: &Path, stale: Identity, deadline: Instant) -> Result<()> {
+    let _locked = FolderLock::take(path, deadline)?;
+    let log = metadata(&log_of(path)).map_err(cannot_remove)?;
+    if log.as_ref().map(identity) == Some(stale) { remove_log(path) } else { Ok(()) }
+}
+
+fn remove_log(path: &Path) -> Result<()> {
+    for beside in [log_of(path), index_of(path)] {
+        match fs::remove_file(beside) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot_remove(cause));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn cannot_remove(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the log of the former file cannot be removed")
+        .with_source(cause)
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn index_of(path: &Path) -> PathBuf {
+    beside(path, "-shm")
+}
+
+/// A file that SQLite takes for damaged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Damaged {
+    pub(super) file: Option<Identity>,
+    /// It was a sound cache when it was opened.
+    pub(super) was_ours: bool,
+}
+
+/// Moves a damaged file out of the way, so that a new one can be made: a cache can always be made
+/// again. That is done to what was a cache of ours only.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`] for what never was one: it is left as it is.
+pub(super) fn move_aside(path: &Path, damaged: Damaged) -> Result<()> {
+    let Some(there) = metadata(path).map_err(cannot_move)? else { return Ok(()) };
+    if damaged.file != Some(identity(&there)) {
+        // Somebody has put another file in its place.
+        return Ok(());
+    }
+    let header = header(path).map_err(cannot_move)?;
+    if header.starts_with(MAGIC) {
+        match header.get(APPLICATION_ID) {
+            Some([0, 0, 0, 0]) => return Ok(()),
+            Some(owner) if owner != schema::APPLICATION_ID.to_be_bytes() => {
+                return Err(schema::foreign().with_message(
+                    "the file is damaged, and it is not a cache of larder's; it is left as it is",
+                ));
+            }
+            _ => {}
+        }
+    } else if !damaged.was_ours {
+        return Err(not_a_database());
+    }
+    let aside = (0..KEPT_ASIDE)
+        .map(|nth| aside(path, nth))
+        .find(|aside| !aside.exists())
+        .unwrap_or_else(|| aside(path, KEPT_ASIDE - 1));
+    fs::rename(path, aside).map_err(cannot_move)?;
+    remove_log(path)
+}
+
+fn cannot_move(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the damaged file cannot be moved aside")
+        .with_source(cause)
+}
+
+fn aside(path: &Path, nth: usize) -> PathBuf {
+    beside(path, &if nth == 0 { ".corrupt".to_owned() } else { format!(".corrupt.{nth}") })
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn header(path: &Path) -> io::Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(100);
+    File::open(path)?.take(100).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    Identity(metadata.dev(), metadata.ino())
+}
+
+/// Elsewhere a file that is open cannot be replaced, and its time of birth tells those apart that
+/// were replaced while it was not.
+#[cfg(not(unix))]
+fn identity(metadata: &Metadata) -> Identity {
+    let born = metadata
+        .created()
+        .ok()
+        .and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok())
+        .unwrap_or_default();
+    Identity(born.as_secs(), u64::from(born.subsec_nanos()))
+}
