@@ -153,17 +153,25 @@ impl Database {
 
     /// The present epoch. One whose connections are all closed is over: nobody has watched its file
     /// since, which may be anything by now.
-    fn epoch_to_open(&self) -> Arc<FileEpoch> {
+    ///
+    /// # Errors
+    ///
+    /// Where the process has been forked with connections open: in the child SQLite still counts the
+    /// locks that only the parent has.
+    fn epoch_to_open(&self) -> Result<Arc<FileEpoch>, Error> {
         let epoch = lock(&self.epoch).clone();
-        if !epoch.has_begun() || epoch.has_connections() {
-            return epoch;
+        if epoch.has_connections() {
+            return if epoch.is_of_this_process() { Ok(epoch) } else { Err(forked()) };
+        }
+        if !epoch.has_begun() && epoch.is_of_this_process() {
+            return Ok(epoch);
         }
         self.retire(&epoch, EpochEnd::Closed);
-        lock(&self.epoch).clone()
+        Ok(lock(&self.epoch).clone())
     }
 
     async fn open_now(self: &Arc<Self>, wanted: &Wanted) -> Result<Connection, Failure> {
-        let epoch = self.epoch_to_open();
+        let epoch = self.epoch_to_open()?;
         // One that was needed to prepare the file stays open until there is another: the last to
         // close would take the log away.
         let first = if epoch.has_begun() { None } else { Some(self.begin(&epoch, wanted).await?) };
@@ -335,6 +343,12 @@ impl Database {
     pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
         self.look_at(&connection.guard.epoch, connection.max_bytes).await
     }
+}
+
+fn forked() -> Error {
+    Error::new(ErrorKind::Unavailable).with_message(
+        "the database was open when this process was forked; close it before, or use another file",
+    )
 }
 
 /// A connection of an epoch.
