@@ -42,7 +42,18 @@ impl Address {
         if host.is_empty() || !host.bytes().all(plain) {
             return Err(Error::config("a memcached server is `host` or `host:port`"));
         }
-        Ok(Self::Tcp { host: host.to_ascii_lowercase(), port })
+        // As it was typed: libmemcached makes the points of its ring of these letters.
+        Ok(Self::Tcp { host: host.to_owned(), port })
+    }
+
+    /// Whether both are one server: the names of hosts are alike in upper and lower case.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp { host, port }, Self::Tcp { host: other, port: other_port }) => {
+                port == other_port && host.eq_ignore_ascii_case(other)
+            }
+            _ => self == other,
+        }
     }
 
     fn unix(path: &str) -> Result<Self> {
@@ -107,7 +118,8 @@ mod tests {
     fn endpoints_are_read() {
         for (text, shown, ring) in [
             ("127.0.0.1", "127.0.0.1:11211", "127.0.0.1"),
-            ("Cache-1.local:1", "cache-1.local:1", "cache-1.local:1"),
+            ("Cache-1.local:1", "Cache-1.local:1", "Cache-1.local:1"),
+            ("CACHE", "CACHE:11211", "CACHE"),
             ("unix:/tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
             ("unix:///tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
         ] {

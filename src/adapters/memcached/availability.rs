@@ -1,5 +1,6 @@
 //! Whether a server is worth a caller's time.
 
+use crate::error::Error;
 use crate::runtime::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub(super) struct Availability(Mutex<State>);
 struct State {
     failures: u32,
     closed_until: Option<Instant>,
+    /// Why the last attempt failed.
+    cause: Option<Error>,
 }
 
 impl State {
@@ -28,26 +31,37 @@ impl State {
 }
 
 impl Availability {
-    pub(super) fn is_open(&self) -> bool {
-        !lock(&self.0).is_closed()
+    /// Why callers are turned away, if they are.
+    pub(super) fn closed_by(&self) -> Option<Error> {
+        let state = lock(&self.0);
+        if state.is_closed() { state.cause.clone() } else { None }
     }
 
-    /// Opens the gate: a connection was made, or somebody asked for one in so many words.
+    /// Opens it: a connection was made, or somebody asked for one in so many words.
     pub(super) fn open(&self) {
         *lock(&self.0) = State::default();
     }
 
-    /// Closes the gate after a failure. `true` for the first one, who has to see to it that somebody tries again.
-    pub(super) fn close(&self) -> bool {
+    /// Closes it after a failure. `true` for the first one, who has to see to it that somebody tries again.
+    pub(super) fn close(&self, cause: &Error) -> bool {
         let mut state = lock(&self.0);
         if state.is_closed() {
             return false;
         }
-        *state = State { failures: 0, closed_until: Some(Instant::now() + LATE) };
+        *state = State {
+            failures: 0,
+            closed_until: Some(Instant::now() + LATE),
+            cause: Some(cause.clone()),
+        };
         true
     }
 
-    /// For the one who tries again: how long to wait before an attempt that takes up to `attempt`. `None` if the gate is open.
+    /// For the one who tries again: another attempt failed.
+    pub(super) fn still_closed_by(&self, cause: &Error) {
+        lock(&self.0).cause = Some(cause.clone());
+    }
+
+    /// For the one who tries again: how long to wait before an attempt that takes up to `attempt`. `None` if it is open.
     pub(super) fn pause(&self, attempt: Duration) -> Option<Duration> {
         let mut state = lock(&self.0);
         state.closed_until?;
@@ -62,31 +76,49 @@ impl Availability {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
+
+    fn close(availability: &Availability) -> bool {
+        availability.close(&Error::new(ErrorKind::Unavailable).with_message("refused"))
+    }
+
+    fn is_open(availability: &Availability) -> bool {
+        availability.closed_by().is_none()
+    }
 
     #[test]
     fn one_of_many_tries_again() {
-        let gate = Availability::default();
-        assert!(gate.is_open() && gate.pause(LATE).is_none());
-        assert_eq!((0..4).filter(|_| gate.close()).count(), 1);
-        assert!(!gate.is_open());
-        gate.open();
-        assert!(gate.is_open() && gate.close());
+        let server = Availability::default();
+        assert!(is_open(&server) && server.pause(LATE).is_none());
+        assert_eq!((0..4).filter(|_| close(&server)).count(), 1);
+        assert!(!is_open(&server));
+        server.open();
+        assert!(is_open(&server) && close(&server));
     }
 
     #[test]
     fn who_stands_still_is_not_waited_for() {
-        let gate = Availability::default();
-        assert!(gate.close());
-        lock(&gate.0).closed_until = Some(Instant::now());
-        assert!(gate.is_open());
-        assert!(gate.close(), "and somebody else takes over");
+        let server = Availability::default();
+        assert!(close(&server));
+        lock(&server.0).closed_until = Some(Instant::now());
+        assert!(is_open(&server));
+        assert!(close(&server), "and somebody else takes over");
+    }
+
+    #[test]
+    fn the_latest_cause_is_told() {
+        let server = Availability::default();
+        close(&server);
+        assert!(server.closed_by().is_some_and(|cause| cause.to_string().contains("refused")));
+        server.still_closed_by(&Error::new(ErrorKind::Timeout).with_message("no answer"));
+        assert!(server.closed_by().is_some_and(|cause| cause.to_string().contains("no answer")));
     }
 
     #[test]
     fn pauses_grow_and_stay_under_half_a_second() {
-        let gate = Availability::default();
-        gate.close();
-        let pauses: Vec<Duration> = (0..40).filter_map(|_| gate.pause(LATE)).collect();
+        let server = Availability::default();
+        close(&server);
+        let pauses: Vec<Duration> = (0..40).filter_map(|_| server.pause(LATE)).collect();
         assert!(pauses[0] <= FIRST_PAUSE);
         assert!(
             pauses[20..].iter().all(|pause| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(pause)),

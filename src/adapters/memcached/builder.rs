@@ -107,7 +107,8 @@ impl MemcachedBuilder {
 
     /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. Without any it is `127.0.0.1:11211`.
     ///
-    /// Every program that shares the servers must name them alike, for the names decide which server has which key.
+    /// Every program that shares the servers must name them alike, letter by letter, for the names decide which server has which key:
+    /// by libmemcached's `ketama_weighted`.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -226,7 +227,7 @@ impl MemcachedBuilder {
             config.servers.push(Address::default());
         }
         for (at, server) in config.servers.iter().enumerate() {
-            if config.servers[..at].contains(server) {
+            if config.servers[..at].iter().any(|other| other.is_same(server)) {
                 return Err(Error::config(format!("the memcached server {server} is named twice")));
             }
         }
@@ -304,6 +305,7 @@ mod tests {
             builder().pool_size(0).build(),
             builder().max_value_bytes(0).build(),
             builder().server("a").server("a:11211").build(),
+            builder().server("a").server("A").build(),
         ] {
             assert_eq!(built.map(drop).expect_err("refused").kind(), ErrorKind::Config);
         }

@@ -7,10 +7,14 @@ use async_memcached::{
 };
 use bytes::Bytes;
 use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
+use std::io;
 use std::time::Duration;
 
 /// How long a connection may lie in the pool. Lanes keep theirs; it is one that was opened to see whether a server is back.
 const KEPT: Duration = Duration::from_secs(1);
+
+/// The driver does not read `ERROR Too many open connections`, and does not say what it has not read.
+const UNREADABLE: &str = "it answers what is not memcached's protocol, as a server does that has no connections left (-c)";
 
 /// Opens connections and throws closed ones away: the driver closes a client that lost an operation midway, and it never answers again.
 #[derive(Debug)]
@@ -37,12 +41,14 @@ impl Manager for Connector {
         let mut client = Client::new(dsn).await?;
         // Servers before 1.6 do not know the command and would run the value as one, which is why this value is harmless as such.
         // The key is never there, so nothing is stored.
-        match client
-            .meta_set(keys::probe(), &b"mn"[..], false, None, Some(&["MR", "T-1", "O0"]))
-            .await?
-        {
-            Some(MetaValue { status: Some(Status::NotStored), .. }) => Ok(client),
-            _ => Err(DriverError::Protocol(Status::Error(Refusal::NonexistentCommand))),
+        let flags = ["MR", "T-1", "O0"];
+        match client.meta_set(keys::probe(), &b"mn"[..], false, None, Some(&flags)).await {
+            Ok(Some(MetaValue { status: Some(Status::NotStored), .. })) => Ok(client),
+            Ok(_) => Err(DriverError::Protocol(Status::Error(Refusal::NonexistentCommand))),
+            Err(DriverError::Protocol(Status::Error(Refusal::Protocol(_)))) => {
+                Err(DriverError::Connect(io::Error::other(UNREADABLE)))
+            }
+            Err(error) => Err(error),
         }
     }
 

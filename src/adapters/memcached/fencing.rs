@@ -6,11 +6,12 @@
 //!
 //! Other programs would read the place as an empty value, so there are none under the codecs that are meant for other programs.
 
-use super::clear_log::Verdict;
+use super::clear_log::PLACEHOLDER;
 use super::connection::{Want, Written};
+use super::judging::{Present, Version};
 use super::keys::{self, Key};
 use super::lane::Command;
-use super::session::{Condition, Draft, Present, Session, Version};
+use super::session::{Condition, Draft, Session};
 use super::ttl::Ttl;
 use super::{AsyncMemcachedCache, about};
 use crate::adapter::LONGEST_CLAIM;
@@ -18,11 +19,8 @@ use crate::{AsyncCacheAdapter, CacheValue, Claim, ErrorKind, Expiry, Lifetime, R
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-/// The flags of a place, and of a lease: no stamp, and nobody's type number.
-pub(super) const HELD: u32 = 0x4C52_4452;
-
 /// How long a place is held that nobody fills. A claim that was given up may be shared by others, so its place stays until then.
-const HELD_FOR: Duration = Duration::from_secs(600);
+const PLACEHOLDER_FOR: Duration = Duration::from_secs(600);
 
 /// What a claim says, between this adapter and itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +32,10 @@ pub(super) struct Noted {
 
 impl Noted {
     pub(super) fn to_claim(self) -> Claim {
-        let Self { version: Version { cas, stamp }, lease } = self;
+        let Self { version: Version { cas, seq }, lease } = self;
         // No item has the number 0.
         Claim::new(
-            [&cas.to_be_bytes()[..], &stamp.to_be_bytes(), &lease.unwrap_or(0).to_be_bytes()]
+            [&cas.to_be_bytes()[..], &seq.to_be_bytes(), &lease.unwrap_or(0).to_be_bytes()]
                 .concat(),
         )
     }
@@ -45,8 +43,8 @@ impl Noted {
     /// `None` for a claim that is not ours.
     pub(super) fn read(claim: &[u8]) -> Option<Self> {
         let (cas, rest) = claim.split_first_chunk()?;
-        let (stamp, lease) = rest.split_first_chunk()?;
-        let version = Version { cas: u64::from_be_bytes(*cas), stamp: u32::from_be_bytes(*stamp) };
+        let (seq, lease) = rest.split_first_chunk()?;
+        let version = Version { cas: u64::from_be_bytes(*cas), seq: u64::from_be_bytes(*seq) };
         let lease = u64::from_be_bytes(lease.try_into().ok()?);
         Some(Self { version, lease: Some(lease).filter(|cas| *cas != 0) })
     }
@@ -89,18 +87,18 @@ impl Session {
     }
 
     async fn hold_place(&mut self, key: &Key, deadline: Instant) -> Result<Version> {
-        let place = Ttl::new(Lifetime::For(HELD_FOR)).unwrap_or(Ttl::NEVER);
+        let place = Ttl::new(Lifetime::For(PLACEHOLDER_FOR)).unwrap_or(Ttl::NEVER);
         let mut condition = Condition::Absent;
         loop {
             // Before the place is there, so that a clear in between counts.
-            let stamp = self.registry().await?.registry.stamp();
+            let seq = self.log().await?.log.seq();
             if let Some(cas) = self.hold(key.wire(), place, condition).await? {
-                return Ok(Version { cas, stamp });
+                return Ok(Version { cas, seq });
             }
             self.in_time(deadline)?;
             condition = match self.fetch_one(key, Want::Meta).await? {
                 Some(Present::Live(found)) => return Ok(found.version),
-                Some(Present::Held(version)) => return Ok(version),
+                Some(Present::Placeholder(version)) => return Ok(version),
                 Some(Present::Cleared(version)) => Condition::Unchanged(version.cas),
                 None => Condition::Absent,
             };
@@ -109,7 +107,10 @@ impl Session {
 
     /// Puts an empty item somewhere; its CAS number, if the condition held.
     async fn hold(&mut self, wire: &str, ttl: Ttl, condition: Condition) -> Result<Option<u64>> {
-        match self.write(wire, Draft { bytes: b"", flags: HELD, ttl }, condition).await? {
+        match self
+            .write(wire, Draft { bytes: Bytes::new(), flags: PLACEHOLDER, ttl }, condition)
+            .await?
+        {
             Written::Done { cas } => Ok(Some(cas)),
             Written::Refused => Ok(None),
         }
@@ -118,10 +119,13 @@ impl Session {
     /// Stores a value under its claim; whether the claim held.
     pub(super) async fn set_claimed(&mut self, fill: &Fill) -> Result<bool> {
         let Fill { key, value, noted } = fill;
-        let holds = !self.has_passed_on(key, noted).await? && self.is_uncleared(key, noted).await?;
+        let holds = !self.has_passed_on(key, noted).await?
+            && !self.log().await?.log.is_cleared_since(key, noted.version.seq);
         let filled = holds
             && match value {
-                Some((bytes, ttl)) => self.put_over(noted.version, key, bytes, *ttl).await?,
+                Some((bytes, ttl)) => {
+                    self.put_over(noted.version, key, bytes.clone(), *ttl).await?
+                }
                 None => {
                     self.delete(key.wire(), Condition::Unchanged(noted.version.cas)).await?
                         != Written::Refused
@@ -138,11 +142,6 @@ impl Session {
         let Some(lease) = noted.lease else { return Ok(false) };
         let item = self.read(&[keys::lease(key)], Want::Meta.flags()).await?.pop().flatten();
         Ok(item.is_some_and(|item| item.cas != lease))
-    }
-
-    async fn is_uncleared(&mut self, key: &Key, noted: &Noted) -> Result<bool> {
-        let known = self.registry().await?;
-        Ok(known.registry.judge(key, noted.version.stamp, noted.version.cas) == Verdict::Live)
     }
 
     async fn end_lease(&mut self, key: &Key, lease: u64) -> Result<()> {
@@ -217,7 +216,7 @@ mod tests {
     #[test]
     fn a_claim_is_read_as_it_was_written() {
         for lease in [None, Some(7)] {
-            let noted = Noted { version: Version { cas: 1 << 40, stamp: 9 }, lease };
+            let noted = Noted { version: Version { cas: 1 << 40, seq: 9 }, lease };
             assert_eq!(Noted::read(noted.to_claim().token().unwrap()), Some(noted));
         }
         assert_eq!(Noted::read(b"somebody else's claim"), None);

@@ -69,8 +69,13 @@ fn encode(text: &str) -> Cow<'_, str> {
     Cow::Owned(if escaped.len() > LONGEST { format!("{MARK}h{}", digest(text)) } else { escaped })
 }
 
-/// Where the registry of an adapter with this prefix is kept: no user's key is encoded to it.
-pub(super) fn registry(prefix: &str) -> String {
+/// Whether a wire key is not the key's own text.
+pub(super) fn is_encoded(wire: &str) -> bool {
+    wire.starts_with(MARK)
+}
+
+/// Where the clear log of an adapter with this prefix is kept: no user's key is encoded to it.
+pub(super) fn clear_log(prefix: &str) -> String {
     format!("{MARK}r{}", digest(prefix))
 }
 
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn what_looks_encoded_is_encoded() {
         assert_eq!(Key::new("~ea").wire(), "~e~ea");
-        assert_eq!(Key::new(registry("p")).wire(), format!("~e{}", registry("p")));
+        assert_eq!(Key::new(clear_log("p")).wire(), format!("~e{}", clear_log("p")));
         assert_ne!(Key::new(probe()).wire(), probe());
         let hashed = Key::new("k".repeat(251));
         assert!(hashed.wire().starts_with("~h"));

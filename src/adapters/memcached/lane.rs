@@ -6,9 +6,10 @@
 
 use super::connection::Want;
 use super::fencing::{Fill, Noted};
+use super::judging::Found;
 use super::keys::Key;
 use super::ops::{Count, Write};
-use super::session::{Found, Session};
+use super::session::Session;
 use super::ttl::Ttl;
 use crate::batching::{Batchable, Limits, Queue};
 use crate::{Error, Result, runtime};

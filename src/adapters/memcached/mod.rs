@@ -2,17 +2,20 @@
 //!
 //! `builder` and `address` read the configuration; `ring` says which server has a key, `keys` what the key is there and `ttl` for
 //! how long. Each server has a few lanes for each runtime; a `lane` owns a `session`, which owns one `connection` and knows the
-//! `verbs`. What all lanes of a server share is in `server`: the `gate` before new connections, and the `registry` of what has
-//! been cleared.
+//! `ops`. What all lanes of a server share is in `server`: its `availability`, and what is known of the `clear_log`, by which
+//! `judging` tells live values from cleared ones. `late` and `fences` are about writes that were given up, `fencing` about claims.
 
 mod address;
 mod availability;
 mod builder;
 mod clear_log;
 mod connection;
+mod fences;
 mod fencing;
+mod judging;
 mod keys;
 mod lane;
+mod late;
 mod ops;
 mod ring;
 mod server;
@@ -30,16 +33,17 @@ use crate::{
 use async_trait::async_trait;
 use builder::Config;
 use bytes::Bytes;
-use clear_log::LEASE;
+use clear_log::{CLEAR_LOG_TTL, Stamping};
 use connection::{Connector, Want};
 use deadpool::managed::Pool;
 use futures_util::future::join_all;
+use judging::Found;
 use keys::Key;
 use lane::{Command, Each, Lane, Reply};
 use ops::{Count, Write};
 use ring::Ring;
 use server::Server;
-use session::{Found, Session};
+use session::Session;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -57,8 +61,9 @@ const KIND: &str = "memcached";
 /// programs find it there. Any other key, and one that begins with `~` without a prefix, is percent-encoded behind `~e`, or, where
 /// that is too long, is its SHA-256 behind `~h`. The same key is always encoded alike, and two keys never are.
 ///
-/// With several servers, each key belongs to one of them by consistent hashing, as libmemcached's weighted ketama does it, so that
-/// its clients find the same keys on the same servers. A server that is away costs its own keys and no others.
+/// With several servers, each key belongs to one of them by consistent hashing, as libmemcached does it under `ketama_weighted`, so
+/// that its clients find the same keys on the same servers, if they name the servers by the same letters. A server that is away
+/// costs its own keys and no others.
 ///
 /// # Expiry
 ///
@@ -70,9 +75,17 @@ const KIND: &str = "memcached";
 ///
 /// [`clear`](AsyncCacheAdapter::clear) costs two round trips and 20 ms, however many keys there are; other programs' keys stay.
 /// What has been cleared is a miss from then on in every process that uses larder, and its memory is reclaimed as the server needs
-/// it. Other programs still see it. Values that other programs put under the prefix are cleared too. A registry of what has been
-/// cleared is kept on each server; should the server evict it, everything that larder stored there until a moment later is a miss. It keeps up to
-/// 4,096 prefixes; the next one clears all of the adapter's keys. Adapters whose prefixes differ do not see each other's values.
+/// it. Other programs still see it. Values that other programs put under the prefix are cleared too. What has been cleared is
+/// noted in a clear log on each server. It keeps 1,024 prefixes apart; past it, values that are older than the last 1,024 cleared
+/// prefixes are a miss. Should the server evict the log, everything that larder stored there until a moment later is a miss; under
+/// `json` and `raw` that holds only for processes that knew the log. Adapters whose prefixes differ do not see each other's values.
+///
+/// # Other programs
+///
+/// Under [`Codec::Json`] and [`Codec::Raw`] the client flags of a value are zero, which is plain bytes to every client. Under
+/// [`Codec::MessagePack`] they bear a stamp in bits 16 to 31. The lower half, in which clients keep types, compression and pickles,
+/// is zero there, too, so that no client runs what is cached. Without a stamp the order of the server's CAS numbers tells cleared
+/// values: a server that moves an item between its slabs gives it a new number, and a cleared value that is moved counts again.
 ///
 /// # Other processes
 ///
@@ -85,8 +98,11 @@ const KIND: &str = "memcached";
 /// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep their order within one runtime, those
 /// whose callers have given up included: a write that timed out does not come back after a later removal that succeeded. After
 /// twice the deadline without an answer the connection is given up; what was sent over it and may still arrive is fenced off
-/// before anything else is done, so that it is a miss if it does. None of this holds between two runtimes, after `close`, or
-/// after the runtime ended: then a write that timed out may still land late, and the entry's expiry is all that limits it.
+/// before anything else is done, so that it is a miss if it does. The fence is taken back once the answer has come, or after 30 s.
+/// Values under `json` and `raw` bear no stamp that a fence could look at: until the answer comes, and for 30 s at most, keys
+/// with such a write are not changed, and `clear` of them fails, with [`ErrorKind::Timeout`]. None of this holds between two
+/// runtimes, after `close`, or after the runtime ended: then a write that timed out may still land late, and the entry's
+/// expiry is all that limits it.
 ///
 /// # Values
 ///
@@ -133,6 +149,12 @@ impl Lanes {
             lanes: (0..size).map(|_| OnceLock::new()).collect(),
             limits: config.limits,
         }
+    }
+
+    /// The lanes that have been used.
+    fn opened(&self) -> impl Iterator<Item = usize> {
+        let lanes = self.lanes.iter().enumerate();
+        lanes.filter(|(_, lane)| lane.get().is_some()).map(|(at, _)| at)
     }
 
     fn get(&self, at: usize) -> Lane {
@@ -344,6 +366,22 @@ impl AsyncMemcachedCache {
         }
     }
 
+    /// Waits for what the lanes have begun, where nothing but the order of writes tells a cleared value: a write that the server
+    /// has not seen yet would come after the clear.
+    async fn settle_lanes(&self) -> Result<()> {
+        let Ok(runtime) = Handle::try_current() else { return Ok(()) };
+        if Stamping::of(self.inner.config.settings.codec) == Stamping::Stamped {
+            return Ok(());
+        }
+        let home = self.home(&runtime);
+        let asked = home.0.iter().enumerate().flat_map(|(server, lanes)| {
+            let opened = lanes.opened();
+            opened.map(move |lane| self.ask(Place { server, lane }, Command::Ping))
+        });
+        let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
+        answers.map(drop).map_err(|error| error.with_backend(KIND).with_op("clear"))
+    }
+
     /// Asks every server the same, all at once; the first error, once all are done.
     async fn ask_all(
         &self,
@@ -417,10 +455,11 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn clear(&self, prefix: &str) -> Result<()> {
         let whole = format!("{}{prefix}", self.inner.config.settings.scope.prefix());
+        self.settle_lanes().await?;
         let cleared = self.ask_all("clear", |reply| Command::Clear(whole.clone(), reply)).await;
         if Handle::try_current().is_ok() {
             // By then, nobody acts any more on what was known before.
-            tokio::time::sleep(LEASE).await;
+            tokio::time::sleep(CLEAR_LOG_TTL).await;
         }
         cleared
     }
@@ -574,7 +613,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     async fn close(&self) -> Result<()> {
         // Each lane ends once it has answered what it has begun, and its connection with it.
         self.inner.homes.clear();
-        self.inner.servers.iter().for_each(|server| server.gate.open());
+        self.inner.servers.iter().for_each(|server| server.availability.open());
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! What the verbs are on one connection. Every one of them ends by itself: a caller that is gone does not stop it midway.
 
+use super::clear_log::Stamping;
 use super::connection::{Item, Want, Written};
-use super::keys::Key;
-use super::session::{Condition, Draft, Found, Present, Session, Version};
+use super::judging::{Found, Present, Version};
+use super::keys::{self, Key};
+use super::session::{Condition, Draft, Session};
 use super::ttl::{LAST_SECOND, Ttl};
 use crate::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -59,7 +61,7 @@ impl Session {
             let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
             self.read(&wires, want.flags()).await?
         } else {
-            self.read_with_registry(keys, want, asked).await?
+            self.read_with_log(keys, want, asked).await?
         };
         let mut found = Vec::with_capacity(items.len());
         for (key, item) in keys.iter().zip(items) {
@@ -71,8 +73,8 @@ impl Session {
         Ok(found)
     }
 
-    /// Asks for the registry in the same round trip, where its value comes along.
-    async fn read_with_registry(
+    /// Asks for the clear log in the same round trip, where its value comes along.
+    async fn read_with_log(
         &mut self,
         keys: &[Key],
         want: Want,
@@ -83,9 +85,9 @@ impl Session {
             let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
             return self.read(&wires, want.flags()).await;
         }
-        let registry = self.server.registry_key.clone();
+        let log = self.server.log_key.clone();
         let wires: Vec<&str> =
-            std::iter::once(registry.as_str()).chain(keys.iter().map(Key::wire)).collect();
+            std::iter::once(log.as_str()).chain(keys.iter().map(Key::wire)).collect();
         let mut items = self.read(&wires, want.flags()).await?;
         let first = if items.is_empty() { None } else { items.remove(0) };
         if self.learn(first, asked).await?.is_none() {
@@ -102,6 +104,9 @@ impl Session {
     pub(super) async fn store(&mut self, writes: &[Write]) -> Each<()> {
         if let [write] = writes {
             return vec![self.store_one(write).await];
+        }
+        if self.server.in_doubt.has(|_| true) {
+            return self.store_each(writes).await;
         }
         let mut seen = HashSet::new();
         let mut groups: HashMap<Ttl, Vec<&Write>> = HashMap::new();
@@ -120,6 +125,15 @@ impl Session {
             .iter()
             .map(|write| failed.get(write.key.text()).map_or(Ok(()), |error| Err(error.clone())))
             .collect()
+    }
+
+    /// One after another, while some of the keys may be in doubt.
+    async fn store_each(&mut self, writes: &[Write]) -> Each<()> {
+        let mut stored = Vec::with_capacity(writes.len());
+        for write in writes {
+            stored.push(self.store_one(write).await);
+        }
+        stored
     }
 
     async fn store_piece<'w>(
@@ -143,19 +157,27 @@ impl Session {
     }
 
     async fn store_together(&mut self, writes: &[&Write], ttl: Ttl) -> Result<()> {
-        let items: Vec<(&str, &[u8])> =
-            writes.iter().map(|write| (write.key.wire(), &*write.bytes)).collect();
-        let stamp = self.registry().await?.registry.stamp();
-        let stored = match self.store_all(&items, stamp, ttl).await {
+        let stored = match self.store_together_once(writes, ttl).await {
             // As in `put`.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.resolve().await?;
-                let stamp = self.registry().await?.registry.stamp();
-                self.store_all(&items, stamp, ttl).await?
+                self.store_together_once(writes, ttl).await?
             }
             stored => stored?,
         };
         if stored { Ok(()) } else { Err(refused(self)) }
+    }
+
+    async fn store_together_once(&mut self, writes: &[&Write], ttl: Ttl) -> Result<bool> {
+        let flags = self.flags().await?;
+        let item = |write: &&Write| (write.key.wire().to_owned(), write.bytes.clone());
+        self.store_all(writes.iter().map(item).collect(), flags, ttl).await
+    }
+
+    /// The client flags of what is written now.
+    async fn flags(&mut self) -> Result<u32> {
+        let seq = self.log().await?.log.seq();
+        Ok(self.server.stamping.flags(seq))
     }
 
     async fn store_one(&mut self, write: &Write) -> Result<()> {
@@ -176,8 +198,8 @@ impl Session {
     }
 
     async fn put_once(&mut self, write: &Write, condition: Condition) -> Result<bool> {
-        let flags = self.registry().await?.registry.stamp();
-        let draft = Draft { bytes: &write.bytes, flags, ttl: write.ttl };
+        let flags = self.flags().await?;
+        let draft = Draft { bytes: write.bytes.clone(), flags, ttl: write.ttl };
         Ok(self.write(write.key.wire(), draft, condition).await? != Written::Refused)
     }
 
@@ -186,17 +208,36 @@ impl Session {
         &mut self,
         old: Version,
         key: &Key,
-        bytes: &[u8],
+        bytes: Bytes,
         ttl: Ttl,
     ) -> Result<bool> {
-        let draft = Draft { bytes, flags: old.stamp, ttl };
-        Ok(self.write(key.wire(), draft, Condition::Unchanged(old.cas)).await? != Written::Refused)
+        let draft = Draft { bytes, flags: self.server.stamping.flags(old.seq), ttl };
+        match self.write(key.wire(), draft, Condition::Unchanged(old.cas)).await? {
+            Written::Refused => Ok(false),
+            Written::Done { cas } => self.is_uncleared(key, old, cas).await,
+        }
+    }
+
+    /// Whether nothing has been cleared between the look at the older value and the write in its place, which is `cas` now. A
+    /// stamp says so by itself. Without one the value, that was made of a cleared one, is taken back.
+    async fn is_uncleared(&mut self, key: &Key, old: Version, cas: u64) -> Result<bool> {
+        if self.server.stamping == Stamping::Stamped {
+            return Ok(true);
+        }
+        let (known, _) = self.refresh().await?;
+        let cleared = known.log.is_cleared_since(key, old.seq);
+        if cleared {
+            self.delete(key.wire(), Condition::Unchanged(cas)).await?;
+        }
+        Ok(!cleared)
     }
 
     /// Removes values; whether each was live.
     pub(super) async fn remove(&mut self, keys: &[Key]) -> Each<bool> {
         let mut all = Vec::with_capacity(keys.len());
-        for piece in pieces(keys, ANSWERED_BYTES, |key| key.wire().len()) {
+        // While some of the keys may be in doubt, each is removed by itself.
+        let limit = if self.server.in_doubt.has(|_| true) { 0 } else { ANSWERED_BYTES };
+        for piece in pieces(keys, limit, |key| key.wire().len()) {
             match self.remove_piece(piece).await {
                 Ok(removed) => all.extend(removed.into_iter().map(Ok)),
                 Err(error) => all.extend(piece.iter().map(|_| Err(error.clone()))),
@@ -215,7 +256,8 @@ impl Session {
             .map(|item| matches!(item, Some(Present::Live(found)) if !found.value.is_stale()))
             .collect();
         // A claim on the key ends, though there is no value.
-        let there = |at: &usize| matches!(found[*at], Some(Present::Live(_) | Present::Held(_)));
+        let there =
+            |at: &usize| matches!(found[*at], Some(Present::Live(_) | Present::Placeholder(_)));
         let targets: Vec<(usize, &str)> =
             (0..keys.len()).filter(there).map(|at| (at, keys[at].wire())).collect();
         if let [(at, wire)] = targets[..] {
@@ -239,8 +281,8 @@ impl Session {
         while !self.put(write, Condition::Absent).await? {
             match self.fetch_one(key, Want::Meta).await? {
                 Some(Present::Live(_)) => return Ok(false),
-                Some(Present::Cleared(old) | Present::Held(old))
-                    if self.put_over(old, key, bytes, *ttl).await? =>
+                Some(Present::Cleared(old) | Present::Placeholder(old))
+                    if self.put_over(old, key, bytes.clone(), *ttl).await? =>
                 {
                     break;
                 }
@@ -253,7 +295,7 @@ impl Session {
     pub(super) async fn replace(&mut self, write: &Write, deadline: Instant) -> Result<bool> {
         let Write { key, bytes, ttl } = write;
         while let Some(Present::Live(found)) = self.fetch_one(key, Want::Meta).await? {
-            if self.put_over(found.version, key, bytes, *ttl).await? {
+            if self.put_over(found.version, key, bytes.clone(), *ttl).await? {
                 return Ok(true);
             }
             self.in_time(deadline)?;
@@ -265,7 +307,7 @@ impl Session {
         loop {
             let (version, found) = match self.fetch_one(key, Want::Value).await? {
                 Some(Present::Live(found)) => (found.version, Some(found)),
-                Some(Present::Held(version)) => (version, None),
+                Some(Present::Placeholder(version)) => (version, None),
                 Some(Present::Cleared(_)) | None => return Ok(None),
             };
             if self.delete(key.wire(), Condition::Unchanged(version.cas)).await? != Written::Refused
@@ -276,9 +318,9 @@ impl Session {
         }
     }
 
-    /// A new expiry for what is there. What has been cleared, or is a place, gets one too, which nobody notices.
+    /// A new expiry for what is there. What has been cleared, or is a placeholder, gets one too, which nobody notices.
     pub(super) async fn touch(&mut self, key: &Key, ttl: Ttl, want: Want) -> Result<Option<Found>> {
-        self.registry().await?;
+        self.log().await?;
         let asked = Instant::now();
         let ttl = ttl.flag();
         let flags: Vec<&str> = want.flags().iter().copied().chain([ttl.as_str()]).collect();
@@ -305,19 +347,16 @@ impl Session {
                 _ => (*by, *ttl),
             };
             let Some(ttl) = ttl else { return Ok(sum) };
-            let bytes = sum.to_string();
+            let bytes = Bytes::from(sum.to_string());
             let written = match present {
                 Some(
                     Present::Live(Found { version, .. })
                     | Present::Cleared(version)
-                    | Present::Held(version),
-                ) => self.put_over(version, key, bytes.as_bytes(), ttl).await?,
+                    | Present::Placeholder(version),
+                ) => self.put_over(version, key, bytes, ttl).await?,
                 None => {
-                    self.put(
-                        &Write { key: key.clone(), bytes: bytes.into(), ttl },
-                        Condition::Absent,
-                    )
-                    .await?
+                    let write = Write { key: key.clone(), bytes, ttl };
+                    self.put(&write, Condition::Absent).await?
                 }
             };
             if written {
@@ -327,13 +366,13 @@ impl Session {
         }
     }
 
-    /// What is under a key, and the second since 1970 by the server's clock: the registry's end is known, so what remains until
-    /// then tells it. It is asked twice, for a clock that ticks in between would make the key live longer with every tick.
+    /// What is under a key, and the second since 1970 by the server's clock: the clear log's end is known, so what remains
+    /// until then tells it. It is asked twice, for a clock that ticks in between would make the key live longer with every tick.
     async fn fetch_with_clock(&mut self, key: &Key) -> Result<(Option<Present>, Option<i64>)> {
         for _ in 0..8 {
             let asked = Instant::now();
-            let registry = self.server.registry_key.clone();
-            let items = self.read(&[&registry, key.wire(), &registry], Want::Value.flags()).await?;
+            let log = self.server.log_key.clone();
+            let items = self.read(&[&log, key.wire(), &log], Want::Value.flags()).await?;
             let Ok([before, item, after]) = <[Option<Item>; 3]>::try_from(items) else { continue };
             let ticks = [&before, &after].map(|item| item.as_ref().map(|item| item.remaining));
             if ticks[0] != ticks[1] || self.learn(before, asked).await?.is_none() {
@@ -354,13 +393,17 @@ impl Session {
         Ok((self.fetch_one(key, Want::Value).await?, None))
     }
 
-    /// Notes a prefix, which is all that clearing is.
+    /// Notes a prefix in the clear log, which is all that clearing is.
     pub(super) async fn clear(&mut self, prefix: &str, deadline: Instant) -> Result<()> {
+        // What a wire key with an escape stands for cannot be told from it.
+        let is_meant = |wire: &str| wire.starts_with(prefix) || keys::is_encoded(wire);
+        if self.server.in_doubt.has(is_meant) {
+            return Err(self.server.doubt());
+        }
         loop {
             let (known, _) = self.refresh().await?;
-            let next = known.registry.with_cleared(prefix, &self.server.prefix);
-            let next = next.unwrap_or_else(|| super::clear_log::Registry::new(fastrand::u32(..)));
-            if self.write_registry(next, Condition::Unchanged(known.cas)).await?.is_some() {
+            let next = known.log.with_cleared(prefix, &self.server.prefix);
+            if self.write_log(next, Condition::Unchanged(known.cas)).await?.is_some() {
                 return Ok(());
             }
             self.in_time(deadline)?;

@@ -2,9 +2,10 @@
 
 use super::address::Address;
 use super::availability::Availability;
-use super::clear_log::{LEASE, Registry};
+use super::clear_log::{CLEAR_LOG_TTL, ClearLog, Stamping};
 use super::connection::{Fault, Item};
 use super::keys;
+use super::late::InDoubt;
 use crate::runtime::lock;
 use crate::{Codec, Error, ErrorKind};
 use bytes::Bytes;
@@ -16,21 +17,23 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: Address,
-    /// The adapter's prefix and the key of its registry.
+    /// The adapter's prefix and the key of its clear log.
     pub(super) prefix: String,
-    pub(super) registry_key: String,
+    pub(super) log_key: String,
     pub(super) codec: Codec,
+    pub(super) stamping: Stamping,
     pub(super) op_timeout: Duration,
-    pub(super) gate: Availability,
+    pub(super) availability: Availability,
+    pub(super) in_doubt: InDoubt,
     known: Mutex<Option<Known>>,
     /// Counts up whenever a connection breaks: those that were opened before are not trusted any more.
     generation: AtomicU64,
 }
 
-/// What is known of the registry.
+/// What is known of the clear log.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    pub(super) registry: Arc<Registry>,
+    pub(super) log: Arc<ClearLog>,
     /// The item that it was read from.
     bytes: Bytes,
     pub(super) cas: u64,
@@ -39,12 +42,12 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(registry: Registry, bytes: Bytes, cas: u64, asked: Instant) -> Self {
-        Self { registry: Arc::new(registry), bytes, cas, asked }
+    pub(super) fn new(log: ClearLog, bytes: Bytes, cas: u64, asked: Instant) -> Self {
+        Self { log: Arc::new(log), bytes, cas, asked }
     }
 
     pub(super) fn is_fresh(&self) -> bool {
-        self.asked.elapsed() < LEASE
+        self.asked.elapsed() < CLEAR_LOG_TTL
     }
 }
 
@@ -53,10 +56,12 @@ impl Server {
         Self {
             address,
             prefix: prefix.to_owned(),
-            registry_key: keys::registry(prefix),
+            log_key: keys::clear_log(prefix),
             codec,
+            stamping: Stamping::of(codec),
             op_timeout,
-            gate: Availability::default(),
+            availability: Availability::default(),
+            in_doubt: InDoubt::default(),
             known: Mutex::default(),
             generation: AtomicU64::new(0),
         }
@@ -66,31 +71,30 @@ impl Server {
         lock(&self.known).clone()
     }
 
-    /// Takes news of the registry, unless what is known is newer.
+    /// Takes news of the clear log, unless what is known is newer.
     pub(super) fn learn(&self, news: Known) {
         let mut known = lock(&self.known);
         let Some(old) = known.take() else {
             *known = Some(news);
             return;
         };
-        // Answers overtake each other on different connections; of one registry the higher number is the newer.
-        let newer =
-            match (old.registry.leads_to(&news.registry), news.registry.leads_to(&old.registry)) {
-                (true, _) => true,
-                (false, true) => false,
-                (false, false) => old.asked < news.asked,
-            };
+        // Answers overtake each other on different connections; of one log the higher number is the newer.
+        let newer = match (old.log.leads_to(&news.log), news.log.leads_to(&old.log)) {
+            (true, _) => true,
+            (false, true) => false,
+            (false, false) => old.asked < news.asked,
+        };
         let asked = old.asked.max(news.asked);
         *known = Some(Known { asked, ..if newer { news } else { old } });
     }
 
-    /// The registry in an item; `None` if it is none.
-    pub(super) fn read_registry(&self, item: &Item, asked: Instant) -> Option<Known> {
+    /// The clear log in an item; `None` if it is none.
+    pub(super) fn read_log(&self, item: &Item, asked: Instant) -> Option<Known> {
         let known = self.known().filter(|known| known.cas == item.cas && known.bytes == item.bytes);
         match known {
             Some(known) => Some(Known { asked, ..known }),
             None => Known::new(
-                Registry::from_bytes(&item.bytes, item.cas)?,
+                ClearLog::from_bytes(&item.bytes, item.cas)?,
                 item.bytes.clone(),
                 item.cas,
                 asked,
@@ -99,11 +103,26 @@ impl Server {
         }
     }
 
+    /// A clear log for a server on which there is none. If there was one, over connections that have not broken since, the
+    /// server has lost what it noted.
+    pub(super) fn new_log(&self) -> ClearLog {
+        match *lock(&self.known) {
+            Some(_) => ClearLog::after_loss(fastrand::u32(..), &self.prefix),
+            None => ClearLog::new(fastrand::u32(..)),
+        }
+    }
+
+    /// That a late write may still change what a call is about.
+    pub(super) fn doubt(&self) -> Error {
+        let message = format!("{} has not answered an earlier write of this key yet", self.address);
+        Error::new(ErrorKind::Timeout).with_message(message)
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A connection of this generation broke. The server may have lost everything, the registry included.
+    /// A connection of this generation broke. The server may have lost everything, the clear log included.
     pub(super) fn broke(&self, generation: u64) {
         let next = generation.wrapping_add(1);
         if self
@@ -117,6 +136,13 @@ impl Server {
 
     pub(super) fn unavailable(&self, why: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Unavailable).with_message(format!("{} {why}", self.address))
+    }
+
+    /// For a caller who is not let near a server that is away; `cause` is what happened to the last attempt.
+    pub(super) fn turned_away(&self, cause: Error) -> Error {
+        let root = innermost(&cause);
+        self.unavailable(format!("is away and will be tried again in a moment ({root})"))
+            .with_source(cause)
     }
 
     pub(super) fn timeout(&self) -> Error {
@@ -143,6 +169,15 @@ impl Server {
     }
 }
 
+/// What an error comes down to, in the words of who noticed it.
+fn innermost(error: &Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,29 +186,29 @@ mod tests {
         Server::new(Address::default(), "p:", Codec::MessagePack, Duration::from_millis(250))
     }
 
-    fn known(registry: &Registry, cas: u64, asked: Instant) -> Known {
-        Known::new(registry.clone(), Bytes::new(), cas, asked)
+    fn known(log: &ClearLog, cas: u64, asked: Instant) -> Known {
+        Known::new(log.clone(), Bytes::new(), cas, asked)
     }
 
     #[test]
-    fn the_higher_number_of_one_registry_is_the_newer() {
+    fn the_higher_number_of_one_log_is_the_newer() {
         let (server, now) = (server(), Instant::now());
-        let first = Registry::new(5);
-        let second = first.with_cleared("p:a", "p:").expect("numbers are left");
+        let first = ClearLog::new(5);
+        let second = first.with_cleared("p:a", "p:");
         server.learn(known(&second, 2, now));
-        server.learn(known(&first, 1, now + LEASE));
+        server.learn(known(&first, 1, now + CLEAR_LOG_TTL));
         assert_eq!(server.known().map(|known| known.cas), Some(2));
-        server.learn(known(&Registry::new(1 << 30), 9, now + 2 * LEASE));
+        server.learn(known(&ClearLog::new(1 << 30), 9, now + 2 * CLEAR_LOG_TTL));
         assert_eq!(server.known().map(|known| known.cas), Some(9));
     }
 
     #[test]
     fn one_break_is_counted_once() {
         let server = server();
-        server.learn(known(&Registry::new(5), 1, Instant::now()));
+        server.learn(known(&ClearLog::new(5), 1, Instant::now()));
         server.broke(0);
         assert!(server.known().is_none());
-        server.learn(known(&Registry::new(5), 1, Instant::now()));
+        server.learn(known(&ClearLog::new(5), 1, Instant::now()));
         server.broke(0);
         assert_eq!(server.generation(), 1);
         assert!(server.known().is_some());

@@ -43,7 +43,11 @@ impl Shared<'_> {
             .arg(script)
             .args([self.backend, &self.address, &self.prefix, &codec, work])
             .output()
-            .unwrap_or_else(|error| panic!("`{python}` does not run ({error}): `scripts/test` installs it with redis-py and pymemcache"));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "`{python}` does not run ({error}): `scripts/test` installs it with the clients"
+                )
+            });
         let (out, err) =
             (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         assert!(run.status.success(), "python {work}s {codec} on {}:\n{out}{err}", self.backend);
@@ -72,6 +76,12 @@ impl Shared<'_> {
                 assert_eq!(cache.get::<Vec<u8>>("bytes").await.unwrap(), Some((0..=255).collect()))
             }
         }
+        if let Some(typed) = cache.get::<String>("typed").await.unwrap() {
+            assert_eq!(typed, TEXT, "with the flags of the client's own");
+            assert_eq!(cache.incr("count", 1).await.unwrap(), 42);
+            cache.clear().await.unwrap();
+            assert_eq!(cache.get::<String>("typed").await.unwrap(), None);
+        }
     }
 }
 
@@ -92,21 +102,65 @@ async fn redis_py() {
     }
 }
 
-#[tokio::test]
-async fn pymemcache() {
+/// memcached's clients, each with a meaning of its own for the client flags.
+const MEMCACHED_CLIENTS: [&str; 4] =
+    ["memcached", "pymemcache-serde", "python-memcached", "pylibmc"];
+
+fn on_memcached(backend: &'static str, prefix: String, codec: Codec) -> Shared<'static> {
     let server = Memcached::shared();
-    for codec in CODECS {
-        let prefix = format!("interop-{codec}:");
-        let adapter = AsyncMemcachedCache::from_url(&format!(
-            "{}?prefix={prefix}&codec={codec}",
-            server.url()
-        ))
-        .unwrap();
-        let cache = AsyncCacheWrapper::new(adapter).unwrap();
-        Shared { backend: "memcached", address: server.addr().to_string(), prefix, codec, cache }
-            .both_ways()
-            .await;
+    let url = format!("{}?prefix={prefix}&codec={codec}", server.url());
+    let cache = AsyncCacheWrapper::new(AsyncMemcachedCache::from_url(&url).unwrap()).unwrap();
+    Shared { backend, address: server.addr().to_string(), prefix, codec, cache }
+}
+
+#[tokio::test]
+async fn memcached_clients_in_python() {
+    for client in MEMCACHED_CLIENTS {
+        for codec in CODECS {
+            on_memcached(client, format!("interop-{client}-{codec}:"), codec).both_ways().await;
+        }
     }
+}
+
+/// The client flags are types to other clients. A cached text that is a pickle must stay a text, whatever has been cleared
+/// before: 400 prefixes begin at 400 places in the range of the flags.
+#[tokio::test]
+async fn no_client_runs_what_is_cached() {
+    const PROBES: usize = 400;
+    let text = "cbuiltins\nprint\n(S'a cached text was run'\ntR.";
+    for codec in [Codec::MessagePack, Codec::Json, Codec::Raw] {
+        let prefix = format!("probe-{codec}-");
+        for n in 0..PROBES {
+            let one = on_memcached("memcached", format!("{prefix}{n}:"), codec);
+            if n % 4 == 0 {
+                one.cache.clear().await.unwrap();
+            }
+            one.cache.set("text", text).await.unwrap();
+        }
+        for client in MEMCACHED_CLIENTS {
+            on_memcached(client, prefix.clone(), codec).python("probe");
+        }
+    }
+}
+
+/// Host names in upper and lower case: the ring is made of the letters as they were typed.
+#[tokio::test]
+async fn libmemcached_finds_the_keys_on_the_servers_where_they_are() {
+    let servers: [Memcached; 3] = std::array::from_fn(|_| Memcached::start());
+    let names = ["LocalHost", "localhost", "LOCALHOST"];
+    let names = names.iter().zip(&servers);
+    let address: Vec<String> =
+        names.map(|(name, server)| format!("{name}:{}", server.addr().port())).collect();
+    let address = address.join(",");
+    let (prefix, codec) = ("ketama:".to_owned(), Codec::Raw);
+    let adapter =
+        AsyncMemcachedCache::from_url(&format!("memcached://{address}?prefix={prefix}&codec=raw"))
+            .unwrap();
+    let cache = AsyncCacheWrapper::new(adapter).unwrap();
+    for n in 0..1_000 {
+        cache.set(&format!("key-{n}"), n.to_string()).await.unwrap();
+    }
+    Shared { backend: "pylibmc-ketama", address, prefix, codec, cache }.python("find");
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod awkward;
 mod clear;
 mod conformance;
 mod deadlines;
 mod expiry;
 mod keys;
 mod large;
+mod late;
 mod order;
 mod outage;
 mod secrets;

@@ -20,6 +20,15 @@ pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_MEMCACHED_URL";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Arguments for servers on which much is refused: little memory, none that is taken back from older values (errors in place
+/// of evictions), small items, few connections.
+pub(crate) const AWKWARD: [&[&str]; 4] =
+    [&["-m", "8"], &["-m", "8", "-M"], SMALL_ITEMS, FEW_CONNECTIONS];
+/// Items of 8 kB at most.
+pub(crate) const SMALL_ITEMS: &[&str] = &["-I", "8k", "-o", "slab_chunk_max=8192"];
+/// The server needs files of its own: this leaves seven connections. One thread takes all of them.
+pub(crate) const FEW_CONNECTIONS: &[&str] = &["-c", "20", "-t", "1"];
+
 /// A memcached server and a raw view of it.
 ///
 /// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view keeps one connection, which

@@ -1,0 +1,91 @@
+//! What keeps late writes off, for values that bear a stamp: a fence in the clear log, for as long as they may arrive.
+
+use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
+use super::connection::Want;
+use super::judging::LOG_TRIES;
+use super::late::Late;
+use super::session::{Condition, Session};
+use crate::error::Result;
+use std::sync::Arc;
+use tokio::time::sleep;
+
+/// So many keys are looked at in one round trip when a fence is taken back.
+const LOOKED_AT: usize = 64;
+
+impl Session {
+    /// Fences off what may still arrive from connections that were given up, and takes back the fences of what no longer can.
+    /// Nothing else is begun before that: a removal that is acknowledged must not be followed by a write that came before it.
+    pub(super) async fn resolve(&mut self) -> Result<()> {
+        if !self.unsure.is_empty() {
+            self.fence_off().await?;
+        }
+        if self.fenced.iter().any(|(_, late)| late.is_over()) {
+            // Should it fail, the fence stays for now, and keeps off what it is meant to.
+            let _ = self.take_back().await;
+        }
+        Ok(())
+    }
+
+    async fn fence_off(&mut self) -> Result<()> {
+        for _ in 0..LOG_TRIES {
+            let (known, _) = self.refresh().await?;
+            // The answer may have come while the new connection was opened. A fence would be too late, and needless.
+            self.unsure.retain(|late| !late.is_over());
+            if self.unsure.is_empty() {
+                return Ok(());
+            }
+            let wires: Vec<&String> = self.unsure.iter().flat_map(|late| &late.wires).collect();
+            let log = known.log.with_fence(&wires);
+            let fence = log.seq();
+            if self.write_log(log, Condition::Unchanged(known.cas)).await?.is_some() {
+                self.fenced.extend(self.unsure.drain(..).map(|late| (fence, late)));
+                // Until other processes know it too.
+                sleep(CLEAR_LOG_TTL).await;
+                return Ok(());
+            }
+        }
+        Err(self.busy())
+    }
+
+    /// Ends the fences of writes that cannot arrive any more. What has arrived is removed before, or it would be seen then.
+    async fn take_back(&mut self) -> Result<()> {
+        let over: Vec<(u64, Arc<Late>)> =
+            self.fenced.iter().filter(|(_, late)| late.is_over()).cloned().collect();
+        // Several writes may be behind one fence.
+        let is_needed =
+            |fence: u64| self.fenced.iter().any(|(other, late)| *other == fence && !late.is_over());
+        let ended: Vec<u64> =
+            over.iter().map(|(fence, _)| *fence).filter(|fence| !is_needed(*fence)).collect();
+        for (fence, late) in over.iter().filter(|(fence, _)| ended.contains(fence)) {
+            for wires in late.wires.chunks(LOOKED_AT) {
+                self.remove_late(*fence, wires).await?;
+            }
+        }
+        for _ in 0..LOG_TRIES {
+            let (known, _) = self.refresh().await?;
+            let mut there = ended.iter().filter(|fence| known.log.has_fence(**fence));
+            let done = there.next().is_none() || {
+                let log: ClearLog = known.log.without_fences(&ended);
+                self.write_log(log, Condition::Unchanged(known.cas)).await?.is_some()
+            };
+            if done {
+                self.fenced.retain(|(fence, _)| !ended.contains(fence));
+                return Ok(());
+            }
+        }
+        Err(self.busy())
+    }
+
+    async fn remove_late(&mut self, fence: u64, wires: &[String]) -> Result<()> {
+        let items = self.read(wires, Want::Meta.flags()).await?;
+        let (known, _) = self.refresh().await?;
+        for (wire, item) in wires.iter().zip(items) {
+            if let Some(item) = item
+                && known.log.is_kept_off(fence, item.flags, item.cas)
+            {
+                self.delete(wire, Condition::Unchanged(item.cas)).await?;
+            }
+        }
+        Ok(())
+    }
+}
