@@ -42,6 +42,7 @@ struct Inner {
     key: Option<Arc<str>>,
     message: Option<Cow<'static, str>>,
     source: Option<Source>,
+    is_refused_write: bool,
 }
 
 /// What an [`Error`] is about: the thing to branch on.
@@ -127,6 +128,7 @@ impl Error {
             key: None,
             message: None,
             source: None,
+            is_refused_write: false,
         }))
     }
 
@@ -173,6 +175,20 @@ impl Error {
         self
     }
 
+    /// Says that the backend answers and takes no writes for now: see [`is_refused_write`](Error::is_refused_write).
+    ///
+    /// ```
+    /// use larder::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Backend).with_message("the disk is full").with_refused_write();
+    /// assert!(error.is_refused_write() && !error.is_retryable());
+    /// ```
+    #[must_use]
+    pub fn with_refused_write(mut self) -> Self {
+        self.0.is_refused_write = true;
+        self
+    }
+
     /// What it is about.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -213,6 +229,13 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+    }
+
+    /// The backend is there and takes no writes for now: it is full, a read-only replica, or cannot save what it holds. Reads work.
+    /// [`Resilient`](crate::layers::Resilient) makes up for the write later, and does not count it against the backend.
+    #[must_use]
+    pub fn is_refused_write(&self) -> bool {
+        self.0.is_refused_write
     }
 }
 

@@ -1,7 +1,9 @@
 //! The one place that builds runtimes and spawns tasks.
 
+mod backoff;
 mod per_runtime;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use per_runtime::PerRuntime;
 
 use crate::{Error, ErrorKind, Result};

@@ -21,6 +21,9 @@ use std::time::Duration;
 pub enum Fault {
     /// The call fails with an error of this kind and changes nothing.
     Fail(ErrorKind),
+    /// The call fails and changes nothing, as by a store that answers and takes no writes for now: see
+    /// [`is_refused_write`](Error::is_refused_write).
+    Refuse,
     /// The call takes effect and then fails with an error of this kind, as when an answer is lost.
     FailAfter(ErrorKind),
     /// The call takes this much longer.
@@ -162,6 +165,9 @@ impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
         let fault = self.called(verb);
         match fault {
             Some(Fault::Fail(kind)) => return Err(self.error(verb, kind)),
+            Some(Fault::Refuse) => {
+                return Err(self.error(verb, ErrorKind::Backend).with_refused_write());
+            }
             Some(Fault::Hang) => std::future::pending::<()>().await,
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
             _ => {}

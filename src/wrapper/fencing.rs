@@ -4,12 +4,13 @@ use super::fault::concerns_backend;
 use super::slot::Slot;
 use super::tell::About;
 use super::{Cacheable, View};
+use crate::runtime::Backoff;
 use crate::{CacheValue, Claim, Expiry, Result, runtime};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether another process is done, to begin with and later on.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(2), Duration::from_millis(50)).growing_by(1.5);
 
 /// How much longer than a lease its end is waited for: stores that count in whole seconds round up.
 const SLACK: Duration = Duration::from_secs(2);
@@ -115,7 +116,7 @@ async fn lease_or_value<T: Cacheable>(
     seen: Option<u64>,
 ) -> Result<Acquired> {
     let begun = Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let mut looks = 0;
     loop {
         let right = claim(slot, scoped, Some(lease)).await?;
         // The one before may have been done between our miss and our claim.
@@ -140,7 +141,7 @@ async fn lease_or_value<T: Cacheable>(
                 claim(slot, scoped, None).await?.unwrap_or(StoreRight::None),
             ));
         }
-        runtime::pause(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        runtime::pause(BACKOFF.pause(looks)).await;
+        looks += 1;
     }
 }

@@ -1,12 +1,12 @@
 //! Whether a server is worth a caller's time.
 
 use crate::error::Error;
-use crate::runtime::lock;
+use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// Between two attempts to connect.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 
 /// How late somebody who tries again may be. One that is later stands still with its runtime, and is not waited for.
 const LATE: Duration = Duration::from_millis(500);
@@ -65,9 +65,8 @@ impl Availability {
     pub(super) fn pause(&self, attempt: Duration) -> Option<Duration> {
         let mut state = lock(&self.0);
         state.closed_until?;
-        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(8)).min(LONGEST_PAUSE);
-        let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-        state.failures += 1;
+        let pause = BACKOFF.pause(state.failures);
+        state.failures = state.failures.saturating_add(1);
         state.closed_until = Some(Instant::now() + pause + attempt + LATE);
         Some(pause)
     }
@@ -119,9 +118,10 @@ mod tests {
         let server = Availability::default();
         close(&server);
         let pauses: Vec<Duration> = (0..40).filter_map(|_| server.pause(LATE)).collect();
-        assert!(pauses[0] <= FIRST_PAUSE);
+        assert!(pauses[0] <= BACKOFF.longest_after(0));
+        let longest = Duration::from_millis(400);
         assert!(
-            pauses[20..].iter().all(|pause| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(pause)),
+            pauses[20..].iter().all(|pause| (longest / 2..=longest).contains(pause)),
             "{pauses:?}"
         );
     }

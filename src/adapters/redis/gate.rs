@@ -1,15 +1,14 @@
 //! Who may connect, and when: one attempt at a time, further and further apart while they fail.
 
 use crate::Error;
-use crate::runtime::lock;
+use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-/// Small enough that a server that is back is found within half a second.
-const LONGEST: Duration = Duration::from_millis(400);
-const SHORTEST: Duration = Duration::from_millis(25);
+/// Between two attempts. The longest is short enough that a server that is back is found within half a second.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 /// What is longer ago than this says nothing about now.
 const MEMORY: Duration = Duration::from_secs(2);
 
@@ -76,16 +75,10 @@ impl Record {
         if self.last.is_none_or(|last| now - last > MEMORY) {
             self.misses = 0;
         }
-        self.misses += 1;
         self.last = Some(now);
-        self.not_before = Some(now + pause(self.misses));
+        self.not_before = Some(now + BACKOFF.pause(self.misses));
+        self.misses = self.misses.saturating_add(1);
     }
-}
-
-/// Exponential, with as much jitter as half of it.
-fn pause(misses: u32) -> Duration {
-    let whole = SHORTEST.saturating_mul(1 << misses.min(10)).min(LONGEST);
-    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]
@@ -94,24 +87,26 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_short() {
-        let at = |misses| (0..200).map(|_| pause(misses)).max().unwrap();
-        assert!(at(1) <= Duration::from_millis(50));
-        assert!(at(1) < at(4));
-        for misses in [5, 100, u32::MAX] {
-            let pause = pause(misses);
-            assert!(pause >= LONGEST / 2 && pause <= LONGEST, "{pause:?}");
+        let at = |misses| (0..200).map(|_| BACKOFF.pause(misses)).max().unwrap();
+        assert!(at(0) <= Duration::from_millis(50));
+        assert!(at(0) < at(3));
+        let longest = Duration::from_millis(400);
+        for misses in [4, 99, u32::MAX] {
+            let pause = BACKOFF.pause(misses);
+            assert!(pause >= longest / 2 && pause <= longest, "{pause:?}");
         }
     }
 
     /// What ten seconds of failures come to, at the shortest pauses that jitter allows.
     #[test]
     fn attempts_stay_under_twenty_a_second() {
-        let first_second = (1..)
-            .map(|misses| SHORTEST.saturating_mul(1 << misses).min(LONGEST) / 2)
-            .scan(Duration::ZERO, |at, pause| {
+        let first_second = (0..).map(|misses| BACKOFF.longest_after(misses) / 2).scan(
+            Duration::ZERO,
+            |at, pause| {
                 *at += pause;
                 Some(*at)
-            });
+            },
+        );
         assert!(first_second.take_while(|at| *at < Duration::from_secs(1)).count() < 20);
     }
 }

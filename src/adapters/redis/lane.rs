@@ -428,13 +428,16 @@ impl Lane {
     /// The connection, made if need be.
     async fn link(self: &Arc<Self>) -> Result<Arc<Link>, Failure> {
         loop {
-            match &*self.state.borrow() {
+            let down = match &*self.state.borrow() {
                 State::Up(link) => return Ok(link.clone()),
-                State::Down(error) => {
-                    *lock(&self.asked) = Instant::now();
-                    return Err(Failure::with(error.clone(), Fate::Keep));
-                }
-                State::Idle | State::Connecting => {}
+                State::Down(error) => Some(error.clone()),
+                State::Idle | State::Connecting => None,
+            };
+            if let Some(error) = down {
+                *lock(&self.asked) = Instant::now();
+                // Refusing takes no time, and the task that connects may be on this very thread: a loop of calls lets it run.
+                tokio::task::coop::consume_budget().await;
+                return Err(Failure::with(error, Fate::Keep));
             }
             self.begin();
             let mut states = self.state.subscribe();

@@ -1,92 +1,155 @@
-//! The contract, kept by a layer.
+//! The methods of the contract: each is one call through the breaker, and a write is also entered and noted.
 
-use super::call::{Verb, batch, one};
-use super::journal::About;
+use super::call::{Clock, Verb, batch};
+use super::in_flight::{Effect, Write};
+use super::journal::{About, Draft};
 use super::{Resilient, Shared};
-use crate::adapter::Presence;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::error::{Error, Result};
 use crate::event::EventSink;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result, key};
+use crate::expiry::{Expiry, Lifetime};
+use crate::key;
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// For verbs that are not made up for.
+const NO_DRAFT: Option<fn(Instant) -> Draft> = None;
 
 impl<A: AsyncCacheAdapter> Resilient<A> {
-    /// The answers of a batch, and for the keys about which something is still to be written, errors.
-    ///
-    /// `None` where no key is such a key, and the batch can go as it is.
-    async fn held_back<T>(
+    fn begin(&self, key: &str) -> Write<'_> {
+        self.0.state.in_flight.begin(key)
+    }
+
+    fn begin_all<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<Write<'_>> {
+        let begun = Instant::now();
+        keys.map(|key| self.0.state.in_flight.begin_at(key, begun)).collect()
+    }
+
+    /// Lets the writes of a batch go that are not held back, and gives the errors of the others, if there are any.
+    async fn send_all(
         &self,
         verb: Verb,
-        keys: impl Iterator<Item = &str> + Clone,
-    ) -> Result<Option<Vec<Option<Result<T>>>>> {
-        key::check_all(keys.clone())?;
-        if self.0.state.journal.is_empty() {
-            return Ok(None);
-        }
-        let mut held = Vec::new();
-        for key in keys {
-            held.push(self.settle(verb, About::Key(key)).await.err().map(Err));
-        }
-        Ok(held.iter().any(Option::is_some).then_some(held))
-    }
-
-    fn note_entry(&self, entry: &Entry<'_>, outcome: &Result<()>) {
-        if let Err(error) = outcome {
-            self.note(error, |journal, tried| {
-                journal.set(entry.key, entry.value.clone(), entry.expiry, tried)
-            });
+        clock: Clock,
+        keys: &[&str],
+        writes: &mut [Write<'_>],
+    ) -> Option<Vec<Option<Error>>> {
+        loop {
+            let held = self.held_back(verb, clock, keys).await;
+            let is_held = |at: usize| held.as_ref().is_some_and(|held| held[at].is_some());
+            let free = || (0..keys.len()).filter(|at| !is_held(*at));
+            // Entered before the second look: see `ask`.
+            free().for_each(|at| writes[at].send());
+            if free().all(|at| self.0.state.journal.is_free(About::Key(keys[at]))) {
+                return held;
+            }
+            writes.iter_mut().for_each(Write::recall);
         }
     }
 
-    fn note_removal(&self, key: &str, outcome: &Result<bool>) {
-        if let Err(error) = outcome {
-            self.note(error, |journal, tried| journal.remove(key, tried));
-        }
-    }
-
-    async fn set_all(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        let verb = Verb::again("set_many");
+    async fn set_all(
+        &self,
+        entries: &[Entry<'_>],
+        writes: &mut [Write<'_>],
+    ) -> Result<Vec<Result<()>>> {
+        let verb = Verb::idempotent("set_many");
+        let clock = self.clock(verb);
+        let keys: Vec<&str> = entries.iter().map(|entry| entry.key).collect();
+        self.check(verb, &keys).await?;
         let inner = &self.0.inner;
-        let Some(mut held) = self.held_back(verb, entries.iter().map(|entry| entry.key)).await?
-        else {
-            return self.ask(verb, About::Nothing, batch, || inner.set_many(entries)).await;
+        let Some(held) = self.send_all(verb, clock, &keys, writes).await else {
+            let attempt = || inner.set_many(entries);
+            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<Entry<'_>> = pick(&held, entries);
-        let answers = self.ask(verb, About::Nothing, batch, || inner.set_many(&free)).await?;
-        Ok(fill_in(&mut held, answers))
+        let attempt = || inner.set_many(&free);
+        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        Ok(fill_in(held, answers))
     }
 
-    async fn remove_all(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+    async fn remove_all(
+        &self,
+        keys: &[&str],
+        writes: &mut [Write<'_>],
+    ) -> Result<Vec<Result<bool>>> {
         let verb = Verb::once("remove_many");
+        let clock = self.clock(verb);
+        self.check(verb, keys).await?;
         let inner = &self.0.inner;
-        let Some(mut held) = self.held_back(verb, keys.iter().copied()).await? else {
-            return self.ask(verb, About::Nothing, batch, || inner.remove_many(keys)).await;
+        let Some(held) = self.send_all(verb, clock, keys, writes).await else {
+            let attempt = || inner.remove_many(keys);
+            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<&str> = pick(&held, keys);
-        let answers = self.ask(verb, About::Nothing, batch, || inner.remove_many(&free)).await?;
-        Ok(fill_in(&mut held, answers))
+        let attempt = || inner.remove_many(&free);
+        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        Ok(fill_in(held, answers))
     }
 
     async fn get_all(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let verb = Verb::again("get_many");
+        let verb = Verb::idempotent("get_many");
+        let clock = self.clock(verb);
+        self.check(verb, keys).await?;
         let inner = &self.0.inner;
-        let Some(mut held) = self.held_back(verb, keys.iter().copied()).await? else {
-            return self.ask(verb, About::Nothing, batch, || inner.get_many(keys)).await;
+        let Some(held) = self.held_back(verb, clock, keys).await else {
+            let attempt = || inner.get_many(keys);
+            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<&str> = pick(&held, keys);
-        let answers = self.ask(verb, About::Nothing, batch, || inner.get_many(&free)).await?;
-        Ok(fill_in(&mut held, answers))
+        let attempt = || inner.get_many(&free);
+        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        Ok(fill_in(held, answers))
     }
 
-    /// What is noted as a key's value, for those who are not to know that the backend is away.
+    /// What is wrong with a batch itself, and then whether the backend is asked at all.
+    async fn check(&self, verb: Verb, keys: &[&str]) -> Result<()> {
+        key::check_all(keys.iter().copied())?;
+        match self.0.state.breaker.pass() {
+            Some(_) => Ok(()),
+            None => Err(self.refuse(verb, About::Nothing).await),
+        }
+    }
+
+    /// Ends the writes of a batch, each with its own answer, or all with the batch's error.
+    fn all_ended<'k, T, D: FnOnce(Instant) -> Draft>(
+        &self,
+        writes: Vec<Write<'_>>,
+        outcome: &Result<Vec<Result<T>>>,
+        drafts: impl Iterator<Item = (&'k str, D)>,
+    ) {
+        for (at, (write, (key, draft))) in writes.into_iter().zip(drafts).enumerate() {
+            let failed;
+            let answer = match outcome {
+                Ok(answers) => answers.get(at),
+                Err(error) => {
+                    failed = Err(error.clone());
+                    Some(&failed)
+                }
+            };
+            if let Some(answer) = answer {
+                self.ended(write, key, answer, |_| Effect::Decided, Some(draft));
+            }
+        }
+    }
+
+    /// What is noted as a key's value, for calls that are not to know that the backend is away.
     fn noted(&self, key: &str) -> Option<CacheValue> {
-        self.0.state.journal.look(key).flatten()
+        self.0.state.journal.look(key).flatten().map(|(value, _)| value)
+    }
+
+    fn noted_expiry(&self, key: &str) -> Option<Expiry> {
+        let (_, until) = self.0.state.journal.look(key).flatten()?;
+        Some(until.map_or(Expiry::Never, |until| {
+            Expiry::After(until.saturating_duration_since(Instant::now()))
+        }))
     }
 }
 
 /// Those of the items that are not held back.
-fn pick<I: Clone, T>(held: &[Option<Result<T>>], items: &[I]) -> Vec<I> {
+fn pick<I: Clone>(held: &[Option<Error>], items: &[I]) -> Vec<I> {
     held.iter()
         .zip(items)
         .filter(|(held, _)| held.is_none())
@@ -94,97 +157,120 @@ fn pick<I: Clone, T>(held: &[Option<Result<T>>], items: &[I]) -> Vec<I> {
         .collect()
 }
 
-fn fill_in<T>(held: &mut [Option<Result<T>>], answers: Vec<Result<T>>) -> Vec<Result<T>> {
+fn fill_in<T>(held: Vec<Option<Error>>, answers: Vec<Result<T>>) -> Vec<Result<T>> {
     let mut answers = answers.into_iter();
-    held.iter_mut().filter_map(|held| held.take().or_else(|| answers.next())).collect()
+    held.into_iter().filter_map(|held| held.map(Err).or_else(|| answers.next())).collect()
+}
+
+/// The effect of a verb that answers whether it changed anything.
+fn if_true(effect: Effect) -> impl FnOnce(&bool) -> Effect {
+    move |is_changed| if *is_changed { effect } else { Effect::None }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        let found =
-            self.ask(Verb::again("get"), About::Key(key), one, || self.0.inner.get(key)).await;
-        self.open(found, || self.noted(key))
+        let attempt = || self.0.inner.get(key);
+        let found = self.ask(Verb::idempotent("get"), About::Key(key), &mut (), attempt).await;
+        self.read(found, || self.noted(key))
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        let mut write = self.begin(key);
         let attempt = || self.0.inner.set(key, value.clone(), expiry);
-        let stored = self.ask(Verb::again("set"), About::Key(key), one, attempt).await;
-        if let Err(error) = &stored {
-            self.note(error, |journal, tried| journal.set(key, value, expiry, tried));
-        }
-        self.open(stored, || ())
+        let stored = self.ask(Verb::idempotent("set"), About::Key(key), &mut write, attempt).await;
+        let draft = |begun| self.0.state.journal.draft(&value, expiry, begun);
+        self.ended(write, key, &stored, |()| Effect::Decided, Some(draft));
+        self.apply_fail_open(stored, || ())
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
-        let removed =
-            self.ask(Verb::once("remove"), About::Key(key), one, || self.0.inner.remove(key)).await;
-        self.note_removal(key, &removed);
-        self.open(removed, || false)
+        let mut write = self.begin(key);
+        let attempt = || self.0.inner.remove(key);
+        let removed = self.ask(Verb::once("remove"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &removed, |_| Effect::Decided, Some(Draft::removal));
+        self.apply_fail_open(removed, || false)
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        let mut write = self.begin(key);
         let attempt = || self.0.inner.update_timeout(key, expiry);
-        let found = self.ask(Verb::once("update_timeout"), About::Key(key), one, attempt).await;
-        self.open(found, || None)
+        let verb = Verb::once("update_timeout");
+        let found = self.ask(verb, About::Key(key), &mut write, attempt).await;
+        let effect = |found: &Option<_>| if_true(Effect::Uncertain)(&found.is_some());
+        self.ended(write, key, &found, effect, NO_DRAFT);
+        self.apply_fail_open(found, || None)
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        let cleared = self
-            .ask(Verb::steps("clear"), About::Prefix(prefix), one, || self.0.inner.clear(prefix))
-            .await;
-        if let Err(error) = &cleared {
-            self.note(error, |journal, tried| {
-                journal.clear(prefix, tried);
-                Vec::new()
-            });
+        let state = &*self.0.state;
+        let mut clear = state.in_flight.begin_clear();
+        let attempt = || self.0.inner.clear(prefix);
+        let verb = Verb::untimed("clear");
+        let cleared = self.ask(verb, About::Prefix(prefix), &mut clear, attempt).await;
+        match &cleared {
+            Ok(()) => {
+                if let Some(ticket) = clear.acknowledged() {
+                    state.journal.superseded_under(prefix, ticket);
+                }
+            }
+            Err(error) => self.note_clear(clear, prefix, error),
         }
-        self.open(cleared, || ())
+        self.apply_fail_open(cleared, || ())
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let mut write = self.begin(key);
         let attempt = || self.0.inner.add(key, value.clone(), expiry);
-        let added = self.ask(Verb::once("add"), About::Key(key), one, attempt).await;
-        self.open(added, || false)
+        let added = self.ask(Verb::once("add"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &added, if_true(Effect::Decided), NO_DRAFT);
+        self.apply_fail_open(added, || false)
     }
 
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
+        let mut write = self.begin(key);
         let attempt = || self.0.inner.replace(key, value.clone(), expiry);
-        let replaced = self.ask(Verb::once("replace"), About::Key(key), one, attempt).await;
-        self.open(replaced, || false)
+        let replaced = self.ask(Verb::once("replace"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &replaced, if_true(Effect::Decided), NO_DRAFT);
+        self.apply_fail_open(replaced, || false)
     }
 
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
-        self.ask(Verb::once("incr"), About::Key(key), one, || self.0.inner.incr(key, by, expiry))
-            .await
+        let mut write = self.begin(key);
+        let attempt = || self.0.inner.incr(key, by, expiry);
+        let sum = self.ask(Verb::once("incr"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &sum, |_| Effect::Decided, NO_DRAFT);
+        sum
     }
 
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        let taken =
-            self.ask(Verb::once("take"), About::Key(key), one, || self.0.inner.take(key)).await;
-        self.open(taken, || None)
+        let mut write = self.begin(key);
+        let attempt = || self.0.inner.take(key);
+        let taken = self.ask(Verb::once("take"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &taken, |_| Effect::Decided, NO_DRAFT);
+        self.apply_fail_open(taken, || None)
     }
 
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        let expiry = self
-            .ask(Verb::again("expiry"), About::Key(key), one, || self.0.inner.expiry(key))
-            .await;
-        self.open(expiry, || None)
+        let attempt = || self.0.inner.expiry(key);
+        let verb = Verb::idempotent("expiry");
+        let expiry = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        self.read(expiry, || self.noted_expiry(key))
     }
 
     async fn contains(&self, key: &str) -> Result<bool> {
-        let contains = self
-            .ask(Verb::again("contains"), About::Key(key), one, || self.0.inner.contains(key))
-            .await;
-        self.open(contains, || self.noted(key).is_some())
+        let attempt = || self.0.inner.contains(key);
+        let verb = Verb::idempotent("contains");
+        let contains = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        self.read(contains, || self.noted(key).is_some())
     }
 
     async fn presence(&self, key: &str) -> Result<Presence> {
-        let presence = self
-            .ask(Verb::again("presence"), About::Key(key), one, || self.0.inner.presence(key))
-            .await;
-        self.open(presence, || self.noted(key).as_ref().map_or(Presence::Missing, Presence::of))
+        let attempt = || self.0.inner.presence(key);
+        let verb = Verb::idempotent("presence");
+        let presence = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        self.read(presence, || self.noted(key).as_ref().map_or(Presence::Missing, Presence::of))
     }
 
     fn has_logical_ends(&self) -> bool {
@@ -192,47 +278,41 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
-        let touched = self
-            .ask(Verb::once("touch"), About::Key(key), one, || self.0.inner.touch(key, expiry))
-            .await;
-        self.open(touched, || false)
+        let mut write = self.begin(key);
+        let attempt = || self.0.inner.touch(key, expiry);
+        let touched = self.ask(Verb::once("touch"), About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &touched, if_true(Effect::Uncertain), NO_DRAFT);
+        self.apply_fail_open(touched, || false)
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
         let found = self.get_all(keys).await;
-        let found = self.open(found, || keys.iter().map(|key| Ok(self.noted(key))).collect())?;
+        let found = self.read(found, || keys.iter().map(|key| Ok(self.noted(key))).collect())?;
         Ok(found
             .into_iter()
             .zip(keys)
-            .map(|(found, key)| self.open(found, || self.noted(key)))
+            .map(|(found, key)| self.read(found, || self.noted(key)))
             .collect())
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        let stored = self.set_all(entries).await;
-        match &stored {
-            Err(error) => {
-                entries.iter().for_each(|entry| self.note_entry(entry, &Err(error.clone())))
-            }
-            Ok(stored) => entries
-                .iter()
-                .zip(stored)
-                .for_each(|(entry, stored)| self.note_entry(entry, stored)),
-        }
-        let stored = self.open(stored, || entries.iter().map(|_| Ok(())).collect())?;
-        Ok(stored.into_iter().map(|stored| self.open(stored, || ())).collect())
+        let mut writes = self.begin_all(entries.iter().map(|entry| entry.key));
+        let stored = self.set_all(entries, &mut writes).await;
+        let journal = &self.0.state.journal;
+        let drafts = entries
+            .iter()
+            .map(|entry| (entry.key, |begun| journal.draft(&entry.value, entry.expiry, begun)));
+        self.all_ended(writes, &stored, drafts);
+        let stored = self.apply_fail_open(stored, || entries.iter().map(|_| Ok(())).collect())?;
+        Ok(stored.into_iter().map(|stored| self.apply_fail_open(stored, || ())).collect())
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        let removed = self.remove_all(keys).await;
-        match &removed {
-            Err(error) => keys.iter().for_each(|key| self.note_removal(key, &Err(error.clone()))),
-            Ok(removed) => {
-                keys.iter().zip(removed).for_each(|(key, removed)| self.note_removal(key, removed))
-            }
-        }
-        let removed = self.open(removed, || keys.iter().map(|_| Ok(false)).collect())?;
-        Ok(removed.into_iter().map(|removed| self.open(removed, || false)).collect())
+        let mut writes = self.begin_all(keys.iter().copied());
+        let removed = self.remove_all(keys, &mut writes).await;
+        self.all_ended(writes, &removed, keys.iter().map(|key| (*key, Draft::removal)));
+        let removed = self.apply_fail_open(removed, || keys.iter().map(|_| Ok(false)).collect())?;
+        Ok(removed.into_iter().map(|removed| self.apply_fail_open(removed, || false)).collect())
     }
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
@@ -249,10 +329,12 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
-        self.ask(Verb::once("claim"), About::Key(key), one, || self.0.inner.claim(key, lease)).await
+        let attempt = || self.0.inner.claim(key, lease);
+        self.ask(Verb::once("claim"), About::Key(key), &mut (), attempt).await
     }
 
-    /// A fill that fails is not noted: what was loaded can be loaded again.
+    /// A value that was loaded, and failed to be stored, is not noted: it can be loaded again. One that was stored may be older than
+    /// a write that is in flight, for its claim was made before it was loaded.
     async fn set_claimed(
         &self,
         key: &str,
@@ -260,16 +342,18 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         expiry: Expiry,
         claim: &Claim,
     ) -> Result<bool> {
+        let mut write = self.begin(key);
         let attempt = || self.0.inner.set_claimed(key, value.clone(), expiry, claim);
-        let filled = self.ask(Verb::once("set_claimed"), About::Key(key), one, attempt).await;
-        self.open(filled, || false)
+        let verb = Verb::once("set_claimed");
+        let stored = self.ask(verb, About::Key(key), &mut write, attempt).await;
+        self.ended(write, key, &stored, if_true(Effect::Uncertain), NO_DRAFT);
+        self.apply_fail_open(stored, || false)
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
-        let released = self
-            .ask(Verb::once("release"), About::Key(key), one, || self.0.inner.release(key, claim))
-            .await;
-        self.open(released, || ())
+        let attempt = || self.0.inner.release(key, claim);
+        let released = self.ask(Verb::once("release"), About::Key(key), &mut (), attempt).await;
+        self.apply_fail_open(released, || ())
     }
 
     fn subscribe(&self, sink: EventSink) {

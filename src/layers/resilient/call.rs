@@ -1,13 +1,16 @@
-//! One call, from the breaker's door to the answer.
+//! One call, from the circuit breaker to the answer.
 
 use super::builder::Deadline;
-use super::journal::{About, Journal};
+use super::in_flight::{Clear, Effect, Precedence, Write};
+use super::journal::{About, Displaced, Draft, Standing};
 use super::{Resilient, is_away, recovery};
+use crate::adapter::AsyncCacheAdapter;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
-use crate::{AsyncCacheAdapter, Error, ErrorKind, Result, runtime};
+use crate::runtime;
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 /// How long a call waits for what is to be written before it, where nobody said how long a call may take.
@@ -18,22 +21,22 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub(super) struct Verb {
     pub(super) name: &'static str,
     /// Making it twice comes to the same, its answer included.
-    pub(super) again: bool,
+    idempotent: bool,
     /// Whether the layer keeps its deadline.
-    pub(super) timed: bool,
+    timed: bool,
 }
 
 impl Verb {
     pub(super) const fn once(name: &'static str) -> Self {
-        Self { name, again: false, timed: true }
+        Self { name, idempotent: false, timed: true }
     }
 
-    pub(super) const fn again(name: &'static str) -> Self {
-        Self { name, again: true, timed: true }
+    pub(super) const fn idempotent(name: &'static str) -> Self {
+        Self { name, idempotent: true, timed: true }
     }
 
-    pub(super) const fn steps(name: &'static str) -> Self {
-        Self { name, again: false, timed: false }
+    pub(super) const fn untimed(name: &'static str) -> Self {
+        Self { name, idempotent: false, timed: false }
     }
 }
 
@@ -55,34 +58,106 @@ pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
     }
 }
 
+/// The time that one call has, all that the layer does for it included.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    /// `None` where nobody looks.
+    begun: Option<Instant>,
+    /// Part of the time has gone already when the adapter is first asked.
+    waited: bool,
+}
+
+/// What a call has to be entered as before it is sent. Reads are not.
+pub(super) trait Sending: Send {
+    fn send(&mut self);
+    /// Something was noted about the key in between: it is not sent yet.
+    fn recall(&mut self);
+}
+
+impl Sending for () {
+    fn send(&mut self) {}
+    fn recall(&mut self) {}
+}
+
+impl Sending for Write<'_> {
+    fn send(&mut self) {
+        Write::send(self);
+    }
+
+    fn recall(&mut self) {
+        Write::recall(self);
+    }
+}
+
+impl Sending for Clear<'_> {
+    fn send(&mut self) {
+        Clear::send(self);
+    }
+
+    fn recall(&mut self) {
+        Clear::recall(self);
+    }
+}
+
 impl<A: AsyncCacheAdapter> Resilient<A> {
-    /// Makes a call, or refuses to: while the breaker is open, and while something noted about the key has not been written.
+    pub(super) fn clock(&self, verb: Verb) -> Clock {
+        let state = &*self.0.state;
+        let waits = !state.journal.is_empty();
+        let is_needed = state.config.deadline.is_some() && (verb.idempotent || waits);
+        Clock { begun: is_needed.then(Instant::now), waited: waits }
+    }
+
+    /// Makes a call about a key or a prefix, or refuses to: while the breaker is open, and while something noted about the key has
+    /// not been written.
     pub(super) async fn ask<'a, T>(
         &'a self,
         verb: Verb,
         about: About<'_>,
+        sending: &mut impl Sending,
+        attempt: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
+    ) -> Result<T> {
+        let clock = self.clock(verb);
+        if self.0.state.breaker.pass().is_none() {
+            return Err(self.refuse(verb, about).await);
+        }
+        loop {
+            if !self.0.state.journal.is_empty() {
+                Box::pin(self.await_pending(verb, about, clock)).await?;
+            }
+            // Entered before the second look: a write of the same key that fails in between is seen here, or sees this one.
+            sending.send();
+            if self.0.state.journal.is_free(about) {
+                break;
+            }
+            sending.recall();
+        }
+        self.attempt(verb, about, clock, one, attempt).await
+    }
+
+    /// Makes a call about which nothing is noted.
+    pub(super) async fn attempt<'a, T>(
+        &'a self,
+        verb: Verb,
+        about: About<'_>,
+        clock: Clock,
         judge: Judge<T>,
         attempt: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
         let state = &*self.0.state;
-        let Some(pass) = state.breaker.pass() else { return Err(self.refuse(verb, about)) };
-        if !state.journal.is_empty() {
-            Box::pin(self.settle(verb, about)).await?;
-        }
-        let begun = (state.config.deadline.is_some() && verb.again).then(Instant::now);
+        let Some(pass) = state.breaker.pass() else { return Err(self.refuse(verb, about).await) };
         let mut before = 0;
         loop {
-            let answer = self.limited(verb, begun, before, attempt()).await;
+            let answer = self.limited(verb, clock, before, attempt()).await;
             let Some(error) = judge(&answer) else {
                 if answer.is_ok() {
                     state.breaker.succeeded();
                 }
                 return answer;
             };
-            if verb.again
+            if verb.idempotent
                 && error.kind() == ErrorKind::Unavailable
                 && let Some(pause) = state.retry.pause(before, state.breaker.successes())
-                && self.is_in_time(begun, pause)
+                && self.is_in_time(clock, pause)
             {
                 before += 1;
                 Box::pin(runtime::sleep(pause)).await;
@@ -96,36 +171,77 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 self.0.tell(EventKind::BreakerOpen, None, Some(error));
                 recovery::summon(&self.0);
             }
+            // An adapter may fail at once, and the recovery task need the very thread that a loop of calls is on.
+            Box::pin(consume_budget()).await;
             return answer;
         }
     }
 
     /// Waits until what is noted about a key is written; an error where that cannot be now.
-    pub(super) async fn settle(&self, verb: Verb, about: About<'_>) -> Result<()> {
-        let state = &*self.0.state;
+    async fn await_pending(&self, verb: Verb, about: About<'_>, clock: Clock) -> Result<()> {
         if matches!(about, About::Nothing) {
             return Ok(());
         }
         recovery::summon(&self.0);
-        let patience = state.config.deadline.map_or(PATIENCE, Deadline::limit);
-        if state.journal.settled(about, patience).await {
-            return Ok(());
+        let patience = self.left(clock).unwrap_or(PATIENCE);
+        match self.0.state.journal.settled(about, patience).await {
+            Standing::Free => Ok(()),
+            standing => {
+                // Mostly answered at once, and the notes are written by another task.
+                consume_budget().await;
+                Err(self.held(verb, about, standing))
+            }
         }
-        Err(self.error(
-            verb,
-            about,
-            "what was written while the backend was away is not made up for yet",
-        ))
     }
 
-    fn refuse(&self, verb: Verb, about: About<'_>) -> Error {
-        // The one who should ask for a sign of life may have gone with its runtime.
+    /// The errors of the keys about which something is still to be written. `None` where there is no such key.
+    ///
+    /// What is pending is waited for once for the whole batch, and for half of its time: the other keys are to have the rest.
+    pub(super) async fn held_back(
+        &self,
+        verb: Verb,
+        clock: Clock,
+        keys: &[&str],
+    ) -> Option<Vec<Option<Error>>> {
+        let journal = &self.0.state.journal;
+        if journal.is_empty() {
+            return None;
+        }
         recovery::summon(&self.0);
+        let about: Vec<About<'_>> = keys.iter().map(|key| About::Key(key)).collect();
+        let patience = self.left(clock).map_or(PATIENCE, |left| left / 2);
+        Box::pin(journal.all_settled(&about, patience)).await;
+        let standings = journal.standings(&about).into_iter().zip(about);
+        let held: Vec<_> = standings
+            .map(|(standing, about)| {
+                (standing != Standing::Free).then(|| self.held(verb, about, standing))
+            })
+            .collect();
+        held.iter().any(Option::is_some).then_some(held)
+    }
+
+    pub(super) async fn refuse(&self, verb: Verb, about: About<'_>) -> Error {
+        // The task that asks for a sign of life may have gone with its runtime.
+        recovery::summon(&self.0);
+        // It may also be on this very thread, and refusing takes no time: a loop of refused calls must let it run.
+        Box::pin(consume_budget()).await;
         self.error(
             verb,
             about,
             "it failed too often, and is not asked until it gives a sign of life",
         )
+    }
+
+    fn held(&self, verb: Verb, about: About<'_>, standing: Standing) -> Error {
+        let message = "what was written while the backend was away is not made up for yet";
+        match standing {
+            Standing::Refused => {
+                let message =
+                    "the backend takes no writes, and what was written is not made up for yet";
+                self.error(verb, about, message).with_refused_write()
+            }
+            _ => self.error(verb, about, message),
+        }
     }
 
     fn error(&self, verb: Verb, about: About<'_>, message: &'static str) -> Error {
@@ -141,27 +257,32 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    fn is_in_time(&self, begun: Option<Instant>, pause: Duration) -> bool {
-        match (begun, self.0.state.config.deadline) {
-            (Some(begun), Some(deadline)) => begun.elapsed() + pause < deadline.limit(),
-            _ => true,
-        }
+    /// What is left of the call's time, where it has a limit.
+    fn left(&self, clock: Clock) -> Option<Duration> {
+        let limit = self.0.state.config.deadline?.limit();
+        Some(clock.begun.map_or(limit, |begun| limit.saturating_sub(begun.elapsed())))
+    }
+
+    fn is_in_time(&self, clock: Clock, pause: Duration) -> bool {
+        self.left(clock).is_none_or(|left| pause < left)
     }
 
     /// An attempt, by the call's deadline.
     async fn limited<T>(
         &self,
         verb: Verb,
-        begun: Option<Instant>,
+        clock: Clock,
         before: u32,
         attempt: BoxFuture<'_, Result<T>>,
     ) -> Result<T> {
-        let limit = match self.0.state.config.deadline {
-            Some(Deadline::Own(limit)) if verb.timed => limit,
-            Some(Deadline::Inner(limit)) if verb.timed && before > 0 => limit,
-            _ => return attempt.await,
-        };
-        let left = begun.map_or(limit, |begun| limit.saturating_sub(begun.elapsed()));
+        let is_limited = verb.timed
+            && match self.0.state.config.deadline {
+                Some(Deadline::Own(_)) => true,
+                // The adapter keeps it, from when it is asked.
+                Some(Deadline::Inner(_)) => before > 0 || clock.waited,
+                None => false,
+            };
+        let Some(left) = self.left(clock).filter(|_| is_limited) else { return attempt.await };
         match Box::pin(runtime::within(left, attempt)).await {
             Some(answer) => answer,
             None => Err(Error::new(ErrorKind::Timeout)
@@ -170,35 +291,117 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// Notes a write that failed, so that it can be made up for. Says whether it is.
-    pub(super) fn note(
+    /// A write of one key has ended. One that failed because of the backend is noted as `draft` says, so that it can be made up for.
+    pub(super) fn ended<T>(
         &self,
-        error: &Error,
-        note: impl FnOnce(&Journal, bool) -> Vec<Arc<str>>,
-    ) -> bool {
-        let state = &*self.0.state;
-        let is_noted = state.config.recovery && is_away(error);
-        if is_noted {
-            // Behind an open breaker nobody waits.
-            let lost = note(&state.journal, state.breaker.pass().is_none());
-            for key in lost {
-                let error = Error::new(ErrorKind::Unavailable)
-                    .with_message("too much is to be made up for; this write is lost");
-                self.0.tell(EventKind::BackendError, Some(&key), Some(&error));
+        write: Write<'_>,
+        key: &str,
+        answer: &Result<T>,
+        effect: impl FnOnce(&T) -> Effect,
+        draft: Option<impl FnOnce(Instant) -> Draft>,
+    ) {
+        let effect = match answer {
+            Ok(answer) => effect(answer),
+            Err(error) => {
+                if let Some(draft) = draft
+                    && let Some(standing) = self.noted_as(error)
+                {
+                    return self.note(write, key, draft, standing);
+                }
+                match error.kind() {
+                    _ if error.is_refused_write() => Effect::None,
+                    ErrorKind::Encode | ErrorKind::InvalidKey => Effect::None,
+                    // It may have taken effect, or taken the older value away.
+                    _ => Effect::Uncertain,
+                }
             }
+        };
+        let Some(ticket) = write.answered(effect) else { return };
+        // After it is off the list: an older write that has failed meanwhile has left its note by now.
+        match effect {
+            Effect::None => {}
+            Effect::Decided => self.0.state.journal.superseded(key, ticket),
+            Effect::Uncertain => self.0.state.journal.doubted(key, ticket),
+        }
+    }
+
+    fn note(
+        &self,
+        write: Write<'_>,
+        key: &str,
+        draft: impl FnOnce(Instant) -> Draft,
+        standing: Standing,
+    ) {
+        let journal = &self.0.state.journal;
+        // Made before the lock is taken: it encodes the value, by code of the user's.
+        let draft = draft(write.begun());
+        let displaced = write.failed(|ticket, precedence| match precedence {
+            Precedence::Latest => journal.note(key, draft, ticket, standing),
+            Precedence::Doubtful => journal.note_in_doubt(key, draft, ticket, standing),
+            Precedence::Superseded => Displaced::of(draft),
+        });
+        self.lost(displaced);
+        recovery::summon(&self.0);
+    }
+
+    /// Notes a clear that failed because of the backend.
+    pub(super) fn note_clear(&self, clear: Clear<'_>, prefix: &str, error: &Error) {
+        if let Some(standing) = self.noted_as(error) {
+            let ticket = clear.failed();
+            self.lost(self.0.state.journal.note_clear(prefix, ticket, standing));
             recovery::summon(&self.0);
         }
-        is_noted
+    }
+
+    /// How a write that failed is noted, if it is.
+    fn noted_as(&self, error: &Error) -> Option<Standing> {
+        let state = &*self.0.state;
+        if !state.config.recovery {
+            None
+        } else if error.is_refused_write() {
+            Some(Standing::Refused)
+        } else if !is_away(error) {
+            None
+        } else if state.breaker.pass().is_none() {
+            // No call waits behind an open breaker.
+            Some(Standing::Failed)
+        } else {
+            Some(Standing::Pending)
+        }
+    }
+
+    /// Tells which notes gave way to a new one.
+    fn lost(&self, displaced: Displaced) {
+        for key in &displaced.lost {
+            let error = Error::new(ErrorKind::Unavailable)
+                .with_message("too much is to be made up for; this write is lost");
+            self.0.tell(EventKind::BackendError, Some(key), Some(&error));
+        }
     }
 
     /// The answer that callers get: with fail-open, as if the backend that is away were there and empty.
-    pub(super) fn open<T>(&self, answer: Result<T>, instead: impl FnOnce() -> T) -> Result<T> {
+    pub(super) fn apply_fail_open<T>(
+        &self,
+        answer: Result<T>,
+        instead: impl FnOnce() -> T,
+    ) -> Result<T> {
         match answer {
-            Err(error) if self.0.state.config.fail_open && is_away(&error) => {
+            Err(error)
+                if self.0.state.config.fail_open
+                    && (is_away(&error) || error.is_refused_write()) =>
+            {
                 self.0.tell(EventKind::BackendError, error.key(), Some(&error));
                 Ok(instead())
             }
             answer => answer,
+        }
+    }
+
+    /// The same for a read. Where the backend answers and only takes no writes, what is noted about a key is what the key holds.
+    pub(super) fn read<T>(&self, answer: Result<T>, noted: impl FnOnce() -> T) -> Result<T> {
+        match answer {
+            Err(error) if error.is_refused_write() => Ok(noted()),
+            answer => self.apply_fail_open(answer, noted),
         }
     }
 }

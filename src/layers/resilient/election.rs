@@ -1,53 +1,53 @@
-//! One of many looks after the backend while it is away.
+//! One recovery task at a time, of all that callers start.
 
 use crate::runtime::lock;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How late the one on duty may be. One that is later stands still with its runtime, and is not waited for.
+/// How late the elected task may be. One that is later stands still with its runtime, and another one is elected.
 const LATE: Duration = Duration::from_millis(500);
 
-/// A post that one task at a time holds, and that falls to whoever comes by when its holder does not show up.
+/// Which task is elected, if any. A task that does not renew its tenure in time loses it to the next that asks.
 #[derive(Debug, Default)]
-pub(super) struct Duty(Mutex<Post>);
+pub(super) struct Election(Mutex<Post>);
 
 #[derive(Debug, Default)]
 struct Post {
-    term: u64,
-    /// When its holder is overdue; `None` while nobody has it.
+    number: u64,
+    /// When the elected task is overdue; `None` while there is none.
     due: Option<Instant>,
 }
 
-/// The post's holder. Dropping it, with its runtime if need be, frees the post.
+/// The right to be the one. Dropping it, with its runtime if need be, ends it.
 #[derive(Debug)]
-pub(super) struct Term<D: AsRef<Duty>> {
-    duty: D,
+pub(super) struct Tenure<D: AsRef<Election>> {
+    owner: D,
     number: u64,
 }
 
-impl Duty {
-    /// Takes the post for `duty`, if it is free or its holder overdue.
-    pub(super) fn take<D: AsRef<Duty>>(duty: D) -> Option<Term<D>> {
+impl Election {
+    /// A tenure in the election of `owner`, if there is none or it is overdue.
+    pub(super) fn win<D: AsRef<Election>>(owner: D) -> Option<Tenure<D>> {
         let number = {
-            let mut post = lock(&duty.as_ref().0);
+            let mut post = lock(&owner.as_ref().0);
             let now = Instant::now();
             if post.due.is_some_and(|due| now < due) {
                 return None;
             }
-            post.term += 1;
+            post.number += 1;
             post.due = Some(now + LATE);
-            post.term
+            post.number
         };
-        Some(Term { duty, number })
+        Some(Tenure { owner, number })
     }
 }
 
-impl<D: AsRef<Duty>> Term<D> {
-    /// Says that the holder is busy for up to `lasting`. `false` if somebody else has taken over.
-    pub(super) fn stay(&self, lasting: Duration) -> bool {
-        let mut post = lock(&self.duty.as_ref().0);
-        let is_held = post.term == self.number;
+impl<D: AsRef<Election>> Tenure<D> {
+    /// Says that the task is busy for up to `lasting`. `false` if another one has been elected.
+    pub(super) fn renew(&self, lasting: Duration) -> bool {
+        let mut post = lock(&self.owner.as_ref().0);
+        let is_held = post.number == self.number;
         if is_held {
             post.due = Some(Instant::now() + lasting + LATE);
         }
@@ -55,10 +55,10 @@ impl<D: AsRef<Duty>> Term<D> {
     }
 }
 
-impl<D: AsRef<Duty>> Drop for Term<D> {
+impl<D: AsRef<Election>> Drop for Tenure<D> {
     fn drop(&mut self) {
-        let mut post = lock(&self.duty.as_ref().0);
-        if post.term == self.number {
+        let mut post = lock(&self.owner.as_ref().0);
+        if post.number == self.number {
             post.due = None;
         }
     }
@@ -69,28 +69,28 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    struct Owner(Duty);
+    struct Owner(Election);
 
-    impl AsRef<Duty> for Arc<Owner> {
-        fn as_ref(&self) -> &Duty {
+    impl AsRef<Election> for Arc<Owner> {
+        fn as_ref(&self) -> &Election {
             &self.0
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_and_nobody_is_waited_for() {
-        let owner = Arc::new(Owner(Duty::default()));
-        let first = Duty::take(owner.clone()).expect("free");
-        assert!(Duty::take(owner.clone()).is_none());
-        assert!(first.stay(Duration::from_secs(1)));
+    async fn one_at_a_time_and_a_late_one_is_not_waited_for() {
+        let owner = Arc::new(Owner(Election::default()));
+        let first = Election::win(owner.clone()).expect("free");
+        assert!(Election::win(owner.clone()).is_none());
+        assert!(first.renew(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_millis(1_400)).await;
-        assert!(Duty::take(owner.clone()).is_none(), "not overdue yet");
+        assert!(Election::win(owner.clone()).is_none(), "not overdue yet");
         tokio::time::advance(Duration::from_millis(200)).await;
-        let second = Duty::take(owner.clone()).expect("overdue");
-        assert!(!first.stay(Duration::ZERO));
+        let second = Election::win(owner.clone()).expect("overdue");
+        assert!(!first.renew(Duration::ZERO));
         drop(first);
-        assert!(Duty::take(owner.clone()).is_none(), "the late one frees nothing");
+        assert!(Election::win(owner.clone()).is_none(), "the late one frees nothing");
         drop(second);
-        assert!(Duty::take(owner).is_some());
+        assert!(Election::win(owner).is_some());
     }
 }

@@ -1,10 +1,18 @@
-//! A backend's bad day, kept from callers as far as can be.
+//! Retries, a circuit breaker and the recovery of failed writes around an adapter.
+//!
+//! - `adapter`: the methods of the contract, each one call
+//! - `call`: one call through breaker, retries and deadline, and what becomes of a write that fails
+//! - `breaker`, `retry`: whether the backend is asked, and how often
+//! - `in_flight`: which of two writes is the later one, while both are in flight
+//! - `journal`: the writes that failed; `recovery` and `replay` write them when the backend is back
+//! - `election`: one recovery task at a time
 
 mod adapter;
 mod breaker;
 mod builder;
 mod call;
 mod election;
+mod in_flight;
 mod journal;
 mod recovery;
 mod replay;
@@ -17,7 +25,8 @@ use crate::event::{Event, EventKind, EventSinks};
 use crate::{AsyncCacheAdapter, Error};
 use breaker::Breaker;
 use builder::Config;
-use election::Duty;
+use election::Election;
+use in_flight::InFlight;
 use journal::Journal;
 use retry::Retry;
 use std::fmt;
@@ -36,12 +45,15 @@ use std::sync::Arc;
 /// pay for that. [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
 /// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if they succeed.
 ///
+/// **A backend that takes no writes** ([`is_refused_write`](Error::is_refused_write)) is not away: such errors do not count in the breaker.
+/// The write is noted, and until it is made up for, reads of its key are answered by the note.
+///
 /// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an error to its caller. It is also
 /// noted, the latest for each key, and written as soon as the backend is back. Until then calls on that key do not reach the backend:
 /// they wait for a moment, or fail. What was written before is therefore not seen again, by callers of this layer.
 ///
-/// A note about a key yields to what somebody else wrote later, as far as the clocks of both agree; in doubt the key is removed, for
-/// a miss is never wrong. A value whose time has come meanwhile is not written; what it was to replace is removed. Notes are kept in
+/// A note bears the time at which its write began. It yields to every later write of the key that was acknowledged, and to what
+/// another process wrote later, as far as the clocks of both agree; in doubt the key is removed, for a miss is never wrong. A value whose time has come meanwhile is not written; what it was to replace is removed. Notes are kept in
 /// memory, for as long as the adapter lives.
 ///
 /// # Cancel safety
@@ -82,12 +94,13 @@ struct State {
     breaker: Breaker,
     retry: Retry,
     journal: Journal,
-    duty: Duty,
+    in_flight: InFlight,
+    election: Election,
     sinks: EventSinks,
 }
 
 impl State {
-    /// Nobody has to look after anything.
+    /// There is nothing for the recovery task to do.
     fn is_calm(&self) -> bool {
         self.journal.is_empty() && self.breaker.state() == BreakerState::Closed
     }
@@ -121,7 +134,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             breaker: Breaker::new(&config),
             retry: Retry::new(&config),
             journal: Journal::new(&config),
-            duty: Duty::default(),
+            in_flight: InFlight::default(),
+            election: Election::default(),
             sinks: EventSinks::default(),
             config,
         };
@@ -182,5 +196,5 @@ impl<A: AsyncCacheAdapter> fmt::Debug for Resilient<A> {
 
 /// Whether the backend is away, as opposed to having something to say.
 fn is_away(error: &Error) -> bool {
-    error.is_retryable()
+    error.is_retryable() && !error.is_refused_write()
 }

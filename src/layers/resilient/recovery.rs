@@ -1,19 +1,23 @@
-//! The task that looks after a backend that is away: asks it for a sign of life, and writes what could not be written.
+//! The recovery task: asks a backend that is away for a sign of life, and replays the writes that failed.
 
-use super::election::Duty;
-use super::journal::Noted;
+use super::election::{Election, Tenure};
+use super::journal::{Noted, Standing, Write};
+use super::replay::replay;
 use super::{Shared, State, is_away};
+use crate::adapter::AsyncCacheAdapter;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
-use crate::{AsyncCacheAdapter, Error, ErrorKind, Result, runtime};
+use crate::runtime::{self, Backoff};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// The longest pause between two attempts, so that a backend that is back is found within a fraction of a second.
-const LONGEST: Duration = Duration::from_millis(200);
-const FIRST: Duration = Duration::from_millis(50);
+/// Between two attempts. The longest is short, so that a backend that is back is found within a fraction of a second.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 
 /// How long one attempt may take where nobody said how long a call may.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,62 +30,69 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// So many notes are written at the same time.
 const TOGETHER: usize = 32;
 
-impl AsRef<Duty> for Arc<State> {
-    fn as_ref(&self) -> &Duty {
-        &self.duty
+impl AsRef<Election> for Arc<State> {
+    fn as_ref(&self) -> &Election {
+        &self.election
     }
 }
 
-/// Sees to it that somebody looks after the backend. On the caller's runtime, whose connections it is about.
+/// Starts the recovery task, unless there is one. On the caller's runtime, whose connections it is about.
 pub(super) fn summon<A: AsyncCacheAdapter>(shared: &Arc<Shared<A>>) {
-    if let Some(term) = Duty::take(shared.state.clone()) {
-        runtime::spawn(keep(Arc::downgrade(shared), shared.state.clone(), Some(term)));
+    if let Some(tenure) = Election::win(shared.state.clone()) {
+        runtime::spawn(recover(Arc::downgrade(shared), shared.state.clone(), Some(tenure)));
     }
 }
 
 /// Does not keep the adapter alive while it pauses.
-async fn keep<A: AsyncCacheAdapter>(
+async fn recover<A: AsyncCacheAdapter>(
     adapter: Weak<Shared<A>>,
     state: Arc<State>,
-    mut term: Option<super::election::Term<Arc<State>>>,
+    mut tenure: Option<Tenure<Arc<State>>>,
 ) {
     let mut misses = 0;
-    while let Some(held) = &term {
-        let pause = pause(misses);
-        if !held.stay(pause) {
+    while let Some(held) = &tenure {
+        let pause = BACKOFF.pause(misses);
+        if !held.renew(pause) {
             return;
         }
         if misses == 0 {
             // Those who wait for a first attempt need not wait for the pause.
-            let _hurried = timeout(pause, state.journal.hurry.notified()).await;
+            let _woken = timeout(pause, state.journal.wake.notified()).await;
         } else {
             tokio::time::sleep(pause).await;
         }
         let Some(shared) = adapter.upgrade() else { return };
-        if !held.stay(CLEAR) {
+        if !held.renew(CLEAR) {
             return;
         }
-        misses = if shared.attend().await { 0 } else { misses + 1 };
+        misses = if shared.attend(misses).await { 0 } else { misses + 1 };
         drop(shared);
         if state.is_calm() {
-            // Whoever noted something after that look found the post taken; so there is another look with the post free.
-            term = None;
+            // A note that was made after that look found the task elected, so there is another look without a tenure.
+            tenure = None;
             if !state.is_calm() {
-                term = Duty::take(state.clone());
+                tenure = Election::win(state.clone());
             }
         }
     }
 }
 
-/// Exponential, with as much jitter as half of it.
-fn pause(misses: u32) -> Duration {
-    FIRST.saturating_mul(1 << misses.min(10)).min(LONGEST).mul_f64(0.5 + fastrand::f64() / 2.0)
+/// A call of the adapter. A panic in an adapter is its caller's affair elsewhere; here it would end the task, and a panic in one
+/// value's `Serialize` would end it again at each attempt.
+async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(limit, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panic)) => Err(Error::new(ErrorKind::Panic).with_message("the adapter panicked")),
+        Err(_) => Err(Error::new(ErrorKind::Timeout)),
+    }
 }
 
-async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-    match timeout(limit, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::new(ErrorKind::Timeout)),
+/// Why a write may succeed later, if it may.
+fn later(error: &Error) -> Option<Standing> {
+    if error.is_refused_write() {
+        Some(Standing::Refused)
+    } else {
+        is_away(error).then_some(Standing::Failed)
     }
 }
 
@@ -90,20 +101,20 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         self.state.config.deadline.map_or(PATIENCE, |deadline| deadline.limit())
     }
 
-    /// One attempt. Whether the backend is there.
-    async fn attend(&self) -> bool {
+    /// One attempt after so many that failed. Whether the backend is there, and takes writes.
+    async fn attend(&self, misses: u32) -> bool {
         let state = &*self.state;
         if !state.breaker.half_open() {
-            return self.write_all(None).await;
+            return self.write_all(misses, None).await;
         }
-        // An error that no pause cures is for callers to hear.
+        // An error that no pause cures is for callers to hear. A panic says nothing about the backend.
         if let Err(error) = limited(self.patience(), self.inner.ping()).await
-            && is_away(&error)
+            && (is_away(&error) || error.kind() == ErrorKind::Panic)
         {
             state.breaker.reopen();
             return false;
         }
-        let written = self.write_all(Some(Instant::now() + HEAD_START)).await;
+        let written = self.write_all(misses, Some(Instant::now() + HEAD_START)).await;
         self.closed();
         written
     }
@@ -116,32 +127,25 @@ impl<A: AsyncCacheAdapter> Shared<A> {
     }
 
     /// Writes what is noted, clears first. `false` if the backend is away, or was for some of it.
-    async fn write_all(&self, until: Option<Instant>) -> bool {
-        let journal = &self.state.journal;
-        while let Some(clear) = journal.first_clear() {
-            match limited(CLEAR, self.inner.clear(&clear.prefix)).await {
-                Err(error) if is_away(&error) => {
-                    journal.all_tried();
-                    return false;
-                }
-                outcome => {
-                    journal.cleared(clear.number);
-                    self.lost(None, outcome);
-                }
-            }
+    async fn write_all(&self, misses: u32, until: Option<Instant>) -> bool {
+        if !self.clear_all().await {
+            return false;
         }
         let (mut last, mut all_written) = (0, true);
+        // Where the last attempt failed, one write finds out whether this one does.
+        let mut together = if misses > 0 && self.state.breaker.is_on() { 1 } else { TOGETHER };
         loop {
-            let notes = journal.after(last, TOGETHER);
+            let notes = self.state.journal.after(last, together);
             let Some(note) = notes.last() else { break };
             last = note.number;
+            together = TOGETHER;
             let failed = self.write(&notes).await;
-            if failed > 0 {
+            if let Some(standing) = failed.iter().max() {
                 all_written = false;
-                journal.all_tried();
+                self.state.journal.all_are(*standing);
             }
             // Where nothing of it could be written, the rest cannot either; but a part may be on a server that is there.
-            if (failed == notes.len() && self.state.breaker.is_on())
+            if (failed.len() == notes.len() && self.state.breaker.is_on())
                 || until.is_some_and(|until| Instant::now() >= until)
             {
                 break;
@@ -150,26 +154,57 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         all_written
     }
 
-    /// How many of them could not be written because the backend is away.
-    async fn write(&self, notes: &[Noted]) -> usize {
-        let patience = self.patience();
-        let writes =
-            notes.iter().map(|noted| limited(patience, super::replay::replay(&self.inner, noted)));
-        let mut failed = 0;
-        for (noted, outcome) in notes.iter().zip(join_all(writes).await) {
-            match outcome {
-                Err(error) if is_away(&error) => failed += 1,
-                outcome => {
-                    self.state.journal.done(&noted.key, noted.number);
-                    self.lost(Some(&noted.key), outcome);
-                }
+    /// `false` if one could not be done.
+    async fn clear_all(&self) -> bool {
+        let journal = &self.state.journal;
+        while let Some(clear) = journal.first_clear() {
+            let outcome = limited(CLEAR, self.inner.clear(&clear.prefix)).await;
+            if let Some(standing) = outcome.as_ref().err().and_then(later) {
+                journal.all_are(standing);
+                return false;
             }
+            self.state.in_flight.cleared(clear.ticket);
+            journal.cleared(clear.number);
+            self.given_up(None, outcome);
+        }
+        true
+    }
+
+    /// Why those of the notes that failed may be written later.
+    async fn write(&self, notes: &[Noted]) -> Vec<Standing> {
+        let outcomes = join_all(notes.iter().map(|noted| self.write_one(noted))).await;
+        let mut failed = Vec::new();
+        for (noted, outcome) in notes.iter().zip(outcomes) {
+            if let Some(standing) = outcome.as_ref().err().and_then(later) {
+                failed.push(standing);
+                continue;
+            }
+            // Marked before the note goes: an older write that fails in between must find one or the other.
+            self.state.in_flight.replayed(&noted.key, noted.ticket);
+            self.state.journal.done(&noted.key, noted.number);
+            self.given_up(Some(&noted.key), outcome);
         }
         failed
     }
 
+    async fn write_one(&self, noted: &Noted) -> Result<()> {
+        let patience = self.patience();
+        let as_removal = || Noted { write: Write::Remove, ..noted.clone() };
+        // A later write is in flight, and may land before this one or after: a miss is never wrong.
+        if self.state.in_flight.is_overtaken(&noted.key, noted.ticket) {
+            return limited(patience, replay(&self.inner, &as_removal())).await;
+        }
+        match limited(patience, replay(&self.inner, noted)).await {
+            // What cannot be written takes the place of nothing; what it was to replace is out of date all the same.
+            Err(error) if error.kind() == ErrorKind::Panic => {
+                limited(patience, replay(&self.inner, &as_removal())).await.and(Err(error))
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Tells of what the backend does not take, now or later.
-    fn lost(&self, key: Option<&str>, outcome: Result<()>) {
+    fn given_up(&self, key: Option<&str>, outcome: Result<()>) {
         if let Err(error) = outcome {
             self.tell(EventKind::BackendError, key, Some(&error));
         }

@@ -1,4 +1,4 @@
-//! Replays queued writes.
+//! Replays one noted write, unless another process has written something newer.
 
 use super::journal::{Noted, Write};
 use crate::adapter::{AsyncCacheAdapter, Claim};

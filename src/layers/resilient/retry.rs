@@ -1,12 +1,13 @@
 //! How often, and when, a call is made again.
 
 use super::builder::Config;
-use crate::runtime::lock;
+use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_millis(100);
+/// Anything up to an end that doubles: calls that failed together do not come back together.
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).full_jitter();
 
 /// What can be spent before anything has been earned.
 const RESERVE: f64 = 10.0;
@@ -17,11 +18,11 @@ const RESERVE: f64 = 10.0;
 pub(super) struct Retry {
     limit: u32,
     earned_by_a_call: f64,
-    purse: Mutex<Purse>,
+    tokens: Mutex<TokenBucket>,
 }
 
 #[derive(Debug)]
-struct Purse {
+struct TokenBucket {
     tokens: f64,
     /// How many successes have been paid for.
     successes: u64,
@@ -29,35 +30,30 @@ struct Purse {
 
 impl Retry {
     pub(super) fn new(config: &Config) -> Self {
-        let purse = Purse { tokens: RESERVE, successes: 0 };
+        let tokens = TokenBucket { tokens: RESERVE, successes: 0 };
         Self {
             limit: config.retry,
             earned_by_a_call: config.retry_budget,
-            purse: Mutex::new(purse),
+            tokens: Mutex::new(tokens),
         }
     }
 
     /// How long to wait before the call is made once more, having been made again `before` times; `None` if it is not to be.
     pub(super) fn pause(&self, before: u32, successes: u64) -> Option<Duration> {
-        (before < self.limit && self.spend(successes)).then(|| jittered(before))
+        (before < self.limit && self.spend(successes)).then(|| BACKOFF.pause(before))
     }
 
     fn spend(&self, successes: u64) -> bool {
-        let mut purse = lock(&self.purse);
-        let earned = successes.saturating_sub(purse.successes) as f64 * self.earned_by_a_call;
-        purse.successes = purse.successes.max(successes);
-        purse.tokens = (purse.tokens + earned).min(RESERVE);
-        let can_pay = purse.tokens >= 1.0;
+        let mut bucket = lock(&self.tokens);
+        let earned = successes.saturating_sub(bucket.successes) as f64 * self.earned_by_a_call;
+        bucket.successes = bucket.successes.max(successes);
+        bucket.tokens = (bucket.tokens + earned).min(RESERVE);
+        let can_pay = bucket.tokens >= 1.0;
         if can_pay {
-            purse.tokens -= 1.0;
+            bucket.tokens -= 1.0;
         }
         can_pay
     }
-}
-
-/// Anything up to an end that doubles: calls that failed together do not come back together.
-fn jittered(before: u32) -> Duration {
-    FIRST.saturating_mul(1 << before.min(10)).min(LONGEST).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
@@ -93,8 +89,12 @@ mod tests {
 
     #[test]
     fn pauses_are_spread_over_their_whole_length() {
-        for (before, end) in [(0, FIRST), (1, FIRST * 2), (u32::MAX, LONGEST)] {
-            let pauses: Vec<Duration> = (0..1_000).map(|_| jittered(before)).collect();
+        for (before, end) in [
+            (0, Duration::from_millis(5)),
+            (1, Duration::from_millis(10)),
+            (u32::MAX, Duration::from_millis(100)),
+        ] {
+            let pauses: Vec<Duration> = (0..1_000).map(|_| BACKOFF.pause(before)).collect();
             assert!(pauses.iter().all(|pause| *pause <= end));
             for tenth in 0..10 {
                 let part =

@@ -5,12 +5,15 @@
 mod breaker;
 mod conformance;
 mod fail_open;
+mod in_flight;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod outage;
 mod recovery;
+mod refused;
 #[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
 mod replaced;
 mod retry;
+mod scheduling;
 
 use larder::layers::{BreakerState, Resilient, ResilientBuilder};
 use larder::testing::{Fault, FaultyAdapter};

@@ -282,10 +282,10 @@ async fn what_is_noted_outlives_a_reset() {
 }
 
 /// A store that other processes write to: its claims are guarded, and its values say when they were written.
-#[derive(Clone)]
-struct Shared(Arc<Mutex<Option<CacheValue>>>);
+#[derive(Clone, Default)]
+pub(super) struct Shared(Arc<Mutex<Option<CacheValue>>>);
 
-fn written(text: &str, at: SystemTime) -> CacheValue {
+pub(super) fn written(text: &str, at: SystemTime) -> CacheValue {
     // Magic, version, codec, flags, reserved, created: enough of a header for `created` to be known.
     let bytes = CacheValue::new(text.to_owned()).to_stored("k", Codec::MessagePack).unwrap();
     let millis =
@@ -385,4 +385,117 @@ async fn the_newer_of_two_processes_writes_stays() {
             );
         }
     }
+}
+
+/// Whose `Serialize` panics once it is told to.
+#[derive(Clone, Default)]
+struct Bomb(Arc<std::sync::atomic::AtomicBool>);
+
+impl serde::Serialize for Bomb {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.0.load(std::sync::atomic::Ordering::Relaxed), "the value panics");
+        serializer.serialize_u8(1)
+    }
+}
+
+/// Its old value goes, observers are told, and all else is made up for.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_panics_does_not_stop_recovery() {
+    let (layer, store) = away(|layer| layer).await;
+    let cache = AsyncCacheWrapper::new(layer.clone()).unwrap();
+    let (events, bomb) = (events(&cache), Bomb::default());
+    assert!(layer.set("a", CacheValue::new(bomb.clone()), Expiry::Never).await.is_err());
+    assert!(put(&layer, "b", "new").await.is_err() && layer.remove("posts:1").await.is_err());
+    bomb.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    back(&layer, &store).await;
+    assert_eq!(count(&events, EventKind::BackendError), 1);
+    assert_eq!((stored(&store, "a").await, stored(&store, "posts:1").await), (None, None));
+    assert_eq!(stored(&store, "b").await.as_deref(), Some("new"));
+}
+
+/// An adapter of a user's own, whose `ping` panics while it is away.
+struct Panicking(Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait]
+impl AsyncCacheAdapter for Panicking {
+    async fn get(&self, _: &str) -> Result<Option<CacheValue>> {
+        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(larder::Error::new(ErrorKind::Unavailable));
+        }
+        Ok(None)
+    }
+
+    async fn set(&self, _: &str, _: CacheValue, _: Expiry) -> Result<()> {
+        Ok(())
+    }
+
+    async fn remove(&self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn update_timeout(&self, _: &str, _: Expiry) -> Result<Option<CacheValue>> {
+        Ok(None)
+    }
+
+    async fn clear(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        assert!(!self.0.load(std::sync::atomic::Ordering::Relaxed), "the adapter panics");
+        Ok(())
+    }
+}
+
+/// Without any further call that would start the task again.
+#[tokio::test(start_paused = true)]
+async fn an_adapter_that_panics_does_not_end_the_recovery_task() {
+    let is_away = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let cache = Resilient::builder(Panicking(is_away.clone())).retry(0).build();
+    while cache.breaker_state() == BreakerState::Closed {
+        assert!(cache.get("k").await.is_err());
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_ne!(cache.breaker_state(), BreakerState::Closed);
+    is_away.store(false, std::sync::atomic::Ordering::Relaxed);
+    until("it closes", || cache.breaker_state() == BreakerState::Closed).await;
+}
+
+/// One patience for all keys of a batch, and for waiting and asking together.
+#[tokio::test(start_paused = true)]
+async fn a_call_has_one_deadline_whatever_it_waits_for() {
+    let deadline = Duration::from_millis(100);
+    let (cache, store) = away(|layer| layer.deadline(deadline).breaker(false)).await;
+    let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let entries = || keys.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never));
+    let claim = Claim::unguarded();
+    for round in 0..12 {
+        store.put_on_all(AWAY);
+        for key in &keys {
+            assert!(cache.remove(key).await.is_err());
+        }
+        store.heal_all();
+        // What is noted stays so: writing it takes for ever, and so does all else.
+        store.put_on_all(Fault::Hang);
+        let with_free: Vec<&str> = keys.iter().copied().chain(["free"]).collect();
+        let begun = Instant::now();
+        match round {
+            0 => drop(cache.get_many(&keys).await),
+            1 => drop(cache.get_many(&with_free).await),
+            2 => drop(cache.set_many(&entries().collect::<Vec<_>>()).await),
+            3 => drop(cache.remove_many(&with_free).await),
+            4 => drop(cache.get(keys[0]).await),
+            5 => drop(put(&cache, keys[0], "new").await),
+            6 => drop(cache.claim(keys[0], None).await),
+            7 => drop(cache.set_claimed(keys[0], CacheValue::new(1), Expiry::Never, &claim).await),
+            8 => drop(cache.release(keys[0], &claim).await),
+            9 => drop(cache.incr(keys[0], 1, Expiry::Never).await),
+            10 => drop(cache.take(keys[0]).await),
+            _ => drop(cache.touch(keys[0], Expiry::Never).await),
+        }
+        let took = begun.elapsed();
+        assert!(took <= deadline + Duration::from_millis(2), "round {round}: {took:?}");
+    }
+    store.heal_all();
 }

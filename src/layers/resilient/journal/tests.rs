@@ -1,5 +1,28 @@
 use super::*;
 
+impl Journal {
+    fn next(&self) -> u64 {
+        lock(&self.book).number + 1
+    }
+
+    fn set(&self, key: &str, value: CacheValue, expiry: Expiry, tried: bool) -> Vec<Arc<str>> {
+        let draft = self.draft(&value, expiry, Instant::now());
+        self.note(key, draft, self.next(), standing(tried)).lost
+    }
+
+    fn remove(&self, key: &str, tried: bool) -> Vec<Arc<str>> {
+        self.note(key, Draft::removal(Instant::now()), self.next(), standing(tried)).lost
+    }
+
+    fn clear(&self, prefix: &str, tried: bool) {
+        self.note_clear(prefix, self.next(), standing(tried));
+    }
+}
+
+fn standing(tried: bool) -> Standing {
+    if tried { Standing::Failed } else { Standing::Pending }
+}
+
 const FOREVER: Expiry = Expiry::Never;
 
 fn journal(entries: usize, bytes: usize) -> Journal {
@@ -29,7 +52,7 @@ fn the_latest_write_of_a_key_is_what_counts() {
     journal.set("b", value("3"), FOREVER, false);
     assert_eq!(order(&journal), ["-a", "b"]);
     assert_eq!(journal.len(), 2);
-    let seen = journal.look("b").flatten().map(|value| value.decode::<String>());
+    let seen = journal.look("b").flatten().map(|(value, _)| value.decode::<String>());
     assert_eq!(seen.and_then(Result::ok).as_deref(), Some("3"));
     assert!(matches!(journal.look("a"), Some(None)) && journal.look("c").is_none());
 }
@@ -116,22 +139,69 @@ fn clears_are_bounded_too() {
     for n in 0..4 {
         journal.clear(&format!("n{n}:"), false);
     }
-    assert_eq!((journal.len(), &*journal.first_clear().expect("one").prefix), (1, ""));
+    assert_eq!((journal.len(), &*journal.first_clear().expect("one").prefix), (1, "n"));
+}
+
+#[test]
+fn an_overflow_of_clears_costs_keys_with_similar_names_only() {
+    let journal = journal(10_000, 1_000_000);
+    for n in 0..1_000 {
+        journal.clear(&format!("user:{n}:"), false);
+        journal.clear(&format!("sh\u{f6}p:{n}:"), false);
+    }
+    assert!(journal.len() <= MAX_CLEARS);
+    for n in 0..1_000 {
+        for key in [format!("user:{n}:k"), format!("sh\u{f6}p:{n}:k")] {
+            assert!(matches!(journal.look(&key), Some(None)), "{key}");
+        }
+    }
+    for other in ["users", "shop:1:k", "session:1", "u"] {
+        assert!(journal.look(other).is_none(), "{other}");
+    }
+}
+
+#[test]
+fn what_was_sent_later_is_what_counts_whatever_fails_first() {
+    let journal = journal(10, 10_000);
+    let draft = |text| journal.draft(&value(text), FOREVER, Instant::now());
+    let note = |key, text, ticket| drop(journal.note(key, draft(text), ticket, Standing::Pending));
+    note("a", "newer", 5);
+    note("a", "older", 4);
+    assert_eq!(journal.after(0, 1)[0].ticket, 5);
+    journal.superseded("a", 5);
+    assert_eq!(order(&journal), ["a"], "a write is not older than itself");
+    journal.doubted("a", 6);
+    assert_eq!(order(&journal), ["-a"]);
+    journal.superseded("a", 6);
+    assert!(journal.is_empty());
+
+    note("users:1", "before", 7);
+    note("users:2", "after", 9);
+    journal.note_clear("users:", 8, Standing::Pending);
+    assert_eq!(order(&journal), ["users:2"]);
+    note("users:3", "sent before the clear", 7);
+    assert_eq!(order(&journal), ["users:2"]);
+    journal.superseded_under("users:", 10);
+    assert!(journal.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_noted_is_waited_for_until_it_was_tried() {
     let journal = Arc::new(journal(10, 10_000));
     let patience = Duration::from_millis(100);
-    assert!(journal.settled(About::Key("a"), patience).await);
+    assert_eq!(journal.settled(About::Key("a"), patience).await, Standing::Free);
     journal.remove("a", false);
     journal.clear("users:", false);
-    assert!(journal.settled(About::Key("b"), patience).await, "nothing is noted about it");
+    assert_eq!(
+        journal.settled(About::Key("b"), patience).await,
+        Standing::Free,
+        "nothing is noted about it"
+    );
     let begun = Instant::now();
     for about in
         [About::Key("a"), About::Key("users:1"), About::Prefix(""), About::Prefix("users:1:")]
     {
-        assert!(!journal.settled(about, patience).await);
+        assert_eq!(journal.settled(about, patience).await, Standing::Failed);
     }
     assert_eq!(begun.elapsed(), patience * 4, "each has waited");
 
@@ -142,10 +212,10 @@ async fn what_is_noted_is_waited_for_until_it_was_tried() {
     tokio::task::yield_now().await;
     let noted = journal.after(0, 1).remove(0);
     journal.done(&noted.key, noted.number);
-    assert!(waits.await.expect("no panic"));
+    assert_eq!(waits.await.expect("no panic"), Standing::Free);
 
-    journal.all_tried();
+    journal.all_are(Standing::Failed);
     let begun = Instant::now();
-    assert!(!journal.settled(About::Key("users:1"), patience).await);
+    assert_eq!(journal.settled(About::Key("users:1"), patience).await, Standing::Failed);
     assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits for a backend that is away");
 }

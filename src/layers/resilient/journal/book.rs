@@ -1,0 +1,181 @@
+//! What is noted: by key in the order of the notes, and by prefix. Behind the journal's lock.
+
+use super::{About, Displaced, OVERHEAD, Standing, Write};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) keys: HashMap<Arc<str>, Entry>,
+    pub(super) order: BTreeMap<u64, Arc<str>>,
+    /// The numbers of those in `order` that hold a value.
+    pub(super) values: BTreeSet<u64>,
+    pub(super) clears: Vec<Clear>,
+    pub(super) bytes: usize,
+    /// Counts up with every note.
+    pub(super) number: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) ticket: u64,
+    pub(super) write: Write,
+    pub(super) at: SystemTime,
+    pub(super) bytes: usize,
+    pub(super) standing: Standing,
+}
+
+#[derive(Clone, Debug)]
+pub(in super::super) struct Clear {
+    pub(in super::super) number: u64,
+    /// When it was sent, among all writes: see [`InFlight`](super::super::in_flight::InFlight).
+    pub(in super::super) ticket: u64,
+    pub(in super::super) prefix: Arc<str>,
+    pub(super) standing: Standing,
+}
+
+impl Book {
+    pub(super) fn next(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len() + self.clears.len()
+    }
+
+    pub(super) fn forget(&mut self, key: &str) -> Option<Write> {
+        let entry = self.keys.remove(key)?;
+        self.order.remove(&entry.number);
+        self.values.remove(&entry.number);
+        self.bytes -= entry.bytes;
+        Some(entry.write)
+    }
+
+    /// Forgets what is noted under a prefix, and was sent before this ticket.
+    pub(super) fn forget_older(&mut self, prefix: &str, ticket: u64) -> Vec<Write> {
+        let covered = self
+            .keys
+            .iter()
+            .filter(|(key, entry)| entry.ticket < ticket && key.starts_with(prefix));
+        let covered: Vec<Arc<str>> = covered.map(|(key, _)| key.clone()).collect();
+        covered.iter().filter_map(|key| self.forget(key)).collect()
+    }
+
+    /// Makes a removal of a note that was sent before this ticket.
+    pub(super) fn drop_value(&mut self, key: &str, ticket: u64) -> Option<Write> {
+        let entry = self.keys.get_mut(key)?;
+        if entry.ticket >= ticket || entry.write.value().is_none() {
+            return None;
+        }
+        let freed = entry.bytes - (key.len() + OVERHEAD);
+        entry.bytes -= freed;
+        self.bytes -= freed;
+        self.values.remove(&entry.number);
+        Some(std::mem::replace(&mut entry.write, Write::Remove))
+    }
+
+    /// Keeps to the bounds. Values go first, the oldest before the others: that the older value must go is still known then, and the
+    /// newer one costs a load. What is over the bounds after that is lost.
+    pub(super) fn shrink(
+        &mut self,
+        max_entries: usize,
+        max_bytes: usize,
+        displaced: &mut Displaced,
+    ) {
+        while self.bytes > max_bytes
+            && let Some(oldest) = self.values.first()
+            && let Some(key) = self.order.get(oldest).cloned()
+        {
+            displaced.replaced.extend(self.drop_value(&key, u64::MAX));
+        }
+        while (self.keys.len() > max_entries || self.bytes > max_bytes)
+            && let Some((_, key)) = self.order.pop_first()
+        {
+            displaced.replaced.extend(self.forget(&key));
+            displaced.lost.push(key);
+        }
+    }
+
+    /// Adds a clear, of which those under its prefix become a part, or which becomes a part of a wider one.
+    pub(super) fn add_clear(&mut self, prefix: &str, ticket: u64, standing: Standing, most: usize) {
+        self.clears.retain(|clear| !clear.prefix.starts_with(prefix));
+        match self.clears.iter_mut().find(|clear| prefix.starts_with(&*clear.prefix)) {
+            Some(wider) => wider.ticket = wider.ticket.max(ticket),
+            None => {
+                let number = self.next();
+                self.clears.push(Clear { number, ticket, prefix: prefix.into(), standing });
+                self.join_clears(most);
+            }
+        }
+    }
+
+    /// Forgets the clears under a prefix that were sent before this ticket.
+    pub(super) fn forget_clears(&mut self, prefix: &str, ticket: u64) {
+        self.clears.retain(|clear| clear.ticket > ticket || !clear.prefix.starts_with(prefix));
+    }
+
+    /// Keeps to the bound on clears: the two prefixes that have most in common become what they have in common, so that an
+    /// overflow costs keys with similar names and no others, unless all prefixes differ from the first letter on.
+    fn join_clears(&mut self, most: usize) {
+        while self.clears.len() > most.max(1) {
+            self.clears.sort_by(|one, other| one.prefix.cmp(&other.prefix));
+            let shared = |pair: &[Clear]| common(&pair[0].prefix, &pair[1].prefix);
+            let best = self.clears.windows(2).enumerate().max_by_key(|(_, pair)| shared(pair));
+            let Some((at, length)) = best.map(|(at, pair)| (at, shared(pair))) else { return };
+            let prefix: Arc<str> = self.clears[at].prefix[..length].into();
+            let (joined, left) = std::mem::take(&mut self.clears)
+                .into_iter()
+                .partition::<Vec<_>, _>(|clear| clear.prefix.starts_with(&*prefix));
+            self.clears = left;
+            let number = self.next();
+            self.clears.push(Clear {
+                number,
+                // A write that fails later, and was sent before one of them, is not noted: its key is removed with the others.
+                ticket: joined.iter().map(|clear| clear.ticket).max().unwrap_or_default(),
+                standing: joined
+                    .iter()
+                    .map(|clear| clear.standing)
+                    .max()
+                    .unwrap_or(Standing::Pending),
+                prefix,
+            });
+        }
+    }
+
+    /// The worst that is noted about it.
+    pub(super) fn standing(&self, about: About<'_>) -> Standing {
+        let of_keys = match about {
+            About::Nothing => return Standing::Free,
+            About::Key(key) => self.keys.get(key).map(|entry| entry.standing),
+            About::Prefix(prefix) => self
+                .keys
+                .iter()
+                .filter(|(key, _)| key.starts_with(prefix))
+                .map(|(_, entry)| entry.standing)
+                .max(),
+        };
+        let clears = self.clears.iter().filter(|clear| clear.covers(about));
+        clears.map(|clear| clear.standing).chain(of_keys).max().unwrap_or(Standing::Free)
+    }
+}
+
+/// How many bytes two prefixes have in common, in whole characters.
+fn common(one: &str, other: &str) -> usize {
+    let alike = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    one.floor_char_boundary(alike)
+}
+
+impl Clear {
+    pub(super) fn covers(&self, about: About<'_>) -> bool {
+        match about {
+            About::Key(key) => key.starts_with(&*self.prefix),
+            About::Prefix(prefix) => {
+                self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix)
+            }
+            About::Nothing => false,
+        }
+    }
+}
