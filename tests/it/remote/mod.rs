@@ -11,6 +11,7 @@ pub(crate) mod order;
 pub(crate) mod outage;
 mod recovery;
 mod runtimes;
+mod scheduling;
 mod together;
 
 use crate::support::server::Server;
