@@ -4,6 +4,7 @@
 mod bridge;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod codec;
+mod dependencies;
 #[cfg(feature = "memory")]
 mod docs;
 #[cfg(all(feature = "memory", feature = "redis", feature = "memcached", feature = "testing"))]
