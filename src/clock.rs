@@ -67,7 +67,32 @@ pub(crate) fn wall_ms() -> u64 {
 }
 
 fn wall_us() -> u64 {
-    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    micros(since_epoch())
+}
+
+/// Since 1970 on the wall.
+pub(crate) fn since_epoch() -> Duration {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    #[cfg(feature = "testing")]
+    let wall = wall.saturating_sub(set_back::by());
+    wall
+}
+
+/// A wall clock that a test sets back.
+#[cfg(feature = "testing")]
+pub(crate) mod set_back {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    static MILLIS: AtomicU64 = AtomicU64::new(0);
+
+    pub(crate) fn set(by: Duration) {
+        MILLIS.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    pub(super) fn by() -> Duration {
+        Duration::from_millis(MILLIS.load(Ordering::SeqCst))
+    }
 }
 
 pub(crate) fn micros(lasting: Duration) -> u64 {

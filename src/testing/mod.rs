@@ -19,3 +19,16 @@ pub use harness::{Source, run_case};
 pub use suite::Suite;
 pub use table::{CASES, Case};
 pub use verb::Verb;
+
+/// Sets the wall clock back, as far as larder's adapters read it, for this whole process: a test that
+/// does so needs a process of its own. Zero sets it right again.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// larder::testing::set_wall_clock_back(Duration::from_secs(3_600));
+/// larder::testing::set_wall_clock_back(Duration::ZERO);
+/// ```
+pub fn set_wall_clock_back(by: std::time::Duration) {
+    crate::clock::set_back::set(by);
+}

@@ -2,10 +2,10 @@
 
 use super::connection::database::Role::{Read, Write};
 use super::statements::{
-    Add, CHUNK, Clear, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Present, Put,
-    PutMany, Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
+    Add, CHUNK, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Present, Put, PutMany,
+    Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
 };
-use super::{AsyncSqliteCache, KIND, maintenance, time};
+use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::Presence;
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
@@ -63,20 +63,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         .await
     }
 
-    /// Incremental: the keys of the range go a thousand at a time, so that other writes get their turn.
+    /// Incremental: the keys of the range go in steps of a few milliseconds, so that other writes get
+    /// their turn, also those of other processes. The space is given back in the background.
     async fn clear(&self, prefix: &str) -> Result<()> {
-        let clear = async {
-            let from = format!("{}{prefix}", self.settings.scope.prefix());
-            let to = successor(&from);
-            loop {
-                let gone =
-                    self.engine.call(Write, Clear { from: from.clone(), to: to.clone() }).await?;
-                if gone < Clear::ROWS {
-                    return maintenance::give_back(&self.engine).await;
-                }
-            }
-        };
-        clear.await.map_err(|error: Error| self.name(error, "clear"))
+        let from = format!("{}{prefix}", self.settings.scope.prefix());
+        let to = successor(&from);
+        self.engine.clear(from, to).await.map_err(|error| self.name(error, "clear"))
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {

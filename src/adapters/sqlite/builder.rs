@@ -155,7 +155,8 @@ impl SqliteBuilder {
     }
 
     /// How large the database file may become. When it is reached, the rows that expire soonest go, then the oldest of those that never do.
-    /// 1 GiB by default. The write-ahead log beside the file takes up to 16 MiB more, and less beside a small file.
+    /// 1 GiB by default. The write-ahead log beside the file takes up to 16 MiB more, and less beside a small file;
+    /// up to eight times as much while somebody reads without end.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self

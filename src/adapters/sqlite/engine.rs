@@ -11,16 +11,19 @@ use super::connection::database::{Connection, Member, Role};
 use super::connection::source::Source;
 use super::job::{Command, Job, Waiting};
 use super::lane::{Lane, Slot, Start, State, attempt};
-use super::maintenance;
+use super::maintenance::{Clear, Shrink, Step, Sweep, WriteBack};
+use super::pace::Pace;
 use super::repair::Next;
 use crate::Result;
 use crate::batching::Limits;
 use crate::runtime::{self, lock};
+use futures_util::future::select;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 /// The database and its lanes.
@@ -33,6 +36,8 @@ pub(super) struct Engine {
     tickets: AtomicU64,
     /// The task that sweeps, while the database is open.
     sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// Tells the sweeper that there is space to give back.
+    has_space: Arc<Notify>,
 }
 
 impl Engine {
@@ -53,6 +58,7 @@ impl Engine {
             purge_every,
             tickets: AtomicU64::new(0),
             sweeper: Mutex::new(None),
+            has_space: Arc::default(),
         })
     }
 
@@ -163,11 +169,68 @@ impl Engine {
     pub(super) fn start_sweeping(self: &Arc<Self>) {
         let mut sweeper = lock(&self.sweeper);
         if sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
-            *sweeper = Some(runtime::spawn_background(maintenance::sweep_from_time_to_time(
+            *sweeper = Some(runtime::spawn_background(sweep_from_time_to_time(
                 Arc::downgrade(self),
                 self.purge_every,
             )));
         }
+    }
+
+    /// Removes the keys from `from` up to `to`, and has their space given back.
+    pub(super) async fn clear(self: &Arc<Self>, from: String, to: Option<String>) -> Result<()> {
+        let mut pace = Pace::new();
+        loop {
+            let clear = Clear { from: from.clone(), to: to.clone(), pages: pace.pages() };
+            if self.step(&mut pace, clear).await?.is_last {
+                self.has_space.notify_one();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes all expired rows, and has their space given back. How many rows.
+    pub(super) async fn purge(self: &Arc<Self>) -> Result<u64> {
+        let (mut pace, mut purged) = (Pace::new(), 0);
+        loop {
+            let sweep = Sweep { pages: pace.pages() };
+            let step = self.step(&mut pace, sweep).await?;
+            purged += step.done;
+            if step.is_last {
+                self.has_space.notify_one();
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Gives unused pages back to the file system, and makes room where the file is over its bound.
+    async fn give_back(self: &Arc<Self>) -> Result<()> {
+        let (mut pace, mut given) = (Pace::new(), 0);
+        loop {
+            let shrink = Shrink { max_bytes: self.source.bound(), pages: pace.pages() };
+            let step = self.step(&mut pace, shrink).await?;
+            given += step.done;
+            if !step.is_last {
+                continue;
+            }
+            if given > 0 {
+                self.call(Role::Write, WriteBack).await?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// One step of housekeeping, and a rest in which others have their turn.
+    async fn step<C: Command<Output = Step>>(
+        self: &Arc<Self>,
+        pace: &mut Pace,
+        command: C,
+    ) -> Result<Step> {
+        let step = self.call(Role::Write, command).await?;
+        let rest = pace.after(step.took);
+        if !step.is_last {
+            runtime::alarm(Instant::now() + rest).await;
+        }
+        Ok(step)
     }
 
     pub(super) fn stop_sweeping(&self) {
@@ -222,6 +285,29 @@ impl Drop for Engine {
                 }
             });
         }
+    }
+}
+
+/// How long after opening the first sweep comes: the program may have been away for long.
+const FIRST_SWEEP: Duration = Duration::from_secs(1);
+
+/// Sweeps every now and then, and gives space back when there is some, as long as the adapter lives
+/// and its database is open.
+async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
+    // An end of time that the clock can express.
+    let every = every.min(Duration::from_secs(30 * 365 * 86_400));
+    let mut next = Instant::now() + FIRST_SWEEP.min(every);
+    let Some(has_space) = engine.upgrade().map(|engine| engine.has_space.clone()) else { return };
+    loop {
+        let _ = select(pin!(has_space.notified()), pin!(runtime::alarm(next))).await;
+        let Some(engine) = engine.upgrade().filter(|engine| engine.is_open()) else { return };
+        // What could not be done now will be done next time; a failure that lasts shows in the calls.
+        if Instant::now() >= next {
+            let _ = engine.purge().await;
+            engine.source.relax();
+            next = Instant::now() + every;
+        }
+        let _ = engine.give_back().await;
     }
 }
 

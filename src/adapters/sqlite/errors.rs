@@ -38,7 +38,7 @@ impl Failure {
         // https://www.sqlite.org/rescode.html; the low byte is the primary code.
         match (code & 0xff, code) {
             (5 | 6 | 15, _) => Self::Locked(error),
-            (13, _) => Self::Full(error),
+            (13, _) | (_, IOERR_WRITE | IOERR_SHMSIZE) => Self::Full(error),
             (11 | 26, _) => Self::Corrupt(error),
             (_, 1032) => Self::Moved(error),
             (1, _) => Self::Unprepared(error),
@@ -87,6 +87,10 @@ impl From<Error> for Failure {
         Self::Known(error)
     }
 }
+
+/// What a file or the log's index could not be written or lengthened for: a quota, a limit.
+const IOERR_WRITE: i32 = 10 | (3 << 8);
+const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 
 /// SQLite's extended result code.
 fn code(error: &sqlx::Error) -> Option<i32> {

@@ -1,145 +1,206 @@
-//! What the database needs besides being asked: expired rows swept, room made in a full file, pages given back, the log kept short.
+//! What the database needs besides being asked: expired rows swept, room made in a full file, pages
+//! given back, the log kept short. Everything here is a step that others need not wait long for.
 
-use super::connection::database::Role;
 use super::connection::schema::{self, number};
-use super::engine::Engine;
 use super::errors::Failure;
-use super::fencing;
 use super::job::Command;
-use super::time;
-use crate::{Result, runtime};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query, raw_sql};
-use std::sync::{Arc, Weak};
+use super::pace::PAGE;
+use super::{fencing, time};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, query, raw_sql};
 use std::time::{Duration, Instant};
 
-/// How long after opening the first sweep comes: the program may have been away for long.
-const FIRST_SWEEP: Duration = Duration::from_secs(1);
+/// How many pages make room at first; doubled while that is not enough.
+const EVICT: u64 = 64;
+const EVICT_MOST: u64 = 8_192;
 
-/// How many rows make room at first; doubled while that is not enough.
-const EVICT: i64 = 64;
-const EVICT_MOST: i64 = 8_192;
-
-/// Sweeps every now and then, as long as the adapter lives and its database is open.
-pub(super) async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
-    // An end of time that the clock can express.
-    let every = every.min(Duration::from_secs(30 * 365 * 86_400));
-    let mut pause = FIRST_SWEEP.min(every);
-    loop {
-        runtime::alarm(Instant::now() + pause).await;
-        pause = every;
-        let Some(engine) = engine.upgrade().filter(|engine| engine.is_open()) else { return };
-        // What could not be swept now will be swept next time; a failure that lasts shows in the calls.
-        let _ = purge(&engine).await;
-    }
+/// A step of housekeeping.
+pub(super) struct Step {
+    /// Rows, or pages.
+    pub(super) done: u64,
+    /// There is nothing left to do.
+    pub(super) is_last: bool,
+    /// How long others could not write.
+    pub(super) took: Duration,
 }
 
-/// Removes all expired rows, a few at a time so that writes get their turn, and gives pages back. How many rows.
-pub(super) async fn purge(engine: &Arc<Engine>) -> Result<u64> {
-    let mut purged = 0;
-    loop {
-        let gone = engine.call(Role::Write, Sweep).await?;
-        purged += gone;
-        if gone < Sweep::ROWS {
-            break;
+/// Deletes rows that `chosen` selects, in its order, until they come to so many pages; one at least.
+///
+/// `chosen` gives `id` and `bytes`, and has its own parameters from `?3` on.
+fn delete_some(chosen: &str) -> String {
+    format!(
+        "DELETE FROM larder_cache WHERE rowid IN (SELECT id FROM ( \
+           SELECT id, sum(1 + bytes / {PAGE}) OVER (ROWS UNBOUNDED PRECEDING) AS upto, \
+             1 + bytes / {PAGE} AS pages \
+           FROM ({chosen} LIMIT ?1)) \
+         WHERE upto - pages < ?2)"
+    )
+}
+
+/// Removes some of the keys from `from` up to, and without, `to`.
+pub(super) struct Clear {
+    pub(super) from: String,
+    pub(super) to: Option<String>,
+    pub(super) pages: u64,
+}
+
+impl Command for Clear {
+    type Output = Step;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Step> {
+        let Self { from, to, pages } = self;
+        let rows = "SELECT rowid AS id, length(value) AS bytes FROM larder_cache";
+        let chosen = match (from.is_empty(), to) {
+            (true, None) => format!("{rows} ORDER BY rowid"),
+            (false, None) => format!("{rows} WHERE key >= ?3 ORDER BY key"),
+            (_, Some(_)) => format!("{rows} WHERE key >= ?3 AND key < ?4 ORDER BY key"),
+        };
+        let sql = delete_some(&chosen);
+        let mut delete = query(AssertSqlSafe(sql)).bind(bound(*pages)).bind(bound(*pages));
+        if !from.is_empty() || to.is_some() {
+            delete = delete.bind(&**from);
         }
+        if let Some(to) = to {
+            delete = delete.bind(&**to);
+        }
+        step(on, delete).await
     }
-    give_back(engine).await?;
-    Ok(purged)
 }
 
-/// Gives unused pages back to the file system, some at a time, and makes room where the file is over its bound.
-pub(super) async fn give_back(engine: &Arc<Engine>) -> Result<()> {
-    while engine.call(Role::Write, Shrink { max_bytes: engine.source.max_bytes() }).await? {}
-    Ok(())
-}
-
-/// Removes some expired rows; how many.
-struct Sweep;
-
-impl Sweep {
-    const ROWS: u64 = 500;
+/// Removes some expired rows.
+pub(super) struct Sweep {
+    pub(super) pages: u64,
 }
 
 impl Command for Sweep {
-    type Output = u64;
+    type Output = Step;
     const BRIEF: bool = false;
 
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
-        let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at > ?3 AND expires_at <= ?1 LIMIT ?2)";
-        Ok(query(sql)
-            .bind(time::now())
-            .bind(Self::ROWS as i64)
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Step> {
+        let sql = delete_some(
+            "SELECT rowid AS id, length(value) AS bytes FROM larder_cache \
+             WHERE expires_at > ?3 AND expires_at <= ?4 ORDER BY expires_at",
+        );
+        let delete = query(AssertSqlSafe(sql))
+            .bind(bound(self.pages))
+            .bind(bound(self.pages))
             .bind(fencing::abandoned())
-            .execute(on)
-            .await?
-            .rows_affected())
+            .bind(time::now());
+        step(on, delete).await
     }
 }
 
-/// Gives some unused pages back to the file system, where they are many or the file is over its bound; whether there may be more.
-struct Shrink {
-    max_bytes: u64,
+/// Runs a step in a transaction of its own. What is measured begins when the lock is ours: to wait
+/// for others is no reason to do less.
+async fn step(
+    on: &mut SqliteConnection,
+    delete: Query<'_, Sqlite, SqliteArguments>,
+) -> sqlx::Result<Step> {
+    let mut transaction = on.begin_with("BEGIN IMMEDIATE").await?;
+    let began = Instant::now();
+    let done = delete.execute(&mut *transaction).await?.rows_affected();
+    let took = began.elapsed();
+    transaction.commit().await?;
+    Ok(Step { done, is_last: done == 0, took })
+}
+
+fn bound(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Gives some unused pages back to the file system, where they are many or the file is over its
+/// bound.
+pub(super) struct Shrink {
+    pub(super) max_bytes: u64,
+    pub(super) pages: u64,
 }
 
 impl Shrink {
     /// A quarter of the file may be unused, and so may the first few pages.
     const FEW: u64 = 256;
-    /// Pages at a time.
-    const STEP: u64 = 256;
 }
 
 impl Command for Shrink {
-    type Output = bool;
+    type Output = Step;
     const BRIEF: bool = false;
 
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Step> {
         let bound = self.max_bytes / schema::page_bytes(on).await?;
         let unused = number(on, "SELECT freelist_count FROM pragma_freelist_count").await?;
         let pages = number(on, "SELECT page_count FROM pragma_page_count").await?;
         let over = pages.saturating_sub(bound);
+        let began = Instant::now();
         if over > unused {
             // A bound that was set after the file had grown.
-            return Ok(evict(on, EVICT_MOST / 16).await? > 0);
+            let evicted = evict(on, self.pages.min(over - unused)).await?;
+            return Ok(Step { done: evicted, is_last: evicted == 0, took: began.elapsed() });
         }
         if over == 0 && (unused <= Self::FEW || unused <= pages / 4) {
-            return Ok(false);
+            return Ok(Step { done: 0, is_last: true, took: Duration::ZERO });
         }
-        raw_sql("PRAGMA incremental_vacuum(256);").execute(&mut *on).await?;
+        let vacuum = format!("PRAGMA incremental_vacuum({});", self.pages);
+        raw_sql(AssertSqlSafe(vacuum)).execute(&mut *on).await?;
+        let took = began.elapsed();
         let now = number(on, "SELECT page_count FROM pragma_page_count").await?;
         if over > 0 && now <= bound {
             schema::restore_reserve(on, self.max_bytes).await?;
         }
-        Ok(now + Self::STEP <= pages)
+        Ok(Step { done: pages.saturating_sub(now), is_last: now >= pages, took })
     }
 }
 
-/// Deletes the rows that would go first anyway: soonest to expire, then oldest. Whether there were any.
+/// Has the log written back, so that what was given up is given to the file system. Readers that are
+/// in the way are not waited for.
+pub(super) struct WriteBack;
+
+impl Command for WriteBack {
+    type Output = ();
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
+        // The first keeps nobody from writing; what it leaves to the second is short.
+        raw_sql("PRAGMA wal_checkpoint(PASSIVE);").execute(&mut *on).await?;
+        raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(on).await?;
+        Ok(())
+    }
+}
+
+/// Deletes the rows that would go first anyway: soonest to expire, then oldest. Whether there were
+/// any.
 pub(super) async fn make_room(
     on: &mut SqliteConnection,
     max_bytes: u64,
     attempt: u32,
 ) -> Result<bool, Failure> {
-    let rows = EVICT_MOST.min(EVICT << attempt.saturating_sub(1).min(16));
+    let pages = EVICT_MOST.min(EVICT << attempt.saturating_sub(1).min(16));
     schema::lift_reserve(on, max_bytes).await?;
-    let evicted = evict(on, rows).await;
+    let evicted = evict(on, pages).await;
     schema::restore_reserve(on, max_bytes).await?;
     Ok(evicted? > 0)
 }
 
-async fn evict(on: &mut SqliteConnection, rows: i64) -> sqlx::Result<u64> {
-    let mortal = "DELETE FROM larder_cache WHERE rowid IN \
-                  (SELECT rowid FROM larder_cache WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT ?)";
-    let evicted = query(mortal).bind(rows).execute(&mut *on).await?.rows_affected();
-    if evicted > 0 {
-        return Ok(evicted);
+async fn evict(on: &mut SqliteConnection, pages: u64) -> sqlx::Result<u64> {
+    for chosen in [
+        "SELECT rowid AS id, length(value) AS bytes FROM larder_cache \
+         WHERE expires_at IS NOT NULL ORDER BY expires_at",
+        "SELECT rowid AS id, length(value) AS bytes FROM larder_cache \
+         WHERE expires_at IS NULL ORDER BY rowid",
+    ] {
+        let sql = delete_some(chosen);
+        let delete = query(AssertSqlSafe(sql)).bind(bound(pages)).bind(bound(pages));
+        let evicted = delete.execute(&mut *on).await?.rows_affected();
+        if evicted > 0 {
+            return Ok(evicted);
+        }
     }
-    let immortal = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE expires_at IS NULL ORDER BY rowid LIMIT ?)";
-    Ok(query(immortal).bind(rows).execute(on).await?.rows_affected())
+    Ok(0)
 }
 
-/// Writes the log back and cuts it to nothing; readers that are in the way are waited for as long as a lock would be.
-pub(super) async fn write_log_back(on: &mut SqliteConnection) -> Result<(), Failure> {
-    raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(on).await?;
-    Ok(())
+/// Writes the log back and cuts it to nothing; readers that are in the way are waited for as long as
+/// a lock would be. Whether it could be cut.
+pub(super) async fn write_log_back(on: &mut SqliteConnection) -> Result<bool, Failure> {
+    let row = query("PRAGMA wal_checkpoint(TRUNCATE)").persistent(false).fetch_one(on).await?;
+    Ok(row.try_get_unchecked::<i64, _>(0)? == 0)
 }

@@ -14,6 +14,7 @@ mod fencing;
 mod job;
 mod lane;
 mod maintenance;
+mod pace;
 mod repair;
 mod statements;
 mod time;
@@ -35,13 +36,19 @@ const KIND: &str = "sqlite";
 /// The file is in WAL mode; one connection writes and a few read, so reads never wait for writes, also not for those of other processes.
 /// Connections belong to no runtime: the same adapter may be used from any number of runtimes, one after another or at once.
 ///
-/// **Expiry** is exact to the millisecond, by the clock on the wall. Expired rows are never served; they are swept in the background
+/// **Expiry** is exact to the millisecond, by the clock on the wall. Expired rows are never served, and none lives longer than it was
+/// told to because that clock is set back by seconds or more; they are swept in the background
 /// every [`purge_every`](SqliteBuilder::purge_every) and by [`purge_expired`](AsyncSqliteCache::purge_expired).
 ///
 /// **Size**: the file stays below [`max_bytes`](SqliteBuilder::max_bytes). At the bound the rows that expire soonest go, then the oldest of those that never do.
 ///
+/// **A full disk** is made room on as in a full file: older entries go. Where that needs room itself the cache begins anew, smaller. While
+/// another program keeps a read transaction open the log cannot be written back; when it has grown to eight times its usual length writes are
+/// [`Unavailable`](crate::ErrorKind::Unavailable), with an error that says who reads.
+///
 /// **Deadlines**: a call ends within [`op_timeout`](SqliteBuilder::op_timeout), also when another process holds the write lock. A batch has as much for every 512
-/// of its keys, and ends with the first part that has not been done in time; so has `clear`. A write that has timed out may still be
+/// of its keys, and ends with the first part that has not been done in time; `clear` has as much for every few milliseconds
+/// of its work, and answers when the keys are gone: their space is given back in the background. A write that has timed out may still be
 /// applied a moment later, but never after a later write of this adapter.
 ///
 /// **Cancel safety**: all futures may be dropped at any time. Whether a write then took effect is not known; an open transaction is never
@@ -156,7 +163,7 @@ impl AsyncSqliteCache {
         SqliteBuilder::from_url(url)?.build()
     }
 
-    /// Removes all expired rows now, whatever their prefix, and gives the space back; how many there were.
+    /// Removes all expired rows now, whatever their prefix; how many there were. The space is given back in the background.
     ///
     /// They are swept in the background anyway, and never served.
     ///
@@ -175,7 +182,7 @@ impl AsyncSqliteCache {
     /// # Ok(()) }
     /// ```
     pub async fn purge_expired(&self) -> Result<u64> {
-        maintenance::purge(&self.engine).await.map_err(|error| self.name(error, "purge_expired"))
+        self.engine.purge().await.map_err(|error| self.name(error, "purge_expired"))
     }
 
     fn name(&self, error: Error, op: &'static str) -> Error {

@@ -7,6 +7,7 @@ use super::errors::Failure;
 use super::job::Work;
 use super::lane::Ran;
 use super::maintenance;
+use super::statements::Ping;
 use crate::{Error, Result, runtime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(super) enum Next {
 struct Repairs {
     renewals: u32,
     evictions: u32,
+    has_cut_log: bool,
+    has_begun_anew: bool,
 }
 
 impl Engine {
@@ -73,7 +76,7 @@ impl Engine {
                     Ok(()) => return Some(ready),
                     Err(error) => Next::Repair(Some(ready), Failure::of(error)),
                 },
-                Err(failure) => Next::Repair(None, failure),
+                Err((failure, connection)) => Next::Repair(connection, failure),
             };
         }
     }
@@ -90,26 +93,14 @@ impl Engine {
                 runtime::alarm(Instant::now() + LOCKED_PAUSE).await;
                 Ok(connection)
             }
-            (Failure::Full(error), Some(mut on)) => {
-                repairs.evictions += 1;
-                let room = match repairs.evictions {
-                    ..=EVICTIONS => {
-                        maintenance::make_room(on.raw(), self.source.max_bytes(), repairs.evictions)
-                            .await
-                    }
-                    _ => Ok(false),
-                };
-                match room {
-                    Ok(true) => Ok(Some(on)),
-                    Ok(false) => Err((Failure::Full(error).into_error(), Some(on))),
-                    Err(failure) => Err((failure.into_error(), Some(on))),
-                }
-            }
+            (Failure::Full(error), Some(on)) => self.find_room(on, error, repairs).await,
             (
                 failure @ (Failure::Corrupt(_)
                 | Failure::Moved(_)
                 | Failure::Unprepared(_)
                 | Failure::Stale
+                // The disk was full when the file was opened.
+                | Failure::Full(_)
                 | Failure::Broken(_)),
                 connection,
             ) => {
@@ -137,12 +128,43 @@ impl Engine {
         }
     }
 
+    /// Makes room in a full file. On a full disk there may be none for that either: then the log is
+    /// written back, and if that is not enough the cache begins anew, as a cache always can.
+    async fn find_room(
+        self: &Arc<Self>,
+        mut on: Connection,
+        error: sqlx::Error,
+        repairs: &mut Repairs,
+    ) -> Result<Option<Connection>, (Error, Option<Connection>)> {
+        repairs.evictions += 1;
+        if repairs.evictions <= EVICTIONS {
+            let bound = on.bound();
+            match maintenance::make_room(on.raw(), bound, repairs.evictions).await {
+                Ok(true) => return Ok(Some(on)),
+                Ok(false) | Err(Failure::Full(_)) => {}
+                Err(failure) => return Err((failure.into_error(), Some(on))),
+            }
+        }
+        if self.source.is_memory() || repairs.has_begun_anew {
+            return Err((Failure::Full(error).into_error(), Some(on)));
+        }
+        if !std::mem::replace(&mut repairs.has_cut_log, true)
+            && maintenance::write_log_back(on.raw()).await.is_ok_and(|is_cut| is_cut)
+        {
+            return Ok(Some(on));
+        }
+        repairs.has_begun_anew = true;
+        on.end_epoch(EpochEnd::DiskFull);
+        on.close().await;
+        Ok(None)
+    }
+
     /// A connection that can be used: the given one, or a new one in place of one whose time is over.
     async fn ready(
         self: &Arc<Self>,
         role: Role,
         connection: Option<Connection>,
-    ) -> Result<Connection, Failure> {
+    ) -> Result<Connection, (Failure, Option<Connection>)> {
         if let Some(mut connection) = connection {
             if !connection.is_retired()
                 && connection.is_due_for_a_look()
@@ -151,20 +173,35 @@ impl Engine {
                 self.clone().recall();
             }
             if !connection.is_retired() {
-                if connection.has_long_log() {
-                    // Whatever comes of it: whether to try again is for the next look to say.
-                    connection.forget_long_log();
-                    maintenance::write_log_back(connection.raw()).await?;
-                }
-                return Ok(connection);
+                return match self.prepare(&mut connection).await {
+                    Ok(()) => Ok(connection),
+                    Err(failure) => Err((failure, Some(connection))),
+                };
             }
             connection.close().await;
         }
-        let opened =
-            self.source.open(role, Instant::now() + self.op_timeout(), self.as_member()).await?;
+        let mut opened = self
+            .source
+            .open(role, Instant::now() + self.op_timeout(), self.as_member())
+            .await
+            .map_err(|failure| (failure, None))?;
         if role == Role::Write {
             self.start_sweeping();
         }
-        Ok(opened)
+        match self.prepare(&mut opened).await {
+            Ok(()) => Ok(opened),
+            Err(failure) => Err((failure, Some(opened))),
+        }
+    }
+
+    /// What has to be done before the next statement.
+    async fn prepare(self: &Arc<Self>, connection: &mut Connection) -> Result<(), Failure> {
+        connection.keep_log_short().await?;
+        connection.note_time().await?;
+        if connection.waits_for_the_clock() {
+            // A write of any kind notes the time.
+            Box::pin(self.call(Role::Write, Ping)).await?;
+        }
+        Ok(())
     }
 }

@@ -502,39 +502,6 @@ impl Command for IncrementDecoded {
     }
 }
 
-/// Removes some of the keys from `from` up to, and without, `to`; how many.
-pub(super) struct Clear {
-    pub(super) from: String,
-    pub(super) to: Option<String>,
-}
-
-impl Clear {
-    pub(super) const ROWS: u64 = 1_000;
-}
-
-impl Command for Clear {
-    type Output = u64;
-    const BRIEF: bool = false;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<u64> {
-        let delete = match &self.to {
-            Some(to) => {
-                let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE key >= ?2 AND key < ?3 LIMIT ?1)";
-                query(sql).bind(Self::ROWS as i64).bind(&*self.from).bind(&**to)
-            }
-            None if self.from.is_empty() => query(
-                "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache LIMIT ?1)",
-            )
-            .bind(Self::ROWS as i64),
-            None => {
-                let sql = "DELETE FROM larder_cache WHERE rowid IN (SELECT rowid FROM larder_cache WHERE key >= ?2 LIMIT ?1)";
-                query(sql).bind(Self::ROWS as i64).bind(&*self.from)
-            }
-        };
-        Ok(delete.execute(on).await?.rows_affected())
-    }
-}
-
 /// A sign of life from the file itself.
 pub(super) struct Ping;
 

@@ -1,7 +1,8 @@
 //! Milliseconds since 1970, as the table has them.
 
+use crate::clock::since_epoch;
 use crate::{Expiry, Lifetime};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Now, rounded down: an entry is gone once this has reached its expiry.
 pub(super) fn now() -> i64 {
@@ -28,8 +29,24 @@ pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
     ))
 }
 
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Tells a wall clock that was set back: it has advanced less than the one that only goes forward.
+pub(super) struct WallWatch {
+    steady: Instant,
+    wall: i64,
+}
+
+impl WallWatch {
+    /// What two readings, one after the other, may differ by, and clocks that are being adjusted.
+    const TOLERANCE: i64 = 250;
+
+    pub(super) fn begin() -> Self {
+        Self { steady: Instant::now(), wall: now() }
+    }
+
+    pub(super) fn was_set_back(&self) -> bool {
+        let passed = i64::try_from(self.steady.elapsed().as_millis()).unwrap_or(i64::MAX);
+        now() < self.wall.saturating_add(passed).saturating_sub(Self::TOLERANCE)
+    }
 }
 
 fn millis(millis: u128) -> i64 {

@@ -1,11 +1,16 @@
 //! How large things may be: files, values, keys, batches.
 
-use super::{PATIENT, fresh, fresh_path, get, on, python_says, set, shared, soak};
+use super::damage::wait_for;
+use super::{
+    Guarded, PATIENT, another_process, fresh, fresh_path, get, on, python_says, set, shared, soak,
+};
 use crate::support::eventually;
-use crate::support::noise::lateness;
+use crate::support::noise::{lateness, noise};
 use larder::{AsyncCacheAdapter, CacheValue, Codec, Entry, ErrorKind, Expiry};
 use std::fs;
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn length(path: &Path) -> u64 {
@@ -64,10 +69,11 @@ async fn a_file_that_is_over_a_new_bound_shrinks_to_it() {
     let cache = on(&path).max_bytes(bound).build().unwrap();
     eventually("the file shrinks", Duration::from_secs(60), async || {
         cache.purge_expired().await.unwrap();
-        cache.close().await.unwrap();
         length(&path) <= bound
     })
     .await;
+    cache.close().await.unwrap();
+    assert!(length(&path) <= bound, "{}", length(&path));
     println!(
         "sqlite: a file of {before} bytes under a new bound of {bound}: {} bytes, {} rows",
         length(&path),
@@ -98,10 +104,50 @@ async fn what_is_cleared_and_what_has_expired_gives_its_space_back() {
     assert_eq!(cache.purge_expired().await.unwrap(), 0);
     assert_eq!(rows(&path), 300);
     cache.clear("").await.unwrap();
+    eventually("the space is given back", PATIENT, async || length(&path) < 2_000_000).await;
     cache.close().await.unwrap();
     println!("sqlite: {before} bytes before the purge and the clear, {} after", length(&path));
     assert!(before > 4_000_000 && length(&path) < 2_000_000);
     assert_eq!(rows(&path), 0);
+}
+
+/// What is cleared is gone when the call returns, and the call has its deadline for each step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_clear_answers_for_the_removal_and_keeps_others_waiting_for_moments() {
+    for (rows_stored, size) in [(soak(60_000, 500_000), 10), (soak(150, 700), 1_500_000)] {
+        let path = fresh_path();
+        let filling = on(&path).max_value_bytes(2_000_000).codec(Codec::Raw).build().unwrap();
+        let value = CacheValue::new("x".repeat(size));
+        let keys: Vec<String> = (0..rows_stored).map(|n| format!("k{n}")).collect();
+        for some in keys.chunks(2_000) {
+            let entries: Vec<_> =
+                some.iter().map(|key| Entry::new(key, value.clone(), Expiry::Never)).collect();
+            assert!(filling.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
+        }
+        filling.close().await.unwrap();
+        let before = length(&path);
+        let mut process = another_process("write_beside", &path);
+        process.stdin(Stdio::piped());
+        let mut beside = Guarded(process.spawn().unwrap());
+        let mut said = BufReader::new(beside.0.stdout.take().unwrap());
+        wait_for(&mut said, "writing");
+        let deadline = Duration::from_millis(500) + noise();
+        let cache = on(&path).op_timeout(deadline).build().unwrap();
+        let began = Instant::now();
+        cache.clear("k").await.unwrap();
+        let cleared = began.elapsed();
+        assert_eq!(rows(&path), 1);
+        eventually("the space is given back", PATIENT, async || length(&path) < before / 2).await;
+        let given_back = began.elapsed();
+        beside.0.stdin.take().unwrap().write_all(b"stop\n").unwrap();
+        let mut report = String::new();
+        said.read_to_string(&mut report).unwrap();
+        assert!(beside.0.wait().unwrap().success(), "{report}");
+        println!(
+            "sqlite: {rows_stored} rows of {size} bytes cleared in {cleared:?}, space given back after {given_back:?}; {}",
+            report.lines().next().unwrap_or_default()
+        );
+    }
 }
 
 #[tokio::test]

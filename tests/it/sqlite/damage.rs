@@ -201,7 +201,7 @@ fn idle_process(path: &Path) -> (Guarded, BufReader<std::process::ChildStdout>) 
     (child, said)
 }
 
-fn wait_for(said: &mut impl BufRead, word: &str) {
+pub(super) fn wait_for(said: &mut impl BufRead, word: &str) {
     let mut line = String::new();
     while !line.contains(word) {
         line.clear();
@@ -350,7 +350,7 @@ fn report(child: &mut Command) {
 
 /// The operating system refuses to let files grow beyond 400 kB: what a full disk comes to.
 #[test]
-fn a_full_disk_is_a_typed_error_and_reads_go_on() {
+fn a_file_that_cannot_grow_makes_room_for_what_is_new() {
     let path = fresh_path();
     let mut shell = Command::new("bash");
     shell.arg("-c").arg("trap '' XFSZ; ulimit -f 400; exec \"$@\"").arg("bash");

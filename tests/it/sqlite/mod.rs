@@ -5,9 +5,11 @@
 
 mod bounds;
 mod child;
+mod clocks;
 mod conformance;
 mod damage;
 mod files;
+mod full_disk;
 mod neighbours;
 mod runtimes;
 mod speed;

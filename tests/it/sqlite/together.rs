@@ -220,6 +220,49 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
     }
 }
 
+/// Another program reads, and does not end its transaction.
+fn hold_reader(path: &Path) -> Guarded {
+    hold_lock(path, "BEGIN;SELECT count(*) FROM larder_cache", 600.0)
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_back_is_bounded_and_the_error_says_who_is_in_the_way() {
+    let path = fresh_path();
+    let cache = on(&path).max_bytes(4 << 20).build().unwrap();
+    set(&cache, "k", "v").await.unwrap();
+    let mut holder = hold_reader(&path);
+    let value = "x".repeat(50_000);
+    let log = path.with_extension("db-wal");
+    let (mut refused, mut longest, mut last) = (None, 0, String::new());
+    for n in 0..1_500 {
+        let key = format!("k{n}");
+        let stored = set(&cache, &key, &value).await;
+        longest = longest.max(std::fs::metadata(&log).unwrap().len());
+        match stored {
+            Ok(()) => last = key,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                refused = Some(error.to_string());
+            }
+        }
+    }
+    let refused = refused.expect("72 MB do not fit");
+    println!("sqlite: log at most {longest} bytes: {refused}");
+    assert!(longest < 24 << 20, "{longest}");
+    if cfg!(target_os = "linux") {
+        assert!(refused.contains(&holder.0.id().to_string()), "{refused}");
+    }
+    assert_eq!(get(&cache, &last).await.unwrap().as_ref(), Some(&value), "reads go on");
+    holder.0.kill().unwrap();
+    holder.0.wait().unwrap();
+    crate::support::eventually("writes go on", PATIENT, async || {
+        set(&cache, "k", "new").await.is_ok()
+    })
+    .await;
+    assert_eq!(get(&cache, "k").await.unwrap().as_deref(), Some("new"));
+    assert!(std::fs::metadata(&log).unwrap().len() < 24 << 20);
+}
+
 /// Polls a call for so long and no longer: finer than a timer.
 async fn cut<T>(call: impl Future<Output = T>, after: Duration) -> Option<T> {
     let end = Instant::now() + after;

@@ -5,17 +5,18 @@
 //! (SQLite removes the log *by name* when a database closes, and cuts off a log index that it takes
 //! for nobody's: an old connection and a new one must not meet.)
 
-use super::epoch::{EpochEnd, FileEpoch, OpenGuard, Session};
+use super::epoch::{EpochEnd, FileEpoch, LogState, OpenGuard, Session};
 use super::file::{self, Files, Identity, Look};
 use super::source::blocking;
 use super::{registry, schema};
 use crate::adapters::sqlite::errors::Failure;
+use crate::adapters::sqlite::maintenance;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::lock;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
@@ -24,8 +25,12 @@ use tokio::sync::Mutex as AsyncMutex;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A log of so many times the length at which it should have been written back is written back
-/// although readers have to be waited for.
+/// although readers have to be waited for; of twice as many times, nothing more is written.
 const LOG_TOO_LONG: u64 = 4;
+const LOG_FULL: u64 = 2 * LOG_TOO_LONG;
+
+/// A smaller bound than this is not learned from a full disk.
+const LEAST_CEILING: u64 = 1 << 20;
 
 /// How long nobody tries again after the database could not be opened: doubled each time, and up to
 /// half as long again.
@@ -61,6 +66,8 @@ pub(in super::super) struct Database {
     /// One opens at a time; and what happened last time, if it failed.
     opening: AsyncMutex<Option<Rest>>,
     members: Mutex<Vec<Weak<dyn Member>>>,
+    /// What the disk had room for when it was full: the file's bound until it may grow again.
+    ceiling: AtomicU64,
 }
 
 /// The time after a failure to open.
@@ -85,11 +92,23 @@ impl Database {
             epoch: Mutex::new(FileEpoch::new(None)),
             opening: AsyncMutex::new(None),
             members: Mutex::default(),
+            ceiling: AtomicU64::new(u64::MAX),
         }
     }
 
     pub(super) fn is_at(&self, path: &Path) -> bool {
         self.path.as_deref() == Some(path)
+    }
+
+    /// The bound of an adapter's on this disk.
+    pub(super) fn bound(&self, max_bytes: u64) -> u64 {
+        max_bytes.min(self.ceiling.load(Ordering::Relaxed))
+    }
+
+    /// Lets the file grow again, for the disk may have room by now.
+    pub(super) fn relax(&self) {
+        let higher = |ceiling: u64| Some(ceiling.saturating_mul(2));
+        let _ = self.ceiling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, higher);
     }
 
     /// Notes who has to be asked to close connections.
@@ -131,6 +150,7 @@ impl Database {
         match self.open_now(&wanted).await {
             Err(
                 failure @ (Failure::Locked(_)
+                | Failure::Full(_)
                 | Failure::Corrupt(_)
                 | Failure::Moved(_)
                 | Failure::Unprepared(_)
@@ -181,7 +201,7 @@ impl Database {
         };
         // Something that is no database any more would be made one, in the midst of the connections
         // that are open.
-        let opened = if self.look_at(&epoch, wanted.max_bytes).await {
+        let opened = if self.look_at(&epoch).await {
             self.open_another(&epoch, wanted).await
         } else {
             Err(Failure::Stale)
@@ -199,12 +219,14 @@ impl Database {
     ) -> Result<Connection, Failure> {
         let mut connection = self.connect(epoch, wanted, wanted.role).await?;
         let set_up = match wanted.role {
-            Role::Write => schema::set_up_writer(connection.raw(), wanted.max_bytes).await,
+            Role::Write => {
+                schema::set_up_writer(connection.raw(), self.bound(wanted.max_bytes)).await
+            }
             Role::Read => schema::set_up_reader(connection.raw()).await,
         };
         match set_up {
             // Once more, for the log may be a new one.
-            Ok(()) if self.look_at(epoch, wanted.max_bytes).await => Ok(connection),
+            Ok(()) if self.look_at(epoch).await => Ok(connection),
             Ok(()) => {
                 connection.close().await;
                 Err(Failure::Stale)
@@ -229,6 +251,12 @@ impl Database {
                 (Some(EpochEnd::Corrupt), _) => {
                     let damaged = past.damaged();
                     self.on_file(move |path| file::move_aside(path, damaged)).await?;
+                }
+                (Some(EpochEnd::DiskFull), _) => {
+                    let full = past.damaged();
+                    let bytes = self.look().await.map_or(0, |look| look.bytes + look.log_bytes);
+                    self.ceiling.store(LEAST_CEILING.max(bytes / 2), Ordering::Relaxed);
+                    self.on_file(move |path| file::remove(path, full, deadline)).await?;
                 }
                 (Some(EpochEnd::Moved), Some(Files { log: Some(log), .. })) => {
                     self.on_file(move |path| file::remove_stale_log(path, log, deadline)).await?;
@@ -256,9 +284,11 @@ impl Database {
             self.part_from_others(file, deadline).await?;
         }
         let mut connection = self.connect(epoch, wanted, Role::Write).await?;
-        if let Err(failure) = schema::prepare(connection.raw(), wanted.max_bytes).await {
-            if matches!(failure, Failure::Corrupt(_)) {
-                self.retire(epoch, EpochEnd::Corrupt);
+        if let Err(failure) = self.prepare(epoch, &mut connection).await {
+            match failure {
+                Failure::Corrupt(_) => self.retire(epoch, EpochEnd::Corrupt),
+                Failure::Full(_) if self.path.is_some() => self.retire(epoch, EpochEnd::DiskFull),
+                _ => {}
             }
             connection.close().await;
             return Err(failure);
@@ -268,6 +298,16 @@ impl Database {
         // One opens at a time, so nobody else has set it.
         let _ = epoch.files.set(look.map(|look| look.files));
         Ok(connection)
+    }
+
+    async fn prepare(&self, epoch: &FileEpoch, connection: &mut Connection) -> Result<(), Failure> {
+        let max_bytes = connection.max_bytes;
+        schema::prepare(connection.raw(), max_bytes).await?;
+        // Before anybody reads. What has to be noted is noted by those who write.
+        if schema::clock_was_set_back(connection.raw()).await? {
+            epoch.noted_time(schema::note_time(connection.raw()).await?);
+        }
+        Ok(())
     }
 
     /// Where another path's database has this very file open, the file was moved from there to here.
@@ -298,7 +338,7 @@ impl Database {
         };
         let guard = OpenGuard::new(epoch.clone(), wanted.session.clone());
         let raw = options.connect().await?;
-        let (writes, max_bytes) = (role == Role::Write, wanted.max_bytes);
+        let (writes, max_bytes) = (role == Role::Write, self.bound(wanted.max_bytes));
         Ok(Connection { raw, writes, max_bytes, database: self.clone(), guard })
     }
 
@@ -318,13 +358,11 @@ impl Database {
     }
 
     /// Looks whether the files are still those of this epoch, and ends the epoch if they are not.
-    async fn look_at(&self, epoch: &Arc<FileEpoch>, max_bytes: u64) -> bool {
+    async fn look_at(&self, epoch: &Arc<FileEpoch>) -> bool {
         *lock(&epoch.looked) = Instant::now();
         // What cannot be looked at is taken for what it was: SQLite will say.
         let Some(look) = self.look().await else { return true };
-        epoch
-            .log_is_long
-            .store(look.log_bytes > LOG_TOO_LONG * schema::log_bytes(max_bytes), Ordering::Release);
+        lock(&epoch.log).bytes = look.log_bytes;
         let Some(known) = epoch.files.get().copied().flatten() else { return true };
         let end = if known.main != look.files.main {
             EpochEnd::Moved
@@ -341,7 +379,7 @@ impl Database {
 
     /// Looks whether the file is still the one that this connection has before it.
     pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
-        self.look_at(&connection.guard.epoch, connection.max_bytes).await
+        self.look_at(&connection.guard.epoch).await
     }
 }
 
@@ -377,17 +415,73 @@ impl Connection {
 
     /// Somebody should see whether the file is in place before it is used.
     pub(in super::super) fn is_due_for_a_look(&self) -> bool {
+        let epoch = &self.guard.epoch;
+        if if self.writes { epoch.has_to_note_time() } else { epoch.clock_was_set_back() } {
+            return true;
+        }
         self.database.path.is_some()
             && (self.has_long_log() || lock(&self.guard.epoch.looked).elapsed() >= LOOK_EVERY)
     }
 
-    /// It writes, and the write-ahead log has grown too long.
-    pub(in super::super) fn has_long_log(&self) -> bool {
-        self.writes && self.guard.epoch.log_is_long.load(Ordering::Acquire)
+    /// How large its file may become.
+    pub(in super::super) fn bound(&self) -> u64 {
+        self.database.bound(self.max_bytes)
     }
 
-    pub(in super::super) fn forget_long_log(&self) {
-        self.guard.epoch.log_is_long.store(false, Ordering::Release);
+    /// Whether what expires has to be put right first, by the one that writes.
+    pub(in super::super) fn waits_for_the_clock(&self) -> bool {
+        !self.writes && self.guard.epoch.clock_was_set_back()
+    }
+
+    /// Notes the time in the file where that has to be done.
+    pub(in super::super) async fn note_time(&mut self) -> Result<(), Failure> {
+        if self.writes && self.guard.epoch.has_to_note_time() {
+            let noted = schema::note_time(&mut self.raw).await?;
+            self.guard.epoch.noted_time(noted);
+        }
+        Ok(())
+    }
+
+    /// It writes, and the write-ahead log has grown too long.
+    fn has_long_log(&self) -> bool {
+        self.writes && self.log_is_over(LOG_TOO_LONG)
+    }
+
+    fn log_is_over(&self, times: u64) -> bool {
+        lock(&self.guard.epoch.log).bytes > times * schema::log_bytes(self.max_bytes)
+    }
+
+    /// Cuts a log that has grown too long.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be cut, for somebody reads what is in it, and must not become longer.
+    pub(in super::super) async fn keep_log_short(&mut self) -> Result<(), Failure> {
+        if !self.has_long_log() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let is_due = {
+            let mut log = lock(&self.guard.epoch.log);
+            let is_due = log.tried.is_none_or(|tried| now - tried >= LOOK_EVERY);
+            log.tried = if is_due { Some(now) } else { log.tried };
+            is_due
+        };
+        if is_due && maintenance::write_log_back(&mut self.raw).await? {
+            *lock(&self.guard.epoch.log) = LogState::default();
+        }
+        if !self.log_is_over(LOG_FULL) {
+            return Ok(());
+        }
+        let index = self.guard.epoch.files.get().copied().flatten().and_then(|files| files.index);
+        let who = blocking(move || Ok(index.and_then(file::reader_of))).await?;
+        let who = who.unwrap_or_else(|| "another program".to_owned());
+        Err(Error::new(ErrorKind::Unavailable)
+            .with_message(format!(
+                "nothing can be written while {who} keeps its read transaction open: the log has \
+                 reached its bound and cannot be written back"
+            ))
+            .into())
     }
 
     /// Ends its epoch: the file turned out to be damaged, or not to be ours any more.

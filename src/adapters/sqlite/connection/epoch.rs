@@ -1,8 +1,9 @@
 //! Which connections belong together, and how their time ends.
 
 use super::file::{Damaged, Files, Identity};
+use crate::adapters::sqlite::time::{self, WallWatch};
 use crate::error::{Error, ErrorKind};
-use crate::runtime;
+use crate::runtime::{self, lock};
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -74,8 +75,24 @@ pub(in super::super) enum EpochEnd {
     Corrupt,
     /// Another file is in its place, or none.
     Moved,
+    /// The disk is full, and deleting rows would need room itself.
+    DiskFull,
     /// The file is in its place; its log or the index of the log is not.
     LogLost,
+}
+
+/// What is known of the write-ahead log.
+#[derive(Default)]
+pub(super) struct LogState {
+    pub(super) bytes: u64,
+    /// When somebody last tried to write it back and cut it.
+    pub(super) tried: Option<Instant>,
+}
+
+/// What is known of the time that the file has noted.
+pub(super) struct Clock {
+    watch: WallWatch,
+    noted: i64,
 }
 
 /// The time during which one file, with one log, is the database of a path. All connections of an
@@ -92,7 +109,8 @@ pub(super) struct FileEpoch {
     /// Set once the file is there and is ours; `None` for a database in memory.
     pub(super) files: OnceLock<Option<Files>>,
     pub(super) looked: Mutex<Instant>,
-    pub(super) log_is_long: AtomicBool,
+    pub(super) log: Mutex<LogState>,
+    pub(super) clock: Mutex<Clock>,
     connections: OpenSet,
 }
 
@@ -105,13 +123,29 @@ impl FileEpoch {
             begun_on: OnceLock::new(),
             files: OnceLock::new(),
             looked: Mutex::new(Instant::now()),
-            log_is_long: AtomicBool::new(false),
+            log: Mutex::default(),
+            clock: Mutex::new(Clock { watch: WallWatch::begin(), noted: 0 }),
             connections: OpenSet::default(),
         })
     }
 
     pub(super) fn has_begun(&self) -> bool {
         self.files.get().is_some()
+    }
+
+    /// The wall clock was set back since somebody has noted the time.
+    pub(super) fn clock_was_set_back(&self) -> bool {
+        lock(&self.clock).watch.was_set_back()
+    }
+
+    /// What is stored now would expire later than the noted time allows for.
+    pub(super) fn has_to_note_time(&self) -> bool {
+        let clock = lock(&self.clock);
+        time::now() > clock.noted || clock.watch.was_set_back()
+    }
+
+    pub(super) fn noted_time(&self, noted: i64) {
+        *lock(&self.clock) = Clock { watch: WallWatch::begin(), noted };
     }
 
     pub(super) fn damaged(&self) -> Damaged {

@@ -60,6 +60,7 @@ pub(super) struct Look {
     pub(super) files: Files,
     /// The file is too short to be a database.
     pub(super) is_cut_off: bool,
+    pub(super) bytes: u64,
     pub(super) log_bytes: u64,
 }
 
@@ -78,7 +79,8 @@ pub(super) fn look(path: &Path) -> io::Result<Look> {
             log: log.as_ref().map(identity),
             index: index.as_ref().map(identity),
         },
-        is_cut_off: main.is_some_and(|main| main.len() < SMALLEST),
+        is_cut_off: main.as_ref().is_some_and(|main| main.len() < SMALLEST),
+        bytes: main.map_or(0, |main| main.len()),
         log_bytes: log.map_or(0, |log| log.len()),
     })
 }
@@ -269,7 +271,7 @@ fn index_of(path: &Path) -> PathBuf {
     beside(path, "-shm")
 }
 
-/// A file that SQLite takes for damaged.
+/// A file that is of no more use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Damaged {
     pub(super) file: Option<Identity>,
@@ -311,9 +313,52 @@ pub(super) fn move_aside(path: &Path, damaged: Damaged) -> Result<()> {
     remove_log(path)
 }
 
+/// Removes a cache of ours that fills its disk, so that it can begin anew. What is not ours is left.
+pub(super) fn remove(path: &Path, full: Damaged, deadline: Instant) -> Result<()> {
+    let _locked = FolderLock::take(path, deadline)?;
+    let Some(there) = metadata(path).map_err(cannot_move)? else { return Ok(()) };
+    let is_the_one = full.file == Some(identity(&there));
+    let is_ours = full.was_ours || there.len() == 0 || {
+        let header = header(path).map_err(cannot_move)?;
+        header.get(APPLICATION_ID) == Some(&schema::APPLICATION_ID.to_be_bytes()[..])
+    };
+    if !(is_the_one && is_ours) {
+        return Ok(());
+    }
+    // The file first: beside a missing file a log is stale, while a file without its log is not whole.
+    fs::remove_file(path).map_err(cannot_move)?;
+    remove_log(path)
+}
+
+/// Who reads the database, as the operating system's table of locks has it: SQLite's readers hold
+/// one of a few bytes of the log's index.
+#[cfg(target_os = "linux")]
+pub(super) fn reader_of(index: Identity) -> Option<String> {
+    const READERS: std::ops::RangeInclusive<u64> = 123..=127;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        // `1: POSIX ADVISORY READ 4242 fd:01:1234567 124 124`
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "POSIX", _, "READ", pid, file, from, _] = fields[..] else { return None };
+        let inode: u64 = file.rsplit(':').next()?.parse().ok()?;
+        let is_reader = inode == index.1 && READERS.contains(&from.parse().ok()?);
+        is_reader.then(|| pid.parse::<u32>().ok()).flatten()
+    })?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(match name.trim() {
+        "" => format!("process {pid}"),
+        name => format!("process {pid} ({name})"),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn reader_of(_index: Identity) -> Option<String> {
+    None
+}
+
 fn cannot_move(cause: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable)
-        .with_message("the damaged file cannot be moved aside")
+        .with_message("the file that is of no more use cannot be moved out of the way")
         .with_source(cause)
 }
 

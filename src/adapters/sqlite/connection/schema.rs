@@ -1,6 +1,7 @@
 //! The table, and the proof that a database is ours.
 
 use crate::adapters::sqlite::errors::Failure;
+use crate::adapters::sqlite::time;
 use crate::error::{Error, ErrorKind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
@@ -20,8 +21,8 @@ const LEAST_LOG_BYTES: u64 = 1 << 20;
 const RESERVE_PAGES: u64 = 32;
 
 /// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found. The value is
-/// the last column, so that nobody who wants to know the others has to read past it. The second table came later: an older larder has no
-/// use for it and leaves it alone, so the version is the same.
+/// the last column, so that nobody who wants to know the others has to read past it. The other tables came later: an older larder has no
+/// use for them and leaves them alone, so the version is the same.
 const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS larder_cache (
     key TEXT NOT NULL UNIQUE,
@@ -33,7 +34,11 @@ CREATE TABLE IF NOT EXISTS larder_leases (
     key TEXT PRIMARY KEY,
     holder BLOB NOT NULL,
     until INTEGER NOT NULL
-) WITHOUT ROWID;";
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS larder_clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    latest INTEGER NOT NULL
+);";
 
 /// Whose the database is.
 enum Owner {
@@ -65,6 +70,50 @@ pub(in super::super) async fn prepare(
     // Somebody may have dropped it. What is there is not written to.
     raw_sql(TABLE).execute(&mut *on).await?;
     Ok(())
+}
+
+/// How far ahead of the clock the noted time is: so often it has to be noted.
+const CLOCK_LEAD: i64 = 1_000;
+
+/// A clock that stands further behind the noted time than this was set back.
+const CLOCK_TOLERANCE: i64 = CLOCK_LEAD + 500;
+
+async fn noted_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
+    let noted = query("SELECT latest FROM larder_clock").fetch_optional(on).await?;
+    noted.map_or(Ok(0), |row| row.try_get_unchecked(0))
+}
+
+/// Whether the clock was set back since somebody has noted the time. Nothing is written.
+pub(in super::super) async fn clock_was_set_back(on: &mut SqliteConnection) -> sqlx::Result<bool> {
+    Ok(noted_time(on).await? > time::now() + CLOCK_TOLERANCE)
+}
+
+/// Notes the time, before anything is stored that is reckoned from it. Where a later time was noted,
+/// the clock has been set back, and all that expires does so earlier by as much: nothing lives longer
+/// than it was told to. Answers until when nothing needs to be noted.
+pub(in super::super) async fn note_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
+    let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+    let now = time::now();
+    let noted = noted_time(&mut step).await?;
+    let mut latest = noted.max(now + CLOCK_LEAD);
+    if noted > now + CLOCK_TOLERANCE {
+        // Places of claims count backwards from 1970 and are left alone: they end by a write.
+        let by = noted - now;
+        for sql in [
+            "UPDATE larder_cache SET expires_at = max(expires_at - ?1, 1) WHERE expires_at > 0",
+            "UPDATE larder_leases SET until = until - ?1",
+        ] {
+            query(sql).bind(by).execute(&mut *step).await?;
+        }
+        latest = now + CLOCK_LEAD;
+    }
+    if latest != noted {
+        let sql = "INSERT INTO larder_clock (id, latest) VALUES (1, ?1) \
+                   ON CONFLICT (id) DO UPDATE SET latest = excluded.latest";
+        query(sql).bind(latest).execute(&mut *step).await?;
+    }
+    step.commit().await?;
+    Ok(latest)
 }
 
 /// The settings of a connection that writes.

@@ -46,8 +46,18 @@ impl Source {
         &self.site
     }
 
-    pub(in super::super) fn max_bytes(&self) -> u64 {
-        self.max_bytes
+    /// How large the file may become: as large as it was set to, or as the disk has room for.
+    pub(in super::super) fn bound(&self) -> u64 {
+        lock(&self.database)
+            .as_ref()
+            .map_or(self.max_bytes, |database| database.bound(self.max_bytes))
+    }
+
+    /// Lets a file that was made smaller by a full disk grow again.
+    pub(in super::super) fn relax(&self) {
+        if let Some(database) = lock(&self.database).as_ref() {
+            database.relax();
+        }
     }
 
     /// Opens a connection, and the database if that has not been done.
