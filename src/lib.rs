@@ -110,6 +110,7 @@ mod stats;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod type_probe;
 mod url;
 mod value;
 mod wrapper;

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::fmt;
+use std::mem::needs_drop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -129,6 +131,11 @@ trait Kept: Send + Sync {
 
 struct Typed<T>(T);
 
+/// A typed object whose `Drop` may panic. That is contained: whoever happens to let go of a value last (another caller's write
+/// that evicts it, the sweep, a `clear`) has nothing to do with it, and a second panic while the first unwinds would end the
+/// process. The panic hook has reported it. `None` only while the object is dropped.
+struct Contained<T>(Option<T>);
+
 struct Encoded(Result<(Codec, Bytes), Defect>);
 
 /// A value about which something else is known by now.
@@ -145,6 +152,31 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
 
     fn object(&self) -> &dyn Any {
         &self.0
+    }
+}
+
+impl<T: Serialize + Send + Sync + 'static> Kept for Contained<T> {
+    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
+        self.0.as_ref().map_or_else(|| Ok(Vec::new()), |object| codec.encode(object))
+    }
+
+    fn encoded_len(&self, codec: Codec) -> Result<usize> {
+        self.0.as_ref().map_or(Ok(0), |object| codec.encoded_len(object))
+    }
+
+    #[inline]
+    fn object(&self) -> &dyn Any {
+        match &self.0 {
+            Some(object) => object,
+            None => &(),
+        }
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let object = self.0.take();
+        let _contained = catch_unwind(AssertUnwindSafe(|| drop(object)));
     }
 }
 
@@ -198,7 +230,17 @@ impl CacheValue {
 
     /// A handle on a typed object about which more is known.
     pub(crate) fn known<T: Serialize + Send + Sync + 'static>(object: T, meta: Meta) -> Self {
-        Self(Arc::new(Known { meta, kept: Typed(object) }))
+        if needs_drop::<T>() {
+            Self(Arc::new(Known { meta, kept: Contained(Some(object)) }))
+        } else {
+            Self(Arc::new(Known { meta, kept: Typed(object) }))
+        }
+    }
+
+    /// Whether both are handles on the same value.
+    #[cfg(feature = "memory")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The object, if it is a `T`: what needs no codec.
@@ -254,12 +296,7 @@ impl CacheValue {
     /// [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        Self::from_hashed(codec::key_hash(key), stored, codec)
-    }
-
-    /// [`from_stored`](Self::from_stored) for who has the key's hash at hand.
-    pub(crate) fn from_hashed(key_hash: u32, stored: Bytes, codec: Codec) -> Self {
-        let (meta, content) = match codec::unframe(key_hash, stored, codec) {
+        let (meta, content) = match codec::unframe(key, stored, codec) {
             Ok((Some(number), ..)) => return Self::new(number),
             Ok((None, codec, meta, payload)) => (meta, Ok((codec, payload))),
             Err(defect) => (Meta::default(), Err(defect)),

@@ -2,14 +2,18 @@
 
 mod guard;
 mod header;
+mod octets;
 mod raw;
 
-pub(crate) use header::{Defect, HEAD, frame, key_hash, logical_end, unframe};
+#[cfg(feature = "redis")]
+pub(crate) use header::key_hash;
+pub(crate) use header::{Defect, HEAD, frame, logical_end, unframe};
 
 use crate::{Error, ErrorKind, Result};
-use guard::Rules;
-use serde::Serialize;
+use guard::Format;
+use octets::Octets;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use std::any::type_name;
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,7 +24,7 @@ use std::str::FromStr;
 ///
 /// | codec | stored as | for |
 /// |---|---|---|
-/// | [`MessagePack`](Codec::MessagePack) | a 40-byte header, then MessagePack with fields by name | larder on both sides: damage, foreign bytes and misdirected replies are noticed |
+/// | [`MessagePack`](Codec::MessagePack) | a 44-byte header, then MessagePack with fields by name | larder on both sides: damage, foreign bytes and misdirected replies are noticed |
 /// | [`Json`](Codec::Json) | plain JSON text | programs in other languages |
 /// | [`Raw`](Codec::Raw) | text and bytes as they are, numbers as decimal text | programs in other languages |
 ///
@@ -50,20 +54,20 @@ impl Codec {
     const NAMES: [(&'static str, Self); 3] =
         [("msgpack", Self::MessagePack), ("json", Self::Json), ("raw", Self::Raw)];
 
-    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>> {
+    pub(crate) fn encode<T: Serialize + 'static>(self, value: &T) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(64);
         self.write(value, &mut bytes)?;
         Ok(bytes)
     }
 
     /// What [`encode`](Codec::encode) would give, counted instead of kept.
-    pub(crate) fn encoded_len<T: Serialize + ?Sized>(self, value: &T) -> Result<usize> {
+    pub(crate) fn encoded_len<T: Serialize + 'static>(self, value: &T) -> Result<usize> {
         let mut count = Count(0);
         self.write(value, &mut count)?;
         Ok(count.0)
     }
 
-    fn write<T: Serialize + ?Sized, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
+    fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
         let failed = |cause: Box<dyn StdError + Send + Sync>| {
             Error::new(ErrorKind::Encode)
                 .with_message(format!("{} cannot be encoded as {self}", type_name::<T>()))
@@ -73,28 +77,36 @@ impl Codec {
             Self::MessagePack => {
                 let mut inner =
                     rmp_serde::Serializer::new(out).with_struct_map().with_human_readable();
-                guard::serialize(value, &mut inner, Rules { finite_floats_only: false })
-                    .map_err(|e| failed(e.into()))
+                match octets::of(value) {
+                    Some(bytes) => inner.serialize_bytes(bytes),
+                    None => guard::serialize(value, &mut inner, Format::MessagePack),
+                }
+                .map_err(|e| failed(e.into()))
             }
             Self::Json => {
                 let mut inner = serde_json::Serializer::new(out);
-                guard::serialize(value, &mut inner, Rules { finite_floats_only: true })
-                    .map_err(|e| failed(e.into()))
+                guard::serialize(value, &mut inner, Format::Json).map_err(|e| failed(e.into()))
             }
-            Self::Raw => {
-                let bytes = raw::to_vec(value).map_err(|e| failed(e.into()))?;
-                out.write_all(&bytes).map_err(|e| failed(e.into()))
+            Self::Raw => match octets::of(value) {
+                Some(bytes) => out.write_all(bytes),
+                None => out.write_all(&raw::to_vec(value).map_err(|e| failed(e.into()))?),
             }
+            .map_err(|e| failed(e.into())),
         }
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
+    pub(crate) fn decode<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
         // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the value.
         let failed = || self.undecodable::<T>("they do not have that shape");
         match self {
             Self::MessagePack => {
                 let mut inner = rmp_serde::Deserializer::new(bytes).with_human_readable();
-                let value = guard::deserialize(&mut inner).map_err(|_| failed())?;
+                let value = if octets::is::<T>() {
+                    let read = guard::deserialize(&mut inner);
+                    read.ok().and_then(|Octets(bytes)| octets::into(|| bytes)).ok_or_else(failed)?
+                } else {
+                    guard::deserialize(&mut inner).map_err(|_| failed())?
+                };
                 if inner.get_ref().is_empty() {
                     Ok(value)
                 } else {
@@ -107,7 +119,10 @@ impl Codec {
                 inner.end().map_err(|_| self.undecodable::<T>("bytes follow the value"))?;
                 Ok(value)
             }
-            Self::Raw => raw::from_slice(bytes).map_err(|_| failed()),
+            Self::Raw => match octets::into(|| bytes.to_vec()) {
+                Some(value) => Ok(value),
+                None => raw::from_slice(bytes).map_err(|_| failed()),
+            },
         }
     }
 

@@ -75,7 +75,7 @@ impl Call<'_> {
 
     fn value(&self, stored: Bytes) -> CacheValue {
         self.note_size(stored.len());
-        CacheValue::from_hashed(self.hash, stored, self.cache.config.settings.codec)
+        CacheValue::from_stored(&self.full, stored, self.cache.config.settings.codec)
     }
 
     pub(super) fn note_size(&self, len: usize) {

@@ -1,7 +1,9 @@
 use std::fmt;
 
+use serde::de::value::SeqDeserializer;
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 
 use super::{MAX_DEPTH, too_deep};
@@ -15,40 +17,75 @@ pub(super) struct Guard<T> {
     inner: T,
     /// Levels that may still be entered.
     left: usize,
-    /// What is read goes by names. MessagePack can have places instead, but what larder writes has none: they are another type's.
-    named: bool,
+    reads: Reads,
+}
+
+/// What is asked for, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// Nothing in particular.
+    Plain,
+    /// Fields or variants, by their names. MessagePack can have places instead, but what larder writes has none: they are another
+    /// type's.
+    Names,
+    /// An `f32`, for which an `f64` may be too large: serde makes infinity of that.
+    Single,
+    /// Text, which bytes are not, even if they could be.
+    Text,
+    /// Whatever is there, mostly for serde's own buffer behind `flatten`, `untagged` and tags. What it holds as bytes it reads as
+    /// nothing else, what it holds as a sequence also as bytes.
+    Anything,
 }
 
 impl<T> Guard<T> {
     #[inline]
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, left: MAX_DEPTH, named: false }
+        Self { inner, left: MAX_DEPTH, reads: Reads::Plain }
     }
 
     #[inline]
     fn with<U>(&self, inner: U) -> Guard<U> {
-        Guard { inner, left: self.left, named: false }
+        Guard { inner, left: self.left, reads: Reads::Plain }
     }
 
     #[inline]
     fn with_names<U>(&self, inner: U) -> Guard<U> {
-        Guard { inner, left: self.left, named: true }
+        Guard { inner, left: self.left, reads: Reads::Names }
+    }
+
+    #[inline]
+    fn with_single<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left, reads: Reads::Single }
+    }
+
+    #[inline]
+    fn with_text<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left, reads: Reads::Text }
+    }
+
+    #[inline]
+    fn with_anything<U>(&self, inner: U) -> Guard<U> {
+        Guard { inner, left: self.left, reads: Reads::Anything }
     }
 
     #[inline]
     fn like<U>(&self, inner: U) -> Guard<U> {
-        Guard { inner, left: self.left, named: self.named }
+        Guard { inner, left: self.left, reads: self.reads }
     }
 
     #[inline]
     fn by_name<E: Error>(&self) -> Result<(), E> {
-        if self.named { Err(E::custom("a place instead of a name")) } else { Ok(()) }
+        if self.reads == Reads::Names {
+            Err(E::custom("a place instead of a name"))
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]
     fn down<U, E: Error>(&self, inner: U) -> Result<Guard<U>, E> {
         match self.left.checked_sub(1) {
-            Some(left) => Ok(Guard { inner, left, named: false }),
+            Some(left) => Ok(Guard { inner, left, reads: Reads::Plain }),
             None => Err(E::custom(too_deep())),
         }
     }
@@ -69,6 +106,11 @@ fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
     }
 }
 
+/// Bytes as the sequence that a `Vec<u8>` is to serde.
+fn numbers<'b, 'de, E: Error>(bytes: &'b [u8]) -> impl SeqAccess<'de, Error = E> + use<'b, 'de, E> {
+    SeqDeserializer::new(bytes.iter().copied())
+}
+
 macro_rules! deserialize {
     ($($with:ident: $($method:ident($($arg:ident: $type:ty),*))*;)*) => {$($(
         #[inline]
@@ -84,7 +126,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<D> {
 
     deserialize! {
         with:
-            deserialize_any()
             deserialize_bool()
             deserialize_i8()
             deserialize_i16()
@@ -96,11 +137,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<D> {
             deserialize_u32()
             deserialize_u64()
             deserialize_u128()
-            deserialize_f32()
             deserialize_f64()
             deserialize_char()
-            deserialize_str()
-            deserialize_string()
             deserialize_bytes()
             deserialize_byte_buf()
             deserialize_option()
@@ -115,6 +153,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<D> {
             deserialize_ignored_any();
         with_names:
             deserialize_struct(name: &'static str, fields: &'static [&'static str]);
+        with_single:
+            deserialize_f32();
+        with_text:
+            deserialize_str()
+            deserialize_string();
+        with_anything:
+            deserialize_any();
         like:
             deserialize_identifier();
     }
@@ -150,14 +195,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
     visit! {
         visit_bool(v: bool);
         visit_f32(v: f32);
-        visit_f64(v: f64);
         visit_char(v: char);
         visit_str(v: &str);
         visit_borrowed_str(v: &'de str);
         visit_string(v: String);
-        visit_bytes(v: &[u8]);
-        visit_borrowed_bytes(v: &'de [u8]);
-        visit_byte_buf(v: Vec<u8>);
         visit_none();
         visit_unit();
     }
@@ -177,6 +218,41 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.expecting(f)
+    }
+
+    #[inline]
+    fn visit_f64<E: Error>(self, v: f64) -> Result<V::Value, E> {
+        if self.reads == Reads::Single && v.is_finite() && (v as f32).is_infinite() {
+            return Err(E::custom("a number too large for an f32"));
+        }
+        self.inner.visit_f64(v)
+    }
+
+    #[inline]
+    fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<V::Value, E> {
+        match self.reads {
+            Reads::Anything => self.visit_seq(numbers(v)),
+            Reads::Text => Err(E::invalid_type(Unexpected::Bytes(v), &self.inner)),
+            _ => self.inner.visit_bytes(v),
+        }
+    }
+
+    #[inline]
+    fn visit_borrowed_bytes<E: Error>(self, v: &'de [u8]) -> Result<V::Value, E> {
+        match self.reads {
+            Reads::Anything => self.visit_seq(numbers(v)),
+            Reads::Text => Err(E::invalid_type(Unexpected::Bytes(v), &self.inner)),
+            _ => self.inner.visit_borrowed_bytes(v),
+        }
+    }
+
+    #[inline]
+    fn visit_byte_buf<E: Error>(self, v: Vec<u8>) -> Result<V::Value, E> {
+        match self.reads {
+            Reads::Anything => self.visit_seq(numbers(&v)),
+            Reads::Text => Err(E::invalid_type(Unexpected::Bytes(&v), &self.inner)),
+            _ => self.inner.visit_byte_buf(v),
+        }
     }
 
     // These two may consume no input (msgpack-rust#381), so only the count ends them.
@@ -205,7 +281,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
         let mut map = self.down(Entries { map, owes_value: false })?;
-        map.named = self.named;
+        map.reads = self.reads;
         let value = self.inner.visit_map(&mut map)?;
         used_up(map.inner.map.size_hint())?;
         if map.inner.owes_value {
@@ -312,9 +388,9 @@ where
     ) -> Result<(T::Value, Self::Variant), A::Error> {
         let Choice { choice, content } = self.inner;
         let (name, variant) =
-            choice.variant_seed(Guard { inner: seed, left: self.left, named: true })?;
+            choice.variant_seed(Guard { inner: seed, left: self.left, reads: Reads::Names })?;
         *content = Some(variant);
-        Ok((name, Guard { inner: content, left: self.left, named: false }))
+        Ok((name, Guard { inner: content, left: self.left, reads: Reads::Plain }))
     }
 }
 

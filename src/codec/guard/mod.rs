@@ -13,6 +13,7 @@
 //! fields inside an internally tagged or flattened one, serde buffers those fields before the guard is shown them, so
 //! thousands of levels there still overflow.
 
+mod byte;
 mod de;
 mod ser;
 #[cfg(test)]
@@ -23,19 +24,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// How many containers, variants, newtypes and options may lie within one another.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// What a format needs beyond the rules for all.
-#[derive(Clone, Copy)]
-pub(crate) struct Rules {
-    /// For JSON, which writes NaN and the infinities as `null` without a word.
-    pub(crate) finite_floats_only: bool,
+/// Which format is guarded, for what one of them needs beyond the rules for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Has a form for bytes, which sequences of `u8` get; has none for integers of more than 64 bits but 16 raw bytes, so those
+    /// that fit are written as the integers that they are.
+    MessagePack,
+    /// Writes NaN and the infinities as `null` without a word, and has no form for bytes.
+    Json,
 }
 
 pub(crate) fn serialize<T: Serialize + ?Sized, S: Serializer>(
     value: &T,
     inner: S,
-    rules: Rules,
+    format: Format,
 ) -> Result<S::Ok, S::Error> {
-    value.serialize(ser::Guard::new(inner, rules))
+    value.serialize(ser::Guard::new(inner, format))
 }
 
 pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(

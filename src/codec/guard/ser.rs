@@ -5,7 +5,13 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::{MAX_DEPTH, Rules, too_deep};
+use super::byte::bytes_of;
+use super::{Format, MAX_DEPTH, too_deep};
+use crate::type_probe::is_byte;
+
+/// The names under which serde_json's own types ask its serializer for more than serde has: any other one writes what nobody
+/// can read back.
+const JSON_ONLY: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
 /// Stands around a serializer, an open container or a value on its way into one.
 pub(super) struct Guard<T> {
@@ -19,7 +25,7 @@ struct Place {
     left: usize,
     /// Directly within `Some`, where a null would read back as `None`.
     in_some: bool,
-    rules: Rules,
+    format: Format,
 }
 
 impl Place {
@@ -41,7 +47,7 @@ impl Place {
 
     #[inline]
     fn float<E: Error>(self, finite: bool) -> Result<(), E> {
-        if self.rules.finite_floats_only && !finite {
+        if self.format == Format::Json && !finite {
             return Err(E::custom("a float that is not finite would read back as null"));
         }
         Ok(())
@@ -50,8 +56,8 @@ impl Place {
 
 impl<T> Guard<T> {
     #[inline]
-    pub(super) fn new(inner: T, rules: Rules) -> Self {
-        Self { inner, at: Place { left: MAX_DEPTH, in_some: false, rules } }
+    pub(super) fn new(inner: T, format: Format) -> Self {
+        Self { inner, at: Place { left: MAX_DEPTH, in_some: false, format } }
     }
 }
 
@@ -98,12 +104,10 @@ impl<S: Serializer> Serializer for Guard<S> {
         serialize_i16(v: i16);
         serialize_i32(v: i32);
         serialize_i64(v: i64);
-        serialize_i128(v: i128);
         serialize_u8(v: u8);
         serialize_u16(v: u16);
         serialize_u32(v: u32);
         serialize_u64(v: u64);
-        serialize_u128(v: u128);
         serialize_char(v: char);
         serialize_str(v: &str);
         serialize_bytes(v: &[u8]);
@@ -114,7 +118,56 @@ impl<S: Serializer> Serializer for Guard<S> {
         serialize_tuple(len: usize) -> SerializeTuple;
         serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
         serialize_map(len: Option<usize>) -> SerializeMap;
-        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+    }
+
+    #[inline]
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        if self.at.format == Format::MessagePack && JSON_ONLY.contains(&name) {
+            return Err(S::Error::custom("a piece of JSON can be read from JSON only"));
+        }
+        let at = self.at.down()?;
+        Ok(Guard { inner: self.inner.serialize_struct(name, len)?, at })
+    }
+
+    /// A sequence of bytes is bytes, where the format has a form for them: each would be a number of one or two bytes.
+    fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let mut items = items.into_iter();
+        if self.at.format == Format::MessagePack && is_byte::<I::Item>() {
+            self.at.down::<S::Error>()?;
+            return self.inner.serialize_bytes(&bytes_of(items).map_err(S::Error::custom)?);
+        }
+        let len = match items.size_hint() {
+            (least, Some(most)) if least == most => Some(least),
+            _ => None,
+        };
+        let mut seq = self.serialize_seq(len)?;
+        items.try_for_each(|item| seq.serialize_element(&item))?;
+        seq.end()
+    }
+
+    #[inline]
+    fn serialize_i128(self, v: i128) -> Result<S::Ok, S::Error> {
+        match (self.at.format, i64::try_from(v), u64::try_from(v)) {
+            (Format::MessagePack, Ok(v), _) => self.inner.serialize_i64(v),
+            (Format::MessagePack, _, Ok(v)) => self.inner.serialize_u64(v),
+            _ => self.inner.serialize_i128(v),
+        }
+    }
+
+    #[inline]
+    fn serialize_u128(self, v: u128) -> Result<S::Ok, S::Error> {
+        match (self.at.format, u64::try_from(v)) {
+            (Format::MessagePack, Ok(v)) => self.inner.serialize_u64(v),
+            _ => self.inner.serialize_u128(v),
+        }
     }
 
     #[inline]

@@ -149,7 +149,7 @@ fn another_key_another_version() {
     let stored = CacheValue::new(7).to_stored("key", Codec::MessagePack).unwrap();
     let value = CacheValue::from_stored("kez", stored.clone(), Codec::MessagePack);
     assert!(value.is_unreadable() && value.is_misdirected());
-    for version in (0..=255).filter(|version| *version != 1) {
+    for version in (0..=255).filter(|version| ![1, 2].contains(version)) {
         let mut newer = stored.to_vec();
         newer[3] = version;
         let value = CacheValue::from_stored("key", newer.into(), Codec::MessagePack);
@@ -242,7 +242,7 @@ fn values_that_look_like_something_else() {
 fn random_bytes() {
     let mut rng = rng("random_bytes");
     let alive = CacheValue::new(record()).into_encoded(Codec::MessagePack).unwrap();
-    let genuine = alive.to_stored("k", Codec::MessagePack).unwrap().slice(40..).to_vec();
+    let genuine = alive.to_stored("k", Codec::MessagePack).unwrap().slice(44..).to_vec();
     for trial in 0..trials(20_000, 500_000) {
         let mut payload: Vec<u8> = match trial % 4 {
             0 => (0..rng.usize(..64)).map(|_| rng.u8(..)).collect(),

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bytes;
 mod damage;
+mod numbers;
 mod pairs;
 mod properties;
 mod redaction;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use ::bytes::{BufMut, Bytes, BytesMut};
 
-/// Stored bytes with a header that is in order, over any payload.
+/// Stored bytes with a header of version 1 that is in order, over any payload: what larder wrote once, and still reads.
 fn framed(key: &str, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(b"\xC1LD\x01\x01\0\0\0");
