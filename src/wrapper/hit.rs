@@ -1,28 +1,27 @@
-//! What a hit in memory takes along from a value that it is lent.
+//! What a hit in memory takes along from the value that the adapter shows it.
 
 use crate::CacheValue;
-use std::sync::Arc;
+use crate::type_probe::clones_silently;
 
 /// What was taken.
 pub(super) enum Hit<T> {
     Nothing,
     /// The object itself, of a value that has no logical end.
     Object(T),
-    /// Such a value, which holds the object; never of a handle, which is said where it spares a hit the question.
+    /// The value that holds the object, which is cloned later. Never of a type that clones silently.
     Typed(CacheValue),
+    /// A value that is to be looked at first, or decoded.
     Value(CacheValue),
 }
 
 impl<T: Clone + 'static> Hit<T> {
-    /// An object of a pointer or two is as a rule a handle: it is copied where it is found, which saves the handle on the value.
-    const IS_HANDLE: bool = size_of::<T>() <= size_of::<Arc<str>>();
-
-    /// Runs where the value is, which is mostly under a lock. What is no handle may take long to clone, and is cloned later.
+    /// Runs where the value lies, which is under a shard's lock. So a user's `Clone` must not run here: it may take long, panic,
+    /// or use the cache. An `Arc` or a number is cloned at once, which saves two steps on the value's own count.
     #[inline]
     pub(super) fn take(&mut self, value: &CacheValue, as_value: bool) {
         let is_plain = !as_value && !value.meta().is_kept();
         *self = match if is_plain { value.object::<T>() } else { None } {
-            Some(object) if Self::IS_HANDLE => Self::Object(object.clone()),
+            Some(object) if clones_silently::<T>() => Self::Object(object.clone()),
             Some(_) => Self::Typed(value.clone()),
             None => Self::Value(value.clone()),
         };
@@ -33,7 +32,7 @@ impl<T: Clone + 'static> Hit<T> {
     pub(super) fn is_object(&self) -> bool {
         match self {
             Self::Object(_) => true,
-            Self::Typed(_) => !Self::IS_HANDLE,
+            Self::Typed(_) => !clones_silently::<T>(),
             Self::Nothing | Self::Value(_) => false,
         }
     }
@@ -48,7 +47,7 @@ impl<T: Clone + 'static> Hit<T> {
     pub(super) fn into_object(self) -> Option<T> {
         match self {
             Self::Object(object) => Some(object),
-            Self::Typed(value) if !Self::IS_HANDLE => value.object().cloned(),
+            Self::Typed(value) if !clones_silently::<T>() => value.object().cloned(),
             Self::Nothing | Self::Typed(_) | Self::Value(_) => None,
         }
     }

@@ -163,7 +163,7 @@ impl Store {
             if !wanted {
                 return Some(self.put(key, value, bytes, lifetime, displaced));
             }
-            match self.entry(key, value, bytes, lifetime, displaced) {
+            match self.entry(key, value, bytes, end(lifetime), displaced) {
                 Ok(entry) => self.replace(key, entry, displaced).then_some(Stored::Yes),
                 Err(stored) => Some(stored),
             }
@@ -179,41 +179,63 @@ impl Store {
     pub(super) fn touch(&self, key: &str, lifetime: Lifetime) -> Option<CacheValue> {
         self.write(key, |displaced| {
             let (value, weight) = self.peek(key, |entry| (entry.value.clone(), entry.weight))?;
-            if lifetime.is_zero() {
+            let Some(deadline) = end(lifetime) else {
                 self.remove(key, displaced);
                 return Some(value);
-            }
-            let entry = Entry { value: value.clone(), deadline: deadline(lifetime), weight };
+            };
+            let entry = Entry { value: value.clone(), deadline, weight };
             self.replace(key, entry, displaced).then_some(value)
         })
     }
 
-    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one by what it makes of nothing. `None` if
-    /// that is too large.
+    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one by what it makes of
+    /// nothing. `None` if that is too large.
+    ///
+    /// `change` reads the value, which may run a user's `Serialize`: so it runs where no lock is held, and again if the value was
+    /// replaced meanwhile.
     pub(super) fn change<R>(
         &self,
         key: &str,
         fresh: Lifetime,
         change: impl Fn(Option<&CacheValue>) -> Result<(CacheValue, usize, R)>,
     ) -> Result<Option<R>> {
-        self.write(key, |displaced| {
-            while let Some((old, deadline, weight)) =
-                self.peek(key, |entry| (entry.value.clone(), entry.deadline, entry.weight))
-            {
-                if old.is_stale() {
-                    displaced.push(Gone::value(old));
-                    break;
-                }
-                let changed = change(Some(&old));
-                displaced.push(Gone::value(old));
-                let (value, _, outcome) = changed?;
-                if self.replace(key, Entry { value, deadline, weight }, displaced) {
-                    return Ok(Some(outcome));
-                }
+        loop {
+            let old = self.peek(key, |entry| entry.value.clone());
+            let live = old.as_ref().filter(|old| !old.is_stale());
+            let (value, bytes, outcome) = change(live)?;
+            let renewed = live.is_none().then_some(fresh);
+            let stored = match &old {
+                Some(old) => self.exchange(key, old, value, bytes, renewed),
+                None => self.set_if(false, key, value, bytes, fresh),
+            };
+            match stored {
+                Some(Stored::Yes) => return Ok(Some(outcome)),
+                Some(Stored::TooLarge) => return Ok(None),
+                None => {}
             }
-            let (value, bytes, outcome) = change(None)?;
-            let stored = self.put(key, value, bytes, fresh, displaced);
-            Ok((stored == Stored::Yes).then_some(outcome))
+        }
+    }
+
+    /// Puts a value in the place of `old`, whose expiry it gets unless it has its own; `None` if `old` is not there any more.
+    fn exchange(
+        &self,
+        key: &str,
+        old: &CacheValue,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Option<Lifetime>,
+    ) -> Option<Stored> {
+        self.write(key, |displaced| {
+            let found = self.peek(key, |entry| entry.value.is_same(old).then_some(entry.deadline));
+            let Some(deadline) = found.flatten() else {
+                displaced.push(Gone::value(value));
+                return None;
+            };
+            let deadline = lifetime.map_or(Some(deadline), end);
+            match self.entry(key, value, bytes, deadline, displaced) {
+                Ok(entry) => self.replace(key, entry, displaced).then_some(Stored::Yes),
+                Err(stored) => Some(stored),
+            }
         })
     }
 
@@ -244,7 +266,7 @@ impl Store {
         lifetime: Lifetime,
         displaced: &mut Displaced,
     ) -> Stored {
-        match self.entry(key, value, bytes, lifetime, displaced) {
+        match self.entry(key, value, bytes, end(lifetime), displaced) {
             Ok(entry) => {
                 let deadline = entry.deadline;
                 self.engine.insert(key, entry, displaced);
@@ -261,17 +283,21 @@ impl Store {
         key: &str,
         value: CacheValue,
         bytes: usize,
-        lifetime: Lifetime,
+        deadline: Option<u64>,
         displaced: &mut Displaced,
     ) -> std::result::Result<Entry, Stored> {
         let weight = (OVERHEAD + key.len() as u64 + bytes as u64).div_ceil(self.unit);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        if lifetime.is_zero() || weight > self.heaviest {
-            displaced.push(Gone::value(value));
-            self.remove(key, displaced);
-            return Err(if lifetime.is_zero() { Stored::Yes } else { Stored::TooLarge });
+        match deadline {
+            Some(deadline) if weight <= self.heaviest => {
+                Ok(Entry { value, deadline, weight: weight.max(self.floor) })
+            }
+            _ => {
+                displaced.push(Gone::value(value));
+                self.remove(key, displaced);
+                Err(if deadline.is_none() { Stored::Yes } else { Stored::TooLarge })
+            }
         }
-        Ok(Entry { value, deadline: deadline(lifetime), weight: weight.max(self.floor) })
     }
 
     fn remove(&self, key: &str, displaced: &mut Displaced) {
@@ -344,13 +370,15 @@ fn is_live(deadline: u64) -> bool {
     deadline == NEVER || deadline > clock::recent()
 }
 
-fn deadline(lifetime: Lifetime) -> u64 {
+/// The deadline of what is stored now; `None` if it ends at once.
+fn end(lifetime: Lifetime) -> Option<u64> {
     match lifetime {
-        Lifetime::Never => NEVER,
+        Lifetime::Never => Some(NEVER),
+        Lifetime::For(lasting) if lasting.is_zero() => None,
         // 584 years from now is not for ever.
         Lifetime::For(lasting) => {
             let lasting = u64::try_from(lasting.as_nanos()).unwrap_or(NEVER);
-            clock::now().saturating_add(lasting).min(NEVER - 1)
+            Some(clock::now().saturating_add(lasting).min(NEVER - 1))
         }
     }
 }

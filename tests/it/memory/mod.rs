@@ -5,6 +5,7 @@
 mod atomic;
 mod bounds;
 mod clock;
+mod user_code;
 
 use larder::testing::{Suite, conformance};
 use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Codec, Expiry, Result};
