@@ -11,15 +11,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The longest part of a key that an error repeats, in bytes.
 const KEY_SHOWN: usize = 128;
 
+/// The longest part of a text that is not larder's, in bytes.
+const TEXT_SHOWN: usize = 256;
+
 type Source = Arc<dyn StdError + Send + Sync>;
 
 /// What went wrong, where, and with which key.
 ///
 /// Opaque: branch on [`kind`](Error::kind), report with `Display`, and walk [`source`](StdError::source)
-/// for the cause, which `Display` does not repeat. A clone is a reference count, so that everyone
-/// who waited for one load can be given the same error.
+/// for the cause, which `{}` does not repeat and `{:#}` appends. A clone is a reference count, so that everyone
+/// who waited for one load can be given the same error; [`load_error`](Error::load_error) is the loader's own.
 ///
-/// No value, password or whole URL is ever part of an error, in `Debug` either; keys are cut to 128 bytes.
+/// No value, password or whole URL is ever part of an error, in `Debug` either; keys are cut to 128 bytes. What code of the program's
+/// own says is not larder's to vouch for: the text of a loader's error or panic is cut to 256 bytes, quoted and named as such in
+/// `Debug` and `{:#}`, and that of a `Serialize`, which may repeat the value, is in `source()` only.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, ErrorKind};
@@ -71,9 +76,9 @@ pub enum ErrorKind {
     Overflow,
     /// The adapter cannot do this.
     Unsupported,
-    /// The loader of a `get_or_set*` gave an error; it is the [`source`](std::error::Error::source).
+    /// The loader of a `get_or_set*` gave an error; it is the [`load_error`](Error::load_error).
     Load,
-    /// The loader of a `get_or_set*` panicked.
+    /// The loader of a `get_or_set*` panicked; what it said is the [`source`](std::error::Error::source).
     Panic,
     /// A loader asked for keys that wait for the loader itself.
     Reentrant,
@@ -213,6 +218,30 @@ impl Error {
         self.0.key.as_deref()
     }
 
+    /// The loader's own error, for the caller who began the load and for each who waited for it: the first `E` among the causes
+    /// of an error of the kind [`Load`](ErrorKind::Load).
+    ///
+    /// A loader that fails with a text, a `String` or `&str`, has no type to ask for: it is the [`source`](StdError::source).
+    ///
+    /// ```
+    /// use larder::{AsyncCacheWrapper, ErrorKind};
+    /// use std::num::ParseIntError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = AsyncCacheWrapper::new("memory")?;
+    /// let error = cache.try_get_or_set_async("k", async { "seven".parse::<u8>() }).await.unwrap_err();
+    /// assert!(error.load_error::<ParseIntError>().is_some());
+    /// assert_eq!(error.to_string(), "memory: get_or_set `k`: the loader failed");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn load_error<E: StdError + 'static>(&self) -> Option<&E> {
+        if self.kind() != ErrorKind::Load {
+            return None;
+        }
+        causes(self).find_map(|cause| cause.downcast_ref())
+    }
+
     /// The key is missing or expired.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -239,7 +268,76 @@ impl Error {
     }
 }
 
+/// What may be shown of the cause of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// A driver's text, or larder's.
+    Whole,
+    /// A text of the program's own: so much of it, in quotes.
+    Marked,
+    /// A text of the program's own that may repeat the value.
+    Nothing,
+}
+
+impl Shown {
+    fn by(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Load | ErrorKind::Panic => Self::Marked,
+            ErrorKind::Encode => Self::Nothing,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// A text of the program's own.
+struct Quoted(String);
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = self;
+        let shown = &text[..text.floor_char_boundary(TEXT_SHOWN)];
+        let cut = if shown.len() < text.len() { "…" } else { "" };
+        write!(f, "the program's own words: {shown:?}{cut}")
+    }
+}
+
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The causes of an error, the nearest first.
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let mut next = StdError::source(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+impl Error {
+    fn fmt_causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = Shown::by(self.kind());
+        for cause in causes(self) {
+            match (shown, cause.downcast_ref::<Self>()) {
+                (Shown::Nothing, _) => return Ok(()),
+                // larder's own text about another call; what caused that is judged by its kind.
+                (_, Some(inner)) => {
+                    write!(f, ": {inner}")?;
+                    shown = Shown::by(inner.kind());
+                }
+                (Shown::Marked, None) => write!(f, ": {}", Quoted(cause.to_string()))?,
+                (Shown::Whole, None) => write!(f, ": {cause}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Error {
+    /// `{:#}` appends the causes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, backend, op, key, message, .. } = &*self.0;
         if let Some(backend) = backend {
@@ -252,9 +350,10 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         match message {
-            Some(message) => f.write_str(message),
-            None => kind.fmt(f),
+            Some(message) => f.write_str(message)?,
+            None => kind.fmt(f)?,
         }
+        if f.alternate() { self.fmt_causes(f) } else { Ok(()) }
     }
 }
 
@@ -262,8 +361,14 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind()).field("message", &self.to_string());
+        let own = |source: &Source| source.downcast_ref::<Self>().map(ToString::to_string);
         if let Some(source) = &self.0.source {
-            out.field("source", &source.to_string());
+            match (own(source), Shown::by(self.kind())) {
+                (Some(text), _) => out.field("source", &text),
+                (None, Shown::Whole) => out.field("source", &source.to_string()),
+                (None, Shown::Marked) => out.field("source", &Quoted(source.to_string())),
+                (None, Shown::Nothing) => &mut out,
+            };
         }
         out.finish()
     }
@@ -272,5 +377,56 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_program_is_cut_and_named_as_such() {
+        let long = format!("{}tail", "é".repeat(200));
+        for kind in [ErrorKind::Load, ErrorKind::Panic] {
+            let error = Error::new(kind).with_source(long.clone());
+            assert_eq!(error.to_string(), kind.to_string());
+            for shown in [format!("{error:?}"), format!("{error:#}"), format!("{error:#?}")] {
+                assert!(shown.contains("the program's own words: \"é"), "{shown}");
+                assert!(!shown.contains("tail") && shown.contains("é\"…"), "{shown}");
+            }
+        }
+        let error = Error::new(ErrorKind::Encode).with_source("the value is 7");
+        for shown in [format!("{error:?}"), format!("{error:#}"), error.to_string()] {
+            assert!(!shown.contains('7'), "{shown}");
+        }
+        assert_eq!(
+            StdError::source(&error).map(ToString::to_string).as_deref(),
+            Some("the value is 7")
+        );
+    }
+
+    #[test]
+    fn a_chain_is_judged_link_by_link() {
+        let encode = Error::new(ErrorKind::Encode).with_source("the value is 7");
+        let error = Error::new(ErrorKind::Load).with_source(encode);
+        for shown in [format!("{error:?}"), format!("{error:#}")] {
+            assert!(
+                shown.contains("the value cannot be encoded") && !shown.contains('7'),
+                "{shown}"
+            );
+        }
+        let refused = std::io::Error::other("connection refused");
+        let error = Error::new(ErrorKind::Unavailable).with_source(refused);
+        assert_eq!(format!("{error:#}"), "the backend is unavailable: connection refused");
+    }
+
+    #[test]
+    fn the_error_of_a_loader_within_a_loader_is_found() {
+        let inner = Error::new(ErrorKind::Load).with_source(fmt::Error);
+        let outer = Error::new(ErrorKind::Load).with_source(inner);
+        assert_eq!(outer.load_error::<fmt::Error>(), Some(&fmt::Error));
+        assert!(outer.load_error::<std::io::Error>().is_none());
+        let other = Error::new(ErrorKind::Backend).with_source(fmt::Error);
+        assert!(other.load_error::<fmt::Error>().is_none(), "it is not a loader's");
     }
 }

@@ -46,9 +46,6 @@ pub(crate) struct Meta {
     is_kept: bool,
 }
 
-/// MessagePack's null.
-const NIL: u8 = 0xC0;
-
 /// The logical end of a value whose successor is being stored.
 const BURIED: u64 = 1;
 
@@ -388,7 +385,7 @@ impl CacheValue {
     /// Whether it is nothing as serde writes it: `None`, `()` or a null.
     pub(crate) fn is_nil(&self) -> Result<bool> {
         Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1
-            && self.0.kept.encode(Codec::MessagePack)? == [NIL])
+            && self.0.kept.encode(Codec::MessagePack)? == [codec::NIL])
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {

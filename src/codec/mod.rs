@@ -20,6 +20,9 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+/// MessagePack's null.
+pub(crate) const NIL: u8 = 0xC0;
+
 /// How values become bytes.
 ///
 /// | codec | stored as | for |
@@ -97,7 +100,13 @@ impl Codec {
 
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
         // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the value.
-        let failed = || self.undecodable::<T>("they do not have that shape");
+        let failed = || {
+            self.undecodable::<T>(if self.is_nothing(bytes) {
+                "the value was stored as an Option that is None, or as (); read it as an Option"
+            } else {
+                "they do not have that shape"
+            })
+        };
         match self {
             Self::MessagePack => {
                 let mut inner = rmp_serde::Deserializer::new(bytes).with_human_readable();
@@ -123,6 +132,16 @@ impl Codec {
                 Some(value) => Ok(value),
                 None => raw::from_slice(bytes).map_err(|_| failed()),
             },
+        }
+    }
+
+    /// Whether these bytes are what serde makes of `None` and `()`.
+    fn is_nothing(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::MessagePack => bytes == [NIL],
+            Self::Json => bytes == b"null",
+            // It has no way to write them.
+            Self::Raw => false,
         }
     }
 

@@ -170,3 +170,56 @@ fn keys_are_cut() {
         "a key must not write lines of its own into a log"
     );
 }
+
+/// Fails to be written, and says what it holds.
+#[derive(Clone)]
+struct Telltale;
+
+impl Serialize for Telltale {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(format!("cannot write {CANARY}")))
+    }
+}
+
+#[tokio::test]
+async fn what_a_serialize_says_is_in_the_source_only() {
+    for url in ["memory:", "memory:?encoded=true", "memory:?codec=json", "memory:?codec=raw"] {
+        let cache = AsyncCacheWrapper::new(url).unwrap();
+        for e in [
+            cache.set("k", Telltale).await.unwrap_err(),
+            cache.set("k", vec![Telltale]).await.unwrap_err(),
+            cache.set_many([("k", Telltale)]).await.unwrap_err(),
+            cache.add("k", Telltale).await.unwrap_err(),
+        ] {
+            assert_eq!(e.kind(), larder::ErrorKind::Encode);
+            clean_debug("Error", &e);
+            clean("Error", &format!("{e} {e:#}"));
+            assert!(e.source().is_some(), "for who asks");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_loader_or_a_panic_says_is_cut_and_named_as_such() {
+    let cache = AsyncCacheWrapper::new("memory").unwrap();
+    let told = Arc::new(Mutex::new(String::new()));
+    let heard = told.clone();
+    cache.observe(move |event| heard.lock().unwrap().push_str(&format!("{event:?}")));
+    let long = format!("it failed {}{CANARY}", ".".repeat(300));
+    let panicking = long.clone();
+    let panicked = cache
+        .get_or_set_async("k", async move { if true { panic!("{panicking}") } else { 0u8 } })
+        .await
+        .unwrap_err();
+    let failing = long.clone();
+    let failed =
+        cache.try_get_or_set_async("k", async move { Err::<u8, _>(failing) }).await.unwrap_err();
+    for e in [panicked, failed] {
+        for shown in [format!("{e:?}"), format!("{e:#}"), told.lock().unwrap().clone()] {
+            clean("Error", &shown);
+            assert!(shown.contains("the program's own words: \"it failed"), "{shown}");
+        }
+        clean("Error", &e.to_string());
+        assert!(e.source().is_some_and(|source| source.to_string() == long), "whole for who asks");
+    }
+}
