@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// Between a namespace and what stands in it.
 const SEPARATOR: char = ':';
 
+/// Before the code of a character that a name must not contain.
+const ESCAPE: char = '%';
+
 /// Any text but the empty one is a key. Every adapter calls this before it does anything else.
 #[inline]
 pub(crate) fn check(key: &str) -> Result<()> {
@@ -38,8 +41,19 @@ fn joined(prefix: &str, key: &str) -> String {
 pub(crate) struct Scope(Option<Arc<str>>);
 
 impl Scope {
+    /// What stands in the namespace `name` of this scope. Two chains of names never come to the same prefix, for a name is
+    /// escaped: what a name says cannot pass for the end of a name.
     pub(crate) fn nested(&self, name: &str) -> Self {
-        Self::prefixed(format!("{}{name}{SEPARATOR}", self.prefix()))
+        let mut prefix = self.prefix().to_owned();
+        for character in name.chars() {
+            match character {
+                SEPARATOR => prefix.push_str("%3A"),
+                ESCAPE => prefix.push_str("%25"),
+                other => prefix.push(other),
+            }
+        }
+        prefix.push(SEPARATOR);
+        Self::prefixed(prefix)
     }
 
     pub(crate) fn prefixed(prefix: impl Into<Arc<str>>) -> Self {
@@ -58,5 +72,51 @@ impl Scope {
             None => Cow::Borrowed(key),
             Some(prefix) => Cow::Owned(joined(prefix, key)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(names: &[&str]) -> String {
+        names.iter().fold(Scope::default(), |scope, name| scope.nested(name)).prefix().to_owned()
+    }
+
+    #[test]
+    fn no_two_chains_of_names_have_one_prefix() {
+        let names = ["", ":", "%", "a", "a:", ":a", "a%3A", "a%", "%3A", "%253A", "a:b", "b", "3A"];
+        let mut chains: Vec<Vec<&str>> = names.iter().map(|name| vec![*name]).collect();
+        for first in names {
+            for second in names {
+                chains.push(vec![first, second]);
+                chains.extend(names.map(|third| vec![first, second, third]));
+            }
+        }
+        let mut known = std::collections::HashMap::new();
+        for chain in &chains {
+            if let Some(other) = known.insert(prefix(chain), chain) {
+                panic!("{chain:?} and {other:?} are both {:?}", prefix(chain));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_chain_that_goes_on_begins_with_another() {
+        let names = ["", ":", "%", "a", "a:", "a%3A", "a:b"];
+        for outer in names {
+            for other in names {
+                let begins = prefix(&[other]).starts_with(&prefix(&[outer]));
+                assert_eq!(begins, outer == other, "{other:?} and {outer:?}");
+                assert!(prefix(&[outer, other]).starts_with(&prefix(&[outer])));
+            }
+        }
+    }
+
+    #[test]
+    fn names_without_separators_stand_as_they_are() {
+        assert_eq!(prefix(&["users", "posts"]), "users:posts:");
+        assert_eq!(prefix(&["a:b"]), "a%3Ab:");
+        assert_eq!(prefix(&["100%"]), "100%25:");
     }
 }

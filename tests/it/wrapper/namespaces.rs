@@ -1,6 +1,6 @@
 //! Namespaces: keys of their own, a clear of their own.
 
-use super::fresh;
+use super::{fresh, plain_and_encoded};
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, Expiry};
 use std::sync::Arc;
 
@@ -78,14 +78,35 @@ async fn hostile_names_clear_their_own_only() -> larder::Result<()> {
         cache.set_many(plain.map(|key| (key, 0))).await?;
         cache.namespace(cleared).clear().await?;
         for name in names {
-            // `a:` is the namespace without a name inside of `a`.
-            let gone = format!("{name}:").starts_with(&format!("{cleared}:"));
+            // `a:` is another name than `a`, and not the namespace without a name inside of `a`.
+            let gone = name == cleared;
             for key in 0..20 {
                 let live = cache.namespace(name).contains(format!("k{key}")).await?;
                 assert_eq!(live, !gone, "k{key} of {name:?} after {cleared:?} was cleared");
             }
         }
         assert_eq!(cache.get_many::<u8, _>(plain).await?, plain.map(|_| Some(0)));
+    }
+    Ok(())
+}
+
+/// What a name or key says cannot pass for the end of a name.
+#[tokio::test]
+async fn tenants_do_not_meet() -> larder::Result<()> {
+    for cache in plain_and_encoded() {
+        let (acme, admin) = (cache.namespace("acme"), cache.namespace("acme:admin"));
+        acme.set("admin:session", "acme's").await?;
+        assert_eq!(admin.get::<String>("session").await?, None);
+        admin.set("session", "the other's").await?;
+        assert_eq!(acme.get::<String>("admin:session").await?.as_deref(), Some("acme's"));
+        assert!(cache.contains("acme%3Aadmin:session").await?, "the name is escaped");
+        acme.clear().await?;
+        assert!(admin.contains("session").await? && !acme.contains("admin:session").await?);
+        let escaped = cache.namespace("acme%3Aadmin");
+        assert!(!escaped.contains("session").await?, "and so is what looks escaped");
+        cache.namespace("100%").set("k:%", 1u8).await?;
+        assert_eq!(cache.get("100%25:k:%").await?, Some(1u8), "a key stands as it is");
+        assert_eq!(cache.blocking().namespace("100%").get("k:%")?, Some(1u8));
     }
     Ok(())
 }

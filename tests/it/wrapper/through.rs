@@ -34,11 +34,16 @@ impl Through {
     fn within(root: AsyncCacheWrapper, path: &str) -> Self {
         let kind = root.adapter().unwrap().backend().to_owned();
         let cache = match path.strip_suffix(':') {
-            Some(name) => root.namespace(name),
+            Some(names) => nested(&root, names),
             None => root,
         };
         Self { cache, kind, path: path.to_owned() }
     }
+}
+
+/// A namespace within a namespace for each of the names between colons.
+fn nested(cache: &AsyncCacheWrapper, names: &str) -> AsyncCacheWrapper {
+    names.split(':').fold(cache.clone(), |cache, name| cache.namespace(name))
 }
 
 /// A value that the wrapper does not understand either: a number goes as a number, so that counters work, the rest as bytes.
@@ -122,8 +127,9 @@ impl AsyncCacheAdapter for Through {
         // A wrapper clears what is its own; a part of that is a namespace, or only the adapter can tell.
         match prefix.strip_suffix(':') {
             _ if prefix.is_empty() => self.cache.clear().await,
-            Some(name) => self.cache.namespace(name).clear().await,
-            None => self.cache.adapter()?.clear(&format!("{}{prefix}", self.path)).await,
+            // `%` is text here, and an escape in the prefix of a namespace.
+            Some(names) if !names.contains('%') => nested(&self.cache, names).clear().await,
+            _ => self.cache.adapter()?.clear(&format!("{}{prefix}", self.path)).await,
         }
     }
 
