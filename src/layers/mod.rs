@@ -1,7 +1,7 @@
 //! Adapters around adapters. A layer forwards every method: one that it forgot would silently get the trait's default.
 
-mod arc;
 mod batching;
+mod pointer;
 mod resilient;
 
 pub use batching::Batching;

@@ -79,6 +79,7 @@ const KIND: &str = "sqlite";
 /// assert_eq!(cache.get("hello").await?.unwrap().decode::<String>()?, "world");
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 pub struct AsyncSqliteCache {
     engine: Arc<Engine>,
     settings: Settings,
