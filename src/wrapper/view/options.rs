@@ -8,10 +8,20 @@ use std::time::Duration;
 ///
 /// `docs/freshness.md` tells what they are for.
 impl View<'_> {
-    /// Writes expire after `ttl`.
+    /// Writes expire after `ttl`; [`Expiry::Default`] is the default of the cache that the view is of.
+    ///
+    /// ```
+    /// use larder::{AsyncCacheWrapper, Expiry};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = AsyncCacheWrapper::new("memory")?.with_ttl(Expiry::Never);
+    /// cache.ttl(Expiry::Default).set("k", 1).await?;
+    /// assert_eq!(cache.expiry("k").await?, Some(Expiry::Never));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
-        self.options.expiry = ttl.into();
+        self.options.expiry = ttl.into().or(self.cache.options.expiry);
         self
     }
 
