@@ -35,11 +35,12 @@ impl Slot {
     }
 
     pub(super) async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        match self.presence(key).await? {
-            Some(Presence::Missing | Presence::Stale) => Ok(None),
-            Some(Presence::Kept(left)) => Ok(Some(Expiry::After(left))),
-            None | Some(Presence::Live) => self.adapter.expiry(key).await,
-        }
+        let Some(kept) = self.adapter.expiry(key).await? else { return Ok(None) };
+        Ok(match self.presence(key).await? {
+            Some(Presence::Missing | Presence::Stale) => None,
+            Some(Presence::Kept(left)) => Some(Expiry::After(left)),
+            None | Some(Presence::Live) => Some(kept),
+        })
     }
 
     pub(super) async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
@@ -48,9 +49,9 @@ impl Slot {
 
     pub(super) async fn replace(&self, key: &str, value: CacheValue, term: Term) -> Result<bool> {
         match self.presence(key).await? {
-            Some(Presence::Missing | Presence::Stale) => Ok(false),
-            // It may be gone by now, and the store looks again.
-            None | Some(_) => self.adapter.replace(key, value, term.kept).await,
+            Some(Presence::Stale) => Ok(false),
+            // What is live may be gone by now, and a store may have no `replace`: it is for the store to say.
+            _ => self.adapter.replace(key, value, term.kept).await,
         }
     }
 
