@@ -3,10 +3,9 @@
 //! First a store written against the async trait, with every verb. Then one that blocks, through the bridge. That the first
 //! keeps the contract is checked by `larder::testing::conformance!` in `tests/it/docs.rs`, as yours can be in your tests.
 
-use async_trait::async_trait;
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error,
-    ErrorKind, Expiry, Lifetime, Result,
+    ErrorKind, Expiry, Lifetime, Result, async_trait,
 };
 use std::collections::HashMap;
 use std::fs;

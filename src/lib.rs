@@ -115,6 +115,9 @@ mod url;
 mod value;
 mod wrapper;
 
+/// What an `impl AsyncCacheAdapter` is written with.
+pub use async_trait::async_trait;
+
 pub use adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
@@ -130,7 +133,7 @@ pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind, EventSink, EventSinks};
+pub use event::{Event, EventKind, EventSink, EventSinks, Observation};
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
     adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get,
@@ -139,7 +142,8 @@ pub use global::{
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{
-    AsyncCacheWrapper, Cacheable, Keys, Loaded, ManyKeys, NotAResult, OneKey, View, WrapperBuilder,
+    AsyncCacheWrapper, Cacheable, Keys, Loaded, ManyKeys, NotAResult, OneKey, View, WeakCache,
+    WrapperBuilder,
 };
 
 /// The code blocks of the documents, as doctests.

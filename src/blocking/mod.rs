@@ -8,8 +8,9 @@ pub use awaitable::{Awaitable, awaitable};
 pub use view::BlockingView;
 pub(crate) use wait::wait;
 
-use crate::event::Event;
+use crate::event::{Event, Observation};
 use crate::options::each_option;
+use crate::wrapper::WeakCache;
 use crate::{
     AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Loaded, NotAResult,
     Result, Stats,
@@ -93,8 +94,14 @@ impl CacheWrapper {
     }
 
     /// See [`AsyncCacheWrapper::observe`].
-    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
-        self.inner.observe(observer);
+    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Observation {
+        self.inner.observe(observer)
+    }
+
+    /// See [`AsyncCacheWrapper::downgrade`]; [`AsyncCacheWrapper::blocking`] leads back here.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCache {
+        self.inner.downgrade()
     }
 
     /// See [`AsyncCacheWrapper::trace_keys`].

@@ -16,6 +16,7 @@ mod stale;
 mod tell;
 mod verbs;
 mod view;
+mod weak;
 
 pub use builder::WrapperBuilder;
 pub use get_or_set::Cacheable;
@@ -24,8 +25,9 @@ pub use loaded::Loaded;
 pub use not_a_result::NotAResult;
 pub(crate) use slot::{Core, Origin};
 pub use view::View;
+pub use weak::WeakCache;
 
-use crate::event::Event;
+use crate::event::{Event, Observation};
 use crate::key::Scope;
 use crate::options::{Options, each_option};
 use crate::stats::Stats;
@@ -146,7 +148,8 @@ impl AsyncCacheWrapper {
     /// A part of this cache: keys of its own, a `clear` of its own, the same adapter, also after a swap.
     ///
     /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so `namespace("users").get("7")` and
-    /// `get("users:7")` are the same entry.
+    /// `get("users:7")` are the same entry. `:` and `%` in a name are escaped, and not in a key: those of `namespace("a:b")` begin
+    /// with `a%3Ab:`, so that no name or key reaches into the namespace of another name.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -170,12 +173,39 @@ impl AsyncCacheWrapper {
         CacheWrapper::from(self.clone())
     }
 
-    /// Tells `observer` of every [`Event`] of this cache, its clones and namespaces.
+    /// Tells `observer` of every [`Event`] of this cache, its clones and namespaces, until it is [stopped](Observation::stop).
     ///
     /// It runs inside calls, in the order in which things happen to each: a slow one makes every call slower, and should hand on
-    /// what takes time. A panic in it is contained and changes nothing. It may use the cache.
-    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
-        self.core.observe(observer);
+    /// what takes time. No lock is held meanwhile. A panic in it is contained and changes nothing.
+    ///
+    /// It may use this cache and others. What it calls, and what the loaders of these calls do, is counted and not told to any
+    /// observer, so that observers do not set each other off. What it hands to a task or thread of its own is told like anything
+    /// else: a task that uses the cache for each event of the cache never comes to an end.
+    ///
+    /// An observer that holds a clone of its cache keeps the cache and its adapter for ever. [`downgrade`](Self::downgrade) gives
+    /// the handle for that:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// let weak = cache.downgrade();
+    /// cache.observe(move |event| {
+    ///     if let Some(cache) = weak.upgrade() {
+    ///         let _counted = cache.blocking().incr(format!("events {:?}", event.kind), 1);
+    ///     }
+    /// });
+    /// cache.get_or("k", 0u8).await?;
+    /// assert_eq!(cache.get::<u64>("events Miss").await?, Some(1));
+    /// # Ok(()) }
+    /// ```
+    pub fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Observation {
+        self.core.observe(observer)
+    }
+
+    /// A handle on this cache, its namespace and its options that does not keep it alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCache {
+        WeakCache::new(self)
     }
 
     /// What this cache, its clones and namespaces have done so far: counters and times, always on.

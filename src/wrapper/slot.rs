@@ -1,6 +1,6 @@
 //! What a wrapper holds, and how it is exchanged.
 
-use crate::event::{Event, EventKind, EventSink, Line, Observers};
+use crate::event::{Event, EventKind, EventSink, Line, Observation, Observers};
 use crate::runtime::{self, lock};
 use crate::single_flight::{Flights, Write};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
@@ -84,13 +84,12 @@ impl Core {
         }
     }
 
-    /// Adds an observer, for good: it hears what happens here now and after this wrapper is given an adapter of its own.
-    pub(crate) fn observe(&self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
-        let (observer, now) = (Arc::new(observer), self.observers());
-        if !Arc::ptr_eq(now, &self.observers) {
-            now.add(observer.clone());
-        }
-        self.observers.add(observer);
+    /// Adds an observer: it hears what happens here now and after this wrapper is given an adapter of its own.
+    pub(crate) fn observe(
+        &self,
+        observer: impl Fn(&Event<'_>) + Send + Sync + 'static,
+    ) -> Observation {
+        Observation::begin(observer, [self.observers(), &self.observers])
     }
 
     /// The slot as it is now: one snapshot a call.

@@ -1,6 +1,6 @@
 //! The run of a loader, apart from the call that began it.
 
-use crate::event::EventKind;
+use crate::event::{EventKind, inherit};
 use crate::observe::Span;
 use crate::options::Options;
 use crate::single_flight::LeaderGuard;
@@ -43,11 +43,15 @@ pub(super) struct LoadTask {
 }
 
 impl LoadTask {
-    /// Runs a future as the loader. Goes on whatever becomes of the caller.
-    pub(super) async fn run<T: Cacheable>(
-        mut self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
-    ) {
+    /// Runs a future as the loader. Goes on whatever becomes of the caller; but a load that an observer began is not told.
+    pub(super) fn run<T: Cacheable>(
+        self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>> + Send,
+    ) -> impl Future<Output = ()> + Send {
+        inherit(Box::pin(self.load(loader)))
+    }
+
+    async fn load<T: Cacheable>(mut self, loader: impl Future<Output = Result<Loaded<T>, Cause>>) {
         match self.ask::<T>().await {
             Ok(Acquired::Granted(right)) => self.right = Some(right),
             Ok(Acquired::Computed(value)) => return self.guard.finish(Ok(value)),
@@ -84,7 +88,7 @@ impl LoadTask {
             self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(loader))));
         let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
         if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            runtime::spawn(landing);
+            runtime::spawn(inherit(landing));
         }
     }
 

@@ -274,7 +274,7 @@ async fn section_3_a_cache_of_ones_own() -> larder::Result<()> {
 /// Section 4: only what is required.
 struct Least(AsyncMemoryCache);
 
-#[async_trait::async_trait]
+#[larder::async_trait]
 impl AsyncCacheAdapter for Least {
     async fn get(&self, key: &str) -> larder::Result<Option<CacheValue>> {
         self.0.get(key).await
@@ -320,5 +320,130 @@ async fn section_4_an_adapter_of_ones_own() -> larder::Result<()> {
     cache.namespace("n").set("k", 1).await?;
     cache.namespace("n").clear().await?;
     assert_eq!(cache.get("a").await?, Some(9u8));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_default_expiry_of_a_view_is_its_caches() -> larder::Result<()> {
+    let minute = Duration::from_secs(60);
+    let is_a_minute =
+        |left: Option<Expiry>| matches!(left, Some(Expiry::After(left)) if left <= minute);
+    let cache = AsyncCacheWrapper::new("memory")?.with_ttl(minute);
+    cache.ttl(Expiry::Default).set("set", 1u8).await?;
+    cache.ttl(Expiry::Never).ttl(Expiry::Default).set("twice", 1u8).await?;
+    cache.ttl(Expiry::Default).add("add", 1u8).await?;
+    cache.ttl(Expiry::Default).incr("incr", 1).await?;
+    cache.ttl(Expiry::Default).set_many([("many", 1u8)]).await?;
+    cache.ttl(Expiry::Default).get_or_set("load", 1u8).await?;
+    cache.ttl(Expiry::Default).get_or_set_async("future", async { 1u8 }).await?;
+    cache.ttl(Expiry::Default).into_cache().set("owned", 1u8).await?;
+    cache.namespace("n").ttl(Expiry::Default).set("k", 1u8).await?;
+    cache.set("touch", 1u8).await?;
+    assert!(cache.ttl(Expiry::Never).ttl(Expiry::Default).touch("touch", Expiry::Default).await?);
+    let blocking = cache.blocking();
+    blocking.ttl(Expiry::Default).set("blocking", 1u8)?;
+    for key in [
+        "set", "twice", "add", "incr", "many", "load", "future", "owned", "n:k", "touch",
+        "blocking",
+    ] {
+        let left = cache.expiry(key).await?;
+        assert!(is_a_minute(left), "{key}: {left:?}");
+    }
+    let built = AsyncCacheWrapper::builder("memory").ttl(minute).build()?;
+    built.ttl(Expiry::Default).set("k", 1u8).await?;
+    assert!(is_a_minute(built.expiry("k").await?));
+    Ok(())
+}
+
+/// The loader's own error, whole and by its type, for each who waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_waiter_has_the_loaders_own_error() -> larder::Result<()> {
+    #[derive(Debug, PartialEq)]
+    struct Refused(u32);
+    impl std::fmt::Display for Refused {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the source refuses")
+        }
+    }
+    impl std::error::Error for Refused {}
+    let cache = AsyncCacheWrapper::new("memory")?;
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (cache, open) = (cache.clone(), open.clone());
+            tokio::spawn(async move {
+                let loader = async move {
+                    open.acquire().await.unwrap().forget();
+                    Err::<u8, _>(Refused(7))
+                };
+                cache.try_get_or_set_async("k", loader).await.unwrap_err()
+            })
+        })
+        .collect();
+    while cache.stats().joined < 7 {
+        tokio::task::yield_now().await;
+    }
+    open.add_permits(1);
+    for call in calls {
+        let error = call.await.unwrap();
+        assert_eq!(error.load_error::<Refused>(), Some(&Refused(7)));
+        assert!(error.load_error::<std::fmt::Error>().is_none());
+        assert!(!error.to_string().contains("refuses") && format!("{error:#}").contains("refuses"));
+    }
+    let missing = cache.get_or_fail::<u8>("k").await.unwrap_err();
+    assert!(missing.load_error::<Refused>().is_none(), "no loader was asked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stored_none_that_is_read_as_a_value_says_so() -> larder::Result<()> {
+    for url in ["memory", "memory:?encoded=true", "memory:?codec=json&encoded=true"] {
+        let cache = AsyncCacheWrapper::new(url)?;
+        cache.set("k", None::<u32>).await?;
+        let error = cache.get::<u32>("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        assert!(error.to_string().contains("stored as an Option"), "{error}");
+        assert_eq!(cache.get::<Option<u32>>("k").await?, Some(None));
+        cache.set("k", "text").await?;
+        let other = cache.get::<u32>("k").await.unwrap_err();
+        assert!(!other.to_string().contains("Option"), "{other}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_boxed_adapter_is_an_adapter() -> larder::Result<()> {
+    let boxed: Box<dyn AsyncCacheAdapter> = Box::new(AsyncMemoryCache::new());
+    boxed.set("k", CacheValue::new(1u8), Expiry::Default).await?;
+    assert!(boxed.get_if_ready("k", &mut |_| ()).is_ready(), "it forwards what has a default");
+    let cache = AsyncCacheWrapper::new(boxed)?;
+    assert_eq!(cache.get("k").await?, Some(1u8));
+    assert_eq!(cache.incr("n", 1).await?, 1);
+    assert_eq!(cache.adapter()?.backend(), "memory");
+    Ok(())
+}
+
+/// A clone is the same store.
+#[tokio::test]
+async fn every_adapter_can_be_cloned() -> larder::Result<()> {
+    fn clones<A: AsyncCacheAdapter + Clone>(adapter: &A) -> A {
+        adapter.clone()
+    }
+    let memory = AsyncMemoryCache::new();
+    let copy = clones(&memory);
+    memory.set("k", CacheValue::new(1u8), Expiry::Default).await?;
+    assert!(copy.contains("k").await?);
+    #[cfg(feature = "sqlite")]
+    {
+        let sqlite = larder::AsyncSqliteCache::from_url("sqlite::memory:")?;
+        let copy = clones(&sqlite);
+        sqlite.set("k", CacheValue::new(1u8), Expiry::Default).await?;
+        assert!(copy.contains("k").await?);
+    }
+    #[cfg(feature = "redis")]
+    clones(&larder::AsyncRedisCache::from_url("redis://127.0.0.1")?);
+    #[cfg(feature = "memcached")]
+    clones(&larder::AsyncMemcachedCache::from_url("memcached://127.0.0.1")?);
+    clones(&larder::AsyncNullCache::new());
     Ok(())
 }

@@ -9,6 +9,7 @@ mod forms;
 mod globals;
 mod meanings;
 mod namespaces;
+mod observers;
 mod races;
 mod reentrance;
 mod refresh;

@@ -1,13 +1,16 @@
 //! What happened inside a call, for those who watch.
 
+mod observers;
+mod sinks;
+
+pub use observers::Observation;
+pub(crate) use observers::{Observers, inherit};
+pub(crate) use sinks::Line;
+pub use sinks::{EventSink, EventSinks};
+
 use crate::Error;
-use crate::stats::Counters;
-use arc_swap::ArcSwap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much of a key `Debug` and traces show.
 const KEY_SHOWN: usize = 128;
@@ -232,140 +235,4 @@ impl EventKind {
         Self::BreakerClose,
         Self::Swap,
     ];
-}
-
-/// A cache, as its adapter sees it: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch). It is gone when the cache
-/// has another adapter.
-#[derive(Clone, Debug)]
-pub struct EventSink(Weak<Line>);
-
-/// From an adapter to the observers of a cache that it is in; cut when it is no longer.
-#[derive(Debug)]
-pub(crate) struct Line(Arc<Observers>);
-
-impl Line {
-    pub(crate) fn to(observers: &Arc<Observers>) -> Arc<Self> {
-        Arc::new(Self(observers.clone()))
-    }
-}
-
-impl EventSink {
-    pub(crate) fn new(line: &Arc<Line>) -> Self {
-        Self(Arc::downgrade(line))
-    }
-
-    /// Counts the event, and tells it to the cache's observers. Whether the cache is still there; a sink of one that is gone can be
-    /// dropped.
-    pub fn tell(&self, event: &Event<'_>) -> bool {
-        let line = self.0.upgrade();
-        if let Some(line) = &line {
-            line.0.tell(*event);
-        }
-        line.is_some()
-    }
-
-    /// Whether both lead to the same cache.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (self.0.upgrade(), other.0.upgrade()) {
-            (Some(this), Some(that)) => Arc::ptr_eq(&this.0, &that.0),
-            _ => false,
-        }
-    }
-}
-
-/// The caches that an adapter is in: for adapters with something to tell, which keep one.
-///
-/// Telling takes no lock. Clones of an adapter share one behind an `Arc`.
-///
-/// ```
-/// use larder::{Event, EventKind, EventSinks};
-///
-/// let sinks = EventSinks::default(); // `AsyncCacheAdapter::watch` adds to it
-/// if !sinks.is_empty() {
-///     sinks.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
-/// }
-/// ```
-#[derive(Debug, Default)]
-pub struct EventSinks(ArcSwap<Vec<EventSink>>);
-
-impl EventSinks {
-    /// Adds a cache. One that is known is not told twice, and those that are gone are dropped.
-    pub fn add(&self, sink: EventSink) {
-        self.0.rcu(|known| {
-            let others =
-                known.iter().filter(|known| known.0.strong_count() > 0 && !known.is_same(&sink));
-            others.cloned().chain([sink.clone()]).collect::<Vec<_>>()
-        });
-    }
-
-    /// Whether there was never a cache to tell.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.load().is_empty()
-    }
-
-    /// Tells every cache.
-    pub fn tell(&self, event: &Event<'_>) {
-        for sink in self.0.load().iter() {
-            // Those that are gone go when the next is added: a cache that drops its adapter mostly drops this list, too.
-            let _is_there = sink.tell(event);
-        }
-    }
-}
-
-type Observer = dyn Fn(&Event<'_>) + Send + Sync;
-
-/// Who is told, and what has been counted. Reading is lock-free; adding copies the list.
-#[derive(Default)]
-pub(crate) struct Observers {
-    pub(crate) counters: Counters,
-    /// Whether the list is not empty: all that a hit in memory looks at.
-    is_heard: AtomicBool,
-    /// Whether traces show keys.
-    #[cfg(feature = "tracing")]
-    pub(crate) shows_keys: AtomicBool,
-    list: ArcSwap<Vec<Arc<Observer>>>,
-}
-
-impl Observers {
-    pub(crate) fn add(&self, observer: Arc<Observer>) {
-        self.list.rcu(|known| known.iter().cloned().chain([observer.clone()]).collect::<Vec<_>>());
-        self.is_heard.store(true, Ordering::Release);
-    }
-
-    /// Whether anybody listens.
-    #[inline]
-    pub(crate) fn is_heard(&self) -> bool {
-        self.is_heard.load(Ordering::Acquire)
-    }
-
-    /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
-    #[inline]
-    pub(crate) fn clock(&self) -> Option<Instant> {
-        self.is_heard().then(Instant::now)
-    }
-
-    /// Counts, and tells everybody.
-    pub(crate) fn tell(&self, event: Event<'_>) {
-        self.counters.add(event.kind, event.count);
-        if self.is_heard() {
-            self.announce(event);
-        }
-    }
-
-    /// Tells everybody. An observer that panics hurts nobody but itself.
-    #[cold]
-    pub(crate) fn announce(&self, event: Event<'_>) {
-        #[cfg(feature = "tracing")]
-        let event = Event { shows_key: self.shows_keys.load(Ordering::Relaxed), ..event };
-        for observer in self.list.load().iter() {
-            let _panicked = catch_unwind(AssertUnwindSafe(|| observer(&event)));
-        }
-    }
-}
-
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Observers({})", self.list.load().len())
-    }
 }

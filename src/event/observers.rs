@@ -1,0 +1,188 @@
+//! Who listens to a cache, and what is counted whether anybody listens or not.
+//!
+//! An observer runs inside the call that it hears of, and may use the cache. What it does there is counted and not told, neither to
+//! itself nor to others: two caches whose observers use each other would call each other without end.
+
+use super::Event;
+use crate::runtime::lock;
+use crate::stats::Counters;
+use arc_swap::ArcSwap;
+use std::cell::Cell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+thread_local! {
+    /// Whether this thread is inside an observer, of whatever cache.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is inside an observer, until dropped.
+struct Inside {
+    was_inside: bool,
+}
+
+impl Inside {
+    fn enter() -> Self {
+        Self { was_inside: INSIDE.replace(true) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(self.was_inside);
+    }
+}
+
+/// `work`, which is about to become a task: if an observer begins it, what it does is not told either.
+pub(crate) fn inherit<F: Future + ?Sized>(
+    mut work: Pin<Box<F>>,
+) -> impl Future<Output = F::Output> {
+    let is_inside = INSIDE.get();
+    poll_fn(move |context| {
+        let _inside = is_inside.then(Inside::enter);
+        work.as_mut().poll(context)
+    })
+}
+
+type Observe = dyn Fn(&Event<'_>) + Send + Sync;
+
+/// One who listens, and by which number it is taken off again.
+#[derive(Clone)]
+struct Observer {
+    number: u64,
+    observe: Arc<Observe>,
+}
+
+/// Who is told, and what has been counted. Telling takes no lock; adding and taking off copy the list.
+#[derive(Default)]
+pub(crate) struct Observers {
+    pub(crate) counters: Counters,
+    /// Whether the list is not empty: all that a hit in memory looks at.
+    is_heard: AtomicBool,
+    /// Whether traces show keys.
+    #[cfg(feature = "tracing")]
+    pub(crate) shows_keys: AtomicBool,
+    list: ArcSwap<Vec<Observer>>,
+    /// Held while the list and `is_heard` change together; nothing of the user's runs meanwhile.
+    changing: Mutex<()>,
+}
+
+impl Observers {
+    fn add(&self, observer: Observer) {
+        let _changing = lock(&self.changing);
+        let known = self.list.load();
+        self.list.store(Arc::new(known.iter().cloned().chain([observer]).collect()));
+        self.is_heard.store(true, Ordering::Release);
+    }
+
+    fn take_off(&self, number: u64) {
+        let taken_off = {
+            let _changing = lock(&self.changing);
+            let known = self.list.load_full();
+            let left = known.iter().filter(|observer| observer.number != number);
+            let left: Vec<Observer> = left.cloned().collect();
+            self.is_heard.store(!left.is_empty(), Ordering::Release);
+            self.list.store(Arc::new(left));
+            known
+        };
+        // Dropping an observer runs the user's code, which may use the cache.
+        drop(taken_off);
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_heard.load(Ordering::Acquire)
+    }
+
+    /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
+    #[inline]
+    pub(crate) fn clock(&self) -> Option<Instant> {
+        self.is_heard().then(Instant::now)
+    }
+
+    /// Counts, and tells everybody.
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        self.counters.add(event.kind, event.count);
+        if self.is_heard() {
+            self.announce(event);
+        }
+    }
+
+    /// Tells everybody, unless an observer is the cause. An observer that panics hurts nobody but itself.
+    #[cold]
+    pub(crate) fn announce(&self, event: Event<'_>) {
+        if INSIDE.get() {
+            return;
+        }
+        let _inside = Inside::enter();
+        #[cfg(feature = "tracing")]
+        let event = Event { shows_key: self.shows_keys.load(Ordering::Relaxed), ..event };
+        let list = self.list.load();
+        for observer in list.iter() {
+            let _panicked = catch_unwind(AssertUnwindSafe(|| (observer.observe)(&event)));
+        }
+        // The last to have an observer that was taken off meanwhile drops it, and so runs the user's code, too.
+        let _panicked = catch_unwind(AssertUnwindSafe(|| drop(list)));
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Observers({})", self.list.load().len())
+    }
+}
+
+/// An observer's place in a cache: what [`observe`](crate::AsyncCacheWrapper::observe) gives.
+///
+/// Dropping it changes nothing: the observer hears of events for as long as there is the cache. It does not keep the cache alive.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let cache = larder::AsyncCacheWrapper::new("memory")?;
+/// let (tell, heard) = std::sync::mpsc::channel();
+/// let observation = cache.observe(move |event| drop(tell.send(event.kind)));
+/// cache.set("k", 1u8).await?;
+/// observation.stop();
+/// cache.remove("k").await?;
+/// assert_eq!(heard.iter().collect::<Vec<_>>(), [larder::EventKind::Set]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Observation {
+    number: u64,
+    places: Vec<Weak<Observers>>,
+}
+
+impl Observation {
+    /// Takes the observer off, and drops it. A call that another thread is telling it of at this moment is the last.
+    pub fn stop(self) {
+        for observers in self.places.iter().filter_map(Weak::upgrade) {
+            observers.take_off(self.number);
+        }
+    }
+
+    /// Begins one, in each of `places`.
+    pub(crate) fn begin<const N: usize>(
+        observe: impl Fn(&Event<'_>) + Send + Sync + 'static,
+        places: [&Arc<Observers>; N],
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let observe: Arc<Observe> = Arc::new(observe);
+        let mut told: Vec<Weak<Observers>> = Vec::with_capacity(N);
+        for observers in places {
+            // The same one twice would hear of everything twice.
+            if told.iter().all(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(observers))) {
+                observers.add(Observer { number, observe: observe.clone() });
+                told.push(Arc::downgrade(observers));
+            }
+        }
+        Self { number, places: told }
+    }
+}

@@ -1,0 +1,40 @@
+//! A handle that does not keep its cache alive.
+
+use super::slot::Core;
+use crate::AsyncCacheWrapper;
+use crate::key::Scope;
+use crate::options::Options;
+use std::sync::{Arc, Weak};
+
+/// A handle on a cache that does not keep it, its adapter and its connections alive: for observers, and for what a value holds.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let users = larder::AsyncCacheWrapper::new("memory")?.namespace("users");
+/// let weak = users.downgrade();
+/// users.set("7", "Ada").await?;
+/// assert_eq!(weak.upgrade().expect("it is there").get::<String>("7").await?.as_deref(), Some("Ada"));
+/// drop(users);
+/// assert!(weak.upgrade().is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WeakCache {
+    core: Weak<Core>,
+    scope: Scope,
+    options: Options,
+}
+
+impl WeakCache {
+    pub(super) fn new(cache: &AsyncCacheWrapper) -> Self {
+        let AsyncCacheWrapper { core, scope, options } = cache;
+        Self { core: Arc::downgrade(core), scope: scope.clone(), options: *options }
+    }
+
+    /// The cache, with the namespace and options of the handle that this one was made from; `None` when the last such handle is gone.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<AsyncCacheWrapper> {
+        let core = self.core.upgrade()?;
+        Some(AsyncCacheWrapper { core, scope: self.scope.clone(), options: self.options })
+    }
+}
