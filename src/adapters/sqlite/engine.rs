@@ -19,7 +19,8 @@ use crate::batching::Limits;
 use crate::runtime::{self, lock};
 use futures_util::future::select;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub(super) struct Engine {
     op_timeout: Duration,
     purge_every: Duration,
     tickets: AtomicU64,
+    /// Connections do not survive a fork: the process that those in the lanes belong to.
+    process: AtomicU32,
     /// The task that sweeps, while the database is open.
     sweeper: Mutex<Option<JoinHandle<()>>>,
     /// Tells the sweeper that there is space to give back.
@@ -57,6 +60,7 @@ impl Engine {
             op_timeout,
             purge_every,
             tickets: AtomicU64::new(0),
+            process: AtomicU32::new(process::id()),
             sweeper: Mutex::new(None),
             has_space: Arc::default(),
         })
@@ -82,6 +86,7 @@ impl Engine {
 
     /// Starts the job on an idle connection and gives a ticket to drive it with, or leaves it to a background task.
     fn submit(self: &Arc<Self>, lane: &Lane, job: Job, brief: bool) -> Option<u64> {
+        self.leave_what_was_before_a_fork();
         let mut state = lane.state();
         let idle = if state.queue.is_empty() { state.take_idle() } else { None };
         match idle {
@@ -101,6 +106,22 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// In the child of a fork the threads of the connections are gone, and so are the tasks of the
+    /// lanes. They are forgotten, not dropped: what they hold is still the parent's.
+    fn leave_what_was_before_a_fork(&self) {
+        let process = process::id();
+        if self.process.load(Ordering::Acquire) == process
+            || self.process.swap(process, Ordering::AcqRel) == process
+        {
+            return;
+        }
+        for lane in [&self.writer, &self.readers] {
+            lane.state().forget();
+        }
+        std::mem::forget(lock(&self.sweeper).take());
+        self.source.forget();
     }
 
     /// Sees to it that somebody works through the queue.
@@ -159,6 +180,7 @@ impl Engine {
         if self.source.is_memory() {
             return Ok(());
         }
+        self.leave_what_was_before_a_fork();
         self.stop_sweeping();
         let past = self.source.end_session();
         self.clone().recall();
@@ -271,6 +293,7 @@ impl Drop for Engine {
     /// The connections are closed in the background, and counted as open until they are: whoever
     /// opens the path next must not meet them.
     fn drop(&mut self) {
+        self.leave_what_was_before_a_fork();
         let mut connections = Vec::new();
         for lane in [&self.writer, &self.readers] {
             let mut state = lane.state();

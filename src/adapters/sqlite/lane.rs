@@ -16,6 +16,7 @@ pub(super) struct Lane {
 pub(super) struct State {
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue<Job>,
+    limits: Limits,
 }
 
 /// What a connection of a lane is doing.
@@ -49,7 +50,7 @@ pub(super) enum Start {
 impl Lane {
     pub(super) fn new(role: Role, width: usize, limits: Limits) -> Self {
         let slots = (0..width).map(|_| Slot::Closed).collect();
-        Self { role, state: Mutex::new(State { slots, queue: Queue::new(limits) }) }
+        Self { role, state: Mutex::new(State { slots, queue: Queue::new(limits), limits }) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -60,6 +61,14 @@ impl Lane {
 impl State {
     pub(super) fn find(&mut self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
         self.slots.iter().position(wanted)
+    }
+
+    /// Leaves all connections and jobs to the process that this one was forked from.
+    pub(super) fn forget(&mut self) {
+        for slot in &mut self.slots {
+            mem::forget(mem::replace(slot, Slot::Closed));
+        }
+        mem::forget(mem::replace(&mut self.queue, Queue::new(self.limits)));
     }
 
     /// Takes the lowest idle connection out: its statements are the warmest.

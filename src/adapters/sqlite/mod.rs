@@ -68,6 +68,9 @@ const KIND: &str = "sqlite";
 /// **The table**, for other programs: `larder_cache (key TEXT, expires_at INTEGER, value BLOB)`, `expires_at` in milliseconds since 1970,
 /// `NULL` for never; a row from before 1970 has expired like any other, and holds the place of a value that is being computed. Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is what its name says; counters are decimal text under every codec.
 ///
+/// **After `fork`**, in the child, a cache whose file was open is [`Unavailable`](crate::ErrorKind::Unavailable) at once, and so is every other adapter
+/// of that path: SQLite cannot be used there. A cache that was not in use yet, or was closed before the fork, works; one in memory starts empty.
+///
 /// **In memory** it is one database for all tasks and runtimes, as long as the adapter lives: `close` keeps it, and a `rebuild` starts empty.
 ///
 /// ```

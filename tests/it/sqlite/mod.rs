@@ -9,6 +9,7 @@ mod clocks;
 mod conformance;
 mod damage;
 mod files;
+mod forks;
 mod full_disk;
 mod neighbours;
 mod runtimes;

@@ -86,6 +86,14 @@ impl Source {
         Ok(database)
     }
 
+    /// Leaves the session, and a database in memory, to the process that this one was forked from.
+    pub(in super::super) fn forget(&self) {
+        std::mem::forget(std::mem::take(&mut *lock(&self.session)));
+        if self.is_memory() {
+            std::mem::forget(lock(&self.database).take());
+        }
+    }
+
     /// Ends the session: its connections have to be closed by whoever holds them.
     pub(in super::super) fn end_session(&self) -> EndedSession {
         let past = std::mem::take(&mut *lock(&self.session));

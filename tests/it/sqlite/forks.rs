@@ -1,0 +1,82 @@
+//! The child of a fork.
+
+use super::{PATIENT, fresh_path, on};
+use crate::support::alone::alone;
+use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheWrapper, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// With patience: what fails in the child fails at once, and not by a deadline.
+fn cache(path: &Path) -> CacheWrapper {
+    wrapped(on(path).build().unwrap())
+}
+
+fn wrapped(cache: AsyncSqliteCache) -> CacheWrapper {
+    let adapter: Arc<dyn AsyncCacheAdapter> = Arc::new(cache);
+    larder::AsyncCacheWrapper::new(adapter).unwrap().with_fail_open(false).blocking()
+}
+
+/// Runs `child` in a fork of this process, and waits until it is done.
+fn in_child(child: impl FnOnce()) {
+    match fork::fork().unwrap() {
+        fork::Fork::Parent(pid) => {
+            let status = fork::waitpid(pid).unwrap();
+            assert_eq!(status, 0, "the child failed, see above");
+        }
+        fork::Fork::Child => {
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_err();
+            // Nothing of the parent's is ended here.
+            std::process::exit(i32::from(failed));
+        }
+    }
+}
+
+fn is_refused_at_once(cache: &CacheWrapper) {
+    let began = Instant::now();
+    for refused in [cache.set("k", 2), cache.get::<i32>("k").map(drop), cache.clear()] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("fork"), "{error}");
+    }
+    assert!(began.elapsed() < PATIENT / 4, "{:?}", began.elapsed());
+}
+
+fn works(cache: &CacheWrapper) {
+    let big = "x".repeat(2_000_000);
+    cache.set("k", 1).unwrap();
+    cache.set("big", big.clone()).unwrap();
+    assert_eq!(cache.get::<i32>("k").unwrap(), Some(1));
+    assert_eq!(cache.get::<String>("big").unwrap(), Some(big));
+    cache.remove("big").unwrap();
+}
+
+#[test]
+fn a_file_that_was_open_is_refused_at_once_in_the_child_and_all_else_works() {
+    alone(
+        "sqlite::forks::a_file_that_was_open_is_refused_at_once_in_the_child_and_all_else_works",
+        || {
+            let (path, other, closed) = (fresh_path(), fresh_path(), fresh_path());
+            let (open, memory) = (cache(&path), wrapped(AsyncSqliteCache::in_memory()));
+            let (unused, was_closed) = (cache(&other), cache(&closed));
+            for cache in [&open, &memory, &was_closed] {
+                works(cache);
+            }
+            was_closed.close().unwrap();
+            // The thread that closed it has gone, and the child is forked at a quiet moment.
+            std::thread::sleep(Duration::from_millis(50));
+            in_child(|| {
+                is_refused_at_once(&open);
+                is_refused_at_once(&cache(&path));
+                assert_eq!(memory.get::<i32>("k").unwrap(), None, "it starts empty");
+                for cache in [&memory, &unused, &was_closed] {
+                    works(cache);
+                }
+            });
+            for cache in [&open, &memory, &was_closed] {
+                assert_eq!(cache.get::<i32>("k").unwrap(), Some(1), "the parent's is as it was");
+                works(cache);
+            }
+        },
+    );
+}
