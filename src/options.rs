@@ -1,5 +1,6 @@
 //! What a call may be told beside its key and value.
 
+use crate::url::CacheUrl;
 use crate::value::Meta;
 use crate::{Error, Expiry, Lifetime, Result, clock};
 use std::time::Duration;
@@ -27,10 +28,11 @@ macro_rules! each_option {
 }
 pub(crate) use each_option;
 
-/// The options of a call: those of its wrapper, changed by the view it goes through.
+/// The options of a call: those of its wrapper, changed by the view it goes through. What they leave unsaid may be said by the
+/// URL that the wrapper's adapter was opened with, see [`or`](Options::or).
 ///
 /// Little more than a cache line: a view is copied for each call. A number that cannot be is kept as NaN, and refused by the call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) expiry: Expiry,
     /// How much longer than its expiry an entry is kept.
@@ -41,7 +43,9 @@ pub(crate) struct Options {
     lease: Span,
     /// The part of its life after which a hit refreshes an entry; infinite is never.
     refresh_ahead: f32,
+    /// Less than 0 is unsaid, and as good as 0.
     early: f32,
+    /// Less than 0 is unsaid, and as good as 0.
     jitter: f32,
     pub(crate) fail_open: bool,
     pub(crate) allow_stale: bool,
@@ -49,19 +53,26 @@ pub(crate) struct Options {
     pub(crate) force_refresh: bool,
 }
 
-/// A duration in microseconds; the largest is none.
+/// A number of [`Options`] that nobody gave.
+const UNSAID: f32 = -1.0;
+
+/// A duration in microseconds; the largest is unsaid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span(u64);
 
 impl Span {
-    const NONE: Self = Self(u64::MAX);
+    const UNSAID: Self = Self(u64::MAX);
 
     fn new(lasting: Duration) -> Self {
         Self(clock::micros(lasting).min(u64::MAX - 1))
     }
 
     fn get(self) -> Option<Duration> {
-        (self != Self::NONE).then(|| Duration::from_micros(self.0))
+        (self != Self::UNSAID).then(|| Duration::from_micros(self.0))
+    }
+
+    fn or(self, other: Self) -> Self {
+        if self == Self::UNSAID { other } else { self }
     }
 }
 
@@ -69,14 +80,14 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             expiry: Expiry::Default,
-            stale_for: Span::new(Duration::ZERO),
-            soft_timeout: Span::NONE,
-            hard_timeout: Span::NONE,
-            throttle: Span::new(THROTTLE),
-            lease: Span::new(Duration::ZERO),
+            stale_for: Span::UNSAID,
+            soft_timeout: Span::UNSAID,
+            hard_timeout: Span::UNSAID,
+            throttle: Span::UNSAID,
+            lease: Span::UNSAID,
             refresh_ahead: f32::INFINITY,
-            early: 0.0,
-            jitter: 0.0,
+            early: UNSAID,
+            jitter: UNSAID,
             fail_open: true,
             allow_stale: false,
             skip_none: false,
@@ -106,7 +117,61 @@ pub(crate) struct Term {
     pub(crate) meta: Meta,
 }
 
+/// What a URL may say: each option under its own name, switches as `true` or `false`.
+macro_rules! in_urls {
+    ($($option:ident($($value:ident: $type:ty)?))*) => {
+        impl Options {
+            /// The options that a URL can give.
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($option)),*];
+
+            /// Takes the options out of a URL.
+            ///
+            /// # Errors
+            ///
+            /// [`Config`](crate::ErrorKind::Config) for what is no value of one, or a number that cannot be.
+            pub(crate) fn take(url: &mut CacheUrl) -> Result<Self> {
+                let mut options = Self::default();
+                $(in_urls!(@take options, url, $option $($type)?);)*
+                options.check()?;
+                Ok(options)
+            }
+        }
+    };
+    (@take $options:ident, $url:ident, $option:ident) => {
+        if $url.take::<bool>(stringify!($option))? == Some(true) {
+            $options.$option();
+        }
+    };
+    (@take $options:ident, $url:ident, $option:ident $type:ty) => {
+        if let Some(value) = $url.take::<$type>(stringify!($option))? {
+            $options.$option(value);
+        }
+    };
+}
+
+each_option!(in_urls);
+
 impl Options {
+    /// These options, and those of `other` where these say nothing. Of `fail_open` a URL says nothing: there the word is a layer's.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        let number = |own: f32, unsaid: f32, other: f32| if own == unsaid { other } else { own };
+        Self {
+            expiry: self.expiry.or(other.expiry),
+            stale_for: self.stale_for.or(other.stale_for),
+            soft_timeout: self.soft_timeout.or(other.soft_timeout),
+            hard_timeout: self.hard_timeout.or(other.hard_timeout),
+            throttle: self.throttle.or(other.throttle),
+            lease: self.lease.or(other.lease),
+            refresh_ahead: number(self.refresh_ahead, f32::INFINITY, other.refresh_ahead),
+            early: number(self.early, UNSAID, other.early),
+            jitter: number(self.jitter, UNSAID, other.jitter),
+            fail_open: self.fail_open,
+            allow_stale: self.allow_stale || other.allow_stale,
+            skip_none: self.skip_none || other.skip_none,
+            force_refresh: self.force_refresh || other.force_refresh,
+        }
+    }
+
     pub(crate) fn stale_for(&mut self, stale_for: Duration) {
         self.stale_for = Span::new(stale_for);
     }
@@ -176,15 +241,15 @@ impl Options {
     pub(crate) fn looks_at_hits(&self) -> bool {
         // A comparison with NaN is false: what is to be refused is looked at, too.
         let ordinary = self.refresh_ahead == f32::INFINITY
-            && self.early == 0.0
-            && self.jitter >= 0.0
+            && self.early <= 0.0
+            && !self.jitter.is_nan()
             && !self.force_refresh;
         !ordinary
     }
 
     /// Whether a plain write has to be more than its expiry.
     fn shapes_writes(&self) -> bool {
-        self.keeps_for().is_some() || self.looks_at_hits() || self.jitter != 0.0
+        self.keeps_for().is_some() || self.looks_at_hits() || self.jitter > 0.0
     }
 
     /// The term of a value that took `cost` to compute, on a backend with this default expiry.
@@ -228,7 +293,7 @@ impl Options {
     }
 
     fn jittered(&self, ttl: Duration) -> Duration {
-        if self.jitter == 0.0 {
+        if self.jitter <= 0.0 {
             return ttl;
         }
         // What is longer than there are numbers for is never, and `resolve` says so.
@@ -266,7 +331,7 @@ impl Options {
 
     /// Whether a hit on `meta` is to be computed again before its time.
     fn is_early(&self, meta: &Meta, now_ms: u64) -> bool {
-        if self.early == 0.0 || (meta.expires_ms() == 0 && self.early.is_finite()) {
+        if self.early <= 0.0 || (meta.expires_ms() == 0 && self.early.is_finite()) {
             return false;
         }
         // From (0, 1], for the logarithm of nothing is no number.
@@ -374,6 +439,38 @@ mod tests {
         options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400));
         options.jitter(1e30);
         options.term(Lifetime::default(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_url_says_what_code_leaves_unsaid() {
+        let mut url = CacheUrl::parse(
+            "x:?stale_for=1h&soft_timeout=1s&hard_timeout=2s&throttle=3s&lease=4s&refresh_ahead=0.5&early_refresh=2&jitter=0.1&skip_none=on&allow_stale=true&force_refresh=false",
+        )
+        .unwrap();
+        let said = Options::take(&mut url).unwrap();
+        url.finish().unwrap();
+        let merged = Options::default().or(&said);
+        assert_eq!(merged, said);
+        assert_eq!(merged.keeps_for(), Some(Duration::from_secs(3600)));
+        assert_eq!(merged.throttle_for(), Duration::from_secs(3));
+        assert_eq!((merged.early, merged.jitter, merged.refresh_ahead), (2.0, 0.1, 0.5));
+        assert!(
+            merged.skip_none && merged.allow_stale && !merged.force_refresh && merged.fail_open
+        );
+
+        let mut code = Options { expiry: Expiry::Never, fail_open: false, ..Options::default() };
+        code.stale_for(Duration::ZERO);
+        code.lease(Duration::ZERO);
+        code.jitter(0.0);
+        code.early_refresh(0.0);
+        code.refresh_ahead(1.0);
+        code.throttle(Duration::from_secs(9));
+        let merged = code.or(&said);
+        assert_eq!((merged.keeps_for(), merged.lease_for()), (None, None));
+        assert_eq!((merged.early, merged.jitter, merged.refresh_ahead), (0.0, 0.0, 1.0));
+        assert_eq!(merged.throttle_for(), Duration::from_secs(9));
+        assert!(merged.expiry == Expiry::Never && !merged.fail_open);
+        assert_eq!(Options::default().or(&Options::default()), Options::default());
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Cache URLs: `scheme:rest?name=value&…`, read strictly.
 
-use crate::{Codec, Error, Lifetime, Result};
-use std::time::Duration;
+mod parameter;
 
-/// The parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around an adapter that it is given by name.
-#[cfg(any(feature = "redis", feature = "memcached"))]
-pub(crate) const LAYER: [&str; 5] = ["resilient", "breaker", "retry", "recovery", "fail_open"];
+pub(crate) use parameter::{Parameter, Size};
+
+use crate::error::{Error, Result};
 
 /// A URL taken apart. Parameters are taken out by name; [`finish`](CacheUrl::finish) refuses what nobody asked for.
 ///
@@ -20,18 +19,17 @@ pub(crate) struct CacheUrl {
 }
 
 impl CacheUrl {
+    /// White space around the URL is none of it: it comes with the line of a file.
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (scheme, rest) = url.split_once(':').ok_or_else(|| {
+        let (scheme, rest) = url.trim().split_once(':').ok_or_else(|| {
             Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`")
         })?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let is_dubious = query.contains('@');
         Ok(Self {
             scheme: scheme.to_ascii_lowercase(),
             rest: rest.to_owned(),
-            parameters,
-            is_dubious,
+            parameters: parameters(query)?,
+            is_dubious: query.contains('@'),
             known: Vec::new(),
         })
     }
@@ -45,9 +43,21 @@ impl CacheUrl {
         &self.rest
     }
 
+    /// Whether there is nothing between the scheme and the question mark: `memory:` or `memory://`.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self.rest.as_str(), "" | "//")
+    }
+
     /// Whether a parameter is given, and not taken out yet.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.parameters.iter().any(|(given, _)| given == name)
+    }
+
+    /// Gives a parameter that the URL does not give.
+    pub(crate) fn fill_in(&mut self, name: &'static str, value: String) {
+        if !self.has(name) {
+            self.parameters.push((name.to_owned(), value));
+        }
     }
 
     /// Takes a parameter out.
@@ -57,19 +67,19 @@ impl CacheUrl {
             return Ok(None);
         };
         let (_, value) = self.parameters.remove(at);
-        T::parse(&value)
-            .map(Some)
-            .ok_or_else(|| Error::config(format!("the URL parameter `{name}` must be {}", T::FORM)))
+        T::parse(&value).map(Some).ok_or_else(|| must_be::<T>(name))
     }
 
-    /// Names the layer's parameters among the known ones, and refuses them: whoever is to take them has done so.
-    #[cfg(any(feature = "redis", feature = "memcached"))]
-    pub(crate) fn refuse_layer(&mut self) -> Result<()> {
-        self.known.extend(LAYER);
-        match LAYER.iter().find(|word| self.has(word)) {
-            Some(word) => Err(Error::config(format!(
-                "the URL parameter `{word}` is for caches that are given the URL; an adapter that is built in code is put into `larder::layers::Resilient`"
-            ))),
+    /// Takes out a parameter that is a number of bytes.
+    pub(crate) fn take_size<N: TryFrom<u64>>(&mut self, name: &'static str) -> Result<Option<N>> {
+        let size = self.take::<Size>(name)?;
+        size.map(|Size(bytes)| N::try_from(bytes).map_err(|_| must_be::<Size>(name))).transpose()
+    }
+
+    /// Refuses parameters that are not for those who read this URL.
+    pub(crate) fn refuse(&self, names: &[&str], why: &str) -> Result<()> {
+        match names.iter().find(|name| self.has(name)) {
+            Some(name) => Err(Error::config(format!("the URL parameter `{name}` {why}"))),
             None => Ok(()),
         }
     }
@@ -93,6 +103,19 @@ impl CacheUrl {
     }
 }
 
+fn must_be<T: Parameter>(name: &str) -> Error {
+    Error::config(format!("the URL parameter `{name}` must be {}", T::FORM))
+}
+
+/// The names and values of a query. A `+` is a `+`: what stands for a space in forms does not in the rest of a URL.
+fn parameters(query: &str) -> Result<Vec<(String, String)>> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    });
+    pairs.collect()
+}
+
 /// A name as an error repeats it, with a space before; nothing for what does not look like one and may be anything.
 pub(crate) fn quote(name: &str) -> String {
     let is_name = name.len() <= 40
@@ -100,84 +123,10 @@ pub(crate) fn quote(name: &str) -> String {
     if is_name { format!(" `{name}`") } else { String::new() }
 }
 
-#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 /// Decodes `%41` and the like; what is not UTF-8 then is an error.
 pub(crate) fn decode(text: &str) -> Result<String> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded
         .map(Into::into)
         .map_err(|_| Error::config("a part of the URL is not UTF-8 once percent-decoded"))
-}
-
-/// What a parameter, a setting or an environment variable may be.
-pub(crate) trait Parameter: Sized {
-    const FORM: &'static str;
-    fn parse(text: &str) -> Option<Self>;
-}
-
-impl Parameter for String {
-    const FORM: &'static str = "text";
-    fn parse(text: &str) -> Option<Self> {
-        Some(text.to_owned())
-    }
-}
-
-impl Parameter for u64 {
-    const FORM: &'static str = "a whole number";
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Parameter for usize {
-    const FORM: &'static str = "a whole number";
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Parameter for u32 {
-    const FORM: &'static str = "a whole number";
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Parameter for bool {
-    const FORM: &'static str = "true or false";
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "on" => Some(true),
-            "off" => Some(false),
-            text => text.parse().ok(),
-        }
-    }
-}
-
-impl Parameter for Duration {
-    const FORM: &'static str = "seconds, or a time such as `250ms` or `5m`";
-    fn parse(text: &str) -> Option<Self> {
-        match text.parse::<f64>() {
-            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-            Err(_) => humantime::parse_duration(text).ok(),
-        }
-    }
-}
-
-impl Parameter for Lifetime {
-    const FORM: &'static str = "`never`, seconds, or a time such as `250ms` or `5m`";
-    fn parse(text: &str) -> Option<Self> {
-        if text.eq_ignore_ascii_case("never") {
-            Some(Self::Never)
-        } else {
-            Duration::parse(text).map(Self::from)
-        }
-    }
-}
-
-impl Parameter for Codec {
-    const FORM: &'static str = "msgpack, json or raw";
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
 }

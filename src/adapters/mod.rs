@@ -4,8 +4,8 @@ pub(crate) mod off;
 mod settings;
 
 #[cfg(any(feature = "redis", feature = "memcached"))]
-pub(crate) use settings::Remote;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Remote, read_remote_url};
+pub(crate) use settings::{Settings, read_url, refuse_options};
 
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;

@@ -1,6 +1,6 @@
 //! No store at all: a cache that is turned off.
 
-use super::Settings;
+use super::{Settings, read_url};
 use crate::url::CacheUrl;
 use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, Expiry, Result, key};
 use async_trait::async_trait;
@@ -38,12 +38,15 @@ impl AsyncNullCache {
     ///
     /// [`Config`](crate::ErrorKind::Config) for anything else.
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut url = CacheUrl::parse(url)?;
-        if url.scheme() != "off" || !url.rest().is_empty() {
+        read_url(url, Self::from_cache_url)
+    }
+
+    /// Takes what every adapter knows out of a URL.
+    pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
+        if url.scheme() != "off" || !url.is_bare() {
             return Err(Error::config("the URL of a cache that is off is `off:`"));
         }
-        Settings::default().take(&mut url)?;
-        url.finish()?;
+        Settings::default().take(url)?;
         Ok(Self)
     }
 }

@@ -1,8 +1,46 @@
 //! The settings that every adapter has, in the words that URLs and builders share.
 
 use crate::key::Scope;
+use crate::options::Options;
 use crate::url::CacheUrl;
 use crate::{Codec, Expiry, Lifetime, Result};
+
+/// The parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around a remote adapter that it is given by name.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+const LAYER: [&str; 5] = ["resilient", "breaker", "retry", "recovery", "fail_open"];
+
+/// Reads the URL of an adapter that is built in code: what a cache would understand beside it is refused.
+pub(crate) fn read_url<B>(text: &str, read: impl FnOnce(&mut CacheUrl) -> Result<B>) -> Result<B> {
+    let mut url = CacheUrl::parse(text)?;
+    let read = read(&mut url)?;
+    refuse_options(&url)?;
+    url.finish()?;
+    Ok(read)
+}
+
+/// [`read_url`] for an adapter that a cache puts a layer around.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) fn read_remote_url<B>(
+    text: &str,
+    read: impl FnOnce(&mut CacheUrl) -> Result<B>,
+) -> Result<B> {
+    read_url(text, |url| {
+        let read = read(url)?;
+        url.refuse(
+            &LAYER,
+            "is for caches that are given the URL; an adapter that is built in code is put into `larder::layers::Resilient`",
+        )?;
+        Ok(read)
+    })
+}
+
+/// Refuses the options of a cache in the URL of an adapter, which has no use for them.
+pub(crate) fn refuse_options(url: &CacheUrl) -> Result<()> {
+    url.refuse(
+        Options::NAMES,
+        "is an option of a cache: give the URL to the cache itself, or the option to its builder",
+    )
+}
 
 /// What is the same in every room.
 #[derive(Clone, Debug, Default)]

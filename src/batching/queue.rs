@@ -41,7 +41,7 @@ impl Limits {
     /// Reads the parameters `max_batch` and `max_batch_bytes`.
     pub(crate) fn take(&mut self, url: &mut CacheUrl) -> Result<()> {
         self.entries = url.take("max_batch")?.unwrap_or(self.entries);
-        self.bytes = url.take("max_batch_bytes")?.unwrap_or(self.bytes);
+        self.bytes = url.take_size("max_batch_bytes")?.unwrap_or(self.bytes);
         Ok(())
     }
 

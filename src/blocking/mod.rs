@@ -63,6 +63,11 @@ impl CacheWrapper {
         AsyncCacheWrapper::new(adapter).map(Self::from)
     }
 
+    /// See [`AsyncCacheWrapper::from_env`].
+    pub fn from_env() -> Result<Self> {
+        AsyncCacheWrapper::from_env().map(Self::from)
+    }
+
     /// The async face of the same cache.
     #[must_use]
     pub fn as_async(&self) -> &AsyncCacheWrapper {

@@ -1,31 +1,30 @@
 //! What the environment says, where nobody said it in code.
 
-use super::{IntoAdapter, Kind};
+use super::{Kind, Opened, open};
+use crate::error::{Error, Result};
+use crate::expiry::Lifetime;
 use crate::url::{CacheUrl, Parameter};
-use crate::{AsyncCacheAdapter, Error, Lifetime, Result};
 use std::env;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 
-/// The global adapter, by larder's name and then by those of the Python original.
+/// The adapter, by larder's name and then by those of the Python original.
 const ADAPTER: [&str; 3] = ["LARDER_URL", "PRIVEX_ASYNC_CACHE_ADAPTER", "PRIVEX_CACHE_ADAPTER"];
 const TTL: [&str; 2] = ["LARDER_TTL", "PRIVEX_CACHE_TIMEOUT"];
 
-/// The adapter of the global cache: what the environment names, or memory.
-pub(crate) fn from_environment() -> Result<Arc<dyn AsyncCacheAdapter>> {
+/// What the environment names for a cache, or memory.
+pub(crate) fn from_environment() -> Result<Opened> {
     match first(&ADAPTER)? {
         Some((variable, name)) => {
-            name.into_adapter().map_err(|error| Error::config(format!("{variable}: {error}")))
+            open(&name).map_err(|error| Error::config(format!("{variable}: {error}")))
         }
-        None => "memory".into_adapter(),
+        None => open("memory"),
     }
 }
 
-/// The URL of a kind, with what it leaves open filled in from the environment.
-pub(crate) fn with_environment(kind: &Kind, url: Option<&str>) -> Result<String> {
-    let mut url = match (url, kind.name) {
-        (Some(url), _) => url.to_owned(),
-        (None, "redis") => {
+/// The URL of a kind that was named without one.
+pub(super) fn url_of(kind: &Kind) -> Result<CacheUrl> {
+    let url = match kind.name {
+        "redis" => {
             let (host, port, db) = (
                 host("PRIVEX_REDIS_HOST")?,
                 number("PRIVEX_REDIS_PORT")?,
@@ -33,24 +32,26 @@ pub(crate) fn with_environment(kind: &Kind, url: Option<&str>) -> Result<String>
             );
             format!("redis://{host}:{}/{}", port.unwrap_or(6379), db.unwrap_or(0))
         }
-        (None, "memcached") => {
+        "memcached" => {
             let (host, port) = (host("PRIVEX_MEMCACHED_HOST")?, number("PRIVEX_MEMCACHED_PORT")?);
             format!("memcached://{host}:{}", port.unwrap_or(11211))
         }
-        (None, name) => format!("{name}:"),
+        name => format!("{name}:"),
     };
-    if !CacheUrl::parse(&url)?.has("default_ttl")
+    CacheUrl::parse(&url)
+}
+
+/// Fills in from the environment what a URL leaves open.
+pub(super) fn fill_in(url: &mut CacheUrl) -> Result<()> {
+    if !url.has("default_ttl")
         && let Some((variable, ttl)) = first(&TTL)?
     {
-        let ttl = Lifetime::parse(&ttl)
-            .ok_or_else(|| Error::config(format!("{variable} must be {}", Lifetime::FORM)))?;
-        url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str("default_ttl=");
-        url.push_str(
-            &ttl.as_millis_ceil().map_or_else(|| "never".to_owned(), |ms| format!("{ms}ms")),
-        );
+        if Lifetime::parse(&ttl).is_none() {
+            return Err(Error::config(format!("{variable} must be {}", Lifetime::FORM)));
+        }
+        url.fill_in("default_ttl", ttl);
     }
-    Ok(url)
+    Ok(())
 }
 
 /// The first of the variables that is set and not empty.
@@ -63,9 +64,10 @@ fn first(variables: &[&'static str]) -> Result<Option<(&'static str, String)>> {
     Ok(None)
 }
 
+/// A variable without the white space around it, which comes with files and here-documents.
 fn text(variable: &str) -> Result<Option<String>> {
     match env::var(variable) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(Error::config(format!("{variable} is not UTF-8"))),
     }

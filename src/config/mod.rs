@@ -4,14 +4,32 @@ mod environment;
 #[cfg(any(feature = "redis", feature = "memcached"))]
 mod resilience;
 
-pub(crate) use environment::{from_environment, with_environment};
+pub(crate) use environment::from_environment;
 
+use crate::adapter::AsyncCacheAdapter;
+use crate::adapters::refuse_options;
+use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::url::{CacheUrl, quote};
-use crate::{AsyncCacheAdapter, Error, Result};
 use std::any::Any;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-type Open = fn(&str) -> Result<Arc<dyn AsyncCacheAdapter>>;
+/// Takes what is the adapter's, and what stands around it, out of a URL.
+type Open = fn(&mut CacheUrl) -> Result<Arc<dyn AsyncCacheAdapter>>;
+
+/// An adapter, and what its URL says of the calls of the cache that is given it.
+#[derive(Debug)]
+pub struct Opened {
+    pub(crate) adapter: Arc<dyn AsyncCacheAdapter>,
+    pub(crate) options: Options,
+}
+
+impl From<Arc<dyn AsyncCacheAdapter>> for Opened {
+    fn from(adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
+        Self { adapter, options: Options::default() }
+    }
+}
 
 /// A kind of adapter and everything it is called. The feature has the kind's name.
 pub(crate) struct Kind {
@@ -23,26 +41,20 @@ pub(crate) struct Kind {
     open: Option<Open>,
 }
 
-macro_rules! open {
-    ($feature:literal, $adapter:ident) => {{
+macro_rules! where_on {
+    ($feature:literal, $open:expr) => {{
         #[cfg(feature = $feature)]
-        let open: Option<Open> = Some(|url| Ok(Arc::new(crate::$adapter::from_url(url)?)));
+        let open: Option<Open> = Some($open);
         #[cfg(not(feature = $feature))]
         let open: Option<Open> = None;
         open
     }};
 }
 
-/// [`open`](open!) for an adapter that may be away.
-macro_rules! open_remote {
-    ($feature:literal, $adapter:ident) => {{
-        #[cfg(feature = $feature)]
-        let open: Option<Open> =
-            Some(|url| resilience::open(url, |url| Ok(crate::$adapter::from_url(url)?.remote())));
-        #[cfg(not(feature = $feature))]
-        let open: Option<Open> = None;
-        open
-    }};
+impl Kind {
+    fn is_called(&self, name: &str) -> bool {
+        self.aliases.iter().chain(self.classes).any(|known| known.eq_ignore_ascii_case(name))
+    }
 }
 
 static KINDS: [Kind; 5] = [
@@ -51,14 +63,19 @@ static KINDS: [Kind; 5] = [
         aliases: &["memory", "mem", "ram"],
         classes: &["MemoryCache", "MemoryAdapter", "AsyncMemoryCache", "AsyncMemoryAdapter"],
         schemes: &["memory"],
-        open: open!("memory", AsyncMemoryCache),
+        open: where_on!("memory", |url| {
+            Ok(Arc::new(crate::MemoryBuilder::from_cache_url(url)?.build()))
+        }),
     },
     Kind {
         name: "redis",
         aliases: &["redis"],
         classes: &["RedisCache", "RedisAdapter", "AsyncRedisCache", "AsyncRedisAdapter"],
         schemes: &["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"],
-        open: open_remote!("redis", AsyncRedisCache),
+        open: where_on!("redis", |url| {
+            let adapter = crate::RedisBuilder::from_cache_url(url)?.build()?;
+            resilience::around(adapter.remote(), url)
+        }),
     },
     Kind {
         name: "memcached",
@@ -70,21 +87,26 @@ static KINDS: [Kind; 5] = [
             "AsyncMemcachedAdapter",
         ],
         schemes: &["memcached", "memcache", "memcached+unix"],
-        open: open_remote!("memcached", AsyncMemcachedCache),
+        open: where_on!("memcached", |url| {
+            let adapter = crate::MemcachedBuilder::from_cache_url(url)?.build()?;
+            resilience::around(adapter.remote(), url)
+        }),
     },
     Kind {
         name: "sqlite",
         aliases: &["sqlite3", "sqlite", "sqlitedb"],
         classes: &["SqliteCache", "SqliteAdapter", "AsyncSqliteCache", "AsyncSqliteAdapter"],
         schemes: &["sqlite", "sqlite3"],
-        open: open!("sqlite", AsyncSqliteCache),
+        open: where_on!("sqlite", |url| {
+            Ok(Arc::new(crate::SqliteBuilder::from_cache_url(url)?.build()?))
+        }),
     },
     Kind {
         name: "off",
         aliases: &["off", "none"],
         classes: &["NullCache", "NullAdapter", "AsyncNullCache", "AsyncNullAdapter"],
         schemes: &["off"],
-        open: Some(|url| Ok(Arc::new(crate::AsyncNullCache::from_url(url)?))),
+        open: Some(|url| Ok(Arc::new(crate::AsyncNullCache::from_cache_url(url)?))),
     },
 ];
 
@@ -92,7 +114,7 @@ static KINDS: [Kind; 5] = [
 ///
 /// | kind | aliases (any case) | class names | URL |
 /// |---|---|---|---|
-/// | memory | `memory` `mem` `ram` | `MemoryCache` `MemoryAdapter` `AsyncMemoryCache` `AsyncMemoryAdapter` | `memory:` `memory:?max_entries=10000` |
+/// | memory | `memory` `mem` `ram` | `MemoryCache` `MemoryAdapter` `AsyncMemoryCache` `AsyncMemoryAdapter` | `memory:` `memory://` `memory:?max_entries=10000` |
 /// | redis | `redis` | `RedisCache` … | `redis://` `rediss://` `redis+unix://` `valkey://` |
 /// | memcached | `memcached` `memcache` `mcache` | `MemcachedCache` … | `memcached://host:port[,host:port…]` `memcached+unix:///path` |
 /// | sqlite | `sqlite3` `sqlite` `sqlitedb` | `SqliteCache` … | `sqlite:cache.db` `sqlite:///abs/path.db` `sqlite::memory:` |
@@ -114,25 +136,32 @@ pub trait IntoAdapter {
     /// [`Config`](crate::ErrorKind::Config) for an unknown name, scheme or parameter, or a backend that is not compiled in;
     /// the message says what there is.
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>>;
-}
 
-impl IntoAdapter for &str {
-    fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        open(self)
+    /// The adapter, and the options that a URL gives to the cache.
+    #[doc(hidden)]
+    fn into_opened(self) -> Result<Opened>
+    where
+        Self: Sized,
+    {
+        self.into_adapter().map(Opened::from)
     }
 }
 
-impl IntoAdapter for String {
-    fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        open(&self)
-    }
+macro_rules! by_name {
+    ($($name:ty),*) => {$(
+        impl IntoAdapter for $name {
+            fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
+                adapter_alone(self.as_ref())
+            }
+
+            fn into_opened(self) -> Result<Opened> {
+                open(self.as_ref())
+            }
+        }
+    )*};
 }
 
-impl IntoAdapter for &String {
-    fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        open(self)
-    }
-}
+by_name!(&str, String, &String);
 
 impl<A: AsyncCacheAdapter> IntoAdapter for A {
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
@@ -149,37 +178,75 @@ impl<A: AsyncCacheAdapter> IntoAdapter for A {
     }
 }
 
-/// The adapter that a name or URL stands for.
-fn open(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
-    let (kind, url) = if name.contains(':') {
+/// What a name or URL stands for.
+fn open(name: &str) -> Result<Opened> {
+    read(name, |adapter, url| Ok(Opened { adapter, options: Options::take(url)? }))
+}
+
+/// The adapter that a name or URL stands for, where no cache is at hand to heed the options.
+fn adapter_alone(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
+    read(name, |adapter, url| refuse_options(url).map(|()| adapter))
+}
+
+/// Reads a name or URL: the adapter takes its own out of it, then `rest`, and there must be nothing more.
+fn read<R>(
+    name: &str,
+    rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,
+) -> Result<R> {
+    let name = name.trim();
+    let (kind, given) = if name.contains(':') {
         let url = CacheUrl::parse(name)?;
         let kind = KINDS.iter().find(|kind| kind.schemes.contains(&url.scheme()));
-        (kind.ok_or_else(|| unknown("URL scheme", url.scheme(), |kind| kind.schemes))?, Some(name))
+        (kind.ok_or_else(|| unknown_scheme(name, url.scheme()))?, Some(url))
     } else {
-        let named = |kind: &&Kind| {
-            kind.aliases.iter().chain(kind.classes).any(|known| known.eq_ignore_ascii_case(name))
-        };
-        (
-            KINDS
-                .iter()
-                .find(named)
-                .ok_or_else(|| unknown("adapter", name, |kind| kind.aliases))?,
-            None,
-        )
+        let kind = KINDS.iter().find(|kind| kind.is_called(name));
+        (kind.ok_or_else(|| unknown("adapter", name, |kind| kind.aliases))?, None)
     };
-    let open = kind.open.ok_or_else(|| {
-        let here: Vec<_> =
-            KINDS.iter().filter(|kind| kind.open.is_some()).map(|kind| kind.name).collect();
-        let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
-        Error::config(format!(
-            "adapter `{name}` needs the feature `{name}`; available here: {here}",
-            name = kind.name
-        ))
-    })?;
-    open(&with_environment(kind, url)?)
+    let open = kind.open.ok_or_else(|| not_compiled_in(kind))?;
+    let mut url = match given {
+        Some(url) => url,
+        None => environment::url_of(kind)?,
+    };
+    environment::fill_in(&mut url)?;
+    let read = rest(open(&mut url)?, &mut url)?;
+    url.finish()?;
+    Ok(read)
+}
+
+fn not_compiled_in(kind: &Kind) -> Error {
+    let here: Vec<_> =
+        KINDS.iter().filter(|kind| kind.open.is_some()).map(|kind| kind.name).collect();
+    let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
+    let name = kind.name;
+    Error::config(format!("adapter `{name}` needs the feature `{name}`; available here: {here}"))
 }
 
 fn unknown(what: &str, name: &str, names: fn(&Kind) -> &'static [&'static str]) -> Error {
     let there_are: Vec<_> = KINDS.iter().flat_map(names).copied().collect();
     Error::config(format!("unknown {what}{}; there are: {}", quote(name), there_are.join(", ")))
+}
+
+/// An address of a server looks like a URL whose scheme is the host.
+fn unknown_scheme(name: &str, scheme: &str) -> Error {
+    match address(name) {
+        Some(server) => Error::config(format!(
+            "`{server}` has no scheme; it is `redis://{server}` for redis, and `memcached://{server}` for memcached"
+        )),
+        None => unknown("URL scheme", scheme, |kind| kind.schemes),
+    }
+}
+
+/// The host and the port that the text begins with; `None` for what may hold a password.
+fn address(text: &str) -> Option<&str> {
+    let server = text.split(['/', '?']).next()?;
+    let (host, port) = server.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    let is_ip = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    let is_name = !host.is_empty()
+        && host.len() <= 255
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    (is_ip || is_name).then_some(server)
 }

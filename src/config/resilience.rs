@@ -2,22 +2,19 @@
 
 use crate::adapters::Remote;
 use crate::layers::Resilient;
-use crate::url::{CacheUrl, LAYER};
+use crate::url::CacheUrl;
 use crate::{AsyncCacheAdapter, Result};
 use std::sync::Arc;
 
-/// The adapter of a URL, with the layer around it.
-pub(super) fn open<A: AsyncCacheAdapter>(
-    url: &str,
-    open: fn(&str) -> Result<Remote<A>>,
+/// The adapter of a URL, with the layer around it, whose parameters are taken out.
+pub(super) fn around<A: AsyncCacheAdapter>(
+    remote: Remote<A>,
+    url: &mut CacheUrl,
 ) -> Result<Arc<dyn AsyncCacheAdapter>> {
-    let (mut layer, rest) = split(url)?;
-    // Read before anything is refused, so that what is refused first is what comes first for who reads the URL.
-    let is_on = layer.take("resilient")?.unwrap_or(true);
-    let (breaker, retry) = (layer.take("breaker")?, layer.take("retry")?);
-    let (recovery, fail_open) = (layer.take("recovery")?, layer.take("fail_open")?);
-    layer.finish()?;
-    let Remote { adapter, op_timeout, default_ttl, is_one } = open(&rest)?;
+    let Remote { adapter, op_timeout, default_ttl, is_one } = remote;
+    let is_on = url.take("resilient")?.unwrap_or(true);
+    let (breaker, retry) = (url.take("breaker")?, url.take("retry")?);
+    let (recovery, fail_open) = (url.take("recovery")?, url.take("fail_open")?);
     if !is_on {
         return Ok(Arc::new(adapter));
     }
@@ -35,17 +32,4 @@ pub(super) fn open<A: AsyncCacheAdapter>(
         builder = builder.fail_open(fail_open);
     }
     Ok(Arc::new(builder.build()))
-}
-
-/// The layer's parameters, and the URL without them.
-fn split(url: &str) -> Result<(CacheUrl, String)> {
-    let (before, query) = url.split_once('?').unwrap_or((url, ""));
-    let is_layers =
-        |parameter: &&str| LAYER.contains(&parameter.split('=').next().unwrap_or_default());
-    let (layers, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(is_layers);
-    let scheme = before.split(':').next().unwrap_or_default();
-    let layer = CacheUrl::parse(&format!("{scheme}:?{}", layers.join("&")))?;
-    let others = others.join("&");
-    let rest = if others.is_empty() { before.to_owned() } else { format!("{before}?{others}") };
-    Ok((layer, rest))
 }

@@ -11,14 +11,15 @@ impl AsyncCacheWrapper {
         Ok(self.core.slot()?.adapter.clone())
     }
 
-    /// Exchanges the adapter and returns the new one.
+    /// Exchanges the adapter and returns the new one. Options that came with the old one's URL go with it.
     ///
     /// # Errors
     ///
     /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
     pub fn set_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let adapter = adapter.into_adapter()?;
-        self.core.swap(adapter.clone());
+        let opened = adapter.into_opened()?;
+        let adapter = opened.adapter.clone();
+        self.core.swap(opened);
         Ok(adapter)
     }
 
@@ -38,10 +39,10 @@ impl AsyncCacheWrapper {
     ///
     /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
     pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        let adapter = adapter.into_adapter()?;
+        let opened = adapter.into_opened()?;
         // A cache that was never used still has the adapter it would have used.
         let unused = self.core.slot()?;
-        Ok(self.core.swap(adapter).unwrap_or(unused).adapter.clone())
+        Ok(self.core.swap(opened).unwrap_or(unused).adapter.clone())
     }
 
     /// Exchanges the adapter for a new one of the same kind and configuration, with fresh connections, closes the old one and
@@ -53,7 +54,7 @@ impl AsyncCacheWrapper {
     pub async fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let slot = self.core.slot()?;
         let fresh = slot.adapter.rebuild()?;
-        self.core.swap(fresh.clone());
+        self.core.swap(slot.reopened(fresh.clone()));
         slot.inside(pin!(slot.adapter.close())).await.map_err(slot.blame("close"))?;
         Ok(fresh)
     }

@@ -1,9 +1,9 @@
 //! A wrapper with options of its own, before it is built.
 
 use super::slot::Core;
+use crate::config::Opened;
 use crate::options::{Options, each_option};
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Expiry, IntoAdapter, Result};
-use std::sync::Arc;
+use crate::{AsyncCacheWrapper, Expiry, IntoAdapter, Result};
 
 /// Makes an [`AsyncCacheWrapper`] whose calls have these options, unless a view says otherwise.
 ///
@@ -24,13 +24,13 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[must_use]
 pub struct WrapperBuilder {
-    adapter: Result<Arc<dyn AsyncCacheAdapter>>,
+    opened: Result<Opened>,
     options: Options,
 }
 
 impl WrapperBuilder {
     pub(super) fn new(adapter: impl IntoAdapter) -> Self {
-        Self { adapter: adapter.into_adapter(), options: Options::default() }
+        Self { opened: adapter.into_opened(), options: Options::default() }
     }
 
     /// See [`View::ttl`](crate::View::ttl).
@@ -54,7 +54,7 @@ impl WrapperBuilder {
         self.options.check()?;
         Ok(AsyncCacheWrapper {
             options: self.options,
-            ..AsyncCacheWrapper::over(Core::new(self.adapter?))
+            ..AsyncCacheWrapper::over(Core::new(self.opened?))
         })
     }
 }

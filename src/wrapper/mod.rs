@@ -27,6 +27,7 @@ pub(crate) use slot::{Core, Origin};
 pub use view::View;
 pub use weak::WeakCache;
 
+use crate::config::from_environment;
 use crate::event::{Event, Observation};
 use crate::key::Scope;
 use crate::options::{Options, each_option};
@@ -85,11 +86,35 @@ macro_rules! mirror {
 impl AsyncCacheWrapper {
     /// A cache of one's own over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no I/O.
     ///
+    /// A URL may give options, too: what code leaves unsaid is as the URL says.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let rates = larder::AsyncCacheWrapper::new("memory:?stale_for=1h&jitter=0.1&default_ttl=5m")?;
+    /// rates.set("eur", 1.08).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying what there is.
     pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
-        Ok(Self::over(Core::new(adapter.into_adapter()?)))
+        Ok(Self::over(Core::new(adapter.into_opened()?)))
+    }
+
+    /// A cache of one's own, as the environment says: the adapter and the options that `LARDER_URL` names, or one of the Python names
+    /// `PRIVEX_ASYNC_CACHE_ADAPTER` and `PRIVEX_CACHE_ADAPTER`; memory where none is set. Does no I/O.
+    ///
+    /// ```
+    /// let cache = larder::AsyncCacheWrapper::from_env()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config), naming the variable, for what larder does not know.
+    pub fn from_env() -> Result<Self> {
+        Ok(Self::over(Core::new(from_environment()?)))
     }
 
     /// A cache with options of its own for all its calls, see [`WrapperBuilder`].

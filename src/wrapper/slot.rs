@@ -1,6 +1,8 @@
 //! What a wrapper holds, and how it is exchanged.
 
+use crate::config::Opened;
 use crate::event::{Event, EventKind, EventSink, Line, Observation, Observers};
+use crate::options::Options;
 use crate::runtime::{self, lock};
 use crate::single_flight::{Flights, Write};
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
@@ -18,6 +20,8 @@ pub(crate) struct Slot {
     pub(crate) adapter: Arc<dyn AsyncCacheAdapter>,
     pub(crate) flights: Arc<Flights>,
     pub(crate) generation: u64,
+    /// What the adapter's URL says of calls. Mostly nothing.
+    options: Option<Box<Options>>,
     pub(crate) observers: Arc<Observers>,
     /// What the adapter's sink hangs on.
     _line: Arc<Line>,
@@ -45,9 +49,9 @@ pub(crate) enum Origin {
 }
 
 impl Core {
-    pub(crate) fn new(adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
+    pub(crate) fn new(opened: Opened) -> Self {
         let core = Self::empty(Origin::Given);
-        core.slot.store(Some(core.fill(adapter, 0)));
+        core.slot.store(Some(core.fill(opened, 0)));
         core
     }
 
@@ -61,7 +65,7 @@ impl Core {
     }
 
     /// A slot for an adapter, which from now on has this cache to tell.
-    fn fill(&self, adapter: Arc<dyn AsyncCacheAdapter>, generation: u64) -> Arc<Slot> {
+    fn fill(&self, Opened { adapter, options }: Opened, generation: u64) -> Arc<Slot> {
         let line = Line::to(&self.observers);
         adapter.subscribe(EventSink::new(&line));
         let observers = self.observers.clone();
@@ -70,6 +74,7 @@ impl Core {
             adapter,
             flights,
             generation,
+            options: Some(options).filter(|said| *said != Options::default()).map(Box::new),
             observers,
             _line: line,
             waits: AtomicBool::new(false),
@@ -122,18 +127,18 @@ impl Core {
         if let Some(slot) = self.slot.load_full() {
             return Ok(slot);
         }
-        let adapter = crate::config::from_environment()?;
-        let slot = self.fill(adapter, 0);
+        let slot = self.fill(crate::config::from_environment()?, 0);
         self.slot.store(Some(slot.clone()));
         Ok(slot)
     }
 
     /// Puts an adapter in; what was there before, if anything.
-    pub(crate) fn swap(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Option<Arc<Slot>> {
+    pub(crate) fn swap(&self, opened: Opened) -> Option<Arc<Slot>> {
+        let adapter = opened.adapter.clone();
         let old = {
             let _exchange = lock(&self.exchange);
             let generation = self.slot.load().as_ref().map_or(0, |slot| slot.generation + 1);
-            self.slot.swap(Some(self.fill(adapter.clone(), generation)))
+            self.slot.swap(Some(self.fill(opened, generation)))
         };
         if let Some(old) = &old {
             // The old adapter may come back, in a slot that knows nothing of these loads.
@@ -145,6 +150,27 @@ impl Core {
 }
 
 impl Slot {
+    /// What a call is to heed: what is said in code, and otherwise what the adapter's URL says.
+    pub(super) fn options(&self, said: &Options) -> Options {
+        self.options_of_url().map_or(*said, |of_url| said.or(of_url))
+    }
+
+    #[inline]
+    pub(super) fn options_of_url(&self) -> Option<&Options> {
+        self.options.as_deref()
+    }
+
+    /// Whether reads give stale values though nobody said so in code.
+    #[inline]
+    pub(super) fn allows_stale(&self) -> bool {
+        self.options_of_url().is_some_and(|options| options.allow_stale)
+    }
+
+    /// Another adapter in this one's place, of the same configuration.
+    pub(super) fn reopened(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Opened {
+        Opened { adapter, options: self.options(&Options::default()) }
+    }
+
     /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
     pub(crate) fn inside<T>(
         &self,

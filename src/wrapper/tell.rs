@@ -241,6 +241,15 @@ impl AsyncCacheWrapper {
         let (mut lent, mut decoded) = (Hit::Nothing, None);
         self.core.look(|slot| {
             let begun = slot.observers.clock();
+            let merged;
+            let options = match slot.options_of_url() {
+                // Nearly always: then they are not copied.
+                None => options,
+                Some(of_url) => {
+                    merged = options.or(of_url);
+                    &merged
+                }
+            };
             // An error is met again, and told of, where the call goes on.
             let _answer = slot
                 .adapter
@@ -286,7 +295,11 @@ impl AsyncCacheWrapper {
         let value = match found {
             Some(value) if value.is_stale() => {
                 kind = EventKind::StaleHit;
-                if allow_stale { self.decode(slot, about, &value)? } else { None }
+                if allow_stale || slot.allows_stale() {
+                    self.decode(slot, about, &value)?
+                } else {
+                    None
+                }
             }
             Some(value) => self.decode(slot, about, &value)?,
             None => None,

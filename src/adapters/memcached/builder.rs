@@ -2,7 +2,7 @@
 
 use super::AsyncMemcachedCache;
 use super::address::Address;
-use crate::adapters::Settings;
+use crate::adapters::{Settings, read_remote_url};
 use crate::batching::Limits;
 use crate::url::{CacheUrl, decode};
 use crate::{Codec, Error, Expiry, Result};
@@ -76,7 +76,11 @@ impl MemcachedBuilder {
     /// # Ok(()) }
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut url = CacheUrl::parse(url)?;
+        read_remote_url(url, Self::from_cache_url)
+    }
+
+    /// Takes what is memcached's out of a URL.
+    pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         let mut builder = Self::new();
         let rest = url.rest().strip_prefix("//").ok_or_else(|| {
             Error::config("a memcached URL is `memcached://host:port[,host:port…]`")
@@ -95,13 +99,11 @@ impl MemcachedBuilder {
         }
         let Config { settings, op_timeout, pool_size, max_value_bytes, limits, .. } =
             &mut builder.config;
-        settings.take(&mut url)?;
+        settings.take(url)?;
         *op_timeout = url.take("op_timeout")?.unwrap_or(*op_timeout);
         *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
-        *max_value_bytes = url.take("max_value_bytes")?.unwrap_or(*max_value_bytes);
-        limits.take(&mut url)?;
-        url.refuse_layer()?;
-        url.finish()?;
+        *max_value_bytes = url.take_size("max_value_bytes")?.unwrap_or(*max_value_bytes);
+        limits.take(url)?;
         Ok(builder)
     }
 

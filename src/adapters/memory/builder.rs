@@ -1,7 +1,7 @@
 //! The settings of a memory cache.
 
 use super::{AsyncMemoryCache, Bounds};
-use crate::adapters::Settings;
+use crate::adapters::{Settings, read_url};
 use crate::key::Scope;
 use crate::url::CacheUrl;
 use crate::{Codec, Error, Expiry, Result};
@@ -91,23 +91,26 @@ impl MemoryBuilder {
     }
 
     pub(super) fn from_url(url: &str) -> Result<Self> {
-        let mut url = CacheUrl::parse(url)?;
-        if url.scheme() != "memory" || !url.rest().is_empty() {
+        read_url(url, Self::from_cache_url)
+    }
+
+    /// Takes what is memory's out of a URL.
+    pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
+        if url.scheme() != "memory" || !url.is_bare() {
             return Err(Error::config(
-                "a memory URL is `memory:`, with parameters behind a question mark",
+                "a memory URL is `memory:` or `memory://`, with parameters behind a question mark",
             ));
         }
         let mut builder = Self::default();
-        builder.settings.take(&mut url)?;
+        builder.settings.take(url)?;
         if let Some(entries) = url.take("max_entries")? {
             builder = builder.max_entries(entries);
         }
-        if let Some(bytes) = url.take("max_bytes")? {
+        if let Some(bytes) = url.take_size("max_bytes")? {
             builder = builder.max_bytes(bytes);
         }
         builder.encoded = url.take("encoded")?.unwrap_or_default();
         builder.shared = url.take("shared")?.unwrap_or_default();
-        url.finish()?;
         Ok(builder)
     }
 

@@ -3,7 +3,7 @@
 use super::AsyncRedisCache;
 use super::endpoint::Endpoint;
 use super::source::Source;
-use crate::adapters::Settings;
+use crate::adapters::{Settings, read_remote_url};
 use crate::batching::Limits;
 use crate::key::Scope;
 use crate::secret::Secret;
@@ -93,26 +93,22 @@ impl RedisBuilder {
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut url = CacheUrl::parse(url)?;
-        let mut builder = Self { endpoint: Endpoint::read(&mut url)?, ..Self::default() };
+        read_remote_url(url, Self::from_cache_url)
+    }
+
+    /// Takes what is redis's out of a URL.
+    pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
+        let mut builder = Self { endpoint: Endpoint::read(url)?, ..Self::default() };
         let config = &mut builder.config;
-        config.settings.take(&mut url)?;
-        if let Some(op_timeout) = url.take("op_timeout")? {
-            config.op_timeout = op_timeout;
-        }
-        for (name, setting) in [
-            ("pool_size", &mut config.pool_size),
-            ("max_value_bytes", &mut config.max_value_bytes),
-            ("big_value_bytes", &mut config.big_value_bytes),
-            ("batch_above", &mut config.batch_above),
-        ] {
-            if let Some(given) = url.take(name)? {
-                *setting = given;
-            }
-        }
-        config.limits.take(&mut url)?;
-        url.refuse_layer()?;
-        url.finish()?;
+        config.settings.take(url)?;
+        config.op_timeout = url.take("op_timeout")?.unwrap_or(config.op_timeout);
+        config.pool_size = url.take("pool_size")?.unwrap_or(config.pool_size);
+        config.max_value_bytes =
+            url.take_size("max_value_bytes")?.unwrap_or(config.max_value_bytes);
+        config.big_value_bytes =
+            url.take_size("big_value_bytes")?.unwrap_or(config.big_value_bytes);
+        config.batch_above = url.take("batch_above")?.unwrap_or(config.batch_above);
+        config.limits.take(url)?;
         Ok(builder)
     }
 

@@ -3,7 +3,7 @@
 use super::AsyncSqliteCache;
 use super::connection::source::{Site, Source};
 use super::engine::Engine;
-use crate::adapters::Settings;
+use crate::adapters::{Settings, read_url};
 use crate::batching::Limits;
 use crate::key::Scope;
 use crate::url::{self, CacheUrl};
@@ -73,7 +73,11 @@ impl SqliteBuilder {
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn from_url(text: &str) -> Result<Self> {
-        let mut url = CacheUrl::parse(text)?;
+        read_url(text, Self::from_cache_url)
+    }
+
+    /// Takes what is sqlite's out of a URL.
+    pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         if !matches!(url.scheme(), "sqlite" | "sqlite3") {
             return Err(Error::config(format!(
                 "`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`",
@@ -92,14 +96,14 @@ impl SqliteBuilder {
         if !path.is_empty() {
             builder = builder.path(path);
         }
-        builder.settings.take(&mut url)?;
+        builder.settings.take(url)?;
         builder.op_timeout = url.take("op_timeout")?.unwrap_or(builder.op_timeout);
         builder.pool_size = url.take("pool_size")?.unwrap_or(builder.pool_size);
-        builder.max_bytes = url.take("max_bytes")?.unwrap_or(builder.max_bytes);
-        builder.max_value_bytes = url.take("max_value_bytes")?.unwrap_or(builder.max_value_bytes);
+        builder.max_bytes = url.take_size("max_bytes")?.unwrap_or(builder.max_bytes);
+        builder.max_value_bytes =
+            url.take_size("max_value_bytes")?.unwrap_or(builder.max_value_bytes);
         builder.purge_every = url.take("purge_every")?.unwrap_or(builder.purge_every);
-        builder.limits.take(&mut url)?;
-        url.finish()?;
+        builder.limits.take(url)?;
         Ok(builder)
     }
 

@@ -95,6 +95,7 @@ impl View<'_> {
                     let key = key.as_ref();
                     let slot = view.cache.core.slot()?;
                     let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+                    let view = View { options: slot.options(&view.options), ..view };
                     view.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
                     let call = GetOrSet {
                         view,

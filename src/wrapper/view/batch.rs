@@ -131,8 +131,9 @@ impl View<'_> {
     {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
+        let said = slot.options(&self.options);
         let entries = scoped.iter().zip(values).map(|(key, (value, expiry))| {
-            let mut options = self.options;
+            let mut options = said;
             options.expiry = expiry.or(options.expiry);
             let term = slot.plain_term(&options)?;
             Ok(Entry::new(key, CacheValue::known(value, term.meta), term.kept))

@@ -82,7 +82,9 @@ impl View<'_> {
 
     /// See [`AsyncCacheWrapper::contains`].
     pub async fn contains(self, key: impl AsRef<str>) -> Result<bool> {
-        let contains = async move |slot: &Slot, key: &str| slot.contains(key, &self.options).await;
+        let contains = async move |slot: &Slot, key: &str| {
+            slot.contains(key, &slot.options(&self.options)).await
+        };
         Ok(self.cache.ask("contains", key.as_ref(), contains).await?.answer)
     }
 
@@ -101,7 +103,7 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let set = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&self.options)?;
+            let term = slot.plain_term(&slot.options(&self.options))?;
             slot.adapter.set(key, CacheValue::known(value, term.meta), term.kept).await
         };
         let done = self.cache.write("set", key.as_ref(), set).await?;
@@ -116,7 +118,7 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let add = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&self.options)?;
+            let term = slot.plain_term(&slot.options(&self.options))?;
             slot.add(key, CacheValue::known(value, term.meta.clone()), term).await
         };
         let stored = self.cache.write("add", key.as_ref(), add).await?;
@@ -130,7 +132,7 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let replace = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&self.options)?;
+            let term = slot.plain_term(&slot.options(&self.options))?;
             slot.replace(key, CacheValue::known(value, term.meta.clone()), term).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;
@@ -139,7 +141,9 @@ impl View<'_> {
 
     /// See [`AsyncCacheWrapper::incr`]. The view's expiry is for a counter that starts here.
     pub async fn incr<K: AsRef<str>>(self, key: K, by: i64) -> Result<i64> {
-        let incr = async move |slot: &Slot, key: &str| slot.incr(key, by, &self.options).await;
+        let incr = async move |slot: &Slot, key: &str| {
+            slot.incr(key, by, &slot.options(&self.options)).await
+        };
         let sum = self.cache.write("incr", key.as_ref(), incr).await?;
         self.cache.tell(&sum.slot, EventKind::Set, sum.about);
         Ok(sum.answer)
@@ -170,8 +174,9 @@ impl View<'_> {
     /// See [`AsyncCacheWrapper::touch`]. [`Expiry::Default`] is the view's.
     pub async fn touch(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
         let expiry = ttl.into().or(self.options.expiry);
-        let touch =
-            async move |slot: &Slot, key: &str| slot.touch(key, expiry, &self.options).await;
+        let touch = async move |slot: &Slot, key: &str| {
+            slot.touch(key, expiry, &slot.options(&self.options)).await
+        };
         Ok(self.cache.ask("touch", key.as_ref(), touch).await?.answer)
     }
 
@@ -182,7 +187,7 @@ impl View<'_> {
     {
         let (key, expiry) = (key.as_ref(), ttl.into().or(self.options.expiry));
         let update = async move |slot: &Slot, key: &str| {
-            slot.update_timeout(key, expiry, &self.options).await
+            slot.update_timeout(key, expiry, &slot.options(&self.options)).await
         };
         let found = self.cache.ask("update_timeout", key, update).await?;
         let value = match &found.answer {

@@ -1,15 +1,17 @@
-//! From names, URLs and the environment to adapters. What the environment says is tested in processes of their own.
+//! From names, URLs and the environment to adapters and their caches.
 
 #![cfg(all(feature = "memory", feature = "testing"))]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod environment;
+mod options;
+#[path = "../own_process/mod.rs"]
 mod own_process;
 
 use larder::{
     AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, DEFAULT_TTL, Error, ErrorKind, Expiry,
-    IntoAdapter, adapter_set, async_adapter_set, async_cached, cached,
+    IntoAdapter,
 };
-use own_process::own_process;
 use proptest::prelude::*;
 use std::error::Error as _;
 use std::time::Duration;
@@ -95,6 +97,7 @@ fn is_here(kind: &str) -> bool {
         "redis" => cfg!(feature = "redis"),
         "memcached" => cfg!(feature = "memcached"),
         "sqlite" => cfg!(feature = "sqlite"),
+        "off" => true,
         other => panic!("{other}"),
     }
 }
@@ -192,6 +195,94 @@ fn the_parameters_of_a_url_count() {
     let whole = CacheWrapper::new(AsyncMemoryCache::shared()).unwrap();
     assert_eq!(whole.get::<i32>("app:key").unwrap(), Some(1));
     assert_eq!(of_url("memory:?codec=json&encoded=true").get_or_set("key", vec![1]).unwrap(), [1]);
+}
+
+#[test]
+fn sizes_have_units() {
+    for size in ["67108864", "64MiB", "64KiB", "1GB", "900kB"] {
+        of_url(&format!("memory:?max_bytes={size}"));
+    }
+    // An entry of more than the bound is refused, whatever the unit that says it.
+    let small = of_url("memory:?max_bytes=1kB");
+    assert_eq!(small.set("key", "x".repeat(4_000)).unwrap_err().kind(), ErrorKind::TooLarge);
+    for (kind, url, names) in [
+        ("redis", "redis://h", &["max_value_bytes", "big_value_bytes", "max_batch_bytes"][..]),
+        ("memcached", "memcached://h", &["max_value_bytes", "max_batch_bytes"]),
+        ("sqlite", "sqlite::memory:", &["max_bytes", "max_value_bytes", "max_batch_bytes"]),
+    ] {
+        for name in names {
+            is(kind, &format!("{url}?{name}=2MiB"));
+            if is_here(kind) {
+                let said = refused(&format!("{url}?{name}=2Mib"));
+                assert!(
+                    said.contains(&format!(
+                        "`{name}` must be a whole number of bytes, or a size such as"
+                    )),
+                    "{said}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn two_slashes_and_nothing_behind_them_are_a_url() {
+    for url in ["memory://", "MEMORY://?default_ttl=60", "off://", "sqlite://", "redis://"] {
+        is(url.to_lowercase().split(':').next().unwrap(), url);
+    }
+    lives(&of_url("memory://?default_ttl=60"), Duration::from_secs(60));
+    for path in ["memory:/", "memory:///", "memory://localhost", "off:/"] {
+        refused(path);
+    }
+}
+
+#[test]
+fn an_address_without_a_scheme_is_told_its_url() {
+    for address in ["localhost:6379", "127.0.0.1:6379", "cache-1.internal:11211", "[::1]:6379"] {
+        for behind in ["", "/2", "?prefix=p:"] {
+            let said = refused(&format!("{address}{behind}"));
+            assert!(said.contains(&format!("`redis://{address}`")), "{said}");
+            assert!(said.contains(&format!("`memcached://{address}`")), "{said}");
+        }
+    }
+    // What may hold a password is not repeated.
+    assert!(!refused("ann:hunter2@localhost:6379").contains("hunter2"));
+    assert!(refused("localhost:port").contains("unknown URL scheme `localhost`"));
+}
+
+#[test]
+fn a_plus_is_a_plus_everywhere_in_a_url() {
+    let cache = of_url("memory:?shared=true&prefix=shop+eu:");
+    cache.set("key", 1).unwrap();
+    let whole = CacheWrapper::new(AsyncMemoryCache::shared()).unwrap();
+    assert_eq!(whole.get::<i32>("shop+eu:key").unwrap(), Some(1));
+    let cache = of_url("memory:?shared=true&prefix=a%20b%2Bc%26d=e:&&");
+    cache.set("key", 2).unwrap();
+    assert_eq!(whole.get::<i32>("a b+c&d=e:key").unwrap(), Some(2));
+    assert!(refused("memory:?prefix=%ff").contains("not UTF-8"));
+}
+
+#[test]
+fn white_space_around_a_name_or_a_url_is_none_of_it() {
+    for name in
+        [" memory", "memory\n", "\tMemoryCache ", "memory: ", "\nmemory:?default_ttl=60\r\n"]
+    {
+        is("memory", name);
+    }
+    lives(&of_url("memory:?default_ttl=60\n"), Duration::from_secs(60));
+    AsyncMemoryCache::from_url("memory:?max_entries=5\n").unwrap();
+    // Inside it is what it is.
+    refused("memory :");
+    refused("memory:? default_ttl=60");
+}
+
+#[cfg(feature = "memcached")]
+#[test]
+fn hosts_that_cannot_be_are_refused_at_once() {
+    for host in ["[::1", "lo cal", "lo\\cal", "a\tb", "lo%20cal", "%5B::1"] {
+        let said = refused(&format!("memcached://{host}:11211"));
+        assert!(!said.contains(host), "{said}");
+    }
 }
 
 #[test]
@@ -380,173 +471,5 @@ proptest! {
         if let Err(error) = format!("{scheme}?{name}={value}").into_adapter() {
             prop_assert_eq!(error.kind(), ErrorKind::Config);
         }
-    }
-}
-
-/// What the global cache says to a bad environment.
-fn complaint() -> String {
-    let error = cached().set("key", 1).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    everything_of(&error)
-}
-
-own_process! {
-    fn nothing_set() {
-        lives(cached(), DEFAULT_TTL);
-    }
-
-    fn empty_is_unset(
-        "LARDER_URL" = "", "LARDER_TTL" = "", "PRIVEX_ASYNC_CACHE_ADAPTER" = "", "PRIVEX_CACHE_ADAPTER" = "", "PRIVEX_CACHE_TIMEOUT" = "",
-        "PRIVEX_REDIS_HOST" = "", "PRIVEX_REDIS_PORT" = "", "PRIVEX_REDIS_DB" = ""
-    ) {
-        lives(cached(), DEFAULT_TTL);
-        is("redis", "redis");
-    }
-
-    fn an_alias("LARDER_URL" = "ram") {
-        lives(cached(), DEFAULT_TTL);
-    }
-
-    fn a_url("LARDER_URL" = "memory:?default_ttl=60") {
-        lives(cached(), Duration::from_secs(60));
-        // Of the global cache only.
-        lives(&of_url("memory"), DEFAULT_TTL);
-    }
-
-    fn the_environments_expiry("LARDER_TTL" = "90", "PRIVEX_CACHE_TIMEOUT" = "120") {
-        lives(cached(), Duration::from_secs(90));
-        lives(&of_url("memory:?max_entries=5"), Duration::from_secs(90));
-        lives(&of_url("memory:?prefix=default_ttl="), Duration::from_secs(90));
-        lives(&of_url("memory:?prefix=my_default_ttl=5"), Duration::from_secs(90));
-        // A URL says it louder, code louder still, and a call loudest.
-        lives(&of_url("memory:?default_ttl=60"), Duration::from_secs(60));
-        lives(&of_url("memory:?default%5Fttl=60"), Duration::from_secs(60));
-        let coded = AsyncMemoryCache::builder().default_ttl(Duration::from_secs(30)).build();
-        lives(&CacheWrapper::new(coded).unwrap(), Duration::from_secs(30));
-        lives(&of_url("memory").with_ttl(Duration::from_secs(45)), Duration::from_secs(45));
-        cached().ttl(Expiry::Never).set("for ever", 1).unwrap();
-        assert_eq!(cached().expiry("for ever").unwrap(), Some(Expiry::Never));
-    }
-
-    fn the_environments_expiry_beside_its_url("LARDER_URL" = "memory:?default_ttl=60", "LARDER_TTL" = "90") {
-        lives(cached(), Duration::from_secs(60));
-    }
-
-    fn a_fraction_of_a_second("LARDER_TTL" = "1500ms") {
-        cached().set("key", 1).unwrap();
-        let Some(Expiry::After(left)) = cached().expiry("key").unwrap() else { panic!("gone at once, or never") };
-        assert!(left > Duration::from_secs(1) && left <= Duration::from_millis(1500), "{left:?}");
-    }
-
-    fn an_expiry_of_never("PRIVEX_CACHE_TIMEOUT" = "never") {
-        cached().set("key", 1).unwrap();
-        assert_eq!(cached().expiry("key").unwrap(), Some(Expiry::Never));
-    }
-
-    fn the_python_expiry("PRIVEX_CACHE_TIMEOUT" = "120") {
-        lives(cached(), Duration::from_secs(120));
-    }
-
-    fn the_python_adapter("PRIVEX_CACHE_ADAPTER" = "MemoryCache") {
-        lives(cached(), DEFAULT_TTL);
-    }
-
-    fn the_async_python_adapter_first("PRIVEX_ASYNC_CACHE_ADAPTER" = "memory:?default_ttl=60", "PRIVEX_CACHE_ADAPTER" = "oracle") {
-        lives(cached(), Duration::from_secs(60));
-    }
-
-    fn larders_own_name_first("LARDER_URL" = "memory:?default_ttl=60", "PRIVEX_ASYNC_CACHE_ADAPTER" = "oracle") {
-        lives(cached(), Duration::from_secs(60));
-    }
-
-    fn an_adapter_that_there_is_not("LARDER_URL" = "oracle") {
-        let said = complaint();
-        assert!(said.contains("LARDER_URL: ") && said.contains("unknown adapter `oracle`; there are: memory"), "{said}");
-        assert_eq!(larder::async_adapter_get().unwrap_err().kind(), ErrorKind::Config);
-        // Said in code it is well again, for both.
-        async_adapter_set("memory").unwrap();
-        lives(cached(), DEFAULT_TTL);
-    }
-
-    fn a_python_adapter_that_there_is_not("PRIVEX_CACHE_ADAPTER" = "oracle") {
-        assert!(complaint().contains("PRIVEX_CACHE_ADAPTER: "));
-        adapter_set("memory").unwrap();
-        lives(cached(), DEFAULT_TTL);
-        // That was the blocking one's own.
-        let error = larder::awaitable(async_cached().get::<u8>("key")).wait().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-    }
-
-    fn code_says_it_louder("LARDER_URL" = "oracle", "LARDER_TTL" = "soon") {
-        async_adapter_set(AsyncMemoryCache::new()).unwrap();
-        lives(cached(), DEFAULT_TTL);
-    }
-
-    fn a_url_with_a_password("LARDER_URL" = "redis://user:hunter2@localhost:port/0") {
-        let said = complaint();
-        assert!(said.contains("LARDER_URL: ") && !said.contains("hunter2"), "{said}");
-    }
-
-    fn a_bad_expiry("LARDER_TTL" = "soon") {
-        let said = complaint();
-        assert!(said.contains("LARDER_TTL must be `never`, seconds, or a time such as"), "{said}");
-    }
-
-    fn a_bad_python_expiry("PRIVEX_CACHE_TIMEOUT" = "-1") {
-        assert!(complaint().contains("PRIVEX_CACHE_TIMEOUT must be"));
-    }
-}
-
-#[cfg(feature = "redis")]
-own_process! {
-    fn a_bad_port("PRIVEX_REDIS_PORT" = "port") {
-        assert!(refused("redis").contains("PRIVEX_REDIS_PORT must be a whole number up to 65535"));
-        // A URL leaves nothing open.
-        is("redis", "redis://localhost");
-    }
-
-    fn a_bad_database("PRIVEX_REDIS_DB" = "-1") {
-        assert!(refused("redis").contains("PRIVEX_REDIS_DB must be a whole number"));
-    }
-
-    fn a_bad_host("PRIVEX_REDIS_HOST" = "user:hunter2@localhost") {
-        let said = refused("redis");
-        assert!(said.contains("PRIVEX_REDIS_HOST must be a host name or an IP address") && !said.contains("hunter2"), "{said}");
-    }
-
-    fn the_python_redis("PRIVEX_CACHE_ADAPTER" = "redis", "PRIVEX_REDIS_HOST" = "::1", "PRIVEX_REDIS_DB" = "3") {
-        assert_eq!(larder::async_adapter_get().unwrap().backend(), "redis");
-    }
-}
-
-#[cfg(feature = "redis")]
-#[test]
-fn the_python_redis_is_the_one_that_is_asked() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let environment = [
-        ("PRIVEX_CACHE_ADAPTER", "redis"),
-        ("PRIVEX_REDIS_HOST", "localhost"),
-        ("PRIVEX_REDIS_PORT", &port),
-    ];
-    own_process::run("config::the_python_redis_is_the_one_that_is_asked", &environment, || {
-        // It never answers.
-        assert!(cached().get::<u8>("key").unwrap_err().is_retryable());
-    });
-    // Of the two processes that run this only the outer one's listener is called.
-    if !own_process::is_child() {
-        listener.accept().unwrap();
-    }
-}
-
-#[cfg(feature = "memcached")]
-own_process! {
-    fn a_bad_memcached_port("PRIVEX_MEMCACHED_PORT" = "65536") {
-        assert!(refused("memcached").contains("PRIVEX_MEMCACHED_PORT must be a whole number up to 65535"));
-    }
-
-    fn the_python_memcached("PRIVEX_ASYNC_CACHE_ADAPTER" = "memcached", "PRIVEX_MEMCACHED_HOST" = "cache.example", "PRIVEX_MEMCACHED_PORT" = "11311") {
-        assert_eq!(larder::async_adapter_get().unwrap().backend(), "memcached");
     }
 }
