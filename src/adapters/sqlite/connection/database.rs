@@ -12,7 +12,7 @@ use super::{registry, schema};
 use crate::adapters::sqlite::errors::Failure;
 use crate::adapters::sqlite::maintenance;
 use crate::error::{Error, ErrorKind};
-use crate::runtime::lock;
+use crate::runtime::{Backoff, lock};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::path::{Path, PathBuf};
@@ -32,10 +32,8 @@ const LOG_FULL: u64 = 2 * LOG_TOO_LONG;
 /// A smaller bound than this is not learned from a full disk.
 const LEAST_CEILING: u64 = 1 << 20;
 
-/// How long nobody tries again after the database could not be opened: doubled each time, and up to
-/// half as long again.
-const FIRST_REST: Duration = Duration::from_millis(20);
-const LONGEST_REST: Duration = Duration::from_millis(300);
+/// After the database could not be opened: no call tries again before the pause is over.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(450));
 
 /// What a connection is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ pub(in super::super) struct Database {
 /// The time after a failure to open.
 struct Rest {
     until: Instant,
-    length: Duration,
+    failures: u32,
     error: Error,
 }
 
@@ -158,10 +156,9 @@ impl Database {
             ) => Err(failure),
             Err(failure) => {
                 let error = failure.into_error();
-                let length =
-                    rest.as_ref().map_or(FIRST_REST, |last| LONGEST_REST.min(last.length * 2));
-                let until = Instant::now() + length.mul_f64(1.0 + fastrand::f64() / 2.0);
-                *rest = Some(Rest { until, length, error: error.clone() });
+                let failures = rest.as_ref().map_or(0, |last| last.failures.saturating_add(1));
+                let until = Instant::now() + BACKOFF.pause(failures);
+                *rest = Some(Rest { until, failures, error: error.clone() });
                 Err(error.into())
             }
             Ok(connection) => {
