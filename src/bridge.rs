@@ -166,7 +166,7 @@ pub trait CacheAdapter: Send + Sync + 'static {
         key::check(key)
     }
 
-    /// See [`AsyncCacheAdapter::watch`].
+    /// See [`AsyncCacheAdapter::subscribe`].
     fn subscribe(&self, sink: EventSink) {
         let _ = sink;
     }
@@ -202,7 +202,7 @@ pub trait CacheAdapter: Send + Sync + 'static {
         Lifetime::default()
     }
 
-    /// See [`AsyncCacheAdapter::kind`].
+    /// See [`AsyncCacheAdapter::backend`].
     fn backend(&self) -> &str {
         std::any::type_name::<Self>()
     }

@@ -1,4 +1,4 @@
-//! Whether a call goes by itself or waits for others.
+//! Whether a call is sent directly or waits for a batch.
 
 #[cfg(any(feature = "redis", test))]
 mod pipelined;
@@ -11,28 +11,28 @@ use crate::sync::{Mutex, lock};
 use std::sync::Arc;
 use std::task::Waker;
 
-/// Where calls set out: by themselves while it is quiet, together while it is crowded.
+/// Sends calls directly while they are few, and in batches above that.
 ///
-/// It is crowded from the moment at which one more than `alone` wants to go by itself, until a batch is back and nobody waits.
-/// In between everybody waits for a turn, so that nobody overtakes what may not have been sent yet.
+/// Batching begins when one more than `max_direct` calls are in flight, and ends when a batch has been answered and no call waits. In
+/// between every call waits for its turn, so that none is sent before an earlier one about the same key.
 #[derive(Debug)]
 pub(crate) struct Batcher<P: Batchable> {
-    /// How many go by themselves at a time.
+    /// How many calls are sent directly at a time.
     max_direct: usize,
     direct: AtomicUsize,
     is_batching: AtomicBool,
     waiting: Mutex<Waiting<P>>,
 }
 
-/// Where they wait.
+/// The calls that wait for a batch.
 #[derive(Debug)]
 struct Waiting<P: Batchable> {
     queue: Queue<P>,
-    /// The leader's, while it has waiting and nobody waits.
+    /// The leader's, while batches are in flight and no call waits.
     leader: Option<Waker>,
 }
 
-/// Leave to go alone, until dropped.
+/// The right to be in flight without a batch, until dropped.
 #[derive(Debug)]
 pub(crate) struct DirectPermit<'s>(&'s AtomicUsize);
 
@@ -43,7 +43,7 @@ impl Drop for DirectPermit<'_> {
 }
 
 impl<P: Batchable> Batcher<P> {
-    /// With batches of one, everybody goes alone.
+    /// With batches of one, every call is sent directly.
     pub(crate) fn new(max_direct: usize, limits: Limits) -> Self {
         let max_direct = if limits.entries > 1 { max_direct } else { usize::MAX };
         let waiting = Mutex::new(Waiting { queue: Queue::new(limits), leader: None });
@@ -55,7 +55,7 @@ impl<P: Batchable> Batcher<P> {
         }
     }
 
-    /// Leave to go alone, unless it is crowded.
+    /// A permit to be sent directly, unless calls are being batched.
     pub(crate) fn pass(&self) -> Option<DirectPermit<'_>> {
         if self.is_batching() {
             return None;
@@ -65,7 +65,7 @@ impl<P: Batchable> Batcher<P> {
         (before < self.max_direct).then_some(pass)
     }
 
-    /// What dropping a pass does, for a test that cannot keep it.
+    /// What dropping a permit does, for a test that cannot keep it.
     #[cfg(test)]
     pub(crate) fn take_back(&self) {
         drop(DirectPermit(&self.direct));
@@ -76,7 +76,7 @@ impl<P: Batchable> Batcher<P> {
         self.is_batching.load(Ordering::Acquire)
     }
 
-    /// Waits for the next batch. Whoever is the first has to see to it that somebody leads.
+    /// Waits for the next batch. The first call gets the leader, which has to be run.
     #[must_use]
     pub(crate) fn wait(self: &Arc<Self>, request: P) -> Option<BatchLeader<P>> {
         let mut waiting = lock(&self.waiting);
@@ -91,7 +91,7 @@ impl<P: Batchable> Batcher<P> {
     }
 }
 
-/// The duty to take batches until nobody waits.
+/// Takes one batch after another until no call waits.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BatchLeader<P: Batchable> {
@@ -100,7 +100,7 @@ pub(crate) struct BatchLeader<P: Batchable> {
 }
 
 impl<P: Batchable> BatchLeader<P> {
-    /// The next batch; `None` if nobody waits, and then it is not crowded any more.
+    /// The next batch; `None` if no call waits, and then batching has ended.
     pub(crate) fn next(&mut self) -> Option<Vec<P>> {
         if self.is_done {
             return None;
@@ -117,7 +117,8 @@ impl<P: Batchable> BatchLeader<P> {
 }
 
 impl<P: Batchable> Drop for BatchLeader<P> {
-    /// Whatever becomes of a leader, nobody waits for ever: the requests are dropped, and with them the senders of their answers.
+    /// A leader that ends early, by a panic or with its runtime, leaves no call waiting: the requests are dropped, and with them the
+    /// senders of their answers.
     fn drop(&mut self) {
         if self.is_done {
             return;

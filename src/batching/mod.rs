@@ -1,12 +1,12 @@
-//! Waiting calls travel together.
+//! Calls that wait are sent as batches.
 //!
-//! While few calls are under way each goes by itself, at once, and pays two atomic additions. When it is crowded, those that come
-//! wait in a [`Queue`], and travel as the next batch: it sets out as soon as one that is under way is back, with whoever has come
-//! meanwhile. So nobody waits for a timer, a lone caller never waits at all, and batches grow by themselves as far as the crowd does.
+//! While few calls are in flight each is sent by itself, at once, and costs two atomic additions. Above that number calls wait in
+//! a [`Queue`], and are sent as the next batch as soon as one in flight is answered, with all that have come meanwhile. There is no
+//! timer, a single caller never waits, and batches grow with the number of callers.
 //!
-//! A [`Queue`] says who travels with whom; every lane has one. A [`Batcher`] puts before it the way past, for stores that many
-//! callers can ask at once: redis, and any adapter behind `layers::Batching`. memcached's and sqlite's connections serve one at a
-//! time, so there an idle connection is the way past.
+//! A [`Queue`] decides which calls share a batch; every connection has one. A [`Batcher`] stands before it where many callers can
+//! ask a store at once, and sends calls directly while they are few: redis, and any adapter behind `layers::Batching`. The
+//! connections of memcached and sqlite serve one call at a time, so there an idle connection takes a call directly.
 
 mod batcher;
 mod queue;

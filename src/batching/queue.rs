@@ -1,4 +1,4 @@
-//! Who waits, and who travels with whom.
+//! The calls that wait, and which of them share a batch.
 
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 use crate::{Error, Result, url::CacheUrl};
@@ -6,25 +6,25 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
-/// A queue is searched for those that nobody waits for when it has grown to this, and again at each doubling.
+/// At this length, and again at each doubling, a queue is searched for calls that were given up.
 const SEARCH_AT: usize = 1_024;
 
-/// A call that may wait, and travel with others.
+/// A call that may wait, and share a batch.
 pub(crate) trait Batchable {
-    /// Those of one kind can travel together.
+    /// Calls of one kind can share a batch.
     type Kind: Copy + PartialEq + fmt::Debug;
 
-    /// `None` for one that travels alone.
+    /// `None` for a call that is sent by itself.
     fn kind(&self) -> Option<Self::Kind>;
 
     /// What it adds to the size of a batch.
     fn bytes(&self) -> usize;
 
-    /// Nobody waits for it any more. Whoever is too late is told so.
+    /// Its caller has given up. A caller whose deadline has passed is told so.
     fn is_over(&mut self, now: Instant) -> bool;
 
-    /// Hashes of the keys that it is about: nobody overtakes another one about the same key. Nobody at all overtakes one that
-    /// travels alone and names no key.
+    /// Hashes of the keys that it is about. A call is not sent before an earlier one about the same key, and none is sent before an
+    /// earlier one that is sent by itself and names no key.
     fn keys(&self) -> impl Iterator<Item = u64>;
 }
 
@@ -55,7 +55,7 @@ impl Limits {
     }
 }
 
-/// Those that wait, in the order in which they came. Bounded by those who wait: what was given up is taken out from time to time.
+/// The calls that wait, in the order in which they came. Bounded by the callers: what was given up is taken out from time to time.
 #[derive(Debug)]
 pub(crate) struct Queue<P: Batchable> {
     limits: Limits,
@@ -64,7 +64,7 @@ pub(crate) struct Queue<P: Batchable> {
     fitting: Fitting<P::Kind>,
 }
 
-/// What is known of those who came since the queue was empty.
+/// What is known of the calls that came since the queue was empty.
 #[derive(Clone, Copy, Debug)]
 enum Fitting<K> {
     /// They are of one kind, this one, and have so many bytes.
@@ -107,8 +107,8 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    /// Takes the first one out, and with it those of its kind that do not overtake another one about the same key. Empty if
-    /// nobody waits.
+    /// Takes the first call out, and with it those of its kind that are not sent before an earlier one about the same key. Empty if
+    /// no call waits.
     pub(crate) fn next(&mut self) -> Vec<P> {
         let now = Instant::now();
         let mut batch = Vec::new();
@@ -141,8 +141,8 @@ impl<P: Batchable> Queue<P> {
         batch
     }
 
-    /// All of them, if that is what [`next`](Self::next) would come to; those who have gone are still among them. Takes no longer for
-    /// many than for one: for a queue behind a lock.
+    /// All of them, if that is what [`next`](Self::next) would give; calls that were given up are still among them. Takes no longer
+    /// for many than for one, since the queue is behind a lock.
     #[cfg(any(feature = "redis", test))]
     pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
         match self.fitting {
@@ -156,7 +156,7 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    /// All that are left, for nobody will take them.
+    /// All that are left, when no leader will take them.
     pub(crate) fn take_all(&mut self) -> VecDeque<P> {
         std::mem::take(&mut self.waiting)
     }

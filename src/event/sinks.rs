@@ -4,7 +4,7 @@ use super::{Event, Observers};
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Weak};
 
-/// A cache, as its adapter sees it: see [`AsyncCacheAdapter::watch`](crate::AsyncCacheAdapter::watch). It is gone when the cache
+/// A cache, as its adapter sees it: see [`AsyncCacheAdapter::subscribe`](crate::AsyncCacheAdapter::subscribe). It is gone when the cache
 /// has another adapter.
 #[derive(Clone, Debug)]
 pub struct EventSink(Weak<Line>);
@@ -50,7 +50,7 @@ impl EventSink {
 /// ```
 /// use larder::{Event, EventKind, EventSinks};
 ///
-/// let sinks = EventSinks::default(); // `AsyncCacheAdapter::watch` adds to it
+/// let sinks = EventSinks::default(); // `AsyncCacheAdapter::subscribe` adds to it
 /// if !sinks.is_empty() {
 ///     sinks.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
 /// }

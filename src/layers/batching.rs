@@ -1,4 +1,4 @@
-//! Waiting calls of an adapter travel together.
+//! Calls of an adapter that wait are sent as batches.
 
 use crate::adapter::Presence;
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
@@ -17,24 +17,25 @@ const BATCH_ABOVE: usize = 32;
 const MAX_BATCH: usize = 256;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// An adapter whose calls go together when there are many: those that come while others are under way become one
+/// Batches the calls of an adapter when there are many: those that come while others are in flight become one
 /// [`get_many`](AsyncCacheAdapter::get_many) or [`set_many`](AsyncCacheAdapter::set_many).
 ///
-/// While few calls are under way each goes by itself, at once. It is crowded from the moment at which one more than
-/// [`batch_above`](Batching::batch_above) is, until a batch is back and nobody waits. There is no timer. larder's own redis, memcached and sqlite adapters
-/// do the same within their connections and need no such layer; it is for adapters whose `get_many` and `set_many` cost about as
-/// much as one call.
+/// While few calls are in flight each is sent by itself, at once. Batching begins with one call more than
+/// [`batch_above`](Batching::batch_above), and ends when a batch has been answered and no call waits. There is no timer. larder's own
+/// redis, memcached and sqlite adapters do the same within their connections and need no such layer; it is for adapters whose
+/// `get_many` and `set_many` cost about as much as one call.
 ///
-/// A key that fails does not fail its companions: each call has its own answer, and where a batch as a whole is refused, each
-/// goes by itself. The operations on a key keep their order within a runtime, those whose callers have gone included.
+/// A key that fails does not fail the others in its batch: each call has its own answer, and where a batch as a whole is refused, or
+/// the adapter panics in it, each call is sent by itself. The operations on a key keep their order within a runtime, also those whose
+/// callers have given up.
 ///
 /// # Deadlines
 ///
-/// The layer has none of its own: it waits for as long as the adapter takes for the batch before. Who wants to wait no longer drops the future.
+/// The layer has none of its own: a call waits for as long as the adapter takes for the batch before. To wait no longer, drop the future.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped while it waits is taken out; one that is under way leaves its batch whole.
+/// A call that is dropped while it waits is taken out; one that is in flight leaves its batch whole.
 ///
 /// # Example
 ///
@@ -53,7 +54,7 @@ pub struct Batching<A> {
     adapter: Arc<A>,
     batch_above: usize,
     limits: Limits,
-    stops: PerRuntime<Batcher<Waiting>>,
+    batchers: PerRuntime<Batcher<Waiting>>,
 }
 
 impl<A: AsyncCacheAdapter> Batching<A> {
@@ -68,23 +69,23 @@ impl<A: AsyncCacheAdapter> Batching<A> {
     }
 
     fn around(adapter: Arc<A>, batch_above: usize, limits: Limits) -> Self {
-        Self { adapter, batch_above, limits, stops: PerRuntime::new() }
+        Self { adapter, batch_above, limits, batchers: PerRuntime::new() }
     }
 
-    /// How many calls go by themselves at the same time before others wait; 32 unless set.
+    /// How many calls are in flight by themselves before others wait for a batch; 32 unless set.
     #[must_use]
     pub fn batch_above(self, calls: usize) -> Self {
         Self::around(self.adapter, calls, self.limits)
     }
 
-    /// How many calls travel together at most; 256 unless set. 0 and 1 are no batches.
+    /// How many calls share a batch at most; 256 unless set. 0 and 1 are no batches.
     #[must_use]
     pub fn max_batch(self, calls: usize) -> Self {
         let limits = Limits { entries: calls.max(1), ..self.limits };
         Self::around(self.adapter, self.batch_above, limits)
     }
 
-    /// How many bytes of keys and encoded values are written together at most; 1 MiB unless set. What is larger travels alone.
+    /// How many bytes of keys and encoded values a batch holds at most; 1 MiB unless set. What is larger is sent by itself.
     #[must_use]
     pub fn max_batch_bytes(self, bytes: usize) -> Self {
         let limits = Limits { bytes, ..self.limits };
@@ -96,27 +97,29 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         &self.adapter
     }
 
-    /// This runtime's; who polls without one goes alone.
-    fn stop(&self) -> Option<Arc<Batcher<Waiting>>> {
+    /// This runtime's; a call that is polled outside a runtime is sent by itself.
+    fn batcher(&self) -> Option<Arc<Batcher<Waiting>>> {
         let home = Handle::try_current().ok()?;
-        Some(self.stops.get_or_insert_with(&home, || Batcher::new(self.batch_above, self.limits)))
+        Some(
+            self.batchers.get_or_insert_with(&home, || Batcher::new(self.batch_above, self.limits)),
+        )
     }
 
-    fn wait(&self, stop: &Arc<Batcher<Waiting>>, waiting: Waiting) {
-        if let Some(lead) = stop.wait(waiting) {
-            runtime::spawn(carry_all(self.adapter.clone(), lead));
+    fn wait(&self, batcher: &Arc<Batcher<Waiting>>, waiting: Waiting) {
+        if let Some(lead) = batcher.wait(waiting) {
+            runtime::spawn(send_all(self.adapter.clone(), lead));
         }
     }
 
-    /// Runs what travels alone: in its turn, so that it overtakes nothing that was given up and is still under way.
+    /// Runs a call that is sent by itself, in its turn: an earlier one about its key, given up by its caller, may still be in flight.
     async fn in_turn<T>(&self, key: Option<&str>, call: impl Future<Output = T>) -> T {
-        let Some(stop) = self.stop() else { return call.await };
-        let _pass = match stop.pass() {
+        let Some(batcher) = self.batcher() else { return call.await };
+        let _pass = match batcher.pass() {
             Some(pass) => Some(pass),
             None => {
                 let (reply, turn) = oneshot::channel();
-                self.wait(&stop, Waiting::Turn { key: key.map(hash), reply });
-                // If the leader is lost, nothing is under way any more.
+                self.wait(&batcher, Waiting::Turn { key: key.map(hash), reply });
+                // If the leader is lost, nothing is in flight any more.
                 let _ = turn.await;
                 None
             }
@@ -125,7 +128,7 @@ impl<A: AsyncCacheAdapter> Batching<A> {
     }
 }
 
-/// A call that waits. An answer of `None` tells it to go by itself.
+/// A call that waits. An answer of `None` has it sent by itself.
 #[derive(Debug)]
 enum Waiting {
     Get {
@@ -193,13 +196,13 @@ fn hash(key: &str) -> u64 {
     hasher.finish()
 }
 
-async fn carry_all<A: AsyncCacheAdapter>(adapter: Arc<A>, mut lead: BatchLeader<Waiting>) {
+async fn send_all<A: AsyncCacheAdapter>(adapter: Arc<A>, mut lead: BatchLeader<Waiting>) {
     while let Some(batch) = lead.next() {
-        carry(&*adapter, batch).await;
+        send(&*adapter, batch).await;
     }
 }
 
-async fn carry(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
+async fn send(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
     let (mut keys, mut readers) = (Vec::new(), Vec::new());
     let (mut writes, mut writers) = (Vec::new(), Vec::new());
     for waiting in batch {
@@ -213,7 +216,7 @@ async fn carry(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
                 writers.push(reply);
             }
             Waiting::Turn { reply, .. } => {
-                // Who has gone needs no turn.
+                // A caller that has given up needs no turn.
                 let _ = reply.send(());
             }
         }
@@ -231,7 +234,8 @@ async fn carry(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
     }
 }
 
-/// Gives each its own. If the batch as a whole was refused, for a reason that another attempt may not have, each goes by itself.
+/// Gives each call its own answer. If the batch as a whole was refused, for a reason that another attempt may not have, each call is
+/// sent by itself.
 fn share<T>(
     results: Result<Vec<Result<T>>>,
     replies: Vec<oneshot::Sender<Option<Result<T>>>>,
@@ -243,7 +247,7 @@ fn share<T>(
     };
     for reply in replies {
         let result = results.next().or_else(|| failed.clone().map(|error| Err(error.with_op(op))));
-        // Who has gone needs no answer.
+        // A caller that has given up needs no answer.
         let _ = reply.send(result);
     }
 }
@@ -253,10 +257,10 @@ fn share<T>(
 impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         key::check(key)?;
-        let Some(stop) = self.stop() else { return self.adapter.get(key).await };
-        let Some(_pass) = stop.pass() else {
+        let Some(batcher) = self.batcher() else { return self.adapter.get(key).await };
+        let Some(_pass) = batcher.pass() else {
             let (reply, answer) = oneshot::channel();
-            self.wait(&stop, Waiting::Get { key: key.to_owned(), reply });
+            self.wait(&batcher, Waiting::Get { key: key.to_owned(), reply });
             return match answer.await {
                 Ok(Some(answer)) => answer.map_err(|error| error.with_key(key)),
                 Ok(None) | Err(_) => self.adapter.get(key).await,
@@ -267,12 +271,14 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         key::check(key)?;
-        let Some(stop) = self.stop() else { return self.adapter.set(key, value, expiry).await };
-        let Some(_pass) = stop.pass() else {
+        let Some(batcher) = self.batcher() else {
+            return self.adapter.set(key, value, expiry).await;
+        };
+        let Some(_pass) = batcher.pass() else {
             let bytes = key.len() + value.encoded_len(crate::Codec::MessagePack)?;
             let (reply, answer) = oneshot::channel();
             self.wait(
-                &stop,
+                &batcher,
                 Waiting::Set { key: key.to_owned(), value: value.clone(), expiry, bytes, reply },
             );
             return match answer.await {

@@ -97,3 +97,56 @@ fn a_runtime_that_ends_takes_nobody_along() {
         });
     }
 }
+
+/// A store whose calls panic where they have to do with one key.
+struct Poisoned(AsyncMemoryCache);
+
+#[async_trait::async_trait]
+impl AsyncCacheAdapter for Poisoned {
+    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
+        assert_ne!(key, "poison");
+        tokio::task::yield_now().await;
+        self.0.get(key).await
+    }
+
+    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        assert_ne!(key, "poison");
+        tokio::task::yield_now().await;
+        self.0.set(key, value, expiry).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<bool> {
+        self.0.remove(key).await
+    }
+
+    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
+        self.0.update_timeout(key, expiry).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<()> {
+        self.0.clear(prefix).await
+    }
+}
+
+/// The others of its batch are answered, and so are all who come later.
+#[tokio::test]
+async fn a_panic_in_a_batch_concerns_its_own_caller_only() {
+    let cache = Arc::new(Batching::new(Poisoned(AsyncMemoryCache::new())).batch_above(0));
+    for round in 0..20 {
+        let callers: Vec<_> = (0..20)
+            .map(|n| {
+                let cache = cache.clone();
+                let key = if n == round { "poison".to_owned() } else { format!("k{n}") };
+                tokio::spawn(async move {
+                    set(&cache, &key, key.clone()).await.unwrap();
+                    assert_eq!(text(&cache, &key).await.unwrap(), Some(key));
+                })
+            })
+            .collect();
+        for (n, caller) in callers.into_iter().enumerate() {
+            assert_eq!(caller.await.is_err(), n == round, "{n} of round {round}");
+        }
+    }
+    set(&cache, "k", "v".to_owned()).await.unwrap();
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+}

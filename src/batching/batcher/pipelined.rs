@@ -1,4 +1,4 @@
-//! A leader with several batches under way.
+//! A leader with several batches in flight.
 
 use super::BatchLeader;
 use crate::batching::Batchable;
@@ -8,17 +8,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 impl<P: Batchable> BatchLeader<P> {
-    /// Whether somebody waits. Waits for somebody as long as a batch is under way; when none is, it is not crowded any more.
+    /// Whether a call waits. Waits for one as long as a batch is in flight; when none is, batching has ended.
     pub(crate) fn poll_waiting(
         &mut self,
         context: &mut Context<'_>,
-        is_under_way: bool,
+        is_in_flight: bool,
     ) -> Poll<bool> {
         let mut waiting = lock(&self.batcher.waiting);
         if !waiting.queue.is_empty() {
             return Poll::Ready(true);
         }
-        if is_under_way {
+        if is_in_flight {
             waiting.leader = Some(context.waker().clone());
             return Poll::Pending;
         }
@@ -27,7 +27,7 @@ impl<P: Batchable> BatchLeader<P> {
         Poll::Ready(false)
     }
 
-    /// Those that wait, or as many as fit into a batch. None are left if all have given up.
+    /// The calls that wait, or as many as fit into a batch. Empty if all have been given up.
     pub(crate) fn take(&mut self) -> Vec<P> {
         let mut waiting = lock(&self.batcher.waiting);
         let Some(all) = waiting.queue.all_at_once() else { return waiting.queue.next() };

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub enum BreakerState {
     /// All is well: calls reach the adapter.
     Closed,
-    /// Calls are answered at once, and the adapter is left in peace.
+    /// Calls are answered at once, and nothing is sent to the adapter.
     Open,
     /// As [`Open`](BreakerState::Open), while the adapter is asked for a sign of life.
     HalfOpen,
@@ -201,8 +201,8 @@ impl Record {
         let failures: u64 = self.slices.iter().map(|slice| slice.failures).sum();
         let calls = failures
             + self.slices.front().map_or(0, |slice| successes.saturating_sub(slice.successes));
-        let is_crowded = calls >= rules.at_least && failures as f64 >= calls as f64 * rules.rate;
-        self.in_a_row >= rules.in_a_row || is_crowded
+        let is_too_many = calls >= rules.at_least && failures as f64 >= calls as f64 * rules.rate;
+        self.in_a_row >= rules.in_a_row || is_too_many
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-/// How long a call waits for what is to be written before it, where nobody said how long a call may take.
+/// How long a call waits for what is to be written before it, where a call has no deadline.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a call is.
@@ -61,7 +61,7 @@ pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
 /// The time that one call has, all that the layer does for it included.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    /// `None` where nobody looks.
+    /// `None` where no deadline needs it.
     begun: Option<Instant>,
     /// Part of the time has gone already when the adapter is first asked.
     waited: bool,

@@ -24,7 +24,7 @@ const MAX_CLEARS: usize = 128;
 
 /// The latest write of each key, and the prefixes that were cleared, in the order in which they failed.
 ///
-/// While something is noted about a key, the backend holds what is out of date, so nobody may ask it: see
+/// While something is noted about a key, the backend holds what is out of date, so no call may ask it: see
 /// [`settled`](Journal::settled).
 #[derive(Debug)]
 pub(super) struct Journal {

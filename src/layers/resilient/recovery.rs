@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 /// Between two attempts. The longest is short, so that a backend that is back is found within a fraction of a second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 
-/// How long one attempt may take where nobody said how long a call may.
+/// How long one attempt may take where calls have no deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A clear goes in steps, over all that a server holds.
 const CLEAR: Duration = Duration::from_secs(60);

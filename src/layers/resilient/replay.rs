@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// not necessary costs a load.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// Writes what is noted about a key, unless somebody else has written something newer.
+/// Writes what is noted about a key, unless another process has written something newer.
 pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Result<()> {
     let key = &*noted.key;
     let (value, expiry) = match &noted.write {
