@@ -1,52 +1,25 @@
 //! The one place that builds runtimes and spawns tasks.
 
+mod background;
 mod backoff;
 mod per_runtime;
 
+#[cfg(feature = "redis")]
+pub(crate) use background::background_connects;
+pub(crate) use background::{background, can_connect};
 pub(crate) use backoff::Backoff;
 pub(crate) use per_runtime::PerRuntime;
 
 use crate::{Error, ErrorKind, Result};
+use background::is_background;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::runtime::{Builder, EnterGuard, Handle, Runtime, RuntimeFlavor, worker_index};
+use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor, worker_index};
 use tokio::task::JoinHandle;
-
-/// The background runtime and the process it was built in: its thread does not survive a fork.
-static BACKGROUND: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
-
-/// larder's own runtime: one thread, built when first needed, never dropped (dropping a runtime in async code panics).
-///
-/// # Panics
-///
-/// When the operating system refuses a thread.
-pub(crate) fn background() -> &'static Handle {
-    let mut built = lock(&BACKGROUND);
-    let process = std::process::id();
-    let runtime = match *built {
-        Some((owner, runtime)) if owner == process => runtime,
-        _ => {
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name("larder")
-                .enable_all()
-                .build();
-            &*Box::leak(Box::new(
-                runtime.expect("the operating system refused a thread for larder's runtime"),
-            ))
-        }
-    };
-    *built = Some((process, runtime));
-    runtime.handle()
-}
-
-fn is_background(handle: &Handle) -> bool {
-    lock(&BACKGROUND).is_some_and(|(_, runtime)| runtime.handle().id() == handle.id())
-}
 
 /// The caller's runtime; the background one where the caller has none.
 pub(crate) fn current() -> Handle {

@@ -26,7 +26,7 @@ pub use builder::MemcachedBuilder;
 
 use crate::adapters::Remote;
 use crate::batching::Limits;
-use crate::runtime::PerRuntime;
+use crate::runtime::{self, PerRuntime};
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
 };
@@ -269,6 +269,7 @@ impl AsyncMemcachedCache {
         let Ok(runtime) = Handle::try_current() else {
             return Err(server.unavailable("can be reached from inside a tokio runtime only"));
         };
+        runtime::can_connect()?;
         let deadline = Instant::now() + server.op_timeout;
         let lane = self.home(&runtime).0[place.server].get(place.lane);
         match tokio::time::timeout_at(deadline.into(), lane.ask(deadline, command)).await {

@@ -8,7 +8,7 @@ use super::link::{Link, Orphans};
 use super::millis;
 use super::source::{Source, identify};
 use crate::batching::Batcher;
-use crate::runtime::{lock, spawn, spawn_background};
+use crate::runtime::{background_connects, lock, spawn, spawn_background};
 use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use deadpool_redis::Pool;
@@ -438,6 +438,9 @@ impl Lane {
                 // Refusing takes no time, and the task that connects may be on this very thread: a loop of calls lets it run.
                 tokio::task::coop::consume_budget().await;
                 return Err(Failure::with(error, Fate::Keep));
+            }
+            if let Home::Background = self.home {
+                background_connects().map_err(|error| Failure::with(error, Fate::Keep))?;
             }
             self.begin();
             let mut states = self.state.subscribe();

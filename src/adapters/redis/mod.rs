@@ -21,7 +21,7 @@ use crate::adapter::Presence;
 use crate::adapters::Remote;
 use crate::batching::{Batcher, Limits};
 use crate::codec;
-use crate::runtime::{PerRuntime, lock};
+use crate::runtime::{PerRuntime, can_connect, lock};
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
 };
@@ -239,6 +239,7 @@ impl AsyncRedisCache {
                 .with_backend(BACKEND)
                 .with_message(message));
         };
+        can_connect()?;
         let shared = &*self.shared;
         Ok(shared.runtimes.get_or_insert_with(&home, || {
             let hub = shared.hub();

@@ -38,6 +38,10 @@ impl AsRef<Election> for Arc<State> {
 
 /// Starts the recovery task, unless there is one. On the caller's runtime, whose connections it is about.
 pub(super) fn summon<A: AsyncCacheAdapter>(shared: &Arc<Shared<A>>) {
+    // On a runtime that cannot connect it would never see the backend come back; another caller's runtime can.
+    if runtime::can_connect().is_err() {
+        return;
+    }
     if let Some(tenure) = Election::win(shared.state.clone()) {
         runtime::spawn(recover(Arc::downgrade(shared), shared.state.clone(), Some(tenure)));
     }

@@ -1,0 +1,102 @@
+//! larder's own runtime, and what stands in for it while the process has no file descriptor left.
+
+use super::lock;
+use crate::{Error, ErrorKind, Result};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Handle, Id, Runtime};
+
+/// How long nobody tries again to build a runtime that can open connections.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The background runtime of this process.
+static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+
+/// The stopgaps that there have been: tasks may still be on them.
+static STOPGAPS: Mutex<Vec<Id>> = Mutex::new(Vec::new());
+
+/// Whether there has been any: all that a process with enough descriptors looks at.
+static HAD_STOPGAP: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy)]
+struct Background {
+    /// The process it was built in: its thread does not survive a fork.
+    process: u32,
+    runtime: &'static Runtime,
+    /// For a stopgap, which has timers and tasks and no connections: when a whole one was last refused.
+    refused: Option<Instant>,
+}
+
+/// larder's own runtime: one thread, built when first needed, never dropped (dropping a runtime in async code panics).
+///
+/// A runtime that can open connections takes file descriptors. While the process has none, a stopgap has the timers and tasks,
+/// and every so often a caller tries again.
+///
+/// # Panics
+///
+/// When the operating system refuses a thread.
+pub(crate) fn background() -> &'static Handle {
+    current().runtime.handle()
+}
+
+fn current() -> Background {
+    let mut built = lock(&BACKGROUND);
+    let process = std::process::id();
+    let before = (*built).filter(|known| known.process == process);
+    let background = match before {
+        Some(known) if known.refused.is_none_or(|refused| refused.elapsed() < PAUSE) => known,
+        before => build(process, before),
+    };
+    *built = Some(background);
+    background
+}
+
+fn build(process: u32, stopgap: Option<Background>) -> Background {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("larder");
+    if let Ok(runtime) = builder.enable_all().build() {
+        return Background { process, runtime: leak(runtime), refused: None };
+    }
+    let refused = Some(Instant::now());
+    if let Some(stopgap) = stopgap {
+        return Background { refused, ..stopgap };
+    }
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).thread_name("larder").enable_time().build();
+    let runtime =
+        leak(runtime.expect("the operating system refused a thread for larder's runtime"));
+    lock(&STOPGAPS).push(runtime.handle().id());
+    HAD_STOPGAP.store(true, Ordering::Release);
+    Background { process, runtime, refused }
+}
+
+fn leak(runtime: Runtime) -> &'static Runtime {
+    Box::leak(Box::new(runtime))
+}
+
+pub(super) fn is_background(handle: &Handle) -> bool {
+    lock(&BACKGROUND).is_some_and(|known| known.runtime.handle().id() == handle.id())
+}
+
+/// Whether connections can be opened here: not on a stopgap.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unavailable`].
+pub(crate) fn can_connect() -> Result<()> {
+    let is_stopgap = HAD_STOPGAP.load(Ordering::Acquire)
+        && Handle::try_current().is_ok_and(|here| lock(&STOPGAPS).contains(&here.id()));
+    if is_stopgap { Err(without_descriptors()) } else { Ok(()) }
+}
+
+/// [`can_connect`], for what is driven in the background.
+#[cfg(feature = "redis")]
+pub(crate) fn background_connects() -> Result<()> {
+    if current().refused.is_some() { Err(without_descriptors()) } else { Ok(()) }
+}
+
+fn without_descriptors() -> Error {
+    Error::new(ErrorKind::Unavailable)
+        .with_message("the process has no file descriptor left for a runtime with connections")
+}
