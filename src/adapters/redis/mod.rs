@@ -114,7 +114,8 @@ struct Shared {
     orphans: Arc<Orphans>,
     bulky: BulkyKeys,
     runtimes: PerRuntime<Lanes>,
-    bulk: Mutex<Weak<Lane>>,
+    /// With the process that it was opened in: what drives it does not survive a fork.
+    bulk: Mutex<(u32, Weak<Lane>)>,
 }
 
 impl Shared {
@@ -124,12 +125,13 @@ impl Shared {
 
     /// The lane for big values and batches: one for all runtimes, for as long as any of them is there.
     fn bulk(&self) -> Arc<Lane> {
+        let process = std::process::id();
         let mut bulk = lock(&self.bulk);
-        bulk.upgrade().unwrap_or_else(|| {
+        bulk.1.upgrade().filter(|_| bulk.0 == process).unwrap_or_else(|| {
             // What is big would only hold others up in company.
             let limits = Limits { entries: 1, bytes: 0 };
             let lane = Lane::new(self.hub(), Home::Background, Batcher::new(usize::MAX, limits));
-            *bulk = Arc::downgrade(&lane);
+            *bulk = (process, Arc::downgrade(&lane));
             lane
         })
     }
@@ -215,7 +217,7 @@ impl AsyncRedisCache {
             orphans: Arc::default(),
             bulky: BulkyKeys::default(),
             runtimes: PerRuntime::new(),
-            bulk: Mutex::default(),
+            bulk: Mutex::new((0, Weak::new())),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -401,7 +403,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     /// Lets go of the connections of all runtimes. Calls under way end on theirs.
     async fn close(&self) -> Result<()> {
-        *lock(&self.shared.bulk) = Weak::new();
+        *lock(&self.shared.bulk) = (0, Weak::new());
         self.shared.runtimes.clear();
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod deadlines;
+mod forks;
 mod keys;
 mod large;
 pub(crate) mod order;

@@ -1,7 +1,7 @@
 //! The child of a fork.
 
 use super::{PATIENT, fresh_path, on};
-use crate::support::alone::alone;
+use crate::support::alone::{alone, in_fork};
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheWrapper, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,21 +15,6 @@ fn cache(path: &Path) -> CacheWrapper {
 fn wrapped(cache: AsyncSqliteCache) -> CacheWrapper {
     let adapter: Arc<dyn AsyncCacheAdapter> = Arc::new(cache);
     larder::AsyncCacheWrapper::new(adapter).unwrap().with_fail_open(false).blocking()
-}
-
-/// Runs `child` in a fork of this process, and waits until it is done.
-fn in_child(child: impl FnOnce()) {
-    match fork::fork().unwrap() {
-        fork::Fork::Parent(pid) => {
-            let status = fork::waitpid(pid).unwrap();
-            assert_eq!(status, 0, "the child failed, see above");
-        }
-        fork::Fork::Child => {
-            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_err();
-            // Nothing of the parent's is ended here.
-            std::process::exit(i32::from(failed));
-        }
-    }
 }
 
 fn is_refused_at_once(cache: &CacheWrapper) {
@@ -65,7 +50,7 @@ fn a_file_that_was_open_is_refused_at_once_in_the_child_and_all_else_works() {
             was_closed.close().unwrap();
             // The thread that closed it has gone, and the child is forked at a quiet moment.
             std::thread::sleep(Duration::from_millis(50));
-            in_child(|| {
+            in_fork(|| {
                 is_refused_at_once(&open);
                 is_refused_at_once(&cache(&path));
                 assert_eq!(memory.get::<i32>("k").unwrap(), None, "it starts empty");

@@ -21,6 +21,23 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     assert!(status.success(), "{name} failed, see above");
 }
 
+/// Runs `child` in a fork of this process, and waits until it is done. For a process of one's own, at
+/// a quiet moment: the child has the one thread that forked, and whatever locks others held.
+pub(crate) fn in_fork(child: impl FnOnce()) {
+    match fork::fork().expect("this process forks") {
+        fork::Fork::Parent(pid) => {
+            let status = fork::waitpid(pid).expect("the child ends");
+            assert_eq!(status, 0, "the child failed, see above");
+        }
+        fork::Fork::Child => {
+            let child = std::panic::AssertUnwindSafe(child);
+            let failed = std::panic::catch_unwind(child).is_err();
+            // Nothing of the parent's is dropped here.
+            std::process::exit(i32::from(failed));
+        }
+    }
+}
+
 /// How much memory this process has, in bytes.
 pub(crate) fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
