@@ -1,16 +1,18 @@
 //! Configuration: the builder, and the same words in a URL.
 
 use super::AsyncMemcachedCache;
-use super::address::Address;
+use super::connection::address::Address;
 use crate::adapters::{Settings, read_remote_url};
 use crate::batching::Limits;
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::expiry::Expiry;
 use crate::url::{CacheUrl, decode};
-use crate::{Codec, Error, Expiry, Result};
 use std::time::Duration;
 
 /// The server's own limit of 1 MiB an item, less what the item needs besides the value: its key of up to 250 bytes, and its head.
 const MAX_VALUE_BYTES: usize = (1 << 20) - 512;
-/// As many waiting calls travel together.
+/// So many waiting calls are one batch at most.
 const MAX_BATCH: usize = 128;
 const MAX_BATCH_BYTES: usize = 256 << 10;
 
@@ -172,7 +174,7 @@ impl MemcachedBuilder {
 
     /// How many connections each runtime opens to each server at most, 2 if not set. They are opened when they are needed.
     ///
-    /// Calls that wait for a connection travel together, so more of them make few things faster: they keep small values from
+    /// Calls that wait for a connection are sent in batches, so more of them make few things faster: they keep small values from
     /// waiting behind large ones.
     ///
     /// ```
@@ -198,13 +200,13 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How many waiting calls travel together at most, and 1 is no batches; 128 unless set.
+    /// How many waiting calls are one batch at most, and 1 is no batches; 128 unless set.
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.config.limits.entries = calls;
         self
     }
 
-    /// How many bytes of values are written together at most; 256 KiB unless set. What is larger travels alone.
+    /// How many bytes of values are written together at most; 256 KiB unless set. What is larger is sent by itself.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;
         self
@@ -250,7 +252,7 @@ impl MemcachedBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     fn config(url: &str) -> Result<Config> {
         let builder = MemcachedBuilder::from_url(url)?;

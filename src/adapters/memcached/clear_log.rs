@@ -16,27 +16,16 @@
 //! A *fence* uses the same numbers for a write that was sent, and whose answer was never seen: whatever arrives later with a
 //! stamp from before the fence is cleared. What was there before the fence is not touched.
 //!
-//! [stamp]: Stamping
+//! [stamp]: super::stamps
 
 use super::keys::Key;
-use crate::codec::Codec;
+use super::prefix::Prefix;
+use super::stamps::{STAMPS, stamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// For how long an instance may act on what it was told.
 pub(super) const CLEAR_LOG_TTL: Duration = Duration::from_millis(20);
-
-/// The client flags of a placeholder, and of a lease: no stamp, and no type of any client's.
-pub(super) const PLACEHOLDER: u32 = 0x4C52_0000;
-
-/// Set in every stamp, and in no placeholder.
-const STAMPED: u32 = 1 << 31;
-/// Where a stamp's number is. The lower half of the flags is zero: it is there that clients keep types and compression
-/// (pickles in bit 0 of Python's, Perl's and Ruby's clients, types up to bit 15 in Java's and PHP's), and bytes whose lower
-/// half is zero are plain bytes to all of them.
-const STAMP_AT: u32 = 16;
-/// How many numbers there are before they begin anew.
-const STAMPS: u64 = 1 << 15;
 
 const MAGIC: &[u8; 4] = b"LDR2";
 const HEAD: usize = 32;
@@ -48,39 +37,6 @@ const MOST_CLEARS: usize = 1_024;
 /// How many fences are kept. They are taken back within a minute; past it, the oldest is forgotten, and with it the promise
 /// about writes that are older still.
 const MOST_FENCES: usize = 16;
-
-/// Whether values bear a stamp in their client flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stamping {
-    /// Only larder reads them.
-    Stamped,
-    /// Other programs read them, and take client flags for types: the flags are zero, and CAS numbers alone decide.
-    Plain,
-}
-
-impl Stamping {
-    pub(super) fn of(codec: Codec) -> Self {
-        if codec == Codec::MessagePack { Self::Stamped } else { Self::Plain }
-    }
-
-    /// The client flags of a value that is written at this sequence number.
-    pub(super) fn flags(self, seq: u64) -> u32 {
-        match self {
-            Self::Stamped => STAMPED | (low_bits(seq) << STAMP_AT),
-            Self::Plain => 0,
-        }
-    }
-}
-
-/// The number in a stamp; `None` for flags that are none.
-fn stamp(flags: u32) -> Option<u64> {
-    let lower = (1 << STAMP_AT) - 1;
-    (flags & STAMPED != 0 && flags & lower == 0).then(|| u64::from((flags & !STAMPED) >> STAMP_AT))
-}
-
-fn low_bits(seq: u64) -> u32 {
-    u32::try_from(seq % STAMPS).unwrap_or(0)
-}
 
 /// The clear log as one instance last saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +52,12 @@ pub(super) struct ClearLog {
     fences: Vec<Fence>,
 }
 
-/// A prefix by length and hash: two that are alike cost misses, never wrong values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Prefix {
-    len: u32,
-    hash: u64,
+/// When something happened: by the log's sequence number, and by the server's CAS number. Zero is the item's own, which
+/// whoever writes the item cannot know yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    seq: u64,
+    cas: u64,
 }
 
 impl Mark {
@@ -112,14 +69,6 @@ impl Mark {
 
 /// Stands in the length of what is no prefix, but a fence with its keys.
 const FENCE: u32 = u32::MAX;
-
-/// When something happened: by the log's sequence number, and by the server's CAS number. Zero is the item's own, which
-/// whoever writes the item cannot know yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    seq: u64,
-    cas: u64,
-}
 
 /// Keeps off what was written before it and arrives after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,27 +284,6 @@ impl ClearLog {
     }
 }
 
-impl Prefix {
-    fn of(text: &str) -> Self {
-        Self::all(text).last().unwrap_or(Self { len: 0, hash: FNV_START })
-    }
-
-    /// Every prefix of a text, from the empty one to the whole.
-    fn all(text: &str) -> impl Iterator<Item = Self> {
-        let first = Self { len: 0, hash: FNV_START };
-        let rest = text.bytes().scan(first, |prefix, byte| {
-            prefix.len += 1;
-            prefix.hash = (prefix.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-            Some(*prefix)
-        });
-        std::iter::once(first).chain(rest)
-    }
-}
-
-// FNV-1a: the hash of each prefix of a key falls out on the way to the hash of the key.
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
-
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes[at..].first_chunk().map_or(0, |number| u32::from_be_bytes(*number))
 }
@@ -367,6 +295,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::memcached::stamps::Stamping;
 
     const OWN: &str = "larder:";
 
@@ -398,23 +327,6 @@ mod tests {
         assert_eq!(judge(&before, "larder:a:x", flags(&after), 11), Verdict::Unknown);
         // Moved by the server, or written by somebody who did not know of the clear yet.
         assert_eq!(judge(&after, "larder:a:x", flags(&before), 12), Verdict::Cleared);
-    }
-
-    #[test]
-    fn no_client_reads_a_type_in_any_stamp() {
-        let mut seen = std::collections::HashSet::new();
-        for seq in (0..2 * STAMPS).chain(u64::MAX - STAMPS..u64::MAX) {
-            let flags = Stamping::Stamped.flags(seq);
-            assert_eq!(flags & 0xFFFF, 0, "{flags:#x}");
-            assert_eq!(stamp(flags), Some(seq % STAMPS));
-            seen.insert(flags);
-            assert_eq!(Stamping::Plain.flags(seq), 0);
-        }
-        assert_eq!(seen.len() as u64, STAMPS);
-        assert!(!seen.contains(&PLACEHOLDER) && PLACEHOLDER & 0xFFFF == 0);
-        for theirs in [0, 1, 16, 0xFFFF, PLACEHOLDER, STAMPED | 1, 1 << 16] {
-            assert_eq!(stamp(theirs), None, "{theirs:#x}");
-        }
     }
 
     /// The numbers in stamps begin anew after 32,768 clears; whatever is older is still told by its CAS number.

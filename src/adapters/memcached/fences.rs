@@ -2,9 +2,9 @@
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
 use super::connection::Want;
+use super::connection::session::{Condition, Session};
 use super::judging::LOG_TRIES;
 use super::late::Late;
-use super::session::{Condition, Session};
 use crate::error::Result;
 use std::sync::Arc;
 use tokio::time::sleep;

@@ -1,36 +1,35 @@
 //! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
 //!
-//! While the value of a missing key is computed, an empty item with flags of its own holds its place: a miss for every verb, and
+//! While the value of a missing key is computed, an empty item with flags of its own, a placeholder, stands in its place: a miss for every verb, and
 //! with a CAS number that every write and every removal ends. A fill names that number; over a value that is about to be replaced,
-//! the value's own. A clear changes no item, but the stamp that the claim noted tells of it. Leases are items of their own.
+//! the value's own. A clear changes no item, but the stamp that the claim token tells of it. Leases are items of their own.
 //!
-//! Other programs would read the place as an empty value, so there are none under the codecs that are meant for other programs.
+//! Other programs would see the placeholder as an empty value, so placeholders are used with the MessagePack codec only.
 
-use super::clear_log::PLACEHOLDER;
+use super::connection::session::{Condition, Draft, Session};
 use super::connection::{Want, Written};
 use super::judging::{Present, Version};
 use super::keys::{self, Key};
-use super::lane::Command;
-use super::session::{Condition, Draft, Session};
+use super::stamps::PLACEHOLDER;
 use super::ttl::Ttl;
-use super::{AsyncMemcachedCache, about};
-use crate::adapter::LONGEST_CLAIM;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, ErrorKind, Expiry, Lifetime, Result};
+use crate::adapter::{Claim, LONGEST_CLAIM};
+use crate::error::Result;
+use crate::expiry::Lifetime;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-/// How long a place is held that nobody fills. A claim that was given up may be shared by others, so its place stays until then.
+/// How long a placeholder stays that nobody replaces. A claim that was given up may be shared by others, so it stays until then.
 const PLACEHOLDER_FOR: Duration = Duration::from_secs(600);
 
 /// What a claim says, between this adapter and itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Noted {
+pub(super) struct ClaimToken {
     version: Version,
     /// The lease's CAS number.
     lease: Option<u64>,
 }
 
-impl Noted {
+impl ClaimToken {
     pub(super) fn to_claim(self) -> Claim {
         let Self { version: Version { cas, seq }, lease } = self;
         // No item has the number 0.
@@ -52,10 +51,10 @@ impl Noted {
 
 /// A value for a key that was claimed; without one, what is there goes instead.
 #[derive(Debug)]
-pub(super) struct Fill {
+pub(super) struct ClaimedWrite {
     pub(super) key: Key,
     pub(super) value: Option<(Bytes, Ttl)>,
-    pub(super) noted: Noted,
+    pub(super) token: ClaimToken,
 }
 
 /// A lease in whole seconds, rounded up like every lifetime here; `None` is no lease.
@@ -70,7 +69,7 @@ impl Session {
         key: &Key,
         lease: Option<Ttl>,
         deadline: Instant,
-    ) -> Result<Option<Noted>> {
+    ) -> Result<Option<ClaimToken>> {
         let lease = match lease {
             None => None,
             Some(ttl) => match self.hold(&keys::lease(key), ttl, Condition::Absent).await? {
@@ -78,21 +77,22 @@ impl Session {
                 taken => taken,
             },
         };
-        let noted = self.hold_place(key, deadline).await.map(|version| Noted { version, lease });
-        if let (Err(_), Some(lease)) = (&noted, lease) {
+        let token =
+            self.hold_placeholder(key, deadline).await.map(|version| ClaimToken { version, lease });
+        if let (Err(_), Some(lease)) = (&token, lease) {
             // It ends by itself if this fails as well.
             let _ = self.end_lease(key, lease).await;
         }
-        noted.map(Some)
+        token.map(Some)
     }
 
-    async fn hold_place(&mut self, key: &Key, deadline: Instant) -> Result<Version> {
-        let place = Ttl::new(Lifetime::For(PLACEHOLDER_FOR)).unwrap_or(Ttl::NEVER);
+    async fn hold_placeholder(&mut self, key: &Key, deadline: Instant) -> Result<Version> {
+        let placeholder = Ttl::new(Lifetime::For(PLACEHOLDER_FOR)).unwrap_or(Ttl::NEVER);
         let mut condition = Condition::Absent;
         loop {
-            // Before the place is there, so that a clear in between counts.
+            // Before the placeholder is there, so that a clear in between counts.
             let seq = self.log().await?.log.seq();
-            if let Some(cas) = self.hold(key.wire(), place, condition).await? {
+            if let Some(cas) = self.hold(key.wire(), placeholder, condition).await? {
                 return Ok(Version { cas, seq });
             }
             self.in_time(deadline)?;
@@ -117,29 +117,29 @@ impl Session {
     }
 
     /// Stores a value under its claim; whether the claim held.
-    pub(super) async fn set_claimed(&mut self, fill: &Fill) -> Result<bool> {
-        let Fill { key, value, noted } = fill;
-        let holds = !self.has_passed_on(key, noted).await?
-            && !self.log().await?.log.is_cleared_since(key, noted.version.seq);
+    pub(super) async fn set_claimed(&mut self, fill: &ClaimedWrite) -> Result<bool> {
+        let ClaimedWrite { key, value, token } = fill;
+        let holds = !self.has_passed_on(key, token).await?
+            && !self.log().await?.log.is_cleared_since(key, token.version.seq);
         let filled = holds
             && match value {
                 Some((bytes, ttl)) => {
-                    self.put_over(noted.version, key, bytes.clone(), *ttl).await?
+                    self.put_over(token.version, key, bytes.clone(), *ttl).await?
                 }
                 None => {
-                    self.delete(key.wire(), Condition::Unchanged(noted.version.cas)).await?
+                    self.delete(key.wire(), Condition::Unchanged(token.version.cas)).await?
                         != Written::Refused
                 }
             };
-        if let Some(lease) = noted.lease {
+        if let Some(lease) = token.lease {
             self.end_lease(key, lease).await?;
         }
         Ok(filled)
     }
 
     /// Whether somebody else has the lease by now.
-    async fn has_passed_on(&mut self, key: &Key, noted: &Noted) -> Result<bool> {
-        let Some(lease) = noted.lease else { return Ok(false) };
+    async fn has_passed_on(&mut self, key: &Key, token: &ClaimToken) -> Result<bool> {
+        let Some(lease) = token.lease else { return Ok(false) };
         let item = self.read(&[keys::lease(key)], Want::Meta.flags()).await?.pop().flatten();
         Ok(item.is_some_and(|item| item.cas != lease))
     }
@@ -149,61 +149,9 @@ impl Session {
     }
 
     /// Gives a claim up.
-    pub(super) async fn release(&mut self, key: &Key, noted: &Noted) -> Result<()> {
-        match noted.lease {
+    pub(super) async fn release(&mut self, key: &Key, token: &ClaimToken) -> Result<()> {
+        match token.lease {
             Some(lease) => self.end_lease(key, lease).await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl AsyncMemcachedCache {
-    pub(super) async fn take_claim(
-        &self,
-        key: &str,
-        wanted: Option<Duration>,
-    ) -> Result<Option<Claim>> {
-        if !self.enforces_claims() {
-            return crate::key::check(key)
-                .map(|()| Some(Claim::unguarded()))
-                .map_err(|error| about(error, "claim", key));
-        }
-        let lease = lease(wanted);
-        let noted =
-            self.ask_about("claim", key, |key, reply| Command::Claim(key, lease, reply)).await?;
-        Ok(noted.map(Noted::to_claim))
-    }
-
-    pub(super) async fn fill_claim(
-        &self,
-        key: &str,
-        value: &CacheValue,
-        expiry: Expiry,
-        claim: &[u8],
-    ) -> Result<bool> {
-        crate::key::check(key).map_err(|error| about(error, "set_claimed", key))?;
-        let Some(noted) = Noted::read(claim) else { return Ok(false) };
-        let (value, refused) = match self.stored(key, value) {
-            Ok(bytes) => (self.ttl(expiry).map(|ttl| (bytes, ttl)), None),
-            // What it was to replace goes, unless somebody else's is there by now.
-            Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
-            Err(error) => return Err(about(error, "set_claimed", key)),
-        };
-        let filled = self
-            .ask_about("set_claimed", key, |key, reply| {
-                Command::Fill(Fill { key, value, noted }, reply)
-            })
-            .await?;
-        refused.map_or(Ok(filled), |error| Err(about(error, "set_claimed", key)))
-    }
-
-    pub(super) async fn release_claim(&self, key: &str, claim: &Claim) -> Result<()> {
-        crate::key::check(key).map_err(|error| about(error, "release", key))?;
-        match claim.token().and_then(Noted::read) {
-            Some(noted) => {
-                self.ask_about("release", key, |key, reply| Command::Release(key, noted, reply))
-                    .await
-            }
             None => Ok(()),
         }
     }
@@ -216,10 +164,10 @@ mod tests {
     #[test]
     fn a_claim_is_read_as_it_was_written() {
         for lease in [None, Some(7)] {
-            let noted = Noted { version: Version { cas: 1 << 40, seq: 9 }, lease };
-            assert_eq!(Noted::read(noted.to_claim().token().unwrap()), Some(noted));
+            let token = ClaimToken { version: Version { cas: 1 << 40, seq: 9 }, lease };
+            assert_eq!(ClaimToken::read(token.to_claim().token().unwrap()), Some(token));
         }
-        assert_eq!(Noted::read(b"somebody else's claim"), None);
+        assert_eq!(ClaimToken::read(b"somebody else's claim"), None);
     }
 
     #[test]

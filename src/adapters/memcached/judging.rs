@@ -1,10 +1,11 @@
 //! What an item comes to: a session's knowledge of the clear log, and its judgement of values by it.
 
-use super::clear_log::{CLEAR_LOG_TTL, ClearLog, PLACEHOLDER, Verdict};
+use super::clear_log::{CLEAR_LOG_TTL, ClearLog, Verdict};
+use super::connection::session::{Condition, Draft, Session};
 use super::connection::{Item, Want, Written};
 use super::keys::Key;
 use super::server::Known;
-use super::session::{Condition, Draft, Session};
+use super::stamps::PLACEHOLDER;
 use super::ttl::{LAST_SECOND, Ttl};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};

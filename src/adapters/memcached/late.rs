@@ -36,6 +36,12 @@ impl Late {
     }
 }
 
+/// So many connections to one server that were given up are listened to at a time; the others end at once.
+pub(super) const MOST_HEARD: usize = 32;
+
+/// So many exchanges are in doubt at most. Past it the oldest is forgotten, and with it the promise about its keys.
+const MOST_IN_DOUBT: usize = 64;
+
 /// The late writes to one server of values that bear no stamp. A fence could not tell them from later ones, so their keys are
 /// not changed before they are over.
 #[derive(Debug, Default)]
@@ -45,6 +51,9 @@ impl InDoubt {
     pub(super) fn add(&self, late: Arc<Late>) {
         let mut all = lock(&self.0);
         all.retain(|late| !late.is_over());
+        if all.len() >= MOST_IN_DOUBT {
+            all.remove(0);
+        }
         all.push(late);
     }
 
@@ -71,6 +80,16 @@ mod tests {
         assert!(doubt.has(|wire| wire == "b") && !doubt.has(|wire| wire == "c"));
         late.end();
         assert!(!doubt.has(|wire| wire == "b"));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_bounded() {
+        let doubt = InDoubt::default();
+        for n in 0..10 * MOST_IN_DOUBT {
+            doubt.add(Late::new(vec![n.to_string()], LATE_FOR));
+        }
+        assert_eq!(lock(&doubt.0).len(), MOST_IN_DOUBT);
+        assert!(!doubt.has(|wire| wire == "0") && doubt.has(|wire| wire == "639"));
     }
 
     #[test]

@@ -1,57 +1,50 @@
 //! The memcached adapter.
 //!
-//! `builder` and `address` read the configuration; `ring` says which server has a key, `keys` what the key is there and `ttl` for
-//! how long. Each server has a few lanes for each runtime; a `lane` owns a `session`, which owns one `connection` and knows the
-//! `ops`. What all lanes of a server share is in `server`: its `availability`, and what is known of the `clear_log`, by which
-//! `judging` tells live values from cleared ones. `late` and `fences` are about writes that were given up, `fencing` about claims.
+//! `adapter` is the contract, verb by verb; `multi_key` sends batches to the lanes. `builder` reads the configuration.
+//! `connection` has the lanes, one queue and connection each, and what they need; `ops` is what a verb does on one, `fencing` what
+//! a claim does. `keys`, `ttl` and `errors` translate. `server` is what all lanes of a server share: what is known of the
+//! `clear_log`, by whose numbers, `stamps` and CAS, `judging` tells live values from cleared ones.
+//! `late` and `fences` are about writes that were given up and may still arrive.
 
-mod address;
-mod availability;
+mod adapter;
 mod builder;
 mod clear_log;
 mod connection;
+mod errors;
 mod fences;
 mod fencing;
 mod judging;
 mod keys;
-mod lane;
 mod late;
+mod multi_key;
 mod ops;
-mod ring;
+mod prefix;
 mod server;
-mod session;
+mod stamps;
 mod ttl;
 
 pub use builder::MemcachedBuilder;
 
 use crate::adapters::Remote;
 use crate::batching::Limits;
+use crate::error::Result;
 use crate::runtime::{self, PerRuntime};
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
-};
-use async_trait::async_trait;
 use builder::Config;
-use bytes::Bytes;
-use clear_log::{CLEAR_LOG_TTL, Stamping};
-use connection::{Connector, Want};
+use connection::Connector;
+use connection::address::Address;
+use connection::lane::{Command, Lane, Reply};
+use connection::ring::Ring;
+use connection::session::Session;
 use deadpool::managed::Pool;
+use errors::{BACKEND, about};
 use futures_util::future::join_all;
-use judging::Found;
 use keys::Key;
-use lane::{Command, Each, Lane, Reply};
-use ops::{Count, Write};
-use ring::Ring;
 use server::Server;
-use session::Session;
-use std::collections::HashMap;
+use stamps::Stamping;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle;
-use ttl::Ttl;
-
-const KIND: &str = "memcached";
 
 /// A cache on one or more memcached servers, 1.6 or later.
 ///
@@ -73,7 +66,7 @@ const KIND: &str = "memcached";
 ///
 /// # Clearing
 ///
-/// [`clear`](AsyncCacheAdapter::clear) costs two round trips and 20 ms, however many keys there are; other programs' keys stay.
+/// [`clear`](crate::AsyncCacheAdapter::clear) costs two round trips and 20 ms, however many keys there are; other programs' keys stay.
 /// What has been cleared is a miss from then on in every process that uses larder, and its memory is reclaimed as the server needs
 /// it. Other programs still see it. Values that other programs put under the prefix are cleared too. What has been cleared is
 /// noted in a clear log on each server. It keeps 1,024 prefixes apart; past it, values that are older than the last 1,024 cleared
@@ -82,15 +75,15 @@ const KIND: &str = "memcached";
 ///
 /// # Other programs
 ///
-/// Under [`Codec::Json`] and [`Codec::Raw`] the client flags of a value are zero, which is plain bytes to every client. Under
-/// [`Codec::MessagePack`] they bear a stamp in bits 16 to 31. The lower half, in which clients keep types, compression and pickles,
+/// Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the client flags of a value are zero, which is plain bytes to every client. Under
+/// [`Codec::MessagePack`](crate::Codec::MessagePack) they bear a stamp in bits 16 to 31. The lower half, in which clients keep types, compression and pickles,
 /// is zero there, too, so that no client runs what is cached. Without a stamp the order of the server's CAS numbers tells cleared
 /// values: a server that moves an item between its slabs gives it a new number, and a cleared value that is moved counts again.
 ///
 /// # Other processes
 ///
 /// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
-/// [leased](crate::View::lease). Under [`Codec::MessagePack`] only, the default: while a load is under way, an empty item holds the key's place,
+/// [leased](crate::View::lease). Under [`Codec::MessagePack`](crate::Codec::MessagePack) only, the default: while a load is under way, an empty item holds the key's place,
 /// and other programs would read it. `docs/leases.md` has the details.
 ///
 /// # Deadlines, and what they do not promise
@@ -100,13 +93,13 @@ const KIND: &str = "memcached";
 /// twice the deadline without an answer the connection is given up; what was sent over it and may still arrive is fenced off
 /// before anything else is done, so that it is a miss if it does. The fence is taken back once the answer has come, or after 30 s.
 /// Values under `json` and `raw` bear no stamp that a fence could look at: until the answer comes, and for 30 s at most, keys
-/// with such a write are not changed, and `clear` of them fails, with [`ErrorKind::Timeout`]. None of this holds between two
+/// with such a write are not changed, and `clear` of them fails, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). None of this holds between two
 /// runtimes, after `close`, or after the runtime ended: then a write that timed out may still land late, and the entry's
 /// expiry is all that limits it.
 ///
 /// # Values
 ///
-/// A value over `max_value_bytes`, or over the server's own limit, is [`ErrorKind::TooLarge`], and the older one is removed.
+/// A value over `max_value_bytes`, or over the server's own limit, is [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the older one is removed.
 ///
 /// ```no_run
 /// use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry};
@@ -179,7 +172,7 @@ impl AsyncMemcachedCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for what is no such URL.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no such URL.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -194,7 +187,7 @@ impl AsyncMemcachedCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for what is no such URL.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no such URL.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -217,9 +210,9 @@ impl AsyncMemcachedCache {
     }
 
     fn from_config(config: Config) -> Self {
-        let names: Vec<String> = config.servers.iter().map(address::Address::ring_name).collect();
+        let names: Vec<String> = config.servers.iter().map(Address::ring_name).collect();
         let prefix = config.settings.scope.prefix();
-        let server = |address: &address::Address| {
+        let server = |address: &Address| {
             Arc::new(Server::new(address.clone(), prefix, config.settings.codec, config.op_timeout))
         };
         let servers = config.servers.iter().map(server).collect();
@@ -233,7 +226,7 @@ impl AsyncMemcachedCache {
         }
     }
 
-    /// What stands around it has to know.
+    /// Settings that the `Resilient` layer needs.
     pub(crate) fn remote(self) -> Remote<Self> {
         let Config { settings, op_timeout, servers, .. } = &self.inner.config;
         // Of several servers, one that is away costs its own keys and no others.
@@ -295,78 +288,6 @@ impl AsyncMemcachedCache {
         asked.await.map_err(|error| about(error, op, key))
     }
 
-    async fn fetch(&self, op: &'static str, key: &str, want: Want) -> Result<Option<Found>> {
-        let found =
-            self.ask_about(op, key, |wire, reply| Command::Fetch(vec![wire], want, reply)).await?;
-        only(found).map_err(|error| about(error, op, key))
-    }
-
-    async fn delete(&self, op: &'static str, key: &str) -> Result<bool> {
-        let removed =
-            self.ask_about(op, key, |wire, reply| Command::Remove(vec![wire], reply)).await?;
-        only(removed).map_err(|error| about(error, op, key))
-    }
-
-    /// The value's stored bytes. Too many of them are an error, and remove what is there.
-    async fn encode(&self, op: &'static str, key: &str, value: &CacheValue) -> Result<Bytes> {
-        match self.stored(key, value) {
-            Err(error) if error.kind() == ErrorKind::TooLarge => {
-                self.delete(op, key).await?;
-                Err(about(error, op, key))
-            }
-            stored => stored.map_err(|error| about(error, op, key)),
-        }
-    }
-
-    fn stored(&self, key: &str, value: &CacheValue) -> Result<Bytes> {
-        let Config { settings, max_value_bytes, .. } = &self.inner.config;
-        let bytes = value.to_stored(&settings.scope.key(key)?, settings.codec)?;
-        if bytes.len() > *max_value_bytes {
-            let message = format!(
-                "the value is too large: {} bytes as stored, and {max_value_bytes} is the limit",
-                bytes.len()
-            );
-            return Err(Error::new(ErrorKind::TooLarge).with_message(message));
-        }
-        Ok(bytes)
-    }
-
-    /// `None` for a lifetime of zero.
-    fn ttl(&self, expiry: Expiry) -> Option<Ttl> {
-        Ttl::new(self.inner.config.settings.resolve(expiry))
-    }
-
-    /// Sends each item of a batch with those of its lane, and puts the answers back in order.
-    async fn ask_each<I, T>(
-        &self,
-        op: &'static str,
-        items: Vec<(usize, I)>,
-        key: impl Fn(&I) -> &Key,
-        command: impl Fn(Vec<I>, Reply<Each<T>>) -> Command,
-        results: &mut [Option<Result<T>>],
-    ) {
-        let mut batches: HashMap<Place, (Vec<usize>, Vec<I>)> = HashMap::new();
-        for (at, item) in items {
-            let (places, batch) = batches.entry(self.place(key(&item))).or_default();
-            places.push(at);
-            batch.push(item);
-        }
-        let asked = batches.into_iter().map(|(place, (places, batch))| {
-            let command = &command;
-            async move { (places, self.ask(place, |reply| command(batch, reply)).await) }
-        });
-        for (places, answer) in join_all(asked).await {
-            match answer {
-                Ok(each) => {
-                    places.into_iter().zip(each).for_each(|(at, result)| results[at] = Some(result))
-                }
-                Err(error) => places
-                    .into_iter()
-                    .for_each(|at| results[at] = Some(Err(error.clone().with_op(op)))),
-            }
-        }
-    }
-
     /// Waits for what the lanes have begun, where nothing but the order of writes tells a cleared value: a write that the server
     /// has not seen yet would come after the clear.
     async fn settle_lanes(&self) -> Result<()> {
@@ -380,7 +301,7 @@ impl AsyncMemcachedCache {
             opened.map(move |lane| self.ask(Place { server, lane }, Command::Ping))
         });
         let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
-        answers.map(drop).map_err(|error| error.with_backend(KIND).with_op("clear"))
+        answers.map(drop).map_err(|error| error.with_backend(BACKEND).with_op("clear"))
     }
 
     /// Asks every server the same, all at once; the first error, once all are done.
@@ -392,271 +313,7 @@ impl AsyncMemcachedCache {
         let asked = (0..self.inner.servers.len())
             .map(|server| self.ask(Place { server, lane: 0 }, &command));
         let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
-        answers.map(drop).map_err(|error| error.with_backend(KIND).with_op(op))
-    }
-}
-
-fn about(error: Error, op: &'static str, key: &str) -> Error {
-    error.with_backend(KIND).with_op(op).with_key(key)
-}
-
-fn only<T>(each: Each<T>) -> Result<T> {
-    each.into_iter()
-        .next()
-        .unwrap_or_else(|| Err(Error::new(ErrorKind::Backend).with_message("an empty answer")))
-}
-
-/// The results of a batch; every one has been given by then.
-fn finished<T>(op: &'static str, keys: &[&str], results: Vec<Option<Result<T>>>) -> Vec<Result<T>> {
-    let missing = || Err(Error::new(ErrorKind::Backend).with_message("no answer"));
-    let results = results.into_iter().map(|result| result.unwrap_or_else(missing));
-    results.zip(keys).map(|(result, key)| result.map_err(|error| about(error, op, key))).collect()
-}
-
-fn unset<T>(count: usize) -> Vec<Option<T>> {
-    std::iter::repeat_with(|| None).take(count).collect()
-}
-
-#[async_trait]
-impl AsyncCacheAdapter for AsyncMemcachedCache {
-    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        Ok(self.fetch("get", key, Want::Value).await?.map(|found| found.value))
-    }
-
-    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
-        crate::key::check(key).map_err(|error| about(error, "set", key))?;
-        let bytes = self.encode("set", key, &value).await?;
-        let Some(ttl) = self.ttl(expiry) else {
-            return self.delete("set", key).await.map(drop);
-        };
-        let stored = self
-            .ask_about("set", key, |key, reply| {
-                Command::Store(vec![Write { key, bytes, ttl }], reply)
-            })
-            .await?;
-        only(stored).map_err(|error| about(error, "set", key))
-    }
-
-    async fn remove(&self, key: &str) -> Result<bool> {
-        self.delete("remove", key).await
-    }
-
-    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
-        let found = match self.ttl(expiry) {
-            Some(ttl) => {
-                self.ask_about("update_timeout", key, |key, reply| {
-                    Command::Touch(key, ttl, Want::Value, reply)
-                })
-                .await?
-            }
-            None => self.ask_about("update_timeout", key, Command::Take).await?,
-        };
-        Ok(found.map(|found| found.value))
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<()> {
-        let whole = format!("{}{prefix}", self.inner.config.settings.scope.prefix());
-        self.settle_lanes().await?;
-        let cleared = self.ask_all("clear", |reply| Command::Clear(whole.clone(), reply)).await;
-        if Handle::try_current().is_ok() {
-            // By then, nobody acts any more on what was known before.
-            tokio::time::sleep(CLEAR_LOG_TTL).await;
-        }
-        cleared
-    }
-
-    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
-        crate::key::check(key).map_err(|error| about(error, "add", key))?;
-        let bytes = self.stored(key, &value).map_err(|error| about(error, "add", key))?;
-        match self.ttl(expiry) {
-            Some(ttl) => {
-                self.ask_about("add", key, |key, reply| {
-                    Command::Add(Write { key, bytes, ttl }, reply)
-                })
-                .await
-            }
-            None => Ok(self.fetch("add", key, Want::Meta).await?.is_none()),
-        }
-    }
-
-    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
-        crate::key::check(key).map_err(|error| about(error, "replace", key))?;
-        let bytes = self.encode("replace", key, &value).await?;
-        match self.ttl(expiry) {
-            Some(ttl) => {
-                self.ask_about("replace", key, |key, reply| {
-                    Command::Replace(Write { key, bytes, ttl }, reply)
-                })
-                .await
-            }
-            None => self.delete("replace", key).await,
-        }
-    }
-
-    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
-        let ttl = self.ttl(expiry);
-        self.ask_about("incr", key, |key, reply| Command::Count(Count { key, by, ttl }, reply))
-            .await
-    }
-
-    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        Ok(self.ask_about("take", key, Command::Take).await?.map(|found| found.value))
-    }
-
-    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        Ok(self.fetch("expiry", key, Want::Meta).await?.map(|found| ttl::expiry(found.remaining)))
-    }
-
-    async fn contains(&self, key: &str) -> Result<bool> {
-        Ok(self.fetch("contains", key, Want::Meta).await?.is_some())
-    }
-
-    fn has_logical_ends(&self) -> bool {
-        self.inner.config.settings.codec.has_logical_ends()
-    }
-
-    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
-        match self.ttl(expiry) {
-            Some(ttl) => Ok(self
-                .ask_about("touch", key, |key, reply| Command::Touch(key, ttl, Want::Meta, reply))
-                .await?
-                .is_some()),
-            None => self.delete("touch", key).await,
-        }
-    }
-
-    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let wires =
-            self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("get_many"))?;
-        let mut results = unset(keys.len());
-        let command = |keys, reply| Command::Fetch(keys, Want::Value, reply);
-        self.ask_each("get_many", wires, |key| key, command, &mut results).await;
-        let results = finished("get_many", keys, results);
-        Ok(results
-            .into_iter()
-            .map(|result| result.map(|found| found.map(|found| found.value)))
-            .collect())
-    }
-
-    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        let keys: Vec<&str> = entries.iter().map(|entry| entry.key).collect();
-        let wires =
-            self.keys(&keys).map_err(|error| error.with_backend(KIND).with_op("set_many"))?;
-        let mut results = unset(entries.len());
-        let stored: Vec<Result<Bytes>> =
-            entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
-        // Of several entries for one key the last one that has an effect is what is left; the others need not be sent.
-        let has_effect = |at: &usize| {
-            stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
-        };
-        let last: HashMap<&str, usize> =
-            (0..keys.len()).filter(has_effect).map(|at| (keys[at], at)).collect();
-        let (mut writes, mut gone) = (Vec::new(), Vec::new());
-        for ((at, key), (entry, stored)) in wires.into_iter().zip(entries.iter().zip(stored)) {
-            let counts = last.get(entry.key) == Some(&at);
-            match (stored, self.ttl(entry.expiry)) {
-                (Ok(bytes), Some(ttl)) if counts => writes.push((at, Write { key, bytes, ttl })),
-                (stored, _) if counts => gone.push((at, key, stored.map(drop))),
-                (stored, _) => results[at] = Some(stored.map(drop)),
-            }
-        }
-        self.ask_each("set_many", writes, |write| &write.key, Command::Store, &mut results).await;
-        self.remove_for(gone, &mut results).await;
-        Ok(finished("set_many", &keys, results))
-    }
-
-    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        let wires =
-            self.keys(keys).map_err(|error| error.with_backend(KIND).with_op("remove_many"))?;
-        let mut results = unset(keys.len());
-        self.ask_each("remove_many", wires, |key| key, Command::Remove, &mut results).await;
-        Ok(finished("remove_many", keys, results))
-    }
-
-    /// Not under the codecs that are meant for other programs.
-    fn enforces_claims(&self) -> bool {
-        self.inner.config.settings.codec == Codec::MessagePack
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
-        self.take_claim(key, lease).await
-    }
-
-    async fn set_claimed(
-        &self,
-        key: &str,
-        value: CacheValue,
-        expiry: Expiry,
-        claim: &Claim,
-    ) -> Result<bool> {
-        match claim.token() {
-            Some(noted) => self.fill_claim(key, &value, expiry, noted).await,
-            None => self.set(key, value, expiry).await.map(|()| true),
-        }
-    }
-
-    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
-        self.release_claim(key, claim).await
-    }
-
-    async fn connect(&self) -> Result<()> {
-        self.ask_all("connect", Command::Ping).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.ask_all("ping", Command::Ping).await
-    }
-
-    async fn close(&self) -> Result<()> {
-        // Each lane ends once it has answered what it has begun, and its connection with it.
-        self.inner.homes.clear();
-        self.inner.servers.iter().for_each(|server| server.availability.open());
-        Ok(())
-    }
-
-    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Ok(Arc::new(Self::from_config(self.inner.config.clone())))
-    }
-
-    fn default_ttl(&self) -> Lifetime {
-        self.inner.config.settings.default_ttl
-    }
-
-    fn backend(&self) -> &str {
-        KIND
-    }
-}
-
-impl AsyncMemcachedCache {
-    /// All keys of a batch, or the first one that is none.
-    fn keys(&self, keys: &[&str]) -> Result<Vec<(usize, Key)>> {
-        keys.iter().enumerate().map(|(at, key)| Ok((at, self.key(key)?))).collect()
-    }
-
-    /// Removes the keys of a batch whose new values are not to be stored; each gets its own result, or the removal's error.
-    async fn remove_for(
-        &self,
-        gone: Vec<(usize, Key, Result<()>)>,
-        results: &mut [Option<Result<()>>],
-    ) {
-        let mut removed = unset(results.len());
-        let mut outcomes = Vec::with_capacity(gone.len());
-        let mut keys = Vec::with_capacity(gone.len());
-        for (at, key, outcome) in gone {
-            outcomes.push((at, outcome));
-            keys.push((at, key));
-        }
-        self.ask_each("set_many", keys, |key| key, Command::Remove, &mut removed).await;
-        for (at, outcome) in outcomes {
-            results[at] = Some(match removed[at].take() {
-                Some(Err(error)) => Err(error),
-                _ => outcome,
-            });
-        }
+        answers.map(drop).map_err(|error| error.with_backend(BACKEND).with_op(op))
     }
 }
 

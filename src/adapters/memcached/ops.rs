@@ -1,12 +1,12 @@
 //! What the verbs are on one connection. Every one of them ends by itself: a caller that is gone does not stop it midway.
 
-use super::clear_log::Stamping;
+use super::connection::session::{Condition, Draft, Session};
 use super::connection::{Item, Want, Written};
 use super::judging::{Found, Present, Version};
 use super::keys::{self, Key};
-use super::session::{Condition, Draft, Session};
+use super::stamps::Stamping;
 use super::ttl::{LAST_SECOND, Ttl};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -38,7 +38,8 @@ pub(super) struct Count {
     pub(super) ttl: Option<Ttl>,
 }
 
-type Each<T> = Vec<Result<T>>;
+/// One result for each key of a batch.
+pub(super) type Each<T> = Vec<Result<T>>;
 
 impl Session {
     /// Reads values, or only what is known about them.

@@ -1,17 +1,21 @@
 //! What all connections to one server share.
 
-use super::address::Address;
-use super::availability::Availability;
-use super::clear_log::{CLEAR_LOG_TTL, ClearLog, Stamping};
-use super::connection::{Fault, Item};
+use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
+use super::connection::Item;
+use super::connection::address::Address;
+use super::connection::availability::Availability;
+use super::errors::{self, Fault};
 use super::keys;
-use super::late::InDoubt;
+use super::late::{InDoubt, MOST_HEARD};
+use super::stamps::Stamping;
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind};
 use crate::runtime::lock;
-use crate::{Codec, Error, ErrorKind};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// One server of an adapter, whatever the runtime.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(super) struct Server {
     pub(super) op_timeout: Duration,
     pub(super) availability: Availability,
     pub(super) in_doubt: InDoubt,
+    /// A task that listens to a connection that was given up holds a permit.
+    pub(super) listeners: Arc<Semaphore>,
     known: Mutex<Option<Known>>,
     /// Counts up whenever a connection breaks: those that were opened before are not trusted any more.
     generation: AtomicU64,
@@ -62,6 +68,7 @@ impl Server {
             op_timeout,
             availability: Availability::default(),
             in_doubt: InDoubt::default(),
+            listeners: Arc::new(Semaphore::new(MOST_HEARD)),
             known: Mutex::default(),
             generation: AtomicU64::new(0),
         }
@@ -135,12 +142,12 @@ impl Server {
     }
 
     pub(super) fn unavailable(&self, why: impl std::fmt::Display) -> Error {
-        Error::new(ErrorKind::Unavailable).with_message(format!("{} {why}", self.address))
+        errors::unavailable(&self.address, why)
     }
 
     /// For a caller who is not let near a server that is away; `cause` is what happened to the last attempt.
     pub(super) fn turned_away(&self, cause: Error) -> Error {
-        let root = innermost(&cause);
+        let root = errors::innermost(&cause);
         self.unavailable(format!("is away and will be tried again in a moment ({root})"))
             .with_source(cause)
     }
@@ -151,31 +158,8 @@ impl Server {
     }
 
     pub(super) fn error(&self, fault: Fault) -> Error {
-        let address = &self.address;
-        match fault {
-            Fault::Broken(cause) => {
-                self.unavailable("cannot be reached, or closed the connection").with_source(cause)
-            }
-            Fault::TooLarge => Error::new(ErrorKind::TooLarge)
-                .with_message(format!("{address} does not take a value of that size")),
-            Fault::Refused(words) => {
-                let words = &words[..words.floor_char_boundary(128)];
-                Error::new(ErrorKind::Backend)
-                    .with_message(format!("{address} answered: {}", words.escape_debug()))
-            }
-            Fault::Misplaced => Error::new(ErrorKind::Backend)
-                .with_message(format!("{address} gave an answer to another question")),
-        }
+        fault.into_error(&self.address)
     }
-}
-
-/// What an error comes down to, in the words of who noticed it.
-fn innermost(error: &Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Lifetimes in memcached's terms.
 
-use crate::{Expiry, Lifetime};
+use crate::expiry::{Expiry, Lifetime};
 use std::time::{Duration, SystemTime};
 
 /// Over this many seconds, memcached reads a number as a point in time.

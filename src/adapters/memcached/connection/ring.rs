@@ -10,13 +10,13 @@ const DIGESTS: usize = 40;
 /// 160 points a server, made of the MD5 of `host:port-n` (`host-n` on the default port), and keys by the MD5 of what goes over
 /// the wire.
 #[derive(Clone, Debug)]
-pub(super) struct Ring {
+pub(in crate::adapters::memcached) struct Ring {
     points: Vec<(u32, usize)>,
 }
 
 impl Ring {
     /// The ring of servers with these names, in any order.
-    pub(super) fn new(names: &[String]) -> Self {
+    pub(in crate::adapters::memcached) fn new(names: &[String]) -> Self {
         let mut points = Vec::new();
         if names.len() > 1 {
             for (server, name) in names.iter().enumerate() {
@@ -31,7 +31,7 @@ impl Ring {
     }
 
     /// The index of the server that has this wire key.
-    pub(super) fn server(&self, wire: &str) -> usize {
+    pub(in crate::adapters::memcached) fn server(&self, wire: &str) -> usize {
         if self.points.is_empty() {
             return 0;
         }

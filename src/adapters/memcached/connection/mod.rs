@@ -1,7 +1,17 @@
 //! One connection: the driver's client, its pool, and what its answers mean here.
+//!
+//! A `lane` is the queue before one; its task has a `session`, which opens the connection at an `address`, unless the server's
+//! `availability` says that it is away. `ring` says which server has a key.
 
-use super::address::Address;
+pub(super) mod address;
+pub(super) mod availability;
+pub(super) mod lane;
+pub(super) mod ring;
+pub(super) mod session;
+
+use super::errors::Fault;
 use super::keys;
+use address::Address;
 use async_memcached::{
     Client, Error as DriverError, ErrorKind as Refusal, MetaProtocol, MetaValue, Status,
 };
@@ -106,36 +116,6 @@ pub(super) enum Written {
     },
     /// The condition did not hold: another value is there, or none.
     Refused,
-}
-
-/// What a failed exchange was about.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// The connection broke.
-    Broken(DriverError),
-    /// The server answered that the value is too large.
-    TooLarge,
-    /// The server answered with an error, in its own words.
-    Refused(String),
-    /// The answer is none to what was asked: the connection is out of step.
-    Misplaced,
-}
-
-impl From<DriverError> for Fault {
-    fn from(error: DriverError) -> Self {
-        match error {
-            DriverError::Protocol(Status::Error(refusal)) => match refusal {
-                Refusal::Server(words) if words.starts_with("object too large") => Self::TooLarge,
-                Refusal::Server(words) | Refusal::Client(words) => Self::Refused(words),
-                Refusal::NonexistentCommand => Self::Refused(
-                    "it does not know meta commands; memcached 1.6 or later is needed".to_owned(),
-                ),
-                _ => Self::Misplaced,
-            },
-            DriverError::Protocol(_) | DriverError::ParseError(_) => Self::Misplaced,
-            broken => Self::Broken(broken),
-        }
-    }
 }
 
 /// The answers to a pipeline of gets, put beside the keys in the order asked: only hits are answered, in that order.

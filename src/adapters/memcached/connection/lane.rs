@@ -2,17 +2,18 @@
 //!
 //! The driver does not survive a dropped operation, so commands run in a task of the lane's own, on the runtime of those who ask;
 //! a caller that gives up drops the receiver of its answer and nothing else. Commands of one key come to one lane and stay in
-//! order. Commands that wait together travel together, as far as the driver has a pipeline for them.
+//! order. Commands that wait together are one batch, as far as the driver has a pipeline for them.
 
-use super::connection::Want;
-use super::fencing::{Fill, Noted};
-use super::judging::Found;
-use super::keys::Key;
-use super::ops::{Count, Write};
+use super::Want;
 use super::session::Session;
-use super::ttl::Ttl;
+use crate::adapters::memcached::fencing::{ClaimToken, ClaimedWrite};
+use crate::adapters::memcached::judging::Found;
+use crate::adapters::memcached::keys::Key;
+use crate::adapters::memcached::ops::{Count, Each, Write};
+use crate::adapters::memcached::ttl::Ttl;
 use crate::batching::{Batchable, Limits, Queue};
-use crate::{Error, Result, runtime};
+use crate::error::{Error, Result};
+use crate::runtime;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
@@ -20,12 +21,11 @@ use tokio::task::yield_now;
 /// How many commands wait at most; more callers wait for a place, and for no longer than their deadline.
 const QUEUE: usize = 256;
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
-pub(super) type Each<T> = Vec<Result<T>>;
+pub(in crate::adapters::memcached) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What a lane can be asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(in crate::adapters::memcached) enum Command {
     Fetch(Vec<Key>, Want, Reply<Each<Option<Found>>>),
     Store(Vec<Write>, Reply<Each<()>>),
     Remove(Vec<Key>, Reply<Each<bool>>),
@@ -34,23 +34,23 @@ pub(super) enum Command {
     Take(Key, Reply<Option<Found>>),
     Touch(Key, Ttl, Want, Reply<Option<Found>>),
     Count(Count, Reply<i64>),
-    Claim(Key, Option<Ttl>, Reply<Option<Noted>>),
-    Fill(Fill, Reply<bool>),
-    Release(Key, Noted, Reply<()>),
+    Claim(Key, Option<Ttl>, Reply<Option<ClaimToken>>),
+    SetClaimed(ClaimedWrite, Reply<bool>),
+    Release(Key, ClaimToken, Reply<()>),
     Clear(String, Reply<()>),
     Ping(Reply<()>),
 }
 
 /// Commands of one kind can become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::adapters::memcached) enum Kind {
     Fetch(Want),
     Store,
     Remove,
 }
 
 #[derive(Debug)]
-pub(super) struct Job {
+pub(in crate::adapters::memcached) struct Job {
     command: Command,
     deadline: Instant,
 }
@@ -81,18 +81,18 @@ impl Batchable for Job {
 
 /// The way to a lane's task, which ends when the last of these is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Lane(mpsc::Sender<Job>);
+pub(in crate::adapters::memcached) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
     /// Must be called inside a runtime.
-    pub(super) fn open(session: Session, limits: Limits) -> Self {
+    pub(in crate::adapters::memcached) fn open(session: Session, limits: Limits) -> Self {
         let (inbox, jobs) = mpsc::channel(QUEUE);
         runtime::spawn(work(session, jobs, limits));
         Self(inbox)
     }
 
     /// Puts a command in the queue and waits for its answer, for as long as the caller likes: `None` if the lane has ended.
-    pub(super) async fn ask<T>(
+    pub(in crate::adapters::memcached) async fn ask<T>(
         &self,
         deadline: Instant,
         command: impl FnOnce(Reply<T>) -> Command,
@@ -113,13 +113,13 @@ async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limit
             if group.is_empty() {
                 break;
             }
-            let is_crowded = group.len() > 1;
+            let was_batched = group.len() > 1;
             run(&mut session, group).await;
-            if is_crowded {
-                // Whoever was answered may be about to ask again, and comes along.
+            if was_batched {
+                // Callers that were answered may be about to ask again, and join the next batch.
                 yield_now().await;
             }
-            // Who has come meanwhile may travel with those that still wait.
+            // Commands that came meanwhile may join those that still wait.
             while waiting.len() < QUEUE
                 && let Ok(job) = jobs.try_recv()
             {
@@ -135,7 +135,7 @@ async fn run(session: &mut Session, mut group: Vec<Job>) {
         return;
     }
     match group.first().and_then(|job| job.command.kind()) {
-        Some(kind) if group.len() > 1 => run_together(session, kind, group).await,
+        Some(kind) if group.len() > 1 => run_batch(session, kind, group).await,
         _ => {
             if let Some(job) = group.pop() {
                 run_one(session, job).await;
@@ -144,7 +144,7 @@ async fn run(session: &mut Session, mut group: Vec<Job>) {
     }
 }
 
-async fn run_together(session: &mut Session, kind: Kind, group: Vec<Job>) {
+async fn run_batch(session: &mut Session, kind: Kind, group: Vec<Job>) {
     let commands = group.into_iter().map(|job| job.command);
     match kind {
         Kind::Fetch(want) => {
@@ -210,8 +210,8 @@ async fn run_one(session: &mut Session, job: Job) {
         Command::Claim(key, lease, reply) => {
             answer(reply, session.claim(&key, lease, deadline).await)
         }
-        Command::Fill(fill, reply) => answer(reply, session.set_claimed(&fill).await),
-        Command::Release(key, noted, reply) => answer(reply, session.release(&key, &noted).await),
+        Command::SetClaimed(claimed, reply) => answer(reply, session.set_claimed(&claimed).await),
+        Command::Release(key, token, reply) => answer(reply, session.release(&key, &token).await),
         Command::Clear(prefix, reply) => answer(reply, session.clear(&prefix, deadline).await),
         Command::Ping(reply) => answer(reply, session.ping().await),
     }
@@ -237,7 +237,7 @@ impl Command {
             Self::Fetch(.., reply) => reply.is_closed(),
             Self::Store(.., reply) => reply.is_closed(),
             Self::Remove(.., reply) => reply.is_closed(),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => {
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::SetClaimed(.., reply) => {
                 reply.is_closed()
             }
             Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
@@ -255,7 +255,7 @@ impl Command {
             Self::Fetch(.., reply) => answer(reply, Err(error)),
             Self::Store(.., reply) => answer(reply, Err(error)),
             Self::Remove(.., reply) => answer(reply, Err(error)),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::Fill(.., reply) => {
+            Self::Add(.., reply) | Self::Replace(.., reply) | Self::SetClaimed(.., reply) => {
                 answer(reply, Err(error))
             }
             Self::Take(.., reply) | Self::Touch(.., reply) => answer(reply, Err(error)),
@@ -276,7 +276,7 @@ impl Command {
             | Self::Touch(key, ..)
             | Self::Claim(key, ..)
             | Self::Release(key, ..) => (&[], &[], Some(key)),
-            Self::Fill(fill, _) => (&[], &[], Some(&fill.key)),
+            Self::SetClaimed(claimed, _) => (&[], &[], Some(&claimed.key)),
             Self::Count(count, ..) => (&[], &[], Some(&count.key)),
             Self::Clear(..) | Self::Ping(..) => (&[], &[], None),
         };

@@ -14,7 +14,7 @@ const LATE: Duration = Duration::from_millis(500);
 /// Open while all is well. Once a connection could not be opened it is closed: callers are turned away at once, and one task tries
 /// again in the background, after pauses that double.
 #[derive(Debug, Default)]
-pub(super) struct Availability(Mutex<State>);
+pub(in crate::adapters::memcached) struct Availability(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,18 +32,18 @@ impl State {
 
 impl Availability {
     /// Why callers are turned away, if they are.
-    pub(super) fn closed_by(&self) -> Option<Error> {
+    pub(in crate::adapters::memcached) fn closed_by(&self) -> Option<Error> {
         let state = lock(&self.0);
         if state.is_closed() { state.cause.clone() } else { None }
     }
 
     /// Opens it: a connection was made, or somebody asked for one in so many words.
-    pub(super) fn open(&self) {
+    pub(in crate::adapters::memcached) fn open(&self) {
         *lock(&self.0) = State::default();
     }
 
     /// Closes it after a failure. `true` for the first one, who has to see to it that somebody tries again.
-    pub(super) fn close(&self, cause: &Error) -> bool {
+    pub(in crate::adapters::memcached) fn close(&self, cause: &Error) -> bool {
         let mut state = lock(&self.0);
         if state.is_closed() {
             return false;
@@ -57,12 +57,12 @@ impl Availability {
     }
 
     /// For the one who tries again: another attempt failed.
-    pub(super) fn still_closed_by(&self, cause: &Error) {
+    pub(in crate::adapters::memcached) fn still_closed_by(&self, cause: &Error) {
         lock(&self.0).cause = Some(cause.clone());
     }
 
     /// For the one who tries again: how long to wait before an attempt that takes up to `attempt`. `None` if it is open.
-    pub(super) fn pause(&self, attempt: Duration) -> Option<Duration> {
+    pub(in crate::adapters::memcached) fn pause(&self, attempt: Duration) -> Option<Duration> {
         let mut state = lock(&self.0);
         state.closed_until?;
         let pause = BACKOFF.pause(state.failures);

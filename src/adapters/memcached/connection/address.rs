@@ -1,6 +1,6 @@
 //! Where a server is.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -10,14 +10,14 @@ const DEFAULT_PORT: u16 = 11211;
 
 /// A server's endpoint. Holds no secret: there is no authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(in crate::adapters::memcached) enum Address {
     Tcp { host: String, port: u16 },
     Unix(String),
 }
 
 impl Address {
     /// Reads `host`, `host:port` or `unix:/path`.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(in crate::adapters::memcached) fn parse(text: &str) -> Result<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Self::unix(path.strip_prefix("//").unwrap_or(path));
         }
@@ -47,7 +47,7 @@ impl Address {
     }
 
     /// Whether both are one server: the names of hosts are alike in upper and lower case.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(in crate::adapters::memcached) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { host, port }, Self::Tcp { host: other, port: other_port }) => {
                 port == other_port && host.eq_ignore_ascii_case(other)
@@ -71,7 +71,7 @@ impl Address {
     }
 
     /// What the driver takes. A name is looked up now, for it may have moved.
-    pub(super) async fn dsn(&self) -> io::Result<String> {
+    pub(in crate::adapters::memcached) async fn dsn(&self) -> io::Result<String> {
         match self {
             Self::Unix(path) => Ok(format!("unix://{path}")),
             Self::Tcp { host, port } => {
@@ -85,7 +85,7 @@ impl Address {
     }
 
     /// The name that libmemcached's clients give to the server's points on the ring.
-    pub(super) fn ring_name(&self) -> String {
+    pub(in crate::adapters::memcached) fn ring_name(&self) -> String {
         match self {
             Self::Tcp { host, port: DEFAULT_PORT } => host.clone(),
             Self::Tcp { host, port } => format!("{host}:{port}"),
@@ -112,7 +112,7 @@ impl fmt::Display for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn endpoints_are_read() {

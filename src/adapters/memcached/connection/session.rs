@@ -1,10 +1,11 @@
 //! A lane's own connection: opened when it is needed, given up when it cannot be trusted.
 
-use super::clear_log::Stamping;
-use super::connection::{Connector, Fault, Item, Written, beside, single, written};
-use super::late::{BROKEN_FOR, LATE_FOR, Late};
-use super::server::Server;
-use super::ttl::Ttl;
+use super::{Connector, Item, Written, beside, single, written};
+use crate::adapters::memcached::errors::Fault;
+use crate::adapters::memcached::late::{BROKEN_FOR, LATE_FOR, Late};
+use crate::adapters::memcached::server::Server;
+use crate::adapters::memcached::stamps::Stamping;
+use crate::adapters::memcached::ttl::Ttl;
 use crate::error::{ErrorKind, Result};
 use crate::runtime;
 use async_memcached::{Client, Error as DriverError, MetaProtocol, MetaValue};
@@ -19,15 +20,15 @@ use tokio::time::{sleep, timeout};
 /// up may still be on its way, and a later one for the same key must not overtake it on another connection.
 const PATIENCE: u32 = 2;
 
-pub(super) struct Session {
-    pub(super) server: Arc<Server>,
+pub(in crate::adapters::memcached) struct Session {
+    pub(in crate::adapters::memcached) server: Arc<Server>,
     pool: Pool<Connector>,
     connection: Option<Connection>,
     asked: u32,
     /// Writes that were never answered, and may take effect at any time.
-    pub(super) unsure: Vec<Arc<Late>>,
+    pub(in crate::adapters::memcached) unsure: Vec<Arc<Late>>,
     /// Those that a fence keeps off, by the fence's number.
-    pub(super) fenced: Vec<(u64, Arc<Late>)>,
+    pub(in crate::adapters::memcached) fenced: Vec<(u64, Arc<Late>)>,
 }
 
 struct Connection {
@@ -41,7 +42,7 @@ type Running<T> = Pin<Box<dyn Future<Output = (Client, Result<T, DriverError>)> 
 
 /// When a write may take place.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Condition {
+pub(in crate::adapters::memcached) enum Condition {
     Always,
     Absent,
     Unchanged(u64),
@@ -59,29 +60,29 @@ impl Condition {
 
 /// What is put on the wire: an item without its key.
 #[derive(Clone, Debug)]
-pub(super) struct Draft {
-    pub(super) bytes: Bytes,
-    pub(super) flags: u32,
-    pub(super) ttl: Ttl,
+pub(in crate::adapters::memcached) struct Draft {
+    pub(in crate::adapters::memcached) bytes: Bytes,
+    pub(in crate::adapters::memcached) flags: u32,
+    pub(in crate::adapters::memcached) ttl: Ttl,
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>, pool: Pool<Connector>) -> Self {
+    pub(in crate::adapters::memcached) fn new(server: Arc<Server>, pool: Pool<Connector>) -> Self {
         Self { server, pool, connection: None, asked: 0, unsure: Vec::new(), fenced: Vec::new() }
     }
 
     /// Lets go of the connection, which is not to be used again by anybody.
-    pub(super) fn abandon(&mut self) {
+    pub(in crate::adapters::memcached) fn abandon(&mut self) {
         self.connection = None;
     }
 
     /// When the connection last answered.
-    pub(super) fn answered(&self) -> Option<Instant> {
+    pub(in crate::adapters::memcached) fn answered(&self) -> Option<Instant> {
         self.connection.as_ref().map(|connection| connection.used)
     }
 
     /// The client, on a connection of the current generation.
-    pub(super) async fn client(&mut self) -> Result<&mut Client> {
+    pub(in crate::adapters::memcached) async fn client(&mut self) -> Result<&mut Client> {
         let generation = self.server.generation();
         if self.connection.as_ref().is_some_and(|connection| {
             connection.generation != generation || connection.client.is_closed()
@@ -203,7 +204,9 @@ impl Session {
         }
         let late = Late::new(wires, LATE_FOR);
         self.doubt(&late);
+        let Ok(permit) = self.server.listeners.clone().try_acquire_owned() else { return };
         runtime::spawn(async move {
+            let _permit = permit;
             // Whatever the answer: nobody waits for it, only for its coming. Without one the connection ends here.
             let _ = timeout(LATE_FOR, running).await;
             late.end();
@@ -225,7 +228,7 @@ impl Session {
     }
 
     /// Reads items in one round trip. A read may be sent twice: over a connection that turns out dead, it is sent again over a new one.
-    pub(super) async fn read<K: AsRef<str>>(
+    pub(in crate::adapters::memcached) async fn read<K: AsRef<str>>(
         &mut self,
         keys: &[K],
         flags: &[&str],
@@ -266,7 +269,7 @@ impl Session {
     }
 
     /// Writes one item under a condition.
-    pub(super) async fn write(
+    pub(in crate::adapters::memcached) async fn write(
         &mut self,
         key: &str,
         draft: Draft,
@@ -287,7 +290,11 @@ impl Session {
     }
 
     /// Removes one item under a condition.
-    pub(super) async fn delete(&mut self, key: &str, condition: Condition) -> Result<Written> {
+    pub(in crate::adapters::memcached) async fn delete(
+        &mut self,
+        key: &str,
+        condition: Condition,
+    ) -> Result<Written> {
         self.is_settled(&[key])?;
         let (opaque, only_if) = (self.opaque(), condition.flag());
         let flags: Vec<&str> = [opaque.as_str()].into_iter().chain(only_if.as_deref()).collect();
@@ -300,7 +307,7 @@ impl Session {
 
     /// Stores items in one round trip; whether all of them were. An error that is not retryable is the server's for any one
     /// of them, and it is not known for which.
-    pub(super) async fn store_all(
+    pub(in crate::adapters::memcached) async fn store_all(
         &mut self,
         items: Vec<(String, Bytes)>,
         flags: u32,
@@ -316,7 +323,10 @@ impl Session {
 
     /// Removes items in one round trip; the wire keys of those that were not there come back. The driver has no pipeline of
     /// deletes: a replacement that has expired already removes as well, and is refused where there is nothing to replace.
-    pub(super) async fn delete_all(&mut self, wires: &[&str]) -> Result<Vec<Vec<u8>>> {
+    pub(in crate::adapters::memcached) async fn delete_all(
+        &mut self,
+        wires: &[&str],
+    ) -> Result<Vec<Vec<u8>>> {
         let items = wires.iter().map(|wire| ((*wire).to_owned(), Bytes::new())).collect();
         let flags = vec!["MR".to_owned(), Ttl::PAST.flag()];
         // One that is late removes what is there, and a miss is never wrong.
@@ -325,7 +335,7 @@ impl Session {
         Ok(refused.into_iter().filter_map(|answer| answer.key).collect())
     }
 
-    pub(super) async fn ping(&mut self) -> Result<()> {
+    pub(in crate::adapters::memcached) async fn ping(&mut self) -> Result<()> {
         let patience = self.patience();
         let client = self.client().await?;
         let answer = timeout(patience, client.version()).await;

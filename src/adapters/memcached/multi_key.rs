@@ -1,0 +1,136 @@
+//! Many keys at once: each goes with those of its lane, and every key has a result of its own.
+
+use super::connection::Want;
+use super::connection::lane::{Command, Reply};
+use super::errors::{BACKEND, about};
+use super::keys::Key;
+use super::ops::{Each, Write};
+use super::{AsyncMemcachedCache, Place};
+use crate::adapter::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::value::CacheValue;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use std::collections::HashMap;
+
+impl AsyncMemcachedCache {
+    pub(super) async fn fetch_batch(
+        &self,
+        keys: &[&str],
+    ) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let wires =
+            self.keys(keys).map_err(|error| error.with_backend(BACKEND).with_op("get_many"))?;
+        let mut results = unset(keys.len());
+        let command = |keys, reply| Command::Fetch(keys, Want::Value, reply);
+        self.ask_each("get_many", wires, |key| key, command, &mut results).await;
+        let results = finished("get_many", keys, results);
+        Ok(results
+            .into_iter()
+            .map(|result| result.map(|found| found.map(|found| found.value)))
+            .collect())
+    }
+
+    pub(super) async fn store_batch(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
+        let keys: Vec<&str> = entries.iter().map(|entry| entry.key).collect();
+        let wires =
+            self.keys(&keys).map_err(|error| error.with_backend(BACKEND).with_op("set_many"))?;
+        let mut results = unset(entries.len());
+        let stored: Vec<Result<Bytes>> =
+            entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
+        // Of several entries for one key the last one that has an effect is what is left; the others need not be sent.
+        let has_effect = |at: &usize| {
+            stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
+        };
+        let last: HashMap<&str, usize> =
+            (0..keys.len()).filter(has_effect).map(|at| (keys[at], at)).collect();
+        let (mut writes, mut gone) = (Vec::new(), Vec::new());
+        for ((at, key), (entry, stored)) in wires.into_iter().zip(entries.iter().zip(stored)) {
+            let counts = last.get(entry.key) == Some(&at);
+            match (stored, self.ttl(entry.expiry)) {
+                (Ok(bytes), Some(ttl)) if counts => writes.push((at, Write { key, bytes, ttl })),
+                (stored, _) if counts => gone.push((at, key, stored.map(drop))),
+                (stored, _) => results[at] = Some(stored.map(drop)),
+            }
+        }
+        self.ask_each("set_many", writes, |write| &write.key, Command::Store, &mut results).await;
+        self.remove_for(gone, &mut results).await;
+        Ok(finished("set_many", &keys, results))
+    }
+
+    pub(super) async fn remove_batch(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        let wires =
+            self.keys(keys).map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))?;
+        let mut results = unset(keys.len());
+        self.ask_each("remove_many", wires, |key| key, Command::Remove, &mut results).await;
+        Ok(finished("remove_many", keys, results))
+    }
+
+    /// All keys of a batch, or the first one that is none.
+    fn keys(&self, keys: &[&str]) -> Result<Vec<(usize, Key)>> {
+        keys.iter().enumerate().map(|(at, key)| Ok((at, self.key(key)?))).collect()
+    }
+
+    /// Removes the keys of a batch whose new values are not to be stored; each gets its own result, or the removal's error.
+    async fn remove_for(
+        &self,
+        gone: Vec<(usize, Key, Result<()>)>,
+        results: &mut [Option<Result<()>>],
+    ) {
+        let mut removed = unset(results.len());
+        let mut outcomes = Vec::with_capacity(gone.len());
+        let mut keys = Vec::with_capacity(gone.len());
+        for (at, key, outcome) in gone {
+            outcomes.push((at, outcome));
+            keys.push((at, key));
+        }
+        self.ask_each("set_many", keys, |key| key, Command::Remove, &mut removed).await;
+        for (at, outcome) in outcomes {
+            results[at] = Some(match removed[at].take() {
+                Some(Err(error)) => Err(error),
+                _ => outcome,
+            });
+        }
+    }
+
+    /// Sends each item of a batch with those of its lane, and puts the answers back in order.
+    async fn ask_each<I, T>(
+        &self,
+        op: &'static str,
+        items: Vec<(usize, I)>,
+        key: impl Fn(&I) -> &Key,
+        command: impl Fn(Vec<I>, Reply<Each<T>>) -> Command,
+        results: &mut [Option<Result<T>>],
+    ) {
+        let mut batches: HashMap<Place, (Vec<usize>, Vec<I>)> = HashMap::new();
+        for (at, item) in items {
+            let (places, batch) = batches.entry(self.place(key(&item))).or_default();
+            places.push(at);
+            batch.push(item);
+        }
+        let asked = batches.into_iter().map(|(place, (places, batch))| {
+            let command = &command;
+            async move { (places, self.ask(place, |reply| command(batch, reply)).await) }
+        });
+        for (places, answer) in join_all(asked).await {
+            match answer {
+                Ok(each) => {
+                    places.into_iter().zip(each).for_each(|(at, result)| results[at] = Some(result))
+                }
+                Err(error) => places
+                    .into_iter()
+                    .for_each(|at| results[at] = Some(Err(error.clone().with_op(op)))),
+            }
+        }
+    }
+}
+
+/// The results of a batch; every one has been given by then.
+fn finished<T>(op: &'static str, keys: &[&str], results: Vec<Option<Result<T>>>) -> Vec<Result<T>> {
+    let missing = || Err(Error::new(ErrorKind::Backend).with_message("no answer"));
+    let results = results.into_iter().map(|result| result.unwrap_or_else(missing));
+    results.zip(keys).map(|(result, key)| result.map_err(|error| about(error, op, key))).collect()
+}
+
+fn unset<T>(count: usize) -> Vec<Option<T>> {
+    std::iter::repeat_with(|| None).take(count).collect()
+}

@@ -1,0 +1,70 @@
+//! The client flags of what larder stores: what its own instances read in them, and no other client does.
+
+use crate::codec::Codec;
+
+/// The client flags of a placeholder, and of a lease: no stamp, and no type of any client's.
+pub(super) const PLACEHOLDER: u32 = 0x4C52_0000;
+
+/// Set in every stamp, and in no placeholder.
+const STAMPED: u32 = 1 << 31;
+/// Where a stamp's number is. The lower half of the flags is zero: it is there that clients keep types and compression
+/// (pickles in bit 0 of Python's, Perl's and Ruby's clients, types up to bit 15 in Java's and PHP's), and bytes whose lower
+/// half is zero are plain bytes to all of them.
+const STAMP_AT: u32 = 16;
+/// How many numbers there are before they begin anew.
+pub(super) const STAMPS: u64 = 1 << 15;
+
+/// Whether values bear a stamp in their client flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stamping {
+    /// Only larder reads them.
+    Stamped,
+    /// Other programs read them, and take client flags for types: the flags are zero, and CAS numbers alone decide.
+    Plain,
+}
+
+impl Stamping {
+    pub(super) fn of(codec: Codec) -> Self {
+        if codec == Codec::MessagePack { Self::Stamped } else { Self::Plain }
+    }
+
+    /// The client flags of a value that is written at this sequence number.
+    pub(super) fn flags(self, seq: u64) -> u32 {
+        match self {
+            Self::Stamped => STAMPED | (low_bits(seq) << STAMP_AT),
+            Self::Plain => 0,
+        }
+    }
+}
+
+/// The number in a stamp; `None` for flags that are none.
+pub(super) fn stamp(flags: u32) -> Option<u64> {
+    let lower = (1 << STAMP_AT) - 1;
+    (flags & STAMPED != 0 && flags & lower == 0).then(|| u64::from((flags & !STAMPED) >> STAMP_AT))
+}
+
+fn low_bits(seq: u64) -> u32 {
+    u32::try_from(seq % STAMPS).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_reads_a_type_in_any_stamp() {
+        let mut seen = std::collections::HashSet::new();
+        for seq in (0..2 * STAMPS).chain(u64::MAX - STAMPS..u64::MAX) {
+            let flags = Stamping::Stamped.flags(seq);
+            assert_eq!(flags & 0xFFFF, 0, "{flags:#x}");
+            assert_eq!(stamp(flags), Some(seq % STAMPS));
+            seen.insert(flags);
+            assert_eq!(Stamping::Plain.flags(seq), 0);
+        }
+        assert_eq!(seen.len() as u64, STAMPS);
+        assert!(!seen.contains(&PLACEHOLDER) && PLACEHOLDER & 0xFFFF == 0);
+        for theirs in [0, 1, 16, 0xFFFF, PLACEHOLDER, STAMPED | 1, 1 << 16] {
+            assert_eq!(stamp(theirs), None, "{theirs:#x}");
+        }
+    }
+}
