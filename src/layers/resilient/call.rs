@@ -167,6 +167,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 }
                 return answer;
             }
+            state.found_away(error);
             if state.breaker.failed(pass) {
                 self.0.tell(EventKind::BreakerOpen, None, Some(error));
                 recovery::summon(&self.0);
@@ -225,11 +226,12 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         recovery::summon(&self.0);
         // It may also be on this very thread, and refusing takes no time: a loop of refused calls must let it run.
         Box::pin(consume_budget()).await;
-        self.error(
-            verb,
-            about,
-            "it failed too often, and is not asked until it gives a sign of life",
-        )
+        let message = "it failed too often, and is not asked until it gives a sign of life";
+        let error = self.error(verb, about, message);
+        match self.0.state.cause() {
+            Some(cause) if error.kind() == ErrorKind::Unavailable => error.with_source(cause),
+            _ => error,
+        }
     }
 
     fn held(&self, verb: Verb, about: About<'_>, standing: Standing) -> Error {

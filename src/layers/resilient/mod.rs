@@ -22,6 +22,7 @@ pub use breaker::BreakerState;
 pub use builder::ResilientBuilder;
 
 use crate::event::{Event, EventKind, EventSinks};
+use crate::runtime::lock;
 use crate::{AsyncCacheAdapter, Error};
 use breaker::Breaker;
 use builder::Config;
@@ -30,7 +31,7 @@ use in_flight::InFlight;
 use journal::Journal;
 use retry::Retry;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// An adapter around one that may be away: retries, a breaker, and writes that are made up for.
 ///
@@ -97,6 +98,18 @@ struct State {
     in_flight: InFlight,
     election: Election,
     sinks: EventSinks,
+    /// Why the backend was found to be away the last time.
+    cause: Mutex<Option<Error>>,
+}
+
+impl State {
+    fn found_away(&self, cause: &Error) {
+        *lock(&self.cause) = Some(cause.clone());
+    }
+
+    fn cause(&self) -> Option<Error> {
+        lock(&self.cause).clone()
+    }
 }
 
 impl State {
@@ -137,6 +150,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             in_flight: InFlight::default(),
             election: Election::default(),
             sinks: EventSinks::default(),
+            cause: Mutex::default(),
             config,
         };
         Self(Arc::new(Shared { inner, state: Arc::new(state) }))

@@ -115,6 +115,7 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         if let Err(error) = limited(self.patience(), self.inner.ping()).await
             && (is_away(&error) || error.kind() == ErrorKind::Panic)
         {
+            state.found_away(&error);
             state.breaker.reopen();
             return false;
         }

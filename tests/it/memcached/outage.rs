@@ -3,7 +3,7 @@
 use super::{PATIENT, on, percentile, put, server, text, through, value_of};
 use crate::support::noise::noise;
 use crate::support::{Memcached, Proxy, eventually};
-use larder::{AsyncCacheAdapter, CacheValue, ErrorKind};
+use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, IntoAdapter};
 use std::time::{Duration, Instant};
 
 /// What was cut behind our back fails nothing that can be sent twice; the rest first asks a connection that was idle.
@@ -81,4 +81,21 @@ async fn a_dead_server_costs_its_share_and_no_more() {
         cache.get_many(&keys).await.unwrap().iter().all(Result::is_ok)
     })
     .await;
+}
+
+/// By URL, with the layer around it: nobody listens, and each error has the system's words for that.
+#[tokio::test]
+async fn an_error_of_a_server_that_is_away_says_why() {
+    let cache = "memcached://127.0.0.1:1?op_timeout=10s".into_adapter().unwrap();
+    for round in 0..30 {
+        let error = cache.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let mut words = vec![error.to_string()];
+        let mut next = std::error::Error::source(&error);
+        while let Some(source) = next {
+            words.push(source.to_string());
+            next = source.source();
+        }
+        assert!(words.iter().any(|words| words.contains("refused")), "{round}: {words:?}");
+    }
 }

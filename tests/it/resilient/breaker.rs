@@ -276,3 +276,26 @@ async fn a_rebuilt_adapter_takes_it_over() {
     }
     panic!("nobody asks for a sign of life");
 }
+
+/// Why the backend is away is in the errors of calls that it is not asked for.
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_says_why_the_backend_is_away() {
+    let (cache, store) = around(|layer| layer.retry(0));
+    store.put_on_all(AWAY);
+    break_it(&cache).await;
+    let refusals = [
+        cache.get("k").await.map(drop),
+        put(&cache, "k", "v").await,
+        cache.remove("other").await.map(drop),
+        cache.clear("x").await,
+    ];
+    for refusal in refusals {
+        let error = refusal.unwrap_err();
+        let source = std::error::Error::source(&error).expect("a cause");
+        let cause = source.downcast_ref::<larder::Error>().expect("the backend's own error");
+        assert_eq!(cause.kind(), ErrorKind::Unavailable, "{cause}");
+    }
+    let error = cache.get("").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+    assert!(std::error::Error::source(&error).is_none());
+}
