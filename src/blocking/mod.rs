@@ -327,7 +327,9 @@ impl CacheWrapper {
         self.view().get_or_set_with(key, loader)
     }
 
-    /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs on a thread of its own, inside larder's background runtime.
+    /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs inside larder's background runtime:
+    /// on this thread as long as the call waits, on another one if the call ends before, or has a
+    /// timeout.
     pub fn get_or_set_async<T, By>(
         &self,
         key: impl AsRef<str>,

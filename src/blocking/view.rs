@@ -224,7 +224,7 @@ impl BlockingView<'_> {
     where
         T: Cacheable + NotAResult<By>,
     {
-        wait(self.0.get_or_set_async(key, loader))
+        wait(self.0.caller_driven().get_or_set_async(key, loader))
     }
 
     /// See [`View::try_get_or_set_async`].
@@ -234,7 +234,7 @@ impl BlockingView<'_> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        wait(self.0.try_get_or_set_async(key, loader))
+        wait(self.0.caller_driven().try_get_or_set_async(key, loader))
     }
 
     /// See [`View::get_or_set_loaded_with`].
@@ -252,7 +252,7 @@ impl BlockingView<'_> {
         T: Cacheable,
         F: Future<Output = Loaded<T>> + Send + 'static,
     {
-        wait(self.0.get_or_set_loaded_async(key, loader))
+        wait(self.0.caller_driven().get_or_set_loaded_async(key, loader))
     }
 
     /// See [`View::try_get_or_set_loaded_async`].
@@ -262,6 +262,6 @@ impl BlockingView<'_> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
-        wait(self.0.try_get_or_set_loaded_async(key, loader))
+        wait(self.0.caller_driven().try_get_or_set_loaded_async(key, loader))
     }
 }

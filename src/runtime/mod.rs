@@ -2,13 +2,16 @@
 
 mod background;
 mod backoff;
+mod loaders;
 mod per_runtime;
+mod stack;
 
 #[cfg(feature = "redis")]
 pub(crate) use background::background_connects;
 pub(crate) use background::{background, can_connect};
 pub(crate) use backoff::Backoff;
 pub(crate) use per_runtime::PerRuntime;
+pub(crate) use stack::{deeper, is_stack_deep, spawn_on_new_stack};
 
 use crate::{Error, ErrorKind, Result};
 use background::is_background;
@@ -145,21 +148,16 @@ pub(crate) fn spawn_blocking<R: Send + 'static>(
     current().spawn_blocking(work)
 }
 
-/// Runs a user's future detached from the caller: on the caller's runtime, or on a thread of its own where that is the
-/// background runtime, for a loader that blocks must not stall the thread that drives connections.
-pub(crate) fn spawn_loader<F>(loader: F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+/// Runs a user's future detached from the caller, and says where: on the caller's runtime, or on
+/// threads of their own where that is the background runtime, for a loader that blocks must not
+/// stall the thread that drives connections.
+pub(crate) fn spawn_loader(loader: Pin<Box<dyn Future<Output = ()> + Send>>) -> Handle {
     let home = current();
-    // It is large, and tokio moves what it runs about.
-    let loader = Box::pin(loader);
     if is_background(&home) {
-        let inside = home.clone();
-        home.spawn_blocking(move || inside.block_on(loader));
-    } else {
-        home.spawn(loader);
+        return loaders::spawn(loader);
     }
+    home.spawn(loader);
+    home
 }
 
 thread_local! {
@@ -181,7 +179,8 @@ pub(crate) struct Blocked {
 impl Blocked {
     pub(crate) fn enter() -> Self {
         let is_outermost = !BLOCKED.replace(true);
-        if is_outermost && let Ok(outer) = Handle::try_current() {
+        if is_outermost && let Some(outer) = loaders::home().or_else(|| Handle::try_current().ok())
+        {
             // Where it cannot be kept the thread is ending, and no runtime is on it any more.
             let _kept = OUTER.try_with(|kept| kept.replace(Some(outer)));
         }

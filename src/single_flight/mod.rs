@@ -1,73 +1,68 @@
-//! Single flight: one loader a key, however many wait.
+//! Single flight (request coalescing): one loader a key, however many wait.
 //!
-//! A flight is *loading*, then *storing*, then *finished* with a result, or *lost* when the loader's task went away without one.
-//! The loader runs in a task of its own, so a caller may be dropped, parked or run out of patience and the work goes on.
+//! A flight is *loading*, then *storing*, then *finished* with an outcome, or *lost* when the
+//! loader's task went away without one. The loader runs in a task of its own, so a caller may be
+//! dropped, parked or run out of patience and the work goes on.
 //!
-//! Two races are closed without a second read of the cache. A caller takes a [`ReadMark`] before it reads; if a flight on its key
-//! finished or a write to it went by since then, its miss may be out of date and it reads again. A write to a key *invalidates* the flight on it,
-//! and every flight that begins while it lasts: a load that began before a write was over is not stored after it.
+//! Two races are closed without a second read of the cache. A caller takes a [`ReadMark`] before it
+//! reads; if a flight on its key finished or a write to it went by since then, its miss may be out of
+//! date and it reads again. A write to a key *invalidates* the flights on it, and every flight that
+//! begins while it lasts: a load that began before a write was over is not stored after it. Flights
+//! of a key are ordered by when they began, and a newer one invalidates the older ones likewise.
 //!
-//! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of database deadlock detection.
+//! Flights are invalidated under the lock of their shard. Only waiting for a store that has begun
+//! happens outside, so a write that is dropped there, or that fails, has invalidated all the same.
+//!
+//! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of
+//! database deadlock detection.
 
 mod cooldown;
+mod flight;
 mod guards;
+mod leader;
 mod wait_graph;
 
-use crate::runtime::{self, lock};
-use crate::{CacheValue, Error, ErrorKind, Result};
+pub(crate) use flight::{Arrival, Flight, Outcome};
+pub(crate) use leader::{LeaderGuard, is_in_loader};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::lock;
 use cooldown::Cooldown;
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
-use tokio::sync::Notify;
-use wait_graph::Edge;
 
 const SHARDS: usize = 64;
 
-/// How long a follower waits before it suspects that nobody will ever finish the flight, and takes over.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The same for a follower that blocks the very thread the loader runs on.
-const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
+/// How long a forced refresh lets the load before it end: all that are asked for meanwhile are one.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// How deep loaders may run unshared inside one another before the cycle is an error.
 const DEEPEST_UNSHARED: u32 = 32;
-
-tokio::task_local! {
-    /// The flight whose loader is running here.
-    static CURRENT: Current;
-}
-
-#[derive(Clone, Copy)]
-struct Current {
-    flight: u64,
-    depth: u32,
-}
 
 /// The flights of one slot.
 pub(crate) struct Flights {
     shards: Box<[Mutex<Traffic>]>,
     hasher: RandomState,
-    /// How many clears are under way; they write to every key.
+    /// How many clears are in progress; they write to every key.
     clears: AtomicUsize,
-    /// The loaders that failed and are left in peace.
+    /// The loaders that failed and are not called again for a while.
     throttle: Cooldown,
 }
 
 #[derive(Default)]
 struct Traffic {
     flights: HashMap<Arc<str>, Arc<Flight>>,
-    /// Flights that somebody gave up waiting for and that are still under way: nobody joins them, but writes invalidate them.
-    detached: Vec<Arc<Flight>>,
-    /// Writes under way, counted by the hash of their key; keys that share one only make a load go unstored.
+    /// Flights that nobody can join any more and that have not ended: a write invalidated them, or
+    /// a newer load of their key began. They stay here so that the next write finds them, too.
+    detached: HashMap<Arc<str>, Vec<Arc<Flight>>>,
+    /// Writes in progress, counted by the hash of their key; keys that share one only make a load
+    /// go unstored.
     writes: ByHash<u32>,
-    /// Callers that are reading, by the hash of their key. A count for all keys of a shard would not do: writes to others would
-    /// make a reader of a slow backend read for ever.
+    /// Callers that are reading, by the hash of their key. A count for all keys of a shard would
+    /// not do: writes to others would make a reader of a slow backend read for ever.
     readers: ByHash<Readers>,
 }
 
@@ -94,7 +89,7 @@ impl Hasher for Hashed {
 #[derive(Default)]
 struct Readers {
     count: u32,
-    /// Goes up when a flight finishes and when a write begins and ends.
+    /// Goes up when a flight ends and when a write begins and ends.
     changes: u64,
 }
 
@@ -105,60 +100,52 @@ pub(crate) struct ReadMark<'a> {
     seen: u64,
 }
 
+/// A caller that accepts only what began after it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forced {
+    /// Its place in the order of flights.
+    came: u64,
+    /// Whether it has let the load before it end for [`GRACE`].
+    pub(crate) has_waited: bool,
+}
+
+impl Forced {
+    /// Of a caller that comes now.
+    pub(crate) fn now() -> Self {
+        Self { came: flight::next_id(), has_waited: false }
+    }
+}
+
+/// How a caller joins.
+#[derive(Default)]
+pub(crate) struct Joining<'a> {
+    /// Without a mark nothing is read again.
+    pub(crate) mark: Option<ReadMark<'a>>,
+    /// Not to be told to read again: a miss that may be out of date begins a flight that is not
+    /// stored.
+    pub(crate) insists: bool,
+    pub(crate) forced: Option<Forced>,
+}
+
 /// What a caller that missed is to do.
 pub(crate) enum Join {
     Lead(LeaderGuard),
     Follow(Arc<Flight>),
-    /// A flight finished, or a write went by, since the mark was taken: read again.
+    /// A flight ended, or a write went by, since the mark was taken: read again.
     ReadAgain,
+    /// The flight began before the caller came: let it end, no longer than the limit, and join
+    /// again.
+    LetEnd(Arc<Flight>, Option<Duration>),
 }
 
-/// A write under way. Flights on its key are not stored as long as it lasts.
+/// A write in progress. Flights on its key are not stored as long as it lasts.
 pub(crate) struct Write<'a> {
     flights: &'a Flights,
     hash: u64,
 }
 
-/// A clear under way.
+/// A clear in progress.
 pub(crate) struct Clear<'a>(&'a Flights);
-
-/// One load of one key.
-pub(crate) struct Flight {
-    id: u64,
-    key: Arc<str>,
-    phase: Mutex<Phase>,
-    /// Goes off when it is over.
-    done: Notify,
-    /// Where the loader was polled last.
-    thread: Mutex<ThreadId>,
-    depth: u32,
-    /// Whether it was told already how the load went.
-    is_told: AtomicBool,
-}
-
-#[derive(Clone)]
-enum Phase {
-    Loading { invalidated: bool },
-    Storing { invalidated: bool },
-    Finished(Result<CacheValue>),
-    Lost,
-}
-
-/// What waiting for a flight came to.
-pub(crate) enum Arrival {
-    Finished(Result<CacheValue>),
-    /// Nobody will finish it, or nobody seems to.
-    Lost,
-    /// It waits for the caller.
-    Cycle,
-}
-
-/// The right, and the duty, to finish a flight. Dropping it loses the flight, and its followers try again.
-pub(crate) struct LeaderGuard {
-    flights: Arc<Flights>,
-    flight: Arc<Flight>,
-    end: Phase,
-}
 
 impl Flights {
     pub(crate) fn new() -> Arc<Self> {
@@ -180,22 +167,27 @@ impl Flights {
         ReadMark { flights: self, hash, seen: readers.changes }
     }
 
-    /// Joins the flight on `key`, or begins one. Without a mark nothing is read again; nor is it where the caller `insists`,
-    /// and then a miss that may be out of date begins a flight that is not stored.
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        key: &str,
-        mark: Option<ReadMark<'_>>,
-        insists: bool,
-    ) -> Join {
+    /// Joins the flight on `key`, or begins one.
+    pub(crate) fn join(self: &Arc<Self>, key: &str, joining: Joining<'_>) -> Join {
         let hash = self.hash(key);
         let mut traffic = lock(self.shard(hash));
         if let Some(flight) = traffic.flights.get(key) {
-            return Join::Follow(flight.clone());
+            match joining.forced {
+                Some(forced) if flight.began_before(forced.came) => {
+                    let flight = flight.clone();
+                    flight.supersede();
+                    let runs_beside = traffic.detached.contains_key(key);
+                    if runs_beside || !forced.has_waited {
+                        return Join::LetEnd(flight, (!runs_beside).then_some(GRACE));
+                    }
+                    traffic.detach(key);
+                }
+                _ => return Join::Follow(flight.clone()),
+            }
         }
         // The mark itself goes when the lock has gone.
-        let is_outdated = mark.as_ref().is_some_and(|mark| traffic.has_changed_since(mark));
-        if is_outdated && !insists {
+        let is_outdated = joining.mark.as_ref().is_some_and(|mark| traffic.has_changed_since(mark));
+        if is_outdated && !joining.insists {
             return Join::ReadAgain;
         }
         let flight = Flight::new(key, 0);
@@ -205,88 +197,85 @@ impl Flights {
         {
             flight.invalidate();
         }
-        traffic.flights.insert(flight.key.clone(), flight.clone());
-        Join::Lead(self.guard(flight))
+        // The newest load of a key is the one that is stored.
+        traffic.detached.get(key).into_iter().flatten().for_each(|older| older.supersede());
+        traffic.flights.insert(flight.key().clone(), flight.clone());
+        Join::Lead(LeaderGuard::new(self, flight))
     }
 
     /// A flight that nobody can join and that is not stored: the way out of a cycle of loaders.
     pub(crate) fn unshared(self: &Arc<Self>, key: &str) -> Result<LeaderGuard> {
-        let depth = CURRENT.try_with(|current| current.depth).unwrap_or_default() + 1;
+        let depth = leader::current_depth() + 1;
         if depth > DEEPEST_UNSHARED {
             return Err(Error::new(ErrorKind::Reentrant).with_key(key));
         }
         let flight = Flight::new(key, depth);
         flight.invalidate();
-        Ok(self.guard(flight))
+        Ok(LeaderGuard::new(self, flight))
     }
 
-    /// Takes a flight that seems stuck out of the way, so that the next to join leads.
+    /// Takes a flight that nobody works at out of the way, so that the next to join leads.
     pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
-        let mut traffic = lock(self.shard(self.hash(&flight.key)));
-        if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            traffic.flights.remove(&flight.key);
-            traffic.detached.push(flight.clone());
+        let mut traffic = lock(self.shard(self.hash(flight.key())));
+        if traffic.is_joinable(flight) {
+            traffic.detach(flight.key());
         }
     }
 
     /// To be called before a write to `key`, and kept until it is over.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
-        let hash = self.hash(key);
-        let invalidated = {
-            let mut traffic = lock(self.shard(hash));
-            *traffic.writes.entry(hash).or_default() += 1;
-            traffic.note_change(hash);
-            traffic.take(
-                |flying| flying == key,
-                // Nearly always: then the key need not be hashed again.
-                |flights| {
-                    if flights.is_empty() {
-                        Vec::new()
-                    } else {
-                        flights.remove(key).into_iter().collect()
-                    }
-                },
-            )
-        };
-        let write = Write { flights: self, hash };
-        for flight in invalidated {
-            flight.await_store().await;
-        }
+        let (write, storing) = self.begin_write(key);
+        flight::await_stores(storing).await;
         write
     }
 
-    /// To be called before everything that begins with `prefix` is cleared, and kept until it is over.
+    /// [`write`](Self::write) for a write to several keys.
+    pub(crate) async fn writes(&self, keys: &[&str]) -> Vec<Write<'_>> {
+        let (writes, storing): (Vec<_>, Vec<_>) =
+            keys.iter().map(|key| self.begin_write(key)).unzip();
+        flight::await_stores(storing.into_iter().flatten().collect()).await;
+        writes
+    }
+
+    /// The write, and the flights whose stores have to be waited for: they would land after it.
+    fn begin_write(&self, key: &str) -> (Write<'_>, Vec<Arc<Flight>>) {
+        let hash = self.hash(key);
+        let mut traffic = lock(self.shard(hash));
+        *traffic.writes.entry(hash).or_default() += 1;
+        traffic.note_change(hash);
+        (Write { flights: self, hash }, traffic.invalidate(key))
+    }
+
+    /// To be called before everything that begins with `prefix` is cleared, and kept until it is
+    /// over.
     pub(crate) async fn clear(&self, prefix: &str) -> Clear<'_> {
         self.clears.fetch_add(1, Ordering::SeqCst);
         let clear = Clear(self);
+        let mut storing = Vec::new();
+        // All shards before the first await: a clear that is dropped there has invalidated all.
         for shard in &self.shards {
-            let cleared = |key: &str| key.starts_with(prefix);
-            let invalidated = {
-                let mut traffic = lock(shard);
-                traffic.note_change_of_all();
-                traffic.take(cleared, |flights| {
-                    flights.extract_if(|key, _| cleared(key)).map(|(_, flight)| flight).collect()
-                })
-            };
-            for flight in invalidated {
-                flight.await_store().await;
-            }
+            let mut traffic = lock(shard);
+            traffic.note_change_of_all();
+            storing.extend(traffic.invalidate_prefix(prefix));
         }
+        flight::await_stores(storing).await;
         clear
     }
 
-    /// Makes sure that nothing more is stored: what is under way is invalidated, and so is whatever begins.
+    /// Makes sure that nothing more is stored: what is in flight is invalidated, and so is whatever
+    /// begins.
     pub(crate) fn invalidate_all(&self) {
         self.clears.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             let traffic = lock(shard);
-            for flight in traffic.flights.values().chain(&traffic.detached) {
+            for flight in traffic.flights.values().chain(traffic.detached.values().flatten()) {
                 flight.invalidate();
             }
         }
     }
 
-    /// The loader for `key` failed while there was something to serve in its place: it is left in peace for a while.
+    /// The loader for `key` failed while there was something to serve in its place: it is not called
+    /// again for a while.
     pub(crate) fn throttle(&self, key: &str, lasting: Duration) {
         self.throttle.add(self.hash(key), lasting);
     }
@@ -300,20 +289,27 @@ impl Flights {
         self.throttle.holds(self.hash(key))
     }
 
-    fn detach(&self, flight: &Arc<Flight>) {
-        let hash = self.hash(&flight.key);
-        let mut traffic = lock(self.shard(hash));
-        if traffic.flights.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            traffic.flights.remove(&flight.key);
-        } else {
-            traffic.detached.retain(|flight| !Arc::ptr_eq(flight, flight));
-        }
-        // Under the lock, so that whoever finds no flight here also sees that one has finished.
-        traffic.note_change(hash);
+    /// The flights on the same key that began before `flight` and are being stored.
+    fn stores_before(&self, flight: &Flight) -> Vec<Arc<Flight>> {
+        let traffic = lock(self.shard(self.hash(flight.key())));
+        let detached = traffic.detached.get(flight.key()).into_iter().flatten();
+        detached.filter(|other| other.stores_before(flight)).cloned().collect()
     }
 
-    fn guard(self: &Arc<Self>, flight: Arc<Flight>) -> LeaderGuard {
-        LeaderGuard { flights: self.clone(), flight, end: Phase::Lost }
+    /// Forgets a flight that has ended.
+    fn remove(&self, flight: &Arc<Flight>) {
+        let hash = self.hash(flight.key());
+        let mut traffic = lock(self.shard(hash));
+        if traffic.is_joinable(flight) {
+            traffic.flights.remove(flight.key());
+        } else if let Some(detached) = traffic.detached.get_mut(flight.key()) {
+            detached.retain(|other| !Arc::ptr_eq(other, flight));
+            if detached.is_empty() {
+                traffic.detached.remove(flight.key());
+            }
+        }
+        // Under the lock, so that whoever finds no flight here also sees that one has ended.
+        traffic.note_change(hash);
     }
 
     fn hash(&self, key: &str) -> u64 {
@@ -327,15 +323,38 @@ impl Flights {
 }
 
 impl Traffic {
-    /// Takes out the flights that a write invalidates: those that `taken` takes out of the map, and the detached on such keys.
-    fn take(
-        &mut self,
-        invalidates: impl Fn(&str) -> bool,
-        taken: impl FnOnce(&mut HashMap<Arc<str>, Arc<Flight>>) -> Vec<Arc<Flight>>,
-    ) -> Vec<Arc<Flight>> {
-        let mut flights = taken(&mut self.flights);
-        flights.extend(self.detached.extract_if(.., |flight| invalidates(&flight.key)));
-        flights
+    fn is_joinable(&self, flight: &Arc<Flight>) -> bool {
+        self.flights.get(flight.key()).is_some_and(|current| Arc::ptr_eq(current, flight))
+    }
+
+    /// Nobody joins the flight on `key` any more.
+    fn detach(&mut self, key: &str) {
+        if let Some((key, flight)) = self.flights.remove_entry(key) {
+            self.detached.entry(key).or_default().push(flight);
+        }
+    }
+
+    /// Invalidates the flights on a key; those that are being stored.
+    fn invalidate(&mut self, key: &str) -> Vec<Arc<Flight>> {
+        // Nearly always empty: then the key need not be hashed again.
+        if !self.flights.is_empty() {
+            self.detach(key);
+        }
+        if self.detached.is_empty() {
+            return Vec::new();
+        }
+        let flights = self.detached.get(key).into_iter().flatten();
+        flights.filter(|flight| flight.invalidate()).cloned().collect()
+    }
+
+    /// [`invalidate`](Self::invalidate) for all keys with a prefix.
+    fn invalidate_prefix(&mut self, prefix: &str) -> Vec<Arc<Flight>> {
+        let cleared = |key: &str| key.starts_with(prefix);
+        for (key, flight) in self.flights.extract_if(|key, _| cleared(key)) {
+            self.detached.entry(key).or_default().push(flight);
+        }
+        let flights = self.detached.iter().filter(|(key, _)| cleared(key)).flat_map(|(_, all)| all);
+        flights.filter(|flight| flight.invalidate()).cloned().collect()
     }
 
     fn note_change(&mut self, hash: u64) {
@@ -350,172 +369,5 @@ impl Traffic {
 
     fn has_changed_since(&self, mark: &ReadMark<'_>) -> bool {
         self.readers.get(&mark.hash).is_none_or(|readers| readers.changes != mark.seen)
-    }
-}
-
-impl Flight {
-    fn new(key: &str, depth: u32) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            key: key.into(),
-            phase: Mutex::new(Phase::Loading { invalidated: false }),
-            done: Notify::new(),
-            thread: Mutex::new(thread::current().id()),
-            depth,
-            is_told: AtomicBool::new(false),
-        })
-    }
-
-    /// Whether it is still to be told how the load went: a load that runs out of its caller's time has failed, whatever it comes to.
-    pub(crate) fn is_untold(&self) -> bool {
-        !self.is_told.swap(true, Ordering::Relaxed)
-    }
-
-    /// Waits for the result, within the patience of someone else's follower. Cancel safe.
-    pub(crate) async fn arrival(&self) -> Arrival {
-        let mut waited = Duration::ZERO;
-        while waited < PATIENCE {
-            // Only a blocking follower can stand on the loader's own thread, and only it pays for looking.
-            let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-            match runtime::timeout(patience, self.landing()).await {
-                Some(arrival) => return arrival,
-                None if runtime::is_blocked() && *lock(&self.thread) == thread::current().id() => {
-                    break;
-                }
-                None => waited += patience,
-            }
-        }
-        Arrival::Lost
-    }
-
-    /// Waits for the result as long as it takes, as the one whose loader it is. Cancel safe.
-    ///
-    /// That the caller waits is known as soon as this is called: were it only when it is polled, a loader that is quick to ask
-    /// back would close the circle first, and it would be the leader who finds it.
-    pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
-        let edge = Edge::add(CURRENT.try_with(|current| current.flight).ok(), self.id);
-        async move {
-            let Some(_edge) = edge else {
-                return Arrival::Cycle;
-            };
-            // Nobody can wait there.
-            if runtime::is_gone() && !lock(&self.phase).is_over() {
-                return Arrival::Lost;
-            }
-            self.over().await
-        }
-    }
-
-    async fn over(&self) -> Arrival {
-        loop {
-            let mut rung = pin!(self.done.notified());
-            // Before the look: what rings in between is heard.
-            rung.as_mut().enable();
-            match &*lock(&self.phase) {
-                Phase::Finished(result) => return Arrival::Finished(result.clone()),
-                Phase::Lost => return Arrival::Lost,
-                Phase::Loading { .. } | Phase::Storing { .. } => {}
-            }
-            rung.await;
-        }
-    }
-
-    /// Lets a write by. A store that is on its way finishes first, or it would land after the write.
-    async fn await_store(&self) {
-        if !self.invalidate() || runtime::is_gone() {
-            return;
-        }
-        let patience = if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE };
-        // Should it be late, it is no harm: an invalidated store takes itself back.
-        let _late = runtime::timeout(patience, self.over()).await;
-    }
-
-    /// Marks it as invalidated by a write; whether its store has begun.
-    fn invalidate(&self) -> bool {
-        match &mut *lock(&self.phase) {
-            Phase::Loading { invalidated } => {
-                *invalidated = true;
-                false
-            }
-            Phase::Storing { invalidated } => {
-                *invalidated = true;
-                true
-            }
-            Phase::Finished(_) | Phase::Lost => false,
-        }
-    }
-
-    fn end(&self, end: Phase) {
-        let mut phase = lock(&self.phase);
-        if !phase.is_over() {
-            *phase = end;
-            drop(phase);
-            self.done.notify_waiters();
-        }
-    }
-}
-
-impl Phase {
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Finished(_) | Self::Lost)
-    }
-}
-
-impl LeaderGuard {
-    pub(crate) fn flight(&self) -> &Arc<Flight> {
-        &self.flight
-    }
-
-    /// Runs a loader's future as the loader of this flight.
-    pub(crate) async fn run<F: Future>(&self, loader: F) -> F::Output {
-        let mut loader = pin!(loader);
-        let polled = poll_fn(|cx| {
-            *lock(&self.flight.thread) = thread::current().id();
-            loader.as_mut().poll(cx)
-        });
-        CURRENT.scope(self.current(), polled).await
-    }
-
-    /// Runs a loader's closure as the loader of this flight.
-    pub(crate) fn run_now<R>(&self, loader: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self.current(), loader)
-    }
-
-    /// Whether the value may be stored: no write came since the flight began.
-    pub(crate) fn begin_store(&self) -> bool {
-        let mut phase = lock(&self.flight.phase);
-        let free = matches!(*phase, Phase::Loading { invalidated: false });
-        if free {
-            *phase = Phase::Storing { invalidated: false };
-        }
-        free
-    }
-
-    /// Whether the value is not to be stored, whatever it is.
-    pub(crate) fn is_invalidated(&self) -> bool {
-        matches!(*lock(&self.flight.phase), Phase::Loading { invalidated: true })
-    }
-
-    /// Whether a write came while the value was being stored.
-    pub(crate) fn was_invalidated(&self) -> bool {
-        matches!(*lock(&self.flight.phase), Phase::Storing { invalidated: true })
-    }
-
-    /// Gives everybody the result.
-    pub(crate) fn finish(mut self, result: Result<CacheValue>) {
-        self.end = Phase::Finished(result);
-    }
-
-    fn current(&self) -> Current {
-        Current { flight: self.flight.id, depth: self.flight.depth }
-    }
-}
-
-impl Drop for LeaderGuard {
-    fn drop(&mut self) {
-        // In this order: whoever hears of the end must not find the flight.
-        self.flights.detach(&self.flight);
-        self.flight.end(std::mem::replace(&mut self.end, Phase::Lost));
     }
 }

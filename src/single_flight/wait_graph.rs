@@ -1,11 +1,21 @@
 //! Who waits for whom: a wait that would close a circle is not begun.
 
 use crate::runtime::lock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, Mutex};
 
+const SHARDS: usize = 64;
+
+/// The flights that one flight's loader waits for, and how often.
+type Targets = HashMap<u64, u32>;
+
 /// Which flight waits for which: edges from a loader's flight to the flights it waits for.
-static WAITS: LazyLock<Mutex<HashMap<u64, Vec<u64>>>> = LazyLock::new(Mutex::default);
+static WAITS: LazyLock<[Mutex<HashMap<u64, Targets>>; SHARDS]> =
+    LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
+
+fn shard(flight: u64) -> &'static Mutex<HashMap<u64, Targets>> {
+    &WAITS[flight as usize % SHARDS]
+}
 
 /// An edge of the waiting-for graph, as long as the wait lasts.
 pub(super) struct Edge(Option<(u64, u64)>);
@@ -16,41 +26,78 @@ impl Edge {
         let Some(waiter) = waiter else {
             return Some(Self(None));
         };
-        let mut waits = lock(&WAITS);
-        if reaches(&waits, target, waiter) {
-            return None;
-        }
-        waits.entry(waiter).or_default().push(target);
-        Some(Self(Some((waiter, target))))
+        // Before the walk: of two waits that close a circle together, one sees the other.
+        *lock(shard(waiter)).entry(waiter).or_default().entry(target).or_default() += 1;
+        let edge = Self(Some((waiter, target)));
+        (!reaches(target, waiter)).then_some(edge)
     }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
         let Some((waiter, target)) = self.0 else { return };
-        let mut waits = lock(&WAITS);
-        if let Some(targets) = waits.get_mut(&waiter) {
-            if let Some(at) = targets.iter().position(|other| *other == target) {
-                targets.swap_remove(at);
+        let mut waits = lock(shard(waiter));
+        let Some(targets) = waits.get_mut(&waiter) else { return };
+        if let Some(count) = targets.get_mut(&target) {
+            *count -= 1;
+            if *count == 0 {
+                targets.remove(&target);
             }
-            if targets.is_empty() {
-                waits.remove(&waiter);
-            }
+        }
+        if targets.is_empty() {
+            waits.remove(&waiter);
         }
     }
 }
 
-fn reaches(waits: &HashMap<u64, Vec<u64>>, from: u64, to: u64) -> bool {
+/// Each flight is looked at once, under its own lock: nobody waits for the whole walk.
+fn reaches(from: u64, to: u64) -> bool {
+    if from == to {
+        return true;
+    }
     let mut open = vec![from];
-    let mut seen = Vec::new();
+    let mut seen = HashSet::from([from]);
     while let Some(flight) = open.pop() {
-        if flight == to {
+        let waits = lock(shard(flight));
+        let Some(targets) = waits.get(&flight) else { continue };
+        if targets.contains_key(&to) {
             return true;
         }
-        if !seen.contains(&flight) {
-            seen.push(flight);
-            open.extend(waits.get(&flight).into_iter().flatten());
-        }
+        open.extend(targets.keys().filter(|target| seen.insert(**target)));
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far from the numbers that flights of other tests have.
+    const FAR: u64 = 1 << 60;
+
+    #[test]
+    fn a_circle_is_found_however_long_and_wide_it_is() {
+        let wide: Vec<_> =
+            (1..=8_000).map(|at| Edge::add(Some(FAR), FAR + at).expect("no circle yet")).collect();
+        let long: Vec<_> = (1..8_000)
+            .map(|at| Edge::add(Some(FAR + at), FAR + at + 1).expect("no circle yet"))
+            .collect();
+        assert!(Edge::add(Some(FAR + 8_000), FAR).is_none(), "it would close the circle");
+        assert!(Edge::add(Some(FAR), FAR).is_none(), "a flight that waits for itself");
+        drop(long);
+        drop(wide);
+        assert!(Edge::add(Some(FAR + 8_000), FAR).is_some(), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_wait_that_there_is_twice_ends_twice() {
+        let (a, b) = (FAR + 10_001, FAR + 10_002);
+        let first = Edge::add(Some(a), b);
+        let second = Edge::add(Some(a), b);
+        drop(first);
+        assert!(Edge::add(Some(b), a).is_none());
+        drop(second);
+        assert!(Edge::add(Some(b), a).is_some());
+        assert!(Edge::add(None, a).is_some(), "who is no loader closes no circle");
+    }
 }

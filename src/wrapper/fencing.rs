@@ -4,8 +4,10 @@ use super::fault::concerns_backend;
 use super::slot::Slot;
 use super::tell::About;
 use super::{Cacheable, View};
+use crate::options::Options;
 use crate::runtime::Backoff;
-use crate::{CacheValue, Claim, Expiry, Result, runtime};
+use crate::{CacheValue, Claim, Expiry, Result, clock, runtime};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether another process is done, to begin with and later on.
@@ -17,6 +19,35 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// As close together a value is taken for the same one.
 const SAME_MS: u64 = 5;
+
+/// What a load is to replace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Replaced {
+    /// When the value was made that was read, if there was one.
+    pub(super) seen: Option<u64>,
+    /// A forced refresh takes only what another process began to compute after this.
+    since: Option<u64>,
+}
+
+impl Replaced {
+    /// By a call with these options, which begins now.
+    pub(super) fn by(options: &Options) -> Self {
+        Self { seen: None, since: options.force_refresh.then(clock::now_ms) }
+    }
+
+    /// Whether a value is another one, and new enough.
+    fn is_replaced_by(self, value: &CacheValue) -> bool {
+        // What is read twice may differ by a rounded millisecond.
+        self.seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
+            && self.is_before(value)
+    }
+
+    /// Whether the computation of a value began after a forced refresh did; in doubt it did not.
+    pub(super) fn is_before(self, value: &CacheValue) -> bool {
+        let cost = u64::from(value.meta().cost_us()).div_ceil(1_000);
+        self.since.is_none_or(|since| value.meta().created_ms().saturating_sub(cost) > since)
+    }
+}
 
 /// What a run may do with its value.
 #[derive(Debug)]
@@ -69,19 +100,19 @@ impl StoreRight {
 
 impl View<'_> {
     /// Asks for the right to compute a key; `key` is as the caller wrote it, `scoped` as the adapter
-    /// knows it, and `seen` says when the value was made that is to be replaced, if there is one.
+    /// knows it.
     pub(super) async fn ask<T: Cacheable>(
         &self,
         slot: &Slot,
         key: &str,
         scoped: &str,
-        seen: Option<u64>,
+        replaced: Replaced,
     ) -> Result<Acquired> {
         if !slot.adapter.enforces_claims() {
             return Ok(Acquired::Granted(StoreRight::Free));
         }
         let asked = match self.options.lease_for() {
-            Some(lease) => lease_or_value::<T>(slot, scoped, lease, seen).await,
+            Some(lease) => lease_or_value::<T>(slot, scoped, lease, replaced).await,
             None => claim(slot, scoped, None)
                 .await
                 .map(|right| Acquired::Granted(right.unwrap_or(StoreRight::None))),
@@ -102,10 +133,13 @@ async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Opt
     Ok(claim.map(|claim| StoreRight::Claimed { claim, leased: lease.is_some() }))
 }
 
-/// Whether the value is another than the one that is to be computed again, which was `seen` to be made then.
-fn is_news(value: &CacheValue, seen: Option<u64>) -> bool {
-    // What is read twice may differ by a rounded millisecond.
-    !value.is_stale() && seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
+/// Whether another process has computed what this one was about to. A value whose `Clone` or
+/// `Deserialize` panics is none: the claim that is held meanwhile must not be lost.
+fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
+    let decodes = || value.decode::<T>().is_ok();
+    !value.is_stale()
+        && replaced.is_replaced_by(value)
+        && catch_unwind(AssertUnwindSafe(decodes)).unwrap_or(false)
 }
 
 /// The lease, or what came of somebody else's. Whoever waits longer than for one lease goes on without.
@@ -113,7 +147,7 @@ async fn lease_or_value<T: Cacheable>(
     slot: &Slot,
     scoped: &str,
     lease: Duration,
-    seen: Option<u64>,
+    replaced: Replaced,
 ) -> Result<Acquired> {
     let begun = Instant::now();
     let mut looks = 0;
@@ -122,7 +156,7 @@ async fn lease_or_value<T: Cacheable>(
         // The one before may have been done between our miss and our claim.
         let found = slot.adapter.get(scoped).await;
         match (right, found) {
-            (right, Ok(Some(value))) if is_news(&value, seen) && value.decode::<T>().is_ok() => {
+            (right, Ok(Some(value))) if is_news::<T>(&value, replaced) => {
                 if let Some(right) = right {
                     right.give_up(slot, scoped).await;
                 }

@@ -4,7 +4,7 @@ use crate::config::Opened;
 use crate::event::{Event, EventKind, EventSink, Line, Observation, Observers};
 use crate::options::Options;
 use crate::runtime::{self, lock};
-use crate::single_flight::{Flights, Write};
+use crate::single_flight::Flights;
 use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
 use arc_swap::ArcSwapOption;
 use std::fmt;
@@ -204,15 +204,6 @@ impl Slot {
             }
             Poll::Ready((answer, took))
         })
-    }
-
-    /// To be held while several keys are written.
-    pub(crate) async fn writes(&self, keys: &[&str]) -> Vec<Write<'_>> {
-        let mut writes = Vec::with_capacity(keys.len());
-        for key in keys {
-            writes.push(self.flights.write(key).await);
-        }
-        writes
     }
 
     /// Adds to an error what only the slot knows.

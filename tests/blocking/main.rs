@@ -8,6 +8,7 @@ mod cost;
 mod drops;
 mod ends;
 mod farewell;
+mod nested;
 #[path = "../own_process/mod.rs"]
 mod own_process;
 mod runtimes;

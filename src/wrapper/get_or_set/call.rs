@@ -1,20 +1,29 @@
 //! A call of `get_or_set*` under way: read, join, lead or follow.
 
+use super::driver::CallerDriven;
 use super::task::LoadTask;
+use super::waiting::{Abandoned, Arriving, Wait};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::options::Verdict;
-use crate::single_flight::{Arrival, Flight, Join, LeaderGuard, ReadMark};
+use crate::single_flight::{
+    Arrival, Flight, Forced, Join, Joining, LeaderGuard, Outcome, ReadMark, is_in_loader,
+};
+use crate::value::CacheValue;
 use crate::wrapper::fault::concerns_backend;
-use crate::wrapper::fencing::{Acquired, StoreRight};
+use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
 use crate::wrapper::tell::About;
 use crate::wrapper::{Cacheable, View};
-use crate::{Error, ErrorKind, Result, clock, runtime};
+use crate::{clock, runtime};
+use futures_util::future::join;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 const OP: &str = "get_or_set";
 
@@ -47,18 +56,16 @@ struct Usable<T> {
     is_stale: bool,
 }
 
-/// How a wait for a flight ended.
-enum Wait {
-    Over(Arrival),
-    /// There is something to serve, and the caller does not want to wait longer for something better.
-    Soft,
-    Hard,
+/// A miss, and what is known of it.
+struct Miss<'a, T> {
+    about: About<'a>,
+    usable: Option<Usable<T>>,
 }
 
-/// A wait for a flight. Boxed, or each future around it would hold it again, in a call that holds a loader already.
-type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
+/// What a step of a call comes to: an answer, or it reads again.
+type Step<T> = ControlFlow<Result<T>>;
 
-/// A call under way.
+/// A call in progress.
 struct GetOrSet<'a> {
     view: View<'a>,
     slot: &'a Arc<Slot>,
@@ -69,8 +76,10 @@ struct GetOrSet<'a> {
     /// What was drawn for an early refresh: once a call.
     drawn: Option<bool>,
     ask: ClaimWhen,
-    /// When the value was made that was read.
-    seen: Option<u64>,
+    replaced: Replaced,
+    /// Of a call that accepts only what begins after it.
+    forced: Option<Forced>,
+    abandoned: Abandoned,
 }
 
 impl View<'_> {
@@ -80,7 +89,7 @@ impl View<'_> {
         self,
         key: impl AsRef<str>,
         ask: ClaimWhen,
-        start: impl FnOnce(&str, LoadTask),
+        start: impl FnOnce(&str, LoadTask) -> Option<CallerDriven>,
     ) -> impl Future<Output = Result<T>> {
         ready_or_boxed(
             (self, key, start, None),
@@ -105,7 +114,9 @@ impl View<'_> {
                         told: false,
                         drawn,
                         ask,
-                        seen: None,
+                        replaced: Replaced::by(&view.options),
+                        forced: view.options.force_refresh.then(Forced::now),
+                        abandoned: Abandoned::default(),
                     };
                     slot.inside(pin!(call.load(&mut start))).await
                 })
@@ -117,7 +128,7 @@ impl View<'_> {
 impl<'a> GetOrSet<'a> {
     async fn load<T: Cacheable>(
         mut self,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask)>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
     ) -> Result<T> {
         let flights = &self.slot.flights;
         let mut reads = 0;
@@ -140,81 +151,141 @@ impl<'a> GetOrSet<'a> {
                 // Reading a backend that is down again would cost its deadline again.
                 Found::Unknown => (None, true, None),
             };
-            if usable.is_some() && flights.is_throttled(self.scoped) {
-                return self.serve(usable, about);
+            let mut miss = Miss { about, usable };
+            if miss.usable.is_some() && flights.is_throttled(self.scoped) {
+                return self.serve(miss);
             }
-            let right = match self.ask_first::<T>(skip_store).await? {
-                Some(Acquired::Computed(value)) => {
+            let joining = Joining { mark, insists: reads == READS, forced: self.forced };
+            let (joined, right) = match self.join::<T>(joining, skip_store).await? {
+                ControlFlow::Continue(joined) => joined,
+                ControlFlow::Break(value) => {
                     self.tell(EventKind::Hit, about);
                     return value.decode();
                 }
-                Some(Acquired::Granted(right)) => Some(right),
-                None => None,
             };
-            let joined = flights.join(self.scoped, mark, reads == READS);
-            self.give_back(right.as_ref(), &joined).await;
-            if matches!(joined, Join::ReadAgain) {
-                // What is new needs no early refresh.
-                self.drawn = Some(false);
-                continue;
-            }
-            if usable.is_none() {
+            if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
                 self.tell(EventKind::Miss, about);
             }
-            let flight = match joined {
-                Join::ReadAgain => continue,
-                Join::Lead(guard) => {
-                    return self
-                        .finish(
-                            self.lead(guard, right, skip_store, usable.is_some()),
-                            spawn,
-                            usable,
-                            about,
-                        )
-                        .await;
-                }
-                // What is still good need not wait for what will be better.
-                Join::Follow(_) if usable.as_ref().is_some_and(|usable| !usable.is_stale) => {
-                    return self.serve(usable, about);
-                }
-                Join::Follow(flight) => flight,
-            };
-            self.view.cache.tell(self.slot, EventKind::Joined, About::new(OP, self.key));
-            reads = 0;
-            let finished = match self.wait(usable.is_some(), Box::pin(flight.arrival())).await {
-                Wait::Over(Arrival::Finished(finished)) => finished,
-                Wait::Over(Arrival::Lost) => {
-                    flights.give_up(&flight);
+            let step = match joined {
+                Join::ReadAgain => {
+                    // What is new needs no early refresh.
+                    self.drawn = Some(false);
                     continue;
                 }
-                Wait::Over(Arrival::Cycle) if usable.is_some() => return self.serve(usable, about),
-                Wait::Over(Arrival::Cycle) => {
-                    let unshared = flights
-                        .unshared(self.scoped)
-                        .map_err(|error| error.with_op(OP).with_key(self.key))?;
-                    // It is not stored, and whoever leased the key may be waiting for it.
-                    return self
-                        .finish(self.lead(unshared, None, true, false), spawn, None, about)
-                        .await;
+                Join::Lead(guard) => {
+                    let task = self.lead(guard, right, skip_store, miss.usable.is_some());
+                    return self.finish(task, spawn, miss).await;
                 }
-                Wait::Soft => return self.serve(usable, about),
-                Wait::Hard => Err(self.out_of_time(usable.is_some())),
+                Join::Follow(flight) => self.follow(&flight, &mut miss).await,
+                Join::LetEnd(flight, limit) => self.let_end(&flight, limit, &mut miss).await,
             };
-            match finished.map(|value| value.decode()) {
-                Ok(Ok(value)) => {
-                    self.tell(EventKind::Miss, about);
-                    return Ok(value);
-                }
-                // It was loaded as another type; this caller's loader heals the entry.
-                Ok(Err(_)) => flights.give_up(&flight),
-                Err(_) if usable.is_some() => return self.serve(usable, about),
-                Err(error) => return Err(error),
+            reads = 0;
+            match step {
+                Some(ControlFlow::Break(answer)) => return answer,
+                Some(ControlFlow::Continue(())) => {}
+                None => return self.run_unshared(spawn, miss).await,
             }
         }
     }
 
+    /// Waits for the flight of another caller; `None` where it waits for this one.
+    async fn follow<T: Cacheable>(
+        &mut self,
+        flight: &Arc<Flight>,
+        miss: &mut Miss<'a, T>,
+    ) -> Option<Step<T>> {
+        // What is still good need not wait for what will be better.
+        if miss.usable.as_ref().is_some_and(|usable| !usable.is_stale) {
+            return Some(ControlFlow::Break(self.serve(miss.take())));
+        }
+        self.view.cache.tell(self.slot, EventKind::Joined, About::new(OP, self.key));
+        let outcome = match self.wait(miss, Box::pin(flight.arrival())).await {
+            Wait::Over(Arrival::Finished(outcome)) => outcome,
+            Wait::Over(Arrival::Lost) => {
+                self.slot.flights.give_up(flight);
+                self.abandoned.add(flight);
+                return Some(ControlFlow::Continue(()));
+            }
+            Wait::Over(Arrival::Cycle) if miss.usable.is_none() => return None,
+            Wait::Over(Arrival::Cycle) | Wait::Soft => {
+                return Some(ControlFlow::Break(self.serve(miss.take())));
+            }
+            Wait::Hard => Outcome::Failed(self.out_of_time(miss.usable.is_some())),
+        };
+        // This caller goes on without the backend, and the leader would not.
+        if matches!(outcome, Outcome::Refused(_)) && self.view.options.fail_open {
+            return Some(ControlFlow::Continue(()));
+        }
+        let value = match self.value_of(outcome) {
+            Ok(value) => value,
+            Err(_) if miss.usable.is_some() => {
+                return Some(ControlFlow::Break(self.serve(miss.take())));
+            }
+            Err(error) => return Some(ControlFlow::Break(Err(error))),
+        };
+        // What was loaded as another type is loaded again, and so healed.
+        let Ok(value) = value.decode() else { return Some(ControlFlow::Continue(())) };
+        self.tell(EventKind::Miss, miss.about);
+        Some(ControlFlow::Break(Ok(value)))
+    }
+
+    /// Lets a flight end that began too early to be an answer; `None` where it waits for this call.
+    async fn let_end<T>(
+        &mut self,
+        flight: &Arc<Flight>,
+        limit: Option<Duration>,
+        miss: &mut Miss<'a, T>,
+    ) -> Option<Step<T>> {
+        let arrival = async {
+            match limit {
+                Some(limit) => runtime::timeout(limit, flight.arrival()).await,
+                None => Some(flight.arrival().await),
+            }
+        };
+        let end = Box::pin(async { arrival.await.unwrap_or(Arrival::Lost) });
+        match self.wait(miss, end).await {
+            Wait::Over(Arrival::Cycle) => return None,
+            Wait::Over(Arrival::Lost) if limit.is_none() => self.slot.flights.give_up(flight),
+            Wait::Over(_) => {}
+            Wait::Soft => return Some(ControlFlow::Break(self.serve(miss.take()))),
+            Wait::Hard => {
+                let late = self.out_of_time(miss.usable.is_some());
+                return Some(ControlFlow::Break(Err(late)));
+            }
+        }
+        if let Some(forced) = &mut self.forced {
+            forced.has_waited = true;
+        }
+        Some(ControlFlow::Continue(()))
+    }
+
+    /// Runs the loader for this caller alone: to wait for the flight on its key would close a
+    /// circle.
+    async fn run_unshared<T: Cacheable>(
+        mut self,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        miss: Miss<'a, T>,
+    ) -> Result<T> {
+        let unshared = self.slot.flights.unshared(self.scoped);
+        let unshared = unshared.map_err(|error| error.with_op(OP).with_key(self.key))?;
+        // It is not stored, and whoever leased the key may be waiting for it.
+        let task = self.lead(unshared, None, true, false);
+        self.finish(task, spawn, Miss { usable: None, ..miss }).await
+    }
+
+    /// What a flight's outcome is to this caller, by its own options.
+    fn value_of(&self, outcome: Outcome) -> Result<CacheValue> {
+        match outcome {
+            Outcome::Loaded { not_stored: Some(error), .. } if !self.view.options.fail_open => {
+                Err(error)
+            }
+            Outcome::Loaded { value, .. } => Ok(value),
+            Outcome::Failed(error) | Outcome::Refused(error) => Err(error),
+        }
+    }
+
     async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, About<'a>)> {
-        let (slot, options) = (self.slot, &self.view.options);
+        let (slot, mut options) = (self.slot, self.view.options);
         let about = About::new(OP, self.key);
         let (found, took) = slot
             .timed(pin!(self.view.cache.traced(slot, about, pin!(slot.adapter.get(self.scoped)))))
@@ -222,7 +293,7 @@ impl<'a> GetOrSet<'a> {
         let about = about.took(took);
         let value = match found {
             Ok(None) => {
-                self.seen = None;
+                self.replaced.seen = None;
                 return Ok((Found::Nothing, about));
             }
             Ok(Some(value)) => value,
@@ -234,7 +305,10 @@ impl<'a> GetOrSet<'a> {
                 return Ok((Found::Unknown, about));
             }
         };
-        self.seen = Some(value.meta().created_ms());
+        self.replaced.seen = Some(value.meta().created_ms());
+        // What another one computed while this call waited answers both.
+        options.force_refresh &=
+            !self.forced.is_some_and(|forced| forced.has_waited && self.replaced.is_before(&value));
         let is_stale = value.is_stale();
         let verdict = if is_stale {
             Verdict::Recompute
@@ -266,28 +340,34 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// Serves what there is.
-    fn serve<T>(&mut self, usable: Option<Usable<T>>, about: About<'_>) -> Result<T> {
-        let usable = usable.ok_or_else(|| self.late())?;
-        self.tell(if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit }, about);
+    fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
+        let usable = miss.usable.ok_or_else(|| self.late())?;
+        self.tell(if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit }, miss.about);
         Ok(usable.value)
     }
 
-    /// Asks for the right to store, where that has to be known before the loader begins.
-    async fn ask_first<T: Cacheable>(&self, skip_store: bool) -> Result<Option<Acquired>> {
-        if self.ask == ClaimWhen::InTask || skip_store {
-            return Ok(None);
+    /// Joins the flight on the key, or begins one; the value, where another process has one now.
+    async fn join<T: Cacheable>(
+        &self,
+        joining: Joining<'_>,
+        skip_store: bool,
+    ) -> Result<ControlFlow<CacheValue, (Join, Option<StoreRight>)>> {
+        let mut right = None;
+        if self.ask == ClaimWhen::BeforeJoin && !skip_store {
+            match self.view.ask::<T>(self.slot, self.key, self.scoped, self.replaced).await? {
+                Acquired::Computed(value) => return Ok(ControlFlow::Break(value)),
+                Acquired::Granted(granted) => right = Some(granted),
+            }
         }
-        self.view.ask::<T>(self.slot, self.key, self.scoped, self.seen).await.map(Some)
-    }
-
-    /// A claim without a guard is in nobody's way, and ends with the fill of the one who leads.
-    async fn give_back(&self, right: Option<&StoreRight>, joined: &Join) {
-        if let Some(right) = right
+        let joined = self.slot.flights.join(self.scoped, joining);
+        // A claim without a lease is in nobody's way, and ends with the store of the one who leads.
+        if let Some(right) = &right
             && right.is_leased()
             && !matches!(joined, Join::Lead(_))
         {
             right.give_up(self.slot, self.scoped).await;
         }
+        Ok(ControlFlow::Continue((joined, right)))
     }
 
     fn lead(
@@ -308,7 +388,8 @@ impl<'a> GetOrSet<'a> {
             span,
             skip_store,
             has_usable,
-            seen: self.seen,
+            is_nested: is_in_loader(),
+            replaced: self.replaced,
             right,
         }
     }
@@ -317,40 +398,40 @@ impl<'a> GetOrSet<'a> {
     async fn refresh<T: Cacheable>(
         &self,
         mark: ReadMark<'_>,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask)>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
     ) {
         let flights = &self.slot.flights;
         if flights.is_throttled(self.scoped) {
             return;
         }
-        let right = match self.ask_first::<T>(false).await {
-            Ok(Some(Acquired::Granted(right))) => Some(right),
-            Ok(None) => None,
-            // Another process was first, or the backend is away.
-            Ok(Some(Acquired::Computed(_))) | Err(_) => return,
-        };
-        let joined = flights.join(self.scoped, Some(mark), false);
-        self.give_back(right.as_ref(), &joined).await;
-        if let Join::Lead(guard) = joined {
-            start(self.key, self.lead(guard, right, false, true), spawn);
+        let joining = Joining { mark: Some(mark), ..Joining::default() };
+        // Else another process was first, the backend is away, or it is being refreshed already.
+        if let Ok(ControlFlow::Continue((Join::Lead(guard), right))) =
+            self.join::<T>(joining, false).await
+        {
+            // What this caller would drive it leaves to a task.
+            drop(start(self.key, self.lead(guard, right, false, true), spawn));
         }
     }
 
     /// Starts the load and waits for what it comes to.
     async fn finish<T: Cacheable>(
         &mut self,
-        load: LoadTask,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask)>,
-        usable: Option<Usable<T>>,
-        about: About<'_>,
+        task: LoadTask,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        miss: Miss<'a, T>,
     ) -> Result<T> {
-        let flight: Arc<Flight> = load.guard.flight().clone();
-        let landing = Box::pin(flight.landing());
-        start(self.key, load, spawn);
+        let flight = task.flight().clone();
+        let landing = flight.landing();
+        let driven = start(self.key, task, spawn);
+        let arrival: Arriving<'_> = match driven {
+            None => Box::pin(landing),
+            Some(driven) => Box::pin(async move { join(driven, landing).await.1 }),
+        };
         let failed =
             |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
-        let result = match self.wait(usable.is_some(), landing).await {
-            Wait::Over(Arrival::Finished(result)) => result,
+        let value = match self.wait(&miss, arrival).await {
+            Wait::Over(Arrival::Finished(outcome)) => self.value_of(outcome),
             // It is loading, but nobody can wait for it here.
             Wait::Over(Arrival::Lost) if runtime::is_gone() => {
                 Err(runtime::gone().with_op(OP).with_key(self.key))
@@ -358,41 +439,28 @@ impl<'a> GetOrSet<'a> {
             Wait::Over(_) => {
                 Err(failed(ErrorKind::Load, "the loader's task went away before it was done"))
             }
-            Wait::Soft => return self.serve(usable, about),
+            Wait::Soft => return self.serve(miss),
             Wait::Hard => {
-                let late = self.out_of_time(usable.is_some());
-                self.view.cache.tell_load(
-                    self.slot,
-                    &flight,
-                    EventKind::LoadError,
-                    about.error(&late),
-                );
+                let late = self.out_of_time(miss.usable.is_some());
+                let about = miss.about.error(&late);
+                self.view.cache.tell_load(self.slot, &flight, EventKind::LoadError, about);
                 Err(late)
             }
         };
-        match result.and_then(|value| value.decode()) {
+        match value.and_then(|value| value.decode()) {
             Ok(value) => {
-                self.tell(EventKind::Miss, about);
+                self.tell(EventKind::Miss, miss.about);
                 Ok(value)
             }
-            Err(_) if usable.is_some() => self.serve(usable, about),
+            Err(_) if miss.usable.is_some() => self.serve(miss),
             Err(error) => Err(error),
         }
     }
 
     /// Waits for a flight, as long as the caller wants to.
-    async fn wait(&self, has_usable: bool, arrival: Arriving<'_>) -> Wait {
-        let soft = self.view.options.soft_limit().filter(|_| has_usable);
-        let hard = self.view.options.hard_limit();
-        let (limit, end) = match (soft, hard) {
-            (None, None) => return Wait::Over(arrival.await),
-            (Some(soft), hard) if hard.is_none_or(|hard| soft <= hard) => (soft, Wait::Soft),
-            (_, hard) => (hard.unwrap_or_default(), Wait::Hard),
-        };
-        if limit.is_zero() {
-            return end;
-        }
-        Box::pin(runtime::limit(limit, arrival)).await.map_or(end, Wait::Over)
+    async fn wait<T>(&self, miss: &Miss<'_, T>, arrival: Arriving<'_>) -> Wait {
+        let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
+        Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
     }
 
     /// Nobody waits any longer, and if there is something to serve, nobody is to wait again so soon.
@@ -411,9 +479,18 @@ impl<'a> GetOrSet<'a> {
     }
 }
 
-/// Without a loader, which is used once only, the load is dropped and so lost.
-fn start(key: &str, load: LoadTask, spawn: &mut Option<impl FnOnce(&str, LoadTask)>) {
-    if let Some(spawn) = spawn.take() {
-        spawn(key, load);
+impl<T> Miss<'_, T> {
+    /// The miss with what there is to serve, which can be served once.
+    fn take(&mut self) -> Self {
+        Self { usable: self.usable.take(), ..*self }
     }
+}
+
+/// Without a loader, which is used once only, the load is dropped and so lost.
+fn start(
+    key: &str,
+    task: LoadTask,
+    spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+) -> Option<CallerDriven> {
+    spawn.take().and_then(|spawn| spawn(key, task))
 }

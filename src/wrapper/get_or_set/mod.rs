@@ -1,10 +1,12 @@
 //! `get_or_set*`, by what kind of loader they take.
 
 mod call;
+mod driver;
 mod task;
+mod waiting;
 
 use super::{Loaded, NotAResult, View};
-use crate::{Result, runtime};
+use crate::Result;
 use call::ClaimWhen;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,9 +42,10 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// [`Panic`](crate::ErrorKind::Panic) when the closure panics, for everyone who waits; nothing is stored.
-    /// [`Encode`](crate::ErrorKind::Encode) when its value cannot be stored. A backend that fails, or a value too large for it, is
-    /// an error only without [`fail_open`](View::fail_open).
+    /// [`Panic`](crate::ErrorKind::Panic) when the closure or its value's `Serialize` panics, for
+    /// everyone who waits; nothing is stored. A value that cannot be encoded or stored, and a backend
+    /// that fails, are an error only without [`fail_open`](View::fail_open): else the caller has the
+    /// value, and an event tells why.
     pub fn get_or_set_with<K, T, By>(
         self,
         key: K,
@@ -53,7 +56,8 @@ impl View<'_> {
         T: Cacheable + NotAResult<By>,
     {
         self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
-            task.run_now(|| Loaded::new(loader(key)))
+            task.run_now(|| Loaded::new(loader(key)));
+            None
         })
     }
 
@@ -83,7 +87,7 @@ impl View<'_> {
         T: Cacheable + NotAResult<By>,
     {
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            runtime::spawn_loader(task.run(Box::pin(async { Ok(Loaded::new(loader.await)) })))
+            task.start(Box::pin(async { Ok(Loaded::new(loader.await)) }))
         })
     }
 
@@ -106,7 +110,7 @@ impl View<'_> {
     {
         let fallible = || async { loader.await.map(Loaded::new).map_err(Into::into) };
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            runtime::spawn_loader(task.run(Box::pin(fallible())))
+            task.start(Box::pin(fallible()))
         })
     }
 
@@ -125,7 +129,8 @@ impl View<'_> {
         T: Cacheable,
     {
         self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
-            task.run_now(|| loader(key))
+            task.run_now(|| loader(key));
+            None
         })
     }
 
@@ -145,7 +150,7 @@ impl View<'_> {
         F: Future<Output = Loaded<T>> + Send + 'static,
     {
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            runtime::spawn_loader(task.run(Box::pin(async { Ok(loader.await) })))
+            task.start(Box::pin(async { Ok(loader.await) }))
         })
     }
 
@@ -167,7 +172,7 @@ impl View<'_> {
     {
         let fallible = || async { loader.await.map_err(Into::into) };
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            runtime::spawn_loader(task.run(Box::pin(fallible())))
+            task.start(Box::pin(fallible()))
         })
     }
 }

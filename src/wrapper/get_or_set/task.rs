@@ -1,15 +1,18 @@
 //! The run of a loader, apart from the call that began it.
 
+use crate::AsyncCacheWrapper;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventKind, inherit};
 use crate::observe::Span;
-use crate::options::Options;
-use crate::single_flight::LeaderGuard;
+use crate::options::{Options, Term};
+use crate::runtime;
+use crate::single_flight::{Flight, LeaderGuard, Outcome};
+use crate::value::CacheValue;
 use crate::wrapper::fault::{concerns_backend, words};
-use crate::wrapper::fencing::{Acquired, StoreRight};
+use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::slot::Slot;
 use crate::wrapper::tell::About;
 use crate::wrapper::{Cacheable, Loaded, View};
-use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Result, runtime};
 use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
@@ -22,7 +25,9 @@ use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
 
-type Cause = Box<dyn StdError + Send + Sync>;
+pub(super) type Cause = Box<dyn StdError + Send + Sync>;
+
+type Panic = Box<dyn Any + Send>;
 
 /// One run of a loader: everything it needs to go on without its caller.
 pub(super) struct LoadTask {
@@ -36,144 +41,206 @@ pub(super) struct LoadTask {
     pub(super) skip_store: bool,
     /// There is something to serve if it fails.
     pub(super) has_usable: bool,
-    /// When the value was made that is to be replaced.
-    pub(super) seen: Option<u64>,
-    /// `None` as long as it has not been asked for.
+    /// The call was made by another loader.
+    pub(super) is_nested: bool,
+    pub(super) replaced: Replaced,
+    /// `None` as long as it has not been asked for, and once it is used.
     pub(super) right: Option<StoreRight>,
 }
 
 impl LoadTask {
-    /// Runs a future as the loader. Goes on whatever becomes of the caller; but a load that an observer began is not told.
-    pub(super) fn run<T: Cacheable>(
-        self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>> + Send,
-    ) -> impl Future<Output = ()> + Send {
-        inherit(Box::pin(self.load(loader)))
+    pub(super) fn flight(&self) -> &Arc<Flight> {
+        self.guard.flight()
     }
 
-    async fn load<T: Cacheable>(mut self, loader: impl Future<Output = Result<Loaded<T>, Cause>>) {
-        match self.ask::<T>().await {
+    pub(super) fn is_caller_driven(&self) -> bool {
+        self.options.is_caller_driven
+    }
+
+    pub(super) fn has_limit(&self) -> bool {
+        self.options.hard_limit().is_some()
+            || (self.has_usable && self.options.soft_limit().is_some())
+    }
+
+    /// Runs a future as the loader. Goes on whatever becomes of the caller.
+    pub(super) async fn run<T: Cacheable>(
+        mut self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) {
+        // Values, errors and futures of the user's are dropped here, too: a panic is an outcome.
+        let ended = AssertUnwindSafe(self.work(loader)).catch_unwind().await;
+        self.finish(ended).await;
+    }
+
+    /// Runs a closure as the loader, here and now; only a store that has to wait goes on in a task.
+    pub(super) fn run_now<T: Cacheable>(mut self, loader: impl FnOnce() -> Loaded<T>) {
+        let started = Instant::now();
+        let loaded =
+            self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(loader))));
+        let cost = started.elapsed();
+        let flight = self.flight().clone();
+        let mut landing = Box::pin(async move {
+            let concluded = AssertUnwindSafe(self.conclude(loaded.map(Ok), cost));
+            let ended = concluded.catch_unwind().await;
+            self.finish(ended).await;
+        });
+        if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let home = runtime::current();
+            home.spawn(inherit(landing));
+            flight.runs_on(home);
+        }
+    }
+
+    async fn work<T: Cacheable>(
+        &mut self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) -> Outcome {
+        match self.claim::<T>().await {
             Ok(Acquired::Granted(right)) => self.right = Some(right),
-            Ok(Acquired::Computed(value)) => return self.guard.finish(Ok(value)),
-            Err(error) => return self.guard.finish(Err(error)),
+            Ok(Acquired::Computed(value)) => return Outcome::Loaded { value, not_stored: None },
+            Err(error) => return Outcome::Refused(error),
         }
         let started = Instant::now();
-        let outcome =
-            self.span.around(self.guard.run(AssertUnwindSafe(loader).catch_unwind())).await;
-        self.land(outcome, started.elapsed()).await;
+        // The future is dropped where it is done, inside the guard against panics.
+        let loader = AssertUnwindSafe(async move { loader.await }).catch_unwind();
+        let loaded = self.span.around(self.guard.run(loader)).await;
+        self.conclude(loaded, started.elapsed()).await
     }
 
-    async fn ask<T: Cacheable>(&self) -> Result<Acquired> {
+    async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
         // A flight that must not be stored asks for nothing, and waits for nobody.
         if self.skip_store || self.guard.is_invalidated() {
             return Ok(Acquired::Granted(StoreRight::None));
         }
         let scoped = self.cache.scope.key(&self.key)?;
         View { cache: &self.cache, options: self.options }
-            .ask::<T>(&self.slot, &self.key, &scoped, self.seen)
+            .ask::<T>(&self.slot, &self.key, &scoped, self.replaced)
             .await
     }
 
     /// Lets other processes know that this one will not store anything.
-    async fn give_up(&self) {
-        if let (Some(right), Ok(scoped)) = (&self.right, self.cache.scope.key(&self.key)) {
+    async fn give_up_right(&mut self) {
+        if let (Some(right), Ok(scoped)) = (self.right.take(), self.cache.scope.key(&self.key)) {
             right.give_up(&self.slot, &scoped).await;
         }
     }
 
-    /// Runs a closure as the loader, here and now; only a store that has to wait goes on in a task.
-    pub(super) fn run_now<T: Cacheable>(self, loader: impl FnOnce() -> Loaded<T>) {
-        let started = Instant::now();
-        let outcome =
-            self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(loader))));
-        let mut landing = Box::pin(self.land(outcome.map(Ok), started.elapsed()));
-        if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            runtime::spawn(inherit(landing));
-        }
-    }
-
-    async fn land<T: Cacheable>(
-        self,
-        outcome: Result<Result<Loaded<T>, Cause>, Box<dyn Any + Send>>,
+    /// What the loader's end comes to: a value is stored.
+    async fn conclude<T: Cacheable>(
+        &mut self,
+        loaded: Result<Result<Loaded<T>, Cause>, Panic>,
         cost: Duration,
-    ) {
-        let failed = |kind| Error::new(kind).with_op("get_or_set").with_key(&self.key);
-        if !matches!(outcome, Ok(Ok(_))) {
-            self.give_up().await;
-        }
-        let scoped = self.cache.scope.key(&self.key);
+    ) -> Outcome {
         self.slot.observers.counters.load_took(cost);
-        let result = match outcome {
-            Ok(Ok(fresh)) => {
-                self.cache.tell_load(
-                    &self.slot,
-                    self.guard.flight(),
-                    EventKind::Load,
-                    self.about(cost),
-                );
-                if let Ok(scoped) = &scoped {
-                    self.slot.flights.unthrottle(scoped);
+        let error = match loaded {
+            Ok(Ok(loaded)) => {
+                let about = self.about(cost);
+                self.cache.tell_load(&self.slot, self.flight(), EventKind::Load, about);
+                if let Ok(scoped) = self.cache.scope.key(&self.key) {
+                    self.slot.flights.unthrottle(&scoped);
                 }
-                self.store(fresh, cost).await
+                return self.store(loaded, cost).await;
             }
-            Ok(Err(cause)) => Err(self.fell(cost, failed(ErrorKind::Load).with_source(cause))),
-            Err(panic) => {
-                Err(self.fell(cost, failed(ErrorKind::Panic).with_source(words(&*panic))))
-            }
+            Ok(Err(cause)) => self.error(ErrorKind::Load).with_source(cause),
+            Err(panic) => self.panicked(panic),
         };
-        if let (Err(_), Ok(scoped), true) = (&result, &scoped, self.has_usable) {
-            self.slot.flights.throttle(scoped, self.options.throttle_for());
-        }
-        self.span.end(&result);
-        self.guard.finish(result);
+        // That is told, unless its caller's limit was first.
+        let about = self.about(cost).error(&error);
+        self.cache.tell_load(&self.slot, self.flight(), EventKind::LoadError, about);
+        Outcome::Failed(error)
     }
 
-    /// The loader failed: that is told, unless its caller's limit was first.
-    fn fell(&self, cost: Duration, error: Error) -> Error {
-        self.cache.tell_load(
-            &self.slot,
-            self.guard.flight(),
-            EventKind::LoadError,
-            self.about(cost).error(&error),
-        );
-        error
-    }
-
-    /// Stores the value unless a write came in between, and gives it back.
-    async fn store<T: Cacheable>(&self, fresh: Loaded<T>, cost: Duration) -> Result<CacheValue> {
-        let scoped = self.cache.scope.key(&self.key)?;
-        let (options, is_stored) = (fresh.options(self.options), fresh.is_stored);
+    /// Stores the value; what cannot be stored is told, and given to those who wait all the same.
+    async fn store<T: Cacheable>(&mut self, loaded: Loaded<T>, cost: Duration) -> Outcome {
+        let (options, is_stored) = (loaded.options(self.options), loaded.is_stored);
         let term = options.term(self.slot.adapter.default_ttl(), cost);
-        let value = CacheValue::known(fresh.value, term.meta);
-        // What cannot be encoded cannot be stored either, and the store says so.
-        let is_skipped = !is_stored || (options.skip_none && value.is_nil().unwrap_or(false));
-        if is_skipped || self.skip_store || !self.guard.begin_store() {
-            self.give_up().await;
-            return Ok(value);
+        let value = CacheValue::known(loaded.value, term.meta.clone());
+        let skip_none = options.skip_none;
+        let storing = async {
+            // What cannot be encoded cannot be stored either, and the store says so.
+            if !is_stored || (skip_none && value.is_nil().unwrap_or(false)) {
+                return (Ok(()), None);
+            }
+            self.put(&value, term).await
+        };
+        // The value's own `Serialize` runs in there.
+        let (stored, took) = match AssertUnwindSafe(storing).catch_unwind().await {
+            Ok(stored) => stored,
+            Err(panic) => (Err(self.panicked(panic)), None),
+        };
+        let Err(error) = stored else {
+            self.give_up_right().await;
+            return Outcome::Loaded { value, not_stored: None };
+        };
+        // A backend that is away is not asked once more.
+        if !concerns_backend(&error) || error.kind() == ErrorKind::TooLarge {
+            self.give_up_right().await;
         }
-        let adapter = &self.slot.adapter;
+        let error = self.slot.blame("set")(error).with_key(&self.key);
+        // Also what cannot be encoded: nobody would see that the loader runs each time.
+        let about = About::new(OP, &self.key).took(took).error(&error);
+        self.cache.tell(&self.slot, EventKind::BackendError, about);
+        if error.kind() == ErrorKind::Panic {
+            return Outcome::Failed(error);
+        }
+        Outcome::Loaded { value, not_stored: Some(error) }
+    }
+
+    /// Stores the value, unless a write or a newer load came in between.
+    async fn put(&mut self, value: &CacheValue, term: Term) -> (Result<()>, Option<Duration>) {
+        let scoped = match self.cache.scope.key(&self.key) {
+            Ok(scoped) => scoped,
+            Err(error) => return (Err(error), None),
+        };
+        if self.skip_store || !self.guard.begin_store().await {
+            return (Ok(()), None);
+        }
         let store = async {
             match &self.right {
                 Some(right) => right.store(&self.slot, &scoped, value.clone(), term.kept).await,
                 None => Ok(()),
             }
         };
-        let (mut stored, took) = self
-            .slot
-            .timed(pin!(self.cache.traced(&self.slot, About::new(OP, &self.key), pin!(store))))
-            .await;
-        if self.guard.was_invalidated() {
-            stored = stored.and(adapter.remove(&scoped).await.map(drop));
+        let about = About::new(OP, &self.key);
+        let (mut stored, took) =
+            self.slot.timed(pin!(self.cache.traced(&self.slot, about, pin!(store)))).await;
+        if stored.is_ok() {
+            // The store has used it up.
+            self.right = None;
         }
-        let Err(error) = stored else { return Ok(value) };
-        let error = self.slot.blame("set")(error).with_key(&self.key);
-        // Also what cannot be encoded: nobody would see that the loader runs each time.
-        self.cache.tell(
-            &self.slot,
-            EventKind::BackendError,
-            About::new(OP, &self.key).took(took).error(&error),
-        );
-        if self.options.fail_open && concerns_backend(&error) { Ok(value) } else { Err(error) }
+        if self.guard.is_invalidated() {
+            stored = stored.and(self.slot.adapter.remove(&scoped).await.map(drop));
+        }
+        (stored, took)
+    }
+
+    async fn finish(mut self, ended: Result<Outcome, Panic>) {
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            Err(panic) => Outcome::Failed(self.panicked(panic)),
+        };
+        let result = match &outcome {
+            Outcome::Loaded { .. } => Ok(()),
+            Outcome::Failed(error) | Outcome::Refused(error) => Err(error.clone()),
+        };
+        if let Outcome::Failed(_) = &outcome {
+            self.give_up_right().await;
+            if self.has_usable
+                && let Ok(scoped) = self.cache.scope.key(&self.key)
+            {
+                self.slot.flights.throttle(&scoped, self.options.throttle_for());
+            }
+        }
+        self.span.end(&result);
+        self.guard.finish(outcome);
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind).with_op(OP).with_key(&self.key)
+    }
+
+    fn panicked(&self, panic: Panic) -> Error {
+        self.error(ErrorKind::Panic).with_source(words(panic))
     }
 
     fn about(&self, cost: Duration) -> About<'_> {

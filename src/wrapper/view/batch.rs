@@ -139,7 +139,7 @@ impl View<'_> {
             Ok(Entry::new(key, CacheValue::known(value, term.meta), term.kept))
         });
         let entries = entries.collect::<Result<Vec<_>>>()?;
-        let _writes = slot.writes(&scoped).await;
+        let _writes = slot.flights.writes(&scoped).await;
         let (stored, took) = cache
             .call(&slot, About::new("set_many", ""), pin!(slot.adapter.set_many(&entries)))
             .await;
@@ -165,7 +165,7 @@ impl View<'_> {
     async fn remove_batch(self, keys: &KeyBatch) -> Result<bool> {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
-        let _writes = slot.writes(&scoped).await;
+        let _writes = slot.flights.writes(&scoped).await;
         let removing = slot.adapter.remove_many(&scoped);
         let (removed, took) = cache.call(&slot, About::new("remove", ""), pin!(removing)).await;
         let removed = removed.map_err(|error| cache.failed_whole(&slot, "remove", took, error))?;

@@ -11,7 +11,41 @@ use tokio::task::JoinSet;
 
 const LANES: u64 = 8;
 
-on_each_store!(nothing_stale_is_stored);
+on_each_store!(
+    nothing_stale_is_stored,
+    removals_beside_clears_that_are_dropped_or_fail,
+    a_value_whose_encoding_panics_gives_its_lease_back,
+);
+
+async fn removals_beside_clears_that_are_dropped_or_fail(shared: Shared) {
+    let adapter = shared.cache().adapter().unwrap();
+    crate::wrapper::order::removals_beside_clears(adapter, trials(200, 100_000)).await;
+}
+
+/// A value that cannot be written.
+#[derive(Clone, serde::Deserialize)]
+struct Panics;
+
+impl serde::Serialize for Panics {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("not to be written")
+    }
+}
+
+async fn a_value_whose_encoding_panics_gives_its_lease_back(shared: Shared) {
+    let lease = std::time::Duration::from_secs(3_000);
+    let [first, second] = [shared.cache(), shared.cache()].map(|cache| cache.with_lease(lease));
+    for (key, call) in [("future", true), ("closure", false)] {
+        let panicked = if call {
+            first.get_or_set_async(key, async { Panics }).await
+        } else {
+            first.get_or_set_with(key, |_| Panics).await
+        };
+        assert_eq!(panicked.map(drop).unwrap_err().kind(), larder::ErrorKind::Panic);
+        let next = tokio::time::timeout(super::PATIENCE, second.get_or_set(key, 5u64));
+        assert_eq!(next.await.expect("the lease is still held").unwrap(), 5);
+    }
+}
 
 /// So that either may be first, and the one come in the middle of the other.
 async fn give_way() {

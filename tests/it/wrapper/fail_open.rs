@@ -118,8 +118,20 @@ async fn what_is_no_outage_is_an_error() {
     for kind in [ErrorKind::InvalidKey, ErrorKind::Config, ErrorKind::Encode] {
         adapter.put_next(Verb::Get, 1, Fault::Fail(kind));
         assert_eq!(cache.get_or_set("k", 1u64).await.unwrap_err().kind(), kind);
-        adapter.put_next(Verb::Set, 1, Fault::Fail(kind));
-        assert_eq!(cache.get_or_set("k", 1u64).await.unwrap_err().kind(), kind);
+    }
+}
+
+/// What was computed reaches its caller, whatever is wrong with storing it.
+#[tokio::test]
+async fn a_value_that_cannot_be_stored_is_there_all_the_same() {
+    let (cache, adapter) = faulty();
+    for kind in [ErrorKind::InvalidKey, ErrorKind::Config, ErrorKind::Encode] {
+        let events = count(&cache, EventKind::BackendError);
+        adapter.put_next(Verb::Set, 2, Fault::Fail(kind));
+        assert_eq!(cache.get_or_set("k", 1u64).await.unwrap(), 1);
+        assert_eq!(events.load(Ordering::SeqCst), 1);
+        let strict = cache.fail_open(false).get_or_set("k", 1u64);
+        assert_eq!(strict.await.unwrap_err().kind(), kind);
     }
 }
 

@@ -10,6 +10,8 @@ mod globals;
 mod meanings;
 mod namespaces;
 mod observers;
+pub(crate) mod order;
+mod outcomes;
 mod races;
 mod reentrance;
 mod refresh;
@@ -23,7 +25,7 @@ mod timeouts;
 mod turmoil;
 
 use larder::testing::FaultyAdapter;
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache};
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, EventKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -58,4 +60,16 @@ impl Runs {
     fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// Counts the events of a kind.
+fn events_of(cache: &AsyncCacheWrapper, kind: EventKind) -> Runs {
+    let events = Runs::default();
+    let counting = events.clone();
+    cache.observe(move |event| {
+        if event.kind == kind {
+            counting.add();
+        }
+    });
+    events
 }

@@ -217,3 +217,22 @@ async fn a_thousand_pairs_of_keys() {
     }
     within(Duration::from_secs(60), "a thousand pairs", calls.join_all()).await;
 }
+
+/// A loader that asks for thousands of keys must not stand in the way of others that ask for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loader_of_thousands_of_keys() {
+    const KEYS: usize = 8_000;
+    let cache = fresh();
+    let inner = cache.clone();
+    let hub = cache.get_or_set_async("hub", async move {
+        let keys = (0..KEYS).map(|at| {
+            let (back, key) = (inner.clone(), format!("k{at}"));
+            inner.get_or_set_async(key, async move {
+                tokio::task::yield_now().await;
+                back.get_or_set_async("hub", async { 0 }).await.unwrap() + 1
+            })
+        });
+        join_all(keys).await.into_iter().map(larder::Result::unwrap).sum::<usize>()
+    });
+    assert_eq!(within(Duration::from_secs(60), "the hub", hub).await.unwrap(), KEYS);
+}

@@ -352,7 +352,64 @@ async fn a_loader_that_takes_minutes_serves_its_own_caller_and_is_stored() {
     );
     assert!(followers.await.into_iter().all(|answer| answer.unwrap() == 42));
     assert_eq!(cache.get("k").await.unwrap(), Some(42u64), "with followers, too");
-    assert!(runs.count() <= 4, "{} runs", runs.count());
+    assert_eq!(runs.count(), 2, "one each time");
+}
+
+/// How long a load takes says nothing about whether it is alive.
+#[tokio::test(start_paused = true)]
+async fn a_loader_of_75_s_runs_once_for_a_hundred_callers() {
+    let (cache, runs) = (fresh(), Runs::default());
+    let begun = tokio::time::Instant::now();
+    let calls = (0..100).map(|_| cache.get_or_set_async("k", slow(&runs, Duration::from_secs(75))));
+    assert!(join_all(calls).await.into_iter().all(|answer| answer.unwrap() == 42));
+    assert_eq!(runs.count(), 1);
+    assert_eq!(begun.elapsed().as_secs(), 75, "all are answered when it lands");
+}
+
+/// The loader was polled on the very thread that a follower then blocks, and goes on on another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_follower_waits_for_a_load_that_other_threads_carry_on() {
+    let (cache, runs) = (fresh(), Runs::default());
+    let followers: Vec<_> = (0..8)
+        .map(|_| {
+            let (cache, loader) = (cache.clone(), slow(&runs, 1_000 * MS));
+            tokio::spawn(async move {
+                tokio::spawn({
+                    let cache = cache.clone();
+                    async move { cache.get_or_set_async("k", loader).await }
+                });
+                tokio::task::yield_now().await;
+                tokio::time::sleep(20 * MS).await;
+                cache.blocking().get_or_set("k", 1u64)
+            })
+        })
+        .collect();
+    for answer in within(PATIENCE, "the followers", join_all(followers)).await {
+        assert_eq!(answer.unwrap().unwrap(), 42, "a follower ran its own");
+    }
+    assert_eq!(runs.count(), 1);
+}
+
+/// A runtime that nobody drives any more, with a load on it: a follower takes over.
+#[test]
+fn a_load_on_a_runtime_that_stands_still_is_taken_over() {
+    let (cache, runs) = (fresh(), Runs::default());
+    let still = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    still.block_on(async {
+        let (cache, loader) = (cache.clone(), slow(&runs, Duration::from_secs(3_600)));
+        tokio::spawn(async move { cache.get_or_set_async("k", loader).await });
+        eventually("the load begins", || runs.count() == 1).await;
+    });
+    let paused = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    paused.block_on(async {
+        assert_eq!(cache.get_or_set_async("k", async { 7u64 }).await.unwrap(), 7);
+    });
+    drop(still);
+    assert_eq!(cache.blocking().get::<u64>("k").unwrap(), Some(7));
 }
 
 #[tokio::test]

@@ -1,0 +1,71 @@
+//! Where the loaders run whose callers have no runtime.
+//!
+//! They see the background runtime: its timers and sockets, and connections that its thread drives.
+//! They are polled by other threads, for a loader may block. One that blocks in larder's blocking
+//! face hands its place to another thread meanwhile, so that what it waits for finds one.
+
+use super::{background, lock};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::thread::available_parallelism;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Far more than a system gives: a loader that waits for another one must not use up the last place.
+const MOST_THREADS: usize = 1 << 20;
+
+/// The runtime and the process it was built in: its threads do not survive a fork.
+static LOADERS: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
+
+thread_local! {
+    static IS_POLLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// # Panics
+///
+/// When the operating system refuses a thread.
+fn handle() -> &'static Handle {
+    let mut built = lock(&LOADERS);
+    let process = std::process::id();
+    let runtime = match *built {
+        Some((owner, runtime)) if owner == process => runtime,
+        _ => build(),
+    };
+    *built = Some((process, runtime));
+    runtime.handle()
+}
+
+/// Never dropped, for dropping a runtime in async code panics.
+fn build() -> &'static Runtime {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(available_parallelism().map_or(2, usize::from).max(2))
+        .max_blocking_threads(MOST_THREADS)
+        .thread_name("larder-loader")
+        .build();
+    Box::leak(Box::new(runtime.expect("the operating system refused a thread for loaders")))
+}
+
+/// The runtime of these threads, on one of them while it polls a loader.
+pub(super) fn home() -> Option<Handle> {
+    IS_POLLING.get().then(|| handle().clone())
+}
+
+pub(super) fn spawn(mut loader: Pin<Box<dyn Future<Output = ()> + Send>>) -> Handle {
+    let home = handle();
+    home.spawn(poll_fn(move |cx| {
+        let _entered = background().enter();
+        let _polling = Polling(IS_POLLING.replace(true));
+        loader.as_mut().poll(cx)
+    }));
+    home.clone()
+}
+
+/// Sets the mark back, also when a loader panics.
+struct Polling(bool);
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        IS_POLLING.set(self.0);
+    }
+}
