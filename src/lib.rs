@@ -163,6 +163,9 @@ mod documents {
     struct Resilience;
     #[doc = include_str!("../docs/leases.md")]
     struct Leases;
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("../docs/redis-permissions.md")]
+    struct RedisPermissions;
     #[cfg(all(feature = "metrics", feature = "tracing"))]
     #[doc = include_str!("../docs/observability.md")]
     struct Observability;

@@ -301,6 +301,12 @@ impl CacheValue {
         Self(Arc::new(Known { meta, kept: Encoded(content) }))
     }
 
+    /// What another program keeps under a key and no codec could have written, such as a list.
+    #[cfg(feature = "redis")]
+    pub(crate) fn foreign() -> Self {
+        Self(Arc::new(Known { meta: Meta::default(), kept: Encoded(Err(Defect::Foreign)) }))
+    }
+
     /// Turns a typed object into the bytes that `codec` makes of it, as a remote store would.
     ///
     /// # Errors

@@ -16,13 +16,15 @@ pub(crate) struct PerRuntime<T>(Arc<Residents<T>>);
 struct Residents<T> {
     /// Few, and looked through on each call: hashing would take longer, and a lock would be every worker's.
     all: ArcSwap<Vec<Arc<Resident<T>>>>,
-    /// Held while `all` is exchanged.
-    exchange: Mutex<()>,
+    /// Held while `all` is exchanged: how many there have been.
+    exchange: Mutex<u64>,
 }
 
 #[derive(Debug)]
 struct Resident<T> {
     home: Id,
+    /// Tells it from those of the same runtime that were let go of, or will be.
+    number: u64,
     set: Arc<T>,
     /// Dropping it ends the sentinel.
     _leaves: oneshot::Sender<()>,
@@ -49,7 +51,7 @@ impl<T> Residents<T> {
 
 impl<T: Send + Sync + 'static> PerRuntime<T> {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Residents { all: ArcSwap::default(), exchange: Mutex::new(()) }))
+        Self(Arc::new(Residents { all: ArcSwap::default(), exchange: Mutex::new(0) }))
     }
 
     /// The own `T` of the runtime `home`.
@@ -58,17 +60,20 @@ impl<T: Send + Sync + 'static> PerRuntime<T> {
         if let Some(set) = residents.find(home.id()) {
             return set;
         }
-        let exchange = lock(&residents.exchange);
+        let mut exchange = lock(&residents.exchange);
         if let Some(set) = residents.find(home.id()) {
             return set;
         }
         let set = Arc::new(make());
         let (leaves, left) = oneshot::channel();
+        *exchange += 1;
+        let (home_id, number) = (home.id(), *exchange);
+        let resident = Resident { home: home_id, number, set: set.clone(), _leaves: leaves };
         let mut all = Vec::clone(&residents.all.load());
-        all.push(Arc::new(Resident { home: home.id(), set: set.clone(), _leaves: leaves }));
+        all.push(Arc::new(resident));
         residents.all.store(Arc::new(all));
         drop(exchange);
-        let sentinel = Sentinel { residents: Arc::downgrade(residents), id: home.id() };
+        let sentinel = Sentinel { residents: Arc::downgrade(residents), number };
         home.spawn(async move {
             let _sentinel = sentinel;
             let _ = left.await;
@@ -83,16 +88,42 @@ impl<T: Send + Sync + 'static> PerRuntime<T> {
     }
 }
 
-/// Lives in a task of the runtime; dropped with it.
+/// Lives in a task of the runtime; dropped with it. It outlives what `clear` has let go of by a moment, in which the runtime may have
+/// another `T` already: it takes its own out, and no other.
 struct Sentinel<T> {
     residents: Weak<Residents<T>>,
-    id: Id,
+    number: u64,
 }
 
 impl<T> Drop for Sentinel<T> {
     fn drop(&mut self) {
         if let Some(residents) = self.residents.upgrade() {
-            drop(residents.take(|resident| resident.home == self.id));
+            drop(residents.take(|resident| resident.number == self.number));
+        }
+    }
+}
+
+#[cfg(all(test, any(feature = "redis", feature = "memcached")))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::task::yield_now;
+
+    #[tokio::test]
+    async fn what_was_let_go_of_takes_nothing_newer_along() {
+        let (residents, made) = (PerRuntime::new(), AtomicUsize::new(0));
+        let home = Handle::current();
+        let get = || residents.get_or_insert_with(&home, || made.fetch_add(1, Ordering::Relaxed));
+        get();
+        for round in 1..=10 {
+            residents.clear();
+            let newer = get();
+            // The sentinel of the one before ends now.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            assert!(Arc::ptr_eq(&newer, &get()), "round {round}");
+            assert_eq!(made.load(Ordering::Relaxed), round + 1);
         }
     }
 }

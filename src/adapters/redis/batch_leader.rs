@@ -25,8 +25,8 @@ const ABREAST: usize = 2;
 /// What becomes of a call that waited.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// The server's answer, and over which connection it came.
-    Answer(Value, Arc<Link>),
+    /// The server's answer, the answer to what went before it, and over which connection they came.
+    Answer { first: Option<Value>, answer: Value, link: Arc<Link> },
     /// A value, or none: nothing that speaks against the connection.
     Found(Value),
     /// It is to go by itself.
@@ -139,8 +139,11 @@ async fn carry(lane: &Arc<Lane>, batch: Vec<Ask>, departed: &AtomicBool) {
     if !pipeline.is_empty() {
         let exchange = async {
             let link = lane.ready_link(!once).await?;
+            lane.bury_orphans(&link).await?;
+            // Not before the last wait: a batch that set out meanwhile would overtake this one, and undo what it acknowledges
+            // for callers who have gone.
             departed.store(true, Ordering::Relaxed);
-            let answers = lane.exchange_all(&link, &pipeline).await?;
+            let answers = lane.send_all(&link, &pipeline).await?;
             Ok::<_, Failure>((link, answers))
         };
         match load.wait(lane, pin!(exchange)).await {
@@ -217,7 +220,7 @@ impl Load {
                 self.riders().filter(|rider| rider.reply.is_some() && rider.deadline <= now)
             {
                 lane.overdue(rider.deadline);
-                rider.answer(Err(Failure::timeout()));
+                rider.answer(Err(lane.late()));
             }
         }
         None
@@ -225,7 +228,7 @@ impl Load {
 
     async fn hand_out(mut self, lane: &Arc<Lane>, link: &Arc<Link>, answers: Vec<Value>) {
         let mut answers = answers.into_iter();
-        let heard = |answer| Ok(Heard::Answer(answer, link.clone()));
+        let heard = |answer| Ok(Heard::Answer { first: None, answer, link: link.clone() });
         let gets = std::mem::take(&mut self.gets);
         match (&gets[..], if gets.is_empty() { None } else { answers.next() }) {
             ([_], Some(answer)) => gets
@@ -248,10 +251,7 @@ impl Load {
             let first = first.and_then(|_| answers.next());
             // As many answers as commands: that was seen to.
             let Some(answer) = answers.next() else { break };
-            // If what goes before it fails, it counts for nothing.
-            let answer =
-                first.filter(|first| matches!(first, Value::ServerError(_))).unwrap_or(answer);
-            rider.answer(heard(answer));
+            rider.answer(Ok(Heard::Answer { first, answer, link: link.clone() }));
         }
         if !self.gets.is_empty() {
             self.look_again(lane, link).await;

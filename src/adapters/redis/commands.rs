@@ -1,6 +1,6 @@
 //! The commands, and how their answers are read.
 
-use super::fencing::token;
+use super::names::token;
 use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};
 use bytes::Bytes;
@@ -42,9 +42,51 @@ impl<T> Command<T> {
         self
     }
 
-    fn once(mut self) -> Self {
+    pub(super) fn once(mut self) -> Self {
         self.repeatable = false;
         self
+    }
+
+    /// Whether it does nothing but remove keys.
+    pub(super) fn removes(&self) -> bool {
+        matches!(self.cmd.args_iter().next(), Some(Arg::Simple(b"UNLINK" | b"DEL")))
+    }
+
+    /// The same removal by another command; what removes nothing stays as it is.
+    pub(super) fn removing_by(self, removal: Removal) -> Self {
+        if !self.removes() {
+            return self;
+        }
+        let mut removing = cmd(removal.name());
+        for arg in self.cmd.args_iter().skip(1) {
+            if let Arg::Simple(key) = arg {
+                removing.arg(key);
+            }
+        }
+        Self { cmd: removing, ..self }
+    }
+}
+
+/// The command that removes keys. They differ in who gives the memory back, the server or another thread of its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    Unlink,
+    Delete,
+}
+
+impl Removal {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Unlink => Self::Delete,
+            Self::Delete => Self::Unlink,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unlink => "UNLINK",
+            Self::Delete => "DEL",
+        }
     }
 }
 
@@ -97,6 +139,21 @@ pub(super) fn remove(key: &str) -> Command<bool> {
 /// Removes without asking what was there.
 pub(super) fn discard<K: ToRedisArgs>(keys: K) -> Command<bool> {
     Command::new("UNLINK", flag).arg(keys)
+}
+
+/// Makes the claims on a key fail.
+pub(super) fn forget_claim(key: &str) -> Command<Value> {
+    Command::new("UNLINK", Some).arg(token(key))
+}
+
+/// The number as text in the place of a live value, whose expiry stays.
+pub(super) fn set_text(key: &str, number: i64) -> Command<bool> {
+    Command::new("SET", done).arg(key).arg(number).arg("XX").arg("KEEPTTL")
+}
+
+/// The command, with its answer as it comes.
+pub(super) fn as_is(command: Command<bool>) -> Command<Value> {
+    Command { cmd: command.cmd, read: Some, repeatable: command.repeatable }
 }
 
 pub(super) fn take(key: &str) -> Command<Option<Bytes>> {
@@ -182,6 +239,11 @@ pub(super) fn ping() -> Command<()> {
     })
 }
 
+/// Answers with `text`, as `ECHO` does.
+pub(super) fn ping_with(text: &str) -> Command<Option<Bytes>> {
+    Command::new("PING", bytes).arg(text)
+}
+
 pub(super) fn echo(text: &str) -> Command<Option<Bytes>> {
     Command::new("ECHO", bytes).arg(text)
 }
@@ -240,56 +302,86 @@ impl Lua {
     }
 }
 
+/// Removes keys that stand beside a user's. What is refused there must not undo, or fail, what a script does for the user.
+macro_rules! forget {
+    () => {
+        r"local function forget(...)
+  local answer = redis.pcall('UNLINK', ...)
+  if type(answer) == 'table' then redis.pcall('DEL', ...) end
+end
+"
+    };
+}
+pub(super) use forget;
+
+/// Removes a user's key.
+macro_rules! remove_key {
+    () => {
+        r"local function remove_key(key)
+  local answer = redis.pcall('UNLINK', key)
+  if type(answer) == 'table' then redis.call('DEL', key) end
+end
+"
+    };
+}
+pub(super) use remove_key;
+
 /// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers end at 2^53. Whatever is too
 /// long to be an integer under any codec stays on the server.
-static INCREASE: Lua = Lua::new(
+static INCREASE: Lua = Lua::new(concat!(
+    forget!(),
     r"local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if not old then
-  redis.call('UNLINK', KEYS[2])
   if ARGV[2] == '' then redis.call('SET', KEYS[1], ARGV[1])
   elseif ARGV[2] ~= '0' then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+  forget(KEYS[2])
   return {'sum', ARGV[1]}
 end
 if #old > 128 then return {'not a number'} end
 local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
 if type(sum) ~= 'table' then
-  redis.call('UNLINK', KEYS[2])
+  forget(KEYS[2])
   return {'sum', redis.call('GET', KEYS[1])}
 end
 if string.find(sum.err, 'overflow', 1, true) then return {'overflow'} end
 if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} end
-return sum",
-);
+return sum"
+));
 
 /// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of before, or a new one.
-static EXCHANGE: Lua = Lua::new(
+static EXCHANGE: Lua = Lua::new(concat!(
+    forget!(),
+    remove_key!(),
     r"local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if old ~= ARGV[1] then return 0 end
 if ARGV[3] == 'keep' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
-elseif ARGV[3] == '0' then redis.call('UNLINK', KEYS[1])
+elseif ARGV[3] == '0' then remove_key(KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-redis.call('UNLINK', KEYS[2])
-return 1",
-);
+forget(KEYS[2])
+return 1"
+));
 
 /// Gives a value that has been stored under a name of its own its real one. If it is gone, it was cleared or evicted meanwhile:
-/// then what it was to replace goes as well.
-static INSTALL: Lua = Lua::new(
-    r"local live = redis.call('EXISTS', KEYS[2]) == 1
-if (ARGV[1] == 'missing' and live) or (ARGV[1] == 'live' and not live) then
-  redis.call('UNLINK', KEYS[1])
-  return 0
+/// then what it was to replace goes as well. Its expiry is set before it has its name: if that is refused, nothing has changed.
+static INSTALL: Lua = Lua::new(concat!(
+    forget!(),
+    remove_key!(),
+    r"if ARGV[1] ~= 'none' then
+  local live = redis.call('EXISTS', KEYS[2]) == 1
+  if (ARGV[1] == 'missing') == live then
+    forget(KEYS[1])
+    return 0
+  end
 end
-redis.call('UNLINK', KEYS[2], KEYS[3])
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('RENAME', KEYS[1], KEYS[2])
-  if ARGV[2] == '' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-end
-return 1",
-);
+local there
+if ARGV[2] == '' then there = redis.call('PERSIST', KEYS[1]) else there = redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if there == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) else remove_key(KEYS[2]) end
+forget(KEYS[3])
+return 1"
+));
 
 /// A script: by its hash, and in full for a server that has not seen it.
 pub(super) struct Invocation<T> {
@@ -339,7 +431,7 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
     };
     invoke(
         &INCREASE,
-        &[key.as_bytes(), &token(key)],
+        &[key.as_bytes(), token(key).as_bytes()],
         &[by.to_string().as_bytes(), ttl.as_bytes()],
         read,
     )
@@ -349,7 +441,12 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
 /// `ttl` is [`counter_ttl`]'s, or [`KEEP_TTL`].
 pub(super) fn exchange(key: &str, old: &[u8], new: i64, ttl: &str) -> Invocation<bool> {
     let new = new.to_string();
-    invoke(&EXCHANGE, &[key.as_bytes(), &token(key)], &[old, new.as_bytes(), ttl.as_bytes()], flag)
+    invoke(
+        &EXCHANGE,
+        &[key.as_bytes(), token(key).as_bytes()],
+        &[old, new.as_bytes(), ttl.as_bytes()],
+        flag,
+    )
 }
 
 /// Whether the condition held.
@@ -361,7 +458,7 @@ pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -
     };
     invoke(
         &INSTALL,
-        &[staged.as_bytes(), key.as_bytes(), &token(key)],
+        &[staged.as_bytes(), key.as_bytes(), token(key).as_bytes()],
         &[condition, ttl_arg(ttl).as_bytes()],
         flag,
     )

@@ -1,15 +1,10 @@
 //! Which server, and how to get in.
 
-use super::errors::Failure;
-use super::source::unreadable;
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::url::{CacheUrl, decode};
-use crate::{Error, Result};
-use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{
-    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-};
+use redis::{ProtocolVersion, RedisConnectionInfo};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
@@ -105,17 +100,27 @@ impl Endpoint {
             None => (login, None),
         };
         self.user = Some(decode(user)?).filter(|user| !user.is_empty());
-        self.password = password
-            .map(decode)
-            .transpose()?
-            .filter(|password| !password.is_empty())
-            .map(Secret::new);
+        // Nothing on both sides of the colon is no login; an empty password of somebody is one.
+        self.password = match password {
+            Some("") if self.user.is_none() => None,
+            password => password.map(decode).transpose()?.map(Secret::new),
+        };
         Ok(())
     }
 
     fn read_server(&mut self, server: &str) -> Result<()> {
-        let (host, port) = match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
+        let (host, port) = match server.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or_else(bad_host)?;
+                (
+                    address,
+                    if port.is_empty() {
+                        ""
+                    } else {
+                        port.strip_prefix(':').ok_or_else(bad_host)?
+                    },
+                )
+            }
             None => server.split_once(':').unwrap_or((server, "")),
         };
         if !host.is_empty() {
@@ -183,6 +188,14 @@ impl Endpoint {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if self.unix_socket.is_none() {
+            check_host(&self.host)?;
+        }
+        if self.user.is_some() && self.password.is_none() {
+            return Err(Error::config(
+                "a user without a password; where the password is empty the URL says `user:@`",
+            ));
+        }
         if self.tls && self.unix_socket.is_some() {
             return Err(Error::config(
                 "a Unix socket is not encrypted: `tls` and `unix_socket` do not go together",
@@ -213,38 +226,31 @@ impl Endpoint {
         }
         login
     }
+}
 
-    /// What the driver needs to connect and encrypt. Reads the CA file, so that a renewed one is found.
-    pub(super) fn encrypted(&self) -> Result<ConnectionInfo, Failure> {
-        let address = ConnectionAddr::TcpTls {
-            host: self.host.clone(),
-            port: self.port,
-            insecure: false,
-            tls_params: None,
-        };
-        let info = address
-            .into_connection_info()?
-            .set_redis_settings(self.login())
-            .set_tcp_settings(tcp_settings());
-        match &self.ca_cert {
-            None => Ok(info),
-            Some(path) => {
-                let pem = std::fs::read(path).map_err(|cause| unreadable(path, cause))?;
-                with_authority(info, pem)
-            }
-        }
+fn bad_host() -> Error {
+    Error::config(
+        "the host of a redis URL is a name or an address, with an IPv6 address in brackets: `[::1]`",
+    )
+}
+
+/// Names are the resolver's to judge; what cannot be in any is refused at once.
+fn check_host(host: &str) -> Result<()> {
+    let is_odd = |character: char| {
+        character.is_whitespace()
+            || character.is_control()
+            || matches!(character, '[' | ']' | '\\' | '/' | '@' | '?' | '#' | '%' | '"' | '<' | '>')
+    };
+    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+    let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+    if is_address || (!host.is_empty() && !host.contains(':') && !host.contains(is_odd)) {
+        Ok(())
+    } else {
+        Err(bad_host())
     }
 }
 
-/// The driver's own defaults are none of these: small commands wait for more, and a dead path is noticed by nobody.
-fn tcp_settings() -> TcpSettings {
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(USER_TIMEOUT);
-    settings
-}
-
-/// The same for a stream of ours.
+/// The system's own defaults are none of these: small commands wait for more, and a dead path is noticed by nobody.
 pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -255,21 +261,6 @@ pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
 
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10))
-}
-
-#[cfg(feature = "tls")]
-fn with_authority(info: ConnectionInfo, pem: Vec<u8>) -> Result<ConnectionInfo, Failure> {
-    let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(pem) };
-    // Whatever is wrong with it, the file is the one that was named.
-    let failed =
-        |_| Error::config("the file that `ca_cert` names holds no certificates in PEM form");
-    let client = redis::Client::build_with_tls(info, certificates).map_err(failed)?;
-    Ok(client.get_connection_info().clone())
-}
-
-#[cfg(not(feature = "tls"))]
-fn with_authority(_: ConnectionInfo, _: Vec<u8>) -> Result<ConnectionInfo, Failure> {
-    Err(Error::config("`ca_cert` needs the feature `tls`").into())
 }
 
 /// Without user and password.
@@ -319,6 +310,59 @@ mod tests {
             ("redis+unix://:secret@/run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {
             assert_eq!(read(url).unwrap().to_string(), shown, "{url}");
+        }
+    }
+
+    fn build(url: &str) -> Result<Endpoint> {
+        let endpoint = read(url)?;
+        endpoint.check().map(|()| endpoint)
+    }
+
+    #[test]
+    fn an_empty_password_is_one_and_none_is_not() {
+        let endpoint = build("redis://ann:@cache").unwrap();
+        assert_eq!(endpoint.user.as_deref(), Some("ann"));
+        assert_eq!(endpoint.password.as_ref().map(Secret::expose), Some(""));
+        for url in ["redis://ann@cache", "redis://cache?user=ann", "redis+unix://ann@/run/r.sock"] {
+            let error = build(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert!(error.to_string().contains("password"), "{error}");
+        }
+        for url in ["redis://cache", "redis://:@cache", "redis://@cache"] {
+            let endpoint = build(url).unwrap();
+            assert!(endpoint.user.is_none() && endpoint.password.is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_host_is_refused_at_once() {
+        for host in [
+            "[::1",
+            "[::1]6379",
+            "[::1]:x",
+            "[nonsense]:1",
+            "a b",
+            "a%20b",
+            "a%0Ab",
+            "back\\slash",
+            "%5Chost",
+            "ho]st",
+            "a:b:c",
+            "h%3Fx",
+            "%5B::1%5D",
+            " ",
+            "a\tb",
+        ] {
+            let url = format!("redis://ann:hunter2@{host}");
+            let error = build(&url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        for host in
+            ["cache", "cache_1.internal", "::1", "fe80::1%eth0", "10.0.0.1", "xn--bcher-kva"]
+        {
+            let endpoint = Endpoint { host: host.to_owned(), ..Endpoint::default() };
+            assert!(endpoint.check().is_ok(), "{host}");
         }
     }
 

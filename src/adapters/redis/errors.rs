@@ -17,6 +17,8 @@ pub(super) struct Failure {
     pub(super) code: Code,
     /// The connection broke, and doing it again comes to the same.
     pub(super) again: bool,
+    /// The server answered with an error of its own: a sign of life.
+    pub(super) answered: bool,
 }
 
 /// What becomes of the connection.
@@ -35,7 +37,17 @@ pub(super) enum Code {
     NoScript,
     OutOfMemory,
     NotAuthenticated,
-    NotPermitted,
+    /// The user may not run the command, or the server does not have it.
+    Refused,
+    /// A script could not go on, for a command in it was refused.
+    RefusedInside,
+    /// A value is longer than the server takes; it closes the connection.
+    TooLarge,
+    /// The key holds another type, such as a list.
+    WrongType,
+    /// What is to be counted with is not decimal text.
+    NotAnInteger,
+    Overflow,
     /// Not the server's: the answer belongs to another command.
     OutOfStep,
     Other,
@@ -48,7 +60,7 @@ impl Failure {
     }
 
     pub(super) fn with(error: Error, fate: Fate) -> Self {
-        Self { error, fate, code: Code::Other, again: false }
+        Self { error, fate, code: Code::Other, again: false, answered: false }
     }
 
     pub(super) fn timeout() -> Self {
@@ -57,7 +69,19 @@ impl Failure {
 
     /// What became of a command that can be repeated, or cannot.
     pub(super) fn of(self, repeatable: bool) -> Self {
-        Self { again: repeatable && self.fate == Fate::Drop, ..self }
+        let again = repeatable && self.fate == Fate::Drop && self.code != Code::TooLarge;
+        Self { again, ..self }
+    }
+
+    /// Whether the server refused the command for a reason that lies in its rights or its names.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.code, Code::Refused | Code::RefusedInside)
+    }
+
+    /// Whether the server gave an error that says nothing of its state, of its user's rights, or of the value.
+    pub(super) fn is_odd(&self) -> bool {
+        let is_for_now = self.error.is_retryable() || self.error.is_refused_write();
+        self.answered && !is_for_now && matches!(self.code, Code::Other | Code::WrongType)
     }
 
     /// An answer of a kind that the command does not give: the answers are out of step with the questions.
@@ -143,34 +167,116 @@ impl From<PoolError> for Failure {
 
 /// By code: the driver itself knows BUSY, OOM and WRONGTYPE only as extensions.
 fn of_server(cause: &RedisError) -> Failure {
-    if cause.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript) {
-        let mut failure =
-            Failure::new(ErrorKind::Backend, "the server does not know the script", Fate::Keep);
-        failure.code = Code::NoScript;
-        return failure;
+    let text = cause.detail().unwrap_or_default();
+    let code = match cause.kind() {
+        redis::ErrorKind::Server(ServerErrorKind::NoScript) => "NOSCRIPT",
+        _ => cause.code().filter(|code| is_code(code)).unwrap_or("ERR"),
+    };
+    // The driver's words for it; the server's own have no code.
+    if cause.to_string().starts_with("Redis server refused to switch database") {
+        return answered(ErrorKind::Backend, Fate::Keep, "the server refuses the database");
     }
-    let code = cause.code().filter(|code| is_code(code)).unwrap_or("ERR");
+    of_answer(code, text)
+}
+
+/// What an error of the server's means. Nothing of its text goes into ours but the name of a command: it may quote values.
+fn of_answer(code: &str, text: &str) -> Failure {
+    let (code, text) = inner_error(code, text);
     let (kind, fate, special) = match code {
-        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
+        "NOSCRIPT" => (ErrorKind::Backend, Fate::Keep, Code::NoScript),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" => {
             (ErrorKind::Unavailable, Fate::Keep, Code::Other)
         }
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => return in_cluster_mode(),
         "READONLY" => (ErrorKind::Unavailable, Fate::Renew, Code::Other),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::Backend, Fate::Drop, Code::NotAuthenticated),
-        "NOPERM" => (ErrorKind::Backend, Fate::Keep, Code::NotPermitted),
         "OOM" => (ErrorKind::Backend, Fate::Keep, Code::OutOfMemory),
+        "WRONGTYPE" => (ErrorKind::Backend, Fate::Keep, Code::WrongType),
+        _ if is_refused_inside(text) => (ErrorKind::Backend, Fate::Keep, Code::RefusedInside),
+        "NOPERM" => (ErrorKind::Backend, Fate::Keep, Code::Refused),
+        "ERR" if text.starts_with("unknown command") || text.starts_with("unknown subcommand") => {
+            (ErrorKind::Backend, Fate::Keep, Code::Refused)
+        }
+        "ERR" if text.contains("Protocol error: invalid bulk length") => {
+            (ErrorKind::TooLarge, Fate::Drop, Code::TooLarge)
+        }
+        "ERR" if text.starts_with("value is not an integer") => {
+            (ErrorKind::Backend, Fate::Keep, Code::NotAnInteger)
+        }
+        "ERR" if text.contains("would overflow") => {
+            (ErrorKind::Backend, Fate::Keep, Code::Overflow)
+        }
         _ => (ErrorKind::Backend, Fate::Keep, Code::Other),
     };
     let message = match special {
         Code::NotAuthenticated => format!("the server refuses the user name or password ({code})"),
-        // The driver's words for it; the server's own have no code.
-        _ if cause.to_string().starts_with("Redis server refused to switch database") => {
-            "the server refuses the database".to_owned()
+        Code::TooLarge => "the value is larger than the server takes".to_owned(),
+        Code::RefusedInside => {
+            "the server does not permit a command that a script needs".to_owned()
         }
+        Code::Refused => match quoted_command(text) {
+            Some(command) if code == "NOPERM" => {
+                format!("the user may not run `{command}` (NOPERM)")
+            }
+            Some(command) => format!("the server does not know `{command}`"),
+            None => format!("the user may not do this ({code})"),
+        },
         _ => format!("the server answered with the error {code}"),
     };
-    let mut failure = Failure::new(kind, message, fate);
-    failure.code = special;
+    let mut failure = Failure { code: special, ..answered(kind, fate, message) };
+    if matches!(code, "READONLY" | "MISCONF" | "NOREPLICAS") {
+        failure.error = failure.error.with_refused_write();
+    }
     failure
+}
+
+fn answered(kind: ErrorKind, fate: Fate, message: impl Into<String>) -> Failure {
+    Failure { answered: true, ..Failure::new(kind, message, fate) }
+}
+
+/// A cache over one part of a cluster would be half a cache.
+pub(super) fn in_cluster_mode() -> Failure {
+    let message = "the server is in cluster mode, which this adapter does not speak";
+    answered(ErrorKind::Config, Fate::Keep, message)
+}
+
+/// The error that made a script or a transaction fail, where that is in the text: of scripts before redis 7, of `EXEC` always.
+fn inner_error<'t>(code: &'t str, text: &'t str) -> (&'t str, &'t str) {
+    let inner = match code {
+        "ERR" if text.starts_with("Error running script") => text.rsplit_once(": -"),
+        "EXECABORT" => text.split_once("because of: "),
+        _ => None,
+    };
+    let inner = inner.and_then(|(_, error)| error.split_once(' '));
+    inner.filter(|(code, _)| is_code(code)).unwrap_or((code, text))
+}
+
+fn is_refused_inside(text: &str) -> bool {
+    ["ACL failure in script", "Unknown Redis command called from", "Unknown command called from"]
+        .iter()
+        .any(|known| text.contains(known))
+        || text.contains("The user executing the script can't run this command")
+}
+
+/// The command that an error names, which it quotes before anything else.
+fn quoted_command(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(['\'', '`'])?;
+    let (name, _) = rest.split_once(['\'', '`'])?;
+    let is_name = (1..=24).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'|');
+    is_name.then(|| name.to_ascii_uppercase())
+}
+
+/// What a server said before it closed a connection that had just been opened; `None` for what explains nothing.
+pub(super) fn of_farewell(line: &str) -> Option<Failure> {
+    let message = if line.starts_with("ERR max number of clients") {
+        "the server takes no more connections (`maxclients`)"
+    } else if line.starts_with("DENIED") {
+        "the server takes connections from its own machine only (`protected-mode`)"
+    } else {
+        return None;
+    };
+    Some(Failure::new(ErrorKind::Unavailable, message, Fate::Drop))
 }
 
 /// The first word of an error, if it is what redis calls a code and not the beginning of some text.
@@ -179,4 +285,57 @@ fn is_code(word: &str) -> bool {
         && word
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_known_by_code_and_text() {
+        for (code, text, expected) in [
+            ("NOPERM", "this user has no permissions to run the 'get' command", Code::Refused),
+            ("NOPERM", "User ann has no permissions to run the 'get' command", Code::Refused),
+            ("NOPERM", "No permissions to access a key", Code::Refused),
+            ("ERR", "unknown command 'EVALSHA', with args beginning with: 'x'", Code::Refused),
+            ("ERR", "unknown command `EVALSHA`, with args beginning with: `x`", Code::Refused),
+            (
+                "ERR",
+                "The user executing the script can't run this command or subcommand script: 1",
+                Code::RefusedInside,
+            ),
+            ("ERR", "ACL failure in script: User ann has no permissions", Code::RefusedInside),
+            ("ERR", "Protocol error: invalid bulk length", Code::TooLarge),
+            (
+                "ERR",
+                "Error running script (call to f_0): @user_script:1: @user_script: 1: -OOM command",
+                Code::OutOfMemory,
+            ),
+            (
+                "EXECABORT",
+                "Transaction discarded because of: NOPERM this user has no permissions",
+                Code::Refused,
+            ),
+            ("EXECABORT", "Transaction discarded because of previous errors.", Code::Other),
+            ("ERR", "something else", Code::Other),
+        ] {
+            assert_eq!(of_answer(code, text).code, expected, "{code} {text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_command_and_nothing_else() {
+        let shown = |text| of_answer("ERR", text).error.to_string();
+        let error = shown("unknown command 'GETDEL', with args beginning with: 'secret'");
+        assert!(error.contains("`GETDEL`") && !error.contains("secret"), "{error}");
+        assert!(!shown("unknown command 'secret 1', with args").contains("secret"));
+    }
+
+    #[test]
+    fn what_a_server_refuses_for_a_while_is_told_apart() {
+        for code in ["READONLY", "MISCONF", "NOREPLICAS"] {
+            assert!(of_answer(code, "").error.is_refused_write(), "{code}");
+        }
+        assert!(!of_answer("NOPERM", "").error.is_refused_write());
+    }
 }

@@ -7,22 +7,21 @@
 //! nothing. `clear` meets keys and tokens in any order: while it is at work a *mark* stands there, under which nothing is filled.
 
 use super::commands::{
-    Command, Condition, Invocation, Lua, Ttl, bytes, flag, int, invoke, ttl_arg,
+    Command, Condition, Invocation, Lua, Ttl, bytes, flag, forget, int, invoke, remove_key, ttl_arg,
 };
 use super::errors::{Code, Failure};
 use super::lane::Lane;
 use super::millis;
+use super::names::{self, marks, token};
 use super::ops::Call;
-use crate::adapter::{LONGEST_CLAIM, lease_millis};
-use crate::{CacheValue, Claim, Error, ErrorKind, Expiry, Result};
+use crate::adapter::{Claim, LONGEST_CLAIM, lease_millis};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
+use crate::value::CacheValue;
 use bytes::Bytes;
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Not UTF-8, so that no user's key is alike; a `SCAN` for a prefix finds it all the same.
-const SUFFIX: &[u8] = b"\xFFclaim";
-const MARKS: &[u8] = b"\xFFclears";
 
 /// How long a clear that was never finished stands in the way of fills. One that takes longer renews its mark.
 const MARKED: Duration = Duration::from_secs(60);
@@ -31,33 +30,28 @@ pub(super) const REMARK: Duration = Duration::from_secs(10);
 /// A value that lives shorter may come and go while another is computed.
 const BRIEF: Duration = Duration::from_secs(60);
 
-/// Where the token of a key is kept.
-pub(super) fn token(full: &str) -> Vec<u8> {
-    [full.as_bytes(), SUFFIX].concat()
-}
-
-/// Where it is noted which keys are being cleared.
-pub(super) fn marks(prefix: &str) -> Vec<u8> {
-    [prefix.as_bytes(), MARKS].concat()
-}
-
 /// Makes the claims on a key fail. It goes before what it is there for: a claim that is made in between is of a load that begins
 /// after this removal did, and so is none of its concern.
 pub(super) fn unclaim<T: Default>(full: &str) -> Command<T> {
     unclaim_all(&[token(full)])
 }
 
-pub(super) fn unclaim_all<T: Default>(tokens: &[Vec<u8>]) -> Command<T> {
+pub(super) fn unclaim_all<T: Default>(tokens: &[String]) -> Command<T> {
     Command::new("UNLINK", |answer| int(answer).map(|_| T::default())).arg(tokens)
 }
 
 /// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id` tells this clear from others.
-pub(super) fn mark(marks: &[u8], id: &str, prefix: &str) -> Invocation<bool> {
+pub(super) fn mark(marks: &str, id: &str, prefix: &str) -> Invocation<bool> {
     let lasting = millis(MARKED).to_string();
-    invoke(&MARK, &[marks], &[lasting.as_bytes(), id.as_bytes(), prefix.as_bytes()], flag)
+    invoke(
+        &MARK,
+        &[marks.as_bytes()],
+        &[lasting.as_bytes(), id.as_bytes(), prefix.as_bytes()],
+        flag,
+    )
 }
 
-pub(super) fn unmark(marks: &[u8], id: &str, prefix: &str) -> Command<bool> {
+pub(super) fn unmark(marks: &str, id: &str, prefix: &str) -> Command<bool> {
     Command::new("ZREM", flag).arg(marks).arg([id, prefix].concat())
 }
 
@@ -72,9 +66,12 @@ impl Ttl {
 macro_rules! look {
     () => {
         r"local function look(key)
-  if redis.call('EXISTS', key) == 0 then return '-' end
   local length = redis.pcall('STRLEN', key)
-  if type(length) == 'table' then return 'other' end
+  if type(length) == 'table' then
+    if string.find(length.err, 'WRONGTYPE', 1, true) then return 'other' end
+    length = redis.call('STRLEN', key)
+  end
+  if length == 0 then return redis.call('GET', key) and '0:' or '-' end
   if length <= 131072 then return length .. ':' .. redis.sha1hex(redis.call('GET', key)) end
   return length .. ':' .. redis.sha1hex(redis.call('GETRANGE', key, 0, 65535) .. redis.call('GETRANGE', key, -65536, -1))
 end
@@ -89,7 +86,7 @@ macro_rules! give_up {
   local i, shares, ends = string.match(redis.call('GET', key) or '', '^(%x+) (%d+) (%d+)$')
   if i ~= id then return 0 end
   if leased == '1' then ends = '0' end
-  if tonumber(shares) <= 1 then redis.call('UNLINK', key)
+  if tonumber(shares) <= 1 then forget(key)
   else redis.pcall('SET', key, i .. ' ' .. (shares - 1) .. ' ' .. ends, 'KEEPTTL') end
   return 1
 end
@@ -121,11 +118,14 @@ return 1",
 );
 
 /// Without a lease a claim is shared: the first fill wins. A lease that has ended passes on under a new name, so that the fill of
-/// whoever had it is refused.
+/// whoever had it is refused. The clock is asked for leases only: not every user may.
 static CLAIM: Lua = Lua::new(concat!(
     look!(),
-    r"local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    r"local now = 0
+if ARGV[2] ~= '0' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local id, shares, ends = ARGV[1], 0, 0
 local i, s, e = string.match(redis.call('GET', KEYS[2]) or '', '^(%x+) (%d+) (%d+)$')
 if i then
@@ -141,28 +141,31 @@ return {id, look(KEYS[1])}"
 
 /// The value comes along, or stands under a name of its own already.
 static FILL: Lua = Lua::new(concat!(
+    forget!(),
+    remove_key!(),
     look!(),
     give_up!(),
     is_cleared!(),
     r"local id = string.match(redis.call('GET', KEYS[2]) or '', '^(%x+) ')
 local there = look(KEYS[1])
 if id ~= ARGV[1] or (there ~= '-' and there ~= ARGV[3]) or is_cleared(KEYS[3], KEYS[1])
-  or (KEYS[4] and redis.call('EXISTS', KEYS[4]) == 0) then
-  if KEYS[4] then redis.call('UNLINK', KEYS[4]) end
+  or (KEYS[4] and redis.call('STRLEN', KEYS[4]) == 0) then
+  if KEYS[4] then forget(KEYS[4]) end
   give_up(KEYS[2], ARGV[1], ARGV[2])
   return 0
 end
-if ARGV[4] == '0' then redis.call('UNLINK', KEYS[1])
+if ARGV[4] == '0' then remove_key(KEYS[1])
 elseif KEYS[4] then
+  if ARGV[4] == '' then redis.call('PERSIST', KEYS[4]) else redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
   redis.call('RENAME', KEYS[4], KEYS[1])
-  if ARGV[4] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 elseif ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[5])
 else redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4]) end
-redis.call('UNLINK', KEYS[2])
+forget(KEYS[2])
 return 1"
 ));
 
-static RELEASE: Lua = Lua::new(concat!(give_up!(), "return give_up(KEYS[1], ARGV[1], ARGV[2])"));
+static RELEASE: Lua =
+    Lua::new(concat!(forget!(), give_up!(), "return give_up(KEYS[1], ARGV[1], ARGV[2])"));
 
 /// What a claim says, between this adapter and itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -187,7 +190,7 @@ impl<'c> Noted<'c> {
 }
 
 /// `None` while somebody else has it.
-fn claim(key: &str, token: &[u8], lease: u64) -> Invocation<Option<Vec<Bytes>>> {
+fn claim(key: &str, token: &str, lease: u64) -> Invocation<Option<Vec<Bytes>>> {
     let read = |answer| match answer {
         Value::Nil => Some(None),
         Value::Array(parts) => parts
@@ -198,33 +201,64 @@ fn claim(key: &str, token: &[u8], lease: u64) -> Invocation<Option<Vec<Bytes>>> 
             .map(Some),
         _ => None,
     };
-    let id = format!("{:032x}", fastrand::u128(..));
+    let id = names::random();
     let (lease, keep) = (lease.to_string(), millis(LONGEST_CLAIM).to_string());
     invoke(
         &CLAIM,
-        &[key.as_bytes(), token],
+        &[key.as_bytes(), token.as_bytes()],
         &[id.as_bytes(), lease.as_bytes(), keep.as_bytes()],
         read,
     )
 }
 
 impl Call<'_> {
+    /// Runs a script; `None` where the server does not permit it.
+    pub(super) async fn try_invoke<T>(&self, script: &Invocation<T>) -> Result<Option<T>, Failure> {
+        if self.cache.refusals.refuses_scripts() {
+            return Ok(None);
+        }
+        match self.lane().invoke(script, self.deadline).await {
+            Err(failure) if failure.is_refusal() => {
+                if failure.code == Code::Refused {
+                    self.cache.note_refused_scripts(failure.error);
+                }
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
     pub(super) async fn claim(&self, lease: Option<Duration>) -> Result<Option<Claim>> {
         let lease = lease_millis(lease);
-        let script = claim(&self.full, &token(&self.full), lease);
-        let parts = match self.lane().invoke(&script, self.deadline).await {
-            Ok(Some(parts)) => parts,
+        match self.ask_claim(lease).await {
+            Ok(Some(claimed)) => Ok(claimed),
+            // A lease needs the server's clock, which not every user may read; what a claim needs is less.
+            Ok(None) if lease > 0 => match self.ask_claim(0).await {
+                Ok(claimed) => Ok(claimed.unwrap_or_else(|| Some(Claim::unguarded()))),
+                Err(failure) => Err(self.failed(failure)),
+            },
+            Ok(None) => Ok(Some(Claim::unguarded())),
+            Err(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    /// The outer `None` is for a server that cannot give claims: what is loaded is then stored as it was before there were any.
+    async fn ask_claim(&self, lease: u64) -> Result<Option<Option<Claim>>, Failure> {
+        let parts = match self.try_invoke(&claim(&self.full, &token(&self.full), lease)).await {
+            Ok(Some(Some(parts))) => parts,
+            Ok(Some(None)) => return Ok(Some(None)),
             Ok(None) => return Ok(None),
-            // A user who may not run scripts has what there was before claims.
-            Err(Failure { code: Code::NotPermitted, .. }) => return Ok(Some(Claim::unguarded())),
-            Err(failure) => return Err(self.failed(failure)),
+            Err(failure) if failure.is_odd() || failure.code == Code::OutOfMemory => {
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure),
         };
         let mut note = if lease > 0 { b"1".to_vec() } else { b"0".to_vec() };
         for part in parts {
             note.push(b' ');
             note.extend_from_slice(&part);
         }
-        Ok(Some(Claim::new(note)))
+        Ok(Some(Some(Claim::new(note))))
     }
 
     pub(super) async fn set_claimed(
@@ -237,24 +271,42 @@ impl Call<'_> {
             return self.store(value, expiry, Condition::None).await;
         };
         let Some(noted) = Noted::read(note) else { return Ok(false) };
+        match self.fill(value, expiry, &noted).await {
+            Ok(Some(filled)) => Ok(filled),
+            // What cannot be guarded any more is stored all the same.
+            Ok(None) => self.store(value, expiry, Condition::None).await,
+            Err(failure) if failure.is_odd() => self.store(value, expiry, Condition::None).await,
+            Err(failure) => Err(self.refused_write(failure, Condition::None).await),
+        }
+    }
+
+    /// `None` is for a server that does not run the script.
+    async fn fill(
+        &self,
+        value: &CacheValue,
+        expiry: Expiry,
+        noted: &Noted<'_>,
+    ) -> Result<Option<bool>, Failure> {
         let config = &self.cache.config;
-        let stored = value
-            .to_stored(&self.full, config.settings.codec)
-            .map_err(|error| self.named(error))?;
+        let stored = value.to_stored(&self.full, config.settings.codec)?;
         let Some(ttl) = self.ttl(expiry) else {
-            return self.fill_with(&noted, None, &[], None).await;
+            return self.fill_with(noted, None, &[], None).await;
         };
         if stored.len() > config.max_value_bytes {
             // What it was to replace goes, unless somebody else's is there by now.
-            self.fill_with(&noted, None, &[], None).await?;
-            return Err(self.too_large());
+            let filled = self.fill_with(noted, None, &[], None).await?;
+            return if filled.is_some() { Err(self.too_large().into()) } else { Ok(None) };
         }
         self.note_size(stored.len());
-        if stored.len() > config.big_value_bytes {
-            let staged = self.stage(stored).await?;
-            return self.fill_with(&noted, Some(ttl), &[], Some(&staged)).await;
+        if stored.len() <= config.big_value_bytes {
+            return self.fill_with(noted, Some(ttl), &stored, None).await;
         }
-        self.fill_with(&noted, Some(ttl), &stored, None).await
+        let staged = self.stage(stored).await?;
+        let filled = self.fill_with(noted, Some(ttl), &[], Some(staged.name())).await?;
+        if filled.is_some() {
+            staged.is_taken();
+        }
+        Ok(filled)
     }
 
     /// Without a lifetime, what is there goes instead.
@@ -264,10 +316,10 @@ impl Call<'_> {
         ttl: Option<Ttl>,
         stored: &[u8],
         staged: Option<&str>,
-    ) -> Result<bool> {
+    ) -> Result<Option<bool>, Failure> {
         let marks = marks(self.cache.config.settings.scope.prefix());
         let (token, ttl) = (token(&self.full), ttl.map_or_else(|| "0".to_owned(), ttl_arg));
-        let mut keys = vec![self.full.as_bytes(), &token, &marks];
+        let mut keys = vec![self.full.as_bytes(), token.as_bytes(), marks.as_bytes()];
         keys.extend(staged.map(str::as_bytes));
         let args = [
             noted.id.as_bytes(),
@@ -276,23 +328,22 @@ impl Call<'_> {
             ttl.as_bytes(),
             stored,
         ];
-        let filled = self.lane().invoke(&invoke(&FILL, &keys, &args, flag), self.deadline).await;
-        if let Err(Failure { code: Code::OutOfMemory, .. }) = filled {
-            // As in `store`: the server would go on to serve the older value.
-            let _ = self.discard().await;
-        }
-        filled.map_err(|failure| self.failed(failure))
+        self.try_invoke(&invoke(&FILL, &keys, &args, flag)).await
     }
 
+    /// Gives a claim back. Where the server does not permit that, the claim ends by itself.
     pub(super) async fn release(&self, claim: &Claim) -> Result<()> {
         let Some(noted) = claim.token().and_then(Noted::read) else { return Ok(()) };
         let script = invoke(
             &RELEASE,
-            &[&token(&self.full)],
+            &[token(&self.full).as_bytes()],
             &[noted.id.as_bytes(), noted.leased_arg()],
             flag,
         );
-        self.invoke(&script).await.map(drop)
+        match self.try_invoke(&script).await {
+            Err(failure) if !failure.answered => Err(self.failed(failure)),
+            _ => Ok(()),
+        }
     }
 
     /// Runs a command that removes the key, or may let it end soon: no claim from before survives it. One round trip.
@@ -305,10 +356,9 @@ impl Call<'_> {
     }
 
     /// Removes the key without asking what was there.
-    pub(super) async fn discard(&self) -> Result<()> {
-        self.run(|| unclaim_all::<bool>(&[token(&self.full), self.full.as_bytes().to_vec()]))
-            .await
-            .map(drop)
+    pub(super) async fn discard(&self) -> Result<(), Failure> {
+        let keys = [token(&self.full), self.full.to_string()];
+        self.lane().run(|| unclaim_all::<bool>(&keys), self.deadline).await.map(drop)
     }
 
     pub(super) fn too_large(&self) -> Error {
@@ -330,13 +380,6 @@ mod tests {
         assert_eq!(noted, Noted { id: "abc", leased: true, there: "5:def" });
         assert_eq!(Noted::read(b"somebody else's"), None);
         assert_eq!(Noted::read(b"\xFF\xFF \xFF \xFF \xFF"), None);
-    }
-
-    #[test]
-    fn no_key_is_like_a_token() {
-        assert!(std::str::from_utf8(&token("k")).is_err());
-        assert!(std::str::from_utf8(&marks("")).is_err());
-        assert_ne!(token("k"), marks("k"));
     }
 
     #[test]

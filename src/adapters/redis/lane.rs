@@ -1,12 +1,16 @@
 //! A lane: what keeps one connection open, and runs commands over it now, one or a batch.
 
 use super::batch_leader::{self, Ask, Heard, What};
-use super::commands::{self, Command, Invocation};
+use super::builder::Config;
+use super::commands::{self, Command, Invocation, Removal};
 use super::errors::{BACKEND, Code, Failure, Fate};
 use super::gate::Gate;
 use super::link::{Link, Orphans};
-use super::millis;
+use super::refusals::Refusals;
+use super::replies::Bounds;
 use super::source::{Source, identify};
+use super::wire::Progress;
+use super::{millis, names};
 use crate::batching::Batcher;
 use crate::runtime::{background_connects, lock, spawn, spawn_background};
 use crate::{Error, ErrorKind};
@@ -33,30 +37,52 @@ pub(super) struct Hub {
     pool: OnceLock<Pool>,
     gate: Gate,
     orphans: Arc<Orphans>,
+    refusals: Arc<Refusals>,
+    progress: Progress,
     /// The deadline of a call.
     patience: Duration,
+    max_value_bytes: usize,
 }
 
 impl Hub {
-    pub(super) fn new(source: Source, orphans: Arc<Orphans>, patience: Duration) -> Self {
-        Self { source, pool: OnceLock::new(), gate: Gate::default(), orphans, patience }
+    pub(super) fn new(
+        source: Source,
+        orphans: Arc<Orphans>,
+        refusals: Arc<Refusals>,
+        config: &Config,
+    ) -> Self {
+        let Config { op_timeout: patience, max_value_bytes, .. } = *config;
+        Self {
+            source,
+            pool: OnceLock::new(),
+            gate: Gate::default(),
+            orphans,
+            refusals,
+            progress: Progress::default(),
+            patience,
+            max_value_bytes,
+        }
     }
 
     /// Connects. This may take longer than a call may wait: then the calls time out, and a later one finds it done.
     async fn open(&self) -> Result<Link, Failure> {
-        let limit = (self.patience * 4).max(Duration::from_secs(1));
+        let limit = self.patience.saturating_mul(4).max(Duration::from_secs(1));
+        let bounds = Bounds::new(self.max_value_bytes, limit);
         let opening = async {
-            let mut wire = self.source.connect(&self.pool).await?;
-            let client = identify(&mut wire.connection).await?;
-            Ok(Link::new(wire, client, self.orphans.clone()))
+            let mut wire = self.source.connect(&self.pool, bounds, &self.progress).await?;
+            match identify(&mut wire.connection).await {
+                Ok(client) => Ok(Link::new(wire, client, self.orphans.clone())),
+                Err(failure) => Err(wire.explained(failure)),
+            }
         };
         match timeout(limit, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(Failure::new(
-                ErrorKind::Unavailable,
-                format!("no connection within {limit:?}"),
-                Fate::Drop,
-            )),
+            Err(_) => {
+                let message = format!("no connection within {limit:?}");
+                let failure = Failure::new(ErrorKind::Unavailable, message, Fate::Drop);
+                let error = failure.error.clone().with_source(self.progress.reason());
+                Err(Failure { error, ..failure })
+            }
         }
     }
 }
@@ -116,20 +142,64 @@ impl Lane {
         make: impl Fn() -> Command<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
-        Self::twice(|| self.try_run(None, make(), deadline)).await
+        let removal = self.hub.refusals.removal();
+        match self.run_by(removal, &make, deadline).await {
+            Err(failure) if failure.code == Code::Refused && make().removes() => {
+                Box::pin(self.run_by(removal.other(), &make, deadline)).await
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Runs two commands in one round trip, now or with the next batch; the second one's answer.
+    /// The same; if it is a removal, by this command.
+    async fn run_by<T>(
+        self: &Arc<Self>,
+        removal: Removal,
+        make: &impl Fn() -> Command<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let attempt = || self.try_run(None, make().removing_by(removal), deadline);
+        let answer = Self::twice(attempt).await.map(|(_, answer)| answer);
+        if removal != self.hub.refusals.removal() && !is_refused(&answer) {
+            self.hub.refusals.prefer(removal);
+        }
+        answer
+    }
+
+    /// Runs a removal and then a command in one round trip, now or with the next batch; the command's answer. Where the first is
+    /// refused, and no other removal takes its place, only the command counts.
     pub(super) async fn run_after<T>(
         self: &Arc<Self>,
         make: impl Fn() -> (Command<T>, Command<T>),
         deadline: Instant,
     ) -> Result<T, Failure> {
-        let attempt = || {
-            let (first, command) = make();
-            self.try_run(Some(Box::new(first)), command, deadline)
+        let removal = self.hub.refusals.removal();
+        let attempt = |removal| {
+            let make = &make;
+            move || {
+                let (first, command) = make();
+                let first = Box::new(first.removing_by(removal));
+                self.try_run(Some(first), command.removing_by(removal), deadline)
+            }
         };
-        Self::twice(attempt).await
+        match Self::twice(attempt(removal)).await {
+            Ok((First::Done, answer)) => Ok(answer),
+            Ok((First::Refused, answer)) => {
+                // It has been done already. What remains is tried by itself, and needs not succeed.
+                let first = || make().0;
+                drop(Box::pin(self.run_by(removal.other(), &first, deadline)).await);
+                Ok(answer)
+            }
+            Err(failure) if failure.code == Code::Refused && make().1.removes() => {
+                let answer = Box::pin(Self::twice(attempt(removal.other()))).await;
+                let answer = answer.map(|(_, answer)| answer);
+                if !is_refused(&answer) {
+                    self.hub.refusals.prefer(removal.other());
+                }
+                answer
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn try_run<T>(
@@ -137,7 +207,7 @@ impl Lane {
         first: Option<Box<Command<T>>>,
         command: Command<T>,
         deadline: Instant,
-    ) -> Result<T, Failure> {
+    ) -> Result<(First, T), Failure> {
         let (read, repeatable) = (command.read, command.repeatable);
         let pass = self.stop.pass();
         let ran = if pass.is_some() {
@@ -173,14 +243,14 @@ impl Lane {
                 .await
                 .map_err(|failure| failure.of(true))?;
             if let Some(found) = self.hear(heard, commands::bytes) {
-                return found;
+                return found.map(|(_, found)| found);
             }
         }
         let alone = Box::pin(async {
             let get = commands::get(key);
             self.by(deadline, pin!(self.run_alone(None, &get))).await
         });
-        alone.await.map_err(|failure| failure.of(true))
+        alone.await.map(|(_, found)| found).map_err(|failure| failure.of(true))
     }
 
     /// Makes a call once more if the connection broke: that is no reason to fail for what comes to the same if it is done twice.
@@ -197,12 +267,15 @@ impl Lane {
         self: &Arc<Self>,
         first: Option<Box<Command<T>>>,
         command: &Command<T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(First, T), Failure> {
         let link = self.ready_link(command.repeatable).await?;
         if let Some(first) = first {
             return Box::pin(self.run_both(&link, *first, command)).await;
         }
-        self.run_over(&link, command).await.inspect_err(|failure| self.judge(&link, failure.fate))
+        let answer = self.run_over(&link, command).await;
+        answer
+            .map(|answer| (First::Done, answer))
+            .inspect_err(|failure| self.judge(&link, failure.fate))
     }
 
     async fn run_both<T>(
@@ -210,7 +283,7 @@ impl Lane {
         link: &Arc<Link>,
         first: Command<T>,
         command: &Command<T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(First, T), Failure> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(first.cmd);
         pipeline.add_command(command.cmd.clone());
@@ -218,8 +291,8 @@ impl Lane {
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::out_of_step());
         };
-        self.read(link, first.read, before)?;
-        self.read(link, command.read, answer)
+        let first = First::of(self.read(link, first.read, before))?;
+        Ok((first, self.read(link, command.read, answer)?))
     }
 
     /// Travels with the next batch. Its leader keeps the deadline, if it is not before that of somebody who came earlier.
@@ -240,12 +313,21 @@ impl Lane {
     }
 
     /// What one who travelled with others has heard; `None` for one that is to go alone.
-    fn hear<T>(&self, heard: Heard, read: fn(Value) -> Option<T>) -> Option<Result<T, Failure>> {
-        match heard {
-            Heard::Found(value) => Some(read(value).ok_or_else(Failure::out_of_step)),
-            Heard::Answer(answer, link) => Some(self.read(&link, read, answer)),
-            Heard::GoAlone => None,
-        }
+    fn hear<T>(
+        &self,
+        heard: Heard,
+        read: fn(Value) -> Option<T>,
+    ) -> Option<Result<(First, T), Failure>> {
+        let (first, answer) = match heard {
+            Heard::Found(value) => (Ok(First::Done), read(value).ok_or_else(Failure::out_of_step)),
+            Heard::Answer { first, answer, link } => {
+                let first =
+                    first.map_or(Ok(First::Done), |first| First::of(self.read(&link, Some, first)));
+                (first, self.read(&link, read, answer))
+            }
+            Heard::GoAlone => return None,
+        };
+        Some(first.and_then(|first| Ok((first, answer?))))
     }
 
     /// What the answer to a command says.
@@ -275,15 +357,50 @@ impl Lane {
         deadline: Instant,
     ) -> Result<T, Failure> {
         match self.run(|| script.by_hash.clone(), deadline).await {
-            Err(failure) if failure.code == Code::NoScript => {
+            Err(failure) if matches!(failure.code, Code::NoScript | Code::Refused) => {
                 self.run(|| script.in_full(), deadline).await
             }
             ran => ran,
         }
     }
 
+    /// Asks for a sign of life. A server that refuses even that has given one.
+    pub(super) async fn ping(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
+        match self.run(commands::ping, deadline).await {
+            Err(failure) if failure.is_refusal() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// Runs a batch now, in one round trip, with one result a command.
     pub(super) async fn run_all<T>(
+        self: &Arc<Self>,
+        batch: &[Command<T>],
+        deadline: Instant,
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+        let removal = self.hub.refusals.removal();
+        let mut answers = match removal {
+            Removal::Unlink => self.run_batch(batch, deadline).await?,
+            Removal::Delete => {
+                let batch: Vec<_> =
+                    batch.iter().map(|one| one.clone().removing_by(removal)).collect();
+                self.run_batch(&batch, deadline).await?
+            }
+        };
+        let is_to_be_done = |at: &usize| is_refused(&answers[*at]) && batch[*at].removes();
+        let refused: Vec<usize> = (0..answers.len()).filter(is_to_be_done).collect();
+        let again: Vec<_> =
+            refused.iter().map(|at| batch[*at].clone().removing_by(removal.other())).collect();
+        for (at, answer) in refused.into_iter().zip(self.run_batch(&again, deadline).await?) {
+            if !is_refused(&answer) {
+                self.hub.refusals.prefer(removal.other());
+            }
+            answers[at] = answer;
+        }
+        Ok(answers)
+    }
+
+    async fn run_batch<T>(
         self: &Arc<Self>,
         batch: &[Command<T>],
         deadline: Instant,
@@ -333,23 +450,29 @@ impl Lane {
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let behind = self.stop.is_batching()
             || matches!(&*self.state.borrow(), State::Up(link) if link.has_stragglers());
-        if behind { self.run(commands::ping, deadline).await } else { Ok(()) }
+        if behind { self.ping(deadline).await } else { Ok(()) }
     }
 
-    /// Asks something that only the right answer fits; a connection that is out of step is thrown away.
+    /// Asks something that only the right answer fits; a connection that is out of step is thrown away. Where the server permits no
+    /// such question, a connection that is no longer new is thrown away to be sure.
     pub(super) async fn verify(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
-        let nonce = format!("{:032x}", fastrand::u128(..));
+        let nonce = names::random();
         let asking = async {
             let link = self.link().await?;
-            match self.run_over(&link, &commands::echo(&nonce)).await {
+            let mut heard = self.run_over(&link, &commands::echo(&nonce)).await;
+            if is_refused(&heard) {
+                heard = self.run_over(&link, &commands::ping_with(&nonce)).await;
+            }
+            match heard {
                 Ok(Some(echo)) if echo == nonce.as_bytes() => Ok(()),
-                Ok(_) => {
-                    self.distrust(&link);
-                    Err(Failure::out_of_step())
-                }
-                Err(failure) => {
+                Err(failure) if failure.is_refusal() && link.age() < RENEWABLE => Ok(()),
+                Err(failure) if !failure.is_refusal() => {
                     self.judge(&link, failure.fate);
                     Err(failure)
+                }
+                _ => {
+                    self.distrust(&link);
+                    Err(Failure::out_of_step())
                 }
             }
         };
@@ -370,25 +493,33 @@ impl Lane {
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
-    pub(super) async fn exchange_all(
+    async fn exchange_all(
         &self,
         link: &Arc<Link>,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Failure> {
-        let exchange = async {
-            self.bury_orphans(link).await?;
-            link.exchange_all(commands).await
-        };
-        exchange.await.inspect_err(|failure| self.judge(link, failure.fate))
+        self.bury_orphans(link).await?;
+        self.send_all(link, commands).await
+    }
+
+    /// The same over a connection before which nothing has to be closed. It is sent when this is first polled: the driver's queue
+    /// keeps the order in which its senders came, also of those who find it full.
+    pub(super) async fn send_all(
+        &self,
+        link: &Arc<Link>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, Failure> {
+        let answers = link.exchange_all(commands).await;
+        answers.inspect_err(|failure| self.judge(link, failure.fate))
     }
 
     /// Before anything is sent over a new connection, the server closes those that were thrown away.
-    async fn bury_orphans(&self, link: &Link) -> Result<(), Failure> {
+    pub(super) async fn bury_orphans(&self, link: &Arc<Link>) -> Result<(), Failure> {
         if self.hub.orphans.is_empty() {
-            Ok(())
-        } else {
-            Box::pin(self.hub.orphans.bury(link)).await
+            return Ok(());
         }
+        let buried = Box::pin(self.hub.orphans.bury(link)).await;
+        buried.inspect_err(|failure| self.judge(link, failure.fate))
     }
 
     /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
@@ -401,9 +532,19 @@ impl Lane {
             Ok(done) => done,
             Err(_) => {
                 self.overdue(deadline);
-                Err(Failure::timeout())
+                Err(self.late())
             }
         }
+    }
+
+    /// The error of a call that waited too long. Whoever waited for a connection is told what that lacks.
+    pub(super) fn late(&self) -> Failure {
+        let mut failure = Failure::timeout();
+        if matches!(&*self.state.borrow(), State::Connecting) {
+            let message = format!("timed out while connecting: {}", self.hub.progress.reason());
+            failure.error = failure.error.with_message(message);
+        }
+        failure
     }
 
     /// The connection; one that is known to live, for a command that must not be sent twice.
@@ -421,6 +562,8 @@ impl Lane {
                 self.judge(&link, failure.fate);
                 self.link().await
             }
+            // A question that is refused has been answered.
+            Err(failure) if failure.answered => Ok(link),
             Err(failure) => Err(failure),
         }
     }
@@ -533,6 +676,30 @@ impl Lane {
     }
 }
 
+/// What became of the command before the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// There was none, or it was executed.
+    Done,
+    /// The user may not run it.
+    Refused,
+}
+
+impl First {
+    /// If it fails for another reason than its user's rights, what comes after it counts for nothing.
+    fn of<T>(answer: Result<T, Failure>) -> Result<Self, Failure> {
+        match answer {
+            Ok(_) => Ok(Self::Done),
+            Err(failure) if failure.code == Code::Refused => Ok(Self::Refused),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn is_refused<T>(answer: &Result<T, Failure>) -> bool {
+    matches!(answer, Err(failure) if failure.code == Code::Refused)
+}
+
 async fn answer(heard: oneshot::Receiver<Result<Heard, Failure>>) -> Result<Heard, Failure> {
     let lost = |_| {
         Failure::new(ErrorKind::Unavailable, "the runtime of the connection has ended", Fate::Keep)
@@ -597,10 +764,8 @@ fn away(error: Error, source: &Source) -> Error {
             let message = format!("{source} cannot be reached");
             let away =
                 Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message(message);
-            match std::error::Error::source(&error) {
-                Some(cause) => away.with_source(cause.to_string()),
-                None => away,
-            }
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            away.with_source(cause.unwrap_or_else(|| error.to_string()))
         }
         _ => error,
     }

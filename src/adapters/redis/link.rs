@@ -84,9 +84,11 @@ impl Link {
         self.given_up.load(Ordering::Acquire) > self.wire.traffic.answered()
     }
 
-    /// Whether it was alive a moment ago.
+    /// Whether it was alive a moment ago, and the other side has not closed it since. Of a connection that was handed in nobody
+    /// knows that.
     pub(super) fn is_fresh(&self) -> bool {
-        self.age().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed))) < FRESH
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        self.age().saturating_sub(heard) < FRESH && self.wire.is_open_and_quiet()
     }
 
     pub(super) fn age(&self) -> Duration {

@@ -3,6 +3,7 @@
 mod batch_leader;
 mod builder;
 mod commands;
+mod counter;
 mod endpoint;
 mod errors;
 mod fencing;
@@ -11,8 +12,15 @@ mod lane;
 mod large_keys;
 mod link;
 mod multi_key;
+mod names;
 mod ops;
+mod refusals;
+mod replies;
 mod source;
+mod staging;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 pub use builder::RedisBuilder;
@@ -21,6 +29,7 @@ use crate::adapter::Presence;
 use crate::adapters::Remote;
 use crate::batching::{Batcher, Limits};
 use crate::codec;
+use crate::event::{Event, EventKind, EventSink, EventSinks};
 use crate::runtime::{PerRuntime, can_connect, lock};
 use crate::{
     AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
@@ -34,6 +43,7 @@ use lane::{Home, Hub, Lane};
 use large_keys::BulkyKeys;
 use link::Orphans;
 use ops::Call;
+use refusals::Refusals;
 use source::Source;
 use std::borrow::Cow;
 use std::fmt;
@@ -81,8 +91,13 @@ use tokio::time::Instant;
 /// # Other processes
 ///
 /// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
-/// [leased](crate::View::lease). While one is under way a second key stands beside its own, for an hour at most, that ends with a byte which is not UTF-8
-/// and a word. `docs/leases.md` has the details.
+/// [leased](crate::View::lease). While one is in flight a second key stands beside its own, for an hour at most, that ends with a
+/// `NUL` character and `larder:claim`. `docs/leases.md` has the details.
+///
+/// # Users who may not run every command
+///
+/// Where a command is refused, another one takes its place if there is one; `docs/redis-permissions.md` lists the commands, and
+/// what is lost without each. A server in cluster mode is [`ErrorKind::Config`].
 ///
 /// # Order
 ///
@@ -112,6 +127,8 @@ struct Shared {
     config: Config,
     source: Source,
     orphans: Arc<Orphans>,
+    refusals: Arc<Refusals>,
+    sinks: EventSinks,
     bulky: BulkyKeys,
     runtimes: PerRuntime<Lanes>,
     /// With the process that it was opened in: what drives it does not survive a fork.
@@ -120,7 +137,17 @@ struct Shared {
 
 impl Shared {
     fn hub(&self) -> Arc<Hub> {
-        Arc::new(Hub::new(self.source.clone(), self.orphans.clone(), self.config.op_timeout))
+        let (orphans, refusals) = (self.orphans.clone(), self.refusals.clone());
+        Arc::new(Hub::new(self.source.clone(), orphans, refusals, &self.config))
+    }
+
+    /// Notes that the server does not run scripts, and tells so once: claims, and so leases, do not work.
+    fn note_refused_scripts(&self, error: Error) {
+        if self.refusals.note_scripts() {
+            let error = error.with_backend(BACKEND);
+            let event = Event::new(EventKind::BackendError, BACKEND).with_op("claim");
+            self.sinks.tell(&event.with_error(&error));
+        }
     }
 
     /// The lane for big values and batches: one for all runtimes, for as long as any of them is there.
@@ -215,6 +242,8 @@ impl AsyncRedisCache {
             config,
             source,
             orphans: Arc::default(),
+            refusals: Arc::default(),
+            sinks: EventSinks::default(),
             bulky: BulkyKeys::default(),
             runtimes: PerRuntime::new(),
             bulk: Mutex::new((0, Weak::new())),
@@ -253,10 +282,7 @@ impl AsyncRedisCache {
     }
 
     fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        // A deadline that no clock can show is none that anybody will see.
-        now.checked_add(self.shared.config.op_timeout)
-            .unwrap_or_else(|| now + std::time::Duration::from_secs(86_400))
+        deadline_in(self.shared.config.op_timeout)
     }
 
     /// Says which lane has a key, and which keys may be big. The one that values have in their headers: it is taken once a call.
@@ -266,6 +292,7 @@ impl AsyncRedisCache {
 
     /// The key as the server knows it.
     fn full_key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
+        names::check(key)?;
         self.shared.config.settings.scope.key(key)
     }
 
@@ -284,9 +311,15 @@ impl AsyncRedisCache {
         lanes: impl Iterator<Item = &'l Arc<Lane>>,
     ) -> Result<()> {
         let deadline = self.deadline();
-        let pings = try_join_all(lanes.map(|lane| lane.run(commands::ping, deadline))).await;
-        pings.map(drop).map_err(|failure| failure.error.with_op(op))
+        let pings = lanes.map(|lane| lane.ping(deadline));
+        try_join_all(pings).await.map(drop).map_err(|failure| failure.error.with_op(op))
     }
+}
+
+fn deadline_in(limit: Duration) -> Instant {
+    let now = Instant::now();
+    // A deadline that no clock can show is none that anybody will see.
+    now.checked_add(limit).unwrap_or_else(|| now + Duration::from_secs(86_400))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -389,6 +422,10 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         self.call("release", key)?.release(claim).await
+    }
+
+    fn subscribe(&self, sink: EventSink) {
+        self.shared.sinks.add(sink);
     }
 
     async fn connect(&self) -> Result<()> {

@@ -1,13 +1,16 @@
 //! Many keys at once, and all of them.
 
 use super::commands::{self, Command, Condition};
-use super::errors::{BACKEND, Failure};
-use super::fencing::{REMARK, mark, marks, token, unclaim_all, unmark};
+use super::errors::{BACKEND, Code, Failure};
+use super::fencing::{REMARK, mark, unclaim_all, unmark};
 use super::lane::Lane;
-use super::ops::ttl;
-use super::{AsyncRedisCache, Call, Lanes};
+use super::names::{self, marks, token};
+use super::ops::{Call, ttl};
+use super::{AsyncRedisCache, Lanes};
+use crate::adapter::Entry;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::check_all;
-use crate::{CacheValue, Entry, Error, ErrorKind, Result};
+use crate::value::CacheValue;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::borrow::Cow;
@@ -35,7 +38,7 @@ enum Write {
         command: Command<bool>,
         bytes: usize,
         /// What claims on the key must not survive.
-        token: Option<Vec<u8>>,
+        token: Option<String>,
     },
     /// Too big for a batch: goes alone, between its neighbours.
     Big(Bytes, commands::Ttl),
@@ -53,7 +56,9 @@ impl AsyncRedisCache {
             let lane =
                 if names.len() > SMALL_READ { &lanes.bulk } else { lanes.of(self.hash(names[0])) };
             match self.get_step(lane, &names).await {
-                Ok(values) => found.extend(values.into_iter().map(Ok)),
+                Ok(values) => found.extend(values.into_iter().zip(keys).map(|(value, key)| {
+                    value.map_err(|failure| failed(&failure, "get_many", key))
+                })),
                 Err(failure) => {
                     found.extend(keys.iter().map(|key| Err(failed(&failure, "get_many", key))));
                     if failure.error.is_retryable() {
@@ -69,15 +74,17 @@ impl AsyncRedisCache {
         Ok(found)
     }
 
-    async fn get_step(
-        &self,
-        lane: &Arc<Lane>,
-        names: &[&str],
-    ) -> Result<Vec<Option<CacheValue>>, Failure> {
+    async fn get_step(&self, lane: &Arc<Lane>, names: &[&str]) -> Result<Found, Failure> {
         let deadline = self.deadline();
         let mut verified = false;
         loop {
-            let values = lane.run(|| commands::get_many(names.iter()), deadline).await?;
+            let values = match lane.run(|| commands::get_many(names.iter()), deadline).await {
+                Ok(values) => values,
+                Err(failure) if failure.is_refusal() => {
+                    return self.get_each(lane, names, deadline).await;
+                }
+                Err(failure) => return Err(failure),
+            };
             if values.len() != names.len() {
                 lane.verify(deadline).await?;
                 return Err(Failure::out_of_step());
@@ -86,16 +93,59 @@ impl AsyncRedisCache {
             let read = |(stored, name): (Option<Bytes>, &&str)| {
                 stored.map(|stored| CacheValue::from_stored(name, stored, codec))
             };
-            let values: Vec<_> = values.into_iter().zip(names).map(read).collect();
+            let mut values: Vec<_> = values.into_iter().zip(names).map(read).collect();
             let misdirected = values.iter().flatten().any(CacheValue::is_misdirected);
             // As in a single get: a connection that is out of step is replaced, and asked again.
             if !misdirected
                 || std::mem::replace(&mut verified, true)
                 || lane.verify(deadline).await.is_ok()
             {
-                return Ok(values);
+                self.find_foreign(lane, names, &mut values, deadline).await?;
+                return Ok(values.into_iter().map(Ok).collect());
             }
         }
+    }
+
+    /// To `MGET` a list of another program's is as missing as what is missing. It is there, and no value.
+    async fn find_foreign(
+        &self,
+        lane: &Arc<Lane>,
+        names: &[&str],
+        values: &mut [Option<CacheValue>],
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let missing: Vec<usize> = (0..values.len()).filter(|at| values[*at].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let there = || commands::contain_any(missing.iter().map(|at| names[*at]));
+        if let Ok(false) = lane.run(there, deadline).await {
+            return Ok(());
+        }
+        let missing_names: Vec<&str> = missing.iter().map(|at| names[*at]).collect();
+        let again = self.get_each(lane, &missing_names, deadline).await?;
+        for (at, found) in missing.into_iter().zip(again) {
+            values[at] = found?;
+        }
+        Ok(())
+    }
+
+    /// Each by a command of its own, in one round trip.
+    async fn get_each(
+        &self,
+        lane: &Arc<Lane>,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Found, Failure> {
+        let codec = self.shared.config.settings.codec;
+        let batch: Vec<_> = names.iter().map(|name| commands::get(name)).collect();
+        let answers = lane.run_all(&batch, deadline).await?;
+        let read = |(answer, name): (Result<Option<Bytes>, Failure>, &&str)| match answer {
+            Err(failure) if failure.code == Code::WrongType => Ok(Some(CacheValue::foreign())),
+            answer => answer
+                .map(|stored| stored.map(|stored| CacheValue::from_stored(name, stored, codec))),
+        };
+        Ok(answers.into_iter().zip(names).map(read).collect())
     }
 
     pub(super) async fn set_batch(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -197,7 +247,10 @@ impl AsyncRedisCache {
         match write {
             Write::Big(value, ttl) => {
                 self.shared.bulky.note(hash, true);
-                call.store_big(value, ttl, Condition::None).await
+                match call.store_big(value, ttl, Condition::None).await {
+                    Ok(done) => Ok(done),
+                    Err(failure) => Err(call.refused_write(failure, Condition::None).await),
+                }
             }
             _ => Err(call.refuse_too_large(Condition::None).await?),
         }
@@ -251,40 +304,90 @@ impl AsyncRedisCache {
             return Err(Error::new(ErrorKind::Unsupported).with_message(message));
         }
         let lanes = self.lanes()?;
-        let failed = |failure: Failure| failure.error;
         for lane in lanes.all() {
             // A write that timed out must not land after it was cleared.
-            lane.settle(self.deadline()).await.map_err(failed)?;
+            lane.settle(self.deadline()).await.map_err(|failure| failure.error)?;
         }
-        let (marks, id) = (marks(own), format!("{:032x}", fastrand::u128(..)));
-        let mark = mark(&marks, &id, &prefix);
-        lanes.bulk.invoke(&mark, self.deadline()).await.map_err(failed)?;
+        let clear = Clear { cache: self, lane: &lanes.bulk, prefix: &prefix };
+        clear.run().await.map_err(|failure| failure.error)
+    }
+}
+
+/// What [`AsyncRedisCache::get_step`] found, for each name.
+type Found = Vec<Result<Option<CacheValue>, Failure>>;
+
+/// A walk through all keys of the database.
+struct Clear<'c> {
+    cache: &'c AsyncRedisCache,
+    lane: &'c Arc<Lane>,
+    /// Whole, as the server knows it.
+    prefix: &'c str,
+}
+
+impl Clear<'_> {
+    async fn run(&self) -> Result<(), Failure> {
+        let marks = marks(self.cache.shared.config.settings.scope.prefix());
+        let id = names::random();
+        if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
+            // Should that fail now, it ends by itself.
+            let unmark = || unmark(&marks, &id, self.prefix);
+            let _ = self.lane.run(unmark, self.cache.deadline()).await;
+            return Ok(());
+        }
+        // Without a mark a load that claimed its key before may fill it after it was walked past. Its claim does not outlive the
+        // first walk, and what it filled until then does not outlive the second.
+        self.walk(&marks, None).await?;
+        self.walk(&marks, None).await.map(drop)
+    }
+
+    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to take it back. A server that is full,
+    /// or does not run scripts, can be cleared all the same.
+    async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
+        if self.cache.shared.refusals.refuses_scripts() {
+            return Ok(false);
+        }
+        let touch = || unmark(marks, names::NOBODY, self.prefix);
+        let marked = match self.lane.run(touch, self.cache.deadline()).await {
+            Ok(_) => {
+                let mark = mark(marks, id, self.prefix);
+                self.lane.invoke(&mark, self.cache.deadline()).await
+            }
+            refused => refused,
+        };
+        match marked {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.answered && !failure.error.is_retryable() => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Removes what there is, key by key; whether the mark of this `id` stood until the end.
+    async fn walk(&self, marks: &str, id: Option<&str>) -> Result<bool, Failure> {
+        let mut is_marked = id.is_some();
         let mut marked = Instant::now();
         let mut cursor = Bytes::from_static(b"0");
         loop {
-            let step = || commands::scan(&cursor, &prefix, SCAN_COUNT);
-            let (next, keys) = lanes.bulk.run(step, self.deadline()).await.map_err(failed)?;
+            let step = || commands::scan(&cursor, self.prefix, SCAN_COUNT);
+            let (next, keys) = self.lane.run(step, self.cache.deadline()).await?;
             for keys in keys.chunks(STEP_KEYS) {
-                let keys: &Vec<&[u8]> =
-                    &keys.iter().map(AsRef::as_ref).filter(|key| *key != marks).collect();
+                let keys: &Vec<&[u8]> = &keys
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .filter(|key| *key != marks.as_bytes())
+                    .collect();
                 if !keys.is_empty() {
-                    lanes
-                        .bulk
-                        .run(|| commands::discard(keys), self.deadline())
-                        .await
-                        .map_err(failed)?;
+                    let discard = || commands::discard(keys);
+                    self.lane.run(discard, self.cache.deadline()).await?;
                 }
             }
             if &*next == b"0" {
-                return lanes
-                    .bulk
-                    .run(|| unmark(&marks, &id, &prefix), self.deadline())
-                    .await
-                    .map(drop)
-                    .map_err(failed);
+                return Ok(is_marked);
             }
-            if marked.elapsed() > REMARK {
-                lanes.bulk.invoke(&mark, self.deadline()).await.map_err(failed)?;
+            if let Some(id) = id
+                && is_marked
+                && marked.elapsed() > REMARK
+            {
+                is_marked = self.mark(marks, id).await?;
                 marked = Instant::now();
             }
             cursor = next;
@@ -298,7 +401,7 @@ struct Step {
     places: Vec<usize>,
     commands: Vec<Command<bool>>,
     /// Of the keys whose claims end with it.
-    tokens: Vec<Vec<u8>>,
+    tokens: Vec<String>,
     bytes: usize,
     /// The server is away: what follows is not tried.
     broken: Option<Failure>,
@@ -316,7 +419,7 @@ impl Step {
         }
     }
 
-    fn push(&mut self, at: usize, command: Command<bool>, bytes: usize, token: Option<Vec<u8>>) {
+    fn push(&mut self, at: usize, command: Command<bool>, bytes: usize, token: Option<String>) {
         self.places.push(at);
         self.commands.push(command);
         self.tokens.extend(token);
@@ -346,32 +449,59 @@ impl Step {
             Some(failure) => Err(failure.clone()),
             None => lane.run_all(&commands, cache.deadline()).await,
         };
-        match ran {
-            Ok(mut answers) => {
-                if unclaims && let Err(failure) = answers.remove(0) {
-                    // Nothing of it counts: a load that is under way could undo it.
-                    return places
-                        .into_iter()
-                        .map(|at| (at, Err(failed(&failure, self.op, keys[at]))))
-                        .collect();
+        let answers = match ran {
+            Ok(mut answers) => match unclaims.then(|| answers.remove(0)) {
+                // Nothing of it counts: a load that is under way could undo it. Who may not end claims may write all the same.
+                Some(Err(failure)) if !failure.is_refusal() => {
+                    vec![Err(failure); places.len()]
                 }
-                let outcome = |(at, answer): (usize, Result<bool, Failure>)| {
-                    (at, answer.map_err(|failure| failed(&failure, self.op, keys[at])))
-                };
-                places.into_iter().zip(answers).map(outcome).collect()
-            }
+                _ => answers,
+            },
             Err(failure) => {
-                let outcomes = places
-                    .into_iter()
-                    .map(|at| (at, Err(failed(&failure, self.op, keys[at]))))
-                    .collect();
                 if failure.error.is_retryable() {
-                    self.broken = Some(failure);
+                    self.broken = Some(failure.clone());
                 }
-                outcomes
+                vec![Err(failure); places.len()]
+            }
+        };
+        let outcome = |(at, answer): (usize, Result<bool, Failure>)| {
+            (at, answer.map_err(|failure| failed(&failure, self.op, keys[at])))
+        };
+        let refused: Vec<usize> = places
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| is_value_refused(answer))
+            .map(|(at, _)| *at)
+            .collect();
+        let mut done: Vec<_> = places.into_iter().zip(answers).map(outcome).collect();
+        if !refused.is_empty() && !discard(cache, lane, &refused, keys).await {
+            for (at, outcome) in &mut done {
+                if refused.contains(at)
+                    && let Err(error) = outcome
+                {
+                    *error = error.clone().with_refused_write();
+                }
             }
         }
+        done
     }
+}
+
+/// Whether the server refused the value, so that it would go on to serve the older one.
+fn is_value_refused(answer: &Result<bool, Failure>) -> bool {
+    matches!(answer, Err(failure) if matches!(failure.code, Code::OutOfMemory | Code::TooLarge))
+}
+
+/// Removes what was to be replaced, as a single `set` does where the server takes no more; whether that worked.
+async fn discard(
+    cache: &AsyncRedisCache,
+    lane: &Arc<Lane>,
+    places: &[usize],
+    keys: &[&str],
+) -> bool {
+    let names = places.iter().filter_map(|at| cache.full_key(keys[*at]).ok());
+    let names: Vec<String> = names.flat_map(|name| [token(&name), name.into_owned()]).collect();
+    lane.run(|| commands::discard(&names), cache.deadline()).await.is_ok()
 }
 
 /// Items in the order given, lane by lane.

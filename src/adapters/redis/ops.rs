@@ -1,24 +1,19 @@
 //! What a call on one key does.
 
-use super::commands::{self, Command, Condition, Counted, Invocation, KEEP_TTL, Ttl};
-use super::errors::{BACKEND, Code, Failure, Fate};
+use super::commands::{self, Command, Condition, Ttl};
+use super::errors::{BACKEND, Code, Failure};
 use super::fencing::unclaim;
 use super::lane::Lane;
+use super::staging::Staged;
 use super::{Lanes, Shared};
 use crate::adapter::Presence;
-use crate::runtime::spawn_background;
-use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::error::{Error, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::value::CacheValue;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// Stands after the prefix in the names of values that are on their way. No user's key begins so by chance, and a random part
-/// follows.
-const STAGED: &str = "\0larder:staged:";
-/// How long a staged value stays if nobody comes back for it.
-const STAGED_TTL: Duration = Duration::from_secs(30);
 
 /// One call: on what, over which connections, and until when.
 pub(super) struct Call<'c> {
@@ -57,10 +52,6 @@ impl Call<'_> {
         self.lane().run(make, self.deadline).await.map_err(|failure| self.failed(failure))
     }
 
-    pub(super) async fn invoke<T>(&self, script: &Invocation<T>) -> Result<T> {
-        self.lane().invoke(script, self.deadline).await.map_err(|failure| self.failed(failure))
-    }
-
     pub(super) fn failed(&self, failure: Failure) -> Error {
         self.named(failure.error)
     }
@@ -73,7 +64,7 @@ impl Call<'_> {
         ttl(self.cache.config.settings.resolve(expiry))
     }
 
-    fn value(&self, stored: Bytes) -> CacheValue {
+    pub(super) fn value(&self, stored: Bytes) -> CacheValue {
         self.note_size(stored.len());
         CacheValue::from_stored(&self.full, stored, self.cache.config.settings.codec)
     }
@@ -86,7 +77,14 @@ impl Call<'_> {
         let lane = self.reading_lane();
         let read = || lane.get(&self.full, self.deadline);
         let failed = |failure| self.failed(failure);
-        let Some(stored) = read().await.map_err(failed)? else { return Ok(None) };
+        let stored = match read().await {
+            Ok(stored) => stored,
+            Err(failure) if failure.code == Code::WrongType => {
+                return Ok(Some(CacheValue::foreign()));
+            }
+            Err(failure) => return Err(failed(failure)),
+        };
+        let Some(stored) = stored else { return Ok(None) };
         let value = self.value(stored);
         // Another key's value: copied there by somebody, or the answers are out of step, and then only a new connection can tell.
         if value.is_misdirected() && Box::pin(lane.verify(self.deadline)).await.is_err() {
@@ -112,73 +110,87 @@ impl Call<'_> {
         if stored.len() > config.max_value_bytes {
             return Err(Box::pin(self.refuse_too_large(condition)).await?);
         }
-        if stored.len() > config.big_value_bytes {
-            self.note_size(stored.len());
-            return Box::pin(self.store_big(stored, ttl, condition)).await;
+        self.note_size(stored.len());
+        let outcome = if stored.len() > config.big_value_bytes {
+            Box::pin(self.store_big(stored, ttl, condition)).await
+        } else {
+            self.store_plain(&stored, ttl, condition).await
+        };
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(failure) => Err(Box::pin(self.refused_write(failure, condition)).await),
         }
-        let set = || commands::set(&self.full, &stored, ttl, condition);
-        let outcome = if ttl.is_brief() {
+    }
+
+    async fn store_plain(
+        &self,
+        stored: &[u8],
+        ttl: Ttl,
+        condition: Condition,
+    ) -> Result<bool, Failure> {
+        let set = || commands::set(&self.full, stored, ttl, condition);
+        if ttl.is_brief() {
             self.run_unclaimed(self.lane(), set).await
         } else {
             self.lane().run(set, self.deadline).await
-        };
-        if let Err(Failure { code: Code::OutOfMemory, .. }) = outcome
-            && condition != Condition::Missing
-        {
-            // The server would go on to serve the older value. It is removed where that works; the write has failed either way.
-            let _ = Box::pin(self.discard()).await;
         }
-        let stored_now = outcome.map_err(|failure| self.failed(failure))?;
-        self.note_size(stored.len());
-        Ok(stored_now)
+    }
+
+    /// The error of a write that failed. Where the server refused the value it would go on to serve the older one, so that is removed.
+    pub(super) async fn refused_write(&self, failure: Failure, condition: Condition) -> Error {
+        let is_refused = matches!(failure.code, Code::OutOfMemory | Code::TooLarge);
+        if !is_refused || condition == Condition::Missing {
+            return self.failed(failure);
+        }
+        match self.discard().await {
+            Ok(()) => self.failed(failure),
+            // The older value may still be there: for whoever makes up for writes.
+            Err(_) => self.failed(failure).with_refused_write(),
+        }
     }
 
     /// A write whose lifetime is zero.
     async fn store_nothing(&self, condition: Condition) -> Result<bool> {
         match condition {
-            Condition::None => self.discard().await.map(|()| true),
-            Condition::Missing => {
-                self.run(|| commands::contains(&self.full)).await.map(|live| !live)
+            Condition::None => {
+                self.discard().await.map(|()| true).map_err(|failure| self.failed(failure))
             }
+            Condition::Missing => self.contains().await.map(|live| !live),
             Condition::Live => self.remove().await,
         }
     }
 
-    /// The bytes go over the lane for big values, under another name; the key's own lane then only renames, in its turn.
+    /// The bytes go over the lane for big values, under another name; the key's own lane then only renames, in its turn. Without
+    /// scripts they go over the key's own lane.
     pub(super) async fn store_big(
         &self,
         stored: Bytes,
         ttl: Ttl,
         condition: Condition,
-    ) -> Result<bool> {
-        let staged = self.stage(stored).await?;
-        self.invoke(&commands::install(&staged, &self.full, ttl, condition)).await
+    ) -> Result<bool, Failure> {
+        if !self.cache.refusals.refuses_scripts() {
+            let staged = self.stage(stored.clone()).await?;
+            let install = commands::install(staged.name(), &self.full, ttl, condition);
+            if let Some(done) = self.try_invoke(&install).await? {
+                staged.is_taken();
+                return Ok(done);
+            }
+        }
+        self.store_plain(&stored, ttl, condition).await
     }
 
-    /// Stores bytes under a name of their own, over the lane for big values; which name.
-    pub(super) async fn stage(&self, stored: Bytes) -> Result<String> {
+    /// Stores bytes under a name of their own, over the lane for big values.
+    pub(super) async fn stage(&self, stored: Bytes) -> Result<Staged, Failure> {
         let config = &self.cache.config;
-        let staged =
-            format!("{}{STAGED}{:032x}", config.settings.scope.prefix(), fastrand::u128(..));
-        let until = Lifetime::from(config.op_timeout.saturating_add(STAGED_TTL)).as_millis_ceil();
-        let (bulk, name, deadline) = (self.lanes.bulk.clone(), staged.clone(), self.deadline);
-        // Putting the command together takes the thread for a while as well.
-        let staging = spawn_background(async move {
-            let until = until.map_or(Ttl::Never, Ttl::Millis);
-            bulk.run(|| commands::set(&name, &stored, until, Condition::None), deadline).await
-        });
-        let outcome = staging.await.unwrap_or_else(|_| {
-            Err(Failure::new(ErrorKind::Unavailable, "the driver panicked", Fate::Keep))
-        });
-        outcome.map_err(|failure| self.failed(failure))?;
-        Ok(staged)
+        let prefix = config.settings.scope.prefix();
+        Staged::store(&self.lanes.bulk, prefix, stored, config.op_timeout, self.deadline).await
     }
 
     /// Removes what the value was to replace, so that it is not served any more; then the error. If that fails, it is the error:
     /// the older value may still be there.
     pub(super) async fn refuse_too_large(&self, condition: Condition) -> Result<Error> {
         if condition != Condition::Missing {
-            self.discard().await?;
+            self.discard().await.map_err(|failure| self.failed(failure))?;
         }
         Ok(self.too_large())
     }
@@ -213,20 +225,23 @@ impl Call<'_> {
         let Ok([exists, end]) = answers else {
             return Err(self.failed(Failure::out_of_step()));
         };
-        match (exists.map_err(|failure| self.failed(failure))?, end) {
-            (Presence::Missing, _) => Ok(Presence::Missing),
-            (_, Ok(end)) => Ok(end),
+        match (exists, end) {
+            (Ok(Presence::Missing), _) => Ok(Presence::Missing),
             // A user who may read, but not in part.
-            (_, Err(failure)) if failure.code == Code::NotPermitted => {
+            (Err(failure), _) | (_, Err(failure)) if failure.is_refusal() => {
                 Ok(self.get().await?.as_ref().map_or(Presence::Missing, Presence::of))
             }
+            (Ok(_), Ok(end)) => Ok(end),
             // What is no text has no logical end.
-            (live, Err(_)) => Ok(live),
+            (exists, _) => exists.map_err(|failure| self.failed(failure)),
         }
     }
 
     pub(super) async fn contains(&self) -> Result<bool> {
-        self.run(|| commands::contains(&self.full)).await
+        match self.lane().run(|| commands::contains(&self.full), self.deadline).await {
+            Err(failure) if failure.is_refusal() => self.get().await.map(|found| found.is_some()),
+            outcome => outcome.map_err(|failure| self.failed(failure)),
+        }
     }
 
     pub(super) async fn expiry(&self) -> Result<Option<Expiry>> {
@@ -243,8 +258,16 @@ impl Call<'_> {
             }
             self.run_unclaimed(lane, || commands::take(&self.full)).await
         };
-        let taken = taken.await.map_err(|failure| self.failed(failure))?;
-        Ok(taken.map(|stored| self.value(stored)))
+        match taken.await {
+            // Whoever removes it has taken it.
+            Err(failure) if failure.code == Code::WrongType => {
+                Ok(self.remove().await?.then(|| CacheValue::foreign()))
+            }
+            taken => {
+                let taken = taken.map_err(|failure| self.failed(failure))?;
+                Ok(taken.map(|stored| self.value(stored)))
+            }
+        }
     }
 
     pub(super) async fn touch(&self, expiry: Expiry) -> Result<bool> {
@@ -259,23 +282,26 @@ impl Call<'_> {
                 };
                 answer.map_err(|failure| self.failed(failure))
             }
-            Some(Ttl::Never) => {
-                let batch = [commands::persist(&self.full), commands::contains(&self.full)];
-                let mut answers = self
-                    .lane()
-                    .run_all(&batch, self.deadline)
-                    .await
-                    .map_err(|failure| self.failed(failure))?;
-                answers.pop().unwrap_or(Ok(false)).map_err(|failure| self.failed(failure))
-            }
+            Some(Ttl::Never) => self.persist().await,
+        }
+    }
+
+    async fn persist(&self) -> Result<bool> {
+        let failed = |failure| self.failed(failure);
+        let batch = [commands::persist(&self.full), commands::contains(&self.full)];
+        let answers = self.lane().run_all(&batch, self.deadline).await.map_err(failed)?;
+        let mut answers = answers.into_iter();
+        let had_expiry = answers.next().unwrap_or(Ok(false)).map_err(failed)?;
+        match answers.next().unwrap_or(Ok(false)) {
+            Err(failure) if failure.is_refusal() => Ok(had_expiry || self.contains().await?),
+            live => live.map_err(failed),
         }
     }
 
     pub(super) async fn update_timeout(&self, expiry: Expiry) -> Result<Option<CacheValue>> {
         let Some(ttl) = self.ttl(expiry) else { return self.take().await };
         if self.cache.bulky.contains(self.hash) {
-            // The expiry changes in its turn, the value comes over the lane for big ones.
-            return if self.touch(expiry).await? { self.get().await } else { Ok(None) };
+            return self.touch_and_get(expiry).await;
         }
         let renew = || commands::get_and_expire(&self.full, ttl);
         let renewed = if ttl.is_brief() {
@@ -283,32 +309,19 @@ impl Call<'_> {
         } else {
             self.lane().run(renew, self.deadline).await
         };
-        let stored = renewed.map_err(|failure| self.failed(failure))?;
-        Ok(stored.map(|stored| self.value(stored)))
-    }
-
-    pub(super) async fn increase(&self, by: i64, expiry: Expiry) -> Result<i64> {
-        let ttl = self.ttl(expiry);
-        let overflow = || self.named(Error::new(ErrorKind::Overflow));
-        loop {
-            match self.invoke(&commands::increase(&self.full, by, ttl)).await? {
-                Counted::Sum(sum) => return Ok(sum),
-                Counted::Overflow => return Err(overflow()),
-                Counted::NotANumber => return Err(self.named(Error::new(ErrorKind::NotANumber))),
-                Counted::Other(old) => {
-                    let before = self.value(old.clone());
-                    let (sum, ttl) = if before.is_stale() {
-                        (by, commands::counter_ttl(ttl))
-                    } else {
-                        let number = before.as_counter().map_err(|error| self.named(error))?;
-                        (number.checked_add(by).ok_or_else(overflow)?, KEEP_TTL.to_owned())
-                    };
-                    if self.invoke(&commands::exchange(&self.full, &old, sum, &ttl)).await? {
-                        return Ok(sum);
-                    }
-                    // Somebody else changed it meanwhile; the deadline ends this.
-                }
+        match renewed {
+            Err(failure) if failure.code == Code::WrongType || failure.is_refusal() => {
+                Box::pin(self.touch_and_get(expiry)).await
+            }
+            renewed => {
+                let stored = renewed.map_err(|failure| self.failed(failure))?;
+                Ok(stored.map(|stored| self.value(stored)))
             }
         }
+    }
+
+    /// The expiry changes in its turn; a value that is big comes over the lane for such.
+    async fn touch_and_get(&self, expiry: Expiry) -> Result<Option<CacheValue>> {
+        if self.touch(expiry).await? { self.get().await } else { Ok(None) }
     }
 }

@@ -1,7 +1,9 @@
 //! An open connection, and the task that drives it.
 
 use super::endpoint::{Endpoint, set_up};
-use super::errors::Failure;
+use super::errors::{Failure, of_farewell};
+use super::replies::Bounds;
+use super::stream::{Farewell, Socket, Watched};
 use futures_util::future::select_ok;
 use futures_util::task::AtomicWaker;
 use redis::aio::MultiplexedConnection;
@@ -10,7 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -28,38 +30,128 @@ const GROUPS: u64 = 4;
 pub(super) struct Wire {
     pub(super) connection: MultiplexedConnection,
     pub(super) traffic: Arc<Traffic>,
+    /// `None` for what the driver opened.
+    socket: Option<Socket>,
+    farewell: Farewell,
     /// Ends with it. What the driver opened has one that nobody else sees.
     _task: Option<Task>,
 }
 
+/// How far a connection is that is being opened: who has to wait too long is told.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU8);
+
+impl Progress {
+    const STEPS: [&str; 3] = [
+        "the address does not answer",
+        "the server does not answer the TLS handshake: its port may be one without TLS",
+        "the server does not answer the login",
+    ];
+
+    fn reach(&self, step: u8) {
+        self.0.store(step, Ordering::Relaxed);
+    }
+
+    /// Why it takes so long.
+    pub(super) fn reason(&self) -> &'static str {
+        Self::STEPS[usize::from(self.0.load(Ordering::Relaxed)) % Self::STEPS.len()]
+    }
+}
+
+const ADDRESS: u8 = 0;
+#[cfg(feature = "tls")]
+const HANDSHAKE: u8 = 1;
+const LOGIN: u8 = 2;
+
 impl Wire {
-    /// Opens one to a server that is not asked to encrypt: only for a stream of ours the driver hands out its task.
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, Failure> {
-        #[cfg(unix)]
-        if let Some(path) = &endpoint.unix_socket {
-            let stream = tokio::net::UnixStream::connect(path).await.map_err(RedisError::from)?;
-            return Self::over(stream, endpoint).await;
+    /// Opens one. Only for a stream of ours the driver hands out its task.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        bounds: Bounds,
+        progress: &Progress,
+    ) -> Result<Self, Failure> {
+        progress.reach(ADDRESS);
+        let socket = open_socket(endpoint).await.map_err(RedisError::from)?;
+        #[cfg(feature = "tls")]
+        if endpoint.tls {
+            progress.reach(HANDSHAKE);
+            let ca_cert = endpoint.ca_cert.as_deref();
+            let stream = super::tls::encrypt(socket.clone(), &endpoint.host, ca_cert).await?;
+            progress.reach(LOGIN);
+            return Self::over(stream, socket, endpoint, bounds).await;
         }
-        let stream = reach(&endpoint.host, endpoint.port).await.map_err(RedisError::from)?;
-        set_up(&stream).map_err(RedisError::from)?;
-        Self::over(stream, endpoint).await
+        progress.reach(LOGIN);
+        Self::over(socket.clone(), socket, endpoint, bounds).await
     }
 
     async fn over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        socket: Socket,
         endpoint: &Endpoint,
+        bounds: Bounds,
     ) -> Result<Self, Failure> {
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&endpoint.login(), stream, config()).await?;
+        let farewell = Farewell::default();
+        let stream = Watched::new(stream, bounds, farewell.clone());
+        let opened =
+            MultiplexedConnection::new_with_config(&endpoint.login(), stream, config()).await;
+        let (connection, driver) = opened.map_err(|cause| {
+            let is_closed = cause.is_connection_dropped() || cause.is_io_error();
+            let failure = explained(cause.into(), &farewell);
+            if is_closed && !endpoint.tls { before_an_answer(failure) } else { failure }
+        })?;
         let traffic = Arc::new(Traffic::default());
         let task = tokio::spawn(drive(driver, traffic.clone())).abort_handle();
-        Ok(Self { connection, traffic, _task: Some(Task(task)) })
+        Ok(Self { connection, traffic, socket: Some(socket), farewell, _task: Some(Task(task)) })
     }
+
+    /// Whether what is sent now goes to a server that has not closed the connection, as far as is known.
+    pub(super) fn is_open_and_quiet(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::is_open_and_quiet)
+    }
+
+    /// Why the server closed a connection that had just been opened, if it said so.
+    pub(super) fn explained(&self, failure: Failure) -> Failure {
+        explained(failure, &self.farewell)
+    }
+}
+
+fn explained(failure: Failure, farewell: &Farewell) -> Failure {
+    if failure.answered {
+        return failure;
+    }
+    farewell.take().and_then(|line| of_farewell(&line)).unwrap_or(failure)
+}
+
+/// A server that speaks TLS closes a connection that begins otherwise, without a word that reaches us.
+fn before_an_answer(failure: Failure) -> Failure {
+    let Some(cause) = std::error::Error::source(&failure.error).map(ToString::to_string) else {
+        return failure;
+    };
+    let cause =
+        format!("{cause}, before the login was answered (with TLS the scheme is `rediss:`)");
+    Failure { error: failure.error.clone().with_source(cause), ..failure }
+}
+
+async fn open_socket(endpoint: &Endpoint) -> io::Result<Socket> {
+    #[cfg(unix)]
+    if let Some(path) = &endpoint.unix_socket {
+        let stream = tokio::net::UnixStream::connect(path).await?;
+        return Ok(Socket::Unix(Arc::new(stream)));
+    }
+    let stream = reach(&endpoint.host, endpoint.port).await?;
+    set_up(&stream)?;
+    Ok(Socket::Tcp(Arc::new(stream)))
 }
 
 impl From<MultiplexedConnection> for Wire {
     fn from(connection: MultiplexedConnection) -> Self {
-        Self { connection, traffic: Arc::default(), _task: None }
+        Self {
+            connection,
+            traffic: Arc::default(),
+            socket: None,
+            farewell: Farewell::default(),
+            _task: None,
+        }
     }
 }
 

@@ -12,10 +12,12 @@ mod keys;
 mod large;
 mod order;
 mod outage;
+mod permissions;
 mod secrets;
 #[cfg(feature = "tls")]
 mod tls;
 mod together;
+mod unwilling;
 
 use crate::support::Redis;
 use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder, Result};

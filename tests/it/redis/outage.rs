@@ -26,3 +26,26 @@ async fn a_connection_that_was_cut_is_replaced() {
     }
     println!("20 connections cut: no call failed");
 }
+
+/// However short ago it answered: what must not be sent twice does not go over a connection whose end the system was told of.
+#[tokio::test]
+async fn a_connection_that_has_just_been_closed_is_not_used() {
+    let server = Redis::start();
+    let cache = on(&server).op_timeout(PATIENT).build().unwrap();
+    let mut sum = 0;
+    for round in 0..50 {
+        assert!(cache.contains("k").await.is_ok());
+        // The runtime stands still meanwhile, so that only the system knows.
+        server.text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        sum += 1;
+        let key = format!("k{round}");
+        match round % 4 {
+            0 => assert!(
+                cache.add(&key, larder::CacheValue::new(1), larder::Expiry::Never).await.unwrap()
+            ),
+            1 => assert_eq!(cache.incr("n", 1, larder::Expiry::Never).await.unwrap(), sum / 4 + 1),
+            2 => assert!(cache.take("nothing").await.unwrap().is_none()),
+            _ => assert!(cache.remove_many(&["a", "b"]).await.unwrap().iter().all(Result::is_ok)),
+        }
+    }
+}

@@ -1,12 +1,48 @@
 //! Encrypted connections, to a server with a certificate of an authority that only this test knows.
 
 use super::{PATIENT, prefix, put, text};
-use crate::support::Redis;
+use crate::support::{Redis, eventually};
 use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// A server that encrypts; `None` where the one that was named for the tests was built without that, which is said.
+pub(super) fn server() -> Option<Redis> {
+    Redis::try_start_tls()
+}
+
+/// A file with the certificate of an authority, for caches that never get to see a certificate.
+pub(super) fn authority() -> PathBuf {
+    static PEM: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
+    let file = PEM.get_or_init(|| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), crate::support::redis::authority_pem()).unwrap();
+        file
+    });
+    file.path().to_owned()
+}
+
+/// The file is read at each connect: a certificate that was renewed under another authority is trusted from then on.
+#[tokio::test]
+async fn a_renewed_authority_is_found_by_the_next_connection() {
+    let Some(server) = server() else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), crate::support::redis::authority_pem()).unwrap();
+    let url = format!("{}?ca_cert={}", server.url(), file.path().display());
+    let cache =
+        RedisBuilder::from_url(&url).unwrap().prefix(prefix()).op_timeout(PATIENT).build().unwrap();
+    assert_eq!(cache.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    std::fs::write(file.path(), server.ca_pem()).unwrap();
+    eventually("the new authority is trusted", PATIENT, async || cache.get("k").await.is_ok())
+        .await;
+    std::fs::write(file.path(), crate::support::redis::authority_pem()).unwrap();
+    cache.close().await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
 
 #[tokio::test]
 async fn a_known_authority_is_trusted_and_an_unknown_one_is_not() {
-    let server = Redis::start_tls();
+    let Some(server) = server() else { return };
     let patient = |url: &str| {
         RedisBuilder::from_url(url).unwrap().prefix(prefix()).op_timeout(PATIENT).build().unwrap()
     };

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -80,9 +81,72 @@ impl Redis {
         Redis::open(Door::Tls, &[])
     }
 
+    /// [`start_tls`](Self::start_tls); `None`, and a line that says so, where [`PROGRAM_VARIABLE`] names a server that was built
+    /// without TLS.
+    pub(crate) fn try_start_tls() -> Option<Redis> {
+        let Ok(program) = env::var(PROGRAM_VARIABLE) else { return Some(Redis::start_tls()) };
+        let speaks_tls = Redis::start().command(&["CONFIG", "GET", "tls-port"]);
+        if speaks_tls == Reply::Array(Vec::new()) {
+            println!("skipped: {program} was built without TLS");
+            return None;
+        }
+        Some(Redis::start_tls())
+    }
+
     /// [`start_tls`](Self::start_tls) with more arguments.
     pub(crate) fn start_tls_with(args: &[&str]) -> Redis {
         Redis::open(Door::Tls, args)
+    }
+
+    /// In cluster mode: one node that has all slots.
+    pub(crate) fn start_cluster() -> Redis {
+        let server = Redis::start_with(&["--cluster-enabled", "yes"]);
+        let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+        let mut assign = vec!["CLUSTER", "ADDSLOTS"];
+        assign.extend(slots.iter().map(String::as_str));
+        server.text(&assign);
+        super::wait_until("the cluster has its slots", PATIENCE, || {
+            server.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+        });
+        server
+    }
+
+    /// A replica of this server, which only reads.
+    pub(crate) fn start_replica(&self) -> Redis {
+        let replica = Redis::start();
+        replica.text(&["REPLICAOF", "127.0.0.1", &self.addr().port().to_string()]);
+        super::wait_until("the replica follows", PATIENCE, || {
+            replica.info("master_link_status") == "up"
+        });
+        replica
+    }
+
+    /// A new user with all rights but what `rules` take away (`-eval -evalsha`): name and password.
+    pub(crate) fn user(&self, rules: &str) -> (String, String) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("user{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let password = format!("secret-of-{name}");
+        let login = format!(">{password}");
+        let mut set = vec!["ACL", "SETUSER", &name, "on", &login, "~*", "&*", "+@all"];
+        set.extend(rules.split_whitespace());
+        self.text(&set);
+        (name, password)
+    }
+
+    /// Makes the server refuse all writes until [`save_again`](Self::save_again), for it cannot save what it holds (`MISCONF`).
+    pub(crate) fn cannot_save(&self) {
+        // Where the file is to be stands a directory.
+        fs::create_dir_all(self.dir().join("dump.rdb")).expect("a directory");
+        self.text(&["CONFIG", "SET", "save", "3600 1"]);
+        self.text(&["BGSAVE"]);
+        super::wait_until("saving has failed", PATIENCE, || {
+            self.info("rdb_last_bgsave_status") == "err"
+        });
+    }
+
+    /// Ends what [`cannot_save`](Self::cannot_save) began.
+    pub(crate) fn save_again(&self) {
+        self.text(&["CONFIG", "SET", "save", ""]);
     }
 
     /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`] names, or else one
@@ -374,6 +438,13 @@ fn read_reply(wire: &mut Wire) -> io::Result<Reply> {
         },
         _ => return Err(io::Error::other(format!("not RESP2: {line:?}"))),
     })
+}
+
+/// The certificate of an authority that has signed no server's.
+pub(crate) fn authority_pem() -> String {
+    let dir = server::dir();
+    certificates(dir.path());
+    fs::read_to_string(dir.path().join("ca.pem")).expect("the certificate can be read")
 }
 
 /// Writes `ca.pem`, `cert.pem` and `key.pem`.

@@ -1,0 +1,181 @@
+//! Counters: by a script where the server permits one, else by a transaction.
+
+use super::commands::{self, Command, Condition, Counted, KEEP_TTL, Ttl};
+use super::errors::{Code, Failure};
+use super::names::counter_lock;
+use super::ops::Call;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
+use redis::Value;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long a counter that is written anew is kept from others: they do not wait longer for whoever went away meanwhile.
+const LOCKED_MILLIS: u64 = 1_000;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A counter that is to be left missing is there for so long.
+const GONE: Ttl = Ttl::Millis(1);
+
+impl Call<'_> {
+    pub(super) async fn increase(&self, by: i64, expiry: Expiry) -> Result<i64> {
+        let ttl = self.ttl(expiry);
+        loop {
+            let counted = match self.try_invoke(&commands::increase(&self.full, by, ttl)).await {
+                Ok(Some(counted)) => counted,
+                Ok(None) => return self.increase_plainly(by, ttl).await,
+                Err(failure) => return Err(self.uncounted(failure)),
+            };
+            let old = match counted {
+                Counted::Sum(sum) => return Ok(sum),
+                Counted::Overflow => return Err(self.overflow()),
+                Counted::NotANumber => return Err(self.not_a_number()),
+                Counted::Other(old) => old,
+            };
+            let before = self.value(old.clone());
+            let (sum, kept) = if before.is_stale() {
+                (by, commands::counter_ttl(ttl))
+            } else {
+                let number = before.as_counter().map_err(|error| self.named(error))?;
+                let sum = number.checked_add(by).ok_or_else(|| self.overflow())?;
+                (sum, KEEP_TTL.to_owned())
+            };
+            match self.try_invoke(&commands::exchange(&self.full, &old, sum, &kept)).await {
+                Ok(Some(true)) => return Ok(sum),
+                // Somebody else changed it meanwhile; the deadline ends this.
+                Ok(Some(false)) => {}
+                Ok(None) => return self.increase_plainly(by, ttl).await,
+                Err(failure) => return Err(self.uncounted(failure)),
+            }
+        }
+    }
+
+    /// One transaction, so that a counter that ends in the middle of it does not live on without an expiry. A user who may not make
+    /// one has the commands without it.
+    async fn increase_plainly(&self, by: i64, ttl: Option<Ttl>) -> Result<i64> {
+        let mut in_transaction = true;
+        loop {
+            let batch = self.additions(by, ttl, in_transaction);
+            let answers = self.lane().run_all(&batch, self.deadline).await;
+            let answers = answers.map_err(|failure| self.failed(failure))?;
+            match counted(answers, in_transaction) {
+                Ok(sum) => return Ok(sum),
+                Err(Uncounted::NoTransaction) => in_transaction = false,
+                Err(Uncounted::NotText) => self.rewrite_counter(by).await?,
+                Err(Uncounted::Overflow) => return Err(self.overflow()),
+                Err(Uncounted::Failed(failure)) => return Err(self.uncounted(failure)),
+            }
+        }
+    }
+
+    fn additions(&self, by: i64, ttl: Option<Ttl>, in_transaction: bool) -> Vec<Command<Value>> {
+        let begin = commands::set(&self.full, b"0", ttl.unwrap_or(GONE), Condition::Missing);
+        let add = Command::new("INCRBY", Some).arg(&*self.full).arg(by).once();
+        let mut batch = vec![commands::forget_claim(&self.full), commands::as_is(begin), add];
+        if in_transaction {
+            batch.insert(1, Command::new("MULTI", Some).once());
+            batch.push(Command::new("EXEC", Some).once());
+            // Should `EXEC` alone be refused, the connection must not go on collecting everybody's commands.
+            batch.push(Command::new("DISCARD", Some).once());
+        }
+        batch
+    }
+
+    /// Makes the number that `set` stored with a header into text, as the script does. Between the reading and the writing no other
+    /// cache of larder's does the same; another program's write in that moment is lost.
+    async fn rewrite_counter(&self, by: i64) -> Result<()> {
+        let failed = |failure| self.uncounted(failure);
+        let lane = self.lane();
+        let lock = counter_lock(&self.full);
+        let take = || commands::set(&lock, b"", Ttl::Millis(LOCKED_MILLIS), Condition::Missing);
+        if !lane.run(take, self.deadline).await.map_err(failed)? {
+            sleep(PAUSE).await;
+            return Ok(());
+        }
+        let rewritten = self.rewrite_locked(by).await;
+        // The lock ends by itself if this fails.
+        let _ = lane.run(|| commands::discard(&lock), self.deadline).await;
+        rewritten
+    }
+
+    async fn rewrite_locked(&self, by: i64) -> Result<()> {
+        let lane = self.lane();
+        let failed = |failure| self.uncounted(failure);
+        let Some(old) = lane.get(&self.full, self.deadline).await.map_err(failed)? else {
+            return Ok(());
+        };
+        let before = self.value(old);
+        if before.is_stale() {
+            // Missing for a counter: the next attempt begins anew.
+            let discard = || commands::discard(&*self.full);
+            return lane.run(discard, self.deadline).await.map(drop).map_err(failed);
+        }
+        let number = before.as_counter().map_err(|error| self.named(error))?;
+        number.checked_add(by).ok_or_else(|| self.overflow())?;
+        let rewrite = || commands::set_text(&self.full, number);
+        lane.run(rewrite, self.deadline).await.map(drop).map_err(failed)
+    }
+
+    fn overflow(&self) -> Error {
+        self.named(Error::new(ErrorKind::Overflow))
+    }
+
+    fn not_a_number(&self) -> Error {
+        self.named(Error::new(ErrorKind::NotANumber))
+    }
+
+    fn uncounted(&self, failure: Failure) -> Error {
+        match failure.code {
+            Code::WrongType => self.not_a_number(),
+            _ => self.failed(failure),
+        }
+    }
+}
+
+/// Why a counter was not changed.
+enum Uncounted {
+    /// It is not decimal text.
+    NotText,
+    Overflow,
+    /// The user may begin a transaction and not end it.
+    NoTransaction,
+    Failed(Failure),
+}
+
+/// The sum: the last answer of the transaction, or, where the user may not begin one, of the command itself.
+fn counted(
+    mut answers: Vec<Result<Value, Failure>>,
+    in_transaction: bool,
+) -> Result<i64, Uncounted> {
+    let exec = if in_transaction {
+        answers.pop();
+        answers.pop()
+    } else {
+        None
+    };
+    let answer = match (answers.pop(), exec) {
+        (_, Some(Ok(Value::Array(answers)))) => answers.into_iter().next_back(),
+        (Some(Ok(sum @ Value::Int(_))), _) => Some(sum),
+        (Some(Err(failure)), _) => return Err(failure.into()),
+        (_, Some(Err(failure))) if failure.is_refusal() => return Err(Uncounted::NoTransaction),
+        (_, Some(Err(failure))) => return Err(failure.into()),
+        _ => None,
+    };
+    match answer {
+        Some(Value::Int(sum)) => Ok(sum),
+        Some(Value::ServerError(error)) => {
+            Err(Failure::from(redis::RedisError::from(error)).into())
+        }
+        _ => Err(Uncounted::Failed(Failure::out_of_step())),
+    }
+}
+
+impl From<Failure> for Uncounted {
+    fn from(failure: Failure) -> Self {
+        match failure.code {
+            Code::NotAnInteger => Self::NotText,
+            Code::Overflow => Self::Overflow,
+            _ => Self::Failed(failure),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The names of the keys that stand beside a user's own.
+//!
+//! All of them are UTF-8: a server may quote a name in an error, and drivers read errors as text. So a user's key could
+//! be alike; such keys are refused.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The token of a claim: the key, and this.
+const CLAIM: &str = "\0larder:claim";
+/// Which prefixes are being cleared: the cache's prefix, and this.
+const CLEARS: &str = "\0larder:clears";
+/// Taken for a moment while a counter is written anew: the key, and this.
+const COUNTER: &str = "\0larder:counter";
+/// A value that is on its way: the cache's prefix, this, and a random number.
+const STAGED: &str = "\0larder:staged:";
+const RANDOM_DIGITS: usize = 32;
+/// What no random number is.
+pub(super) const NOBODY: &str = "nobody";
+
+/// Where the token of a key is kept.
+pub(super) fn token(full: &str) -> String {
+    [full, CLAIM].concat()
+}
+
+/// Where it is noted which keys are being cleared.
+pub(super) fn marks(prefix: &str) -> String {
+    [prefix, CLEARS].concat()
+}
+
+/// Who rewrites a counter without scripts holds this.
+pub(super) fn counter_lock(full: &str) -> String {
+    [full, COUNTER].concat()
+}
+
+/// A new name for a value that is on its way.
+pub(super) fn staged(prefix: &str) -> String {
+    format!("{prefix}{STAGED}{}", random())
+}
+
+/// A number that nobody else has.
+pub(super) fn random() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// Refuses a user's key that could be one of these names.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidKey`].
+pub(super) fn check(key: &str) -> Result<()> {
+    // Hardly any key holds the character.
+    if key.as_bytes().contains(&0) && is_reserved(key) {
+        return Err(Error::new(ErrorKind::InvalidKey)
+            .with_key(key)
+            .with_message("the key is a name that larder keeps for itself"));
+    }
+    Ok(())
+}
+
+fn is_reserved(key: &str) -> bool {
+    let is_staged = || {
+        key.rsplit_once(STAGED).is_some_and(|(_, random)| {
+            random.len() == RANDOM_DIGITS && random.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
+    };
+    [CLAIM, CLEARS, COUNTER].iter().any(|suffix| key.ends_with(suffix)) || is_staged()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_like_a_name_of_ours() {
+        for name in
+            [token("k"), marks(""), marks("p:"), counter_lock("k"), staged(""), staged("p:")]
+        {
+            assert_eq!(check(&name).unwrap_err().kind(), ErrorKind::InvalidKey, "{name:?}");
+        }
+        for key in ["k", "\0", "\0larder:staged:", "\0larder:claims", "k\0larder:claim\0"] {
+            assert!(check(key).is_ok(), "{key:?}");
+        }
+        assert_ne!(token("k"), marks("k"));
+    }
+}

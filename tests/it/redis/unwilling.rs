@@ -1,0 +1,289 @@
+//! Servers that answer and take something not, or not now.
+
+use super::{PATIENT, on, prefix, put, text};
+use crate::support::{Redis, eventually};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, CacheValue, Codec, Entry, Error,
+    ErrorKind, Expiry, RedisBuilder, Result,
+};
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+const MINUTES: Expiry = Expiry::After(Duration::from_secs(600));
+
+fn value(text: &str) -> CacheValue {
+    CacheValue::new(text.to_owned())
+}
+
+/// A server that evicts nothing, and a cache that has a value under `k`, `a` and `b`.
+async fn full() -> (Redis, AsyncRedisCache) {
+    let server = Redis::start_with(&["--maxmemory-policy", "noeviction"]);
+    let cache = on(&server).build().unwrap();
+    for key in ["k", "a", "b"] {
+        put(&cache, key, "older").await.unwrap();
+    }
+    server.text(&["CONFIG", "SET", "maxmemory", "1"]);
+    (server, cache)
+}
+
+#[tokio::test]
+async fn a_full_server_can_be_cleared() {
+    let (_server, cache) = full().await;
+    cache.clear("").await.unwrap();
+    for key in ["k", "a", "b"] {
+        assert_eq!(text(&cache, key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_serves_no_older_value_after_a_batch_was_refused() {
+    let (server, cache) = full().await;
+    let entries = ["k", "a"]
+        .map(|key| Entry::new(key, value("newer"), Expiry::After(Duration::from_secs(9))));
+    let big = Entry::new("b", value(&"b".repeat(300_000)), MINUTES);
+    let entries = [&entries[..], &[big]].concat();
+    for stored in cache.set_many(&entries).await.unwrap() {
+        assert_eq!(stored.unwrap_err().kind(), ErrorKind::Backend);
+    }
+    for key in ["k", "a", "b"] {
+        assert_eq!(text(&cache, key).await.unwrap(), None, "{key}");
+    }
+    server.text(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
+}
+
+/// `force_refresh`, too, leaves nothing older behind, and loads are stored as soon as there is room.
+#[tokio::test]
+async fn a_full_server_serves_no_older_value_after_a_load() {
+    let (server, adapter) = full().await;
+    let cache = AsyncCacheWrapper::new(adapter.clone()).unwrap();
+    let load = |value: &'static str| async move { value.to_owned() };
+    let found: String =
+        cache.view().force_refresh().get_or_set_async("k", load("newer")).await.unwrap();
+    assert_eq!(found, "newer");
+    assert_eq!(text(&adapter, "k").await.unwrap(), None);
+    server.text(&["CONFIG", "SET", "maxmemory", "0"]);
+    let _: String = cache.get_or_set_async("k", load("newest")).await.unwrap();
+    assert_eq!(text(&adapter, "k").await.unwrap().as_deref(), Some("newest"));
+}
+
+/// The server says so and closes the connection, in the middle of the value.
+#[tokio::test]
+async fn a_value_that_is_longer_than_the_server_takes_is_too_large() {
+    let server = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
+    let cache = on(&server).codec(Codec::Raw).build().unwrap();
+    let own_lane = on(&server).codec(Codec::Raw).big_value_bytes(64 << 20).build().unwrap();
+    for cache in [cache, own_lane] {
+        for size in [(1 << 20) + 1, 3 << 20, 20 << 20] {
+            let large = || value(&"l".repeat(size));
+            let is_too_large = |error: Error| {
+                assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
+            };
+            for key in ["set", "set_many", "claimed", "replace", "add"] {
+                put(&cache, key, "older").await.unwrap();
+            }
+            is_too_large(cache.set("set", large(), MINUTES).await.unwrap_err());
+            let entries = [
+                Entry::new("set_many", large(), MINUTES),
+                Entry::new("beside", value("small"), MINUTES),
+            ];
+            let mut stored = cache.set_many(&entries).await.unwrap();
+            assert!(stored.pop().unwrap().is_ok(), "its companion");
+            is_too_large(stored.pop().unwrap().unwrap_err());
+            is_too_large(cache.replace("replace", large(), MINUTES).await.unwrap_err());
+            is_too_large(cache.add("new", large(), MINUTES).await.unwrap_err());
+            let claim = cache.claim("claimed", None).await.unwrap().unwrap();
+            is_too_large(cache.set_claimed("claimed", large(), MINUTES, &claim).await.unwrap_err());
+            for key in ["set", "set_many", "replace", "claimed", "new"] {
+                assert_eq!(text(&cache, key).await.unwrap(), None, "{key}, {size} bytes");
+            }
+            assert_eq!(text(&cache, "add").await.unwrap().as_deref(), Some("older"));
+            assert_eq!(text(&cache, "beside").await.unwrap().as_deref(), Some("small"));
+        }
+        cache.set("k", value(&"l".repeat(1 << 20)), MINUTES).await.unwrap();
+    }
+}
+
+/// Every write is refused in a way that tells, and every read works.
+async fn writes_are_refused(server: &Redis, refuse: impl FnOnce()) {
+    let cache = on(server).build().unwrap();
+    put(&cache, "k", "older").await.unwrap();
+    refuse();
+    let big = "b".repeat(300_000);
+    let entries = [Entry::new("k", value("newer"), MINUTES), Entry::new("l", value(&big), MINUTES)];
+    let batch = cache.set_many(&entries).await.unwrap().into_iter().map(Result::unwrap_err);
+    let mut errors: Vec<Error> = batch.collect();
+    errors.extend(cache.remove_many(&["k"]).await.unwrap().into_iter().map(Result::unwrap_err));
+    errors.extend([
+        put(&cache, "k", "newer").await.unwrap_err(),
+        put(&cache, "k", &big).await.unwrap_err(),
+        cache.add("n", value("newer"), MINUTES).await.unwrap_err(),
+        cache.remove("k").await.unwrap_err(),
+        cache.take("k").await.unwrap_err(),
+        cache.incr("n", 1, MINUTES).await.unwrap_err(),
+        cache.touch("k", MINUTES).await.unwrap_err(),
+        cache.clear("").await.unwrap_err(),
+        cache.claim("k", None).await.unwrap_err(),
+    ]);
+    for error in errors {
+        assert!(error.is_refused_write(), "{error:?}");
+    }
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("older"));
+    assert!(cache.contains("k").await.unwrap());
+    cache.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_save_says_so() {
+    let server = Redis::start();
+    writes_are_refused(&server, || server.cannot_save()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_lacks_replicas_says_so() {
+    let server = Redis::start();
+    let need = || {
+        server.text(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    };
+    writes_are_refused(&server, need).await;
+}
+
+#[tokio::test]
+async fn a_replica_says_so() {
+    let server = Redis::start();
+    let follow = || {
+        // Of a primary that is away: it keeps what it holds, and goes on reading.
+        server.text(&["REPLICAOF", "127.0.0.1", "1"]);
+    };
+    writes_are_refused(&server, follow).await;
+}
+
+fn causes(error: &Error) -> String {
+    format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
+}
+
+/// The text of the first error that is not a mere timeout.
+async fn explained(cache: &AsyncRedisCache) -> String {
+    let end = Instant::now() + PATIENT;
+    loop {
+        let error = cache.get("k").await.unwrap_err();
+        if error.kind() != ErrorKind::Timeout {
+            return causes(&error);
+        }
+        assert!(error.to_string().contains("connecting"), "{error}");
+        assert!(Instant::now() < end, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_connections_are_named() {
+    let server = Redis::start();
+    let other = on(&server).build().unwrap();
+    other.connect().await.unwrap();
+    // This one, and that of the test itself.
+    server.text(&["CONFIG", "SET", "maxclients", "2"]);
+    for _ in 0..5 {
+        let cache = on(&server).build().unwrap();
+        let error = cache.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(causes(&error).contains("maxclients"), "{}", causes(&error));
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn encryption_where_there_is_none_is_named() {
+    let server = Redis::start();
+    let url = format!("rediss://{}", server.addr());
+    let cache = RedisBuilder::from_url(&url)
+        .unwrap()
+        .op_timeout(Duration::from_millis(250))
+        .ca_cert(super::tls::authority())
+        .build()
+        .unwrap();
+    let error = explained(&cache).await;
+    assert!(error.contains("TLS"), "{error}");
+
+    let Some(server) = super::tls::server() else { return };
+    let url = format!("redis://{}", server.addr());
+    let cache = RedisBuilder::from_url(&url).unwrap().op_timeout(PATIENT).build().unwrap();
+    let error = causes(&cache.get("k").await.unwrap_err());
+    assert!(error.contains("TLS"), "{error}");
+}
+
+/// A large value whose call runs out of time is nowhere soon afterwards, under no name.
+#[tokio::test]
+async fn a_large_value_that_came_too_late_leaves_nothing_behind() {
+    let server = Redis::start();
+    let op_timeout = Duration::from_millis(500);
+    let cache = on(&server).op_timeout(op_timeout).build().unwrap();
+    put(&cache, "k", &"b".repeat(300_000)).await.unwrap();
+    cache.remove("k").await.unwrap();
+    for wait in [0, 1, 5, 20, 50] {
+        let large = "b".repeat(4 << 20);
+        let set = put(&cache, "k", &large);
+        // Whoever gives up in the middle of it.
+        let _ = tokio::time::timeout(Duration::from_millis(wait), set).await;
+        let begun = Instant::now();
+        cache.remove("k").await.unwrap();
+        eventually("no copy is left", PATIENT, async || server.int(&["DBSIZE"]) == 0).await;
+        println!("given up after {wait} ms: gone after {:?}", begun.elapsed());
+    }
+}
+
+/// What another program keeps under a key is no value for any verb, and is healed.
+#[tokio::test]
+async fn lists_of_other_programs_are_values_that_cannot_be_read() {
+    let server = Redis::shared();
+    let prefix = prefix();
+    for codec in [Codec::MessagePack, Codec::Json, Codec::Raw] {
+        let adapter = on(server).prefix(&prefix).codec(codec).build().unwrap();
+        let name = format!("{prefix}list");
+        let spoil = || {
+            server.text(&["DEL", &name]);
+            server.int(&["RPUSH", &name, "an element"]);
+        };
+        let unreadable = |found: Option<CacheValue>| {
+            assert!(found.is_some_and(|found| found.is_unreadable()), "{codec:?}");
+        };
+        spoil();
+        unreadable(adapter.get("list").await.unwrap());
+        unreadable(adapter.get_many(&["list"]).await.unwrap().pop().unwrap().unwrap());
+        let many: Vec<String> = (0..200).map(|n| format!("m{n}")).collect();
+        let mut keys: Vec<&str> = many.iter().map(String::as_str).collect();
+        keys.push("list");
+        unreadable(adapter.get_many(&keys).await.unwrap().pop().unwrap().unwrap());
+        unreadable(adapter.update_timeout("list", MINUTES).await.unwrap());
+        assert!(matches!(adapter.expiry("list").await.unwrap(), Some(Expiry::After(_))));
+        let error = adapter.incr("list", 1, MINUTES).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotANumber);
+        assert!(adapter.contains("list").await.unwrap());
+        unreadable(adapter.take("list").await.unwrap());
+        assert!(adapter.take("list").await.unwrap().is_none());
+
+        let cache = AsyncCacheWrapper::new(adapter.clone()).unwrap();
+        spoil();
+        assert_eq!(cache.get::<u32>("list").await.unwrap(), None);
+        let found: u32 = cache.get_or_set_async("list", async { 7 }).await.unwrap();
+        assert_eq!((found, cache.get::<u32>("list").await.unwrap()), (7, Some(7)));
+        spoil();
+        let found: Vec<Option<u32>> = cache.get_many(["list"]).await.unwrap();
+        assert_eq!(found, [None]);
+        cache.remove("list").await.unwrap();
+    }
+}
+
+/// Half of them are asked for at the same time, so that they share a batch.
+#[tokio::test]
+async fn lists_of_other_programs_are_told_apart_in_a_batch() {
+    let server = Redis::shared();
+    let prefix = prefix();
+    let cache = on(server).prefix(&prefix).batch_above(0).build().unwrap();
+    server.int(&["RPUSH", &format!("{prefix}list"), "an element"]);
+    put(&cache, "k", "v").await.unwrap();
+    let (list, nothing, k) =
+        tokio::join!(cache.get("list"), cache.get("nothing"), text(&cache, "k"));
+    assert!(list.unwrap().unwrap().is_unreadable());
+    assert!(nothing.unwrap().is_none());
+    assert_eq!(k.unwrap().as_deref(), Some("v"));
+}
