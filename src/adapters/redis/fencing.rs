@@ -304,7 +304,7 @@ impl Call<'_> {
         let staged = self.stage(stored).await?;
         let filled = self.fill_with(noted, Some(ttl), &[], Some(staged.name())).await?;
         if filled.is_some() {
-            staged.is_taken();
+            staged.take_over();
         }
         Ok(filled)
     }

@@ -367,7 +367,7 @@ impl Lane {
     /// Asks for a sign of life. A server that refuses even that has given one.
     pub(super) async fn ping(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         match self.run(commands::ping, deadline).await {
-            Err(failure) if failure.is_refusal() => Ok(()),
+            Err(failure) if failure.is_refusal() || failure.error.is_refused_write() => Ok(()),
             outcome => outcome,
         }
     }

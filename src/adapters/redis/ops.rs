@@ -172,7 +172,7 @@ impl Call<'_> {
             let staged = self.stage(stored.clone()).await?;
             let install = commands::install(staged.name(), &self.full, ttl, condition);
             if let Some(done) = self.try_invoke(&install).await? {
-                staged.is_taken();
+                staged.take_over();
                 return Ok(done);
             }
         }
@@ -261,7 +261,7 @@ impl Call<'_> {
         match taken.await {
             // Whoever removes it has taken it.
             Err(failure) if failure.code == Code::WrongType => {
-                Ok(self.remove().await?.then(|| CacheValue::foreign()))
+                Ok(self.remove().await?.then(CacheValue::foreign))
             }
             taken => {
                 let taken = taken.map_err(|failure| self.failed(failure))?;

@@ -48,7 +48,7 @@ impl Staged {
     }
 
     /// A script has given it its own name, or removed it.
-    pub(super) fn is_taken(mut self) {
+    pub(super) fn take_over(mut self) {
         self.name = None;
     }
 }

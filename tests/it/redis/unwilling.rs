@@ -158,6 +158,66 @@ async fn a_replica_says_so() {
     writes_are_refused(&server, follow).await;
 }
 
+/// What a cache does that was given a URL, on a server that goes on reading.
+async fn reads_go_on_and_writes_are_made_up_for(
+    server: &Redis,
+    refuse: impl FnOnce(),
+    permit: impl FnOnce(),
+) {
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}prefix={}&op_timeout=10s", server.url(), prefix());
+    let cache = AsyncCacheWrapper::new(url.as_str()).unwrap();
+    for key in ["read", "removed", "replaced"] {
+        cache.set(key, "older").await.unwrap();
+    }
+    refuse();
+    assert!(cache.remove("removed").await.unwrap_err().is_refused_write());
+    assert!(cache.set("replaced", "newer").await.unwrap_err().is_refused_write());
+    for n in 0..100 {
+        assert!(cache.set(format!("n{n}"), n).await.is_err());
+        assert_eq!(cache.get::<String>("read").await.unwrap().as_deref(), Some("older"), "{n}");
+    }
+    permit();
+    eventually("what was refused is made up for", PATIENT, async || {
+        matches!(cache.get::<String>("removed").await, Ok(None))
+            && matches!(cache.get::<String>("replaced").await, Ok(Some(found)) if found == "newer")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_server_cannot_save_is_made_up_for() {
+    let server = Redis::start();
+    reads_go_on_and_writes_are_made_up_for(
+        &server,
+        || server.cannot_save(),
+        || server.save_again(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_lacks_replicas_is_made_up_for() {
+    let server = Redis::start();
+    let need = |count: &str| {
+        server.text(&["CONFIG", "SET", "min-replicas-to-write", count]);
+    };
+    reads_go_on_and_writes_are_made_up_for(&server, || need("1"), || need("0")).await;
+}
+
+#[tokio::test]
+async fn what_a_replica_refuses_is_made_up_for() {
+    let replica = Redis::start();
+    let follow = || {
+        // Of a primary that is away: it keeps what it holds, and goes on reading.
+        replica.text(&["REPLICAOF", "127.0.0.1", "1"]);
+    };
+    let lead = || {
+        replica.text(&["REPLICAOF", "NO", "ONE"]);
+    };
+    reads_go_on_and_writes_are_made_up_for(&replica, follow, lead).await;
+}
+
 fn causes(error: &Error) -> String {
     format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
 }
