@@ -166,6 +166,8 @@ mod round_trips {
         assert_eq!(from_msgpack::<Vec<u8>>(&[0x93, 1, 2, 0xcc, 200]).unwrap(), bytes);
         assert_eq!(to_msgpack(&Some(Vec::<u8>::new())).unwrap(), [0xc4, 0]);
         from_msgpack::<String>(&[0xc4, 1, b'a']).unwrap_err();
+        let keys = BTreeMap::from([(bytes, Some(1)), (vec![], None)]);
+        assert_eq!(from_msgpack::<BTreeMap<_, _>>(&to_msgpack(&keys).unwrap()).unwrap(), keys);
     }
 
     #[test]
@@ -187,7 +189,7 @@ mod round_trips {
         both(BTreeMap::from([(1_u8, 'a'), (2, 'b')]));
         both(BTreeMap::from([(Unit2::A, 1), (Unit2::B, 2)]));
         msgpack(BTreeMap::from([((1, 2), 'a')]));
-        msgpack(BTreeMap::from([(vec![1_u8], Some(1)), (vec![], None)]));
+        msgpack(BTreeMap::from([(vec![1_u16], Some(1)), (vec![], None)]));
         both((0..10_000).collect::<Vec<u32>>());
         both((0..5_000).map(|n| (n.to_string(), n)).collect::<HashMap<String, u32>>());
     }
