@@ -2,8 +2,8 @@
 
 use super::connection::database::Role::{Read, Write};
 use super::statements::{
-    Add, CHUNK, ExpiresAt, Get, GetMany, Increment, IncrementDecoded, Ping, Present, Put, PutMany,
-    Remove, RemoveMany, Replace, Stored, Take, Touch, Update,
+    Add, CHUNK, ExpiresAt, GetMany, Increment, IncrementDecoded, Ping, Present, PutMany, Remove,
+    RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::Presence;
@@ -24,7 +24,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         self.named("get", key, async {
             let key = self.full(key)?;
-            let stored = self.engine.call(Read, Get(key.clone())).await?;
+            let stored = self.engine.get(key.clone()).await?;
             Ok(stored.map(|stored| self.value(&key, stored)))
         })
         .await
@@ -38,7 +38,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             if lifetime.is_zero() {
                 self.engine.call(Write, self.removal(entry.key)).await.map(drop)
             } else {
-                self.engine.call(Write, Put(entry)).await
+                self.engine.put(entry).await
             }
         })
         .await

@@ -6,19 +6,22 @@
 //! works through the queue, with neighbours joined into one statement. So a connection belongs to no runtime, a caller who is parked
 //! or dropped holds nothing up, and an idle adapter has no task at all.
 
-use super::call::Call;
+use super::batch::Job;
 use super::connection::database::{Connection, Member, Role};
 use super::connection::source::Source;
-use super::job::{Command, Job, Waiting};
+use super::job::{Command, Waiting};
 use super::lane::{Lane, Slot, Start, State, attempt};
 use super::maintenance::{Clear, Shrink, Step, Sweep, WriteBack};
 use super::pace::Pace;
 use super::repair::Next;
+use super::statements::{Get, Put, Stored};
 use crate::Result;
 use crate::batching::Limits;
+use crate::error::{Error, ErrorKind};
 use crate::runtime::{self, lock};
+use bytes::Bytes;
 use futures_util::future::select;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -26,6 +29,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 /// The database and its lanes.
 pub(super) struct Engine {
@@ -76,11 +80,30 @@ impl Engine {
         role: Role,
         command: C,
     ) -> Call<'_, C::Output> {
+        self.queue(role, command, |waiting| Job::Alone(Box::new(waiting)))
+    }
+
+    /// Reads a live value, in one statement with others that wait.
+    pub(super) fn get(self: &Arc<Self>, key: String) -> Call<'_, Option<Bytes>> {
+        self.queue(Role::Read, Get(key), Job::Get)
+    }
+
+    /// Stores an entry, in one statement with others that wait.
+    pub(super) fn put(self: &Arc<Self>, entry: Stored) -> Call<'_, ()> {
+        self.queue(Role::Write, Put(entry), Job::Put)
+    }
+
+    fn queue<C: Command>(
+        self: &Arc<Self>,
+        role: Role,
+        command: C,
+        into_job: impl FnOnce(Waiting<C>) -> Job,
+    ) -> Call<'_, C::Output> {
         let deadline = Instant::now() + self.op_timeout;
         let (reply, answer) = oneshot::channel();
         let lane = self.lane(role);
-        let ticket =
-            self.submit(lane, C::into_job(Waiting::new(command, reply, deadline)), C::BRIEF);
+        let job = into_job(Waiting::new(command, reply, deadline));
+        let ticket = self.submit(lane, job, C::BRIEF);
         Call { engine: self, lane, ticket, answer, deadline, alarm: None }
     }
 
@@ -92,7 +115,8 @@ impl Engine {
         match idle {
             Some((at, connection)) if brief && !connection.is_due_for_a_look() => {
                 let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-                state.slots[at] = Slot::Direct(ticket, Box::pin(attempt(connection, job.alone())));
+                state.slots[at] =
+                    Slot::CallerDriven(ticket, Box::pin(attempt(connection, job.alone())));
                 Some(ticket)
             }
             Some((at, connection)) => {
@@ -129,13 +153,13 @@ impl Engine {
         if let Some((at, connection)) = state.take_idle() {
             self.drive(lane.role, at, Start::Loaded(Some(connection)));
         } else if let Some(at) = state.find(|slot| matches!(slot, Slot::Closed)) {
-            state.slots[at] = Slot::Driven;
+            state.slots[at] = Slot::TaskDriven;
             self.drive(lane.role, at, Start::Loaded(None));
-        } else if state.find(|slot| matches!(slot, Slot::Driven)).is_none()
-            && let Some((at, run)) = state.take_direct(|_| true)
+        } else if state.find(|slot| matches!(slot, Slot::TaskDriven)).is_none()
+            && let Some((at, run)) = state.take_caller_driven(|_| true)
         {
             // All connections are with callers, and each of them may be standing still.
-            self.drive(lane.role, at, Start::Midway(run));
+            self.drive(lane.role, at, Start::Resume(run));
         }
     }
 
@@ -144,18 +168,18 @@ impl Engine {
     }
 
     /// Drives the caller's own statement, if it is the caller's still.
-    pub(super) fn poll_direct(
+    fn poll_caller_driven(
         self: &Arc<Self>,
         lane: &Lane,
         ticket: u64,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut state = lane.state();
-        let Some((at, mut run)) = state.take_direct(|direct| direct == ticket) else {
+        let Some((at, mut run)) = state.take_caller_driven(|direct| direct == ticket) else {
             return Poll::Ready(());
         };
         let Poll::Ready(ran) = run.as_mut().poll(cx) else {
-            state.slots[at] = Slot::Direct(ticket, run);
+            state.slots[at] = Slot::CallerDriven(ticket, run);
             return Poll::Pending;
         };
         if ran.result.is_err() {
@@ -169,9 +193,9 @@ impl Engine {
     }
 
     /// The caller has gone: the statement goes on without it.
-    pub(super) fn abandon(self: &Arc<Self>, lane: &Lane, ticket: u64) {
-        if let Some((at, run)) = lane.state().take_direct(|direct| direct == ticket) {
-            self.drive(lane.role, at, Start::Midway(run));
+    fn abandon(self: &Arc<Self>, lane: &Lane, ticket: u64) {
+        if let Some((at, run)) = lane.state().take_caller_driven(|direct| direct == ticket) {
+            self.drive(lane.role, at, Start::Resume(run));
         }
     }
 
@@ -275,6 +299,43 @@ impl Engine {
     }
 }
 
+/// A command in its lane, as its caller sees it.
+pub(super) struct Call<'e, T> {
+    engine: &'e Arc<Engine>,
+    lane: &'e Lane,
+    ticket: Option<u64>,
+    answer: oneshot::Receiver<Result<T>>,
+    deadline: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Future for Call<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(ticket) = this.ticket
+            && this.engine.poll_caller_driven(this.lane, ticket, cx).is_ready()
+        {
+            this.ticket = None;
+        }
+        if let Poll::Ready(answer) = Pin::new(&mut this.answer).poll(cx) {
+            // A job is only dropped unanswered when its task is lost.
+            return Poll::Ready(answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable))));
+        }
+        let alarm = this.alarm.get_or_insert_with(|| Box::pin(runtime::alarm(this.deadline)));
+        alarm.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::Timeout)))
+    }
+}
+
+impl<T> Drop for Call<'_, T> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.engine.abandon(self.lane, ticket);
+        }
+    }
+}
+
 impl Member for Engine {
     fn recall(self: Arc<Self>) {
         for lane in [&self.writer, &self.readers] {
@@ -282,8 +343,8 @@ impl Member for Engine {
             while let Some((at, connection)) = state.take_idle() {
                 self.drive(lane.role, at, Start::Loaded(Some(connection)));
             }
-            while let Some((at, run)) = state.take_direct(|_| true) {
-                self.drive(lane.role, at, Start::Midway(run));
+            while let Some((at, run)) = state.take_caller_driven(|_| true) {
+                self.drive(lane.role, at, Start::Resume(run));
             }
         }
     }
@@ -339,7 +400,7 @@ async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
     let mut place = Place { engine: Arc::downgrade(&engine), role, at, left: false };
     let mut connection = match start {
         Start::Loaded(connection) => connection,
-        Start::Midway(run) => engine.settle(role, run.await).await,
+        Start::Resume(run) => engine.settle(role, run.await).await,
         Start::Failed(ran) => engine.settle(role, ran).await,
     };
     loop {

@@ -1,7 +1,8 @@
 //! A lane: a queue before one or more connections, and what each connection is doing.
 
+use super::batch::Job;
 use super::connection::database::{Connection, Role};
-use super::job::{Job, Work};
+use super::job::Work;
 use crate::batching::{Limits, Queue};
 use crate::runtime::lock;
 use futures_util::future::BoxFuture;
@@ -25,9 +26,9 @@ pub(super) enum Slot {
     Closed,
     Idle(Connection),
     /// A caller drives a statement on it.
-    Direct(u64, Run),
+    CallerDriven(u64, Run),
     /// A background task has it.
-    Driven,
+    TaskDriven,
 }
 
 /// A statement on its way, with all it needs to be finished by anybody.
@@ -42,8 +43,8 @@ pub(super) struct Ran {
 /// What a background task starts from.
 pub(super) enum Start {
     Loaded(Option<Connection>),
-    Midway(Run),
-    /// A direct run that came to an end without an answer for its caller.
+    Resume(Run),
+    /// A statement of a caller's that came to an end without an answer for its caller.
     Failed(Ran),
 }
 
@@ -74,7 +75,7 @@ impl State {
     /// Takes the lowest idle connection out: its statements are the warmest.
     pub(super) fn take_idle(&mut self) -> Option<(usize, Connection)> {
         let at = self.find(|slot| matches!(slot, Slot::Idle(_)))?;
-        match mem::replace(&mut self.slots[at], Slot::Driven) {
+        match mem::replace(&mut self.slots[at], Slot::TaskDriven) {
             Slot::Idle(connection) => Some((at, connection)),
             other => {
                 self.slots[at] = other;
@@ -84,10 +85,14 @@ impl State {
     }
 
     /// Takes a statement away from the caller who drives it.
-    pub(super) fn take_direct(&mut self, wanted: impl Fn(u64) -> bool) -> Option<(usize, Run)> {
-        let at = self.find(|slot| matches!(slot, Slot::Direct(ticket, _) if wanted(*ticket)))?;
-        match mem::replace(&mut self.slots[at], Slot::Driven) {
-            Slot::Direct(_, run) => Some((at, run)),
+    pub(super) fn take_caller_driven(
+        &mut self,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Option<(usize, Run)> {
+        let at =
+            self.find(|slot| matches!(slot, Slot::CallerDriven(ticket, _) if wanted(*ticket)))?;
+        match mem::replace(&mut self.slots[at], Slot::TaskDriven) {
+            Slot::CallerDriven(_, run) => Some((at, run)),
             other => {
                 self.slots[at] = other;
                 None

@@ -8,7 +8,7 @@ use super::pace::PAGE;
 use super::{fencing, time};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, query, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, query, raw_sql};
 use std::time::{Duration, Instant};
 
 /// How many pages make room at first; doubled while that is not enough.
@@ -196,11 +196,4 @@ async fn evict(on: &mut SqliteConnection, pages: u64) -> sqlx::Result<u64> {
         }
     }
     Ok(0)
-}
-
-/// Writes the log back and cuts it to nothing; readers that are in the way are waited for as long as
-/// a lock would be. Whether it could be cut.
-pub(super) async fn write_log_back(on: &mut SqliteConnection) -> Result<bool, Failure> {
-    let row = query("PRAGMA wal_checkpoint(TRUNCATE)").persistent(false).fetch_one(on).await?;
-    Ok(row.try_get_unchecked::<i64, _>(0)? == 0)
 }

@@ -1,12 +1,12 @@
 //! The store in a file: SQLite through `sqlx`.
 //!
-//! `builder` configures, `adapter` has the verbs, `statements` the SQL. Each `call` puts a `job` into a `lane`; the `engine` says who runs
+//! `builder` configures, `adapter` has the verbs, `statements` the SQL. A call puts a `job` into a `lane`; the `engine` says who runs
 //! it and on which connection; `connection` opens those, one database for each file in a process. `errors` sorts what goes wrong, `repair`
 //! does what can be done about it, `maintenance` keeps the file in shape.
 
 mod adapter;
+mod batch;
 mod builder;
-mod call;
 mod connection;
 mod engine;
 mod errors;

@@ -2,6 +2,7 @@
 
 use super::connection::database::{Connection, Member as _, Role};
 use super::connection::epoch::EpochEnd;
+use super::connection::schema;
 use super::engine::Engine;
 use super::errors::Failure;
 use super::job::Work;
@@ -149,7 +150,7 @@ impl Engine {
             return Err((Failure::Full(error).into_error(), Some(on)));
         }
         if !std::mem::replace(&mut repairs.has_cut_log, true)
-            && maintenance::write_log_back(on.raw()).await.is_ok_and(|is_cut| is_cut)
+            && schema::write_log_back(on.raw()).await.is_ok_and(|is_cut| is_cut)
         {
             return Ok(Some(on));
         }

@@ -1,17 +1,15 @@
 //! The commands: one statement each, where one will do.
 
 use super::connection::schema::number;
-use super::job::{Command, Job, Waiting, Work};
+use super::job::Command;
 use super::time;
 use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};
 use crate::{CacheValue, Codec, Error, ErrorKind, Result};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 /// How many keys or rows one statement of a batch names at most.
 pub(super) const CHUNK: usize = 512;
@@ -53,10 +51,6 @@ impl Command for Get {
         let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
         row.map(|row| bytes_at(&row, 0)).transpose()
     }
-
-    fn into_job(waiting: Waiting<Self>) -> Job {
-        Job::Get(waiting)
-    }
 }
 
 /// The live values of some keys.
@@ -71,7 +65,7 @@ impl Command for GetMany {
     }
 }
 
-async fn select_many<'k>(
+pub(super) async fn select_many<'k>(
     on: &mut SqliteConnection,
     keys: impl ExactSizeIterator<Item = &'k str>,
 ) -> sqlx::Result<HashMap<String, Bytes>> {
@@ -97,38 +91,6 @@ fn padded(keys: usize) -> (usize, String) {
     (count, vec!["?"; count].join(", "))
 }
 
-/// Gets that travel together.
-pub(super) struct GetTogether(Vec<Waiting<Get>>);
-
-impl GetTogether {
-    pub(super) fn new(gets: Vec<Waiting<Get>>) -> Self {
-        Self(gets)
-    }
-}
-
-impl Work for GetTogether {
-    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
-        Box::pin(async move {
-            let keys: HashSet<&str> = self.0.iter().map(|get| get.command.0.as_str()).collect();
-            let found = select_many(on, keys.into_iter()).await?;
-            for get in &mut self.0 {
-                let value = found.get(&get.command.0).cloned();
-                get.answer(Ok(value));
-            }
-            Ok(())
-        })
-    }
-
-    fn fail(&mut self, error: &Error) {
-        self.0.iter_mut().for_each(|get| get.fail(error));
-    }
-
-    fn is_over(&mut self, now: Instant) -> bool {
-        self.0.retain_mut(|get| !get.is_over(now));
-        self.0.is_empty()
-    }
-}
-
 /// Stores an entry in place of whatever is there.
 pub(super) struct Put(pub(super) Stored);
 
@@ -152,10 +114,6 @@ impl Command for Put {
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
         upsert(on, &[&self.0]).await
     }
-
-    fn into_job(waiting: Waiting<Self>) -> Job {
-        Job::Put(waiting)
-    }
 }
 
 /// Stores some entries, the last of each key.
@@ -170,35 +128,10 @@ impl Command for PutMany {
     }
 }
 
-/// Puts that travel together.
-pub(super) struct PutTogether(Vec<Waiting<Put>>);
-
-impl PutTogether {
-    pub(super) fn new(puts: Vec<Waiting<Put>>) -> Self {
-        Self(puts)
-    }
-}
-
-impl Work for PutTogether {
-    fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
-        Box::pin(async move {
-            upsert_many(on, &self.0.iter().map(|put| &put.command.0).collect::<Vec<_>>()).await?;
-            self.0.iter_mut().for_each(|put| put.answer(Ok(())));
-            Ok(())
-        })
-    }
-
-    fn fail(&mut self, error: &Error) {
-        self.0.iter_mut().for_each(|put| put.fail(error));
-    }
-
-    fn is_over(&mut self, now: Instant) -> bool {
-        self.0.retain_mut(|put| !put.is_over(now));
-        self.0.is_empty()
-    }
-}
-
-async fn upsert_many(on: &mut SqliteConnection, mut entries: &[&Stored]) -> sqlx::Result<()> {
+pub(super) async fn upsert_many(
+    on: &mut SqliteConnection,
+    mut entries: &[&Stored],
+) -> sqlx::Result<()> {
     while !entries.is_empty() {
         let (now, later) = entries.split_at(rows(entries.len()));
         upsert(on, now).await?;

@@ -10,7 +10,6 @@ use super::file::{self, Files, Identity, Look};
 use super::source::blocking;
 use super::{registry, schema};
 use crate::adapters::sqlite::errors::Failure;
-use crate::adapters::sqlite::maintenance;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Backoff, lock};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -464,7 +463,7 @@ impl Connection {
             log.tried = if is_due { Some(now) } else { log.tried };
             is_due
         };
-        if is_due && maintenance::write_log_back(&mut self.raw).await? {
+        if is_due && schema::write_log_back(&mut self.raw).await? {
             *lock(&self.guard.epoch.log) = LogState::default();
         }
         if !self.log_is_over(LOG_FULL) {

@@ -202,3 +202,10 @@ pub(in super::super) fn foreign() -> Error {
     Error::new(ErrorKind::Config)
         .with_message("the file is a database, and not a cache of larder's; it is left as it is")
 }
+
+/// Writes the log back and cuts it to nothing; readers that are in the way are waited for as long as
+/// a lock would be. Whether it could be cut.
+pub(in super::super) async fn write_log_back(on: &mut SqliteConnection) -> Result<bool, Failure> {
+    let row = query("PRAGMA wal_checkpoint(TRUNCATE)").persistent(false).fetch_one(on).await?;
+    Ok(row.try_get_unchecked::<i64, _>(0)? == 0)
+}
