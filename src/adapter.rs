@@ -1,8 +1,10 @@
 //! The contract between a cache and the stores behind it.
 
-use crate::event::EventSink;
-use crate::value::Meta;
-use crate::{CacheValue, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::meta::Meta;
+use crate::observers::EventSink;
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
@@ -86,7 +88,7 @@ impl Presence {
     }
 
     pub(crate) fn by(meta: &Meta) -> Self {
-        if !meta.is_kept() || meta.expires_ms() == u64::MAX {
+        if !meta.has_stale_window() || meta.expires_ms() == u64::MAX {
             return Self::Live;
         }
         meta.remaining().map_or(Self::Stale, Self::Kept)

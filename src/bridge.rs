@@ -1,11 +1,11 @@
 //! Stores that block, as adapters.
 
-use crate::adapter::{Presence, unsupported};
-use crate::event::EventSink;
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
-    runtime,
-};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence, unsupported};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::observers::EventSink;
+use crate::value::CacheValue;
+use crate::{key, runtime};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;

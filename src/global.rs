@@ -1,10 +1,11 @@
 //! The caches that are everywhere.
 
-use crate::wrapper::{Core, Origin};
-use crate::{
-    AsyncCacheAdapter, AsyncCacheWrapper, CacheWrapper, Cacheable, Expiry, IntoAdapter, Keys,
-    NotAResult, Result,
-};
+use crate::adapter::AsyncCacheAdapter;
+use crate::blocking::CacheWrapper;
+use crate::config::IntoAdapter;
+use crate::error::Result;
+use crate::expiry::Expiry;
+use crate::wrapper::{AsyncCacheWrapper, Cacheable, Core, Keys, NotAResult, Origin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, LazyLock};

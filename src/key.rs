@@ -1,6 +1,6 @@
 //! What a key may be, and the prefix that a namespace puts before it.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -97,10 +97,12 @@ mod expiry;
 mod global;
 mod key;
 pub mod layers;
+mod meta;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod observe;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod observe;
+mod observers;
 mod options;
 mod runtime;
 #[cfg(feature = "redis")]
@@ -133,12 +135,13 @@ pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind, EventSink, EventSinks, Observation};
+pub use event::{Event, EventKind};
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
     adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get,
     get_or_set, remove, set, update_timeout,
 };
+pub use observers::{EventSink, EventSinks, Observation};
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{

@@ -1,8 +1,10 @@
 //! What a call may be told beside its key and value.
 
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::meta::Meta;
 use crate::url::CacheUrl;
-use crate::value::Meta;
-use crate::{Error, Expiry, Lifetime, Result, clock};
 use std::time::Duration;
 
 /// How long a loader that failed is left in peace, unless the caller says otherwise.
@@ -36,11 +38,11 @@ pub(crate) use each_option;
 pub(crate) struct Options {
     pub(crate) expiry: Expiry,
     /// How much longer than its expiry an entry is kept.
-    stale_for: Span,
-    soft_timeout: Span,
-    hard_timeout: Span,
-    throttle: Span,
-    lease: Span,
+    stale_for: OptionalMicros,
+    soft_timeout: OptionalMicros,
+    hard_timeout: OptionalMicros,
+    throttle: OptionalMicros,
+    lease: OptionalMicros,
     /// The part of its life after which a hit refreshes an entry; infinite is never.
     refresh_ahead: f32,
     /// Less than 0 is unsaid, and as good as 0.
@@ -60,9 +62,9 @@ const UNSAID: f32 = -1.0;
 
 /// A duration in microseconds; the largest is unsaid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span(u64);
+struct OptionalMicros(u64);
 
-impl Span {
+impl OptionalMicros {
     const UNSAID: Self = Self(u64::MAX);
 
     fn new(lasting: Duration) -> Self {
@@ -82,11 +84,11 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             expiry: Expiry::Default,
-            stale_for: Span::UNSAID,
-            soft_timeout: Span::UNSAID,
-            hard_timeout: Span::UNSAID,
-            throttle: Span::UNSAID,
-            lease: Span::UNSAID,
+            stale_for: OptionalMicros::UNSAID,
+            soft_timeout: OptionalMicros::UNSAID,
+            hard_timeout: OptionalMicros::UNSAID,
+            throttle: OptionalMicros::UNSAID,
+            lease: OptionalMicros::UNSAID,
             refresh_ahead: f32::INFINITY,
             early: UNSAID,
             jitter: UNSAID,
@@ -115,7 +117,7 @@ pub(crate) enum Verdict {
 
 /// What a write comes to: how long the backend is to keep the value, and what is noted in it.
 #[derive(Clone, Debug)]
-pub(crate) struct Term {
+pub(crate) struct WritePlan {
     pub(crate) kept: Expiry,
     pub(crate) meta: Meta,
 }
@@ -177,23 +179,23 @@ impl Options {
     }
 
     pub(crate) fn stale_for(&mut self, stale_for: Duration) {
-        self.stale_for = Span::new(stale_for);
+        self.stale_for = OptionalMicros::new(stale_for);
     }
 
     pub(crate) fn soft_timeout(&mut self, limit: Duration) {
-        self.soft_timeout = Span::new(limit);
+        self.soft_timeout = OptionalMicros::new(limit);
     }
 
     pub(crate) fn hard_timeout(&mut self, limit: Duration) {
-        self.hard_timeout = Span::new(limit);
+        self.hard_timeout = OptionalMicros::new(limit);
     }
 
     pub(crate) fn throttle(&mut self, throttle: Duration) {
-        self.throttle = Span::new(throttle);
+        self.throttle = OptionalMicros::new(throttle);
     }
 
     pub(crate) fn lease(&mut self, lease: Duration) {
-        self.lease = Span::new(lease);
+        self.lease = OptionalMicros::new(lease);
     }
 
     pub(crate) fn refresh_ahead(&mut self, fraction: f64) {
@@ -242,7 +244,7 @@ impl Options {
     }
 
     /// Whether a hit has to be looked at: it may not be what the caller wants.
-    pub(crate) fn looks_at_hits(&self) -> bool {
+    pub(crate) fn inspects_hits(&self) -> bool {
         // A comparison with NaN is false: what is to be refused is looked at, too.
         let ordinary = self.refresh_ahead == f32::INFINITY
             && self.early <= 0.0
@@ -253,47 +255,47 @@ impl Options {
 
     /// Whether a plain write has to be more than its expiry.
     fn shapes_writes(&self) -> bool {
-        self.keeps_for().is_some() || self.looks_at_hits() || self.jitter > 0.0
+        self.keeps_for().is_some() || self.inspects_hits() || self.jitter > 0.0
     }
 
     /// The term of a value that took `cost` to compute, on a backend with this default expiry.
-    pub(crate) fn term(&self, default: Lifetime, cost: Duration) -> Term {
+    pub(crate) fn plan_write(&self, default: Lifetime, cost: Duration) -> WritePlan {
         let now = clock::now_us();
         let mut meta = Meta::new(now / 1_000, u32::try_from(cost.as_micros()).unwrap_or(u32::MAX));
         let Lifetime::For(ttl) = self.expiry.resolve(default) else {
-            return Term { kept: self.expiry, meta };
+            return WritePlan { kept: self.expiry, meta };
         };
         if ttl.is_zero() {
-            return Term { kept: Expiry::After(ttl), meta };
+            return WritePlan { kept: Expiry::After(ttl), meta };
         }
         let lasting = self.jittered(ttl);
         // Rounded up: a value never ends early.
         meta.end_at(now.saturating_add(clock::micros(lasting)).div_ceil(1_000));
         let kept = match self.keeps_for() {
             Some(stale_for) => {
-                meta.keep();
+                meta.keep_stale();
                 Expiry::After(lasting.saturating_add(stale_for))
             }
             None if lasting == ttl => self.expiry,
             None => Expiry::After(lasting),
         };
-        Term { kept, meta }
+        WritePlan { kept, meta }
     }
 
     /// The term of a plain write; the backend's own expiry will do where nothing more was asked for.
-    pub(crate) fn plain_term(&self, default: impl FnOnce() -> Lifetime) -> Result<Term> {
+    pub(crate) fn plan_plain_write(&self, default: impl FnOnce() -> Lifetime) -> Result<WritePlan> {
         if !self.shapes_writes() {
-            return Ok(Term { kept: self.expiry, meta: Meta::default() });
+            return Ok(WritePlan { kept: self.expiry, meta: Meta::default() });
         }
         self.check()?;
-        Ok(self.term(default(), Duration::ZERO))
+        Ok(self.plan_write(default(), Duration::ZERO))
     }
 
     /// The expiry of a counter: plain text, in which nothing can be noted.
     pub(crate) fn counter_expiry(&self, default: impl FnOnce() -> Lifetime) -> Result<Expiry> {
         let mut options = *self;
         options.stale_for(Duration::ZERO);
-        Ok(options.plain_term(default)?.kept)
+        Ok(options.plan_plain_write(default)?.kept)
     }
 
     fn jittered(&self, ttl: Duration) -> Duration {
@@ -393,7 +395,7 @@ mod tests {
     #[test]
     fn the_ends_of_beta() {
         let mut options = Options::default();
-        let meta = Term { kept: Expiry::Never, meta: Meta::new(1, 5_000_000) }.meta;
+        let meta = WritePlan { kept: Expiry::Never, meta: Meta::new(1, 5_000_000) }.meta;
         for (beta, expected) in [(0.0, false), (f64::INFINITY, true)] {
             options.early_refresh(beta);
             options.check().unwrap();
@@ -401,7 +403,7 @@ mod tests {
         }
         for beta in [-1.0, -0.001, f64::NEG_INFINITY, f64::NAN] {
             options.early_refresh(beta);
-            assert!(options.looks_at_hits() && options.check().is_err(), "{beta}");
+            assert!(options.inspects_hits() && options.check().is_err(), "{beta}");
         }
     }
 
@@ -410,12 +412,12 @@ mod tests {
         for fraction in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
             let mut options = Options::default();
             options.refresh_ahead(fraction);
-            assert!(options.looks_at_hits() && options.check().is_err(), "{fraction}");
+            assert!(options.inspects_hits() && options.check().is_err(), "{fraction}");
         }
         for jitter in [-0.1, f64::NAN, f64::INFINITY] {
             let mut options = Options::default();
             options.jitter(jitter);
-            assert!(options.looks_at_hits() && options.check().is_err(), "{jitter}");
+            assert!(options.inspects_hits() && options.check().is_err(), "{jitter}");
         }
     }
 
@@ -425,24 +427,26 @@ mod tests {
         let mut options =
             Options { expiry: Expiry::After(Duration::from_secs(10)), ..Options::default() };
         options.jitter(0.5);
-        let lasting =
-            |options: &Options| match options.term(Lifetime::default(), Duration::ZERO).kept {
-                Expiry::After(lasting) => lasting.as_secs_f64(),
-                other => panic!("{other:?}"),
-            };
+        let lasting = |options: &Options| match options
+            .plan_write(Lifetime::default(), Duration::ZERO)
+            .kept
+        {
+            Expiry::After(lasting) => lasting.as_secs_f64(),
+            other => panic!("{other:?}"),
+        };
         let all: Vec<f64> = (0..1_000).map(|_| lasting(&options)).collect();
         assert!(all.iter().all(|lasting| (10.0..=15.0).contains(lasting)));
         let mean = all.iter().sum::<f64>() / 1_000.0;
         assert!((12.2..12.8).contains(&mean), "not uniform: {mean}");
         options.expiry = Expiry::After(Duration::MAX);
         assert_eq!(
-            options.term(Lifetime::default(), Duration::ZERO).kept,
+            options.plan_write(Lifetime::default(), Duration::ZERO).kept,
             options.expiry,
             "for ever stays for ever"
         );
         options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400));
         options.jitter(1e30);
-        options.term(Lifetime::default(), Duration::ZERO);
+        options.plan_write(Lifetime::default(), Duration::ZERO);
     }
 
     #[test]

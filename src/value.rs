@@ -1,7 +1,9 @@
 //! What passes between a wrapper and an adapter.
 
-use crate::codec::{self, Codec, Defect};
-use crate::{Error, ErrorKind, Result, clock};
+use crate::codec::{Codec, Defect};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::Meta;
+use crate::{clock, codec};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +12,6 @@ use std::fmt;
 use std::mem::needs_drop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// A value that an adapter stores without understanding it: a cheap handle on a shared typed object, or on encoded bytes.
@@ -30,84 +31,6 @@ use std::time::{Duration, SystemTime};
 /// ```
 #[derive(Clone)]
 pub struct CacheValue(Arc<Known<dyn Kept>>);
-
-/// What is known about a value besides the value: it travels in the header of [`Codec::MessagePack`] and is lost under the plain codecs.
-///
-/// Times are by larder's own [`clock`]; the header has them as they are on the wall.
-#[derive(Debug, Default)]
-pub(crate) struct Meta {
-    /// Milliseconds since 1970; 0 is unknown.
-    created_ms: u64,
-    /// The logical end of life, in milliseconds since 1970; 0 is unknown. It moves when the entry is given another expiry.
-    expires_ms: AtomicU64,
-    /// What computing the value took, in microseconds.
-    cost_us: u32,
-    /// The value is kept beyond its logical end, which therefore has to be looked at.
-    is_kept: bool,
-}
-
-/// The logical end of a value whose successor is being stored.
-const BURIED: u64 = 1;
-
-impl Meta {
-    pub(crate) fn new(created_ms: u64, cost_us: u32) -> Self {
-        Self { created_ms, cost_us, ..Self::default() }
-    }
-
-    /// What a header says; times are by the clock on the wall.
-    pub(crate) fn from_header(created: u64, expires: u64, cost_us: u32, is_kept: bool) -> Self {
-        let [created_ms, expires_ms] = clock::from_wall([created, expires]);
-        Self { created_ms, expires_ms: expires_ms.into(), cost_us, is_kept }
-    }
-
-    pub(crate) fn end_at(&mut self, expires_ms: u64) {
-        *self.expires_ms.get_mut() = expires_ms;
-    }
-
-    pub(crate) fn keep(&mut self) {
-        self.is_kept = true;
-    }
-
-    pub(crate) fn created_ms(&self) -> u64 {
-        self.created_ms
-    }
-
-    pub(crate) fn expires_ms(&self) -> u64 {
-        self.expires_ms.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn cost_us(&self) -> u32 {
-        self.cost_us
-    }
-
-    pub(crate) fn is_kept(&self) -> bool {
-        self.is_kept
-    }
-
-    /// How long it is until the logical end; `None` if it is past.
-    pub(crate) fn remaining(&self) -> Option<Duration> {
-        let left = self.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
-        // The end was rounded up, and nobody is told of more than was asked for.
-        (left > 0).then(|| {
-            if left < 1_000 {
-                Duration::from_micros(left)
-            } else {
-                Duration::from_millis(left / 1_000)
-            }
-        })
-    }
-}
-
-impl Clone for Meta {
-    fn clone(&self) -> Self {
-        Self {
-            created_ms: self.created_ms,
-            expires_ms: self.expires_ms().into(),
-            cost_us: self.cost_us,
-            is_kept: self.is_kept,
-        }
-    }
-}
 
 /// What a [`CacheValue`] points to: the one allocation that holds the object, or the bytes, and what is known about it.
 struct Known<K: ?Sized> {
@@ -269,7 +192,7 @@ impl CacheValue {
     /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when it cannot note that the value
     /// is to be kept beyond its expiry.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
-        if self.0.meta.is_kept && !codec.has_header() {
+        if self.0.meta.has_stale_window() && !codec.has_header() {
             return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
                 "`stale_for` has to be noted in a header, and {codec} has none"
             )));
@@ -353,7 +276,7 @@ impl CacheValue {
     /// When the value was written, where that is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        let [created] = clock::to_wall([self.0.meta.created_ms]);
+        let [created] = clock::to_wall([self.0.meta.created_ms()]);
         (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
     }
 
@@ -362,8 +285,7 @@ impl CacheValue {
     #[must_use]
     #[inline]
     pub fn is_stale(&self) -> bool {
-        let meta = &self.0.meta;
-        meta.is_kept && meta.expires_ms() <= clock::now_ms()
+        self.0.meta.is_stale()
     }
 
     pub(crate) fn meta(&self) -> &Meta {
@@ -377,15 +299,13 @@ impl CacheValue {
 
     /// Moves the logical end, for everybody who has this very handle.
     pub(crate) fn move_end(&self, expires_ms: u64) {
-        self.0.meta.expires_ms.store(expires_ms, Ordering::Relaxed);
+        self.0.meta.move_end(expires_ms);
     }
 
-    /// Takes the right to put something in the place of a value that is stale; one caller gets it.
-    pub(crate) fn bury(&self) -> bool {
-        let expires = &self.0.meta.expires_ms;
-        let end = expires.load(Ordering::Relaxed);
-        end != BURIED
-            && expires.compare_exchange(end, BURIED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// Elects the caller that may replace this stale value: `true` for one caller of all that share
+    /// the handle.
+    pub(crate) fn claim_replacement(&self) -> bool {
+        self.0.meta.claim_replacement()
     }
 
     /// Whether it is nothing as serde writes it: `None`, `()` or a null.

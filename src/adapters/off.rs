@@ -1,8 +1,12 @@
 //! No store at all: a cache that is turned off.
 
 use super::{Settings, read_url};
+use crate::adapter::{AsyncCacheAdapter, Entry};
+use crate::error::{Error, Result};
+use crate::expiry::Expiry;
+use crate::key;
 use crate::url::CacheUrl;
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, Expiry, Result, key};
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;

@@ -1,9 +1,11 @@
 //! The settings that every adapter has, in the words that URLs and builders share.
 
+use crate::codec::Codec;
+use crate::error::Result;
+use crate::expiry::{Expiry, Lifetime};
 use crate::key::Scope;
 use crate::options::Options;
 use crate::url::CacheUrl;
-use crate::{Codec, Expiry, Lifetime, Result};
 
 /// The parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around a remote adapter that it is given by name.
 #[cfg(any(feature = "redis", feature = "memcached"))]

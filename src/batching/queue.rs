@@ -1,7 +1,8 @@
 //! The calls that wait, and which of them share a batch.
 
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
-use crate::{Error, Result, url::CacheUrl};
+use crate::error::{Error, Result};
+use crate::url::CacheUrl;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! One function for both worlds.
 
 use super::wait;
-use crate::runtime::timeout;
+use crate::runtime::background_timeout;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl<F: Future> Awaitable<F> {
     /// assert_eq!(never.wait_timeout(Duration::from_millis(1)), None);
     /// ```
     pub fn wait_timeout(self, patience: Duration) -> Option<F::Output> {
-        wait(timeout(patience, self.future))
+        wait(background_timeout(patience, self.future))
     }
 
     /// The future itself, for `select!`, `join!` and `spawn`.

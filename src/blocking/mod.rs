@@ -8,13 +8,15 @@ pub use awaitable::{Awaitable, awaitable};
 pub use view::BlockingView;
 pub(crate) use wait::wait;
 
-use crate::event::{Event, Observation};
+use crate::adapter::AsyncCacheAdapter;
+use crate::config::IntoAdapter;
+use crate::error::Result;
+use crate::event::Event;
+use crate::expiry::Expiry;
+use crate::observers::Observation;
 use crate::options::each_option;
-use crate::wrapper::WeakCache;
-use crate::{
-    AsyncCacheAdapter, AsyncCacheWrapper, Cacheable, Expiry, IntoAdapter, Keys, Loaded, NotAResult,
-    Result, Stats,
-};
+use crate::stats::Stats;
+use crate::wrapper::{AsyncCacheWrapper, Cacheable, Keys, Loaded, NotAResult, WeakCache};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -48,9 +50,18 @@ impl From<AsyncCacheWrapper> for CacheWrapper {
     }
 }
 
+/// # Without `.await`
+impl AsyncCacheWrapper {
+    /// The blocking face of the same cache.
+    #[must_use]
+    pub fn blocking(&self) -> CacheWrapper {
+        CacheWrapper::from(self.clone())
+    }
+}
+
 macro_rules! mirror {
     ($($option:ident($($value:ident: $type:ty)?))*) => {$(
-        #[doc = concat!("See [`View::", stringify!($option), "`](crate::View::", stringify!($option), ").")]
+        #[doc = concat!("See [`View::", stringify!($option), "`](crate::wrapper::View::", stringify!($option), ").")]
         pub fn $option(&self $(, $value: $type)?) -> BlockingView<'_> {
             self.view().$option($($value)?)
         }

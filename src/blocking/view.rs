@@ -1,8 +1,11 @@
 //! The verbs of the blocking face, with their options.
 
 use super::wait;
+use crate::blocking::CacheWrapper;
+use crate::error::Result;
+use crate::expiry::Expiry;
 use crate::options::each_option;
-use crate::{CacheWrapper, Cacheable, Expiry, Keys, Loaded, NotAResult, Result, View};
+use crate::wrapper::{Cacheable, Keys, Loaded, NotAResult, View};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;

@@ -21,8 +21,9 @@
 //! Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum at 36.
 
 use super::Codec;
-use crate::value::Meta;
-use crate::{Error, ErrorKind, clock};
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+use crate::meta::Meta;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::any::type_name;
 use std::hash::Hasher;
@@ -86,7 +87,7 @@ fn key_check(key: &str) -> u64 {
 pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(LEN + payload.len());
     out.put_slice(&MAGIC);
-    out.put_slice(&[2, codec_id(codec), u8::from(meta.is_kept()) * KEPT]);
+    out.put_slice(&[2, codec_id(codec), u8::from(meta.has_stale_window()) * KEPT]);
     out.put_u16(LEN as u16);
     let [created, expires] = clock::to_wall([meta.created_ms(), meta.expires_ms()]);
     // A value that says nothing of its age is made now.

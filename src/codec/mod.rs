@@ -9,7 +9,7 @@ mod raw;
 pub(crate) use header::key_hash;
 pub(crate) use header::{Defect, HEAD, frame, logical_end, unframe};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use guard::Format;
 use octets::Octets;
 use serde::de::DeserializeOwned;

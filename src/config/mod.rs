@@ -64,7 +64,7 @@ static KINDS: [Kind; 5] = [
         classes: &["MemoryCache", "MemoryAdapter", "AsyncMemoryCache", "AsyncMemoryAdapter"],
         schemes: &["memory"],
         open: where_on!("memory", |url| {
-            Ok(Arc::new(crate::MemoryBuilder::from_cache_url(url)?.build()))
+            Ok(Arc::new(crate::adapters::memory::MemoryBuilder::from_cache_url(url)?.build()))
         }),
     },
     Kind {
@@ -73,7 +73,7 @@ static KINDS: [Kind; 5] = [
         classes: &["RedisCache", "RedisAdapter", "AsyncRedisCache", "AsyncRedisAdapter"],
         schemes: &["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"],
         open: where_on!("redis", |url| {
-            let adapter = crate::RedisBuilder::from_cache_url(url)?.build()?;
+            let adapter = crate::adapters::redis::RedisBuilder::from_cache_url(url)?.build()?;
             resilience::around(adapter.remote(), url)
         }),
     },
@@ -88,7 +88,8 @@ static KINDS: [Kind; 5] = [
         ],
         schemes: &["memcached", "memcache", "memcached+unix"],
         open: where_on!("memcached", |url| {
-            let adapter = crate::MemcachedBuilder::from_cache_url(url)?.build()?;
+            let adapter =
+                crate::adapters::memcached::MemcachedBuilder::from_cache_url(url)?.build()?;
             resilience::around(adapter.remote(), url)
         }),
     },
@@ -98,7 +99,7 @@ static KINDS: [Kind; 5] = [
         classes: &["SqliteCache", "SqliteAdapter", "AsyncSqliteCache", "AsyncSqliteAdapter"],
         schemes: &["sqlite", "sqlite3"],
         open: where_on!("sqlite", |url| {
-            Ok(Arc::new(crate::SqliteBuilder::from_cache_url(url)?.build()?))
+            Ok(Arc::new(crate::adapters::sqlite::SqliteBuilder::from_cache_url(url)?.build()?))
         }),
     },
     Kind {
@@ -106,7 +107,7 @@ static KINDS: [Kind; 5] = [
         aliases: &["off", "none"],
         classes: &["NullCache", "NullAdapter", "AsyncNullCache", "AsyncNullAdapter"],
         schemes: &["off"],
-        open: Some(|url| Ok(Arc::new(crate::AsyncNullCache::from_cache_url(url)?))),
+        open: Some(|url| Ok(Arc::new(crate::adapters::off::AsyncNullCache::from_cache_url(url)?))),
     },
 ];
 

@@ -1,9 +1,10 @@
 //! What stands between a cache and a server that it was given by name: [`Resilient`], unless the URL says otherwise.
 
+use crate::adapter::AsyncCacheAdapter;
 use crate::adapters::Remote;
+use crate::error::Result;
 use crate::layers::Resilient;
 use crate::url::CacheUrl;
-use crate::{AsyncCacheAdapter, Result};
 use std::sync::Arc;
 
 /// The adapter of a URL, with the layer around it, whose parameters are taken out.

@@ -1,10 +1,13 @@
 //! Calls of an adapter that wait are sent as batches.
 
-use crate::adapter::Presence;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
-use crate::event::EventSink;
-use crate::runtime::{self, PerRuntime};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Error, Expiry, Lifetime, Result, key};
+use crate::error::{Error, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::observers::EventSink;
+use crate::runtime::PerRuntime;
+use crate::value::CacheValue;
+use crate::{key, runtime};
 use async_trait::async_trait;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -275,7 +278,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
             return self.adapter.set(key, value, expiry).await;
         };
         let Some(_pass) = batcher.pass() else {
-            let bytes = key.len() + value.encoded_len(crate::Codec::MessagePack)?;
+            let bytes = key.len() + value.encoded_len(crate::codec::Codec::MessagePack)?;
             let (reply, answer) = oneshot::channel();
             self.wait(
                 &batcher,

@@ -1,8 +1,10 @@
 //! An adapter behind a pointer.
 
-use crate::adapter::Presence;
-use crate::event::EventSink;
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, Expiry, Lifetime, Result};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::error::Result;
+use crate::expiry::{Expiry, Lifetime};
+use crate::observers::EventSink;
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;

@@ -37,10 +37,10 @@ use std::sync::Arc;
 /// ```
 pub fn metrics(cache: impl Into<Arc<str>>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
     let cache: SharedString = SharedString::from_shared(cache.into());
-    move |event| tell(&cache, event)
+    move |event| emit(&cache, event)
 }
 
-fn tell(cache: &SharedString, event: &Event<'_>) {
+fn emit(cache: &SharedString, event: &Event<'_>) {
     let backend: SharedString = event.backend.to_owned().into();
     let labels = [("cache", cache.clone()), ("backend", backend.clone())];
     let name = name(event.kind);

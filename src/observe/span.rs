@@ -1,7 +1,7 @@
 //! Spans around calls that wait and around loaders. Without the feature `tracing` there is nothing in them.
 
-use crate::Result;
-use crate::event::Observers;
+use crate::error::Result;
+use crate::observers::Observers;
 use std::future::Future;
 
 /// A span of larder's, or nothing.

@@ -24,11 +24,11 @@ use ::tracing::Level;
 /// # Ok(()) }
 /// ```
 pub fn tracing() -> impl Fn(&Event<'_>) + Send + Sync + 'static {
-    tell
+    emit
 }
 
-fn tell(event: &Event<'_>) {
-    macro_rules! tell {
+fn emit(event: &Event<'_>) {
+    macro_rules! emit {
         ($level:expr) => {
             ::tracing::event!(
                 target: "larder",
@@ -48,8 +48,8 @@ fn tell(event: &Event<'_>) {
         EventKind::BackendError
         | EventKind::LoadError
         | EventKind::DecodeError
-        | EventKind::BreakerOpen => tell!(Level::WARN),
-        EventKind::BreakerClose | EventKind::Swap => tell!(Level::INFO),
-        _ => tell!(Level::DEBUG),
+        | EventKind::BreakerOpen => emit!(Level::WARN),
+        EventKind::BreakerClose | EventKind::Swap => emit!(Level::INFO),
+        _ => emit!(Level::DEBUG),
     }
 }

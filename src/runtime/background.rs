@@ -1,7 +1,7 @@
 //! larder's own runtime, and what stands in for it while the process has no file descriptor left.
 
 use super::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -13,7 +13,7 @@ pub(crate) use backoff::Backoff;
 pub(crate) use per_runtime::PerRuntime;
 pub(crate) use stack::{deeper, is_stack_deep, spawn_on_new_stack};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use background::is_background;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -67,9 +67,9 @@ pub(crate) fn inside<T>(
 
 /// `tokio::time::timeout` by the background runtime's clock, for the caller's runtime may have none, or one that a test stops.
 /// Has no end where the thread [`is_gone`].
-pub(crate) async fn timeout<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn background_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let timed = match enter_background() {
-        Some(_entered) => Ok(tokio::time::timeout(patience, future)),
+        Some(_entered) => Ok(tokio::time::timeout(limit, future)),
         None => Err(future),
     };
     match timed {
@@ -79,29 +79,29 @@ pub(crate) async fn timeout<F: Future>(patience: Duration, future: F) -> Option<
 }
 
 /// A pause by the caller's clock; by the background runtime's where the caller has no runtime.
-pub(crate) async fn sleep(lasting: Duration) {
-    within(lasting, std::future::pending::<()>()).await;
+pub(crate) async fn caller_sleep(duration: Duration) {
+    caller_timeout(duration, std::future::pending::<()>()).await;
 }
 
 /// [`timeout`], by the clock of the caller's runtime if it has one.
-pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn caller_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     if Handle::try_current().is_ok() {
-        tokio::time::timeout(patience, future).await.ok()
+        tokio::time::timeout(limit, future).await.ok()
     } else {
-        timeout(patience, future).await
+        background_timeout(limit, future).await
     }
 }
 
 /// Waits by the background runtime's clock. Not for where the thread [`is_gone`].
-pub(crate) async fn pause(lasting: Duration) {
-    let _over = timeout(lasting, std::future::pending::<()>()).await;
+pub(crate) async fn background_sleep(duration: Duration) {
+    let _over = background_timeout(duration, std::future::pending::<()>()).await;
 }
 
 /// [`timeout`] for what a caller has set a limit to. Tests that pause tokio's clock pause this one, too.
-pub(crate) async fn limit<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn user_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     #[cfg(feature = "testing")]
     {
-        let sleep = || tokio::time::sleep(patience);
+        let sleep = || tokio::time::sleep(limit);
         // A runtime without a clock says so by a panic only.
         if let Ok(sleep) = std::panic::catch_unwind(sleep) {
             return match futures_util::future::select(std::pin::pin!(future), std::pin::pin!(sleep))
@@ -112,7 +112,7 @@ pub(crate) async fn limit<F: Future>(patience: Duration, future: F) -> Option<F:
             };
         }
     }
-    timeout(patience, future).await
+    background_timeout(limit, future).await
 }
 
 /// Runs larder's own work on the caller's runtime, detached from the caller.
@@ -126,7 +126,7 @@ where
 
 /// A timer of the background runtime: it goes off whatever becomes of the caller's runtime, its clock or its lack of one.
 #[cfg(feature = "sqlite")]
-pub(crate) fn alarm(at: std::time::Instant) -> tokio::time::Sleep {
+pub(crate) fn background_sleep_until(at: std::time::Instant) -> tokio::time::Sleep {
     let _entered = background().enter();
     tokio::time::sleep_until(at.into())
 }

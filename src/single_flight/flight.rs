@@ -1,9 +1,10 @@
 //! One load of one key, as those see it who wait for it.
 
-use super::leader;
+use super::current;
 use super::wait_graph::Edge;
 use crate::error::Error;
-use crate::runtime::{self, lock};
+use crate::runtime;
+use crate::runtime::lock;
 use crate::value::CacheValue;
 use std::future::Future;
 use std::pin::pin;
@@ -51,7 +52,7 @@ pub(crate) struct Flight {
     /// How many unshared loads it stands in.
     depth: u32,
     /// Whether it was told already how the load went.
-    is_told: AtomicBool,
+    is_load_event_claimed: AtomicBool,
 }
 
 /// What a load came to.
@@ -93,7 +94,7 @@ impl Flight {
             home: Mutex::new(None),
             thread: Mutex::new(thread::current().id()),
             depth,
-            is_told: AtomicBool::new(false),
+            is_load_event_claimed: AtomicBool::new(false),
         })
     }
 
@@ -115,8 +116,8 @@ impl Flight {
 
     /// Whether it is still to be told how the load went: a load that runs out of its caller's time
     /// has failed, whatever it comes to.
-    pub(crate) fn is_untold(&self) -> bool {
-        !self.is_told.swap(true, Ordering::Relaxed)
+    pub(crate) fn claim_load_event(&self) -> bool {
+        !self.is_load_event_claimed.swap(true, Ordering::Relaxed)
     }
 
     /// A task on `home` has it from now on.
@@ -133,7 +134,7 @@ impl Flight {
         let mut landing = pin!(self.landing());
         let mut patience = first_patience();
         loop {
-            if let Some(arrival) = runtime::limit(patience, landing.as_mut()).await {
+            if let Some(arrival) = runtime::user_timeout(patience, landing.as_mut()).await {
                 return arrival;
             }
             if !self.is_alive().await {
@@ -149,7 +150,7 @@ impl Flight {
     /// loader that is quick to ask back would close the circle first, and it would be the leader who
     /// finds it.
     pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
-        let edge = Edge::add(leader::current_flight(), self.id);
+        let edge = Edge::add(current::current_flight(), self.id);
         async move {
             let Some(_edge) = edge else {
                 return Arrival::Cycle;
@@ -195,7 +196,7 @@ impl Flight {
         }
         let patience = if is_blocked { PROBE_ON_OWN_THREAD } else { PROBE };
         let probe = home.spawn(std::future::ready(()));
-        runtime::timeout(patience, probe).await.is_some_and(|ran| ran.is_ok())
+        runtime::background_timeout(patience, probe).await.is_some_and(|ran| ran.is_ok())
     }
 
     /// Marks it as invalidated; whether its store has begun.
@@ -270,7 +271,7 @@ pub(super) async fn await_stores(storing: Vec<Arc<Flight>>) {
     let all = async {
         for flight in &storing {
             let mut over = pin!(flight.over());
-            while runtime::timeout(first_patience(), over.as_mut()).await.is_none() {
+            while runtime::background_timeout(first_patience(), over.as_mut()).await.is_none() {
                 if !flight.is_alive().await {
                     break;
                 }
@@ -278,5 +279,5 @@ pub(super) async fn await_stores(storing: Vec<Arc<Flight>>) {
         }
     };
     // If this times out, nothing is lost: an invalidated store removes what it wrote.
-    let _late = runtime::timeout(STORE, all).await;
+    let _late = runtime::background_timeout(STORE, all).await;
 }

@@ -1,36 +1,11 @@
 //! The one who finishes a flight.
 
 use super::Flights;
+use super::current::Current;
 use super::flight::{self, Flight, Outcome, Phase};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-
-tokio::task_local! {
-    /// The flight whose loader is running here.
-    static CURRENT: Current;
-}
-
-#[derive(Clone, Copy)]
-struct Current {
-    flight: u64,
-    depth: u32,
-}
-
-/// The flight whose loader is running here, if one is.
-pub(super) fn current_flight() -> Option<u64> {
-    CURRENT.try_with(|current| current.flight).ok()
-}
-
-/// Whether this is inside a loader.
-pub(crate) fn is_in_loader() -> bool {
-    current_flight().is_some()
-}
-
-/// How many unshared loads this is inside of.
-pub(super) fn current_depth() -> u32 {
-    CURRENT.try_with(|current| current.depth).unwrap_or_default()
-}
 
 /// The right, and the duty, to finish a flight. Dropping it loses the flight, and its followers try
 /// again.
@@ -56,12 +31,12 @@ impl LeaderGuard {
             self.flight.note_thread();
             loader.as_mut().poll(cx)
         });
-        CURRENT.scope(self.current(), polled).await
+        self.current().run(polled).await
     }
 
     /// Runs a loader's closure as the loader of this flight.
     pub(crate) fn run_now<R>(&self, loader: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self.current(), loader)
+        self.current().run_now(loader)
     }
 
     /// Whether the value may be stored: no write came since the flight began, and no newer load.

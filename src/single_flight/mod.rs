@@ -17,13 +17,15 @@
 //! database deadlock detection.
 
 mod cooldown;
+mod current;
 mod flight;
 mod guards;
 mod leader;
 mod wait_graph;
 
+pub(crate) use current::is_in_loader;
 pub(crate) use flight::{Arrival, Flight, Outcome};
-pub(crate) use leader::{LeaderGuard, is_in_loader};
+pub(crate) use leader::LeaderGuard;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::lock;
@@ -205,7 +207,7 @@ impl Flights {
 
     /// A flight that nobody can join and that is not stored: the way out of a cycle of loaders.
     pub(crate) fn unshared(self: &Arc<Self>, key: &str) -> Result<LeaderGuard> {
-        let depth = leader::current_depth() + 1;
+        let depth = current::current_depth() + 1;
         if depth > DEEPEST_UNSHARED {
             return Err(Error::new(ErrorKind::Reentrant).with_key(key));
         }

@@ -4,7 +4,7 @@ mod histogram;
 mod stripe;
 mod tally;
 
-use crate::EventKind;
+use crate::event::EventKind;
 use histogram::Histogram;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,12 +1,13 @@
 //! An adapter that fails when it is told to.
 
 use super::Verb;
-use crate::adapter::Presence;
-use crate::event::EventSink;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::observers::EventSink;
 use crate::runtime::lock;
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
-};
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;

@@ -2,7 +2,10 @@
 
 use super::table::Case;
 use super::{Suite, Verb};
-use crate::{AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Result};
+use crate::adapter::{AsyncCacheAdapter, Entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
+use crate::value::CacheValue;
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,8 @@
 //! What the suite may expect of a store.
 
 use super::Verb;
-use crate::{Codec, DEFAULT_TTL, Expiry, Lifetime};
+use crate::codec::Codec;
+use crate::expiry::{DEFAULT_TTL, Expiry, Lifetime};
 use std::time::Duration;
 
 /// What [`conformance!`](super::conformance) may expect of a store. As it comes, it is strict: expiry to the millisecond, every verb, every type.

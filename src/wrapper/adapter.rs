@@ -1,6 +1,9 @@
 //! The adapter of a cache: seen, exchanged, connected.
 
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, IntoAdapter, Result};
+use crate::adapter::AsyncCacheAdapter;
+use crate::config::IntoAdapter;
+use crate::error::Result;
+use crate::wrapper::AsyncCacheWrapper;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -55,7 +58,7 @@ impl AsyncCacheWrapper {
         let slot = self.core.slot()?;
         let fresh = slot.adapter.rebuild()?;
         self.core.swap(slot.reopened(fresh.clone()));
-        slot.inside(pin!(slot.adapter.close())).await.map_err(slot.blame("close"))?;
+        slot.inside(pin!(slot.adapter.close())).await.map_err(slot.with_context("close"))?;
         Ok(fresh)
     }
 

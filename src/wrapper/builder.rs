@@ -1,9 +1,11 @@
 //! A wrapper with options of its own, before it is built.
 
 use super::slot::Core;
-use crate::config::Opened;
+use crate::config::{IntoAdapter, Opened};
+use crate::error::Result;
+use crate::expiry::Expiry;
 use crate::options::{Options, each_option};
-use crate::{AsyncCacheWrapper, Expiry, IntoAdapter, Result};
+use crate::wrapper::AsyncCacheWrapper;
 
 /// Makes an [`AsyncCacheWrapper`] whose calls have these options, unless a view says otherwise.
 ///
@@ -61,7 +63,7 @@ impl WrapperBuilder {
 
 macro_rules! mirror {
     ($($option:ident($($value:ident: $type:ty)?))*) => {$(
-        #[doc = concat!("See [`View::", stringify!($option), "`](crate::View::", stringify!($option), ").")]
+        #[doc = concat!("See [`View::", stringify!($option), "`](crate::wrapper::view::View::", stringify!($option), ").")]
         pub fn $option(mut self $(, $value: $type)?) -> Self {
             self.options.$option($($value)?);
             self

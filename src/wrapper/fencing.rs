@@ -1,12 +1,15 @@
 //! The right to store what a loader comes to, against what other processes do meanwhile; with a lease, the right to run it at all.
 
-use super::fault::concerns_backend;
+use super::events::{CallInfo, concerns_backend};
 use super::slot::Slot;
-use super::tell::About;
 use super::{Cacheable, View};
+use crate::adapter::Claim;
+use crate::error::Result;
+use crate::expiry::Expiry;
 use crate::options::Options;
 use crate::runtime::Backoff;
-use crate::{CacheValue, Claim, Expiry, Result, clock, runtime};
+use crate::value::CacheValue;
+use crate::{clock, runtime};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -118,7 +121,7 @@ impl View<'_> {
                 .map(|right| Acquired::Granted(right.unwrap_or(StoreRight::None))),
         };
         asked.or_else(|error| {
-            let error = self.cache.failed(slot, About::new("claim", key), error);
+            let error = self.cache.failed(slot, CallInfo::new("claim", key), error);
             if self.options.fail_open && concerns_backend(&error) {
                 Ok(Acquired::Granted(StoreRight::None))
             } else {
@@ -175,7 +178,7 @@ async fn lease_or_value<T: Cacheable>(
                 claim(slot, scoped, None).await?.unwrap_or(StoreRight::None),
             ));
         }
-        runtime::pause(BACKOFF.pause(looks)).await;
+        runtime::background_sleep(BACKOFF.pause(looks)).await;
         looks += 1;
     }
 }

@@ -1,7 +1,7 @@
 //! What a hit in memory takes along from the value that the adapter shows it.
 
-use crate::CacheValue;
 use crate::type_probe::clones_silently;
+use crate::value::CacheValue;
 
 /// What was taken.
 pub(super) enum Hit<T> {
@@ -19,7 +19,7 @@ impl<T: Clone + 'static> Hit<T> {
     /// or use the cache. An `Arc` or a number is cloned at once, which saves two steps on the value's own count.
     #[inline]
     pub(super) fn take(&mut self, value: &CacheValue, as_value: bool) {
-        let is_plain = !as_value && !value.meta().is_kept();
+        let is_plain = !as_value && !value.meta().has_stale_window();
         *self = match if is_plain { value.object::<T>() } else { None } {
             Some(object) if clones_silently::<T>() => Self::Object(object.clone()),
             Some(_) => Self::Typed(value.clone()),

@@ -1,7 +1,8 @@
 //! One key or many: what callers hand in, and what a call keeps of it.
 
 use crate::error::Result;
-use crate::key::{self, Scope};
+use crate::key;
+use crate::key::Scope;
 
 /// What [`remove`](crate::AsyncCacheWrapper::remove) takes: one key, or an array, slice, set, `Vec` or other iterator of keys.
 ///
@@ -135,6 +136,6 @@ mod tests {
     #[test]
     fn one_that_is_no_key_refuses_the_batch() {
         let error = KeyBatch::new(&Scope::default(), ["a", "", "b"]).expect_err("refused");
-        assert_eq!(error.kind(), crate::ErrorKind::InvalidKey);
+        assert_eq!(error.kind(), crate::error::ErrorKind::InvalidKey);
     }
 }

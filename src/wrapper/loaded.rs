@@ -1,6 +1,6 @@
 //! What a loader may say beside its value.
 
-use crate::Expiry;
+use crate::expiry::Expiry;
 use crate::options::Options;
 use std::time::Duration;
 

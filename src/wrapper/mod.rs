@@ -2,18 +2,18 @@
 
 mod adapter;
 mod builder;
-mod fault;
+mod call;
+mod events;
 mod fencing;
 mod get_or_set;
-mod ready_or_boxed;
-
 mod hit;
 mod keys;
 mod loaded;
 mod not_a_result;
+mod read;
+mod ready_or_boxed;
 mod slot;
 mod stale;
-mod tell;
 mod verbs;
 mod view;
 mod weak;
@@ -27,12 +27,14 @@ pub(crate) use slot::{Core, Origin};
 pub use view::View;
 pub use weak::WeakCache;
 
-use crate::config::from_environment;
-use crate::event::{Event, Observation};
+use crate::config::{IntoAdapter, from_environment};
+use crate::error::Result;
+use crate::event::Event;
+use crate::expiry::Expiry;
 use crate::key::Scope;
+use crate::observers::Observation;
 use crate::options::{Options, each_option};
 use crate::stats::Stats;
-use crate::{CacheWrapper, Expiry, IntoAdapter, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,12 +192,6 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn namespace(&self, name: impl AsRef<str>) -> Self {
         Self { scope: self.scope.nested(name.as_ref()), ..self.clone() }
-    }
-
-    /// The blocking face of the same cache.
-    #[must_use]
-    pub fn blocking(&self) -> CacheWrapper {
-        CacheWrapper::from(self.clone())
     }
 
     /// Tells `observer` of every [`Event`] of this cache, its clones and namespaces, until it is [stopped](Observation::stop).

@@ -1,11 +1,15 @@
 //! What a wrapper holds, and how it is exchanged.
 
+use crate::adapter::AsyncCacheAdapter;
 use crate::config::Opened;
-use crate::event::{Event, EventKind, EventSink, Line, Observation, Observers};
+use crate::error::{Error, Result};
+use crate::event::{Event, EventKind};
+use crate::observers::{EventSink, Line, Observation, Observers};
 use crate::options::Options;
-use crate::runtime::{self, lock};
+use crate::runtime;
+use crate::runtime::lock;
 use crate::single_flight::Flights;
-use crate::{AsyncCacheAdapter, AsyncCacheWrapper, Error, Result};
+use crate::wrapper::AsyncCacheWrapper;
 use arc_swap::ArcSwapOption;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -144,7 +148,7 @@ impl Core {
             // The old adapter may come back, in a slot that knows nothing of these loads.
             old.flights.invalidate_all();
         }
-        self.observers.tell(Event::new(EventKind::Swap, adapter.backend()));
+        self.observers.emit(Event::new(EventKind::Swap, adapter.backend()));
         old
     }
 }
@@ -207,7 +211,7 @@ impl Slot {
     }
 
     /// Adds to an error what only the slot knows.
-    pub(crate) fn blame(&self, op: &'static str) -> impl Fn(Error) -> Error {
+    pub(crate) fn with_context(&self, op: &'static str) -> impl Fn(Error) -> Error {
         move |error| error.with_op(op).with_backend(self.adapter.backend().to_owned())
     }
 }

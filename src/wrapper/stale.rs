@@ -3,9 +3,11 @@
 //! The store is asked each time, in the call itself or before it: what one process has met says nothing of what another has stored.
 
 use super::slot::Slot;
-use crate::adapter::Presence;
-use crate::options::{Options, Term};
-use crate::{CacheValue, Claim, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::adapter::{Claim, Presence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::options::{Options, WritePlan};
+use crate::value::CacheValue;
 use std::time::Duration;
 
 /// How often a step is tried again because the entry changed meanwhile.
@@ -13,8 +15,8 @@ const TRIES: usize = 16;
 
 impl Slot {
     /// The term of a plain write.
-    pub(super) fn plain_term(&self, options: &Options) -> Result<Term> {
-        options.plain_term(|| self.adapter.default_ttl())
+    pub(super) fn plan_plain_write(&self, options: &Options) -> Result<WritePlan> {
+        options.plan_plain_write(|| self.adapter.default_ttl())
     }
 
     /// What is under `key`; `None` where nothing has a logical end, and the verb itself will tell.
@@ -47,18 +49,23 @@ impl Slot {
         Ok(self.adapter.take(key).await?.filter(|value| !value.is_stale()))
     }
 
-    pub(super) async fn replace(&self, key: &str, value: CacheValue, term: Term) -> Result<bool> {
+    pub(super) async fn replace(
+        &self,
+        key: &str,
+        value: CacheValue,
+        plan: WritePlan,
+    ) -> Result<bool> {
         match self.presence(key).await? {
             Some(Presence::Stale) => Ok(false),
             // What is live may be gone by now, and a store may have no `replace`: it is for the store to say.
-            _ => self.adapter.replace(key, value, term.kept).await,
+            _ => self.adapter.replace(key, value, plan.kept).await,
         }
     }
 
     /// A stale entry is no obstacle to `add`: one of those who find it puts theirs in its place.
-    pub(super) async fn add(&self, key: &str, value: CacheValue, term: Term) -> Result<bool> {
+    pub(super) async fn add(&self, key: &str, value: CacheValue, plan: WritePlan) -> Result<bool> {
         for _ in 0..TRIES {
-            if self.adapter.add(key, value.clone(), term.kept).await? {
+            if self.adapter.add(key, value.clone(), plan.kept).await? {
                 return Ok(true);
             }
             match self.presence(key).await? {
@@ -66,7 +73,7 @@ impl Slot {
                 Some(Presence::Missing) => continue,
                 Some(Presence::Stale) => {}
             }
-            match self.instead_of_stale(key, value.clone(), term.kept).await? {
+            match self.instead_of_stale(key, value.clone(), plan.kept).await? {
                 Instead::Stored => return Ok(true),
                 Instead::Live => return Ok(false),
                 Instead::Changed => {}
@@ -97,7 +104,7 @@ impl Slot {
             Some(found) => found,
         };
         // Where claims guard nothing the value is the one that everybody here sees, and only one buries it.
-        if !self.adapter.enforces_claims() && !found.bury() {
+        if !self.adapter.enforces_claims() && !found.claim_replacement() {
             return Ok(Instead::Changed);
         }
         Ok(if self.adapter.set_claimed(key, value, expiry, &claim).await? {
@@ -150,23 +157,23 @@ impl Slot {
                 Some(found) if !found.is_stale() => found,
                 _ => return self.give_up(key, &claim, None).await,
             };
-            if !found.meta().is_kept() {
+            if !found.meta().has_stale_window() {
                 self.adapter.release(key, &claim).await?;
                 return self.adapter.update_timeout(key, expiry).await;
             }
-            let term = self.renewed_term(key, &found, expiry, options).await?;
+            let plan = self.plan_renewal(key, &found, expiry, options).await?;
             if !self.adapter.enforces_claims() {
-                let Some(found) = self.adapter.update_timeout(key, term.kept).await? else {
+                let Some(found) = self.adapter.update_timeout(key, plan.kept).await? else {
                     return Ok(None);
                 };
-                found.move_end(if term.meta.expires_ms() == 0 {
+                found.move_end(if plan.meta.expires_ms() == 0 {
                     u64::MAX
                 } else {
-                    term.meta.expires_ms()
+                    plan.meta.expires_ms()
                 });
                 return Ok(Some(found));
             }
-            if self.adapter.set_claimed(key, found.renewed(term.meta), term.kept, &claim).await? {
+            if self.adapter.set_claimed(key, found.renewed(plan.meta), plan.kept, &claim).await? {
                 return Ok(Some(found));
             }
         }
@@ -174,13 +181,13 @@ impl Slot {
     }
 
     /// The term of an entry that gets another expiry: kept as much longer as the call says, or as it was.
-    async fn renewed_term(
+    async fn plan_renewal(
         &self,
         key: &str,
         found: &CacheValue,
         expiry: Expiry,
         options: &Options,
-    ) -> Result<Term> {
+    ) -> Result<WritePlan> {
         let mut options = *options;
         options.expiry = expiry;
         if options.keeps_for().is_none()
@@ -190,7 +197,7 @@ impl Slot {
         }
         let default: Lifetime = self.adapter.default_ttl();
         let cost = Duration::from_micros(found.meta().cost_us().into());
-        Ok(options.term(default, cost))
+        Ok(options.plan_write(default, cost))
     }
 }
 

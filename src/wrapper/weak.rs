@@ -1,9 +1,9 @@
 //! A handle that does not keep its cache alive.
 
 use super::slot::Core;
-use crate::AsyncCacheWrapper;
 use crate::key::Scope;
 use crate::options::Options;
+use crate::wrapper::AsyncCacheWrapper;
 use std::sync::{Arc, Weak};
 
 /// A handle on a cache that does not keep it, its adapter and its connections alive: for observers, and for what a value holds.

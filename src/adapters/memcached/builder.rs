@@ -268,7 +268,7 @@ mod tests {
         let shown: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a:1", "b:11211"]);
         assert_eq!(config.settings.scope.prefix(), "p:");
-        assert_eq!(config.settings.default_ttl, crate::Lifetime::Never);
+        assert_eq!(config.settings.default_ttl, crate::expiry::Lifetime::Never);
         assert_eq!(config.settings.codec, Codec::Raw);
         assert_eq!(config.op_timeout, Duration::from_millis(50));
         assert_eq!((config.pool_size, config.max_value_bytes), (2, 9));

@@ -2,9 +2,11 @@
 
 use super::{AsyncMemoryCache, Bounds};
 use crate::adapters::{Settings, read_url};
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::url::CacheUrl;
-use crate::{Codec, Error, Expiry, Result};
 
 /// The settings of an [`AsyncMemoryCache`], in the words of its URL.
 ///

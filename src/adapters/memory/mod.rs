@@ -9,11 +9,12 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::adapter::Presence;
-use crate::event::EventSink;
-use crate::{
-    AsyncCacheAdapter, CacheValue, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
-};
+use crate::adapter::{AsyncCacheAdapter, Entry, Presence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::key;
+use crate::observers::EventSink;
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::{Arc, LazyLock};

@@ -1,13 +1,15 @@
 //! Entries that expire, and steps that are atomic, on top of the engine.
 
-use super::KIND;
-use super::clock;
 use super::engine::{Displaced, Engine, Entry, Gone, Node};
+use super::{KIND, clock};
 use crate::adapter::Presence;
-use crate::event::{Event, EventKind, EventSinks};
+use crate::error::Result;
+use crate::event::{Event, EventKind};
+use crate::expiry::Lifetime;
+use crate::observers::EventSinks;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
-use crate::{CacheValue, Lifetime, Result};
+use crate::value::CacheValue;
 use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
 use std::thread;

@@ -5,10 +5,12 @@ use super::endpoint::Endpoint;
 use super::source::Source;
 use crate::adapters::{Settings, read_remote_url};
 use crate::batching::Limits;
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::secret::Secret;
 use crate::url::CacheUrl;
-use crate::{Codec, Error, Expiry, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -285,7 +285,7 @@ impl fmt::Display for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     fn read(url: &str) -> Result<Endpoint> {
         let mut url = CacheUrl::parse(url)?;

@@ -1,6 +1,6 @@
 //! What redis's errors mean for a call, and for the connection it went over.
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use deadpool_redis::PoolError;
 use redis::{RedisError, ServerErrorKind};
 

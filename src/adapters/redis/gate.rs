@@ -1,6 +1,6 @@
 //! Who may connect, and when: one attempt at a time, further and further apart while they fail.
 
-use crate::Error;
+use crate::error::Error;
 use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::Duration;

@@ -25,15 +25,16 @@ mod wire;
 
 pub use builder::RedisBuilder;
 
-use crate::adapter::Presence;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::adapters::Remote;
 use crate::batching::{Batcher, Limits};
 use crate::codec;
-use crate::event::{Event, EventKind, EventSink, EventSinks};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventKind};
+use crate::expiry::{Expiry, Lifetime};
+use crate::observers::{EventSink, EventSinks};
 use crate::runtime::{PerRuntime, can_connect, lock};
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
-};
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use builder::Config;
 use commands::Condition;

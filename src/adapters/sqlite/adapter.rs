@@ -6,10 +6,11 @@ use super::statements::{
     RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
-use crate::adapter::Presence;
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Entry, Error, ErrorKind, Expiry, Lifetime, Result, key,
-};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::key;
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;

@@ -5,9 +5,12 @@ use super::connection::source::{Site, Source};
 use super::engine::Engine;
 use crate::adapters::{Settings, read_url};
 use crate::batching::Limits;
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::expiry::{Expiry, Lifetime};
 use crate::key::Scope;
-use crate::url::{self, CacheUrl};
-use crate::{Codec, Error, Expiry, Lifetime, Result};
+use crate::url;
+use crate::url::CacheUrl;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 

@@ -15,10 +15,10 @@ use super::maintenance::{Clear, Shrink, Step, Sweep, WriteBack};
 use super::pace::Pace;
 use super::repair::Next;
 use super::statements::{Get, Put, Stored};
-use crate::Result;
 use crate::batching::Limits;
-use crate::error::{Error, ErrorKind};
-use crate::runtime::{self, lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime;
+use crate::runtime::lock;
 use bytes::Bytes;
 use futures_util::future::select;
 use std::pin::{Pin, pin};
@@ -274,7 +274,7 @@ impl Engine {
         let step = self.call(Role::Write, command).await?;
         let rest = pace.after(step.took);
         if !step.is_last {
-            runtime::alarm(Instant::now() + rest).await;
+            runtime::background_sleep_until(Instant::now() + rest).await;
         }
         Ok(step)
     }
@@ -323,7 +323,9 @@ impl<T> Future for Call<'_, T> {
             // A job is only dropped unanswered when its task is lost.
             return Poll::Ready(answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable))));
         }
-        let alarm = this.alarm.get_or_insert_with(|| Box::pin(runtime::alarm(this.deadline)));
+        let alarm = this
+            .alarm
+            .get_or_insert_with(|| Box::pin(runtime::background_sleep_until(this.deadline)));
         alarm.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::Timeout)))
     }
 }
@@ -383,7 +385,8 @@ async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
     let mut next = Instant::now() + FIRST_SWEEP.min(every);
     let Some(has_space) = engine.upgrade().map(|engine| engine.has_space.clone()) else { return };
     loop {
-        let _ = select(pin!(has_space.notified()), pin!(runtime::alarm(next))).await;
+        let _ =
+            select(pin!(has_space.notified()), pin!(runtime::background_sleep_until(next))).await;
         let Some(engine) = engine.upgrade().filter(|engine| engine.is_open()) else { return };
         // What could not be done now will be done next time; a failure that lasts shows in the calls.
         if Instant::now() >= next {

@@ -1,6 +1,6 @@
 //! What SQLite's errors mean for the lanes.
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// An error, sorted by what can be done about it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What waits in a lane: a command, who asked for it, and until when.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 use std::future::Future;

@@ -22,7 +22,7 @@ mod time;
 pub use builder::SqliteBuilder;
 
 use crate::adapters::Settings;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use connection::source::Site;
 use engine::Engine;
 use std::fmt;

@@ -9,7 +9,8 @@ use super::job::Work;
 use super::lane::Ran;
 use super::maintenance;
 use super::statements::Ping;
-use crate::{Error, Result, runtime};
+use crate::error::{Error, Result};
+use crate::runtime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,7 +92,7 @@ impl Engine {
     ) -> Result<Option<Connection>, (Error, Option<Connection>)> {
         match (failure, connection) {
             (Failure::Locked(_), connection) => {
-                runtime::alarm(Instant::now() + LOCKED_PAUSE).await;
+                runtime::background_sleep_until(Instant::now() + LOCKED_PAUSE).await;
                 Ok(connection)
             }
             (Failure::Full(error), Some(on)) => self.find_room(on, error, repairs).await,

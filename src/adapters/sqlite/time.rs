@@ -1,7 +1,7 @@
 //! Milliseconds since 1970, as the table has them.
 
 use crate::clock::since_epoch;
-use crate::{Expiry, Lifetime};
+use crate::expiry::{Expiry, Lifetime};
 use std::time::{Duration, Instant};
 
 /// Now, rounded down: an entry is gone once this has reached its expiry.

@@ -1,7 +1,8 @@
 //! The settings of a resilient layer, in the words that URLs share.
 
 use super::Resilient;
-use crate::{AsyncCacheAdapter, Expiry, Lifetime};
+use crate::adapter::AsyncCacheAdapter;
+use crate::expiry::{Expiry, Lifetime};
 use std::fmt;
 use std::time::Duration;
 

@@ -160,7 +160,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 && self.is_in_time(clock, pause)
             {
                 before += 1;
-                Box::pin(runtime::sleep(pause)).await;
+                Box::pin(runtime::caller_sleep(pause)).await;
                 // Opened meanwhile: this call's failure adds nothing to what is known.
                 if state.breaker.pass() == Some(pass) {
                     continue;
@@ -285,7 +285,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 None => false,
             };
         let Some(left) = self.left(clock).filter(|_| is_limited) else { return attempt.await };
-        match Box::pin(runtime::within(left, attempt)).await {
+        match Box::pin(runtime::caller_timeout(left, attempt)).await {
             Some(answer) => answer,
             None => Err(Error::new(ErrorKind::Timeout)
                 .with_backend(self.0.inner.backend().to_owned())

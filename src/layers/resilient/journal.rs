@@ -7,7 +7,7 @@ pub(super) use book::Clear;
 use super::builder::Config;
 use crate::codec::Codec;
 use crate::expiry::{Expiry, Lifetime};
-use crate::runtime::{lock, within};
+use crate::runtime::{caller_timeout, lock};
 use crate::value::CacheValue;
 use book::{Book, Entry};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -250,7 +250,7 @@ impl Journal {
         if self.is_empty() {
             return Standing::Free;
         }
-        let waited = within(patience, async {
+        let waited = caller_timeout(patience, async {
             loop {
                 let mut changed = std::pin::pin!(self.changed.notified());
                 changed.as_mut().enable();

@@ -21,9 +21,11 @@ mod retry;
 pub use breaker::BreakerState;
 pub use builder::ResilientBuilder;
 
-use crate::event::{Event, EventKind, EventSinks};
+use crate::adapter::AsyncCacheAdapter;
+use crate::error::Error;
+use crate::event::{Event, EventKind};
+use crate::observers::EventSinks;
 use crate::runtime::lock;
-use crate::{AsyncCacheAdapter, Error};
 use breaker::Breaker;
 use builder::Config;
 use election::Election;

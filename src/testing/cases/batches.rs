@@ -12,7 +12,7 @@ fn entry(
     Entry::new(key, CacheValue::new(value), expiry.into())
 }
 
-async fn removed(f: &Fixture, keys: &[&str]) -> crate::Result<Vec<bool>> {
+async fn removed(f: &Fixture, keys: &[&str]) -> crate::error::Result<Vec<bool>> {
     f.remove_many(keys).await?.into_iter().collect()
 }
 

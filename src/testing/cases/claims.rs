@@ -2,7 +2,7 @@
 //! ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they are always given and always hold.
 
 use super::*;
-use crate::Claim;
+use crate::adapter::Claim;
 
 const LEASE: Option<Duration> = Some(Duration::from_secs(100));
 
@@ -158,7 +158,7 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
             .remove_many(&["other", &key("many")])
             .await?
             .into_iter()
-            .collect::<crate::Result<Vec<_>>>()?;
+            .collect::<crate::error::Result<Vec<_>>>()?;
         check_eq!(removed, [false, false], "remove_many of a claimed key");
         check_refused(f, &key("many"), &claim, None, "that was removed in a batch").await?;
         if f.offers(Verb::Take).await? {
@@ -249,7 +249,10 @@ pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
         }
         check_eq!(f.remove("remove").await?, false, "remove of a claimed key");
         check_eq!(
-            f.remove_many(&["many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+            f.remove_many(&["many"])
+                .await?
+                .into_iter()
+                .collect::<crate::error::Result<Vec<_>>>()?,
             [false],
             "remove_many of a claimed key"
         );

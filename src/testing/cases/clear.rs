@@ -72,7 +72,7 @@ pub(crate) async fn sees_missing_with_every_verb(f: &Fixture) -> Outcome {
     f.clear("a:").await?;
     check_eq!(f.remove("a:remove").await?, false, "remove after clear");
     check_eq!(
-        f.remove_many(&["a:many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+        f.remove_many(&["a:many"]).await?.into_iter().collect::<crate::error::Result<Vec<_>>>()?,
         [false],
         "remove_many after clear"
     );

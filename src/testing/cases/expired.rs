@@ -29,7 +29,8 @@ pub(crate) async fn missing_for_readers(f: &Fixture) -> Outcome {
 pub(crate) async fn remove_is_false(f: &Fixture) -> Outcome {
     expire(f, &["one", "many"]).await?;
     check_eq!(f.remove("one").await?, false, "remove of what has expired");
-    let removed = f.remove_many(&["many"]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?;
+    let removed =
+        f.remove_many(&["many"]).await?.into_iter().collect::<crate::error::Result<Vec<_>>>()?;
     check_eq!(removed, [false], "remove_many of what has expired");
     Ok(())
 }

@@ -275,7 +275,10 @@ pub(crate) async fn matched_literally(f: &Fixture) -> Outcome {
         f.check_missing(pattern, "that is nobody's").await?;
         check_eq!(f.remove(pattern).await?, false, "remove of {pattern:?}");
         check_eq!(
-            f.remove_many(&[pattern]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?,
+            f.remove_many(&[pattern])
+                .await?
+                .into_iter()
+                .collect::<crate::error::Result<Vec<_>>>()?,
             [false],
             "remove_many of {pattern:?}"
         );

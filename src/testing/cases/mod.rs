@@ -22,7 +22,11 @@ pub(super) mod values;
 
 use super::Verb;
 use super::harness::{Failure, Fixture, Outcome, check, check_eq, check_kind, decoded};
-use crate::{CacheValue, Codec, Entry, ErrorKind, Expiry, Lifetime};
+use crate::adapter::Entry;
+use crate::codec::Codec;
+use crate::error::ErrorKind;
+use crate::expiry::{Expiry, Lifetime};
+use crate::value::CacheValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;

@@ -225,8 +225,11 @@ async fn remove(f: &Fixture, model: &mut Model, verb: Verb) -> Outcome {
             check_eq!(seen(f.take(key).await?, known.as_ref())?, known, "take of {key:?}")
         }
         _ => {
-            let removed =
-                f.remove_many(&[key]).await?.into_iter().collect::<crate::Result<Vec<_>>>()?;
+            let removed = f
+                .remove_many(&[key])
+                .await?
+                .into_iter()
+                .collect::<crate::error::Result<Vec<_>>>()?;
             check_eq!(removed, [known.is_some()], "remove_many of {key:?}");
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::adapter::Presence;
 use crate::clock;
-use crate::value::Meta;
+use crate::meta::Meta;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -12,7 +12,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn keep(f: &Fixture, key: &str, value: u64, end_ms: i64) -> Outcome<Option<()>> {
     let mut meta = Meta::default();
     meta.end_at(clock::now_ms().saturating_add_signed(end_ms));
-    meta.keep();
+    meta.keep_stale();
     match f.set(key, CacheValue::known(value, meta), Expiry::After(MINUTE)).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
         set => set?,
@@ -56,7 +56,7 @@ pub(crate) async fn remove_is_false(f: &Fixture) -> Outcome {
     }
     f.put("plain", 5u64).await?;
     let removed = f.remove_many(&["stale", "kept", "none", "plain"]).await?;
-    let removed = removed.into_iter().collect::<crate::Result<Vec<_>>>()?;
+    let removed = removed.into_iter().collect::<crate::error::Result<Vec<_>>>()?;
     check_eq!(removed, [false, true, false, true], "remove_many of stale, kept, none and plain");
     check!(f.get("stale").await?.is_none(), "remove_many leaves a stale value");
     keep(f, "kept", 5, 30_000).await?;

@@ -1,8 +1,11 @@
 //! What `FaultyAdapter` does to each verb.
 
 use super::store::Store;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
+use crate::error::ErrorKind;
+use crate::expiry::Expiry;
 use crate::testing::{Fault, FaultyAdapter, Verb, conformance};
-use crate::{AsyncCacheAdapter, CacheValue, Claim, Entry, ErrorKind, Expiry};
+use crate::value::CacheValue;
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,7 @@ use std::time::Duration;
 conformance!(without_faults, FaultyAdapter::new(Store::new()));
 
 /// Calls a verb with something that succeeds on an empty store.
-async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::Result<()> {
+async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::error::Result<()> {
     let (one, soon) = (|| CacheValue::new(1), Expiry::Default);
     match verb {
         Verb::Get => adapter.get("k").await.map(drop),

@@ -1,8 +1,12 @@
 //! An adapter with the five required methods, and a suite that is told of the rest.
 
+use crate::adapter::AsyncCacheAdapter;
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
 use crate::runtime::lock;
 use crate::testing::{CASES, Fault, FaultyAdapter, Suite, Verb, conformance};
-use crate::{AsyncCacheAdapter, CacheValue, Codec, Error, ErrorKind, Expiry, Lifetime, Result};
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ mod minimal;
 mod store;
 
 use super::{Suite, conformance};
-use crate::Codec;
+use crate::codec::Codec;
 use store::Store;
 
 conformance!(msgpack, Store::encoded(Codec::MessagePack));
@@ -16,9 +16,12 @@ conformance!(raw, Store::encoded(Codec::Raw), Suite::new().codec(Codec::Raw));
 conformance!(limited, Store::limited(), Suite::new().max_value(Store::LIMIT));
 
 #[cfg(feature = "memory")]
-conformance!(memory, crate::AsyncMemoryCache::new());
+conformance!(memory, crate::adapters::memory::AsyncMemoryCache::new());
 #[cfg(feature = "memory")]
 conformance!(
     memory_of_bytes_behind_a_prefix,
-    crate::AsyncMemoryCache::builder().encoded().prefix("users:*[a-z]%_:").build()
+    crate::adapters::memory::AsyncMemoryCache::builder()
+        .encoded()
+        .prefix("users:*[a-z]%_:")
+        .build()
 );

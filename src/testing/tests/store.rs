@@ -2,11 +2,13 @@
 
 use super::broken::Bug;
 use super::ledger::Ledger;
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Expiry, Lifetime};
+use crate::key;
 use crate::runtime::lock;
-use crate::{
-    AsyncCacheAdapter, CacheValue, Claim, Codec, Entry, Error, ErrorKind, Expiry, Lifetime, Result,
-    key,
-};
+use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -329,7 +331,9 @@ impl AsyncCacheAdapter for Store {
         let (map, name) = self.open(key)?;
         Ok(map.get(&name).filter(|slot| slot.live()).map(|slot| match slot.deadline {
             None => Expiry::Never,
-            Some(_) if self.has(Bug::ExpiryIsAlwaysTheDefault) => Expiry::After(crate::DEFAULT_TTL),
+            Some(_) if self.has(Bug::ExpiryIsAlwaysTheDefault) => {
+                Expiry::After(crate::expiry::DEFAULT_TTL)
+            }
             Some(deadline) => Expiry::After(deadline.saturating_duration_since(Instant::now())),
         }))
     }

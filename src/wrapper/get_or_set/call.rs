@@ -10,11 +10,10 @@ use crate::single_flight::{
     Arrival, Flight, Forced, Join, Joining, LeaderGuard, Outcome, ReadMark, is_in_loader,
 };
 use crate::value::CacheValue;
-use crate::wrapper::fault::concerns_backend;
+use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
-use crate::wrapper::tell::About;
 use crate::wrapper::{Cacheable, View};
 use crate::{clock, runtime};
 use futures_util::future::join;
@@ -58,7 +57,7 @@ struct Usable<T> {
 
 /// A miss, and what is known of it.
 struct Miss<'a, T> {
-    about: About<'a>,
+    info: CallInfo<'a>,
     usable: Option<Usable<T>>,
 }
 
@@ -72,7 +71,7 @@ struct GetOrSet<'a> {
     key: &'a str,
     scoped: &'a str,
     /// Whether it was told of already as a hit or a miss: one a call.
-    told: bool,
+    has_emitted: bool,
     /// What was drawn for an early refresh: once a call.
     drawn: Option<bool>,
     ask: ClaimWhen,
@@ -111,7 +110,7 @@ impl View<'_> {
                         slot: &slot,
                         key,
                         scoped: &scoped,
-                        told: false,
+                        has_emitted: false,
                         drawn,
                         ask,
                         replaced: Replaced::by(&view.options),
@@ -135,14 +134,14 @@ impl<'a> GetOrSet<'a> {
         loop {
             reads += 1;
             let mark = flights.read_mark(self.scoped);
-            let (found, about) = self.read().await?;
+            let (found, info) = self.read().await?;
             let (mark, skip_store, usable) = match found {
                 Found::Value(value) => {
-                    self.tell(EventKind::Hit, about);
+                    self.emit_once(EventKind::Hit, info);
                     return Ok(value);
                 }
                 Found::Due(value) => {
-                    self.tell(EventKind::Hit, about);
+                    self.emit_once(EventKind::Hit, info);
                     self.refresh::<T>(mark, spawn).await;
                     return Ok(value);
                 }
@@ -151,7 +150,7 @@ impl<'a> GetOrSet<'a> {
                 // Reading a backend that is down again would cost its deadline again.
                 Found::Unknown => (None, true, None),
             };
-            let mut miss = Miss { about, usable };
+            let mut miss = Miss { info, usable };
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
                 return self.serve(miss);
             }
@@ -159,12 +158,12 @@ impl<'a> GetOrSet<'a> {
             let (joined, right) = match self.join::<T>(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
                 ControlFlow::Break(value) => {
-                    self.tell(EventKind::Hit, about);
+                    self.emit_once(EventKind::Hit, info);
                     return value.decode();
                 }
             };
             if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
-                self.tell(EventKind::Miss, about);
+                self.emit_once(EventKind::Miss, info);
             }
             let step = match joined {
                 Join::ReadAgain => {
@@ -198,7 +197,7 @@ impl<'a> GetOrSet<'a> {
         if miss.usable.as_ref().is_some_and(|usable| !usable.is_stale) {
             return Some(ControlFlow::Break(self.serve(miss.take())));
         }
-        self.view.cache.tell(self.slot, EventKind::Joined, About::new(OP, self.key));
+        self.view.cache.emit(self.slot, EventKind::Joined, CallInfo::new(OP, self.key));
         let outcome = match self.wait(miss, Box::pin(flight.arrival())).await {
             Wait::Over(Arrival::Finished(outcome)) => outcome,
             Wait::Over(Arrival::Lost) => {
@@ -225,7 +224,7 @@ impl<'a> GetOrSet<'a> {
         };
         // What was loaded as another type is loaded again, and so healed.
         let Ok(value) = value.decode() else { return Some(ControlFlow::Continue(())) };
-        self.tell(EventKind::Miss, miss.about);
+        self.emit_once(EventKind::Miss, miss.info);
         Some(ControlFlow::Break(Ok(value)))
     }
 
@@ -238,7 +237,7 @@ impl<'a> GetOrSet<'a> {
     ) -> Option<Step<T>> {
         let arrival = async {
             match limit {
-                Some(limit) => runtime::timeout(limit, flight.arrival()).await,
+                Some(limit) => runtime::background_timeout(limit, flight.arrival()).await,
                 None => Some(flight.arrival().await),
             }
         };
@@ -284,25 +283,25 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, About<'a>)> {
+    async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, CallInfo<'a>)> {
         let (slot, mut options) = (self.slot, self.view.options);
-        let about = About::new(OP, self.key);
+        let info = CallInfo::new(OP, self.key);
         let (found, took) = slot
-            .timed(pin!(self.view.cache.traced(slot, about, pin!(slot.adapter.get(self.scoped)))))
+            .timed(pin!(self.view.cache.traced(slot, info, pin!(slot.adapter.get(self.scoped)))))
             .await;
-        let about = about.took(took);
+        let info = info.took(took);
         let value = match found {
             Ok(None) => {
                 self.replaced.seen = None;
-                return Ok((Found::Nothing, about));
+                return Ok((Found::Nothing, info));
             }
             Ok(Some(value)) => value,
             Err(error) => {
-                let error = self.view.cache.failed(slot, about, error.with_op("get"));
+                let error = self.view.cache.failed(slot, info, error.with_op("get"));
                 if !options.fail_open || !concerns_backend(&error) {
                     return Err(error);
                 }
-                return Ok((Found::Unknown, about));
+                return Ok((Found::Unknown, info));
             }
         };
         self.replaced.seen = Some(value.meta().created_ms());
@@ -317,32 +316,35 @@ impl<'a> GetOrSet<'a> {
         };
         let is_of_use = !is_stale || options.serves_stale(value.meta(), clock::now_ms());
         if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
-            return Ok((Found::Nothing, about));
+            return Ok((Found::Nothing, info));
         }
         let found = match value.decode() {
             Ok(value) if verdict == Verdict::Refresh => Found::Due(value),
             Ok(value) if verdict == Verdict::Recompute => Found::Usable(Usable { value, is_stale }),
             Ok(value) => Found::Value(value),
             Err(error) => {
-                let error = slot.blame("get")(error).with_key(self.key);
-                self.view.cache.tell(slot, EventKind::DecodeError, about.error(&error));
+                let error = slot.with_context("get")(error).with_key(self.key);
+                self.view.cache.emit(slot, EventKind::DecodeError, info.error(&error));
                 Found::Nothing
             }
         };
-        Ok((found, about))
+        Ok((found, info))
     }
 
     /// One hit, stale hit or miss a call, however often it reads.
-    fn tell(&mut self, kind: EventKind, about: About<'_>) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.view.cache.tell(self.slot, kind, about);
+    fn emit_once(&mut self, kind: EventKind, info: CallInfo<'_>) {
+        if !std::mem::replace(&mut self.has_emitted, true) {
+            self.view.cache.emit(self.slot, kind, info);
         }
     }
 
     /// Serves what there is.
     fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
         let usable = miss.usable.ok_or_else(|| self.late())?;
-        self.tell(if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit }, miss.about);
+        self.emit_once(
+            if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit },
+            miss.info,
+        );
         Ok(usable.value)
     }
 
@@ -442,14 +444,14 @@ impl<'a> GetOrSet<'a> {
             Wait::Soft => return self.serve(miss),
             Wait::Hard => {
                 let late = self.out_of_time(miss.usable.is_some());
-                let about = miss.about.error(&late);
-                self.view.cache.tell_load(self.slot, &flight, EventKind::LoadError, about);
+                let info = miss.info.error(&late);
+                self.view.cache.emit_load(self.slot, &flight, EventKind::LoadError, info);
                 Err(late)
             }
         };
         match value.and_then(|value| value.decode()) {
             Ok(value) => {
-                self.tell(EventKind::Miss, miss.about);
+                self.emit_once(EventKind::Miss, miss.info);
                 Ok(value)
             }
             Err(_) if miss.usable.is_some() => self.serve(miss),

@@ -5,7 +5,7 @@
 //! load that asks for another key needs no second thread while it holds the first, however deep.
 
 use super::task::{Cause, LoadTask};
-use crate::event::inherit;
+use crate::observers::inherit;
 use crate::runtime;
 use crate::single_flight::Flight;
 use crate::wrapper::{Cacheable, Loaded, View};

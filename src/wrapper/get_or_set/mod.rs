@@ -6,7 +6,7 @@ mod task;
 mod waiting;
 
 use super::{Loaded, NotAResult, View};
-use crate::Result;
+use crate::error::Result;
 use call::ClaimWhen;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

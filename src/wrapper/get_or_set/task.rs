@@ -1,18 +1,17 @@
 //! The run of a loader, apart from the call that began it.
 
-use crate::AsyncCacheWrapper;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{EventKind, inherit};
+use crate::event::EventKind;
 use crate::observe::Span;
-use crate::options::{Options, Term};
+use crate::observers::inherit;
+use crate::options::{Options, WritePlan};
 use crate::runtime;
 use crate::single_flight::{Flight, LeaderGuard, Outcome};
 use crate::value::CacheValue;
-use crate::wrapper::fault::{concerns_backend, words};
+use crate::wrapper::events::{CallInfo, concerns_backend, panic_message};
 use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::slot::Slot;
-use crate::wrapper::tell::About;
-use crate::wrapper::{Cacheable, Loaded, View};
+use crate::wrapper::{AsyncCacheWrapper, Cacheable, Loaded, View};
 use futures_util::FutureExt;
 use std::any::Any;
 use std::error::Error as StdError;
@@ -134,8 +133,8 @@ impl LoadTask {
         self.slot.observers.counters.load_took(cost);
         let error = match loaded {
             Ok(Ok(loaded)) => {
-                let about = self.about(cost);
-                self.cache.tell_load(&self.slot, self.flight(), EventKind::Load, about);
+                let info = self.info(cost);
+                self.cache.emit_load(&self.slot, self.flight(), EventKind::Load, info);
                 if let Ok(scoped) = self.cache.scope.key(&self.key) {
                     self.slot.flights.unthrottle(&scoped);
                 }
@@ -145,23 +144,23 @@ impl LoadTask {
             Err(panic) => self.panicked(panic),
         };
         // That is told, unless its caller's limit was first.
-        let about = self.about(cost).error(&error);
-        self.cache.tell_load(&self.slot, self.flight(), EventKind::LoadError, about);
+        let info = self.info(cost).error(&error);
+        self.cache.emit_load(&self.slot, self.flight(), EventKind::LoadError, info);
         Outcome::Failed(error)
     }
 
     /// Stores the value; what cannot be stored is told, and given to those who wait all the same.
     async fn store<T: Cacheable>(&mut self, loaded: Loaded<T>, cost: Duration) -> Outcome {
         let (options, is_stored) = (loaded.options(self.options), loaded.is_stored);
-        let term = options.term(self.slot.adapter.default_ttl(), cost);
-        let value = CacheValue::known(loaded.value, term.meta.clone());
+        let plan = options.plan_write(self.slot.adapter.default_ttl(), cost);
+        let value = CacheValue::known(loaded.value, plan.meta.clone());
         let skip_none = options.skip_none;
         let storing = async {
             // What cannot be encoded cannot be stored either, and the store says so.
             if !is_stored || (skip_none && value.is_nil().unwrap_or(false)) {
                 return (Ok(()), None);
             }
-            self.put(&value, term).await
+            self.put(&value, plan).await
         };
         // The value's own `Serialize` runs in there.
         let (stored, took) = match AssertUnwindSafe(storing).catch_unwind().await {
@@ -176,10 +175,10 @@ impl LoadTask {
         if !concerns_backend(&error) || error.kind() == ErrorKind::TooLarge {
             self.give_up_right().await;
         }
-        let error = self.slot.blame("set")(error).with_key(&self.key);
+        let error = self.slot.with_context("set")(error).with_key(&self.key);
         // Also what cannot be encoded: nobody would see that the loader runs each time.
-        let about = About::new(OP, &self.key).took(took).error(&error);
-        self.cache.tell(&self.slot, EventKind::BackendError, about);
+        let info = CallInfo::new(OP, &self.key).took(took).error(&error);
+        self.cache.emit(&self.slot, EventKind::BackendError, info);
         if error.kind() == ErrorKind::Panic {
             return Outcome::Failed(error);
         }
@@ -187,7 +186,7 @@ impl LoadTask {
     }
 
     /// Stores the value, unless a write or a newer load came in between.
-    async fn put(&mut self, value: &CacheValue, term: Term) -> (Result<()>, Option<Duration>) {
+    async fn put(&mut self, value: &CacheValue, plan: WritePlan) -> (Result<()>, Option<Duration>) {
         let scoped = match self.cache.scope.key(&self.key) {
             Ok(scoped) => scoped,
             Err(error) => return (Err(error), None),
@@ -197,13 +196,13 @@ impl LoadTask {
         }
         let store = async {
             match &self.right {
-                Some(right) => right.store(&self.slot, &scoped, value.clone(), term.kept).await,
+                Some(right) => right.store(&self.slot, &scoped, value.clone(), plan.kept).await,
                 None => Ok(()),
             }
         };
-        let about = About::new(OP, &self.key);
+        let info = CallInfo::new(OP, &self.key);
         let (mut stored, took) =
-            self.slot.timed(pin!(self.cache.traced(&self.slot, about, pin!(store)))).await;
+            self.slot.timed(pin!(self.cache.traced(&self.slot, info, pin!(store)))).await;
         if stored.is_ok() {
             // The store has used it up.
             self.right = None;
@@ -240,10 +239,10 @@ impl LoadTask {
     }
 
     fn panicked(&self, panic: Panic) -> Error {
-        self.error(ErrorKind::Panic).with_source(words(panic))
+        self.error(ErrorKind::Panic).with_source(panic_message(panic))
     }
 
-    fn about(&self, cost: Duration) -> About<'_> {
-        About::new(OP, &self.key).took(Some(cost))
+    fn info(&self, cost: Duration) -> CallInfo<'_> {
+        CallInfo::new(OP, &self.key).took(Some(cost))
     }
 }

@@ -37,7 +37,7 @@ impl Wait {
         if limit.is_zero() {
             return end;
         }
-        Box::pin(runtime::limit(limit, arrival)).await.map_or(end, Self::Over)
+        Box::pin(runtime::user_timeout(limit, arrival)).await.map_or(end, Self::Over)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::event::EventKind;
 use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::value::CacheValue;
+use crate::wrapper::events::CallInfo;
 use crate::wrapper::keys::{KeyBatch, Keys, ManyKeys};
-use crate::wrapper::tell::About;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -113,14 +113,14 @@ impl View<'_> {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
         let (found, took) = cache
-            .call(&slot, About::new("get_many", ""), pin!(slot.adapter.get_many(&scoped)))
+            .call(&slot, CallInfo::new("get_many", ""), pin!(slot.adapter.get_many(&scoped)))
             .await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
         // All of them are told of, also behind one that failed.
         let values = keys.named().zip(found).map(|(key, found)| {
-            let about = About::new("get_many", key).took(took);
-            let found = found.map_err(|error| cache.failed(&slot, about, error))?;
-            cache.conclude(&slot, about, found, self.options.allow_stale)
+            let info = CallInfo::new("get_many", key).took(took);
+            let found = found.map_err(|error| cache.failed(&slot, info, error))?;
+            cache.conclude(&slot, info, found, self.options.allow_stale)
         });
         values.collect::<Vec<_>>().into_iter().collect()
     }
@@ -135,20 +135,20 @@ impl View<'_> {
         let entries = scoped.iter().zip(values).map(|(key, (value, expiry))| {
             let mut options = said;
             options.expiry = expiry.or(options.expiry);
-            let term = slot.plain_term(&options)?;
-            Ok(Entry::new(key, CacheValue::known(value, term.meta), term.kept))
+            let plan = slot.plan_plain_write(&options)?;
+            Ok(Entry::new(key, CacheValue::known(value, plan.meta), plan.kept))
         });
         let entries = entries.collect::<Result<Vec<_>>>()?;
         let _writes = slot.flights.writes(&scoped).await;
         let (stored, took) = cache
-            .call(&slot, About::new("set_many", ""), pin!(slot.adapter.set_many(&entries)))
+            .call(&slot, CallInfo::new("set_many", ""), pin!(slot.adapter.set_many(&entries)))
             .await;
         let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
         let stored = keys.named().zip(stored).map(|(key, stored)| {
-            let about = About::new("set_many", key).took(took);
+            let info = CallInfo::new("set_many", key).took(took);
             stored
-                .inspect(|()| cache.tell(&slot, EventKind::Set, about))
-                .map_err(|error| cache.failed(&slot, about, error))
+                .inspect(|()| cache.emit(&slot, EventKind::Set, info))
+                .map_err(|error| cache.failed(&slot, info, error))
         });
         // All of them are told of, also behind one that failed.
         stored.collect::<Vec<_>>().into_iter().collect()
@@ -159,7 +159,7 @@ impl View<'_> {
             .cache
             .write("remove", key, async |slot, key| slot.adapter.remove(key).await)
             .await?;
-        Ok(self.cache.tell_if(|live| *live, EventKind::Remove, removed))
+        Ok(self.cache.emit_if(|live| *live, EventKind::Remove, removed))
     }
 
     async fn remove_batch(self, keys: &KeyBatch) -> Result<bool> {
@@ -167,16 +167,16 @@ impl View<'_> {
         let slot = cache.core.slot()?;
         let _writes = slot.flights.writes(&scoped).await;
         let removing = slot.adapter.remove_many(&scoped);
-        let (removed, took) = cache.call(&slot, About::new("remove", ""), pin!(removing)).await;
+        let (removed, took) = cache.call(&slot, CallInfo::new("remove", ""), pin!(removing)).await;
         let removed = removed.map_err(|error| cache.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.named().zip(removed).map(|(key, live)| {
-            let about = About::new("remove", key).took(took);
+            let info = CallInfo::new("remove", key).took(took);
             live.inspect(|live| {
                 if *live {
-                    cache.tell(&slot, EventKind::Remove, about)
+                    cache.emit(&slot, EventKind::Remove, info)
                 }
             })
-            .map_err(|error| cache.failed(&slot, about, error))
+            .map_err(|error| cache.failed(&slot, info, error))
         });
         removed.collect::<Vec<_>>().into_iter().try_fold(true, |all, live| Ok(all && live?))
     }

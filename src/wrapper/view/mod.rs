@@ -3,11 +3,14 @@
 mod batch;
 mod options;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
+use crate::expiry::Expiry;
 use crate::options::Options;
+use crate::value::CacheValue;
+use crate::wrapper::AsyncCacheWrapper;
+use crate::wrapper::events::CallInfo;
 use crate::wrapper::slot::Slot;
-use crate::wrapper::tell::About;
-use crate::{AsyncCacheWrapper, CacheValue, Error, ErrorKind, Expiry, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::pin::pin;
@@ -103,11 +106,11 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let set = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&slot.options(&self.options))?;
-            slot.adapter.set(key, CacheValue::known(value, term.meta), term.kept).await
+            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
+            slot.adapter.set(key, CacheValue::known(value, plan.meta), plan.kept).await
         };
         let done = self.cache.write("set", key.as_ref(), set).await?;
-        self.cache.tell(&done.slot, EventKind::Set, done.about);
+        self.cache.emit(&done.slot, EventKind::Set, done.info);
         Ok(())
     }
 
@@ -118,11 +121,11 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let add = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&slot.options(&self.options))?;
-            slot.add(key, CacheValue::known(value, term.meta.clone()), term).await
+            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
+            slot.add(key, CacheValue::known(value, plan.meta.clone()), plan).await
         };
         let stored = self.cache.write("add", key.as_ref(), add).await?;
-        Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))
+        Ok(self.cache.emit_if(|stored| *stored, EventKind::Set, stored))
     }
 
     /// See [`AsyncCacheWrapper::replace`].
@@ -132,11 +135,11 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let replace = async move |slot: &Slot, key: &str| {
-            let term = slot.plain_term(&slot.options(&self.options))?;
-            slot.replace(key, CacheValue::known(value, term.meta.clone()), term).await
+            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
+            slot.replace(key, CacheValue::known(value, plan.meta.clone()), plan).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;
-        Ok(self.cache.tell_if(|stored| *stored, EventKind::Set, stored))
+        Ok(self.cache.emit_if(|stored| *stored, EventKind::Set, stored))
     }
 
     /// See [`AsyncCacheWrapper::incr`]. The view's expiry is for a counter that starts here.
@@ -145,7 +148,7 @@ impl View<'_> {
             slot.incr(key, by, &slot.options(&self.options)).await
         };
         let sum = self.cache.write("incr", key.as_ref(), incr).await?;
-        self.cache.tell(&sum.slot, EventKind::Set, sum.about);
+        self.cache.emit(&sum.slot, EventKind::Set, sum.info);
         Ok(sum.answer)
     }
 
@@ -164,9 +167,9 @@ impl View<'_> {
     {
         let take = async |slot: &Slot, key: &str| slot.take(key).await;
         let taken = self.cache.write("take", key.as_ref(), take).await?;
-        let (slot, about) = (taken.slot.clone(), taken.about);
-        match self.cache.tell_if(Option::is_some, EventKind::Remove, taken) {
-            Some(value) => self.cache.decode(&slot, about, &value),
+        let (slot, info) = (taken.slot.clone(), taken.info);
+        match self.cache.emit_if(Option::is_some, EventKind::Remove, taken) {
+            Some(value) => self.cache.decode(&slot, info, &value),
             None => Ok(None),
         }
     }
@@ -191,7 +194,7 @@ impl View<'_> {
         };
         let found = self.cache.ask("update_timeout", key, update).await?;
         let value = match &found.answer {
-            Some(value) => self.cache.decode(&found.slot, found.about, value)?,
+            Some(value) => self.cache.decode(&found.slot, found.info, value)?,
             None => None,
         };
         value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))
@@ -204,9 +207,9 @@ impl View<'_> {
         let prefix = cache.scope.prefix();
         let _clear = slot.flights.clear(prefix).await;
         let (cleared, took) =
-            cache.call(&slot, About::new("clear", ""), pin!(slot.adapter.clear(prefix))).await;
+            cache.call(&slot, CallInfo::new("clear", ""), pin!(slot.adapter.clear(prefix))).await;
         cleared.map_err(|error| cache.failed_whole(&slot, "clear", took, error))?;
-        cache.tell(&slot, EventKind::Clear, About::new("clear", "").took(took));
+        cache.emit(&slot, EventKind::Clear, CallInfo::new("clear", "").took(took));
         Ok(())
     }
 }

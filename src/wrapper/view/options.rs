@@ -1,7 +1,7 @@
 //! The options of a view: how long values are good, and what is done when they no longer are.
 
 use super::View;
-use crate::Expiry;
+use crate::expiry::Expiry;
 use std::time::Duration;
 
 /// # Options

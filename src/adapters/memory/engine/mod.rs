@@ -13,8 +13,8 @@ mod tests;
 
 pub(super) use queue::Node;
 
-use crate::CacheValue;
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::value::CacheValue;
 use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use shard::Shard;

@@ -1,8 +1,8 @@
 //! A slab of nodes, and first-in-first-out queues threaded through it.
 
 use super::{Entry, Gone};
-use crate::CacheValue;
 use crate::sync::atomic::AtomicU8;
+use crate::value::CacheValue;
 use compact_str::CompactString;
 use std::mem;
 

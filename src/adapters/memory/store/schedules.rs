@@ -1,8 +1,9 @@
 //! Steps that are to be atomic, under the orders in which threads may take their turns.
 
 use super::{Bounds, Ordering, Store, Stored};
+use crate::expiry::Lifetime;
 use crate::sync::under_many_schedules;
-use crate::{CacheValue, Lifetime};
+use crate::value::CacheValue;
 use shuttle::thread;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,11 @@
 //! Which connections belong together, and how their time ends.
 
 use super::file::{Damaged, Files, Identity};
-use crate::adapters::sqlite::time::{self, WallWatch};
+use crate::adapters::sqlite::time;
+use crate::adapters::sqlite::time::WallWatch;
 use crate::error::{Error, ErrorKind};
-use crate::runtime::{self, lock};
+use crate::runtime;
+use crate::runtime::lock;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,7 +36,7 @@ impl OpenSet {
     }
 
     async fn wait_until_closed(&self, deadline: Instant) -> Result<(), Error> {
-        let mut alarm = pin!(runtime::alarm(deadline));
+        let mut alarm = pin!(runtime::background_sleep_until(deadline));
         loop {
             let mut closed = pin!(self.all_closed.notified());
             closed.as_mut().enable();

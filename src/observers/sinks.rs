@@ -1,6 +1,7 @@
 //! The way from an adapter to the observers of the caches that it is in.
 
-use super::{Event, Observers};
+use super::Observers;
+use crate::event::Event;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Weak};
 
@@ -29,7 +30,7 @@ impl EventSink {
     pub fn tell(&self, event: &Event<'_>) -> bool {
         let line = self.0.upgrade();
         if let Some(line) = &line {
-            line.0.tell(*event);
+            line.0.emit(*event);
         }
         line.is_some()
     }

@@ -1,14 +1,6 @@
-//! What happened inside a call, for those who watch.
+//! Events: what happened inside a call, for observers.
 
-mod observers;
-mod sinks;
-
-pub use observers::Observation;
-pub(crate) use observers::{Observers, inherit};
-pub(crate) use sinks::Line;
-pub use sinks::{EventSink, EventSinks};
-
-use crate::Error;
+use crate::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -71,7 +63,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`EventSinks::tell`].
+    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`EventSinks::tell`](crate::EventSinks::tell).
     ///
     /// ```
     /// use larder::{Event, EventKind};

@@ -1,9 +1,14 @@
 //! Who listens to a cache, and what is counted whether anybody listens or not.
 //!
-//! An observer runs inside the call that it hears of, and may use the cache. What it does there is counted and not told, neither to
+//! An observer runs inside the call that it hears of, and may use the cache. What it does there is counted and passed to no observer, neither to
 //! itself nor to others: two caches whose observers use each other would call each other without end.
 
-use super::Event;
+mod sinks;
+
+pub(crate) use sinks::Line;
+pub use sinks::{EventSink, EventSinks};
+
+use crate::event::Event;
 use crate::runtime::lock;
 use crate::stats::Counters;
 use arc_swap::ArcSwap;
@@ -38,7 +43,7 @@ impl Drop for Inside {
     }
 }
 
-/// `work`, which is about to become a task: if an observer begins it, what it does is not told either.
+/// `work`, which is about to become a task: if an observer begins it, its events are passed to no observer either.
 pub(crate) fn inherit<F: Future + ?Sized>(
     mut work: Pin<Box<F>>,
 ) -> impl Future<Output = F::Output> {
@@ -58,12 +63,12 @@ struct Observer {
     observe: Arc<Observe>,
 }
 
-/// Who is told, and what has been counted. Telling takes no lock; adding and taking off copy the list.
+/// The observers of a cache, and its counters. Emitting an event takes no lock; adding and taking off copy the list.
 #[derive(Default)]
 pub(crate) struct Observers {
     pub(crate) counters: Counters,
     /// Whether the list is not empty: all that a hit in memory looks at.
-    is_heard: AtomicBool,
+    has_observers: AtomicBool,
     /// Whether traces show keys.
     #[cfg(feature = "tracing")]
     pub(crate) shows_keys: AtomicBool,
@@ -77,16 +82,16 @@ impl Observers {
         let _changing = lock(&self.changing);
         let known = self.list.load();
         self.list.store(Arc::new(known.iter().cloned().chain([observer]).collect()));
-        self.is_heard.store(true, Ordering::Release);
+        self.has_observers.store(true, Ordering::Release);
     }
 
-    fn take_off(&self, number: u64) {
+    fn remove(&self, number: u64) {
         let taken_off = {
             let _changing = lock(&self.changing);
             let known = self.list.load_full();
             let left = known.iter().filter(|observer| observer.number != number);
             let left: Vec<Observer> = left.cloned().collect();
-            self.is_heard.store(!left.is_empty(), Ordering::Release);
+            self.has_observers.store(!left.is_empty(), Ordering::Release);
             self.list.store(Arc::new(left));
             known
         };
@@ -96,27 +101,27 @@ impl Observers {
 
     /// Whether anybody listens.
     #[inline]
-    pub(crate) fn is_heard(&self) -> bool {
-        self.is_heard.load(Ordering::Acquire)
+    pub(crate) fn has_observers(&self) -> bool {
+        self.has_observers.load(Ordering::Acquire)
     }
 
     /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
     #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
-        self.is_heard().then(Instant::now)
+        self.has_observers().then(Instant::now)
     }
 
     /// Counts, and tells everybody.
-    pub(crate) fn tell(&self, event: Event<'_>) {
+    pub(crate) fn emit(&self, event: Event<'_>) {
         self.counters.add(event.kind, event.count);
-        if self.is_heard() {
-            self.announce(event);
+        if self.has_observers() {
+            self.notify(event);
         }
     }
 
     /// Tells everybody, unless an observer is the cause. An observer that panics hurts nobody but itself.
     #[cold]
-    pub(crate) fn announce(&self, event: Event<'_>) {
+    pub(crate) fn notify(&self, event: Event<'_>) {
         if INSIDE.get() {
             return;
         }
@@ -163,7 +168,7 @@ impl Observation {
     /// Takes the observer off, and drops it. A call that another thread is telling it of at this moment is the last.
     pub fn stop(self) {
         for observers in self.places.iter().filter_map(Weak::upgrade) {
-            observers.take_off(self.number);
+            observers.remove(self.number);
         }
     }
 
@@ -175,14 +180,14 @@ impl Observation {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let observe: Arc<Observe> = Arc::new(observe);
-        let mut told: Vec<Weak<Observers>> = Vec::with_capacity(N);
+        let mut distinct: Vec<Weak<Observers>> = Vec::with_capacity(N);
         for observers in places {
             // The same one twice would hear of everything twice.
-            if told.iter().all(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(observers))) {
+            if distinct.iter().all(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(observers))) {
                 observers.add(Observer { number, observe: observe.clone() });
-                told.push(Arc::downgrade(observers));
+                distinct.push(Arc::downgrade(observers));
             }
         }
-        Self { number, places: told }
+        Self { number, places: distinct }
     }
 }

@@ -1,0 +1,225 @@
+//! The read path: a hit that needs no wait, a read that waits, and what either emits.
+
+use super::events::CallInfo;
+use super::hit::Hit;
+use super::ready_or_boxed::ready_or_boxed;
+use super::slot::Slot;
+use crate::error::{Error, Result};
+use crate::event::EventKind;
+use crate::options::{Options, Verdict};
+use crate::value::CacheValue;
+use crate::wrapper::AsyncCacheWrapper;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::task::Poll;
+use std::time::Instant;
+
+impl AsyncCacheWrapper {
+    /// A `get` of one key.
+    #[inline]
+    pub(super) fn read<T>(
+        &self,
+        key: impl AsRef<str>,
+        allow_stale: bool,
+    ) -> impl Future<Output = Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        ready_or_boxed(
+            key,
+            move |key| self.read_now(key.as_ref(), allow_stale),
+            move |key| Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await }),
+        )
+    }
+
+    /// Answers a `get` that need not wait; `Pending` if the adapter has to be awaited.
+    #[inline]
+    pub(crate) fn read_now<T>(&self, key: &str, allow_stale: bool) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let scoped = self.scope.key(key)?;
+        let mut hit = Hit::Nothing;
+        let looked = self.core.look(|slot| {
+            if slot.observers.has_observers() {
+                return ControlFlow::Break(self.read_observed(
+                    slot,
+                    &scoped,
+                    CallInfo::new("get", key),
+                    allow_stale,
+                ));
+            }
+            let answer = slot.adapter.get_if_ready(&scoped, &mut |value| hit.take(value, false));
+            if hit.is_object() {
+                // Nearly every hit in memory: the value is of the type asked for.
+                slot.observers.counters.add(EventKind::Hit, 1);
+                return ControlFlow::Continue(());
+            }
+            let answer = answer.map_ok(|()| hit.value());
+            ControlFlow::Break(self.read_fully(
+                slot,
+                CallInfo::new("get", key),
+                answer,
+                allow_stale,
+            ))
+        });
+        match looked {
+            Some(ControlFlow::Continue(())) => Poll::Ready(Ok(hit.into_object())),
+            Some(ControlFlow::Break(answer)) => answer,
+            None => Poll::Pending,
+        }
+    }
+
+    /// [`read_now`](Self::read_now) with observers: they are given the time that the read took.
+    #[cold]
+    fn read_observed<T>(
+        &self,
+        slot: &Slot,
+        scoped: &str,
+        info: CallInfo<'_>,
+        allow_stale: bool,
+    ) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let (begun, mut found) = (Instant::now(), None);
+        let answer = slot.adapter.get_if_ready(scoped, &mut |value| found = Some(value.clone()));
+        self.read_fully(
+            slot,
+            info.took(Some(begun.elapsed())),
+            answer.map_ok(|()| found),
+            allow_stale,
+        )
+    }
+
+    /// Kept out of line, so that the code of a plain hit stays short.
+    #[inline(never)]
+    fn read_fully<T>(
+        &self,
+        slot: &Slot,
+        info: CallInfo<'_>,
+        found: Poll<Result<Option<CacheValue>>>,
+        allow_stale: bool,
+    ) -> Poll<Result<Option<T>>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        found.map(|found| {
+            found
+                .map_err(|error| self.failed(slot, info, error))
+                .and_then(|found| self.conclude(slot, info, found, allow_stale))
+        })
+    }
+
+    /// [`read_now`](Self::read_now) for a call that goes on after a miss, or after a hit that it cannot
+    /// serve: these emit nothing here. `drawn` keeps the random draw for an early refresh, because a
+    /// call draws once.
+    #[inline]
+    pub(super) fn hit_now<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        options: &Options,
+        drawn: &mut Option<bool>,
+    ) -> Option<T>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let scoped = self.scope.key(key).ok()?;
+        let (mut hit, mut decoded) = (Hit::Nothing, None);
+        self.core.look(|slot| {
+            let begun = slot.observers.clock();
+            let merged;
+            let options = match slot.options_of_url() {
+                // The common case, in which the options need not be copied.
+                None => options,
+                Some(of_url) => {
+                    merged = options.or(of_url);
+                    &merged
+                }
+            };
+            // An error is ignored: the call goes on, meets the error again, and emits it there.
+            let _answer = slot
+                .adapter
+                .get_if_ready(&scoped, &mut |value| hit.take(value, options.inspects_hits()));
+            if let Hit::Value(value) = &hit {
+                let serves = !value.is_stale()
+                    && (!options.inspects_hits()
+                        || options.judge(value.meta(), drawn) == Verdict::Serve);
+                decoded = if serves { value.decode().ok() } else { None };
+            }
+            if hit.is_object() || decoded.is_some() {
+                self.emit(
+                    slot,
+                    EventKind::Hit,
+                    CallInfo::new(op, key).took(begun.map(|begun| begun.elapsed())),
+                );
+            }
+        });
+        hit.into_object().or(decoded)
+    }
+
+    pub(super) async fn read_later<T>(&self, key: &str, allow_stale: bool) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let found = self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await?;
+        self.conclude(&found.slot, found.info, found.answer, allow_stale)
+    }
+
+    /// Turns what was found into the result of a read, and emits a hit, stale hit or miss.
+    #[inline]
+    pub(super) fn conclude<T>(
+        &self,
+        slot: &Slot,
+        info: CallInfo<'_>,
+        found: Option<CacheValue>,
+        allow_stale: bool,
+    ) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let mut kind = EventKind::Hit;
+        let value = match found {
+            Some(value) if value.is_stale() => {
+                kind = EventKind::StaleHit;
+                if allow_stale || slot.allows_stale() {
+                    self.decode(slot, info, &value)?
+                } else {
+                    None
+                }
+            }
+            Some(value) => self.decode(slot, info, &value)?,
+            None => None,
+        };
+        self.emit(slot, if value.is_some() { kind } else { EventKind::Miss }, info);
+        Ok(value)
+    }
+
+    /// Decodes the value. Bytes that cannot be read at all are a miss, and emit a `DecodeError`.
+    #[inline]
+    pub(super) fn decode<T>(
+        &self,
+        slot: &Slot,
+        info: CallInfo<'_>,
+        value: &CacheValue,
+    ) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        if let Some(object) = value.object::<T>() {
+            return Ok(Some(object.clone()));
+        }
+        let undecodable = |error: Error| {
+            let error = slot.with_context(info.op)(error).with_key(info.key);
+            self.emit(slot, EventKind::DecodeError, info.error(&error));
+            error
+        };
+        if let Some(error) = value.unreadable_reason() {
+            undecodable(error);
+            return Ok(None);
+        }
+        value.decode().map(Some).map_err(undecodable)
+    }
+}
