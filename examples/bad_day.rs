@@ -1,8 +1,8 @@
 //! A service on a bad day: `cargo run --example bad_day --features full`.
 //!
-//! A few tasks ask a cache on redis all the time, for what a slow source gives. Meanwhile redis is frozen, thawed, killed and started
-//! again, and then the source fails. A table tells what the callers saw each second. Nobody is to see an error, and while the
-//! source is away it is to be asked no more than once a second for each key. Starts a redis-server of its own, where there is one.
+//! A few tasks read a slow source through a cache on redis. Meanwhile redis is frozen, continued, killed and started again, and then the
+//! source fails. A table shows what the callers saw in each second. No caller may see an error, and a source that is down may be asked
+//! at most once a second for each key. The example starts a redis-server of its own, if one is installed.
 
 use larder::AsyncCacheWrapper;
 use std::error::Error;
@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
     until("redis answers", || async { cache.ping().await.is_ok() }).await?;
 
     println!(
-        "{TASKS} tasks ask for {KEYS} keys, which live for half a second and are kept for ten minutes longer.\n"
+        "{TASKS} tasks ask for {KEYS} keys, which expire after half a second and are kept as stale for ten minutes more.\n"
     );
     println!(
         "  {:<34}{:>7}{:>8}{:>12}{:>8}{:>8}",
@@ -196,14 +196,14 @@ impl Day {
         // Three seconds, and the windows that begin and end in them.
         let most = KEYS * 5;
         if stale == 0 || loads > most {
-            return Err(format!("without its source: {stale} stale answers, {loads} loads; at most {most} were to be seen").into());
+            return Err(format!("without its source: {stale} stale answers, {loads} loads; at most {most} were expected").into());
         }
         println!(
             "\n{calls} calls, none failed, the longest took {:.0} ms.",
             worst.as_secs_f64() * 1_000.0
         );
         println!(
-            "In three seconds without it the source was asked {loads} times, and {stale} answers were stale."
+            "In three seconds without the source there were {loads} attempts to load, and {stale} stale answers."
         );
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A program without a runtime: `cargo run --example blocking`.
 //!
-//! Plain `main`, plain threads, no `.await`. The verbs, their meanings and their errors are those of the async face. What has
-//! to be waited for is driven by a background thread of larder's own; a hit in memory needs none.
+//! Plain `main`, plain threads, no `.await`. The verbs, their meanings and their errors are those of the async face. A
+//! background thread of larder drives sockets and timers; a hit in memory does not need it.
 
 use larder::{Awaitable, CacheWrapper, async_cached, awaitable, cached};
 use std::future::Future;
@@ -27,7 +27,7 @@ fn main() -> larder::Result<()> {
     });
     let loads = LOADS.load(Ordering::Relaxed);
     println!(
-        "   {} threads were given the report after {:.0?}; it was made {loads} time",
+        "   {} threads got the report after {:.0?}; its loader ran {loads} time",
         reports.len(),
         begun.elapsed()
     );
@@ -44,12 +44,12 @@ fn main() -> larder::Result<()> {
     println!("   {error}: {cause}");
     assert!(!cached().contains("figure")?);
 
-    println!("A function for both worlds, from the blocking one");
+    println!("One function for async and blocking callers, called without .await");
     let length = hello_length().wait()?;
     println!("   hello_length().wait(): {length}");
     assert_eq!(length, 5);
 
-    println!("A cache of one's own, counted by four threads");
+    println!("A cache of your own, and a counter that four threads increment");
     let own = CacheWrapper::new("memory:?max_entries=100")?;
     thread::scope(|scope| {
         for _ in 0..4 {

@@ -1,7 +1,7 @@
-//! Adapters of one's own: `cargo run --example custom_adapter`.
+//! Adapters of your own: `cargo run --example custom_adapter`.
 //!
-//! First a store written against the async trait, with every verb. Then one that blocks, through the bridge. That the first
-//! keeps the contract is checked by `larder::testing::conformance!` in `tests/it/docs.rs`, as yours can be in your tests.
+//! First a store with every verb, by the async trait. Then a store that blocks, through the bridge. `tests/it/docs.rs` checks the first
+//! one by `larder::testing::conformance!`; your tests can check your adapter in the same way.
 
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error,
@@ -251,7 +251,7 @@ impl CacheAdapter for FileStore {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    println!("A map with deadlines, written against AsyncCacheAdapter:");
+    println!("A map with deadlines, by the trait AsyncCacheAdapter:");
     let cache = AsyncCacheWrapper::new(MapStore::default())?;
     cache.set("hello", "world").await?;
     let hello: Option<String> = cache.get("hello").await?;
@@ -277,7 +277,7 @@ async fn main() -> Result<()> {
     assert_eq!(cache.get::<i64>("hits").await?, Some(3));
     assert!(won && !lost && !cache.contains("users:7").await? && cache.contains("hello").await?);
 
-    println!("A file that is rewritten, written against CacheAdapter and bridged by Blocking:");
+    println!("A file, by the trait CacheAdapter and the bridge Blocking:");
     let path =
         std::env::temp_dir().join(format!("larder-custom-adapter-{}.json", std::process::id()));
     let shown = use_file_store(&path).await;

@@ -1,8 +1,8 @@
 //! The adapter exchanged under load: `cargo run --example hot_swap --features full`.
 //!
 //! Eight tasks read, load and write all the time while the global cache walks from memory to sqlite, to redis, to memcached and
-//! back. A table at the end shows what each phase saw. redis-server and memcached are started on free ports where they are
-//! installed, and stopped again; what has to be left out is named.
+//! back. A table at the end shows what each phase saw. The example starts redis-server and memcached on free ports if they
+//! are installed, and stops them; it prints what it has to leave out.
 
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, async_adapter_set, async_cached};
 use std::error::Error;
@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let journal = Arc::new(Journal::new(stages.len()));
 
     println!(
-        "\n{TASKS} tasks call the cache without a pause. Every {PHASE:?} it is given another adapter."
+        "\n{TASKS} tasks call the cache without a pause. Every {PHASE:?} the cache gets another adapter."
     );
     async_adapter_set(stages[0].adapter.clone())?;
     let tasks: Vec<_> =
@@ -145,7 +145,7 @@ impl Journal {
                 worst
             );
             if let Some(error) = &*first_error.lock().unwrap_or_else(PoisonError::into_inner) {
-                println!("    the first that failed: {error}");
+                println!("    the first failure: {error}");
             }
             all_failed += failed;
         }
@@ -232,7 +232,7 @@ impl Server {
                 "--appendonly",
                 "no",
             ]),
-            // memcached refuses to run as root unless told as whom.
+            // As root, memcached runs only if it gets the name of another user.
             _ => command.args(["-p", &port, "-l", "127.0.0.1", "-U", "0", "-u", "nobody"]),
         };
         match command

@@ -1,7 +1,7 @@
-//! A service that shows what its cache does, to Prometheus: `cargo run --example metrics --features metrics`.
+//! A service with metrics for Prometheus: `cargo run --example metrics --features metrics`.
 //!
-//! It asks itself a few hundred times, prints the interesting part of its own `/metrics`, and ends. `docs/grafana.json` is a
-//! dashboard over these names.
+//! The service sends itself a few hundred requests, prints the interesting part of its own `/metrics`, and ends. `docs/grafana.json` is a
+//! dashboard for these metrics.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

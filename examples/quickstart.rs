@@ -1,7 +1,7 @@
-//! larder in one sitting: `cargo run --example quickstart`.
+//! A tour of larder: `cargo run --example quickstart`.
 //!
-//! Nothing has to be installed or configured. Until it is given another adapter, the global cache is a bounded one in this
-//! process's memory.
+//! Nothing has to be installed or configured. Until it gets another adapter, the global cache is a bounded cache in the memory of
+//! this process.
 
 use larder::{
     AsyncMemoryCache, Awaitable, Expiry, async_adapter_get, async_adapter_set, async_cached,
@@ -28,9 +28,7 @@ async fn main() -> Result<()> {
     // Blocking code is better kept off the threads that run async code, here as with any library.
     tokio::task::spawn_blocking(blocking_world).await??;
     both_worlds().await?;
-    println!(
-        "\nThat is all. Next: README.md, docs/, and `cargo run --example hot_swap --features full`."
-    );
+    println!("\nDone. Next: README.md, docs/, and `cargo run --example hot_swap --features full`.");
     Ok(())
 }
 
@@ -47,13 +45,13 @@ async fn first_steps() -> Result<()> {
 
     let error = async_cached().get_or_fail::<String>("nope").await.expect_err("it is missing");
     assert!(error.is_not_found());
-    println!("   ... unless you say so. get_or_fail(\"nope\"): {error}");
+    println!("   ... unless you ask for one. get_or_fail(\"nope\"): {error}");
 
     async_cached().set("answer", 42u8).await?;
     let wider: Option<i64> = async_cached().get("answer").await?;
     assert_eq!(wider, Some(42));
     println!(
-        "   set(\"answer\", 42u8), then get::<i64>(\"answer\"): {wider:?}. Any type that serde can read it as will do."
+        "   set(\"answer\", 42u8), then get::<i64>(\"answer\"): {wider:?}. Read it as any type that serde can convert to."
     );
     Ok(())
 }
@@ -64,7 +62,7 @@ async fn loaders() -> Result<()> {
     println!("   By value.   get_or_set(\"a\", 5): {a}");
 
     let b = async_cached().get_or_set_with("b", |key| format!("made for {key}")).await?;
-    println!("   By closure. It is given the key: {b:?}");
+    println!("   By closure, which gets the key: {b:?}");
 
     let user = async_cached().get_or_set_async("user:7", async { load_user(7).await }).await?;
     println!("   By future.  {user:?}");
@@ -73,7 +71,9 @@ async fn loaders() -> Result<()> {
     let user_again: String = async_cached()
         .get_or_set_async("user:7", async { unreachable!("a hit runs no loader") })
         .await?;
-    println!("   Again:      {user_again:?}. That was a hit: its loader would have panicked.");
+    println!(
+        "   Again:      {user_again:?}. A hit does not run the loader, which would have panicked."
+    );
 
     let failed = async_cached()
         .try_get_or_set_async("user:8", async { "no such user".parse::<u32>() })
@@ -108,7 +108,7 @@ async fn single_flight() -> Result<()> {
     }
     assert_eq!(runs.load(Ordering::Relaxed), 1);
     println!("   1,000 tasks asked for \"slow\", which takes 50 ms to compute.");
-    println!("   All were given 7, and it was computed {} time.", runs.load(Ordering::Relaxed));
+    println!("   All of them got 7, and the loader ran {} time.", runs.load(Ordering::Relaxed));
     Ok(())
 }
 
@@ -122,9 +122,7 @@ async fn expiry() -> Result<()> {
     sleep(Duration::from_millis(150)).await;
     let brief: Option<u8> = async_cached().get("brief").await?;
     assert_eq!(brief, None);
-    println!(
-        "   150 ms later, get(\"brief\"): {brief:?}. Without a word on it, an entry lives 300 s."
-    );
+    println!("   150 ms later, get(\"brief\"): {brief:?}. The default expiry is 300 s.");
 
     assert!(async_cached().touch("hello", Duration::from_secs(3600)).await?);
     println!("   touch(\"hello\", an hour): {:.1?}", async_cached().expiry("hello").await?);
@@ -181,7 +179,7 @@ async fn swap_under_use() -> Result<()> {
     assert_eq!(hello, "NOT FOUND");
     println!("   The new adapter starts empty. get_or(\"hello\", \"NOT FOUND\"): {hello:?}");
     println!(
-        "   An adapter may be named as well: \"memory\", \"sqlite:cache.db\", \"redis://127.0.0.1/2\", …"
+        "   An adapter can also be named: \"memory\", \"sqlite:cache.db\", \"redis://127.0.0.1/2\", …"
     );
     if let Err(error) = async_adapter_set("oracle") {
         println!("   async_adapter_set(\"oracle\"): {error}");
@@ -189,7 +187,7 @@ async fn swap_under_use() -> Result<()> {
     Ok(())
 }
 
-/// Calls the cache until told to stop; how often it did.
+/// Calls the cache until `done`, and returns the number of calls.
 async fn read_until(done: Arc<AtomicBool>) -> larder::Result<u32> {
     let mut calls = 0;
     while !done.load(Ordering::Relaxed) {

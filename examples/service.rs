@@ -1,9 +1,9 @@
 //! A small web service that caches: `cargo run --example service --features full`.
 //!
-//! Its handlers use `async_cached()` and know nothing of adapters. `LARDER_URL` chooses one (`LARDER_URL=redis://127.0.0.1`),
-//! and where it is not set the cache is an SQLite file, so that it is still warm after a restart.
+//! Its handlers use `async_cached()` and know nothing of adapters. `LARDER_URL` chooses the adapter (`LARDER_URL=redis://127.0.0.1`).
+//! Without it the cache is an SQLite file, so that it is still warm after a restart.
 //!
-//! With `--self-test`, and in CI, the service asks itself a few questions and ends.
+//! With `--self-test`, and in CI, the service sends itself a few requests and ends.
 
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
@@ -155,7 +155,9 @@ async fn ask_ourselves(address: SocketAddr) -> Result<()> {
     let (warm, took_warm) = ask(address, "GET", "/countries/no").await?;
     assert_eq!(cold, warm);
     assert!(cold.starts_with("200") && cold.contains("Norway"), "{cold}");
-    println!("   The first took {took_cold:.0?} to look up, the second {took_warm:.1?}.");
+    println!(
+        "   The first request took {took_cold:.0?} (a miss), the second {took_warm:.1?} (a hit)."
+    );
 
     let (nowhere, _) = ask(address, "GET", "/countries/xx").await?;
     assert!(nowhere.starts_with("404"), "{nowhere}");
