@@ -68,10 +68,11 @@ enum State {
     },
 }
 
+/// A length, as far as it has come.
 #[derive(Clone, Copy, Debug, Default)]
 struct Number {
     is_negative: bool,
-    value: u64,
+    value: Option<u64>,
 }
 
 impl Number {
@@ -80,14 +81,24 @@ impl Number {
             match digit {
                 b'0'..=b'9' => {
                     let digit = u64::from(digit - b'0');
-                    self.value = self.value.saturating_mul(10).saturating_add(digit);
+                    let before = self.value.unwrap_or(0);
+                    self.value = Some(before.saturating_mul(10).saturating_add(digit));
                 }
-                b'-' => self.is_negative = true,
+                b'-' if self.value.is_none() && !self.is_negative => self.is_negative = true,
                 b'\r' | b'\n' => {}
                 _ => return Err(not_redis()),
             }
         }
         Ok(())
+    }
+
+    /// `None` for -1, which says that there is nothing. No other length is negative, and none is left out.
+    fn length(self) -> io::Result<Option<u64>> {
+        match self {
+            Self { is_negative: false, value: Some(length) } => Ok(Some(length)),
+            Self { is_negative: true, value: Some(1) } => Ok(None),
+            _ => Err(not_redis()),
+        }
     }
 }
 
@@ -192,15 +203,20 @@ impl Replies {
 
     fn end_line(&mut self, kind: u8, number: Number) -> io::Result<()> {
         match kind {
-            b'$' | b'!' | b'=' if !number.is_negative => {
-                if number.value > self.bounds.value {
-                    return Err(invalid("a value is larger than any that is read"));
+            b'$' | b'!' | b'=' => {
+                if let Some(length) = number.length()? {
+                    if length > self.bounds.value {
+                        return Err(invalid("a value is larger than any that is read"));
+                    }
+                    self.state = State::Body { left: length + 2, is_error: kind == b'!' };
+                    return Ok(());
                 }
-                self.state = State::Body { left: number.value + 2, is_error: kind == b'!' };
-                return Ok(());
             }
-            b'*' | b'~' | b'>' if !number.is_negative => self.expect(number.value)?,
-            b'%' | b'|' => self.expect(number.value.saturating_mul(2))?,
+            b'*' | b'~' | b'>' => self.expect(number.length()?.unwrap_or(0))?,
+            b'%' | b'|' => {
+                let pairs = number.length()?.ok_or_else(not_redis)?;
+                self.expect(pairs.saturating_mul(2))?;
+            }
             _ => {}
         }
         // Attributes stand before a value, and are none.
@@ -322,6 +338,11 @@ mod tests {
         assert!(refused(b"*9999999\r\n"));
         assert!(refused(b"*1000000\r\n*1000000\r\n"));
         assert!(refused(&[b"+".as_slice(), &[b'a'; LINE + 1]].concat()));
+        for length in ["", "-", "-2", "-0", "--1", "1-", "-12", "?"] {
+            assert!(refused(format!("${length}\r\n").as_bytes()), "{length}");
+            assert!(refused(format!("*{length}\r\n").as_bytes()), "{length}");
+        }
+        assert!(!refused(b"$-1\r\n*-1\r\n") && refused(b"%-1\r\n"));
         assert!(refused(b"HTTP/1.1 200 OK\r\n") && refused(b"\x15\x03\x03") && refused(b"$x\r\n"));
     }
 

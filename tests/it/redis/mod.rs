@@ -8,6 +8,7 @@ mod deadlines;
 mod expiry;
 mod foreign;
 mod handed_in;
+mod hostile;
 mod keys;
 mod large;
 mod order;

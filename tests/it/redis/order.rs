@@ -1,12 +1,14 @@
-//! A write that timed out must not land after a later removal, on the lane for what is big either.
+//! A write that was given up must not land after a later removal, whichever way either of them went.
 
+use super::together::calls;
 use super::{on, prefix};
 use crate::remote::order::{PATIENCE, race};
 use crate::remote::{Cache, PATIENT};
 use crate::support::turns::turn;
-use crate::support::{Proxy, Redis};
-use larder::RedisBuilder;
+use crate::support::{Proxy, Redis, eventually};
+use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_big_write_that_timed_out_does_not_come_back() {
@@ -21,4 +23,75 @@ async fn a_big_write_that_timed_out_does_not_come_back() {
         .op_timeout(PATIENCE);
     let cache: Cache = Arc::new(builder.big_value_bytes(0).build().unwrap());
     race(&cache, &proxy, &witness, "redis, big").await;
+}
+
+/// How long a removal may take to reach the server where nothing holds it back.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// Runs `work` on a runtime of its own, which ends after it with whatever is in flight.
+fn on_another_runtime<F: Future<Output = ()> + Send + 'static>(work: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::spawn(move || runtime.block_on(work)).join().unwrap();
+}
+
+/// A connection that its runtime took along while a read was in flight: the server is to close it before it gets other commands.
+fn leave_a_connection(cache: &AsyncRedisCache, proxy: &Arc<Proxy>) {
+    let (cache, on_its_way) = (cache.clone(), proxy.clone());
+    proxy.keep_answers_after(b"\r\nGET\r\n");
+    on_another_runtime(async move {
+        let read = tokio::spawn(async move { cache.get("nothing").await });
+        eventually("the read was sent", PATIENT, async || on_its_way.sent() > 0).await;
+        assert!(!read.is_finished());
+    });
+    proxy.release_answers();
+}
+
+/// While a batch waits for the server to close an old connection, another runtime has that done. The batch is behind nothing that a
+/// later removal would wait for, and has still to be sent before it.
+async fn a_write_without_a_caller_is_sent_in_its_turn(direct: usize) {
+    let server = Redis::start();
+    let proxy = Arc::new(Proxy::start(server.addr()));
+    let url = proxy.url(server.url());
+    let builder = RedisBuilder::from_url(&url).unwrap().prefix(prefix()).op_timeout(PATIENT);
+    let cache = builder.batch_above(direct).build().unwrap();
+    cache.ping().await.unwrap();
+    leave_a_connection(&cache, &proxy);
+
+    proxy.keep_answers_after(b"\r\nKILL\r\n");
+    let mut reads = tokio::task::JoinSet::new();
+    for n in 0..direct {
+        let cache = cache.clone();
+        reads.spawn(async move { cache.get(&format!("missing {n}")).await.unwrap() });
+    }
+    eventually("the reads wait", PATIENT, async || proxy.sent() >= direct).await;
+    let write = {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.set("k", CacheValue::new("old"), Expiry::Never).await })
+    };
+    eventually("the write waits", PATIENT, async || proxy.sent() > direct).await;
+    write.abort();
+    assert!(write.await.unwrap_err().is_cancelled());
+
+    let another = cache.clone();
+    on_another_runtime(async move { another.ping().await.unwrap() });
+    let removal = {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.remove("k").await })
+    };
+    // Out of its turn the removal is executed at once, and in its turn not before the answers come.
+    let executed = eventually("", PATIENT, async || calls(&server, "unlink") > 0);
+    let _ = tokio::time::timeout(PROMPT, executed).await;
+    proxy.release_answers();
+    removal.await.unwrap().unwrap();
+    reads.join_all().await;
+    eventually("the write is executed", PATIENT, async || calls(&server, "set") > 0).await;
+    assert!(!cache.contains("k").await.unwrap(), "{direct} direct calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_without_a_caller_lands_before_a_later_removal() {
+    let default = 16;
+    for direct in [0, default] {
+        a_write_without_a_caller_is_sent_in_its_turn(direct).await;
+    }
 }

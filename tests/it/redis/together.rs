@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use larder::{ErrorKind, RedisBuilder};
 
 /// How often the server has executed a command.
-fn calls(server: &Redis, command: &str) -> u64 {
+pub(super) fn calls(server: &Redis, command: &str) -> u64 {
     let stats = server.text(&["INFO", "commandstats"]);
     let line =
         stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));

@@ -44,8 +44,19 @@ struct Faults {
     to_server: AtomicU64,
     to_client: AtomicU64,
     hold: watch::Sender<bool>,
+    kept: watch::Sender<Kept>,
     accepted: AtomicUsize,
     open: AtomicUsize,
+}
+
+/// The one connection whose answers are kept.
+#[derive(Default)]
+struct Kept {
+    /// What chooses the connection: the first that sends these bytes.
+    word: Option<&'static [u8]>,
+    connection: Option<u64>,
+    /// How often it has sent them.
+    sent: usize,
 }
 
 enum Order {
@@ -53,10 +64,11 @@ enum Order {
     DropAll(blocking::Sender<()>),
 }
 
+/// A direction, and the number of the connection.
 #[derive(Clone, Copy)]
 enum Way {
-    ToServer,
-    ToClient,
+    ToServer(u64),
+    ToClient(u64),
 }
 
 impl Proxy {
@@ -75,6 +87,7 @@ impl Proxy {
             to_server: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             hold: watch::channel(false).0,
+            kept: watch::channel(Kept::default()).0,
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         });
@@ -146,6 +159,22 @@ impl Proxy {
         self.faults.hold.send_replace(false);
     }
 
+    /// Keeps all answers to the first connection that sends `word`, from that answer on, until
+    /// [`release_answers`](Self::release_answers).
+    pub(crate) fn keep_answers_after(&self, word: &'static [u8]) {
+        self.faults.kept.send_replace(Kept { word: Some(word), ..Kept::default() });
+    }
+
+    /// How often the connection whose answers are kept has sent the word.
+    pub(crate) fn sent(&self) -> usize {
+        self.faults.kept.borrow().sent
+    }
+
+    /// Forwards the answers that were kept, and goes on.
+    pub(crate) fn release_answers(&self) {
+        self.faults.kept.send_replace(Kept::default());
+    }
+
     /// Closes all connections; they are closed when it returns.
     pub(crate) fn drop_all(&self) {
         self.order(Order::DropAll);
@@ -211,7 +240,7 @@ async fn serve(
                 let guard = Open::new(faults.clone());
                 connections.spawn(async move {
                     // An error is a broken connection: dropping both sides is what passes it on.
-                    let _ = forward(&guard.0, client, seed.wrapping_add(number << 1)).await;
+                    let _ = forward(&guard.0, client, number, seed.wrapping_add(number << 1)).await;
                 });
             }
             Some(_) = connections.join_next() => {}
@@ -251,14 +280,15 @@ impl Drop for Open {
     }
 }
 
-async fn forward(faults: &Faults, client: TcpStream, seed: u64) -> io::Result<()> {
+async fn forward(faults: &Faults, client: TcpStream, number: u64, seed: u64) -> io::Result<()> {
     let server = TcpStream::connect(faults.target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = pump(faults, Way::ToServer, from_client, to_server, Random(seed));
-    let down = pump(faults, Way::ToClient, from_server, to_client, Random(seed.wrapping_add(1)));
+    let (up, down) = (Way::ToServer(number), Way::ToClient(number));
+    let up = pump(faults, up, from_client, to_server, Random(seed));
+    let down = pump(faults, down, from_server, to_client, Random(seed.wrapping_add(1)));
     tokio::pin!(down);
     tokio::select! {
         // A server that closes is gone; a client may close its half and still wait for the answer.
@@ -294,11 +324,15 @@ async fn pump(
         while let Some((due, chunk)) = queue.recv().await {
             time::sleep_until(due).await;
             faults.released().await;
+            match way {
+                Way::ToServer(connection) => faults.look_for_word(connection, &chunk),
+                Way::ToClient(connection) => faults.not_kept(connection).await,
+            }
             if chunk.is_empty() {
                 break;
             }
             faults.write(&mut to, &chunk, &mut random).await?;
-            if matches!(way, Way::ToClient) && faults.duplicate.swap(false, Ordering::SeqCst) {
+            if matches!(way, Way::ToClient(_)) && faults.duplicate.swap(false, Ordering::SeqCst) {
                 faults.write(&mut to, &chunk, &mut random).await?;
             }
         }
@@ -311,8 +345,8 @@ async fn pump(
 impl Faults {
     fn delay(&self, way: Way) -> Duration {
         let delay = match way {
-            Way::ToServer => &self.to_server,
-            Way::ToClient => &self.to_client,
+            Way::ToServer(_) => &self.to_server,
+            Way::ToClient(_) => &self.to_client,
         };
         Duration::from_micros(delay.load(Ordering::SeqCst))
     }
@@ -320,6 +354,24 @@ impl Faults {
     async fn released(&self) {
         // The sender lives in `self`, so the wait cannot fail.
         let _ = self.hold.subscribe().wait_for(|held| !held).await;
+    }
+
+    /// Before the bytes go on, so that their answer is kept as well.
+    fn look_for_word(&self, connection: u64, bytes: &[u8]) {
+        self.kept.send_if_modified(|kept| {
+            let Some(word) = kept.word else { return false };
+            let sent = bytes.windows(word.len()).filter(|window| *window == word).count();
+            let counts = sent > 0 && *kept.connection.get_or_insert(connection) == connection;
+            if counts {
+                kept.sent += sent;
+            }
+            counts
+        });
+    }
+
+    async fn not_kept(&self, connection: u64) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.kept.subscribe().wait_for(|kept| kept.connection != Some(connection)).await;
     }
 
     async fn write(

@@ -2,7 +2,7 @@
 
 use larder::testing::conformance;
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, CacheValue, Codec, Entry, Expiry, Result};
-use serde::de::Visitor;
+use serde::de::{SeqAccess, Visitor};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::HashSet;
@@ -66,7 +66,7 @@ impl Serialize for Opaque {
 impl<'de> Deserialize<'de> for Opaque {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Look;
-        impl Visitor<'_> for Look {
+        impl<'de> Visitor<'de> for Look {
             type Value = Opaque;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,6 +90,15 @@ impl<'de> Deserialize<'de> for Opaque {
                 } else {
                     Ok(Opaque(value))
                 }
+            }
+
+            /// What bytes are to a reader that takes anything.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Opaque, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = numbers.next_element()? {
+                    bytes.push(byte);
+                }
+                self.visit_bytes(&bytes)
             }
         }
         from.deserialize_any(Look)
