@@ -53,8 +53,6 @@ pub(crate) struct Options {
     pub(crate) allow_stale: bool,
     pub(crate) skip_none: bool,
     pub(crate) force_refresh: bool,
-    /// The caller waits on its own thread, and so can drive its load there.
-    pub(crate) is_caller_driven: bool,
 }
 
 /// A number of [`Options`] that nobody gave.
@@ -96,7 +94,6 @@ impl Default for Options {
             allow_stale: false,
             skip_none: false,
             force_refresh: false,
-            is_caller_driven: false,
         }
     }
 }
@@ -174,7 +171,6 @@ impl Options {
             allow_stale: self.allow_stale || other.allow_stale,
             skip_none: self.skip_none || other.skip_none,
             force_refresh: self.force_refresh || other.force_refresh,
-            is_caller_driven: self.is_caller_driven,
         }
     }
 

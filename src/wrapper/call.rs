@@ -55,41 +55,49 @@ impl AsyncCacheWrapper {
     }
 
     /// One call of the adapter about one key, which changes no value.
-    pub(super) async fn ask<'a, R>(
+    ///
+    /// Boxed: each future around a call holds its state, and a program has many of them around one.
+    pub(super) fn ask<'a, R>(
         &self,
         op: &'static str,
         key: &'a str,
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
-    ) -> Result<Answer<'a, R>> {
-        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
-        let slot = self.core.slot()?;
-        let info = CallInfo::new(op, key);
-        let answer = self.call(&slot, info, pin!(call(&slot, &scoped))).await;
-        self.answer(slot, info, answer)
+    ) -> impl Future<Output = Result<Answer<'a, R>>> {
+        Box::pin(async move {
+            let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+            let slot = self.core.slot()?;
+            let info = CallInfo::new(op, key);
+            let answer = self.call(&slot, info, pin!(call(&slot, &scoped))).await;
+            self.answer(slot, info, answer)
+        })
     }
 
     /// One call of the adapter that changes the value of a key.
     ///
     /// The write mark spans the whole call: a load of the key that began before the call ended may
     /// have read the old value, and must not store its result afterwards.
-    pub(super) async fn write<'a, R>(
+    ///
+    /// Boxed, as [`ask`](Self::ask).
+    pub(super) fn write<'a, R>(
         &self,
         op: &'static str,
         key: &'a str,
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
-    ) -> Result<Answer<'a, R>> {
-        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
-        let slot = self.core.slot()?;
-        let info = CallInfo::new(op, key);
-        let answer = {
-            let mut call = pin!(call(&slot, &scoped));
-            let write = pin!(async {
-                let _write = slot.flights.write(&scoped).await;
-                Ok(slot.timed(pin!(self.traced(&slot, info, call.as_mut()))).await)
-            });
-            slot.inside(write).await?
-        };
-        self.answer(slot, info, answer)
+    ) -> impl Future<Output = Result<Answer<'a, R>>> {
+        Box::pin(async move {
+            let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+            let slot = self.core.slot()?;
+            let info = CallInfo::new(op, key);
+            let answer = {
+                let mut call = pin!(call(&slot, &scoped));
+                let write = pin!(async {
+                    let _write = slot.flights.write(&scoped).await;
+                    Ok(slot.timed(pin!(self.traced(&slot, info, call.as_mut()))).await)
+                });
+                slot.inside(write).await?
+            };
+            self.answer(slot, info, answer)
+        })
     }
 
     fn answer<'a, R>(

@@ -256,7 +256,7 @@ impl AsyncCacheWrapper {
     /// A view of this cache with the wrapper's own options.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { cache: self, options: self.options }
+        View { cache: self, options: self.options, is_caller_driven: false }
     }
 
     /// A view whose writes expire after `ttl`.

@@ -391,6 +391,7 @@ impl<'a> GetOrSet<'a> {
             skip_store,
             has_usable,
             is_nested: is_in_loader(),
+            is_caller_driven: self.view.is_caller_driven,
             replaced: self.replaced,
             right,
         }

@@ -28,7 +28,7 @@ pub(super) struct CallerDriven {
 impl View<'_> {
     /// For a caller that waits on its own thread until the call is over.
     pub(crate) fn caller_driven(mut self) -> Self {
-        self.options.is_caller_driven = true;
+        self.is_caller_driven = true;
         self
     }
 }
@@ -42,7 +42,7 @@ impl LoadTask {
         let flight = self.flight().clone();
         // A caller that would not wait for ever must be able to leave a loader that blocks.
         let is_left_alone = self.has_limit() && !self.is_nested;
-        let by_caller = self.is_caller_driven() && !is_left_alone && !runtime::is_gone();
+        let by_caller = self.is_caller_driven && !is_left_alone && !runtime::is_gone();
         // A load that an observer began is not told.
         let mut load: Load = Box::pin(inherit(Box::pin(self.run(loader))));
         if !by_caller {

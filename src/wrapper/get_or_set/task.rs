@@ -42,6 +42,8 @@ pub(super) struct LoadTask {
     pub(super) has_usable: bool,
     /// The call was made by another loader.
     pub(super) is_nested: bool,
+    /// The caller waits on its own thread, and so can drive the load there.
+    pub(super) is_caller_driven: bool,
     pub(super) replaced: Replaced,
     /// `None` as long as it has not been asked for, and once it is used.
     pub(super) right: Option<StoreRight>,
@@ -50,10 +52,6 @@ pub(super) struct LoadTask {
 impl LoadTask {
     pub(super) fn flight(&self) -> &Arc<Flight> {
         self.guard.flight()
-    }
-
-    pub(super) fn is_caller_driven(&self) -> bool {
-        self.options.is_caller_driven
     }
 
     pub(super) fn has_limit(&self) -> bool {
@@ -112,7 +110,7 @@ impl LoadTask {
             return Ok(Acquired::Granted(StoreRight::None));
         }
         let scoped = self.cache.scope.key(&self.key)?;
-        View { cache: &self.cache, options: self.options }
+        View { cache: &self.cache, options: self.options, is_caller_driven: self.is_caller_driven }
             .ask::<T>(&self.slot, &self.key, &scoped, self.replaced)
             .await
     }

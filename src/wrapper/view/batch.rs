@@ -46,7 +46,7 @@ impl View<'_> {
         I::Item: AsRef<str>,
     {
         let keys = KeyBatch::new::<ManyKeys>(&self.cache.scope, keys);
-        async move { self.read_batch(&keys?).await }
+        async move { Box::pin(self.read_batch(&keys?)).await }
     }
 
     /// See [`AsyncCacheWrapper::set_many`](crate::AsyncCacheWrapper::set_many).
@@ -58,7 +58,7 @@ impl View<'_> {
     {
         let entries = entries.into_iter().map(|(key, value)| (key, value, Expiry::Default));
         let batch = Batch::new(&self.cache.scope, entries);
-        async move { self.write_batch(batch?).await }
+        async move { Box::pin(self.write_batch(batch?)).await }
     }
 
     /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the view's.
@@ -82,7 +82,7 @@ impl View<'_> {
         I: IntoIterator<Item = (K, T, Expiry)>,
     {
         let batch = Batch::new(&self.cache.scope, entries.into_iter());
-        async move { self.write_batch(batch?).await }
+        async move { Box::pin(self.write_batch(batch?)).await }
     }
 
     /// See [`AsyncCacheWrapper::remove`](crate::AsyncCacheWrapper::remove).
@@ -92,7 +92,7 @@ impl View<'_> {
             let keys = keys.map_err(|error| error.with_op("remove"))?;
             match keys.single() {
                 Some(key) => self.remove_one(key).await,
-                None => self.remove_batch(&keys).await,
+                None => Box::pin(self.remove_batch(&keys)).await,
             }
         }
     }

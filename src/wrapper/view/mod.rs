@@ -13,6 +13,7 @@ use crate::wrapper::events::CallInfo;
 use crate::wrapper::slot::Slot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::future::Future;
 use std::pin::pin;
 
 /// A cache together with options for the calls that go through it. It has all verbs of a cache.
@@ -35,6 +36,8 @@ use std::pin::pin;
 pub struct View<'a> {
     pub(in crate::wrapper) cache: &'a AsyncCacheWrapper,
     pub(in crate::wrapper) options: Options,
+    /// The caller waits on its own thread until the call is over: it can drive its load there.
+    pub(in crate::wrapper) is_caller_driven: bool,
 }
 
 impl View<'_> {
@@ -201,15 +204,17 @@ impl View<'_> {
     }
 
     /// See [`AsyncCacheWrapper::clear`].
-    pub async fn clear(self) -> Result<()> {
-        let cache = self.cache;
-        let slot = cache.core.slot()?;
-        let prefix = cache.scope.prefix();
-        let _clear = slot.flights.clear(prefix).await;
-        let (cleared, took) =
-            cache.call(&slot, CallInfo::new("clear", ""), pin!(slot.adapter.clear(prefix))).await;
-        cleared.map_err(|error| cache.failed_whole(&slot, "clear", took, error))?;
-        cache.emit(&slot, EventKind::Clear, CallInfo::new("clear", "").took(took));
-        Ok(())
+    pub fn clear(self) -> impl Future<Output = Result<()>> {
+        Box::pin(async move {
+            let cache = self.cache;
+            let slot = cache.core.slot()?;
+            let prefix = cache.scope.prefix();
+            let _clear = slot.flights.clear(prefix).await;
+            let clear = pin!(slot.adapter.clear(prefix));
+            let (cleared, took) = cache.call(&slot, CallInfo::new("clear", ""), clear).await;
+            cleared.map_err(|error| cache.failed_whole(&slot, "clear", took, error))?;
+            cache.emit(&slot, EventKind::Clear, CallInfo::new("clear", "").took(took));
+            Ok(())
+        })
     }
 }

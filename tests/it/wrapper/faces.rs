@@ -282,3 +282,35 @@ async fn an_owned_cache_of_a_view_has_its_options_and_the_caches_namespace() -> 
     );
     Ok(())
 }
+
+/// A handler that awaits a call holds its future, and so does each future around the handler.
+#[tokio::test]
+async fn futures_of_calls_are_small() -> larder::Result<()> {
+    let cache = fresh();
+    let view = cache.ttl(Duration::from_secs(1));
+    let sizes = [
+        ("set", size_of_val(&cache.set("k", 1u64))),
+        ("set in a view", size_of_val(&view.set("k", 1u64))),
+        ("set_many", size_of_val(&cache.set_many([("k", 1u64)]))),
+        ("add", size_of_val(&cache.add("k", 1u64))),
+        ("replace", size_of_val(&cache.replace("k", 1u64))),
+        ("incr", size_of_val(&cache.incr("k", 1))),
+        ("decr", size_of_val(&cache.decr("k", 1))),
+        ("remove", size_of_val(&cache.remove("k"))),
+        ("remove many", size_of_val(&cache.remove(["k", "l"]))),
+        ("take", size_of_val(&cache.take::<u64>("k"))),
+        ("touch", size_of_val(&cache.touch("k", Expiry::Never))),
+        ("update_timeout", size_of_val(&cache.update_timeout::<u64>("k", Expiry::Never))),
+        ("clear", size_of_val(&cache.clear())),
+        ("get", size_of_val(&cache.get::<u64>("k"))),
+        ("get_many", size_of_val(&cache.get_many::<u64, _>(["k"]))),
+        ("contains", size_of_val(&cache.contains("k"))),
+        ("expiry", size_of_val(&cache.expiry("k"))),
+        ("get_or_set", size_of_val(&cache.get_or_set("k", 1u64))),
+        ("get_or_set_with", size_of_val(&cache.get_or_set_with("k", |_| 1u64))),
+        ("get_or_set_async", size_of_val(&cache.get_or_set_async("k", async { 1u64 }))),
+    ];
+    let large: Vec<_> = sizes.into_iter().filter(|(_, size)| *size > 512).collect();
+    assert!(large.is_empty(), "{large:?}");
+    Ok(())
+}
