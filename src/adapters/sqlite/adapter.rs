@@ -241,8 +241,8 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         claim: &Claim,
     ) -> Result<bool> {
         match claim.token() {
-            Some(noted) => {
-                self.named("set_claimed", key, self.fill_claim(key, &value, expiry, noted)).await
+            Some(token) => {
+                self.named("set_claimed", key, self.store_claimed(key, &value, expiry, token)).await
             }
             None => self.set(key, value, expiry).await.map(|()| true),
         }

@@ -7,20 +7,21 @@
 //! or dropped holds nothing up, and an idle adapter has no task at all.
 
 use super::batch::Job;
-use super::connection::database::{Connection, Member, Role};
+use super::connection::database::{Connection, Role};
+use super::connection::members::Member;
 use super::connection::source::Source;
 use super::job::{Command, Waiting};
 use super::lane::{Lane, Slot, Start, State, attempt};
 use super::maintenance::{Clear, Shrink, Step, Sweep, WriteBack};
 use super::pace::Pace;
-use super::repair::Next;
-use super::statements::{Get, Put, Stored};
+use super::repair::{Host, Next, Repairer};
+use super::statements::{Get, Ping, Put, Stored};
 use crate::batching::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::runtime::lock;
 use bytes::Bytes;
-use futures_util::future::select;
+use futures_util::future::{BoxFuture, select};
 use std::pin::{Pin, pin};
 use std::process;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -211,17 +212,6 @@ impl Engine {
         past.wait_until_closed(Instant::now() + self.op_timeout).await
     }
 
-    /// Starts the sweeping task unless there is one.
-    pub(super) fn start_sweeping(self: &Arc<Self>) {
-        let mut sweeper = lock(&self.sweeper);
-        if sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
-            *sweeper = Some(runtime::spawn_background(sweep_from_time_to_time(
-                Arc::downgrade(self),
-                self.purge_every,
-            )));
-        }
-    }
-
     /// Removes the keys from `from` up to `to`, and has their space given back.
     pub(super) async fn clear(self: &Arc<Self>, from: String, to: Option<String>) -> Result<()> {
         let mut pace = Pace::new();
@@ -285,9 +275,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn as_member(self: &Arc<Self>) -> Weak<dyn Member> {
-        let member: Weak<Self> = Arc::downgrade(self);
-        member
+    fn repairer(self: &Arc<Self>) -> Repairer<'_, Self> {
+        Repairer { host: self, source: &self.source, op_timeout: self.op_timeout }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -352,6 +341,24 @@ impl Member for Engine {
     }
 }
 
+impl Host for Engine {
+    /// Starts the sweeping task unless there is one.
+    fn writer_opened(self: &Arc<Self>) {
+        let mut sweeper = lock(&self.sweeper);
+        if sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            *sweeper = Some(runtime::spawn_background(sweep_from_time_to_time(
+                Arc::downgrade(self),
+                self.purge_every,
+            )));
+        }
+    }
+
+    /// Every write notes the time, so the smallest one will do.
+    fn note_time(self: &Arc<Self>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.call(Role::Write, Ping))
+    }
+}
+
 impl Drop for Engine {
     /// The connections are closed in the background, and counted as open until they are: whoever
     /// opens the path next must not meet them.
@@ -403,8 +410,8 @@ async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
     let mut place = Place { engine: Arc::downgrade(&engine), role, at, left: false };
     let mut connection = match start {
         Start::Loaded(connection) => connection,
-        Start::Resume(run) => engine.settle(role, run.await).await,
-        Start::Failed(ran) => engine.settle(role, ran).await,
+        Start::Resume(run) => engine.repairer().settle(role, run.await).await,
+        Start::Failed(ran) => engine.repairer().settle(role, ran).await,
     };
     loop {
         // Closed before the slot says so, for whoever opens next must not meet it.
@@ -423,7 +430,7 @@ async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
                 }
             }
         };
-        connection = engine.serve(role, Next::Try(connection), work).await;
+        connection = engine.repairer().serve(role, Next::Try(connection), work).await;
     }
 }
 

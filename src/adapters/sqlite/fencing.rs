@@ -39,33 +39,33 @@ enum Row {
     Place(Id, u64),
     /// A value, or what is left of one.
     Value {
-        print: u64,
+        fingerprint: u64,
         live: bool,
     },
 }
 
 /// What a claim says, between this adapter and itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Noted {
+struct ClaimToken {
     /// The lease's name.
     lease: Option<Id>,
-    there: There,
+    before: Before,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum There {
+enum Before {
     Place(Id),
     Value(u64),
 }
 
-impl Noted {
+impl ClaimToken {
     fn to_claim(self) -> Claim {
         let mut note =
-            vec![u8::from(self.lease.is_some()), u8::from(matches!(self.there, There::Place(_)))];
+            vec![u8::from(self.lease.is_some()), u8::from(matches!(self.before, Before::Place(_)))];
         note.extend_from_slice(&self.lease.unwrap_or_default());
-        match self.there {
-            There::Place(id) => note.extend_from_slice(&id),
-            There::Value(print) => note.extend_from_slice(&print.to_be_bytes()),
+        match self.before {
+            Before::Place(id) => note.extend_from_slice(&id),
+            Before::Value(fingerprint) => note.extend_from_slice(&fingerprint.to_be_bytes()),
         }
         Claim::new(note)
     }
@@ -73,12 +73,12 @@ impl Noted {
     /// `None` for a claim that is not ours.
     fn read(claim: &[u8]) -> Option<Self> {
         let ([leased, place], rest) = claim.split_first_chunk()?;
-        let (lease, there) = rest.split_first_chunk()?;
-        let there = match place {
-            1 => There::Place(there.try_into().ok()?),
-            _ => There::Value(u64::from_be_bytes(there.try_into().ok()?)),
+        let (lease, before) = rest.split_first_chunk()?;
+        let before = match place {
+            1 => Before::Place(before.try_into().ok()?),
+            _ => Before::Value(u64::from_be_bytes(before.try_into().ok()?)),
         };
-        Some(Self { lease: (*leased == 1).then_some(*lease), there })
+        Some(Self { lease: (*leased == 1).then_some(*lease), before })
     }
 }
 
@@ -90,10 +90,10 @@ struct Take {
 }
 
 impl Command for Take {
-    type Output = Option<Noted>;
+    type Output = Option<ClaimToken>;
     const BRIEF: bool = false;
 
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Noted>> {
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<ClaimToken>> {
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
         let lease = match self.lease {
             0 => None,
@@ -102,21 +102,21 @@ impl Command for Take {
                 taken => taken,
             },
         };
-        let there = match row(&mut step, &self.key).await? {
-            Row::Value { print, live: true } => There::Value(print),
+        let before = match row(&mut step, &self.key).await? {
+            Row::Value { fingerprint, live: true } => Before::Value(fingerprint),
             Row::Place(id, shares) if lease.is_none() => {
                 place(&mut step, &self.key, id, shares + 1).await?;
-                There::Place(id)
+                Before::Place(id)
             }
             // The place of a lease that has ended passes on under a new name.
             Row::Place(..) | Row::None | Row::Value { .. } => {
                 let id = new_id();
                 place(&mut step, &self.key, id, 1).await?;
-                There::Place(id)
+                Before::Place(id)
             }
         };
         step.commit().await?;
-        Ok(Some(Noted { lease, there }))
+        Ok(Some(ClaimToken { lease, before }))
     }
 }
 
@@ -142,9 +142,12 @@ async fn row(on: &mut SqliteConnection, key: &str) -> sqlx::Result<Row> {
         return Ok(Row::Place(*id, u64::from_be_bytes(shares)));
     }
     // It is compared within this process only.
-    let mut print = DefaultHasher::new();
-    (expires_at, &*value).hash(&mut print);
-    Ok(Row::Value { print: print.finish(), live: expires_at.is_none_or(|at| at > time::now()) })
+    let mut fingerprint = DefaultHasher::new();
+    (expires_at, &*value).hash(&mut fingerprint);
+    Ok(Row::Value {
+        fingerprint: fingerprint.finish(),
+        live: expires_at.is_none_or(|at| at > time::now()),
+    })
 }
 
 async fn take_lease(
@@ -171,9 +174,9 @@ async fn is_leased_to(on: &mut SqliteConnection, key: &str, id: Id) -> sqlx::Res
 }
 
 /// Ends a claim that comes to nothing.
-async fn give_up(on: &mut SqliteConnection, key: &str, noted: Noted) -> sqlx::Result<()> {
-    end_lease(on, key, noted).await?;
-    let There::Place(mine) = noted.there else { return Ok(()) };
+async fn give_up(on: &mut SqliteConnection, key: &str, token: ClaimToken) -> sqlx::Result<()> {
+    end_lease(on, key, token).await?;
+    let Before::Place(mine) = token.before else { return Ok(()) };
     match row(on, key).await? {
         Row::Place(id, shares) if id == mine && shares > 1 => place(on, key, id, shares - 1).await,
         Row::Place(id, _) if id == mine => delete(on, key).await,
@@ -181,8 +184,8 @@ async fn give_up(on: &mut SqliteConnection, key: &str, noted: Noted) -> sqlx::Re
     }
 }
 
-async fn end_lease(on: &mut SqliteConnection, key: &str, noted: Noted) -> sqlx::Result<()> {
-    if let Some(lease) = noted.lease {
+async fn end_lease(on: &mut SqliteConnection, key: &str, token: ClaimToken) -> sqlx::Result<()> {
+    if let Some(lease) = token.lease {
         query("DELETE FROM larder_leases WHERE key = ?1 AND holder = ?2")
             .bind(key)
             .bind(lease.to_vec())
@@ -197,37 +200,37 @@ async fn delete(on: &mut SqliteConnection, key: &str) -> sqlx::Result<()> {
 }
 
 /// Stores a value under its claim; without one, what is there goes instead. Whether the claim held.
-struct Fill {
+struct SetClaimed {
     key: String,
     entry: Option<Stored>,
-    noted: Noted,
+    token: ClaimToken,
 }
 
-impl Command for Fill {
+impl Command for SetClaimed {
     type Output = bool;
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let Self { key, entry, noted } = self;
+        let Self { key, entry, token } = self;
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        let in_time = match noted.lease {
+        let in_time = match token.lease {
             None => true,
             Some(id) => is_leased_to(&mut step, key, id).await?,
         };
         let holds = in_time
-            && match (noted.there, row(&mut step, key).await?) {
-                (There::Place(mine), Row::Place(id, _)) => mine == id,
-                (There::Value(then), Row::Value { print, .. }) => then == print,
+            && match (token.before, row(&mut step, key).await?) {
+                (Before::Place(mine), Row::Place(id, _)) => mine == id,
+                (Before::Value(then), Row::Value { fingerprint, .. }) => then == fingerprint,
                 _ => false,
             };
         if !holds {
-            give_up(&mut step, key, *noted).await?;
+            give_up(&mut step, key, *token).await?;
         } else {
             match entry {
                 Some(entry) => upsert(&mut step, &[entry]).await?,
                 None => delete(&mut step, key).await?,
             }
-            end_lease(&mut step, key, *noted).await?;
+            end_lease(&mut step, key, *token).await?;
         }
         step.commit().await?;
         Ok(holds)
@@ -237,7 +240,7 @@ impl Command for Fill {
 /// Gives a claim up.
 struct Release {
     key: String,
-    noted: Noted,
+    token: ClaimToken,
 }
 
 impl Command for Release {
@@ -246,7 +249,7 @@ impl Command for Release {
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        give_up(&mut step, &self.key, self.noted).await?;
+        give_up(&mut step, &self.key, self.token).await?;
         step.commit().await
     }
 }
@@ -258,10 +261,10 @@ impl AsyncSqliteCache {
         lease: Option<Duration>,
     ) -> Result<Option<Claim>> {
         let take = Take { key: self.full(key)?, lease: lease_millis(lease) };
-        Ok(self.engine.call(Write, take).await?.map(Noted::to_claim))
+        Ok(self.engine.call(Write, take).await?.map(ClaimToken::to_claim))
     }
 
-    pub(super) async fn fill_claim(
+    pub(super) async fn store_claimed(
         &self,
         key: &str,
         value: &CacheValue,
@@ -269,7 +272,7 @@ impl AsyncSqliteCache {
         claim: &[u8],
     ) -> Result<bool> {
         let key = self.full(key)?;
-        let Some(noted) = Noted::read(claim) else { return Ok(false) };
+        let Some(token) = ClaimToken::read(claim) else { return Ok(false) };
         let lifetime = self.settings.resolve(expiry);
         let (entry, refused) = match self.encode(key.clone(), value, lifetime) {
             Ok(entry) => (Some(entry).filter(|_| !lifetime.is_zero()), None),
@@ -277,14 +280,14 @@ impl AsyncSqliteCache {
             Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
             Err(error) => return Err(error),
         };
-        let filled = self.engine.call(Write, Fill { key, entry, noted }).await?;
+        let filled = self.engine.call(Write, SetClaimed { key, entry, token }).await?;
         refused.map_or(Ok(filled), Err)
     }
 
     pub(super) async fn release_claim(&self, key: &str, claim: &Claim) -> Result<()> {
         let key = self.full(key)?;
-        match claim.token().and_then(Noted::read) {
-            Some(noted) => self.engine.call(Write, Release { key, noted }).await,
+        match claim.token().and_then(ClaimToken::read) {
+            Some(token) => self.engine.call(Write, Release { key, token }).await,
             None => Ok(()),
         }
     }
@@ -297,13 +300,13 @@ mod tests {
     #[test]
     fn a_claim_is_read_as_it_was_written() {
         for lease in [None, Some(new_id())] {
-            for there in [There::Place(new_id()), There::Value(fastrand::u64(..))] {
-                let noted = Noted { lease, there };
-                assert_eq!(Noted::read(noted.to_claim().token().unwrap()), Some(noted));
+            for before in [Before::Place(new_id()), Before::Value(fastrand::u64(..))] {
+                let token = ClaimToken { lease, before };
+                assert_eq!(ClaimToken::read(token.to_claim().token().unwrap()), Some(token));
             }
         }
         for other in [&b""[..], b"x", &[0; 18], &[1; 50]] {
-            assert_eq!(Noted::read(other), None);
+            assert_eq!(ClaimToken::read(other), None);
         }
     }
 

@@ -1,33 +1,50 @@
-//! From a job to its answer: a connection that can be used, and what is done when the statement fails.
+//! Runs a job until its caller has an answer: opens a connection, runs the statement, and repairs
+//! the database or the connection when the statement fails.
+//!
+//! A [`Repairer`] belongs to one adapter. It opens connections through the adapter's [`Source`] and
+//! knows the engine as a [`Host`] only: the engine uses this module, never the other way round.
 
-use super::connection::database::{Connection, Member as _, Role};
+use super::connection::database::{Connection, Role};
 use super::connection::epoch::EpochEnd;
+use super::connection::members::Member;
 use super::connection::schema;
-use super::engine::Engine;
+use super::connection::source::Source;
 use super::errors::Failure;
 use super::job::Work;
 use super::lane::Ran;
 use super::maintenance;
-use super::statements::Ping;
 use crate::error::{Error, Result};
 use crate::runtime;
-use std::sync::Arc;
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How often one job makes a connection anew, or room in a full file, before its caller is told.
+/// How many times one job may replace its connection before its caller gets the error.
 const RENEWALS: u32 = 2;
+
+/// How many times one job may evict rows from a full file before its caller gets the error.
 const EVICTIONS: u32 = 24;
 
-/// A pause before a locked database is asked again, beyond the busy timeout it has waited already.
+/// The pause before a locked database is tried again, after SQLite's own busy timeout.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 
-/// What is to be done next about a job.
+/// The engine as a repair sees it: the owner of the connections, which can recall all of them
+/// (see [`Member`]).
+pub(super) trait Host: Member + 'static {
+    /// A connection that writes has been opened, so expired rows can be swept from now on.
+    fn writer_opened(self: &Arc<Self>);
+
+    /// Writes the present time into the database, on the connection that writes.
+    fn note_time(self: &Arc<Self>) -> BoxFuture<'_, Result<()>>;
+}
+
+/// What to do next with a job.
 pub(super) enum Next {
     Try(Option<Connection>),
     Repair(Option<Connection>, Failure),
 }
 
-/// What has been done for one job already.
+/// The repairs that one job has had already.
 #[derive(Default)]
 struct Repairs {
     renewals: u32,
@@ -36,21 +53,29 @@ struct Repairs {
     has_begun_anew: bool,
 }
 
-impl Engine {
-    /// Finishes what a caller began.
-    pub(super) async fn settle(self: &Arc<Self>, role: Role, ran: Ran) -> Option<Connection> {
+/// Runs the jobs of one adapter.
+pub(super) struct Repairer<'e, H> {
+    pub(super) host: &'e Arc<H>,
+    pub(super) source: &'e Source,
+    pub(super) op_timeout: Duration,
+}
+
+impl<H: Host> Repairer<'_, H> {
+    /// Finishes a job whose statement a caller has run, and returns the connection if it is still
+    /// usable.
+    pub(super) async fn settle(&self, role: Role, ran: Ran) -> Option<Connection> {
         match ran.result {
             Ok(()) => Some(ran.connection),
             Err(error) => {
-                self.serve(role, Next::Repair(Some(ran.connection), Failure::of(error)), ran.work)
-                    .await
+                let failure = Failure::of(error);
+                self.serve(role, Next::Repair(Some(ran.connection), failure), ran.work).await
             }
         }
     }
 
-    /// Runs one job to its answer, renewing what needs to be renewed. Gives back the connection, if there still is one.
+    /// Runs a job until its caller has an answer, and returns the connection if it is still usable.
     pub(super) async fn serve(
-        self: &Arc<Self>,
+        &self,
         role: Role,
         start: Next,
         mut work: Box<dyn Work>,
@@ -83,9 +108,14 @@ impl Engine {
         }
     }
 
-    /// Does what can be done about a failure, so that the job can be tried again; or gives the error for its caller.
+    /// Repairs what caused a failure, so that the job can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// The error for the job's caller, where nothing can be repaired or the job has used up its
+    /// repairs.
     async fn repair(
-        self: &Arc<Self>,
+        &self,
         connection: Option<Connection>,
         failure: Failure,
         repairs: &mut Repairs,
@@ -105,35 +135,42 @@ impl Engine {
                 | Failure::Full(_)
                 | Failure::Broken(_)),
                 connection,
-            ) => {
-                if let Some(on) = connection {
-                    match failure {
-                        Failure::Corrupt(_) => on.end_epoch(EpochEnd::Corrupt),
-                        Failure::Moved(_) => on.end_epoch(EpochEnd::Moved),
-                        Failure::Unprepared(_) => on.end_epoch(EpochEnd::Closed),
-                        // Why did it break? If the file is gone, nobody needs to find out again.
-                        _ => {
-                            self.source.look_again(&on).await;
-                        }
-                    }
-                    on.close().await;
-                }
-                self.clone().recall();
-                repairs.renewals += 1;
-                if repairs.renewals <= RENEWALS {
-                    Ok(None)
-                } else {
-                    Err((failure.into_error(), None))
-                }
-            }
+            ) => self.renew(connection, failure, repairs).await,
             (failure, connection) => Err((failure.into_error(), connection)),
         }
     }
 
-    /// Makes room in a full file. On a full disk there may be none for that either: then the log is
-    /// written back, and if that is not enough the cache begins anew, as a cache always can.
+    /// Closes a connection that is no longer usable, so that the next attempt opens another.
+    async fn renew(
+        &self,
+        connection: Option<Connection>,
+        failure: Failure,
+        repairs: &mut Repairs,
+    ) -> Result<Option<Connection>, (Error, Option<Connection>)> {
+        if let Some(on) = connection {
+            // End the epoch before this connection closes. Another adapter of this process could
+            // otherwise open a connection to the bad file in between, and report the same failure.
+            match failure {
+                Failure::Corrupt(_) => on.end_epoch(EpochEnd::Corrupt),
+                Failure::Moved(_) => on.end_epoch(EpochEnd::Moved),
+                Failure::Unprepared(_) => on.end_epoch(EpochEnd::Closed),
+                // The file may be gone: one check here spares all other connections the failure.
+                _ => {
+                    self.source.look_again(&on).await;
+                }
+            }
+            on.close().await;
+        }
+        self.host.clone().recall();
+        repairs.renewals += 1;
+        if repairs.renewals <= RENEWALS { Ok(None) } else { Err((failure.into_error(), None)) }
+    }
+
+    /// Makes room in a full file by evicting rows. Eviction fails where the whole disk is full and
+    /// deleting needs room, too: then the log is written back, and if that is not enough the cache
+    /// starts again with an empty file.
     async fn find_room(
-        self: &Arc<Self>,
+        &self,
         mut on: Connection,
         error: sqlx::Error,
         repairs: &mut Repairs,
@@ -161,48 +198,57 @@ impl Engine {
         Ok(None)
     }
 
-    /// A connection that can be used: the given one, or a new one in place of one whose time is over.
+    /// Returns a connection that is ready for a statement: the given one, or a new one where the
+    /// given one is retired or missing.
     async fn ready(
-        self: &Arc<Self>,
+        &self,
         role: Role,
         connection: Option<Connection>,
     ) -> Result<Connection, (Failure, Option<Connection>)> {
-        if let Some(mut connection) = connection {
+        if let Some(connection) = connection {
+            // Check the file before asking whether the connection is retired: the check is what
+            // retires the connections of a file that another program has replaced.
             if !connection.is_retired()
                 && connection.is_due_for_a_look()
                 && !self.source.look_again(&connection).await
             {
-                self.clone().recall();
+                self.host.clone().recall();
             }
             if !connection.is_retired() {
-                return match self.prepare(&mut connection).await {
-                    Ok(()) => Ok(connection),
-                    Err(failure) => Err((failure, Some(connection))),
-                };
+                return self.prepare(connection).await;
             }
+            // Close before opening. The opener waits until all connections of the old epoch are
+            // closed, so it would wait for this one until its deadline.
             connection.close().await;
         }
-        let mut opened = self
-            .source
-            .open(role, Instant::now() + self.op_timeout(), self.as_member())
-            .await
-            .map_err(|failure| (failure, None))?;
+        let deadline = Instant::now() + self.op_timeout;
+        let member: Weak<H> = Arc::downgrade(self.host);
+        let opened =
+            self.source.open(role, deadline, member).await.map_err(|failure| (failure, None))?;
         if role == Role::Write {
-            self.start_sweeping();
+            self.host.writer_opened();
         }
-        match self.prepare(&mut opened).await {
-            Ok(()) => Ok(opened),
-            Err(failure) => Err((failure, Some(opened))),
+        self.prepare(opened).await
+    }
+
+    /// Does what must be done on a connection before the next statement.
+    async fn prepare(
+        &self,
+        mut connection: Connection,
+    ) -> Result<Connection, (Failure, Option<Connection>)> {
+        match self.prepared(&mut connection).await {
+            Ok(()) => Ok(connection),
+            Err(failure) => Err((failure, Some(connection))),
         }
     }
 
-    /// What has to be done before the next statement.
-    async fn prepare(self: &Arc<Self>, connection: &mut Connection) -> Result<(), Failure> {
+    async fn prepared(&self, connection: &mut Connection) -> Result<(), Failure> {
         connection.keep_log_short().await?;
         connection.note_time().await?;
         if connection.waits_for_the_clock() {
-            // A write of any kind notes the time.
-            Box::pin(self.call(Role::Write, Ping)).await?;
+            // A reader cannot adjust the expiry times after the clock was set back: the writer does
+            // it, and the reader waits, or it would serve rows that have expired.
+            self.host.note_time().await?;
         }
         Ok(())
     }

@@ -6,9 +6,10 @@
 //! for nobody's: an old connection and a new one must not meet.)
 
 use super::epoch::{EpochEnd, FileEpoch, LogState, OpenGuard, Session};
-use super::file::{self, Files, Identity, Look};
-use super::source::blocking;
-use super::{registry, schema};
+use super::file::{self, Files, Identity, Look, blocking};
+use super::members::{Member, Members};
+use super::registry::Registry;
+use super::schema;
 use crate::adapters::sqlite::errors::Failure;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Backoff, lock};
@@ -34,17 +35,14 @@ const LEAST_CEILING: u64 = 1 << 20;
 /// After the database could not be opened: no call tries again before the pause is over.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(450));
 
+/// The databases of this process that are in files.
+static DATABASES: Registry<Database> = Registry::new();
+
 /// What a connection is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Role {
     Write,
     Read,
-}
-
-/// Who holds connections to a database.
-pub(in super::super) trait Member: Send + Sync {
-    /// Makes every retired connection close as soon as it can be had.
-    fn recall(self: Arc<Self>);
 }
 
 /// The connection that somebody asks for.
@@ -62,7 +60,7 @@ pub(in super::super) struct Database {
     epoch: Mutex<Arc<FileEpoch>>,
     /// One opens at a time; and what happened last time, if it failed.
     opening: AsyncMutex<Option<Rest>>,
-    members: Mutex<Vec<Weak<dyn Member>>>,
+    members: Members,
     /// What the disk had room for when it was full: the file's bound until it may grow again.
     ceiling: AtomicU64,
 }
@@ -79,8 +77,9 @@ impl Database {
         Self::at(None)
     }
 
-    pub(super) fn in_file(path: PathBuf) -> Self {
-        Self::at(Some(path))
+    /// The database of a resolved path. Its adapters and its open connections keep it alive.
+    pub(super) fn in_file(path: &Path) -> Arc<Self> {
+        DATABASES.get_or_insert(path, || Self::at(Some(path.to_owned())))
     }
 
     fn at(path: Option<PathBuf>) -> Self {
@@ -88,7 +87,7 @@ impl Database {
             path,
             epoch: Mutex::new(FileEpoch::new(None)),
             opening: AsyncMutex::new(None),
-            members: Mutex::default(),
+            members: Members::default(),
             ceiling: AtomicU64::new(u64::MAX),
         }
     }
@@ -108,17 +107,13 @@ impl Database {
         let _ = self.ceiling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, higher);
     }
 
-    /// Notes who has to be asked to close connections.
+    /// Adds an adapter that has to close its connections when an epoch ends.
     pub(super) fn admit(&self, member: Weak<dyn Member>) {
-        let mut members = lock(&self.members);
-        members.retain(|known| known.strong_count() > 0);
-        if !members.iter().any(|known| known.ptr_eq(&member)) {
-            members.push(member);
-        }
+        self.members.admit(member);
     }
 
     /// Whether connections to this very file are open.
-    pub(super) fn has_open(&self, file: Identity) -> bool {
+    fn has_open(&self, file: Identity) -> bool {
         let epoch = lock(&self.epoch).clone();
         epoch.has_connections()
             && epoch.files.get().copied().flatten().is_some_and(|files| files.main == Some(file))
@@ -134,8 +129,7 @@ impl Database {
                 *present = FileEpoch::new(Some(epoch.clone()));
             }
         }
-        let members: Vec<_> = lock(&self.members).iter().filter_map(Weak::upgrade).collect();
-        members.into_iter().for_each(Member::recall);
+        self.members.recall();
     }
 
     /// Opens a connection, and the database if that has not been done.
@@ -309,7 +303,9 @@ impl Database {
     /// Where another path's database has this very file open, the file was moved from there to here.
     /// Those connections keep a log by the old name, so they have to be closed first.
     async fn part_from_others(&self, file: Identity, deadline: Instant) -> Result<(), Error> {
-        for other in registry::others_with(file, self) {
+        let mut others = DATABASES.all();
+        others.retain(|other| !std::ptr::eq(&**other, self) && other.has_open(file));
+        for other in others {
             let epoch = lock(&other.epoch).clone();
             other.retire(&epoch, EpochEnd::Moved);
             epoch.wait_until_closed(deadline).await?;

@@ -5,6 +5,7 @@
 
 use super::schema;
 use crate::error::{Error, ErrorKind};
+use crate::runtime;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,15 @@ impl Files {
         let lost = |then: Option<Identity>, now| then.is_some() && then != now;
         lost(self.log, now.log) || lost(self.index, now.index)
     }
+}
+
+/// Runs file system calls on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    runtime::spawn_blocking(work)
+        .await
+        .map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
 }
 
 /// A look at the files from outside.

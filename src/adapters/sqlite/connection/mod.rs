@@ -8,6 +8,7 @@
 pub(super) mod database;
 pub(super) mod epoch;
 mod file;
+pub(super) mod members;
 mod registry;
 pub(super) mod schema;
 pub(super) mod source;

@@ -1,34 +1,39 @@
-//! One database for each file in this process, whatever adapters have it open.
+//! One shared object for each path in this process, for as long as it is used.
 //!
-//! SQLite's locks on a file are the process's: two connections of one process never keep each other
-//! out by them. SQLite makes up for this per file (by inode). When the file is deleted, a connection
-//! that opens the path again meets the log index of the old one, finds no lock on it, and cuts it
-//! off while others have it mapped: the process dies by SIGBUS. So all adapters of a path share what
-//! is known of its file, and the next file is opened when all connections to the last are closed.
+//! Databases need such a registry because SQLite's locks on a file belong to the process: two
+//! connections of one process never exclude each other by them. SQLite makes up for this with a
+//! table of its own, by inode. When the file is deleted, a connection that opens the path again
+//! finds the log index of the old file, finds no lock on it, and truncates it while other
+//! connections have it mapped: the process dies by SIGBUS. So all adapters of a path share one
+//! database, which opens the next file only when all connections to the last one are closed.
 
-use super::database::Database;
-use super::file::Identity;
 use crate::runtime::lock;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-static DATABASES: Mutex<BTreeMap<PathBuf, Weak<Database>>> = Mutex::new(BTreeMap::new());
+/// Objects by resolved path. The registry keeps none of them alive.
+pub(super) struct Registry<T>(Mutex<BTreeMap<PathBuf, Weak<T>>>);
 
-/// The database of a resolved path. It is kept by those who use it and by its open connections.
-pub(super) fn database_at(path: PathBuf) -> Arc<Database> {
-    let mut databases = lock(&DATABASES);
-    databases.retain(|_, database| database.strong_count() > 0);
-    if let Some(database) = databases.get(&path).and_then(Weak::upgrade) {
-        return database;
+impl<T> Registry<T> {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
     }
-    let database = Arc::new(Database::in_file(path.clone()));
-    databases.insert(path, Arc::downgrade(&database));
-    database
-}
 
-/// The databases of other paths that have the very same file open: it was moved beneath them.
-pub(super) fn others_with(file: Identity, than: &Database) -> Vec<Arc<Database>> {
-    let all: Vec<_> = lock(&DATABASES).values().filter_map(Weak::upgrade).collect();
-    all.into_iter().filter(|other| !std::ptr::eq(&**other, than) && other.has_open(file)).collect()
+    /// The object of `path`, which `make` creates if there is none.
+    pub(super) fn get_or_insert(&self, path: &Path, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut known = lock(&self.0);
+        known.retain(|_, object| object.strong_count() > 0);
+        if let Some(object) = known.get(path).and_then(Weak::upgrade) {
+            return object;
+        }
+        let object = Arc::new(make());
+        known.insert(path.to_owned(), Arc::downgrade(&object));
+        object
+    }
+
+    /// All objects that are in use.
+    pub(super) fn all(&self) -> Vec<Arc<T>> {
+        lock(&self.0).values().filter_map(Weak::upgrade).collect()
+    }
 }

@@ -1,11 +1,11 @@
 //! One adapter's way to its database.
 
-use super::database::{Connection, Database, Member, Role, Wanted};
+use super::database::{Connection, Database, Role, Wanted};
 use super::epoch::Session;
-use super::{file, registry};
+use super::file::{self, blocking};
+use super::members::Member;
 use crate::adapters::sqlite::errors::Failure;
-use crate::error::{Error, ErrorKind};
-use crate::runtime;
+use crate::error::Error;
 use crate::runtime::lock;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
@@ -82,7 +82,8 @@ impl Source {
             let mut database = lock(&self.database);
             return Ok(database.get_or_insert_with(|| Arc::new(Database::in_memory())).clone());
         };
-        let database = blocking(move || file::resolve(&path).map(registry::database_at)).await?;
+        let database =
+            blocking(move || file::resolve(&path).map(|path| Database::in_file(&path))).await?;
         *lock(&self.database) = Some(database.clone());
         Ok(database)
     }
@@ -129,13 +130,4 @@ impl EndedSession {
     pub(in super::super) async fn wait_until_closed(&self, deadline: Instant) -> Result<(), Error> {
         self.0.wait_until_closed(deadline).await
     }
-}
-
-/// Runs what asks the file system on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    runtime::spawn_blocking(work)
-        .await
-        .map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
 }
