@@ -1,4 +1,4 @@
-//! The stores. None of them knows of another.
+//! The adapters. None of them uses another.
 
 pub(crate) mod off;
 mod settings;

@@ -1,4 +1,4 @@
-//! The settings that every adapter has, in the words that URLs and builders share.
+//! The settings that all adapters share, and how they are read from URLs.
 
 use crate::codec::Codec;
 use crate::error::Result;
@@ -7,11 +7,12 @@ use crate::key::Scope;
 use crate::options::Options;
 use crate::url::CacheUrl;
 
-/// The parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around a remote adapter that it is given by name.
+/// The URL parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around a
+/// remote adapter that it creates from a URL.
 #[cfg(any(feature = "redis", feature = "memcached"))]
 const LAYER: [&str; 5] = ["resilient", "breaker", "retry", "recovery", "fail_open"];
 
-/// Reads the URL of an adapter that is built in code: what a cache would understand beside it is refused.
+/// Reads the URL of an adapter that is built in code. Parameters of a cache are refused.
 pub(crate) fn read_url<B>(text: &str, read: impl FnOnce(&mut CacheUrl) -> Result<B>) -> Result<B> {
     let mut url = CacheUrl::parse(text)?;
     let read = read(&mut url)?;
@@ -20,7 +21,7 @@ pub(crate) fn read_url<B>(text: &str, read: impl FnOnce(&mut CacheUrl) -> Result
     Ok(read)
 }
 
-/// [`read_url`] for an adapter that a cache puts a layer around.
+/// [`read_url`] for an adapter that a cache wraps in a layer.
 #[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) fn read_remote_url<B>(
     text: &str,
@@ -30,37 +31,38 @@ pub(crate) fn read_remote_url<B>(
         let read = read(url)?;
         url.refuse(
             &LAYER,
-            "is for caches that are given the URL; an adapter that is built in code is put into `larder::layers::Resilient`",
+            "is for caches that are given the URL; wrap an adapter that is built in code in \
+             `larder::layers::Resilient`",
         )?;
         Ok(read)
     })
 }
 
-/// Refuses the options of a cache in the URL of an adapter, which has no use for them.
+/// Refuses the options of a cache in the URL of an adapter, which does not use them.
 pub(crate) fn refuse_options(url: &CacheUrl) -> Result<()> {
     url.refuse(
         Options::NAMES,
-        "is an option of a cache: give the URL to the cache itself, or the option to its builder",
+        "is an option of a cache: pass the URL to the cache itself, or the option to its builder",
     )
 }
 
-/// What is the same in every room.
+/// The settings that all adapters share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// Before every key, so that `clear` knows its own.
+    /// The prefix of every key, which limits `clear` to the adapter's own keys.
     pub(crate) scope: Scope,
-    /// Stands in for [`Expiry::Default`].
+    /// Replaces [`Expiry::Default`].
     pub(crate) default_ttl: Lifetime,
     pub(crate) codec: Codec,
 }
 
-/// A store over a network, and what has to be known to put something around it.
+/// A remote adapter, with the settings that the `Resilient` layer needs.
 #[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) struct Remote<A> {
     pub(crate) adapter: A,
     pub(crate) op_timeout: std::time::Duration,
     pub(crate) default_ttl: Lifetime,
-    /// Whether it leads to one place, which is there or away as a whole.
+    /// Whether there is one server, which is available or unavailable as a whole.
     pub(crate) is_one: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The contract: what each verb asks of a lane.
+//! The adapter trait: what each operation asks of a lane.
 
 use super::clear_log::CLEAR_LOG_TTL;
 use super::connection::Want;
@@ -59,11 +59,11 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn clear(&self, prefix: &str) -> Result<()> {
         let whole = format!("{}{prefix}", self.inner.config.settings.scope.prefix());
-        // The servers whose lanes have settled are cleared, whatever is wrong with others.
+        // Servers whose lanes have settled are cleared, even if others fail.
         let settled = self.settle_lanes().await;
         let cleared = self.ask_all("clear", |reply| Command::Clear(whole.clone(), reply)).await;
         if Handle::try_current().is_ok() {
-            // By then, nobody acts any more on what was known before.
+            // After this pause no instance uses a clear log that it read before the clear.
             tokio::time::sleep(CLEAR_LOG_TTL).await;
         }
         settled.and(cleared)
@@ -141,7 +141,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
         self.remove_batch(keys).await
     }
 
-    /// Not under the codecs that are meant for other programs.
+    /// Not under the codecs that other programs read.
     fn enforces_claims(&self) -> bool {
         self.inner.config.settings.codec == Codec::MessagePack
     }
@@ -180,7 +180,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     }
 
     async fn close(&self) -> Result<()> {
-        // Each lane ends once it has answered what it has begun, and its connection with it.
+        // Each lane, with its connection, ends when it has answered the commands that it has begun.
         self.inner.homes.clear();
         self.inner.servers.iter().for_each(|server| server.availability.open());
         Ok(())
@@ -212,7 +212,7 @@ impl AsyncMemcachedCache {
         only(removed).map_err(|error| about(error, op, key))
     }
 
-    /// The value's stored bytes. Too many of them are an error, and remove what is there.
+    /// Encodes a value. A value that is too large is an error, and the older value is removed.
     async fn encode(&self, op: &'static str, key: &str, value: &CacheValue) -> Result<Bytes> {
         match self.stored(key, value) {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
@@ -228,7 +228,7 @@ impl AsyncMemcachedCache {
         let bytes = value.to_stored(&settings.scope.key(key)?, settings.codec)?;
         if bytes.len() > *max_value_bytes {
             let message = format!(
-                "the value is too large: {} bytes as stored, and {max_value_bytes} is the limit",
+                "the value is too large: {} bytes as stored, the limit is {max_value_bytes}",
                 bytes.len()
             );
             return Err(Error::new(ErrorKind::TooLarge).with_message(message));
@@ -236,7 +236,7 @@ impl AsyncMemcachedCache {
         Ok(bytes)
     }
 
-    /// `None` for a lifetime of zero.
+    /// The lifetime for the server; `None` for a lifetime of zero.
     pub(super) fn ttl(&self, expiry: Expiry) -> Option<Ttl> {
         Ttl::new(self.inner.config.settings.resolve(expiry))
     }
@@ -264,7 +264,7 @@ impl AsyncMemcachedCache {
         let Some(token) = ClaimToken::read(claim) else { return Ok(false) };
         let (value, refused) = match self.stored(key, value) {
             Ok(bytes) => (self.ttl(expiry).map(|ttl| (bytes, ttl)), None),
-            // What it was to replace goes, unless somebody else's is there by now.
+            // The old value is removed, unless another caller has replaced it meanwhile.
             Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
             Err(error) => return Err(about(error, "set_claimed", key)),
         };
@@ -289,7 +289,6 @@ impl AsyncMemcachedCache {
 }
 
 fn only<T>(each: Each<T>) -> Result<T> {
-    each.into_iter()
-        .next()
-        .unwrap_or_else(|| Err(Error::new(ErrorKind::Backend).with_message("an empty answer")))
+    let missing = || Err(Error::new(ErrorKind::Backend).with_message("the key got no result"));
+    each.into_iter().next().unwrap_or_else(missing)
 }

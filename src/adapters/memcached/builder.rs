@@ -1,4 +1,4 @@
-//! Configuration: the builder, and the same words in a URL.
+//! The configuration: the builder, and the same settings in a URL.
 
 use super::AsyncMemcachedCache;
 use super::connection::address::Address;
@@ -10,13 +10,14 @@ use crate::expiry::Expiry;
 use crate::url::{CacheUrl, decode};
 use std::time::Duration;
 
-/// The server's own limit of 1 MiB an item, less what the item needs besides the value: its key of up to 250 bytes, and its head.
+/// The server's own limit of 1 MiB for an item, less the item's key of up to 250 bytes and its
+/// header.
 const MAX_VALUE_BYTES: usize = (1 << 20) - 512;
-/// So many waiting calls are one batch at most.
+/// The most waiting calls, and bytes of values, in one batch by default.
 const MAX_BATCH: usize = 128;
 const MAX_BATCH_BYTES: usize = 256 << 10;
 
-/// What an adapter is made of; `rebuild` makes another one from it.
+/// The configuration of an adapter, from which `rebuild` creates another one.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) servers: Vec<Address>,
@@ -27,9 +28,9 @@ pub(super) struct Config {
     pub(super) limits: Limits,
 }
 
-/// Configures an [`AsyncMemcachedCache`]; made by [`AsyncMemcachedCache::builder`].
+/// Configures an [`AsyncMemcachedCache`]; created by [`AsyncMemcachedCache::builder`].
 ///
-/// The setters are the words that a URL's parameters have.
+/// The parameters of a URL have the names of the setters.
 ///
 /// ```
 /// use larder::{AsyncMemcachedCache, Codec};
@@ -66,22 +67,25 @@ impl MemcachedBuilder {
         Self { servers: Vec::new(), config }
     }
 
-    /// Reads a URL; setters called afterwards win over it.
+    /// Reads the settings from a URL. Setters that are called afterwards override it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that memcached does not have.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme or an unknown parameter.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::MemcachedBuilder::from_url("memcached://cache.local?op_timeout=100ms")?.prefix("shop:").build()?;
+    /// use larder::MemcachedBuilder;
+    ///
+    /// let builder = MemcachedBuilder::from_url("memcached://cache.local?op_timeout=100ms")?;
+    /// let cache = builder.prefix("shop:").build()?;
     /// # Ok(()) }
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {
         read_remote_url(url, Self::from_cache_url)
     }
 
-    /// Takes what is memcached's out of a URL.
+    /// Takes the parameters of this adapter out of a URL.
     pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         let mut builder = Self::new();
         let rest = url.rest().strip_prefix("//").ok_or_else(|| {
@@ -95,7 +99,8 @@ impl MemcachedBuilder {
             "memcached+unix" => builder.servers.push(format!("unix:{}", decode(rest)?)),
             other => {
                 return Err(Error::config(format!(
-                    "`{other}:` is no scheme of memcached's; there are: memcached, memcache, memcached+unix"
+                    "`{other}:` is not a scheme of memcached; use memcached, memcache or \
+                     memcached+unix"
                 )));
             }
         }
@@ -109,14 +114,17 @@ impl MemcachedBuilder {
         Ok(builder)
     }
 
-    /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. Without any it is `127.0.0.1:11211`.
+    /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. The default is
+    /// `127.0.0.1:11211`.
     ///
-    /// Every program that shares the servers must name them alike, letter by letter, for the names decide which server has which key:
-    /// by libmemcached's `ketama_weighted`.
+    /// Every program that shares the servers must name them by the same text: libmemcached's
+    /// `ketama_weighted` chooses the server of a key by these names.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncMemcachedCache::builder().server("unix:/run/memcached.sock").build()?;
+    /// use larder::AsyncMemcachedCache;
+    ///
+    /// let cache = AsyncMemcachedCache::builder().server("unix:/run/memcached.sock").build()?;
     /// # Ok(()) }
     /// ```
     pub fn server(mut self, address: impl Into<String>) -> Self {
@@ -124,7 +132,8 @@ impl MemcachedBuilder {
         self
     }
 
-    /// What stands before every key, `larder:` if not set. [`clear`](crate::AsyncCacheAdapter::clear) clears what begins with it.
+    /// The prefix of every key, `larder:` by default. [`clear`](crate::AsyncCacheAdapter::clear)
+    /// clears keys with this prefix only.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -136,11 +145,16 @@ impl MemcachedBuilder {
         self
     }
 
-    /// What [`Expiry::Default`](crate::Expiry::Default) means, 300 s if not set.
+    /// The expiry of entries that are stored with [`Expiry::Default`](crate::Expiry::Default). 300
+    /// s by default.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncMemcachedCache::builder().default_ttl(std::time::Duration::from_secs(60)).build()?;
+    /// use larder::AsyncMemcachedCache;
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let cache = AsyncMemcachedCache::builder().default_ttl(minute).build()?;
     /// # Ok(()) }
     /// ```
     pub fn default_ttl(mut self, default_ttl: impl Into<Expiry>) -> Self {
@@ -148,7 +162,7 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How values are encoded, [`Codec::MessagePack`] if not set.
+    /// How values are encoded. [`Codec::MessagePack`] by default.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -160,11 +174,16 @@ impl MemcachedBuilder {
         self
     }
 
-    /// The deadline of every call, 250 ms if not set: waiting, connecting and the command together.
+    /// The deadline of every call, which covers waiting, connecting and the command. 250 ms by
+    /// default.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncMemcachedCache::builder().op_timeout(std::time::Duration::from_millis(50)).build()?;
+    /// use larder::AsyncMemcachedCache;
+    /// use std::time::Duration;
+    ///
+    /// let short = Duration::from_millis(50);
+    /// let cache = AsyncMemcachedCache::builder().op_timeout(short).build()?;
     /// # Ok(()) }
     /// ```
     pub fn op_timeout(mut self, op_timeout: Duration) -> Self {
@@ -172,10 +191,11 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How many connections each runtime opens to each server at most, 2 if not set. They are opened when they are needed.
+    /// How many connections each runtime opens to each server at most. They are opened when they
+    /// are needed. 2 by default.
     ///
-    /// Calls that wait for a connection are sent in batches, so more of them make few things faster: they keep small values from
-    /// waiting behind large ones.
+    /// Waiting calls are sent in batches, so more connections speed up few programs. They keep
+    /// small values from waiting behind large ones.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -187,8 +207,9 @@ impl MemcachedBuilder {
         self
     }
 
-    /// The longest value that is sent, in stored bytes: 1 MiB less 512 bytes if not set, which is what a server takes as it comes.
-    /// Raise it together with the server's `-I`. Longer ones are [`TooLarge`](crate::ErrorKind::TooLarge).
+    /// The largest value that is sent, in stored bytes: 1 MiB less 512 bytes by default, which is
+    /// what a server accepts without further settings. Raise it together with the server's `-I`.
+    /// Larger values are [`TooLarge`](crate::ErrorKind::TooLarge).
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -200,23 +221,25 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How many waiting calls are one batch at most, and 1 is no batches; 128 unless set.
+    /// How many waiting calls are sent as one batch at most. 1 turns batching off. 128 by default.
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.config.limits.entries = calls;
         self
     }
 
-    /// How many bytes of values are written together at most; 256 KiB unless set. What is larger is sent by itself.
+    /// How many bytes of values one batch writes at most. A larger value is sent by itself. 256 KiB
+    /// by default.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;
         self
     }
 
-    /// The adapter. Opens nothing yet.
+    /// Builds the adapter. Nothing is opened before the first use.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no server's address, and for a timeout, pool or value size of zero.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an address that is not a server's, and
+    /// for a timeout, pool or value size of zero.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -263,8 +286,9 @@ mod tests {
 
     #[test]
     fn urls_say_what_the_builder_says() {
-        let config = config("Memcached://a:1,b/?prefix=p%3A&default_ttl=never&codec=raw&op_timeout=50ms&pool_size=2&max_value_bytes=9")
-            .expect("a URL");
+        let url = "Memcached://a:1,b/?prefix=p%3A&default_ttl=never&codec=raw&op_timeout=50ms\
+                   &pool_size=2&max_value_bytes=9";
+        let config = config(url).expect("a URL");
         let shown: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a:1", "b:11211"]);
         assert_eq!(config.settings.scope.prefix(), "p:");

@@ -1,20 +1,25 @@
-//! The clear log: one item on each server, by which every instance tells live values from cleared ones.
+//! The clear log: one item on each server, by which every instance distinguishes live values from
+//! cleared ones.
 //!
-//! memcached cannot list or remove keys by prefix. So clearing a prefix is one compare-and-set on the clear log: its sequence
-//! number goes up, and the prefix is noted with that number and with the server's CAS number of the moment. The cost is that of
-//! one write, however many keys there are; what has been cleared is left to the server's own eviction.
+//! memcached cannot list or remove keys by prefix. So a clear of a prefix is one compare-and-set on
+//! the clear log: it raises the log's sequence number, and records the prefix with that number and
+//! with the server's present CAS number. It costs one write for any number of keys; the server
+//! evicts the cleared values in time.
 //!
-//! A value is cleared when its own CAS number is lower than that of the newest clear of a prefix of its key: CAS numbers go up
-//! with every write on a server. They are not the whole truth, for the server gives a new one to an item that it moves between
-//! its slabs, and a write that was given up may still arrive after a clear. So values that only larder reads bear a [stamp]
-//! too, the sequence number at the time they were written, and the stamp decides against them.
+//! A value is cleared if its own CAS number is lower than that of the newest clear of a prefix of
+//! its key, because every write on a server raises the CAS number. This is not enough in two cases:
+//! the server gives an item a new number when it moves the item between slabs, and a write that was
+//! given up may still arrive after a clear. So values that only larder reads also have a [stamp],
+//! the sequence number at the time of their write, which decides in these cases.
 //!
-//! An instance may act on what it knows of the log for [`CLEAR_LOG_TTL`], and [`clear`](super::AsyncMemcachedCache) returns
-//! only when everybody's knowledge from before has run out. So a call that begins after a clear returned sees it, in every
-//! process, and neither reads nor writes need a round trip for the log's sake.
+//! An instance may use its copy of the log for [`CLEAR_LOG_TTL`], and
+//! [`clear`](super::AsyncMemcachedCache) returns only when all copies from before the clear are too
+//! old. So a call that begins after a clear has returned sees the clear, in every process, and
+//! neither reads nor writes need an extra round trip for the log.
 //!
-//! A *fence* uses the same numbers for a write that was sent, and whose answer was never seen: whatever arrives later with a
-//! stamp from before the fence is cleared. What was there before the fence is not touched.
+//! A *fence* uses the same numbers against a write that was sent and never answered: a value that
+//! arrives after the fence with a stamp from before it is cleared. Values that were there before
+//! the fence are not affected.
 //!
 //! [stamp]: super::stamps
 
@@ -24,27 +29,29 @@ use super::stamps::{STAMPS, stamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// For how long an instance may act on what it was told.
+/// How long an instance may use the copy of the log that it has read.
 pub(super) const CLEAR_LOG_TTL: Duration = Duration::from_millis(20);
 
 const MAGIC: &[u8; 4] = b"LDR2";
 const HEAD: usize = 32;
 const ENTRY: usize = 28;
 
-/// How many prefixes are kept apart. Past it, the oldest clears become one clear of all keys, at the time of the newest of them:
-/// that reaches values which are older than the last 1,024 cleared prefixes, and no others.
+/// How many prefixes the log distinguishes. Beyond this, the oldest clears become one clear of all
+/// keys, at the time of the newest of them: it affects values that are older than the last 1,024
+/// cleared prefixes, and no others.
 const MOST_CLEARS: usize = 1_024;
-/// How many fences are kept. They are taken back within a minute; past it, the oldest is forgotten, and with it the promise
-/// about writes that are older still.
+/// How many fences the log keeps. A fence is removed within a minute; beyond this number, the
+/// oldest is dropped, and older late writes are no longer kept off.
 const MOST_FENCES: usize = 16;
 
-/// The clear log as one instance last saw it.
+/// The clear log, as one instance last read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClearLog {
-    /// The first number ever given. Random, so that stamps from a log that the server lost are not taken for its own.
+    /// The first sequence number of this log. It is random, so that stamps of a log that the server
+    /// has lost are not mistaken for stamps of this one.
     base: u64,
     seq: u64,
-    /// The item's CAS number when the log began.
+    /// The item's CAS number when the log was created.
     born: u64,
     /// The item's CAS number now.
     cas: u64,
@@ -52,8 +59,8 @@ pub(super) struct ClearLog {
     fences: Vec<Fence>,
 }
 
-/// When something happened: by the log's sequence number, and by the server's CAS number. Zero is the item's own, which
-/// whoever writes the item cannot know yet.
+/// The time of an event, as the log's sequence number and the server's CAS number. A CAS number of
+/// zero stands for the item's own, which its writer cannot know yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     seq: u64,
@@ -61,23 +68,24 @@ struct Mark {
 }
 
 impl Mark {
-    /// Whether something that was written at `seq` arrived after this.
+    /// Whether a value that was written at `seq` arrived after this event.
     fn is_late(self, seq: u64, cas: u64) -> bool {
         seq < self.seq && cas > self.cas
     }
 }
 
-/// Stands in the length of what is no prefix, but a fence with its keys.
+/// The prefix length that marks an entry as a fence with its keys.
 const FENCE: u32 = u32::MAX;
 
-/// Keeps off what was written before it and arrives after it.
+/// Hides values that were written before it and arrive after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fence {
     mark: Mark,
     keys: KeySet,
 }
 
-/// Some wire keys, told apart by six bits of their hashes, so that a fence for few keys is none for most others.
+/// A set of wire keys, by six bits of their hashes: a fence for few keys does not affect most
+/// others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KeySet(u64);
 
@@ -100,7 +108,8 @@ impl KeySet {
 pub(super) enum Verdict {
     Live,
     Cleared,
-    /// The stamp is none of this log's: it is newer than what is known, or older than the log.
+    /// The stamp does not belong to this copy of the log: it is newer than the copy, or older than
+    /// the log.
     Unknown,
 }
 
@@ -111,18 +120,18 @@ impl ClearLog {
         Self { base, seq: base, born: 0, cas: 0, cleared: HashMap::new(), fences: Vec::new() }
     }
 
-    /// A log in place of one that was known and is lost: what it noted is not known any more, so all of the adapter's keys,
-    /// which begin with `own`, are cleared.
+    /// A log that replaces one which was read before and is lost. Its clears are not known any
+    /// more, so all of the adapter's keys, which begin with `own`, are cleared.
     pub(super) fn after_loss(random: u32, own: &str) -> Self {
         Self::new(random).with_cleared(own, own)
     }
 
-    /// The sequence number of what is written now.
+    /// The sequence number of a value that is written now.
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// Whether the value under a key has been cleared since it was written.
+    /// Judges whether the value of a key has been cleared since its write.
     pub(super) fn judge(&self, key: &Key, flags: u32, cas: u64) -> Verdict {
         let newest = self.newest(key);
         if newest.is_some_and(|clear| cas < clear.cas) {
@@ -138,8 +147,9 @@ impl ClearLog {
         }
     }
 
-    /// The sequence number that a stamp stands for. The numbers in stamps begin anew, so of all that it could be it is the
-    /// newest that is not newer than the log; the CAS number tells a stamp that is newer from one that is old.
+    /// The sequence number that a stamp stands for. Stamps repeat, so the candidate is the newest
+    /// number that is not newer than the log; the CAS number distinguishes a stamp that is newer
+    /// than the log from an old one.
     fn written_at(&self, stamp: u64, cas: u64) -> Option<u64> {
         let behind = (self.seq % STAMPS + STAMPS - stamp) % STAMPS;
         let is_newer = cas > self.cas && behind > STAMPS / 2;
@@ -155,7 +165,7 @@ impl ClearLog {
             || self.newest(key).is_some_and(|clear| clear.seq > seq)
     }
 
-    /// Whether a value arrived later than the fence with this number, and was written before it.
+    /// Whether a value arrived after the fence with this number, and was written before it.
     pub(super) fn is_kept_off(&self, fence: u64, flags: u32, cas: u64) -> bool {
         let fence = self.fences.iter().find(|other| other.mark.seq == fence);
         let seq = stamp(flags).and_then(|stamp| self.written_at(stamp, cas));
@@ -184,7 +194,7 @@ impl ClearLog {
     pub(super) fn with_cleared(&self, prefix: &str, own: &str) -> Self {
         let mut next = self.next();
         if prefix == own {
-            // It says all that the others say.
+            // This clear includes all others.
             next.cleared.clear();
             next.fences.clear();
         }
@@ -193,7 +203,7 @@ impl ClearLog {
         next
     }
 
-    /// This log with at most `most` prefixes, whose size an item of the server's can hold.
+    /// This log with at most `most` prefixes, for a server whose items are too small for more.
     pub(super) fn shortened(&self, most: usize, own: &str) -> Self {
         let mut next = self.next();
         next.forget_oldest(most, own);
@@ -211,13 +221,14 @@ impl ClearLog {
         }
         let mut marks: Vec<Mark> = self.cleared.values().copied().collect();
         marks.sort_unstable_by_key(|mark| mark.seq);
-        // Those that are forgotten, and the one of all keys that says so in their place.
+        // The forgotten clears become one clear of all keys.
         let Some(last) = marks.get(excess).copied() else { return };
         self.cleared.retain(|_, mark| mark.seq > last.seq);
         self.cleared.insert(Prefix::of(own), last);
     }
 
-    /// This log with a fence against what was sent up to now for these wire keys; the fence has the new log's number.
+    /// This log with a fence against writes that have been sent for these wire keys. The fence has
+    /// the sequence number of the new log.
     pub(super) fn with_fence<K: AsRef<str>>(&self, wires: &[K]) -> Self {
         let mut next = self.next();
         if next.fences.len() >= MOST_FENCES {
@@ -234,7 +245,7 @@ impl ClearLog {
         next
     }
 
-    /// Whether this is what the log was before it became `other`, or the same.
+    /// Whether `other` is the same log at the same time or later.
     pub(super) fn leads_to(&self, other: &Self) -> bool {
         self.base == other.base && self.seq <= other.seq
     }
@@ -260,7 +271,7 @@ impl ClearLog {
         out
     }
 
-    /// `None` for what is no clear log. `cas` is the item's own.
+    /// Reads a log. `None` for bytes that are no clear log; `cas` is the item's own number.
     pub(super) fn from_bytes(bytes: &[u8], cas: u64) -> Option<Self> {
         let (head, entries) = bytes.split_first_chunk::<HEAD>()?;
         let (entries, []) = entries.as_chunks::<ENTRY>() else { return None };
@@ -325,11 +336,11 @@ mod tests {
         assert_eq!(judge(&after, "larder:a", flags(&before), 5), Verdict::Live);
         assert_eq!(judge(&after, "larder:b:x", flags(&before), 5), Verdict::Live);
         assert_eq!(judge(&before, "larder:a:x", flags(&after), 11), Verdict::Unknown);
-        // Moved by the server, or written by somebody who did not know of the clear yet.
+        // Moved by the server, or written by an instance that had not read the clear yet.
         assert_eq!(judge(&after, "larder:a:x", flags(&before), 12), Verdict::Cleared);
     }
 
-    /// The numbers in stamps begin anew after 32,768 clears; whatever is older is still told by its CAS number.
+    /// Stamps repeat after 32,768 clears. Older values are distinguished by their CAS numbers.
     #[test]
     fn stamps_that_begin_anew_confuse_nothing() {
         let first = written(&ClearLog::new(u32::MAX), 10);
@@ -381,10 +392,10 @@ mod tests {
         let lost = written(&ClearLog::new(1), 1);
         let found = written(&ClearLog::new(1), 20);
         assert_eq!(judge(&found, "larder:a", flags(&lost), 5), Verdict::Unknown);
-        // Moved since.
+        // Moved by the server since.
         let found = written(&ClearLog::new(1 << 20), 20);
         assert_eq!(judge(&found, "larder:a", flags(&lost), 25), Verdict::Unknown);
-        assert_eq!(judge(&found, "larder:a", 0, 5), Verdict::Live, "nobody knows better");
+        assert_eq!(judge(&found, "larder:a", 0, 5), Verdict::Live, "nothing shows the loss");
         let known = written(&ClearLog::after_loss(1 << 20, OWN), 20);
         assert_eq!(judge(&known, "larder:a", 0, 5), Verdict::Cleared);
         assert_eq!(judge(&known, "larder:a", 0, 25), Verdict::Live);
@@ -392,7 +403,8 @@ mod tests {
         assert!(!found.is_cleared_since(&Key::new("larder:a"), found.seq()));
     }
 
-    /// More prefixes than are kept apart: what is older than all of those is cleared, and nothing that is newer.
+    /// More prefixes than the log distinguishes: values older than all of those are cleared, and no
+    /// newer ones.
     #[test]
     fn the_log_is_bounded_and_costs_only_what_is_old() {
         let first = written(&ClearLog::new(1), 1);
@@ -430,7 +442,7 @@ mod tests {
                 "{len} bytes"
             );
         }
-        assert_eq!(ClearLog::from_bytes(b"somebody else's words, long enough for one", 1), None);
+        assert_eq!(ClearLog::from_bytes(b"the text of another program, long enough!!", 1), None);
     }
 
     #[test]
@@ -453,7 +465,7 @@ mod tests {
         let spared = spared.filter(|key| judge(&fenced, key, flags(&before), 11) == Verdict::Live);
         assert!(
             spared.count() > 32,
-            "other keys that are written by who does not know of the fence yet"
+            "other keys, written by instances that have not read the fence yet"
         );
         let open = written(&fenced.without_fences(&[fence]), 20);
         assert!(fenced.has_fence(fence) && !open.has_fence(fence));

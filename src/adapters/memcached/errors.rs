@@ -1,4 +1,4 @@
-//! What went wrong: the driver's errors and the server's words, as larder's errors.
+//! Translates the driver's errors and the server's error messages into larder's errors.
 
 use super::connection::address::Address;
 use crate::error::{Error, ErrorKind};
@@ -8,16 +8,16 @@ use std::fmt;
 /// The name of the backend in errors and events.
 pub(super) const BACKEND: &str = "memcached";
 
-/// What a failed exchange was about.
+/// Why an exchange failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The connection broke.
     Broken(DriverError),
     /// The server answered that the value is too large.
     TooLarge,
-    /// The server answered with an error, in its own words.
+    /// The server answered with this error message.
     Refused(String),
-    /// The answer is none to what was asked: the connection is desynchronized.
+    /// The answer does not belong to the request: the connection is desynchronized.
     Misplaced,
 }
 
@@ -28,7 +28,7 @@ impl From<DriverError> for Fault {
                 Refusal::Server(words) if words.starts_with("object too large") => Self::TooLarge,
                 Refusal::Server(words) | Refusal::Client(words) => Self::Refused(words),
                 Refusal::NonexistentCommand => Self::Refused(
-                    "it does not know meta commands; memcached 1.6 or later is needed".to_owned(),
+                    "the server has no meta commands; memcached 1.6 or later is needed".to_owned(),
                 ),
                 _ => Self::Misplaced,
             },
@@ -53,7 +53,7 @@ impl Fault {
                     .with_message(format!("{address} answered: {}", words.escape_debug()))
             }
             Self::Misplaced => Error::new(ErrorKind::Backend)
-                .with_message(format!("{address} gave an answer to another question")),
+                .with_message(format!("{address} answered another request")),
         }
     }
 }
@@ -62,12 +62,12 @@ pub(super) fn unavailable(address: &Address, why: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable).with_message(format!("{address} {why}"))
 }
 
-/// An error with the verb and the key that it is about.
+/// An error with the operation and the key.
 pub(super) fn about(error: Error, op: &'static str, key: &str) -> Error {
     error.with_backend(BACKEND).with_op(op).with_key(key)
 }
 
-/// What an error comes down to, in the words of who noticed it.
+/// The message of the innermost source of an error.
 pub(super) fn innermost(error: &Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {

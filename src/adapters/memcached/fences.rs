@@ -1,4 +1,5 @@
-//! What keeps late writes off, for values that bear a stamp: a fence in the clear log, for as long as they may arrive.
+//! Fences against late writes of stamped values: entries of the clear log, for as long as the
+//! writes may arrive.
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
 use super::connection::Want;
@@ -9,18 +10,19 @@ use crate::error::Result;
 use std::sync::Arc;
 use tokio::time::sleep;
 
-/// So many keys are looked at in one round trip when a fence is taken back.
+/// How many keys are checked in one round trip when a fence is removed.
 const LOOKED_AT: usize = 64;
 
 impl Session {
-    /// Fences off what may still arrive from connections that were given up, and takes back the fences of what no longer can.
-    /// Nothing else is begun before that: a removal that is acknowledged must not be followed by a write that came before it.
+    /// Fences off writes that may still arrive from abandoned connections, and removes fences that
+    /// are no longer needed. A lane calls this before every other operation: a late write could
+    /// otherwise take effect after a removal that was sent later and acknowledged.
     pub(super) async fn resolve(&mut self) -> Result<()> {
         if !self.unsure.is_empty() {
             self.fence_off().await?;
         }
         if self.fenced.iter().any(|(_, late)| late.is_over()) {
-            // Should it fail, the fence stays for now, and keeps off what it is meant to.
+            // If this fails, the fence stays for now and still keeps late writes off.
             let _ = self.take_back().await;
         }
         Ok(())
@@ -29,7 +31,8 @@ impl Session {
     async fn fence_off(&mut self) -> Result<()> {
         for _ in 0..LOG_TRIES {
             let (known, _) = self.refresh().await?;
-            // The answer may have come while the new connection was opened. A fence would be too late, and needless.
+            // The answer may have arrived while the new connection was opened. A fence would then
+            // be needless, and too late.
             self.unsure.retain(|late| !late.is_over());
             if self.unsure.is_empty() {
                 return Ok(());
@@ -39,7 +42,8 @@ impl Session {
             let fence = log.seq();
             if self.write_log(log, Condition::Unchanged(known.cas)).await?.is_some() {
                 self.fenced.extend(self.unsure.drain(..).map(|late| (fence, late)));
-                // Until other processes know it too.
+                // Wait until other processes know of the fence. They could otherwise show a late
+                // value to their callers, judged by the log from before the fence.
                 sleep(CLEAR_LOG_TTL).await;
                 return Ok(());
             }
@@ -47,11 +51,12 @@ impl Session {
         Err(self.busy())
     }
 
-    /// Ends the fences of writes that cannot arrive any more. What has arrived is removed before, or it would be seen then.
+    /// Removes the fences of writes that can no longer arrive. A late value that did arrive is
+    /// removed first, or it would become visible without its fence.
     async fn take_back(&mut self) -> Result<()> {
         let over: Vec<(u64, Arc<Late>)> =
             self.fenced.iter().filter(|(_, late)| late.is_over()).cloned().collect();
-        // Several writes may be behind one fence.
+        // One fence may cover several writes.
         let is_needed =
             |fence: u64| self.fenced.iter().any(|(other, late)| *other == fence && !late.is_over());
         let ended: Vec<u64> =

@@ -1,10 +1,14 @@
-//! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
+//! Claims: how a load learns that its key was written, removed or cleared meanwhile, by this
+//! process or another.
 //!
-//! While the value of a missing key is computed, an empty item with flags of its own, a placeholder, stands in its place: a miss for every verb, and
-//! with a CAS number that every write and every removal ends. A fill names that number; over a value that is about to be replaced,
-//! the value's own. A clear changes no item, but the stamp that the claim token tells of it. Leases are items of their own.
+//! While the value of a missing key is computed, a placeholder stands under the key: an empty item
+//! with flags of its own. It is a miss for every operation, and every write and removal replaces
+//! its CAS number. A claimed write is a compare-and-set on that number, or on the number of the
+//! live value that it replaces. A clear changes no item; the claim token holds the clear log's
+//! sequence number to detect it. Leases are items of their own.
 //!
-//! Other programs would see the placeholder as an empty value, so placeholders are used with the MessagePack codec only.
+//! Other programs would see the placeholder as an empty value, so placeholders are used with the
+//! MessagePack codec only.
 
 use super::connection::session::{Condition, Draft, Session};
 use super::connection::{Want, Written};
@@ -18,10 +22,11 @@ use crate::expiry::Lifetime;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-/// How long a placeholder stays that nobody replaces. A claim that was given up may be shared by others, so it stays until then.
+/// The lifetime of a placeholder. Several claims may share one, so a released claim leaves it in
+/// place.
 const PLACEHOLDER_FOR: Duration = Duration::from_secs(600);
 
-/// What a claim says, between this adapter and itself.
+/// The fencing token of a claim, as only this adapter reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClaimToken {
     version: Version,
@@ -32,14 +37,14 @@ pub(super) struct ClaimToken {
 impl ClaimToken {
     pub(super) fn to_claim(self) -> Claim {
         let Self { version: Version { cas, seq }, lease } = self;
-        // No item has the number 0.
+        // No item has the CAS number 0.
         Claim::new(
             [&cas.to_be_bytes()[..], &seq.to_be_bytes(), &lease.unwrap_or(0).to_be_bytes()]
                 .concat(),
         )
     }
 
-    /// `None` for a claim that is not ours.
+    /// Reads a token. `None` for one that this adapter did not write.
     pub(super) fn read(claim: &[u8]) -> Option<Self> {
         let (cas, rest) = claim.split_first_chunk()?;
         let (seq, lease) = rest.split_first_chunk()?;
@@ -49,7 +54,7 @@ impl ClaimToken {
     }
 }
 
-/// A value for a key that was claimed; without one, what is there goes instead.
+/// A value for a claimed key; without a value, the old one is removed.
 #[derive(Debug)]
 pub(super) struct ClaimedWrite {
     pub(super) key: Key,
@@ -63,7 +68,7 @@ pub(super) fn lease(lease: Option<Duration>) -> Option<Ttl> {
 }
 
 impl Session {
-    /// Claims a key; `None` while somebody else has it.
+    /// Claims a key. Returns `None` while another caller holds the lease.
     pub(super) async fn claim(
         &mut self,
         key: &Key,
@@ -80,7 +85,7 @@ impl Session {
         let token =
             self.hold_placeholder(key, deadline).await.map(|version| ClaimToken { version, lease });
         if let (Err(_), Some(lease)) = (&token, lease) {
-            // It ends by itself if this fails as well.
+            // If this fails as well, the lease expires by itself.
             let _ = self.end_lease(key, lease).await;
         }
         token.map(Some)
@@ -90,7 +95,8 @@ impl Session {
         let placeholder = Ttl::new(Lifetime::For(PLACEHOLDER_FOR)).unwrap_or(Ttl::NEVER);
         let mut condition = Condition::Absent;
         loop {
-            // Before the placeholder is there, so that a clear in between counts.
+            // Read the sequence number before the placeholder is stored: a clear in between then
+            // counts as later than the claim.
             let seq = self.log().await?.log.seq();
             if let Some(cas) = self.hold(key.wire(), placeholder, condition).await? {
                 return Ok(Version { cas, seq });
@@ -105,7 +111,7 @@ impl Session {
         }
     }
 
-    /// Puts an empty item somewhere; its CAS number, if the condition held.
+    /// Stores an empty item, and returns its CAS number if the condition held.
     async fn hold(&mut self, wire: &str, ttl: Ttl, condition: Condition) -> Result<Option<u64>> {
         match self
             .write(wire, Draft { bytes: Bytes::new(), flags: PLACEHOLDER, ttl }, condition)
@@ -116,12 +122,14 @@ impl Session {
         }
     }
 
-    /// Stores a value under its claim; whether the claim held.
-    pub(super) async fn set_claimed(&mut self, fill: &ClaimedWrite) -> Result<bool> {
-        let ClaimedWrite { key, value, token } = fill;
+    /// Stores a value under a claim, and returns whether the claim held.
+    pub(super) async fn set_claimed(&mut self, claimed: &ClaimedWrite) -> Result<bool> {
+        let ClaimedWrite { key, value, token } = claimed;
+        // Check the lease and the clear log first, then compare and set. A clear that comes between
+        // the check and the write has a higher sequence number than the value's stamp.
         let holds = !self.has_passed_on(key, token).await?
             && !self.log().await?.log.is_cleared_since(key, token.version.seq);
-        let filled = holds
+        let stored = holds
             && match value {
                 Some((bytes, ttl)) => {
                     self.put_over(token.version, key, bytes.clone(), *ttl).await?
@@ -131,13 +139,15 @@ impl Session {
                         != Written::Refused
                 }
             };
+        // End the lease after the write. The next holder reads the key before it loads, and would
+        // otherwise find no value and load again.
         if let Some(lease) = token.lease {
             self.end_lease(key, lease).await?;
         }
-        Ok(filled)
+        Ok(stored)
     }
 
-    /// Whether somebody else has the lease by now.
+    /// Whether another caller holds the lease now.
     async fn has_passed_on(&mut self, key: &Key, token: &ClaimToken) -> Result<bool> {
         let Some(lease) = token.lease else { return Ok(false) };
         let item = self.read(&[keys::lease(key)], Want::Meta.flags()).await?.pop().flatten();
@@ -148,7 +158,7 @@ impl Session {
         self.delete(&keys::lease(key), Condition::Unchanged(lease)).await.map(drop)
     }
 
-    /// Gives a claim up.
+    /// Gives up a claim.
     pub(super) async fn release(&mut self, key: &Key, token: &ClaimToken) -> Result<()> {
         match token.lease {
             Some(lease) => self.end_lease(key, lease).await,
@@ -167,7 +177,7 @@ mod tests {
             let token = ClaimToken { version: Version { cas: 1 << 40, seq: 9 }, lease };
             assert_eq!(ClaimToken::read(token.to_claim().token().unwrap()), Some(token));
         }
-        assert_eq!(ClaimToken::read(b"somebody else's claim"), None);
+        assert_eq!(ClaimToken::read(b"another adapter's claim"), None);
     }
 
     #[test]

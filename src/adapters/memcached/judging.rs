@@ -1,4 +1,4 @@
-//! What an item comes to: a session's knowledge of the clear log, and its judgement of values by it.
+//! Judging items: what a session knows of the clear log, and which values are live by it.
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog, Verdict};
 use super::connection::session::{Condition, Draft, Session};
@@ -13,10 +13,10 @@ use crate::value::CacheValue;
 use bytes::Bytes;
 use std::time::Instant;
 
-/// How often the clear log may turn out to have just changed.
+/// How many times the clear log may have changed between reading and writing it.
 pub(super) const LOG_TRIES: usize = 16;
 
-/// A value that is there.
+/// A live value.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) value: CacheValue,
@@ -24,21 +24,23 @@ pub(super) struct Found {
     pub(super) version: Version,
 }
 
-/// What a write needs that is to take effect only if nothing has happened since.
+/// The state that a conditional write requires to be unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) cas: u64,
-    /// Of the clear log by which the value was judged. With a newer one, a clear in between would be undone.
+    /// The sequence number of the clear log that the value was judged by. With a newer number, the
+    /// write would undo a clear that came in between.
     pub(super) seq: u64,
 }
 
-/// A value that may not count.
+/// An item under a key.
 #[derive(Debug)]
 pub(super) enum Present {
     Live(Found),
-    /// Cleared, but still there: who wants to write must replace it.
+    /// Cleared, but still stored: a conditional write must replace it.
     Cleared(Version),
-    /// The placeholder of a value that is being computed: as good as cleared, but a removal is to be noticed.
+    /// The placeholder of a value that is being computed. It is a miss, but its removal must be
+    /// noticed.
     Placeholder(Version),
 }
 
@@ -53,12 +55,14 @@ impl Present {
 
 impl Session {
     pub(super) fn busy(&self) -> Error {
-        Error::new(ErrorKind::Backend)
-            .with_message(format!("{}: the clear log changes too fast", self.server.address))
+        Error::new(ErrorKind::Backend).with_message(format!(
+            "{}: other clients changed the clear log at every attempt to write it",
+            self.server.address
+        ))
     }
 
-    /// The clear log, known within its time to live, over a connection that answered within it: a write cannot be sent twice
-    /// without more ado.
+    /// Returns the clear log, read within its time to live, over a connection that answered within
+    /// that time: a write on a connection that breaks cannot simply be sent again.
     pub(super) async fn log(&mut self) -> Result<Known> {
         let idle = self.answered().is_none_or(|answered| answered.elapsed() > CLEAR_LOG_TTL);
         match self.server.known().filter(Known::is_fresh) {
@@ -67,7 +71,8 @@ impl Session {
         }
     }
 
-    /// Asks for the clear log, and makes one where there is none. Also how long the item lives on, which tells the server's clock.
+    /// Reads the clear log, and creates one if there is none. Also returns the item's remaining
+    /// lifetime, from which the server's clock is computed.
     pub(super) async fn refresh(&mut self) -> Result<(Known, i64)> {
         for _ in 0..LOG_TRIES {
             let asked = Instant::now();
@@ -80,7 +85,8 @@ impl Session {
         Err(self.busy())
     }
 
-    /// What an answer to a question for the clear log comes to. `None` if another one made it at the same time.
+    /// Handles the answer to a read of the clear log. `None` if another instance created one at the
+    /// same time.
     pub(super) async fn learn(
         &mut self,
         item: Option<Item>,
@@ -107,7 +113,7 @@ impl Session {
         Ok(known.map(|known| (known, -1)))
     }
 
-    /// Puts a clear log in place of another, or where there is none; `None` if another one was faster.
+    /// Replaces a clear log, or creates the first one. `None` if another instance was faster.
     pub(super) async fn write_log(
         &mut self,
         mut log: ClearLog,
@@ -115,13 +121,14 @@ impl Session {
     ) -> Result<Option<Known>> {
         loop {
             match self.write_log_once(&log, condition).await {
-                // The server takes smaller items only (`-I`).
+                // The server accepts smaller items only (`-I`).
                 Err(error) if error.kind() == ErrorKind::TooLarge && log.clears() > 1 => {
                     log = log.shortened(log.clears() / 2, &self.server.prefix);
-                    // What is too large has removed what was there.
+                    // The refused write has removed the older item.
                     condition = Condition::Absent;
                 }
-                // A server without memory left (`-M`) makes a new item before it gives the older one's memory back.
+                // A server without free memory (`-M`) allocates a new item before it frees the
+                // older one.
                 Err(error) if error.kind() == ErrorKind::Backend => {
                     let Condition::Unchanged(_) = condition else { return Err(error) };
                     let key = self.server.log_key.clone();
@@ -143,7 +150,8 @@ impl Session {
         let asked = Instant::now();
         let bytes = Bytes::from(log.to_bytes());
         let key = self.server.log_key.clone();
-        // It ends with the server's calendar, not never: what remains of it is how the server's clock is read.
+        // It expires with the server's calendar instead of never, because its remaining lifetime is
+        // how the server's clock is read.
         let draft = Draft { bytes: bytes.clone(), flags: 0, ttl: Ttl::at(LAST_SECOND) };
         match self.write(&key, draft, condition).await? {
             Written::Refused => Ok(None),
@@ -156,7 +164,7 @@ impl Session {
         }
     }
 
-    /// Whether an item that was asked for at `asked` counts.
+    /// Judges an item that was requested at `asked`.
     pub(super) async fn judge(&mut self, key: &Key, item: Item, asked: Instant) -> Result<Present> {
         let mut known = match self.server.known() {
             Some(known) => known,
@@ -181,7 +189,7 @@ impl Session {
         let codec = self.server.codec;
         let mut bytes = item.bytes;
         if codec == Codec::MessagePack && bytes.first().is_some_and(u8::is_ascii_digit) {
-            // The server's own decrement leaves spaces behind a number that got shorter.
+            // The server's own decrement pads a number that became shorter with spaces.
             bytes.truncate(bytes.trim_ascii_end().len());
         }
         let value = CacheValue::from_stored(key.text(), bytes, codec);

@@ -1,4 +1,5 @@
-//! Keys as memcached takes them: at most 250 bytes, no spaces, no controls, no bytes above ASCII.
+//! Keys in the form that memcached accepts: at most 250 bytes, without spaces, control characters
+//! and bytes above ASCII.
 
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -7,10 +8,11 @@ use std::fmt::Write;
 /// memcached's own limit, in bytes.
 const LONGEST: usize = 250;
 
-/// Begins every wire key that is not the key's own text. Text that begins with it is encoded, so the two never meet.
+/// The first character of every encoded wire key. Text that begins with it is encoded, too, so an
+/// encoded key never equals the text of another key.
 const MARK: char = '~';
 
-/// A key: what the caller means, and what the server is told.
+/// A key, as the caller wrote it and as the server gets it.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     text: Box<str>,
@@ -19,7 +21,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key for a text that has its prefix already.
+    /// The key for a text that includes its prefix.
     pub(super) fn new(text: impl Into<Box<str>>) -> Self {
         let text = text.into();
         let wire = match encode(&text) {
@@ -35,19 +37,19 @@ impl Key {
         &self.text
     }
 
-    /// What goes over the wire.
+    /// The key that is sent to the server.
     pub(super) fn wire(&self) -> &str {
         self.wire.as_deref().unwrap_or(&self.text)
     }
 
-    /// Chooses the lane: one key, one lane.
+    /// The hash that chooses the lane: all operations on a key use one lane.
     pub(super) fn hash(&self) -> u32 {
         self.hash
     }
 }
 
-/// A text as it is where the server takes it, so that programs in other languages find it. Otherwise its bytes escaped,
-/// or, where that is too long, its SHA-256.
+/// Returns a text as it is if the server accepts it, so that programs in other languages find the
+/// value. Otherwise its bytes are escaped, or, if that is too long, hashed by SHA-256.
 fn encode(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST
         && !text.starts_with(MARK)
@@ -69,22 +71,22 @@ fn encode(text: &str) -> Cow<'_, str> {
     Cow::Owned(if escaped.len() > LONGEST { format!("{MARK}h{}", digest(text)) } else { escaped })
 }
 
-/// Whether a wire key is not the key's own text.
+/// Whether a wire key is encoded.
 pub(super) fn is_encoded(wire: &str) -> bool {
     wire.starts_with(MARK)
 }
 
-/// Where the clear log of an adapter with this prefix is kept: no user's key is encoded to it.
+/// The wire key of the clear log of an adapter with this prefix. No user's key is encoded to it.
 pub(super) fn clear_log(prefix: &str) -> String {
     format!("{MARK}r{}", digest(prefix))
 }
 
-/// Where it is noted who may compute the value of a key, and alone.
+/// The wire key of the lease on a key.
 pub(super) fn lease(key: &Key) -> String {
     format!("{MARK}c{}", digest(key.text()))
 }
 
-/// A key that is never stored: the handshake asks to replace it.
+/// A wire key that is never stored: the handshake asks to replace it.
 pub(super) fn probe() -> String {
     format!("{MARK}p")
 }
@@ -147,7 +149,7 @@ mod tests {
         assert!(Key::new("é".repeat(200)).wire().starts_with("~h"));
     }
 
-    /// Pieces that encoders trip over, put together in any order.
+    /// Pieces that are hard for encoders, in any order.
     fn hostile() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "~", "~e", "~h", "~r", "%", "%20", "%2", " ", "\r\n", "\0", "\u{7f}", "é", "a", "E",

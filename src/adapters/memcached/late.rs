@@ -1,21 +1,22 @@
-//! Writes over a connection that was given up before the answer came: they may still take effect.
+//! Writes over an abandoned connection, which may still take effect.
 
 use crate::runtime::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// For how long a connection that was given up is listened to. A server that answers later than that is taken for gone with
-/// everything that was sent to it.
+/// How long an abandoned connection is still read from. A server that has not answered by then is
+/// considered gone, with everything that was sent to it.
 pub(super) const LATE_FOR: Duration = Duration::from_secs(30);
 
-/// How long a write may be on its way over a connection that broke: what was sent has left, and only the path holds it.
+/// How long a write may still arrive over a connection that broke: the bytes have left this
+/// machine, and only the network delays them.
 pub(super) const BROKEN_FOR: Duration = Duration::from_secs(5);
 
 /// The writes of one exchange.
 #[derive(Debug)]
 pub(super) struct Late {
-    /// The keys as they are on the wire.
+    /// The wire keys.
     pub(super) wires: Vec<String>,
     until: Instant,
     answered: AtomicBool,
@@ -26,7 +27,8 @@ impl Late {
         Arc::new(Self { wires, until: Instant::now() + lasting, answered: AtomicBool::new(false) })
     }
 
-    /// The server has answered, or closed the connection: what was sent has taken effect, or never will.
+    /// Records that the server has answered or closed the connection: the writes have taken effect
+    /// by now, or never will.
     pub(super) fn end(&self) {
         self.answered.store(true, Ordering::Release);
     }
@@ -36,14 +38,16 @@ impl Late {
     }
 }
 
-/// So many connections to one server that were given up are listened to at a time; the others end at once.
+/// How many abandoned connections to one server are read from at a time. Further ones are closed at
+/// once.
 pub(super) const MOST_HEARD: usize = 32;
 
-/// So many exchanges are in doubt at most. Past it the oldest is forgotten, and with it the promise about its keys.
+/// How many exchanges may be in doubt. Beyond this, the oldest is forgotten, and its keys lose the
+/// protection.
 const MOST_IN_DOUBT: usize = 64;
 
-/// The late writes to one server of values that bear no stamp. A fence could not tell them from later ones, so their keys are
-/// not changed before they are over.
+/// The late writes, to one server, of values without a stamp. A fence could not distinguish them
+/// from later writes, so their keys are not changed while the writes may arrive.
 #[derive(Debug, Default)]
 pub(super) struct InDoubt(Mutex<Vec<Arc<Late>>>);
 
@@ -57,7 +61,7 @@ impl InDoubt {
         all.push(late);
     }
 
-    /// Whether a late write may change a wire key of which `is_meant` says that it matters.
+    /// Whether a late write may change one of the wire keys that `is_meant` selects.
     pub(super) fn has(&self, is_meant: impl Fn(&str) -> bool) -> bool {
         let mut all = lock(&self.0);
         if all.is_empty() {

@@ -1,10 +1,12 @@
 //! The memcached adapter.
 //!
-//! `adapter` is the contract, verb by verb; `multi_key` sends batches to the lanes. `builder` reads the configuration.
-//! `connection` has the lanes, one queue and connection each, and what they need; `ops` is what a verb does on one, `fencing` what
-//! a claim does. `keys`, `ttl` and `errors` translate. `server` is what all lanes of a server share: what is known of the
-//! `clear_log`, by whose numbers, `stamps` and CAS, `judging` tells live values from cleared ones.
-//! `late` and `fences` are about writes that were given up and may still arrive.
+//! `adapter` implements the adapter trait; `multi_key` splits batches among lanes. `builder` reads
+//! the configuration. `connection` has the lanes, one queue and one connection each, and what they
+//! need. `ops` is what each operation does on a connection, `fencing` what a claim does. `keys`,
+//! `ttl` and `errors` translate between larder's terms and memcached's. `server` is the state that
+//! all lanes of a server share. `clear_log` records clears, by sequence numbers (`stamps`) and CAS
+//! numbers, and `judging` decides by it whether a value is live or cleared. `late` and `fences`
+//! handle writes that were given up and may still arrive.
 
 mod adapter;
 mod builder;
@@ -51,56 +53,71 @@ use tokio::runtime::Handle;
 ///
 /// # Keys
 ///
-/// A key goes over the wire as `prefix + key` where memcached takes that: up to 250 bytes of printable ASCII without spaces. Other
-/// programs find it there. Any other key, and one that begins with `~` without a prefix, is percent-encoded behind `~e`, or, where
-/// that is too long, is its SHA-256 behind `~h`. The same key is always encoded alike, and two keys never are.
+/// A key is sent as `prefix + key` if memcached accepts that text: up to 250 bytes of printable
+/// ASCII without spaces. Other programs find the value under that text. Any other key, and a key
+/// that begins with `~` while the prefix is empty, is percent-encoded after `~e`; if that is too
+/// long, `~h` and its SHA-256 are sent. The same key is always encoded in the same way, and two
+/// keys never get the same encoding.
 ///
-/// With several servers, each key belongs to one of them by consistent hashing, as libmemcached does it under `ketama_weighted`, so
-/// that its clients find the same keys on the same servers, if they name the servers by the same letters. A server that is away
-/// costs its own keys and no others.
+/// With several servers, each key belongs to one of them by consistent hashing, as in
+/// libmemcached's `ketama_weighted`, so libmemcached clients find the same keys on the same servers
+/// if they name the servers by the same text. If a server is unavailable, only its own keys are
+/// affected.
 ///
 /// # Expiry
 ///
-/// memcached counts whole seconds. Lifetimes are rounded up, and an entry may live for up to a second longer than that. It lives
-/// shorter only where the server's own clock, which drifts, skips a second: about once in a quarter of an hour, for whatever was
-/// written in the second before. What ends after January 2038 does not end. `expiry` tells whole seconds and does not overstate.
+/// memcached counts whole seconds. Lifetimes are rounded up, and an entry may live up to one second
+/// longer. It lives shorter only if the server's own clock, which drifts, skips a second: about
+/// once in 15 minutes, for entries written in the second before. An expiry after January 2038
+/// becomes never. `expiry` reports whole seconds and never too many.
 ///
 /// # Clearing
 ///
-/// [`clear`](crate::AsyncCacheAdapter::clear) costs two round trips and 20 ms, however many keys there are; other programs' keys stay.
-/// What has been cleared is a miss from then on in every process that uses larder, and its memory is reclaimed as the server needs
-/// it. Other programs still see it. Values that other programs put under the prefix are cleared too. What has been cleared is
-/// noted in a clear log on each server. It keeps 1,024 prefixes apart; past it, values that are older than the last 1,024 cleared
-/// prefixes are a miss. Should the server evict the log, everything that larder stored there until a moment later is a miss; under
-/// `json` and `raw` that holds only for processes that knew the log. Adapters whose prefixes differ do not see each other's values.
+/// [`clear`](crate::AsyncCacheAdapter::clear) takes two round trips and 20 ms for any number of
+/// keys, and leaves keys outside the prefix alone. Cleared values are misses from then on in every
+/// process that uses larder, and the server reclaims their memory as it needs it. Other programs
+/// still see them. Values that other programs stored under the prefix are cleared, too. Each server
+/// records clears in a clear log. It distinguishes 1,024 prefixes; beyond that, values that are
+/// older than the last 1,024 cleared prefixes are misses. If the server evicts the log, everything
+/// that larder stored there until a moment later is a miss; under `json` and `raw` this holds only
+/// for processes that had read the log. Adapters with different prefixes do not see each other's
+/// values.
 ///
 /// # Other programs
 ///
-/// Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the client flags of a value are zero, which is plain bytes to every client. Under
-/// [`Codec::MessagePack`](crate::Codec::MessagePack) they bear a stamp in bits 16 to 31. The lower half, in which clients keep types, compression and pickles,
-/// is zero there, too, so that no client runs what is cached. Without a stamp the order of the server's CAS numbers tells cleared
-/// values: a server that moves an item between its slabs gives it a new number, and a cleared value that is moved counts again.
+/// Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the client flags
+/// of a value are zero, which every client reads as plain bytes. Under
+/// [`Codec::MessagePack`](crate::Codec::MessagePack) bits 16 to 31 hold a stamp. The lower half, in
+/// which clients record types, compression and pickles, is zero there, too, so no client unpickles
+/// a cached value. Without a stamp, the order of the server's CAS numbers decides which values are
+/// cleared. If the server moves an item between its slabs, the item gets a new number, and a
+/// cleared value that is moved becomes visible again.
 ///
 /// # Other processes
 ///
-/// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
-/// [leased](crate::View::lease). Under [`Codec::MessagePack`](crate::Codec::MessagePack) only, the default: while a load is under way, an empty item holds the key's place,
-/// and other programs would read it. `docs/leases.md` has the details.
+/// A loaded value is not stored if another process removed, cleared or wrote the key during the
+/// load, and a load can be [leased](crate::View::lease). This holds under
+/// [`Codec::MessagePack`](crate::Codec::MessagePack), the default, only: while a load is in flight,
+/// an empty item holds the key's place, and other programs would read that item. `docs/leases.md`
+/// has the details.
 ///
-/// # Deadlines, and what they do not promise
+/// # Deadlines and their limits
 ///
-/// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep their order within one runtime, those
-/// whose callers have given up included: a write that timed out does not come back after a later removal that succeeded. After
-/// twice the deadline without an answer the connection is given up; what was sent over it and may still arrive is fenced off
-/// before anything else is done, so that it is a miss if it does. The fence is taken back once the answer has come, or after 30 s.
-/// Values under `json` and `raw` bear no stamp that a fence could look at: until the answer comes, and for 30 s at most, keys
-/// with such a write are not changed, and `clear` of them fails, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). None of this holds between two
-/// runtimes, after `close`, or after the runtime ended: then a write that timed out may still land late, and the entry's
-/// expiry is all that limits it.
+/// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep
+/// their order within one runtime, including those whose callers have given up: a write that timed
+/// out does not take effect after a later removal that succeeded. After twice the deadline without
+/// an answer the connection is abandoned. Before any other operation, the writes that were sent
+/// over it are fenced off: if they still arrive, they are misses. The fence is removed when the
+/// answer arrives, or after 30 s. Values under `json` and `raw` have no stamp for a fence to check:
+/// until the answer arrives, and for 30 s at most, keys with such a write are not changed, and
+/// `clear` of them fails, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). None of this
+/// holds between two runtimes, after `close`, or after the runtime has ended: then a write that
+/// timed out may still take effect late, limited only by the entry's expiry.
 ///
 /// # Values
 ///
-/// A value over `max_value_bytes`, or over the server's own limit, is [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the older one is removed.
+/// A value over `max_value_bytes`, or over the server's own limit, is
+/// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the older value is removed.
 ///
 /// ```no_run
 /// use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry};
@@ -122,7 +139,7 @@ struct Inner {
     homes: PerRuntime<Home>,
 }
 
-/// One runtime's lanes to every server.
+/// The lanes of one runtime, to every server.
 struct Home(Vec<Lanes>);
 
 struct Lanes {
@@ -135,7 +152,8 @@ struct Lanes {
 impl Lanes {
     fn new(server: &Arc<Server>, config: &Config) -> Self {
         let size = config.pool_size;
-        // One more than the lanes have, for whoever finds out that a server is back.
+        // One more than the lanes use, for the task that checks whether a server is available
+        // again.
         let pool = Connector::pool(server.address.clone(), size + 1);
         Self {
             server: server.clone(),
@@ -145,7 +163,7 @@ impl Lanes {
         }
     }
 
-    /// The lanes that have been used.
+    /// The indices of the lanes that have been used.
     fn opened(&self) -> impl Iterator<Item = usize> {
         let lanes = self.lanes.iter().enumerate();
         lanes.filter(|(_, lane)| lane.get().is_some()).map(|(at, _)| at)
@@ -160,7 +178,7 @@ impl Lanes {
     }
 }
 
-/// Where a key's operations go.
+/// The server and the lane of a key's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
     server: usize,
@@ -168,12 +186,13 @@ struct Place {
 }
 
 impl AsyncMemcachedCache {
-    /// The adapter that a URL describes: `memcached://host:port[,host:port…]` or `memcached+unix:///path`, with parameters named
-    /// as the [builder](MemcachedBuilder)'s setters. Opens nothing yet.
+    /// Creates the adapter that a URL describes: `memcached://host:port[,host:port…]` or
+    /// `memcached+unix:///path`, with parameters named as the [builder](MemcachedBuilder)'s
+    /// setters. Nothing is opened before the first use.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no such URL.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for any other URL.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -188,7 +207,7 @@ impl AsyncMemcachedCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what is no such URL.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for any other URL.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -199,7 +218,7 @@ impl AsyncMemcachedCache {
         MemcachedBuilder::from_url(url)?.build()
     }
 
-    /// A builder, for `127.0.0.1:11211` unless it is told otherwise.
+    /// Returns a builder. The default server is `127.0.0.1:11211`.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -230,7 +249,7 @@ impl AsyncMemcachedCache {
     /// Settings that the `Resilient` layer needs.
     pub(crate) fn remote(self) -> Remote<Self> {
         let Config { settings, op_timeout, servers, .. } = &self.inner.config;
-        // Of several servers, one that is away costs its own keys and no others.
+        // If one of several servers is unavailable, only its own keys are affected.
         Remote {
             op_timeout: *op_timeout,
             default_ttl: settings.default_ttl,
@@ -257,25 +276,28 @@ impl AsyncMemcachedCache {
         })
     }
 
-    /// Gives a command to a lane and waits for the answer, until the deadline.
+    /// Sends a command to a lane and waits for the answer, until the deadline.
     async fn ask<T>(&self, place: Place, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let server = &self.inner.servers[place.server];
         let Ok(runtime) = Handle::try_current() else {
-            return Err(server.unavailable("can be reached from inside a tokio runtime only"));
+            return Err(server.unavailable("can be used inside a tokio runtime only"));
         };
         runtime::can_connect()?;
         let deadline = Instant::now() + server.op_timeout;
         let lane = self.home(&runtime).0[place.server].get(place.lane);
         match tokio::time::timeout_at(deadline.into(), lane.ask(deadline, command)).await {
             Ok(Some(answer)) => answer,
-            // The lane dropped it unanswered: it was too late to begin, or its runtime ends.
+            // The lane dropped the command: its deadline passed before it began, or its runtime
+            // ends.
             Ok(None) if Instant::now() >= deadline => Err(server.timeout()),
-            Ok(None) => Err(server.unavailable("was let go of")),
+            Ok(None) => {
+                Err(server.unavailable("was not asked: the connection's runtime has ended"))
+            }
             Err(_) => Err(server.timeout()),
         }
     }
 
-    /// [`ask`](Self::ask) about one key, with the error saying so.
+    /// Like [`ask`](Self::ask), for one key, which errors then name.
     async fn ask_about<T>(
         &self,
         op: &'static str,
@@ -289,8 +311,9 @@ impl AsyncMemcachedCache {
         asked.await.map_err(|error| about(error, op, key))
     }
 
-    /// Waits for what the lanes have begun, where nothing but the order of writes tells a cleared value: a write that the server
-    /// has not seen yet would come after the clear.
+    /// Waits until the lanes have done what they have begun, if only the order of writes decides
+    /// which values are cleared: a write that reaches the server after the clear would not count as
+    /// cleared.
     async fn settle_lanes(&self) -> Result<()> {
         let Ok(runtime) = Handle::try_current() else { return Ok(()) };
         if Stamping::of(self.inner.config.settings.codec) == Stamping::Stamped {
@@ -305,7 +328,8 @@ impl AsyncMemcachedCache {
         answers.map(drop).map_err(|error| error.with_backend(BACKEND).with_op("clear"))
     }
 
-    /// Asks every server the same, all at once; the first error, once all are done.
+    /// Sends the same command to all servers at once, waits for all answers, and returns the first
+    /// error.
     async fn ask_all(
         &self,
         op: &'static str,

@@ -1,4 +1,4 @@
-//! Many keys at once: each goes with those of its lane, and every key has a result of its own.
+//! Operations on many keys: the keys are sent lane by lane, and each key has its own result.
 
 use super::connection::Want;
 use super::connection::lane::{Command, Reply};
@@ -37,7 +37,7 @@ impl AsyncMemcachedCache {
         let mut results = unset(entries.len());
         let stored: Vec<Result<Bytes>> =
             entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
-        // Of several entries for one key the last one that has an effect is what is left; the others need not be sent.
+        // Of several entries for one key, only the last one that has an effect is sent.
         let has_effect = |at: &usize| {
             stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
         };
@@ -65,12 +65,13 @@ impl AsyncMemcachedCache {
         Ok(finished("remove_many", keys, results))
     }
 
-    /// All keys of a batch, or the first one that is none.
+    /// Checks and encodes all keys of a batch; returns the first error.
     fn keys(&self, keys: &[&str]) -> Result<Vec<(usize, Key)>> {
         keys.iter().enumerate().map(|(at, key)| Ok((at, self.key(key)?))).collect()
     }
 
-    /// Removes the keys of a batch whose new values are not to be stored; each gets its own result, or the removal's error.
+    /// Removes the keys whose new values are not stored. The result of each key is the given one,
+    /// or the error of its removal.
     async fn remove_for(
         &self,
         gone: Vec<(usize, Key, Result<()>)>,
@@ -92,7 +93,7 @@ impl AsyncMemcachedCache {
         }
     }
 
-    /// Sends each item of a batch with those of its lane, and puts the answers back in order.
+    /// Sends the items of a batch to their lanes, and puts the answers into the order of the batch.
     async fn ask_each<I, T>(
         &self,
         op: &'static str,
@@ -124,9 +125,9 @@ impl AsyncMemcachedCache {
     }
 }
 
-/// The results of a batch; every one has been given by then.
+/// Unwraps the results of a batch, all of which are set by now.
 fn finished<T>(op: &'static str, keys: &[&str], results: Vec<Option<Result<T>>>) -> Vec<Result<T>> {
-    let missing = || Err(Error::new(ErrorKind::Backend).with_message("no answer"));
+    let missing = || Err(Error::new(ErrorKind::Backend).with_message("the key got no result"));
     let results = results.into_iter().map(|result| result.unwrap_or_else(missing));
     results.zip(keys).map(|(result, key)| result.map_err(|error| about(error, op, key))).collect()
 }

@@ -1,4 +1,5 @@
-//! What the verbs are on one connection. Every one of them ends by itself: a caller that is gone does not stop it midway.
+//! The operations on one connection. Each runs to its end: a caller that gives up does not
+//! interrupt it.
 
 use super::connection::session::{Condition, Draft, Session};
 use super::connection::{Item, Want, Written};
@@ -11,17 +12,18 @@ use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-/// Requests that the server may answer while they are still being sent go in pieces that the socket's buffers hold: the driver
-/// does not read before it has sent everything, and two ends that only send wait for ever.
+/// The most bytes of requests that are sent before their answers are read. The server may answer
+/// while the requests are still being sent, and the driver reads only after it has sent everything.
+/// More bytes than the socket's buffers hold would block both ends for ever.
 const ANSWERED_BYTES: usize = 16 << 10;
 
-/// Requests that are answered by silence may be longer.
+/// The same for requests that the server answers only on failure.
 const SILENT_BYTES: usize = 256 << 10;
 
-/// What a command needs besides its key and value, about.
+/// The approximate size of a command besides its key and value.
 const COMMAND_BYTES: usize = 48;
 
-/// One value to be stored.
+/// A value to store.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) key: Key,
@@ -29,12 +31,12 @@ pub(super) struct Write {
     pub(super) ttl: Ttl,
 }
 
-/// One addition.
+/// An addition to a counter.
 #[derive(Debug)]
 pub(super) struct Count {
     pub(super) key: Key,
     pub(super) by: i64,
-    /// For a key that is missing; `None` leaves it missing.
+    /// The lifetime for a missing key; `None` leaves the key missing.
     pub(super) ttl: Option<Ttl>,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Count {
 pub(super) type Each<T> = Vec<Result<T>>;
 
 impl Session {
-    /// Reads values, or only what is known about them.
+    /// Reads values, or only their metadata.
     pub(super) async fn fetch(&mut self, keys: &[Key], want: Want) -> Each<Option<Found>> {
         let mut all = Vec::with_capacity(keys.len());
         for piece in pieces(keys, ANSWERED_BYTES, |key| key.wire().len()) {
@@ -74,7 +76,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Asks for the clear log in the same round trip, where its value comes along.
+    /// Reads the clear log in the same round trip, if values are read at all.
     async fn read_with_log(
         &mut self,
         keys: &[Key],
@@ -101,7 +103,7 @@ impl Session {
         Ok(self.fetch_piece(std::slice::from_ref(key), want).await?.pop().flatten())
     }
 
-    /// Stores values, whatever is there. Of several for one key the last one counts, and is the only one sent.
+    /// Stores values unconditionally. Of several for one key, only the last one is sent.
     pub(super) async fn store(&mut self, writes: &[Write]) -> Each<()> {
         if let [write] = writes {
             return vec![self.store_one(write).await];
@@ -128,7 +130,7 @@ impl Session {
             .collect()
     }
 
-    /// One after another, while some of the keys may be in doubt.
+    /// Stores values one after another, while some keys may have a late write.
     async fn store_each(&mut self, writes: &[Write]) -> Each<()> {
         let mut stored = Vec::with_capacity(writes.len());
         for write in writes {
@@ -147,7 +149,7 @@ impl Session {
             Ok(()) => return,
             Err(error) => error,
         };
-        // The server refused one of them, and it is not said which one.
+        // The server refused one of the values, and does not say which.
         let one_by_one = writes.len() > 1 && !error.is_retryable();
         for write in writes {
             let stored = if one_by_one { self.store_one(write).await } else { Err(error.clone()) };
@@ -159,7 +161,7 @@ impl Session {
 
     async fn store_together(&mut self, writes: &[&Write], ttl: Ttl) -> Result<()> {
         let stored = match self.store_together_once(writes, ttl).await {
-            // As in `put`.
+            // The same order as in `put`.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.resolve().await?;
                 self.store_together_once(writes, ttl).await?
@@ -175,7 +177,7 @@ impl Session {
         self.store_all(writes.iter().map(item).collect(), flags, ttl).await
     }
 
-    /// The client flags of what is written now.
+    /// The client flags of a value that is written now.
     async fn flags(&mut self) -> Result<u32> {
         let seq = self.log().await?.log.seq();
         Ok(self.server.stamping.flags(seq))
@@ -186,10 +188,12 @@ impl Session {
         if self.put(write, Condition::Always).await? { Ok(()) } else { Err(refused(self)) }
     }
 
-    /// Writes a value with the stamp of now; whether the condition held.
+    /// Writes a value with the present stamp, and returns whether the condition held.
     async fn put(&mut self, write: &Write, condition: Condition) -> Result<bool> {
         match self.put_once(write, condition).await {
-            // The connection had been cut. What was sent over it is fenced off before it is sent again.
+            // The connection broke. Fence off what was sent over it before sending it again: a late
+            // first copy could otherwise overwrite a value that another caller writes after the
+            // second.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.resolve().await?;
                 self.put_once(write, condition).await
@@ -204,7 +208,7 @@ impl Session {
         Ok(self.write(write.key.wire(), draft, condition).await? != Written::Refused)
     }
 
-    /// Writes a value in place of another; whether that one was still there.
+    /// Replaces a value, and returns whether the older value was still there.
     pub(super) async fn put_over(
         &mut self,
         old: Version,
@@ -219,8 +223,9 @@ impl Session {
         }
     }
 
-    /// Whether nothing has been cleared between the look at the older value and the write in its place, which is `cas` now. A
-    /// stamp says so by itself. Without one the value, that was made of a cleared one, is taken back.
+    /// Whether no clear came between reading the older value and replacing it; `cas` is the number
+    /// of the new value. A stamp shows this by itself. Without one, a new value that was computed
+    /// from a cleared one is removed.
     async fn is_uncleared(&mut self, key: &Key, old: Version, cas: u64) -> Result<bool> {
         if self.server.stamping == Stamping::Stamped {
             return Ok(true);
@@ -233,10 +238,10 @@ impl Session {
         Ok(!cleared)
     }
 
-    /// Removes values; whether each was live.
+    /// Removes values, and returns for each whether it was live.
     pub(super) async fn remove(&mut self, keys: &[Key]) -> Each<bool> {
         let mut all = Vec::with_capacity(keys.len());
-        // While some of the keys may be in doubt, each is removed by itself.
+        // While some keys may have a late write, each key is removed by itself.
         let limit = if self.server.in_doubt.has(|_| true) { 0 } else { ANSWERED_BYTES };
         for piece in pieces(keys, limit, |key| key.wire().len()) {
             match self.remove_piece(piece).await {
@@ -248,7 +253,7 @@ impl Session {
     }
 
     async fn remove_piece(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
-        // A logical end is noted in the value, which the server gives whole or not at all.
+        // The logical end is in the value, which the server returns whole or not at all.
         let looks = self.server.codec.has_logical_ends();
         let want = if looks { Want::Value } else { Want::Meta };
         let found = self.fetch_piece(keys, want).await?;
@@ -256,7 +261,7 @@ impl Session {
             .iter()
             .map(|item| matches!(item, Some(Present::Live(found)) if !found.value.is_stale()))
             .collect();
-        // A claim on the key ends, though there is no value.
+        // A removal must also end a claim on a key that has no value.
         let there =
             |at: &usize| matches!(found[*at], Some(Present::Live(_) | Present::Placeholder(_)));
         let targets: Vec<(usize, &str)> =
@@ -266,7 +271,7 @@ impl Session {
         } else if !targets.is_empty() {
             let wires: Vec<&str> = targets.iter().map(|(_, wire)| *wire).collect();
             let refused = self.delete_all(&wires).await?;
-            // From the end, for of a key that is named twice it is the later one that finds nothing.
+            // From the end: of a key that is named twice, the later command finds nothing.
             let mut targets = targets.iter().rev();
             for wire in refused.iter().rev() {
                 if let Some((at, _)) = targets.find(|(_, target)| target.as_bytes() == wire) {
@@ -319,7 +324,8 @@ impl Session {
         }
     }
 
-    /// A new expiry for what is there. What has been cleared, or is a placeholder, gets one too, which nobody notices.
+    /// Gives an item a new expiry. A cleared item or a placeholder gets it, too, which has no
+    /// visible effect.
     pub(super) async fn touch(&mut self, key: &Key, ttl: Ttl, want: Want) -> Result<Option<Found>> {
         self.log().await?;
         let asked = Instant::now();
@@ -331,7 +337,8 @@ impl Session {
         }
     }
 
-    /// Adds to a number. memcached's own arithmetic stops at zero and wraps at 2⁶⁴, so it is done here and compared and set.
+    /// Adds to a counter. memcached's own arithmetic stops at zero and wraps at 2⁶⁴, so the sum is
+    /// computed here and stored by compare-and-set.
     pub(super) async fn count(&mut self, count: &Count, deadline: Instant) -> Result<i64> {
         let Count { key, by, ttl } = count;
         loop {
@@ -367,8 +374,9 @@ impl Session {
         }
     }
 
-    /// What is under a key, and the second since 1970 by the server's clock: the clear log's end is known, so what remains
-    /// until then tells it. It is asked twice, for a clock that ticks in between would make the key live longer with every tick.
+    /// Reads an item, and the server's clock in seconds since 1970: the end of the clear log is
+    /// known, and its remaining lifetime gives the clock. The lifetime is read before and after the
+    /// item. If the clock ticked in between, the key would live longer with every increment.
     async fn fetch_with_clock(&mut self, key: &Key) -> Result<(Option<Present>, Option<i64>)> {
         for _ in 0..8 {
             let asked = Instant::now();
@@ -390,13 +398,14 @@ impl Session {
                     .map(|remaining| LAST_SECOND - remaining),
             ));
         }
-        // Only if the server's clock ran wild; then a second more or less is not the trouble.
+        // Only if the server's clock runs far too fast. One second more or less does not matter
+        // then.
         Ok((self.fetch_one(key, Want::Value).await?, None))
     }
 
-    /// Notes a prefix in the clear log, which is all that clearing is.
+    /// Records a prefix in the clear log, which is all that a clear does.
     pub(super) async fn clear(&mut self, prefix: &str, deadline: Instant) -> Result<()> {
-        // What a wire key with an escape stands for cannot be told from it.
+        // The text of an encoded wire key is not known, so every encoded key may have the prefix.
         let is_meant = |wire: &str| wire.starts_with(prefix) || keys::is_encoded(wire);
         if self.server.in_doubt.has(is_meant) {
             return Err(self.server.doubt());
@@ -416,7 +425,7 @@ impl Session {
     }
 }
 
-/// The same end as before.
+/// The lifetime that keeps the present end.
 fn unchanged(remaining: i64, now: Option<i64>) -> Ttl {
     match now {
         Some(now) if remaining >= 0 => Ttl::at(now.saturating_add(remaining)),
@@ -429,7 +438,7 @@ fn refused(session: &Session) -> Error {
         .with_message(format!("{} refused an unconditional write", session.server.address))
 }
 
-/// Cuts a batch into runs of at most `limit` bytes, of at least one each.
+/// Cuts a batch into pieces of at most `limit` bytes, or of one item that is larger.
 fn pieces<T>(all: &[T], limit: usize, size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut rest = all;
     std::iter::from_fn(move || {

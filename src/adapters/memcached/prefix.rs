@@ -1,6 +1,7 @@
-//! Prefixes of keys, as the clear log notes them.
+//! Prefixes of keys, as the clear log records them.
 
-/// A prefix by length and hash: two that are alike cost misses, never wrong values.
+/// A prefix, as its length and hash. Two prefixes with the same hash cause misses, never wrong
+/// values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Prefix {
     pub(super) len: u32,
@@ -24,6 +25,6 @@ impl Prefix {
     }
 }
 
-// FNV-1a: the hash of each prefix of a key falls out on the way to the hash of the key.
+// FNV-1a, because computing the hash of a key yields the hash of each of its prefixes.
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;

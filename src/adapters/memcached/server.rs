@@ -1,4 +1,4 @@
-//! What all connections to one server share.
+//! The state that all connections to one server share.
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
 use super::connection::Item;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// One server of an adapter, whatever the runtime.
+/// One server of an adapter, for all runtimes.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: Address,
@@ -29,21 +29,21 @@ pub(super) struct Server {
     pub(super) op_timeout: Duration,
     pub(super) availability: Availability,
     pub(super) in_doubt: InDoubt,
-    /// A task that listens to a connection that was given up holds a permit.
+    /// A task that reads from an abandoned connection holds a permit.
     pub(super) listeners: Arc<Semaphore>,
     known: Mutex<Option<Known>>,
-    /// Counts up whenever a connection breaks: those that were opened before are not trusted any more.
+    /// Raised whenever a connection breaks: connections of older generations are not used any more.
     generation: AtomicU64,
 }
 
-/// What is known of the clear log.
+/// A copy of the clear log.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) log: Arc<ClearLog>,
     /// The item that it was read from.
     bytes: Bytes,
     pub(super) cas: u64,
-    /// When it was asked for: it is at least as new as that.
+    /// When it was requested: it is at least as new as that.
     pub(super) asked: Instant,
 }
 
@@ -78,14 +78,15 @@ impl Server {
         lock(&self.known).clone()
     }
 
-    /// Takes news of the clear log, unless what is known is newer.
+    /// Takes a copy of the clear log, unless the present copy is newer.
     pub(super) fn learn(&self, news: Known) {
         let mut known = lock(&self.known);
         let Some(old) = known.take() else {
             *known = Some(news);
             return;
         };
-        // Answers overtake each other on different connections; of one log the higher number is the newer.
+        // Answers on different connections arrive in any order. Of one log, the higher number is
+        // newer.
         let newer = match (old.log.leads_to(&news.log), news.log.leads_to(&old.log)) {
             (true, _) => true,
             (false, true) => false,
@@ -95,7 +96,7 @@ impl Server {
         *known = Some(Known { asked, ..if newer { news } else { old } });
     }
 
-    /// The clear log in an item; `None` if it is none.
+    /// The clear log in an item; `None` if the item is no clear log.
     pub(super) fn read_log(&self, item: &Item, asked: Instant) -> Option<Known> {
         let known = self.known().filter(|known| known.cas == item.cas && known.bytes == item.bytes);
         match known {
@@ -110,8 +111,8 @@ impl Server {
         }
     }
 
-    /// A clear log for a server on which there is none. If there was one, over connections that have not broken since, the
-    /// server has lost what it noted.
+    /// A new clear log for a server that has none. If one was read before, over connections that
+    /// have not broken since, the server has lost what that log recorded.
     pub(super) fn new_log(&self) -> ClearLog {
         match *lock(&self.known) {
             Some(_) => ClearLog::after_loss(fastrand::u32(..), &self.prefix),
@@ -119,9 +120,9 @@ impl Server {
         }
     }
 
-    /// That a late write may still change what a call is about.
+    /// The error for a key that a late write may still change.
     pub(super) fn doubt(&self) -> Error {
-        let message = format!("{} has not answered an earlier write of this key yet", self.address);
+        let message = format!("{} has not answered an earlier write to this key yet", self.address);
         Error::new(ErrorKind::Timeout).with_message(message)
     }
 
@@ -129,7 +130,8 @@ impl Server {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A connection of this generation broke. The server may have lost everything, the clear log included.
+    /// Records that a connection of this generation broke. The server may have lost all data,
+    /// including the clear log.
     pub(super) fn broke(&self, generation: u64) {
         let next = generation.wrapping_add(1);
         if self
@@ -145,10 +147,11 @@ impl Server {
         errors::unavailable(&self.address, why)
     }
 
-    /// For a caller who is not let near a server that is away; `cause` is what happened to the last attempt.
+    /// The error while the server is considered unavailable; `cause` is the error of the last
+    /// attempt.
     pub(super) fn turned_away(&self, cause: Error) -> Error {
         let root = errors::innermost(&cause);
-        self.unavailable(format!("is away and will be tried again in a moment ({root})"))
+        self.unavailable(format!("is unavailable and will be tried again shortly ({root})"))
             .with_source(cause)
     }
 

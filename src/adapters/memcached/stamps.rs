@@ -1,25 +1,26 @@
-//! The client flags of what larder stores: what its own instances read in them, and no other client does.
+//! The client flags of items that larder stores. Only larder's own instances read them.
 
 use crate::codec::Codec;
 
-/// The client flags of a placeholder, and of a lease: no stamp, and no type of any client's.
+/// The client flags of placeholders and leases: neither a stamp nor a type of any client.
 pub(super) const PLACEHOLDER: u32 = 0x4C52_0000;
 
 /// Set in every stamp, and in no placeholder.
 const STAMPED: u32 = 1 << 31;
-/// Where a stamp's number is. The lower half of the flags is zero: it is there that clients keep types and compression
-/// (pickles in bit 0 of Python's, Perl's and Ruby's clients, types up to bit 15 in Java's and PHP's), and bytes whose lower
-/// half is zero are plain bytes to all of them.
+/// The position of a stamp's number. The lower half of the flags is zero, because clients keep
+/// types and compression there (pickles in bit 0 for Python, Perl and Ruby clients, types up to bit
+/// 15 for Java and PHP): a value with a zero lower half is plain bytes to all of them.
 const STAMP_AT: u32 = 16;
-/// How many numbers there are before they begin anew.
+/// The number of different stamps, after which they repeat.
 pub(super) const STAMPS: u64 = 1 << 15;
 
-/// Whether values bear a stamp in their client flags.
+/// Whether values have a stamp in their client flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamping {
-    /// Only larder reads them.
+    /// Only larder reads the values.
     Stamped,
-    /// Other programs read them, and take client flags for types: the flags are zero, and CAS numbers alone decide.
+    /// Other programs read the values, and read client flags as types: the flags are zero, and only
+    /// CAS numbers decide.
     Plain,
 }
 
@@ -37,7 +38,7 @@ impl Stamping {
     }
 }
 
-/// The number in a stamp; `None` for flags that are none.
+/// The number in a stamp; `None` for flags that are no stamp.
 pub(super) fn stamp(flags: u32) -> Option<u64> {
     let lower = (1 << STAMP_AT) - 1;
     (flags & STAMPED != 0 && flags & lower == 0).then(|| u64::from((flags & !STAMPED) >> STAMP_AT))

@@ -1,4 +1,4 @@
-//! Lifetimes in memcached's terms.
+//! Lifetimes, in the form that memcached expects.
 
 use crate::expiry::{Expiry, Lifetime};
 use std::time::{Duration, SystemTime};
@@ -6,20 +6,22 @@ use std::time::{Duration, SystemTime};
 /// Over this many seconds, memcached reads a number as a point in time.
 const LONGEST_RELATIVE: u64 = 30 * 86_400;
 
-/// The last second that memcached can count to: in January 2038.
+/// The last second that memcached can represent, in January 2038.
 pub(super) const LAST_SECOND: i64 = i32::MAX as i64;
 
-/// The `T` of a command: seconds from now, or a second since 1970 where there are more than thirty days' worth; 0 is never.
+/// The `T` flag of a command: seconds from now, or, for more than thirty days, a second since 1970.
+/// Zero is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ttl(i64);
 
 impl Ttl {
     pub(super) const NEVER: Self = Self(0);
 
-    /// In the past: an item written with it is gone at once.
+    /// In the past: an item that is written with it is gone at once.
     pub(super) const PAST: Self = Self(-1);
 
-    /// `None` for a lifetime of zero: nothing is to be left. What ends after [`LAST_SECOND`] does not end.
+    /// `None` for a lifetime of zero, which stores nothing. An end after [`LAST_SECOND`] becomes
+    /// never.
     pub(super) fn new(lifetime: Lifetime) -> Option<Self> {
         match lifetime.as_millis_ceil() {
             None => Some(Self::NEVER),
@@ -29,7 +31,8 @@ impl Ttl {
     }
 
     fn seconds(whole: u64) -> Self {
-        // The server's clock ticks once a second, so an item of n seconds lives for n - 1 to n of them.
+        // The server's clock ticks once per second, so an item with n seconds lives between n - 1
+        // and n of them.
         let seconds = whole.saturating_add(1);
         if seconds <= LONGEST_RELATIVE {
             return Self(i64::try_from(seconds).unwrap_or(0));
@@ -41,12 +44,12 @@ impl Ttl {
         Self::at(i64::try_from(now.saturating_add(seconds)).unwrap_or(i64::MAX))
     }
 
-    /// Ends at a second since 1970 by the server's clock.
+    /// The lifetime that ends at a second since 1970, by the server's clock.
     pub(super) fn at(second: i64) -> Self {
         if (1..=LAST_SECOND).contains(&second) { Self(second) } else { Self::NEVER }
     }
 
-    /// For as long as the server said an item still lives.
+    /// The remaining lifetime that the server has reported.
     pub(super) fn remaining(seconds: i64) -> Self {
         if seconds < 0 { Self::NEVER } else { Self(seconds.max(1)) }
     }
@@ -57,7 +60,8 @@ impl Ttl {
     }
 }
 
-/// What the server's remaining seconds mean to a caller; the last second counts as one.
+/// The expiry for a number of remaining seconds that the server has reported. The last second
+/// counts as one.
 pub(super) fn expiry(remaining: i64) -> Expiry {
     match u64::try_from(remaining) {
         Ok(seconds) => Expiry::After(Duration::from_secs(seconds.saturating_sub(1).max(1))),

@@ -1,4 +1,4 @@
-//! The verbs.
+//! The adapter trait: what each operation asks of the engine.
 
 use super::connection::database::Role::{Read, Write};
 use super::statements::{
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many bytes of values one statement of a batch carries at most, unless it is one value.
+/// The most bytes of values that one statement of a batch carries, unless it stores a single value.
 const CHUNK_BYTES: usize = 4 << 20;
 
 #[async_trait]
@@ -64,8 +64,9 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         .await
     }
 
-    /// Incremental: the keys of the range go in steps of a few milliseconds, so that other writes get
-    /// their turn, also those of other processes. The space is given back in the background.
+    /// Incremental: the keys of the range are deleted in steps of a few milliseconds, so that other
+    /// writers get their turn, in this process and in others. The space is given back in the
+    /// background.
     async fn clear(&self, prefix: &str) -> Result<()> {
         let from = format!("{}{prefix}", self.settings.scope.prefix());
         let to = successor(&from);
@@ -212,7 +213,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
                 }
             };
             match removed {
-                // A key that is named twice is live but once.
+                // A key that is named twice was live only once.
                 Ok(mut live) => results.extend(chunk.iter().map(|key| Ok(live.remove(key)))),
                 Err(error) => {
                     results.extend(chunk.iter().map(|key| {
@@ -264,12 +265,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         self.engine.call(Read, Ping).await.map_err(|error| self.name(error, "ping"))
     }
 
-    /// A database in memory stays: it is gone only with the adapter.
+    /// A database in memory is kept: it ends with the adapter only.
     async fn close(&self) -> Result<()> {
         self.engine.close().await.map_err(|error| self.name(error, "close"))
     }
 
-    /// On the same file; a database in memory starts empty.
+    /// The new adapter uses the same file. A database in memory starts empty.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(Arc::new(self.builder.clone().build()?))
     }
@@ -283,7 +284,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 }
 
-/// Rows of a batch that make one statement, and where their results stand.
+/// Rows of a batch that are stored by one statement, with the positions of their results.
 #[derive(Default)]
 struct Chunk {
     rows: Vec<Stored>,
@@ -316,7 +317,7 @@ impl AsyncSqliteCache {
         keys.iter().map(|key| self.full(key)).collect()
     }
 
-    /// The key as the caller knows it.
+    /// The key as the caller wrote it.
     fn bare<'k>(&self, full: &'k str) -> &'k str {
         full.strip_prefix(self.settings.scope.prefix()).unwrap_or(full)
     }
@@ -347,7 +348,8 @@ impl AsyncSqliteCache {
         Ok(Stored { key, value, expires_at: time::deadline(lifetime) })
     }
 
-    /// [`encode`](Self::encode) for what is to stand in place of an older value: one that is too large takes the older one's place too.
+    /// Like [`encode`](Self::encode), for an operation that replaces the older value. A value that
+    /// is too large removes the older one.
     async fn entry(&self, key: String, value: &CacheValue, lifetime: Lifetime) -> Result<Stored> {
         match self.encode(key.clone(), value, lifetime) {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
@@ -358,7 +360,9 @@ impl AsyncSqliteCache {
         }
     }
 
-    /// What a batch stores for an entry. In place of one that is too large it stores one that has expired: a batch is done in order.
+    /// The row that a batch stores for an entry. A value that is too large is stored as an expired
+    /// row, which replaces the older value: a batch takes effect in order, so a removal must be
+    /// part of it.
     fn row(&self, entry: &Entry<'_>) -> Result<(Option<Stored>, Result<()>)> {
         let key = self.full(entry.key)?;
         Ok(match self.encode(key.clone(), &entry.value, self.settings.resolve(entry.expiry)) {
@@ -388,11 +392,12 @@ impl AsyncSqliteCache {
     }
 }
 
-/// The first text after all texts that begin with `prefix`, in the order of their bytes; `None` where nothing comes after them.
+/// The first text after all texts that begin with `prefix`, in the order of their bytes. `None` if
+/// no text comes after them.
 fn successor(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
-        // Surrogates are no characters; the range steps over them.
+        // Surrogates are no characters, so the range skips them.
         if let Some(next) = (last..=char::MAX).nth(1) {
             text.push(next);
             return Some(text);

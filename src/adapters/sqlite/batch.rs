@@ -1,4 +1,4 @@
-//! Which commands wait in a lane, and which of them become one statement.
+//! The queue of a lane, and which waiting commands become one statement.
 
 use super::job::{Waiting, Work};
 use super::statements::{Get, Put, select_many, upsert_many};
@@ -17,7 +17,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// The job by itself.
+    /// Returns the work of this job alone.
     pub(super) fn alone(self) -> Box<dyn Work> {
         match self {
             Self::Get(get) => Box::new(get),
@@ -26,7 +26,8 @@ impl Job {
         }
     }
 
-    /// The next job of a queue, together with those that can travel in the same statement.
+    /// Takes the next job of a queue, together with the waiting jobs that fit into the same
+    /// statement.
     pub(super) fn next(queue: &mut Queue<Self>) -> Option<Box<dyn Work>> {
         let mut batch = queue.next();
         if batch.len() < 2 {
@@ -37,7 +38,7 @@ impl Job {
             match job {
                 Self::Get(get) => gets.push(get),
                 Self::Put(put) => puts.push(put),
-                // It has no kind, so it is never in company.
+                // A job without a kind is never joined with others.
                 alone @ Self::Alone(_) => return Some(alone.alone()),
             }
         }
@@ -49,7 +50,7 @@ impl Job {
     }
 }
 
-/// Jobs of one kind can be one statement.
+/// Jobs of one kind can become one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Get,
@@ -92,7 +93,7 @@ impl Batchable for Job {
     }
 }
 
-/// Gets that are one statement.
+/// Reads that are executed as one statement.
 pub(super) struct GetTogether(Vec<Waiting<Get>>);
 
 impl GetTogether {
@@ -124,7 +125,7 @@ impl Work for GetTogether {
     }
 }
 
-/// Puts that are one statement.
+/// Writes that are executed as one statement.
 pub(super) struct PutTogether(Vec<Waiting<Put>>);
 
 impl PutTogether {

@@ -1,4 +1,4 @@
-//! How an [`AsyncSqliteCache`] is configured, in the words that its URL shares.
+//! The configuration of an [`AsyncSqliteCache`]: the builder, and the same settings in a URL.
 
 use super::AsyncSqliteCache;
 use super::connection::source::{Site, Source};
@@ -14,27 +14,31 @@ use crate::url::CacheUrl;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-/// What SQLite itself cannot go beyond, less room for a key.
+/// The largest value that SQLite can store, less room for a key.
 const LARGEST_VALUE: usize = 900_000_000;
 
-/// A file of fewer pages could not hold its own tables and the reserve.
+/// A smaller file could not hold its own tables and the reserve.
 const SMALLEST_FILE: u64 = 1 << 20;
 
-/// As many waiting calls travel in one statement.
+/// The most waiting calls, and bytes of values, that one statement joins by default.
 const MAX_BATCH: usize = 128;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// A deadline beyond this is one, and a point in time beyond what clocks can express is a panic.
+/// Longer deadlines are cut to this: a point in time that the clock cannot express would panic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
-/// The setters of an [`AsyncSqliteCache`].
+/// Configures an [`AsyncSqliteCache`].
 ///
 /// ```
 /// use larder::AsyncSqliteCache;
 /// use std::time::Duration;
 ///
 /// # fn main() -> larder::Result<()> {
-/// let cache = AsyncSqliteCache::builder().path("cache.db").default_ttl(Duration::from_secs(60)).max_bytes(64 << 20).build()?;
+/// let cache = AsyncSqliteCache::builder()
+///     .path("cache.db")
+///     .default_ttl(Duration::from_secs(60))
+///     .max_bytes(64 << 20)
+///     .build()?;
 /// # let _ = cache;
 /// # Ok(()) }
 /// ```
@@ -65,25 +69,26 @@ impl SqliteBuilder {
         }
     }
 
-    /// Reads a URL; setters called afterwards win over it.
+    /// Reads the settings from a URL. Setters that are called afterwards override it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that sqlite does not have.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme or an unknown parameter.
     ///
     /// ```
-    /// let cache = larder::SqliteBuilder::from_url("sqlite::memory:?op_timeout=100ms")?.prefix("shop:").build()?;
+    /// let builder = larder::SqliteBuilder::from_url("sqlite::memory:?op_timeout=100ms")?;
+    /// let cache = builder.prefix("shop:").build()?;
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn from_url(text: &str) -> Result<Self> {
         read_url(text, Self::from_cache_url)
     }
 
-    /// Takes what is sqlite's out of a URL.
+    /// Takes the parameters of this adapter out of a URL.
     pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         if !matches!(url.scheme(), "sqlite" | "sqlite3") {
             return Err(Error::config(format!(
-                "`{}:` is no scheme of sqlite's; it is `sqlite:` or `sqlite3:`",
+                "`{}:` is not a scheme of sqlite; use `sqlite:` or `sqlite3:`",
                 url.scheme()
             )));
         }
@@ -110,10 +115,10 @@ impl SqliteBuilder {
         Ok(builder)
     }
 
-    /// The database file; `:memory:` is [`in_memory`](SqliteBuilder::in_memory), and `~/…` is in the user's home folder. Folders that are
-    /// missing are made on first use.
+    /// The database file. `:memory:` is [`in_memory`](SqliteBuilder::in_memory), and `~/…` is in
+    /// the user's home folder. Missing folders are created on first use.
     ///
-    /// Without it the file is `larder/<program>.sqlite3` in the user's cache folder.
+    /// The default is `larder/<program>.sqlite3` in the user's cache folder.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         self.site = Some(if path == Path::new(":memory:") {
@@ -124,53 +129,57 @@ impl SqliteBuilder {
         self
     }
 
-    /// No file: a database in memory, which lives as long as the adapter.
+    /// Keeps the database in memory instead of a file, for as long as the adapter exists.
     pub fn in_memory(mut self) -> Self {
         self.site = Some(Site::Memory);
         self
     }
 
-    /// Put before every key, so that several caches can share a file; `clear` keeps to it. None by default: the table is larder's own.
+    /// The prefix of every key, so that several caches can share a file. `clear` removes keys with
+    /// this prefix only. Empty by default, as the table belongs to larder.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
-    /// The expiry of entries that are stored without one. 300 s by default.
+    /// The expiry of entries that are stored with [`Expiry::Default`]. 300 s by default.
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.settings.default_ttl = ttl.into().resolve(Lifetime::default());
         self
     }
 
-    /// How values are written. [`Codec::MessagePack`] by default.
+    /// How values are encoded. [`Codec::MessagePack`] by default.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;
         self
     }
 
-    /// The deadline of every call: waiting, opening and the statement together. 500 ms by default.
+    /// The deadline of every call, which covers waiting, opening and the statement. 500 ms by
+    /// default.
     pub fn op_timeout(mut self, timeout: Duration) -> Self {
         self.op_timeout = timeout;
         self
     }
 
-    /// How many connections read at once, each with a thread of its own; one more writes. 2 by default: while all are busy, waiting reads
-    /// travel together, and that is faster than more threads.
+    /// How many connections read at the same time, each with its own thread. One more connection
+    /// writes. 2 by default: while all of them are busy, waiting reads are joined into one
+    /// statement, which is faster than more threads.
     pub fn pool_size(mut self, readers: usize) -> Self {
         self.pool_size = readers;
         self
     }
 
-    /// How large the database file may become. When it is reached, the rows that expire soonest go, then the oldest of those that never do.
-    /// 1 GiB by default. The write-ahead log beside the file takes up to 16 MiB more, and less beside a small file;
-    /// up to eight times as much while somebody reads without end.
+    /// How large the database file may become. At the bound, the rows that expire soonest are
+    /// evicted, then the oldest of those that never expire. 1 GiB by default. The write-ahead log
+    /// beside the file takes up to 16 MiB more, and less beside a small file; it grows to eight
+    /// times that length while another connection keeps a read transaction open.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How large a stored value may be; a larger one is [`TooLarge`](crate::ErrorKind::TooLarge). 16 MiB by default, and never more than a quarter of
-    /// [`max_bytes`](SqliteBuilder::max_bytes).
+    /// How large a stored value may be. A larger one is [`TooLarge`](crate::ErrorKind::TooLarge).
+    /// 16 MiB by default, and never more than a quarter of [`max_bytes`](SqliteBuilder::max_bytes).
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
         self
@@ -182,24 +191,27 @@ impl SqliteBuilder {
         self
     }
 
-    /// How many waiting calls travel together at most, and 1 is no batches; 128 unless set.
+    /// How many waiting calls are joined into one statement at most. 1 turns batching off. 128 by
+    /// default.
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.limits.entries = calls;
         self
     }
 
-    /// How many bytes of values are written together at most; 1 MiB unless set. What is larger travels alone.
+    /// How many bytes of values one batch writes at most. A larger value is written by itself. 1
+    /// MiB by default.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// The adapter. Nothing is opened yet.
+    /// Builds the adapter. Nothing is opened before the first use.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting that cannot work: no path where none can be found, a path with a NUL byte or, because SQLite
-    /// wants UTF-8, of other bytes, a deadline or an interval of zero, no readers or more than 64, a file bound under 1 MiB.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting that cannot work: no path and
+    /// no default path, a path that is not UTF-8 or has a NUL byte, a deadline or an interval of
+    /// zero, no readers or more than 64, a file bound under 1 MiB.
     pub fn build(self) -> Result<AsyncSqliteCache> {
         let range =
             |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Error::config(what)) };
@@ -217,7 +229,7 @@ impl SqliteBuilder {
         Ok(self.assemble(site))
     }
 
-    /// The adapter of settings that are known to be sound.
+    /// Builds the adapter from settings that have been checked.
     pub(super) fn assemble(self, site: Site) -> AsyncSqliteCache {
         let quarter = usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX);
         let max_value_bytes = self.max_value_bytes.min(quarter).min(LARGEST_VALUE);
@@ -228,13 +240,14 @@ impl SqliteBuilder {
     }
 }
 
-/// How long SQLite waits for a lock by itself: well below the deadline, for its thread is deaf meanwhile, and its naps grow longer.
+/// How long SQLite itself waits for a lock. It is well below the deadline, because the connection's
+/// thread can do nothing else meanwhile, and SQLite sleeps longer after each attempt.
 fn busy_timeout(op_timeout: Duration) -> Duration {
     (op_timeout / 8).clamp(Duration::from_millis(1), Duration::from_millis(25))
 }
 
-/// The path as SQLite is to have it: absolute, so that the cache stays where it is when the program changes its folder, and so that
-/// `file:x` is a name and not an address.
+/// The path as SQLite gets it: absolute, so that the cache keeps its place when the program changes
+/// its working folder, and so that `file:x` is read as a file name and not as a URI.
 fn checked(path: &Path) -> Result<PathBuf> {
     let unusable = |why: &'static str| Error::config(format!("the path of the database {why}"));
     let text = path.to_str().ok_or_else(|| unusable("must be UTF-8"))?;
@@ -249,10 +262,16 @@ fn checked(path: &Path) -> Result<PathBuf> {
         return Err(unusable("names a folder, not a file"));
     }
     let path = at_home(path)?;
-    std::path::absolute(path).map_err(|cause| unusable("is not one").with_source(cause))
+    std::path::absolute(path).map_err(|cause| {
+        unusable(
+            "cannot be made \
+                                                        absolute",
+        )
+        .with_source(cause)
+    })
 }
 
-/// `~/cache.db` is in the user's home folder, as in a shell: nobody means a folder of that name.
+/// Expands `~/` to the user's home folder, as a shell does.
 fn at_home(path: &Path) -> Result<PathBuf> {
     let mut parts = path.components();
     let (Some(Component::Normal(first)), false) =
@@ -264,7 +283,7 @@ fn at_home(path: &Path) -> Result<PathBuf> {
         Some("~") => {
             let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
                 Error::config(
-                    "the path of the database begins with `~`, and no home folder is known",
+                    "the path of the database begins with `~`, and the home folder is not known",
                 )
             })?;
             Ok(home.join(parts.as_path()))
@@ -289,7 +308,7 @@ fn default_path() -> Result<PathBuf> {
     Ok(folder.join("larder").join(file))
 }
 
-/// Where programs of this user keep what can be made again.
+/// The folder for files that the user's programs can recreate.
 fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute())

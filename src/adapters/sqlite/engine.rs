@@ -1,10 +1,14 @@
-//! Who runs a command, and on which connection.
+//! Decides who runs a command, and on which connection.
 //!
-//! A [lane](Lane) is a queue before one or more connections: one connection for writes, so that operations on one key keep their order, several
-//! for reads. A call that finds an idle connection drives its own statement there, with one wake-up there and one back. As soon as
-//! somebody has to wait, or the caller goes away, a task of the background runtime takes the connection over, statement and all, and
-//! works through the queue, with neighbours joined into one statement. So a connection belongs to no runtime, a caller who is parked
-//! or dropped holds nothing up, and an idle adapter has no task at all.
+//! A [lane](Lane) is a queue in front of one or more connections: one connection for writes, so
+//! that operations on one key keep their order, and several for reads. A caller that finds an idle
+//! connection drives its own statement there: one wake-up of the connection's thread, and one back.
+//!
+//! As soon as another call has to wait, or the caller drops its future, a task of the background
+//! runtime takes over the connection together with the statement. The task works through the queue
+//! and joins waiting commands of one kind into one statement. So a connection belongs to no
+//! runtime, a caller that is not polled or is dropped blocks no other call, and an idle adapter has
+//! no task at all.
 
 use super::batch::Job;
 use super::connection::database::{Connection, Role};
@@ -40,11 +44,11 @@ pub(super) struct Engine {
     op_timeout: Duration,
     purge_every: Duration,
     tickets: AtomicU64,
-    /// Connections do not survive a fork: the process that those in the lanes belong to.
+    /// The process that opened the connections in the lanes. Connections do not survive a fork.
     process: AtomicU32,
     /// The task that sweeps, while the database is open.
     sweeper: Mutex<Option<JoinHandle<()>>>,
-    /// Tells the sweeper that there is space to give back.
+    /// Wakes the sweeper when there is space to give back.
     has_space: Arc<Notify>,
 }
 
@@ -75,7 +79,8 @@ impl Engine {
         if role == Role::Read && !self.source.is_memory() { &self.readers } else { &self.writer }
     }
 
-    /// Runs a command in its lane. The future may be dropped at any time; what has begun goes on.
+    /// Runs a command in its lane. If the future is dropped, a command that has begun runs to its
+    /// end.
     pub(super) fn call<C: Command>(
         self: &Arc<Self>,
         role: Role,
@@ -84,12 +89,12 @@ impl Engine {
         self.queue(role, command, |waiting| Job::Alone(Box::new(waiting)))
     }
 
-    /// Reads a live value, in one statement with others that wait.
+    /// Reads a live value, in one statement with other reads that wait.
     pub(super) fn get(self: &Arc<Self>, key: String) -> Call<'_, Option<Bytes>> {
         self.queue(Role::Read, Get(key), Job::Get)
     }
 
-    /// Stores an entry, in one statement with others that wait.
+    /// Stores an entry, in one statement with other writes that wait.
     pub(super) fn put(self: &Arc<Self>, entry: Stored) -> Call<'_, ()> {
         self.queue(Role::Write, Put(entry), Job::Put)
     }
@@ -108,10 +113,13 @@ impl Engine {
         Call { engine: self, lane, ticket, answer, deadline, alarm: None }
     }
 
-    /// Starts the job on an idle connection and gives a ticket to drive it with, or leaves it to a background task.
+    /// Starts the job on an idle connection and returns a ticket to drive it with; or queues the
+    /// job for a background task and returns `None`.
     fn submit(self: &Arc<Self>, lane: &Lane, job: Job, brief: bool) -> Option<u64> {
         self.leave_what_was_before_a_fork();
         let mut state = lane.state();
+        // An idle connection beside a queue is about to be taken by a task, which a call that came
+        // later must not pass: its write could then be applied before an earlier write of its key.
         let idle = if state.queue.is_empty() { state.take_idle() } else { None };
         match idle {
             Some((at, connection)) if brief && !connection.is_due_for_a_look() => {
@@ -133,8 +141,9 @@ impl Engine {
         }
     }
 
-    /// In the child of a fork the threads of the connections are gone, and so are the tasks of the
-    /// lanes. They are forgotten, not dropped: what they hold is still the parent's.
+    /// In the child of a fork, the connections' threads and the lanes' tasks do not exist. They are
+    /// forgotten, not dropped: to drop them would have SQLite close files that the parent still has
+    /// open, and wait for threads that do not exist.
     fn leave_what_was_before_a_fork(&self) {
         let process = process::id();
         if self.process.load(Ordering::Acquire) == process
@@ -149,7 +158,7 @@ impl Engine {
         self.source.forget();
     }
 
-    /// Sees to it that somebody works through the queue.
+    /// Makes sure that a task works through the queue.
     fn call_help(self: &Arc<Self>, lane: &Lane, state: &mut State) {
         if let Some((at, connection)) = state.take_idle() {
             self.drive(lane.role, at, Start::Loaded(Some(connection)));
@@ -159,7 +168,8 @@ impl Engine {
         } else if state.find(|slot| matches!(slot, Slot::TaskDriven)).is_none()
             && let Some((at, run)) = state.take_caller_driven(|_| true)
         {
-            // All connections are with callers, and each of them may be standing still.
+            // Callers drive all connections, and any of these callers may have stopped polling. A
+            // task takes one connection over, or the queued job could wait until its deadline.
             self.drive(lane.role, at, Start::Resume(run));
         }
     }
@@ -168,7 +178,7 @@ impl Engine {
         runtime::spawn_background(drive(self.clone(), role, at, start));
     }
 
-    /// Drives the caller's own statement, if it is the caller's still.
+    /// Drives the caller's own statement, unless a task has taken it over.
     fn poll_caller_driven(
         self: &Arc<Self>,
         lane: &Lane,
@@ -183,6 +193,8 @@ impl Engine {
             state.slots[at] = Slot::CallerDriven(ticket, run);
             return Poll::Pending;
         };
+        // Still under the lock that `submit` takes. If the slot became idle first and the queue was
+        // read later, a job queued in between would find no task and wait until its deadline.
         if ran.result.is_err() {
             self.drive(lane.role, at, Start::Failed(ran));
         } else if state.queue.is_empty() && !ran.connection.is_retired() {
@@ -193,26 +205,28 @@ impl Engine {
         Poll::Ready(())
     }
 
-    /// The caller has gone: the statement goes on without it.
+    /// Hands the statement of a dropped call to a background task, which finishes it.
     fn abandon(self: &Arc<Self>, lane: &Lane, ticket: u64) {
         if let Some((at, run)) = lane.state().take_caller_driven(|direct| direct == ticket) {
             self.drive(lane.role, at, Start::Resume(run));
         }
     }
 
-    /// Closes all connections and waits until they are; the next call opens new ones.
+    /// Closes all connections and waits until they are closed. The next call opens new ones.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
         if self.source.is_memory() {
             return Ok(());
         }
         self.leave_what_was_before_a_fork();
         self.stop_sweeping();
+        // End the session before the recall: a lane closes only connections that it sees as
+        // retired.
         let past = self.source.end_session();
         self.clone().recall();
         past.wait_until_closed(Instant::now() + self.op_timeout).await
     }
 
-    /// Removes the keys from `from` up to `to`, and has their space given back.
+    /// Removes the keys from `from` up to, and without, `to`, and has their space given back.
     pub(super) async fn clear(self: &Arc<Self>, from: String, to: Option<String>) -> Result<()> {
         let mut pace = Pace::new();
         loop {
@@ -224,7 +238,7 @@ impl Engine {
         }
     }
 
-    /// Removes all expired rows, and has their space given back. How many rows.
+    /// Removes all expired rows, has their space given back, and returns the number of rows.
     pub(super) async fn purge(self: &Arc<Self>) -> Result<u64> {
         let (mut pace, mut purged) = (Pace::new(), 0);
         loop {
@@ -238,7 +252,8 @@ impl Engine {
         }
     }
 
-    /// Gives unused pages back to the file system, and makes room where the file is over its bound.
+    /// Gives unused pages back to the file system, and evicts rows where the file is over its
+    /// bound.
     async fn give_back(self: &Arc<Self>) -> Result<()> {
         let (mut pace, mut given) = (Pace::new(), 0);
         loop {
@@ -255,7 +270,7 @@ impl Engine {
         }
     }
 
-    /// One step of housekeeping, and a rest in which others have their turn.
+    /// Runs one step of housekeeping, and then pauses so that other writers get their turn.
     async fn step<C: Command<Output = Step>>(
         self: &Arc<Self>,
         pace: &mut Pace,
@@ -288,7 +303,7 @@ impl Engine {
     }
 }
 
-/// A command in its lane, as its caller sees it.
+/// A command in its lane, as its caller awaits it.
 pub(super) struct Call<'e, T> {
     engine: &'e Arc<Engine>,
     lane: &'e Lane,
@@ -309,7 +324,7 @@ impl<T> Future for Call<'_, T> {
             this.ticket = None;
         }
         if let Poll::Ready(answer) = Pin::new(&mut this.answer).poll(cx) {
-            // A job is only dropped unanswered when its task is lost.
+            // A job is dropped without an answer only if its task is lost.
             return Poll::Ready(answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable))));
         }
         let alarm = this
@@ -360,8 +375,8 @@ impl Host for Engine {
 }
 
 impl Drop for Engine {
-    /// The connections are closed in the background, and counted as open until they are: whoever
-    /// opens the path next must not meet them.
+    /// Closes the connections in the background. They count as open until they are closed, so that
+    /// the next opener of the path waits for them.
     fn drop(&mut self) {
         self.leave_what_was_before_a_fork();
         let mut connections = Vec::new();
@@ -381,13 +396,14 @@ impl Drop for Engine {
     }
 }
 
-/// How long after opening the first sweep comes: the program may have been away for long.
+/// How long after opening the first sweep runs. Many rows may have expired while the program was
+/// not running.
 const FIRST_SWEEP: Duration = Duration::from_secs(1);
 
-/// Sweeps every now and then, and gives space back when there is some, as long as the adapter lives
+/// Sweeps at intervals, and gives space back when there is some, for as long as the adapter exists
 /// and its database is open.
 async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
-    // An end of time that the clock can express.
+    // Bounded, so that the sum below is a point in time that the clock can express.
     let every = every.min(Duration::from_secs(30 * 365 * 86_400));
     let mut next = Instant::now() + FIRST_SWEEP.min(every);
     let Some(has_space) = engine.upgrade().map(|engine| engine.has_space.clone()) else { return };
@@ -395,7 +411,7 @@ async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
         let _ =
             select(pin!(has_space.notified()), pin!(runtime::background_sleep_until(next))).await;
         let Some(engine) = engine.upgrade().filter(|engine| engine.is_open()) else { return };
-        // What could not be done now will be done next time; a failure that lasts shows in the calls.
+        // Ignore failures: the next round tries again, and a lasting failure shows in the calls.
         if Instant::now() >= next {
             let _ = engine.purge().await;
             engine.source.relax();
@@ -407,25 +423,28 @@ async fn sweep_from_time_to_time(engine: Weak<Engine>, every: Duration) {
 
 /// Works through a lane's queue with one connection until nothing is left.
 async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
-    let mut place = Place { engine: Arc::downgrade(&engine), role, at, left: false };
+    let mut slot = DrivenSlot { engine: Arc::downgrade(&engine), role, at, is_left: false };
     let mut connection = match start {
         Start::Loaded(connection) => connection,
         Start::Resume(run) => engine.repairer().settle(role, run.await).await,
         Start::Failed(ran) => engine.repairer().settle(role, ran).await,
     };
     loop {
-        // Closed before the slot says so, for whoever opens next must not meet it.
+        // Close the connection before marking the slot closed. Otherwise a call that finds the slot
+        // closed could open the file again while this connection still has it open.
         if let Some(past) = connection.take_if(|connection| connection.is_retired()) {
             past.close().await;
         }
         let work = {
+            // The queue is read and the slot marked under one lock, or a call that queues a job in
+            // between would rely on this task, which is about to end.
             let mut state = engine.lane(role).state();
             match Job::next(&mut state.queue) {
                 Some(work) => work,
                 None if connection.as_ref().is_some_and(Connection::is_retired) => continue,
                 None => {
                     state.slots[at] = connection.map_or(Slot::Closed, Slot::Idle);
-                    place.left = true;
+                    slot.is_left = true;
                     return;
                 }
             }
@@ -434,17 +453,17 @@ async fn drive(engine: Arc<Engine>, role: Role, at: usize, start: Start) {
     }
 }
 
-/// A driven slot. Should its task be lost, the slot is not.
-struct Place {
+/// A slot that a task drives. If the task is lost, the slot is marked closed.
+struct DrivenSlot {
     engine: Weak<Engine>,
     role: Role,
     at: usize,
-    left: bool,
+    is_left: bool,
 }
 
-impl Drop for Place {
+impl Drop for DrivenSlot {
     fn drop(&mut self) {
-        if let (false, Some(engine)) = (self.left, self.engine.upgrade()) {
+        if let (false, Some(engine)) = (self.is_left, self.engine.upgrade()) {
             engine.lane(self.role).state().slots[self.at] = Slot::Closed;
         }
     }

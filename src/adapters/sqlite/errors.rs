@@ -1,27 +1,27 @@
-//! What SQLite's errors mean for the lanes.
+//! Sorts SQLite's errors by what the engine can do about them.
 
 use crate::error::{Error, ErrorKind};
 
 /// An error, sorted by what can be done about it.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Somebody else holds the lock: ask again.
+    /// Another connection holds the lock: try again.
     Locked(sqlx::Error),
     /// The bound on the file's size is reached, or the disk is full: make room.
     Full(sqlx::Error),
-    /// The file is no sound database any more: make a new one.
+    /// The file is damaged: create a new one.
     Corrupt(sqlx::Error),
-    /// The file has moved: begin again with what is in its place.
+    /// The file was moved or replaced: open the file that is at the path now.
     Moved(sqlx::Error),
-    /// Something that was prepared is gone, such as the table: prepare again.
+    /// A prepared part of the database is missing, such as the table: prepare the database again.
     Unprepared(sqlx::Error),
-    /// The file turned out to be another one, or damaged, before anything was asked of it: begin again.
+    /// The file was found replaced or damaged before a statement ran: open it again.
     Stale,
-    /// The connection is of no more use: open another.
+    /// The connection is unusable: open another.
     Broken(sqlx::Error),
-    /// Nothing can be done.
+    /// No repair is possible.
     Other(sqlx::Error),
-    /// Not SQLite's error but ours.
+    /// An error of larder's own, not of SQLite.
     Known(Error),
 }
 
@@ -52,11 +52,11 @@ impl Failure {
             Self::Known(error) => return error,
             Self::Stale => {
                 return Error::new(ErrorKind::Unavailable)
-                    .with_message("the file was exchanged again and again");
+                    .with_message("the file was replaced at every attempt to open it");
             }
             Self::Locked(error) => (
                 ErrorKind::Timeout,
-                Some("the database was locked by somebody else until the deadline"),
+                Some("another connection held the database's lock until the deadline"),
                 error,
             ),
             Self::Full(error) => (ErrorKind::Unavailable, Some("the disk is full"), error),
@@ -88,7 +88,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a file or the log's index could not be written or lengthened for: a quota, a limit.
+/// SQLite's codes for a file, or an index of the log, that could not be written or grown because of
+/// a quota or a limit.
 const IOERR_WRITE: i32 = 10 | (3 << 8);
 const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 

@@ -1,8 +1,10 @@
-//! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
+//! Claims: how a load learns that its key was written, removed or cleared meanwhile, by this
+//! process or another.
 //!
-//! While the value of a missing key is computed, a row with an expiry before 1970 holds its place. It has expired for everybody, so
-//! every verb treats it as it treats an expired row: what removes the key removes it, what writes the key writes over it. A fill
-//! finds it there, or is refused. Of a key that is live, the claim notes what was there. Leases have a table of their own.
+//! While the value of a missing key is computed, a placeholder row with an expiry before 1970
+//! stands under the key. To every other operation it is an expired row: a removal deletes it, a
+//! write replaces it. A claimed write finds its placeholder there, or is refused. For a live key,
+//! the claim token holds a fingerprint of the value. Leases have their own table.
 
 use super::connection::database::Role::Write;
 use super::job::Command;
@@ -18,36 +20,37 @@ use sqlx::{Connection as _, Row as _, query};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// A random name.
+/// A random identifier.
 type Id = [u8; 16];
 
 fn new_id() -> Id {
     fastrand::u128(..).to_be_bytes()
 }
 
-/// The newest expiry that a place has that nobody will fill any more. Places count backwards from 1970.
+/// The newest expiry of a placeholder that no claim can fill any more. The expiry of a placeholder
+/// is its time of creation, counted backwards from 1970.
 pub(super) fn abandoned() -> i64 {
     let longest = i64::try_from(LONGEST_CLAIM.as_millis()).unwrap_or(i64::MAX);
     longest.saturating_sub(time::now())
 }
 
-/// What is in a row.
+/// The content of a row.
 #[derive(Debug)]
 enum Row {
     None,
-    /// A place: its name, and how many claims share it.
+    /// A placeholder: its identifier, and how many claims share it.
     Place(Id, u64),
-    /// A value, or what is left of one.
+    /// A value, live or expired.
     Value {
         fingerprint: u64,
         live: bool,
     },
 }
 
-/// What a claim says, between this adapter and itself.
+/// The fencing token of a claim, as only this adapter reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ClaimToken {
-    /// The lease's name.
+    /// The identifier of the lease.
     lease: Option<Id>,
     before: Before,
 }
@@ -70,7 +73,7 @@ impl ClaimToken {
         Claim::new(note)
     }
 
-    /// `None` for a claim that is not ours.
+    /// Reads a token. `None` for one that this adapter did not write.
     fn read(claim: &[u8]) -> Option<Self> {
         let ([leased, place], rest) = claim.split_first_chunk()?;
         let (lease, before) = rest.split_first_chunk()?;
@@ -82,10 +85,10 @@ impl ClaimToken {
     }
 }
 
-/// Claims a key; `None` while somebody else has it.
+/// Claims a key. Returns `None` while another caller holds the lease.
 struct Take {
     key: String,
-    /// In milliseconds; 0 is none.
+    /// In milliseconds; 0 is no lease.
     lease: u64,
 }
 
@@ -108,7 +111,8 @@ impl Command for Take {
                 place(&mut step, &self.key, id, shares + 1).await?;
                 Before::Place(id)
             }
-            // The place of a lease that has ended passes on under a new name.
+            // The placeholder of an ended lease gets a new identifier, so that the former holder's
+            // write is refused.
             Row::Place(..) | Row::None | Row::Value { .. } => {
                 let id = new_id();
                 place(&mut step, &self.key, id, 1).await?;
@@ -123,7 +127,7 @@ impl Command for Take {
 /// The place of a value that is being computed: a name, and how many share it.
 async fn place(on: &mut SqliteConnection, key: &str, id: Id, shares: u64) -> sqlx::Result<()> {
     let value = [&id[..], &shares.to_be_bytes()].concat();
-    // It ages from here.
+    // The age of the placeholder counts from now.
     upsert(
         on,
         &[&Stored { key: key.to_owned(), value: value.into(), expires_at: Some(-time::now()) }],
@@ -141,7 +145,7 @@ async fn row(on: &mut SqliteConnection, key: &str) -> sqlx::Result<Row> {
     {
         return Ok(Row::Place(*id, u64::from_be_bytes(shares)));
     }
-    // It is compared within this process only.
+    // Only this process compares the fingerprint, so the hash need not be stable.
     let mut fingerprint = DefaultHasher::new();
     (expires_at, &*value).hash(&mut fingerprint);
     Ok(Row::Value {
@@ -158,12 +162,13 @@ async fn take_lease(
     let (id, now) = (new_id(), time::now());
     let until = now.saturating_add(i64::try_from(lasting).unwrap_or(i64::MAX));
     query("DELETE FROM larder_leases WHERE until <= ?1").bind(now).execute(&mut *on).await?;
-    let sql = "INSERT INTO larder_leases (key, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING";
+    let sql = "INSERT INTO larder_leases (key, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT \
+               (key) DO NOTHING";
     let taken = query(sql).bind(key).bind(&id[..]).bind(until).execute(on).await?;
     Ok((taken.rows_affected() > 0).then_some(id))
 }
 
-/// Whether nobody else has the lease by now.
+/// Whether no other caller holds the lease now.
 async fn is_leased_to(on: &mut SqliteConnection, key: &str, id: Id) -> sqlx::Result<bool> {
     let others = query("SELECT 1 FROM larder_leases WHERE key = ?1 AND holder <> ?2")
         .bind(key)
@@ -173,7 +178,7 @@ async fn is_leased_to(on: &mut SqliteConnection, key: &str, id: Id) -> sqlx::Res
     Ok(others.is_none())
 }
 
-/// Ends a claim that comes to nothing.
+/// Ends a claim without storing a value.
 async fn give_up(on: &mut SqliteConnection, key: &str, token: ClaimToken) -> sqlx::Result<()> {
     end_lease(on, key, token).await?;
     let Before::Place(mine) = token.before else { return Ok(()) };
@@ -199,7 +204,8 @@ async fn delete(on: &mut SqliteConnection, key: &str) -> sqlx::Result<()> {
     query("DELETE FROM larder_cache WHERE key = ?1").bind(key).execute(on).await.map(drop)
 }
 
-/// Stores a value under its claim; without one, what is there goes instead. Whether the claim held.
+/// Stores a value under a claim, or removes the old value where there is none to store. Returns
+/// whether the claim held.
 struct SetClaimed {
     key: String,
     entry: Option<Stored>,
@@ -213,6 +219,8 @@ impl Command for SetClaimed {
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
         let Self { key, entry, token } = self;
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+        // Read and write in one transaction: a removal or another process's write cannot come
+        // between the check of the row and the write in its place.
         let in_time = match token.lease {
             None => true,
             Some(id) => is_leased_to(&mut step, key, id).await?,
@@ -237,7 +245,7 @@ impl Command for SetClaimed {
     }
 }
 
-/// Gives a claim up.
+/// Gives up a claim.
 struct Release {
     key: String,
     token: ClaimToken,
@@ -276,7 +284,7 @@ impl AsyncSqliteCache {
         let lifetime = self.settings.resolve(expiry);
         let (entry, refused) = match self.encode(key.clone(), value, lifetime) {
             Ok(entry) => (Some(entry).filter(|_| !lifetime.is_zero()), None),
-            // What it was to replace goes, unless somebody else's is there by now.
+            // The old value is removed, unless another caller has replaced it meanwhile.
             Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
             Err(error) => return Err(error),
         };

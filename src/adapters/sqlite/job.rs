@@ -1,4 +1,4 @@
-//! What waits in a lane: a command, who asked for it, and until when.
+//! The content of a lane's queue: a command, its caller, and the caller's deadline.
 
 use crate::error::{Error, ErrorKind, Result};
 use futures_util::future::BoxFuture;
@@ -7,11 +7,13 @@ use std::future::Future;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// One step on a connection. It may run again when it did not succeed, so it leaves nothing half done when it fails.
+/// One step on a connection. It may run again after a failure, so a failed run must leave no change
+/// behind.
 pub(super) trait Command: Send + Sync + Sized + 'static {
     type Output: Send + 'static;
 
-    /// One statement with few rows: a caller may drive it, for nothing is held while that caller stands still.
+    /// Whether this is one statement with few rows, which a caller may drive: a caller that stops
+    /// polling then holds no lock and no transaction open.
     const BRIEF: bool = true;
 
     fn run(
@@ -36,7 +38,7 @@ impl<C: Command> Waiting<C> {
         Self { command, reply: Some(reply), deadline }
     }
 
-    /// Answers the caller, who may have gone.
+    /// Answers the caller. A caller that has dropped its future gets nothing, which is no error.
     pub(super) fn answer(&mut self, answer: Result<C::Output>) {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(answer);
@@ -44,15 +46,15 @@ impl<C: Command> Waiting<C> {
     }
 }
 
-/// What the engine needs to know of a command, whichever it is.
+/// A command of any type, as the engine runs it.
 pub(super) trait Work: Send {
-    /// Runs and answers; an error is not answered yet.
+    /// Runs the command and answers its caller. After an error the caller has no answer yet.
     fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>>;
 
-    /// Answers with an error.
+    /// Answers the caller with an error.
     fn fail(&mut self, error: &Error);
 
-    /// Nobody waits any more.
+    /// Whether no caller waits for an answer any more. Callers past their deadline get a timeout.
     fn is_over(&mut self, now: Instant) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! A lane: a queue before one or more connections, and what each connection is doing.
+//! A lane: a queue in front of one or more connections, and the state of each connection.
 
 use super::batch::Job;
 use super::connection::database::{Connection, Role};
@@ -20,18 +20,18 @@ pub(super) struct State {
     limits: Limits,
 }
 
-/// What a connection of a lane is doing.
+/// The state of one connection of a lane.
 pub(super) enum Slot {
-    /// There is none yet, or no more.
+    /// The connection is not open.
     Closed,
     Idle(Connection),
     /// A caller drives a statement on it.
     CallerDriven(u64, Run),
-    /// A background task has it.
+    /// A background task drives the connection.
     TaskDriven,
 }
 
-/// A statement on its way, with all it needs to be finished by anybody.
+/// A running statement with everything that a task needs to finish it.
 pub(super) type Run = BoxFuture<'static, Ran>;
 
 pub(super) struct Ran {
@@ -40,11 +40,11 @@ pub(super) struct Ran {
     pub(super) result: sqlx::Result<()>,
 }
 
-/// What a background task starts from.
+/// Where a background task starts.
 pub(super) enum Start {
     Loaded(Option<Connection>),
     Resume(Run),
-    /// A statement of a caller's that came to an end without an answer for its caller.
+    /// A statement that a caller ran and that failed, so its caller has no answer yet.
     Failed(Ran),
 }
 
@@ -72,7 +72,8 @@ impl State {
         mem::forget(mem::replace(&mut self.queue, Queue::new(self.limits)));
     }
 
-    /// Takes the lowest idle connection out: its statements are the warmest.
+    /// Takes the idle connection with the lowest index: it is used most, so its
+    /// statements are the most likely to be prepared.
     pub(super) fn take_idle(&mut self) -> Option<(usize, Connection)> {
         let at = self.find(|slot| matches!(slot, Slot::Idle(_)))?;
         match mem::replace(&mut self.slots[at], Slot::TaskDriven) {
@@ -84,7 +85,7 @@ impl State {
         }
     }
 
-    /// Takes a statement away from the caller who drives it.
+    /// Takes a running statement from the caller that drives it.
     pub(super) fn take_caller_driven(
         &mut self,
         wanted: impl Fn(u64) -> bool,
@@ -101,7 +102,7 @@ impl State {
     }
 }
 
-/// One job, once: what a caller may drive.
+/// Runs one job once. A caller may drive this future.
 pub(super) async fn attempt(mut connection: Connection, mut work: Box<dyn Work>) -> Ran {
     let result = work.run(connection.raw()).await;
     Ran { connection, work, result }

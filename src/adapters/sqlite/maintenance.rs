@@ -1,5 +1,5 @@
-//! What the database needs besides being asked: expired rows swept, room made in a full file, pages
-//! given back, the log kept short. Everything here is a step that others need not wait long for.
+//! Housekeeping: sweeping expired rows, making room in a full file, giving pages back, and keeping
+//! the log short. All of it is done in steps that are short enough for other writers to wait for.
 
 use super::connection::schema::{self, number};
 use super::errors::Failure;
@@ -11,23 +11,25 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, query, raw_sql};
 use std::time::{Duration, Instant};
 
-/// How many pages make room at first; doubled while that is not enough.
+/// How many pages the first eviction frees, and the most that one frees. Each further eviction for
+/// the same job frees twice as many.
 const EVICT: u64 = 64;
 const EVICT_MOST: u64 = 8_192;
 
 /// A step of housekeeping.
 pub(super) struct Step {
-    /// Rows, or pages.
+    /// The number of rows removed or pages freed.
     pub(super) done: u64,
-    /// There is nothing left to do.
+    /// Whether no work is left.
     pub(super) is_last: bool,
-    /// How long others could not write.
+    /// How long other writers were kept out.
     pub(super) took: Duration,
 }
 
-/// Deletes rows that `chosen` selects, in its order, until they come to so many pages; one at least.
+/// SQL that deletes the rows which `chosen` selects, in its order, until they amount to the given
+/// number of pages; at least one row.
 ///
-/// `chosen` gives `id` and `bytes`, and has its own parameters from `?3` on.
+/// `chosen` must select `id` and `bytes`, and has its own parameters from `?3` on.
 fn delete_some(chosen: &str) -> String {
     format!(
         "DELETE FROM larder_cache WHERE rowid IN (SELECT id FROM ( \
@@ -92,8 +94,8 @@ impl Command for Sweep {
     }
 }
 
-/// Runs a step in a transaction of its own. What is measured begins when the lock is ours: to wait
-/// for others is no reason to do less.
+/// Runs a step in its own transaction. The measured time starts when the lock is held: time spent
+/// waiting for other writers is no reason for a smaller step.
 async fn step(
     on: &mut SqliteConnection,
     delete: Query<'_, Sqlite, SqliteArguments>,
@@ -110,15 +112,15 @@ fn bound(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Gives some unused pages back to the file system, where they are many or the file is over its
-/// bound.
+/// Gives some unused pages back to the file system, if many pages are unused or the file is over
+/// its bound.
 pub(super) struct Shrink {
     pub(super) max_bytes: u64,
     pub(super) pages: u64,
 }
 
 impl Shrink {
-    /// A quarter of the file may be unused, and so may the first few pages.
+    /// Unused pages that are always kept. A quarter of the file may be unused, too.
     const FEW: u64 = 256;
 }
 
@@ -133,7 +135,7 @@ impl Command for Shrink {
         let over = pages.saturating_sub(bound);
         let began = Instant::now();
         if over > unused {
-            // A bound that was set after the file had grown.
+            // The bound was lowered after the file had grown.
             let evicted = evict(on, self.pages.min(over - unused)).await?;
             return Ok(Step { done: evicted, is_last: evicted == 0, took: began.elapsed() });
         }
@@ -151,8 +153,8 @@ impl Command for Shrink {
     }
 }
 
-/// Has the log written back, so that what was given up is given to the file system. Readers that are
-/// in the way are not waited for.
+/// Writes the log back into the file and truncates the log, so that freed pages reach the file
+/// system. It does not wait for readers that block it.
 pub(super) struct WriteBack;
 
 impl Command for WriteBack {
@@ -160,15 +162,16 @@ impl Command for WriteBack {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
-        // The first keeps nobody from writing; what it leaves to the second is short.
+        // PASSIVE first, as it blocks no writer: it leaves little to TRUNCATE, which does block
+        // them.
         raw_sql("PRAGMA wal_checkpoint(PASSIVE);").execute(&mut *on).await?;
         raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(on).await?;
         Ok(())
     }
 }
 
-/// Deletes the rows that would go first anyway: soonest to expire, then oldest. Whether there were
-/// any.
+/// Evicts rows: those that expire soonest, then the oldest of those that never expire. Returns
+/// whether it found any.
 pub(super) async fn make_room(
     on: &mut SqliteConnection,
     max_bytes: u64,

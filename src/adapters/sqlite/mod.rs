@@ -1,8 +1,10 @@
-//! The store in a file: SQLite through `sqlx`.
+//! A cache in a file: SQLite through `sqlx`.
 //!
-//! `builder` configures, `adapter` has the verbs, `statements` the SQL. A call puts a `job` into a `lane`; the `engine` says who runs
-//! it and on which connection; `connection` opens those, one database for each file in a process. `errors` sorts what goes wrong, `repair`
-//! does what can be done about it, `maintenance` keeps the file in shape.
+//! `builder` reads the configuration, `adapter` implements the operations, `statements` has the
+//! SQL, and `fencing` has claims and leases. A call puts a `job` into a `lane`, where `batch` joins
+//! waiting jobs. The `engine` decides who runs a job and on which connection; `connection` opens
+//! connections, one database per file in a process. `errors` sorts failures, `repair` repairs what
+//! can be repaired, and `maintenance` is housekeeping in steps sized by `pace`.
 
 mod adapter;
 mod batch;
@@ -31,47 +33,64 @@ use std::sync::Arc;
 
 const KIND: &str = "sqlite";
 
-/// A cache in an SQLite file: it outlives the program, and several programs can share it.
+/// A cache in an SQLite file. It outlives the program, and several programs can share it.
 ///
-/// The file is in WAL mode; one connection writes and a few read, so reads never wait for writes, also not for those of other processes.
-/// Connections belong to no runtime: the same adapter may be used from any number of runtimes, one after another or at once.
+/// The file is in WAL mode: one connection writes and a few read, so reads never wait for writes,
+/// including those of other processes. Connections belong to no runtime: one adapter may be used
+/// from several runtimes, in turn or at the same time.
 ///
-/// **Expiry** is exact to the millisecond, by the clock on the wall. Expired rows are never served, and none lives longer than it was
-/// told to because that clock is set back by seconds or more; they are swept in the background
-/// every [`purge_every`](SqliteBuilder::purge_every) and by [`purge_expired`](AsyncSqliteCache::purge_expired).
+/// **Expiry** is exact to the millisecond of the system clock. Expired rows are never served. If
+/// the system clock is set back by seconds or more, entries are expired earlier by the same amount,
+/// so that none lives longer than requested. Expired rows are swept in the background every
+/// [`purge_every`](SqliteBuilder::purge_every), and by
+/// [`purge_expired`](AsyncSqliteCache::purge_expired).
 ///
-/// **Size**: the file stays below [`max_bytes`](SqliteBuilder::max_bytes). At the bound the rows that expire soonest go, then the oldest of those that never do.
+/// **Size**: the file stays below [`max_bytes`](SqliteBuilder::max_bytes). At the bound, the rows
+/// that expire soonest are evicted, then the oldest of those that never expire.
 ///
-/// **A full disk** is made room on as in a full file: older entries go. Where that needs room itself the cache begins anew, smaller. While
-/// another program keeps a read transaction open the log cannot be written back; when it has grown to eight times its usual length writes are
-/// [`Unavailable`](crate::ErrorKind::Unavailable), with an error that says who reads.
+/// **A full disk** is treated like a full file: older entries are evicted. If eviction itself needs
+/// space that the disk does not have, the cache starts again with an empty, smaller file. While
+/// another program keeps a read transaction open, the log cannot be written back; once it has grown
+/// to eight times its usual length, writes are [`Unavailable`](crate::ErrorKind::Unavailable), with
+/// an error that names the reader.
 ///
-/// **Deadlines**: a call ends within [`op_timeout`](SqliteBuilder::op_timeout), also when another process holds the write lock. A batch has as much for every 512
-/// of its keys, and ends with the first part that has not been done in time; `clear` has as much for every few milliseconds
-/// of its work, and answers when the keys are gone: their space is given back in the background. A write that has timed out may still be
-/// applied a moment later, but never after a later write of this adapter.
+/// **Deadlines**: a call ends within [`op_timeout`](SqliteBuilder::op_timeout), even if another
+/// process holds the write lock. A batch has this time for each 512 of its keys, and ends with the
+/// first part that misses its deadline. `clear` has it for each step of a few milliseconds; it
+/// returns when the keys are gone, and their space is given back in the background. A write that
+/// has timed out may still be applied a moment later, but never after a later write of the same
+/// adapter.
 ///
-/// **Cancel safety**: all futures may be dropped at any time. Whether a write then took effect is not known; an open transaction is never
-/// left behind.
+/// **Cancel safety**: every future may be dropped at any time. The write of a dropped future may or
+/// may not take effect; a transaction is never left open.
 ///
-/// **Damage**: a file that was deleted, replaced or cut off beneath the adapter, or whose log was, is noticed within a tenth of a second
-/// of use, one that was overwritten when a bad page is read; the cache begins anew, and a cache that was damaged is kept beside the new one
-/// under the name `….corrupt`. What is not a cache of larder's (another program's database, a text, a folder), or is of a newer larder, is an
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) and left as it is.
+/// **Damage**: if another program deletes, replaces or truncates the file or its log, the adapter
+/// notices within a tenth of a second of use; if it overwrites the file, the adapter notices when
+/// it reads a damaged page. The cache then starts again with an empty file, and a damaged cache is
+/// kept beside the new one as `….corrupt`. A file that is not a larder cache (another program's
+/// database, a text, a folder), or that a newer larder wrote, is an
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) and is not changed.
 ///
-/// **Several adapters** of one process may have the same file open, by whatever path: each has its own settings and connections, and
-/// they share what is known of the file. `close` closes an adapter's own connections.
+/// **Several adapters** of one process may have the same file open, by any path. Each has its own
+/// settings and connections, and they share what is known about the file. `close` closes the
+/// connections of its own adapter only.
 ///
-/// **Permissions**: a file that the adapter makes can be read and written by its owner only, and so can a folder; what is there already
-/// stays as it is.
+/// **Permissions**: only the owner can read and write the files and folders that the adapter
+/// creates. Existing files and folders keep their permissions.
 ///
-/// **The table**, for other programs: `larder_cache (key TEXT, expires_at INTEGER, value BLOB)`, `expires_at` in milliseconds since 1970,
-/// `NULL` for never; a row from before 1970 has expired like any other, and holds the place of a value that is being computed. Under [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is what its name says; counters are decimal text under every codec.
+/// **The table**, for other programs: `larder_cache (key TEXT, expires_at INTEGER, value BLOB)`,
+/// with `expires_at` in milliseconds since 1970 and `NULL` for never. A row from before 1970 has
+/// expired like any other, and marks a key whose value is being computed. Under
+/// [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is JSON or
+/// the bytes as stored; counters are decimal text under every codec.
 ///
-/// **After `fork`**, in the child, a cache whose file was open is [`Unavailable`](crate::ErrorKind::Unavailable) at once, and so is every other adapter
-/// of that path: SQLite cannot be used there. A cache that was not in use yet, or was closed before the fork, works; one in memory starts empty.
+/// **After `fork`**, in the child, a cache whose file was open is
+/// [`Unavailable`](crate::ErrorKind::Unavailable) at once, and so is every other adapter of that
+/// path, because SQLite cannot be used there. A cache that had not been used, or was closed before
+/// the fork, works. One in memory starts empty.
 ///
-/// **In memory** it is one database for all tasks and runtimes, as long as the adapter lives: `close` keeps it, and a `rebuild` starts empty.
+/// **In memory** there is one database for all tasks and runtimes, for as long as the adapter
+/// exists: `close` keeps it, and a `rebuild` starts empty.
 ///
 /// ```
 /// use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Expiry};
@@ -91,8 +110,8 @@ pub struct AsyncSqliteCache {
 }
 
 impl AsyncSqliteCache {
-    /// The cache at its default path, `larder/<program>.sqlite3` in the user's cache folder: `$XDG_CACHE_HOME` or `~/.cache`,
-    /// `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
+    /// Opens the cache at its default path, `larder/<program>.sqlite3` in the user's cache folder:
+    /// `$XDG_CACHE_HOME` or `~/.cache`, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
     ///
     /// Nothing is opened until first use.
     ///
@@ -105,13 +124,14 @@ impl AsyncSqliteCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where there is no such folder.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no such folder.
     pub fn new() -> Result<Self> {
         Self::builder().build()
     }
 
-    /// The cache in the file at `path`, which is made with its folders on first use. A relative path is taken from where the program is now;
-    /// `:memory:` is [`in_memory`](AsyncSqliteCache::in_memory), and `~/cache.db` is in the user's home folder.
+    /// Opens the cache in the file at `path`; the file and its folders are created on first use. A
+    /// relative path is resolved now, against the program's working folder. `:memory:` is
+    /// [`in_memory`](AsyncSqliteCache::in_memory), and `~/cache.db` is in the user's home folder.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -122,12 +142,13 @@ impl AsyncSqliteCache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a path that is empty, not UTF-8, has a NUL byte in it, or names a folder.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a path that is empty, is not UTF-8, has
+    /// a NUL byte, or names a folder.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().path(path).build()
     }
 
-    /// A cache in memory, gone with the adapter.
+    /// Creates a cache in memory, which ends with the adapter.
     ///
     /// ```
     /// let cache = larder::AsyncSqliteCache::in_memory();
@@ -138,11 +159,13 @@ impl AsyncSqliteCache {
         SqliteBuilder::new().in_memory().assemble(Site::Memory)
     }
 
-    /// All settings.
+    /// Returns a builder for all settings.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncSqliteCache::builder().path("cache.db").prefix("users:").build()?;
+    /// use larder::AsyncSqliteCache;
+    ///
+    /// let cache = AsyncSqliteCache::builder().path("cache.db").prefix("users:").build()?;
     /// # let _ = cache;
     /// # Ok(()) }
     /// ```
@@ -150,34 +173,40 @@ impl AsyncSqliteCache {
         SqliteBuilder::new()
     }
 
-    /// The cache that a URL describes: `sqlite:cache.db`, `sqlite:///abs/path.db`, `sqlite::memory:`, or `sqlite:` for the default path. The path may be
-    /// percent-encoded. Parameters have the names of the builder's setters.
+    /// Creates the cache that a URL describes: `sqlite:cache.db`, `sqlite:///abs/path.db`,
+    /// `sqlite::memory:`, or `sqlite:` for the default path. The path may be percent-encoded.
+    /// Parameters have the names of the builder's setters.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncSqliteCache::from_url("sqlite:cache.db?default_ttl=60&max_bytes=67108864")?;
+    /// let url = "sqlite:cache.db?default_ttl=60&max_bytes=67108864";
+    /// let cache = larder::AsyncSqliteCache::from_url(url)?;
     /// # let _ = cache;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, an unknown parameter, and what the builder refuses.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, an unknown parameter,
+    /// and settings that [`build`](SqliteBuilder::build) refuses.
     pub fn from_url(url: &str) -> Result<Self> {
         SqliteBuilder::from_url(url)?.build()
     }
 
-    /// Removes all expired rows now, whatever their prefix; how many there were. The space is given back in the background.
+    /// Removes all expired rows now, under every prefix, and returns their number. The space is
+    /// given back in the background.
     ///
-    /// They are swept in the background anyway, and never served.
+    /// Expired rows are swept in the background in any case, and are never served.
     ///
     /// # Errors
     ///
-    /// As for any write: [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) and [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    /// As for any write: [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) and
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     ///
     /// # Cancel safety
     ///
-    /// Rows go in small batches; what has gone stays gone.
+    /// Rows are removed in small batches. If the future is dropped, the batches that are done stay
+    /// removed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {

@@ -1,26 +1,28 @@
-//! How much one step of housekeeping does.
+//! Decides how much work one step of housekeeping does.
 //!
-//! A step holds the lock that all writers of the file need, whatever process they are in. So it is
-//! measured by the time that it took, not by rows: a row may be a byte or the pages of 16 MiB.
+//! A step holds the lock that every writer of the file needs, in every process. So a step is
+//! bounded by the time it takes, not by a number of rows: one row may be a byte or the pages of 16
+//! MiB.
 
 use std::time::Duration;
 
-/// How long one step should take, and how long the lock is left to others after it at least.
+/// The intended length of one step, and the shortest pause after it in which other writers can take
+/// the lock.
 const AIM: Duration = Duration::from_millis(4);
 const LEAST_REST: Duration = Duration::from_millis(1);
 
-/// A step does not become larger than this many pages.
+/// The largest step, in pages.
 const MOST: u64 = 4_096;
 
-/// A page of SQLite's default size: a row costs one, and one more for each page of its value.
+/// SQLite's default page size. A row is counted as one page, plus one for each page of its value.
 pub(super) const PAGE: u64 = 4_096;
 
-/// How many pages the next step may free.
+/// The number of pages that the next step may free.
 #[derive(Debug)]
 pub(super) struct Pace(u64);
 
 impl Pace {
-    /// Begins small: what the rows cost is found out.
+    /// Starts with a small step, which measures what a row costs.
     pub(super) fn new() -> Self {
         Self(16)
     }
@@ -29,7 +31,7 @@ impl Pace {
         self.0
     }
 
-    /// Learns from a step. The answer is how long others have their turn.
+    /// Adjusts the size by the time that a step took, and returns how long to pause.
     pub(super) fn after(&mut self, took: Duration) -> Duration {
         if took < AIM {
             self.0 = (self.0 * 2).min(MOST);

@@ -1,4 +1,4 @@
-//! The commands: one statement each, where one will do.
+//! The commands and their SQL: one statement each, where one is enough.
 
 use super::connection::schema::number;
 use super::job::Command;
@@ -12,21 +12,21 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
 use std::collections::{HashMap, HashSet};
 
-/// How many keys or rows one statement of a batch names at most.
+/// The most keys or rows that one statement of a batch names.
 pub(super) const CHUNK: usize = 512;
 
-/// Up to so many rows there is a statement for each number of them.
+/// Batches of up to this size have one statement for each size.
 const EXACT: usize = 16;
 
-/// The largest row that travels with others.
+/// The largest row, in bytes, that is joined with others into one statement.
 const SMALL: usize = 16 << 10;
 
-/// A key with what is to be kept under it.
+/// A key with the value to store under it.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) key: String,
     pub(super) value: Bytes,
-    /// In milliseconds since 1970; `None` is never.
+    /// In milliseconds since 1970. `None` is never.
     pub(super) expires_at: Option<i64>,
 }
 
@@ -37,24 +37,25 @@ impl Stored {
 }
 
 pub(super) fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
-    // Unchecked: another program may have stored text, or a number.
+    // Unchecked, because another program may have stored a text or a number.
     Ok(row.try_get_unchecked::<Vec<u8>, _>(at)?.into())
 }
 
-/// The live value.
+/// Reads the live value of a key.
 pub(super) struct Get(pub(super) String);
 
 impl Command for Get {
     type Output = Option<Bytes>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
-        let sql = "SELECT value FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let sql = "SELECT value FROM larder_cache WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2)";
         let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
         row.map(|row| bytes_at(&row, 0)).transpose()
     }
 }
 
-/// The live values of some keys.
+/// Reads the live values of several keys.
 pub(super) struct GetMany(pub(super) Vec<String>);
 
 impl Command for GetMany {
@@ -72,7 +73,8 @@ pub(super) async fn select_many<'k>(
 ) -> sqlx::Result<HashMap<String, Bytes>> {
     let (count, marks) = padded(keys.len());
     let sql = format!(
-        "SELECT key, value FROM larder_cache WHERE key IN ({marks}) AND (expires_at IS NULL OR expires_at > ?)"
+        "SELECT key, value FROM larder_cache WHERE key IN ({marks}) \
+         AND (expires_at IS NULL OR expires_at > ?)"
     );
     let mut select = query(AssertSqlSafe(sql));
     let missing = count - keys.len();
@@ -86,13 +88,15 @@ pub(super) async fn select_many<'k>(
     rows.iter().map(|row| Ok((row.try_get_unchecked(0)?, bytes_at(row, 1)?))).collect()
 }
 
-/// Question marks for at least so many keys: powers of two, for few different statements can all stay prepared. `NULL` is no key.
+/// Placeholders for at least `keys` keys, padded to a power of two: there are then few different
+/// statements, and all of them stay prepared. The extra ones are bound to `NULL`, which equals no
+/// key.
 fn padded(keys: usize) -> (usize, String) {
     let count = keys.next_power_of_two();
     (count, vec!["?"; count].join(", "))
 }
 
-/// Stores an entry in place of whatever is there.
+/// Stores an entry, replacing any older one.
 pub(super) struct Put(pub(super) Stored);
 
 impl Put {
@@ -117,7 +121,7 @@ impl Command for Put {
     }
 }
 
-/// Stores some entries, the last of each key.
+/// Stores several entries; of several for one key, the last one counts.
 pub(super) struct PutMany(pub(super) Vec<Stored>);
 
 impl Command for PutMany {
@@ -141,8 +145,9 @@ pub(super) async fn upsert_many(
     Ok(())
 }
 
-/// How many of so many rows one statement stores. Every statement is a transaction, so a small batch is one; and few different
-/// statements can all stay prepared, so of the large ones there are two for each doubling.
+/// How many of `of` rows the next statement stores. Every statement is a transaction, so a small
+/// batch is one statement. Large batches use two sizes for each doubling: there are then few
+/// different statements, and all of them stay prepared.
 fn rows(of: usize) -> usize {
     if of <= EXACT {
         return of;
@@ -166,7 +171,7 @@ pub(super) async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sq
     Ok(())
 }
 
-/// Stores an entry if the key is missing; whether it did.
+/// Stores an entry if the key is missing, and returns whether it did.
 pub(super) struct Add(pub(super) Stored);
 
 impl Command for Add {
@@ -174,7 +179,8 @@ impl Command for Add {
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
         let sql = "INSERT INTO larder_cache (key, value, expires_at) VALUES (?1, ?2, ?3) \
-                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at \
+                   ON CONFLICT (key) DO UPDATE \
+                   SET value = excluded.value, expires_at = excluded.expires_at \
                    WHERE larder_cache.expires_at <= ?4";
         let Stored { key, value, expires_at } = &self.0;
         let done = query(sql)
@@ -188,14 +194,15 @@ impl Command for Add {
     }
 }
 
-/// Stores an entry if the key is live; whether it did.
+/// Stores an entry if the key is live, and returns whether it did.
 pub(super) struct Replace(pub(super) Stored);
 
 impl Command for Replace {
     type Output = bool;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let sql = "UPDATE larder_cache SET value = ?2, expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?4)";
+        let sql = "UPDATE larder_cache SET value = ?2, expires_at = ?3 WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?4)";
         let Stored { key, value, expires_at } = &self.0;
         let done = query(sql)
             .bind(&**key)
@@ -208,13 +215,14 @@ impl Command for Replace {
     }
 }
 
-/// Whether a row is live and not past its logical end: `at` it says whether it has expired, and then come its first bytes.
+/// Whether a row is live and not past its logical end. Column `at` says whether the row has
+/// expired; the next column is the head of the value.
 fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
     let is_live: bool = row.try_get_unchecked(at)?;
     Ok(is_live && presence(&bytes_at(row, at + 1)?, codec) != Presence::Stale)
 }
 
-/// What the first bytes of a live value say.
+/// Whether a live value is past its logical end, by its first bytes.
 fn presence(head: &[u8], codec: Codec) -> Presence {
     let end = if codec.has_logical_ends() { logical_end(head) } else { None };
     end.as_ref().map_or(Presence::Live, Presence::by)
@@ -230,7 +238,8 @@ impl Command for Present {
     type Output = Presence;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Presence> {
-        let sql = "SELECT substr(value, 1, ?3) FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let sql = "SELECT substr(value, 1, ?3) FROM larder_cache WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2)";
         let row = query(sql)
             .bind(&*self.key)
             .bind(time::now())
@@ -241,7 +250,7 @@ impl Command for Present {
     }
 }
 
-/// Removes keys; which of them were live and not past their logical end.
+/// Removes keys, and returns those that were live and not past their logical end.
 pub(super) struct RemoveMany {
     pub(super) keys: Vec<String>,
     pub(super) codec: Codec,
@@ -274,7 +283,7 @@ impl Command for RemoveMany {
     }
 }
 
-/// Removes a key; whether it was live and not past its logical end.
+/// Removes a key, and returns whether it was live and not past its logical end.
 pub(super) struct Remove {
     pub(super) key: String,
     pub(super) codec: Codec,
@@ -284,7 +293,8 @@ impl Command for Remove {
     type Output = bool;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2, substr(value, 1, ?3)";
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 \
+                   RETURNING expires_at IS NULL OR expires_at > ?2, substr(value, 1, ?3)";
         let row = query(sql)
             .bind(&*self.key)
             .bind(time::now())
@@ -295,14 +305,15 @@ impl Command for Remove {
     }
 }
 
-/// Removes a key and gives the live value it had.
+/// Removes a key and returns the live value that it had.
 pub(super) struct Take(pub(super) String);
 
 impl Command for Take {
     type Output = Option<Bytes>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
-        let sql = "DELETE FROM larder_cache WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2, value";
+        let sql = "DELETE FROM larder_cache WHERE key = ?1 \
+                   RETURNING expires_at IS NULL OR expires_at > ?2, value";
         let Some(row) = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?
         else {
             return Ok(None);
@@ -311,7 +322,7 @@ impl Command for Take {
     }
 }
 
-/// Gives a live key a new expiry, and its value back.
+/// Gives a live key a new expiry, and returns its value.
 pub(super) struct Update {
     pub(super) key: String,
     pub(super) expires_at: Option<i64>,
@@ -321,7 +332,8 @@ impl Command for Update {
     type Output = Option<Bytes>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
-        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) RETURNING value";
+        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2) RETURNING value";
         let row = query(sql)
             .bind(&*self.key)
             .bind(time::now())
@@ -332,34 +344,37 @@ impl Command for Update {
     }
 }
 
-/// Gives a live key a new expiry; whether it was live.
+/// Gives a live key a new expiry, and returns whether the key was live.
 pub(super) struct Touch(pub(super) Update);
 
 impl Command for Touch {
     type Output = bool;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let sql = "UPDATE larder_cache SET expires_at = ?3 WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2)";
         let Update { key, expires_at } = &self.0;
         let done = query(sql).bind(&**key).bind(time::now()).bind(*expires_at).execute(on).await?;
         Ok(done.rows_affected() > 0)
     }
 }
 
-/// When a live key expires: missing, never, or a time.
+/// Reads when a live key expires: `None` if it is missing, `Some(None)` for never.
 pub(super) struct ExpiresAt(pub(super) String);
 
 impl Command for ExpiresAt {
     type Output = Option<Option<i64>>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Option<i64>>> {
-        let sql = "SELECT expires_at FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let sql = "SELECT expires_at FROM larder_cache WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2)";
         let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
         row.map(|row| row.try_get_unchecked(0)).transpose()
     }
 }
 
-/// Adds to a counter that is plain decimal text, in one statement; `None` where it is something else.
+/// Adds to a counter that is stored as decimal text, in one statement. Returns `None` where the
+/// value is something else.
 pub(super) struct Increment {
     pub(super) key: String,
     pub(super) by: i64,
@@ -370,16 +385,21 @@ impl Command for Increment {
     type Output = Option<i64>;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
-        // The bounds keep the sum within 64 bits: past them SQLite would go on in floating point.
-        let sql = "INSERT INTO larder_cache (key, value, expires_at) VALUES (?1, CAST(CAST(?4 AS TEXT) AS BLOB), ?3) \
-             ON CONFLICT (key) DO UPDATE SET \
-             value = CASE WHEN larder_cache.expires_at <= ?2 THEN excluded.value \
-               ELSE CAST(CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) + ?4 AS TEXT) AS BLOB) END, \
-             expires_at = CASE WHEN larder_cache.expires_at <= ?2 THEN excluded.expires_at ELSE larder_cache.expires_at END \
-             WHERE larder_cache.expires_at <= ?2 OR ( \
-               CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) AS TEXT) = CAST(larder_cache.value AS TEXT) \
-               AND CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) BETWEEN ?5 AND ?6) \
-             RETURNING CAST(CAST(value AS TEXT) AS INTEGER)";
+        // The bounds keep the sum within 64 bits; beyond them SQLite would continue in floating
+        // point.
+        let sql = "INSERT INTO larder_cache (key, value, expires_at) \
+                   VALUES (?1, CAST(CAST(?4 AS TEXT) AS BLOB), ?3) \
+                   ON CONFLICT (key) DO UPDATE SET \
+                     value = CASE WHEN larder_cache.expires_at <= ?2 THEN excluded.value \
+                       ELSE CAST(CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) + ?4 \
+                         AS TEXT) AS BLOB) END, \
+                     expires_at = CASE WHEN larder_cache.expires_at <= ?2 \
+                       THEN excluded.expires_at ELSE larder_cache.expires_at END \
+                   WHERE larder_cache.expires_at <= ?2 OR ( \
+                     CAST(CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) AS TEXT) \
+                       = CAST(larder_cache.value AS TEXT) \
+                     AND CAST(CAST(larder_cache.value AS TEXT) AS INTEGER) BETWEEN ?5 AND ?6) \
+                   RETURNING CAST(CAST(value AS TEXT) AS INTEGER)";
         let least = if self.by < 0 { i64::MIN - self.by } else { i64::MIN };
         let most = if self.by > 0 { i64::MAX - self.by } else { i64::MAX };
         let add = query(sql)
@@ -394,7 +414,8 @@ impl Command for Increment {
     }
 }
 
-/// [`Increment`] for what only larder can read: a number in its own format, or something that is no number.
+/// [`Increment`] for values that SQL cannot read: numbers in larder's own format, and values that
+/// are no numbers.
 pub(super) struct IncrementDecoded {
     pub(super) increment: Increment,
     pub(super) codec: Codec,
@@ -406,9 +427,11 @@ impl Command for IncrementDecoded {
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Result<i64>> {
         let Increment { key, by, expires_at } = &self.increment;
-        // Immediate: a transaction that reads first and writes then is refused when somebody else wrote in between.
+        // IMMEDIATE, because SQLite refuses a transaction that reads first and writes later if
+        // another connection has written in between.
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        let sql = "SELECT value, expires_at FROM larder_cache WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+        let sql = "SELECT value, expires_at FROM larder_cache WHERE key = ?1 \
+                   AND (expires_at IS NULL OR expires_at > ?2)";
         let row = query(sql).bind(&**key).bind(time::now()).fetch_optional(&mut *step).await?;
         let (before, expires_at) = match row {
             None => (Ok(0), *expires_at),
@@ -436,7 +459,7 @@ impl Command for IncrementDecoded {
     }
 }
 
-/// A sign of life from the file itself.
+/// Reads one number from the file, to see that it can be read.
 pub(super) struct Ping;
 
 impl Command for Ping {

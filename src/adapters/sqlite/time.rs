@@ -1,15 +1,16 @@
-//! Milliseconds since 1970, as the table has them.
+//! Milliseconds since 1970, as stored in the table.
 
 use crate::clock::since_epoch;
 use crate::expiry::{Expiry, Lifetime};
 use std::time::{Duration, Instant};
 
-/// Now, rounded down: an entry is gone once this has reached its expiry.
+/// The present time, rounded down. An entry has expired once this value reaches its expiry.
 pub(super) fn now() -> i64 {
     millis(since_epoch().as_millis())
 }
 
-/// When something that is stored now expires: rounded up, for nothing lives shorter than it was told to. `None` is never.
+/// The expiry of an entry that is stored now, rounded up, so that no entry lives shorter than
+/// requested. `None` is never.
 pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
     match lifetime {
         Lifetime::Never => None,
@@ -20,7 +21,7 @@ pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
     }
 }
 
-/// What is left until `expires_at`, of an entry that was live a moment ago.
+/// The time left until `expires_at`, for an entry that was live a moment ago.
 pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
     let Some(expires_at) = expires_at else { return Expiry::Never };
     let now = millis(since_epoch().as_nanos().div_ceil(1_000_000));
@@ -29,14 +30,15 @@ pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
     ))
 }
 
-/// Tells a wall clock that was set back: it has advanced less than the one that only goes forward.
+/// Detects that the wall clock was set back: it has then advanced less than the monotonic clock.
 pub(super) struct WallWatch {
     steady: Instant,
     wall: i64,
 }
 
 impl WallWatch {
-    /// What two readings, one after the other, may differ by, and clocks that are being adjusted.
+    /// The largest difference, in milliseconds, that two successive readings and a slowly adjusted
+    /// clock can cause.
     const TOLERANCE: i64 = 250;
 
     pub(super) fn begin() -> Self {

@@ -1,4 +1,4 @@
-//! Servers on which much is refused.
+//! Servers that refuse many commands.
 
 use super::late::CODECS;
 use super::{on, patient, prefix, put, text};
@@ -50,7 +50,8 @@ async fn every_verb(cache: &AsyncMemcachedCache) -> Result<()> {
     Ok(())
 }
 
-/// Fills a server that evicts nothing, until it has no memory for items of `size` bytes; the error that says so.
+/// Fills a server that evicts nothing, until it has no memory for items of `size` bytes, and
+/// returns its error.
 async fn fill(cache: &AsyncMemcachedCache, size: usize) -> Error {
     for n in 0.. {
         if let Err(error) = put(cache, &format!("fill-{size}-{n}"), &"x".repeat(size)).await {
@@ -60,7 +61,8 @@ async fn fill(cache: &AsyncMemcachedCache, size: usize) -> Error {
     unreachable!("memory ends")
 }
 
-/// What a full server refuses is an error with its words, and the older value is not served instead.
+/// A write that a full server refuses is an error with the server's message, and the older value is
+/// not served.
 #[tokio::test]
 async fn a_server_without_memory_serves_no_older_value() {
     for codec in CODECS {
@@ -89,7 +91,7 @@ async fn a_server_without_memory_serves_no_older_value() {
         if stored[1].is_ok() {
             assert_eq!(text(&cache, "kept").await.unwrap().as_deref(), Some("newer"));
         }
-        // The note of what has been cleared is a write, too.
+        // The record of the clear is a write, too.
         cache.clear("").await.unwrap();
         assert_eq!(text(&cache, "fill-100000-0").await.unwrap(), None, "{codec}");
         assert!(
@@ -98,7 +100,8 @@ async fn a_server_without_memory_serves_no_older_value() {
     }
 }
 
-/// Every size around the server's limit is stored whole, or refused with the older value gone.
+/// Every size around the server's limit is stored completely, or refused with the older value
+/// removed.
 #[tokio::test]
 async fn values_around_a_small_limit_are_whole_or_gone() {
     let server = Memcached::start_with(SMALL_ITEMS);
@@ -134,7 +137,7 @@ async fn values_around_a_small_limit_are_whole_or_gone() {
     }
 }
 
-/// More prefixes than an item of that size could note.
+/// More prefixes than an item of that size can hold.
 #[tokio::test]
 async fn clears_go_on_where_the_clear_log_would_be_too_large() {
     let server = Memcached::start_with(SMALL_ITEMS);
@@ -155,7 +158,7 @@ async fn clears_go_on_where_the_clear_log_would_be_too_large() {
     assert_eq!(text(&cache, "p0-0:k").await.unwrap(), None);
 }
 
-/// An error with what is behind it.
+/// An error with its sources.
 fn chain(error: &Error) -> String {
     let mut words = vec![error.to_string()];
     let mut next = error.source();
@@ -166,7 +169,7 @@ fn chain(error: &Error) -> String {
     words.join(": ")
 }
 
-/// One connection too many is an error that says why, and ends when another one closes.
+/// One connection too many is an error that gives the reason, until another connection closes.
 #[tokio::test]
 async fn who_finds_no_connection_left_is_told_so() {
     let server = Memcached::start_with(FEW_CONNECTIONS);
@@ -186,7 +189,7 @@ async fn who_finds_no_connection_left_is_told_so() {
     let again = put(last, "k", "v").await.unwrap_err();
     for error in [error, again] {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(chain(&error).contains("no connections left"), "{}", chain(&error));
+        assert!(chain(&error).contains("without free connections"), "{}", chain(&error));
     }
     for cache in &caches {
         cache.close().await.unwrap();

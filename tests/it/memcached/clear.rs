@@ -1,4 +1,5 @@
-//! Clearing, which only notes what has been cleared: everybody must see it, and nothing else may go.
+//! Clearing, which only records a prefix: every instance must see the clear, and no other value may
+//! be lost.
 
 use super::{on, patient, prefix, put, text};
 use crate::support::noise::noise;
@@ -77,7 +78,7 @@ async fn other_keys_of_the_server_stay() {
     }
 }
 
-/// What one process clears, another one neither sees nor brings back.
+/// A value that one process clears is neither visible to another one nor brought back by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clear_is_seen_by_every_instance() {
     let [a, b] = twins(Memcached::shared());
@@ -93,7 +94,7 @@ async fn a_clear_is_seen_by_every_instance() {
     }
 }
 
-/// A key that was cleared and is still on the server counts as missing for every verb.
+/// A cleared key that is still on the server is a miss for every operation.
 #[tokio::test]
 async fn every_verb_takes_a_cleared_value_for_missing() {
     let [a, b] = twins(Memcached::shared());
@@ -120,7 +121,7 @@ async fn every_verb_takes_a_cleared_value_for_missing() {
     assert!(matches!(a.remove_many(&["many", "add"]).await.unwrap()[..], [Ok(false), Ok(true)]));
 }
 
-/// Adds race with each other over a cleared value: exactly one is first.
+/// Concurrent adds over a cleared value: exactly one of them succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_add_wins_over_a_cleared_value() {
     let twins = twins(Memcached::shared());
@@ -139,7 +140,8 @@ async fn one_add_wins_over_a_cleared_value() {
     }
 }
 
-/// Writers and clears of two instances at once: what was written before a clear is gone after it, what was written after it is there.
+/// Writers and clears of two instances at the same time: values from before a clear are gone after
+/// it, and values from after it are present.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clears_and_writes_at_once() {
     let [a, b] = twins(Memcached::shared());
@@ -168,7 +170,7 @@ async fn clears_and_writes_at_once() {
     assert_eq!(text(&b, "y").await.unwrap().as_deref(), Some("v"));
 }
 
-/// The registry evicted: everything is a miss once, and works on.
+/// The clear log is evicted: each value is a miss once, and then caching works again.
 #[tokio::test]
 async fn a_registry_that_was_evicted_is_made_anew() {
     let server = Memcached::start();
@@ -191,7 +193,7 @@ async fn a_registry_that_was_evicted_is_made_anew() {
         text(&b, "k").await.unwrap().as_deref() == Some("new")
     })
     .await;
-    // And somebody else's value in its place.
+    // Another program's value is in its place.
     assert_eq!(server.set(&registry, 0, 0, b"not a registry"), "STORED");
     eventually("the damage is noticed", Duration::from_secs(1) + noise(), || async {
         text(&a, "k").await.unwrap().is_none()
@@ -208,7 +210,7 @@ async fn a_registry_that_was_evicted_is_made_anew() {
     .await;
 }
 
-/// Values of other programs, with flags of their own, can be read, and are cleared too.
+/// Values of other programs, with their own flags, can be read and cleared.
 #[tokio::test]
 async fn values_of_other_programs_are_read_and_cleared() {
     let (server, prefix) = (Memcached::shared(), prefix());

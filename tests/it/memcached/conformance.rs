@@ -7,14 +7,14 @@ use larder::testing::{Suite, conformance};
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, Codec, IntoAdapter, MemcachedBuilder};
 use std::sync::{Arc, OnceLock};
 
-/// What a server takes as it comes.
+/// The limits of a server with default settings.
 const LIMIT: usize = (1 << 20) - 512;
 
 fn suite() -> Suite {
     Suite::new().whole_seconds().max_value(LIMIT)
 }
 
-/// As a cache has it that is given a URL: with a resilient layer around it.
+/// As in a cache that is created from a URL: with a resilient layer around the adapter.
 fn by_url() -> Arc<dyn AsyncCacheAdapter> {
     format!("{}?prefix={}&op_timeout=10s", Memcached::shared().url(), prefix())
         .into_adapter()
@@ -37,7 +37,7 @@ fn through_a_namespace() -> Through {
     Through::over(AsyncCacheWrapper::new(patient(on(Memcached::shared()))).unwrap(), &["users *"])
 }
 
-// Four times, for each takes its seconds: what can be told apart is spread over them.
+// Four times, because each takes seconds: the cases are spread over them.
 conformance!(plain, patient(on(Memcached::shared())), suite());
 conformance!(
     json_behind_a_prefix_in_one_lane_over_a_unix_socket,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Measures what `pool_size` is worth, beside the driver on sixteen connections of its own; prints, and promises nothing.
+/// Measures the effect of `pool_size`, beside the driver with sixteen connections of its own. It
+/// prints figures and asserts nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn lanes() {
@@ -20,7 +21,8 @@ async fn lanes() {
             }
         }
         println!(
-            "round {round}, the bare driver: {figures:?} gets and sets a second with 1, 16, 256 tasks"
+            "round {round}, the bare driver: {figures:?} gets and sets a second with 1, 16, 256 \
+             tasks"
         );
         for pool_size in [1, 2, 4, 8] {
             let cache = on(&server)

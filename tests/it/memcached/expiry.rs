@@ -1,4 +1,4 @@
-//! Lifetimes mean what they say, in whole seconds.
+//! Lifetimes are kept, in whole seconds.
 
 use super::{on, patient, prefix, put, shared, text};
 use crate::support::Memcached;
@@ -85,7 +85,8 @@ async fn long_lives_are_neither_for_ever_nor_over() {
     }
 }
 
-/// Counters that are added to all the time live no longer for it: the end is kept, not what remains.
+/// Counters that are incremented all the time do not live longer: the end is kept, not the
+/// remaining time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_counter_expires_when_it_should() {
     let cache = shared();
@@ -120,7 +121,7 @@ async fn a_busy_counter_expires_when_it_should() {
     assert_eq!(cache.expiry("ever").await.unwrap(), Some(Expiry::Never));
 }
 
-/// What a counter looks like to others, and theirs to us.
+/// How other programs read larder's counters, and larder theirs.
 #[tokio::test]
 async fn counters_are_shared_with_other_programs() {
     let (server, prefix) = (Memcached::shared(), prefix());

@@ -4,7 +4,7 @@ use super::{on, put};
 use crate::support::Memcached;
 use larder::AsyncCacheAdapter;
 
-/// Answers that fill every buffer on the way while the questions are still being sent.
+/// Answers that fill all buffers while the requests are still being sent.
 #[tokio::test]
 async fn large_answers_do_not_block_the_questions() {
     let cache = on(Memcached::shared()).op_timeout(super::PATIENT).pool_size(1).build().unwrap();

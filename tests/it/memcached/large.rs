@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The server's own limit, where larder's is set too high.
+/// The server's own limit, with a higher one in larder.
 #[tokio::test]
 async fn the_servers_limit_is_told_apart() {
     let cache =
@@ -35,7 +35,7 @@ async fn the_servers_limit_is_told_apart() {
     assert_eq!(text(&cache, "m").await.unwrap(), None);
 }
 
-/// What is allowed fits, with the longest of keys and every head.
+/// The largest allowed value fits, with the longest key and any header.
 #[tokio::test]
 async fn the_default_limit_is_what_a_server_takes() {
     let cache =
@@ -55,7 +55,7 @@ async fn the_default_limit_is_what_a_server_takes() {
     assert_eq!(text(&cache, "k").await.unwrap().map(|value| value.len()), Some(2 << 20));
 }
 
-/// 64 MiB is refused before it reaches the wire; small values beside it do not wait.
+/// A value of 64 MiB is refused before it is sent; small values beside it do not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_values_do_not_wait_for_huge_ones() {
     let _turn = turn();

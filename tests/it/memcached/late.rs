@@ -1,4 +1,5 @@
-//! Writes that were given up and may still take effect: what keeps them off ends with them, and touches nothing else.
+//! Writes that were given up and may still take effect: the protection against them ends with them,
+//! and affects no other value.
 
 use super::{on, patient, prefix};
 use crate::remote::order::race;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 pub(super) const CODECS: [Codec; 3] = [Codec::MessagePack, Codec::Json, Codec::Raw];
 
-/// How long the clear logs on a server are, in bytes.
+/// The length, in bytes, of the clear logs on a server.
 fn log_bytes(server: &Memcached) -> usize {
     let logs = server.keys().into_iter().filter(|key| key.starts_with("~r"));
     logs.filter_map(|key| server.get(&key)).map(|log| log.len()).sum()
@@ -31,7 +32,7 @@ async fn count_live(cache: &AsyncMemcachedCache, keys: &[String]) -> usize {
     found.into_iter().filter(|found| matches!(found, Ok(Some(_)))).count()
 }
 
-/// Batches of new keys, one after another until somebody says stop; how many of the writes failed.
+/// Writes batches of new keys until a signal, and returns how many of the writes failed.
 async fn write_batches(cache: &AsyncMemcachedCache, stop: &AtomicBool) -> usize {
     let (mut failed, mut round) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -84,7 +85,7 @@ async fn a_server_that_freezes_loses_no_key_that_was_not_written() {
     }
 }
 
-/// The codecs whose values bear no stamp keep the same promise: a removal that was acknowledged is the last word.
+/// The codecs without stamps keep the same promise: a removal that was acknowledged is final.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_without_a_stamp_that_timed_out_does_not_come_back() {
     let _turn = turn();
@@ -100,7 +101,7 @@ async fn a_write_without_a_stamp_that_timed_out_does_not_come_back() {
     }
 }
 
-/// A clear is the last word, too, over all lanes.
+/// A clear is final as well, over all lanes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_after_a_clear_without_a_stamp() {
     let _turn = turn();
@@ -128,7 +129,7 @@ async fn nor_after_a_clear_without_a_stamp() {
                 cache.clear("").await.is_ok()
             })
             .await;
-            // What is still on its way arrives within this time.
+            // Writes in flight arrive within this time.
             tokio::time::sleep(Duration::from_millis(300) + noise() / 10).await;
             proxy.delay(Duration::ZERO, Duration::ZERO);
             assert_eq!(count_live(&witness, &keys).await, 0, "{codec}, round {rounds}");

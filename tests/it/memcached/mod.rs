@@ -1,6 +1,6 @@
-//! memcached, the real one.
+//! Tests of memcached, with real servers.
 
-// clippy allows it in `#[test]`s, and not in the functions that they share.
+// clippy allows `unwrap` in `#[test]` functions, but not in functions that they share.
 #![allow(clippy::unwrap_used)]
 
 mod awkward;
@@ -22,7 +22,7 @@ use larder::{
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A prefix that nobody else uses.
+/// A prefix that no other test uses.
 fn prefix() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -37,12 +37,13 @@ fn server(of: &Memcached) -> String {
     }
 }
 
-/// A builder for a server, with a prefix of its own, and patience for a busy machine. Tests of deadlines set their own.
+/// A builder for a server, with its own prefix and long deadlines for a busy machine. Tests of
+/// deadlines set their own.
 fn on(of: &Memcached) -> MemcachedBuilder {
     AsyncMemcachedCache::builder().server(server(of)).prefix(prefix()).op_timeout(PATIENT)
 }
 
-/// Patience for a machine on which everything else is tested at the same time.
+/// The patience of tests, for a machine that runs all other tests at the same time.
 fn patient(builder: MemcachedBuilder) -> AsyncMemcachedCache {
     builder.op_timeout(PATIENT).build().expect("a configuration")
 }
@@ -52,7 +53,7 @@ fn shared() -> AsyncMemcachedCache {
     patient(on(Memcached::shared()))
 }
 
-/// A builder for what is behind a proxy, with a prefix of its own.
+/// A builder for a server behind a proxy, with its own prefix.
 fn through(proxy: &Proxy) -> MemcachedBuilder {
     AsyncMemcachedCache::builder()
         .server(proxy.addr().to_string())
@@ -70,12 +71,12 @@ async fn text(cache: &AsyncMemcachedCache, key: &str) -> Result<Option<String>> 
     cache.get(key).await?.map(|value| value.decode()).transpose()
 }
 
-/// The value that belongs to a key, so that a wrong one is seen.
+/// The value of a key, by which a wrong value is noticed.
 fn value_of(key: &str) -> String {
     format!("value of {key}: {}", key.len() * 7919)
 }
 
-/// What lies at `share` of the sorted durations.
+/// The duration at `share` of the sorted durations.
 fn percentile(sorted: &[Duration], share: f64) -> Duration {
     let at = (sorted.len() as f64 * share) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()

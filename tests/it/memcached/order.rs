@@ -1,4 +1,4 @@
-//! A write that timed out must not land after a later removal.
+//! A write that timed out must not take effect after a later removal.
 
 use super::{on, patient, prefix};
 use crate::remote::Cache;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A way to the server on which what the older connections carry can be kept back, while newer ones are served.
+/// A proxy that can hold back the bytes of older connections while newer ones are served.
 struct Overtaking {
     addr: SocketAddr,
     /// Connections with a lower number wait.
@@ -60,7 +60,8 @@ async fn pass(
         tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let mut chunk = vec![0; 16 * 1024];
     loop {
-        // What was read is passed on, however late, and also if the client is gone by then.
+        // Bytes that were read are passed on, however late, even if the client has closed the
+        // connection.
         let len = from_client.read(&mut chunk).await.unwrap_or(0);
         let _ = keeping.wait_for(|kept| number >= *kept).await;
         if len == 0 {
@@ -73,7 +74,8 @@ async fn pass(
     Ok(())
 }
 
-/// The connection was given up, the removal was acknowledged over another one, and then the write arrives.
+/// The connection is abandoned, the removal is acknowledged over another one, and then the write
+/// arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_from_a_connection_that_was_given_up() {
     let _turn = turn();
@@ -96,7 +98,7 @@ async fn nor_from_a_connection_that_was_given_up() {
             .iter()
             .all(|stored| matches!(stored, Err(error) if error.kind() == ErrorKind::Timeout))
         {
-            // A busy machine lost the connection before, and the writes went over a new one.
+            // On a busy machine the connection was lost before, and the writes went over a new one.
             way.release();
             continue;
         }
@@ -104,7 +106,8 @@ async fn nor_from_a_connection_that_was_given_up() {
         way.release();
         let late =
             || keys.iter().filter(|key| server.get(&format!("{prefix}{key}")).is_some()).count();
-        // On a busy machine it may be the question for the registry that was kept back, and no write was sent.
+        // On a busy machine the proxy may have held back the read of the clear log, and no write
+        // was sent.
         holds_within(Duration::from_millis(500), || late() == TOGETHER);
         arrived += late();
         for key in &keys {

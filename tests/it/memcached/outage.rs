@@ -1,4 +1,4 @@
-//! Servers that are killed, frozen, and come back.
+//! Servers that are killed or frozen, and recover.
 
 use super::{PATIENT, on, percentile, put, server, text, through, value_of};
 use crate::support::noise::noise;
@@ -6,7 +6,8 @@ use crate::support::{Memcached, Proxy, eventually};
 use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, IntoAdapter};
 use std::time::{Duration, Instant};
 
-/// What was cut behind our back fails nothing that can be sent twice; the rest first asks a connection that was idle.
+/// A connection that was cut while idle fails no operation that may be sent twice; others first
+/// check a connection that was idle.
 #[tokio::test]
 async fn a_connection_that_was_cut_is_replaced() {
     let server = Memcached::start();
@@ -23,7 +24,7 @@ async fn a_connection_that_was_cut_is_replaced() {
         proxy.drop_all();
         assert!(!cache.remove("nothing").await.unwrap());
         proxy.drop_all();
-        // The runtime stands still, so that nothing could notice.
+        // The runtime is blocked, so the closed connection goes unnoticed.
         std::thread::sleep(Duration::from_millis(50));
         assert!(
             cache
@@ -35,7 +36,7 @@ async fn a_connection_that_was_cut_is_replaced() {
     println!("25 times cut: no call failed");
 }
 
-/// One of three servers dies: its share of the keys is gone, at once, and nothing else.
+/// One of three servers is killed: its share of the keys is lost at once, and no others.
 #[tokio::test]
 async fn a_dead_server_costs_its_share_and_no_more() {
     let servers: [Memcached; 3] = std::array::from_fn(|_| Memcached::start());
@@ -83,7 +84,8 @@ async fn a_dead_server_costs_its_share_and_no_more() {
     .await;
 }
 
-/// By URL, with the layer around it: nobody listens, and each error has the system's words for that.
+/// From a URL, with the layer around the adapter: no server listens, and each error has the
+/// system's message.
 #[tokio::test]
 async fn an_error_of_a_server_that_is_away_says_why() {
     let cache = "memcached://127.0.0.1:1?op_timeout=10s".into_adapter().unwrap();

@@ -1,18 +1,18 @@
-//! What is shown of endpoints, keys and values.
+//! Endpoints, keys and values in debug output and errors.
 
 use super::{on, prefix};
 use crate::support::Memcached;
 use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Entry, Error, ErrorKind, Expiry};
 use std::time::Duration;
 
-const VALUE: &str = "a-value-that-nobody-may-read";
+const VALUE: &str = "a-value-that-no-log-may-show";
 
 fn shown(error: &Error) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     format!("{error} {error:?} {error:#?} {source}")
 }
 
-/// Every error that can be had without much ado, searched.
+/// Searches every error that is easy to provoke.
 #[tokio::test]
 async fn no_error_repeats_a_value() {
     let (server, prefix) = (Memcached::start(), prefix());

@@ -1,4 +1,4 @@
-//! How large things may be: files, values, keys, batches.
+//! Bounds on files, values, keys and batches.
 
 use super::damage::wait_for;
 use super::{
@@ -18,7 +18,8 @@ fn length(path: &Path) -> u64 {
 }
 
 fn rows(path: &Path) -> u64 {
-    let script = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM larder_cache').fetchone()[0])";
+    let script = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) \
+                  FROM larder_cache').fetchone()[0])";
     python_says(script, &[path.to_str().unwrap()]).parse().unwrap()
 }
 
@@ -48,7 +49,8 @@ async fn the_file_stays_below_its_bound_after_churn_of_ten_times_its_size() {
         cache.close().await.unwrap();
         let kept = rows(&path);
         println!(
-            "sqlite: {what}: {written} bytes through a bound of {bound}: file at most {largest}, log at most {longest}, {kept} of {n} rows kept"
+            "sqlite: {what}: {written} bytes through a bound of {bound}: file at most {largest}, \
+             log at most {longest}, {kept} of {n} rows kept"
         );
         assert!(largest <= bound, "{largest}");
         assert!(longest <= 17 << 20, "{longest}");
@@ -99,7 +101,7 @@ async fn what_is_cleared_and_what_has_expired_gives_its_space_back() {
     }
     let before = length(&path).max(length(&path.with_extension("db-wal")));
     tokio::time::sleep(Duration::from_millis(5)).await;
-    // The background may have been faster with some.
+    // The background sweep may have removed some of them first.
     assert!(cache.purge_expired().await.unwrap() <= 300);
     assert_eq!(cache.purge_expired().await.unwrap(), 0);
     assert_eq!(rows(&path), 300);
@@ -111,7 +113,7 @@ async fn what_is_cleared_and_what_has_expired_gives_its_space_back() {
     assert_eq!(rows(&path), 0);
 }
 
-/// What is cleared is gone when the call returns, and the call has its deadline for each step.
+/// Cleared keys are gone when the call returns, and each step of the call has the deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_clear_answers_for_the_removal_and_keeps_others_waiting_for_moments() {
     for (rows_stored, size) in [(soak(60_000, 500_000), 10), (soak(150, 700), 1_500_000)] {
@@ -144,7 +146,8 @@ async fn a_large_clear_answers_for_the_removal_and_keeps_others_waiting_for_mome
         said.read_to_string(&mut report).unwrap();
         assert!(beside.0.wait().unwrap().success(), "{report}");
         println!(
-            "sqlite: {rows_stored} rows of {size} bytes cleared in {cleared:?}, space given back after {given_back:?}; {}",
+            "sqlite: {rows_stored} rows of {size} bytes cleared in {cleared:?}, space given back \
+             after {given_back:?}; {}",
             report.lines().next().unwrap_or_default()
         );
     }
@@ -416,7 +419,7 @@ async fn expiry_means_the_same_however_long_it_is() {
         let before = Instant::now();
         cache.set("k", CacheValue::new(1), Duration::from_millis(ttl).into()).await.unwrap();
         let (after, mut last_seen) = (Instant::now(), None);
-        // What is measured is when the last call that found it began: a call may take its time.
+        // Measures when the last call that found the key began, as a call may take its time.
         let gone = loop {
             let asked = after.elapsed();
             if !cache.contains("k").await.unwrap() {
@@ -450,7 +453,7 @@ async fn expiry_means_the_same_however_long_it_is() {
 async fn neither_values_nor_long_keys_are_printed() {
     let path = fresh_path();
     let cache = on(&path).max_value_bytes(1_000).build().unwrap();
-    let secret = "the value that nobody may see";
+    let secret = "the value that no log may show";
     let key = "k".repeat(500);
     let mut printed = format!("{cache:?}");
     set(&cache, "n", secret).await.unwrap();
@@ -468,12 +471,13 @@ async fn neither_values_nor_long_keys_are_printed() {
         }
     }
     python_says(
-        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TRIGGER t BEFORE INSERT ON larder_cache BEGIN SELECT RAISE(ABORT, \"no\"); END'); d.commit()",
+        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TRIGGER t BEFORE \
+         INSERT ON larder_cache BEGIN SELECT RAISE(ABORT, \"no\"); END'); d.commit()",
         &[path.to_str().unwrap()],
     );
     let error = set(&cache, "k", secret).await.unwrap_err();
     printed += &format!("\n{error} {error:?}");
     assert_eq!(error.kind(), ErrorKind::Backend);
     println!("{printed}");
-    assert!(!printed.contains("nobody may see") && !printed.contains(&"k".repeat(129)));
+    assert!(!printed.contains("no log may show") && !printed.contains(&"k".repeat(129)));
 }

@@ -1,4 +1,5 @@
-//! What this test binary does as another process. The test here is its way in; without a role it has nothing to do.
+//! The roles of this test binary as another process. The test here is the entry point; without a
+//! role it does nothing.
 
 use super::{PATIENT, get, on, set, soak, sqlite_threads};
 use crate::support::alone::resident;
@@ -20,7 +21,7 @@ fn entry() {
     match role.to_str().unwrap_or_default() {
         "write" => in_runtime(write(&path)),
         "count" => in_runtime(count(&path)),
-        "crowd" => in_runtime(crowd(&path)),
+        "many_callers" => in_runtime(many_callers(&path)),
         "drops" => drops(&path),
         "read_only" => in_runtime(read_only(&path)),
         "full" => in_runtime(full(&path)),
@@ -45,7 +46,7 @@ fn say(line: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-/// What `write` stores, so that whoever reads it knows that it is whole.
+/// The value that `write` stores, by which a reader sees that it is complete.
 pub(super) fn text_of(key: &str) -> String {
     format!("{key}={}", key.repeat(40))
 }
@@ -61,7 +62,7 @@ async fn write(path: &Path) {
             tokio::spawn(async move {
                 for n in 0.. {
                     let key = format!("{writer}-{}", n % 300);
-                    // A kill may come at any moment; until then nothing fails.
+                    // The process may be killed at any moment; until then no write fails.
                     set(&cache, &key, &text_of(&key)).await.unwrap();
                     cache.remove(&format!("{writer}-{}", (n + 150) % 300)).await.unwrap();
                 }
@@ -84,8 +85,8 @@ async fn count(path: &Path) {
     say("counted");
 }
 
-/// A hundred times as many callers as connections.
-async fn crowd(path: &Path) {
+/// A hundred callers for each connection.
+async fn many_callers(path: &Path) {
     let op_timeout = Duration::from_millis(500);
     let patient = on(path).build().unwrap();
     for n in 0..100 {
@@ -127,7 +128,8 @@ async fn crowd(path: &Path) {
     }
     let grown = resident().saturating_sub(before) >> 10;
     say(&format!(
-        "400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory + {grown} KiB"
+        "400 callers, 4 connections: {calls} calls, {timeouts} timed out, worst {worst:?}, memory \
+         + {grown} KiB"
     ));
     assert!(worst < op_timeout + noise(), "{worst:?}");
     assert!(grown < 20 << 10, "{grown} KiB");
@@ -141,7 +143,7 @@ thread_local! {
     static LAST: RefCell<Option<Arc<AsyncSqliteCache>>> = const { RefCell::new(None) };
 }
 
-/// Drops the last handle wherever it can be dropped.
+/// Drops the last handle in every place where it can be dropped.
 fn drops(path: &Path) {
     drop(used(path));
     wait_until("the first threads end", Duration::from_secs(60), || sqlite_threads() == 0);
@@ -151,7 +153,7 @@ fn drops(path: &Path) {
         match round % 5 {
             0 => drop(used(path)),
             1 => in_runtime(async { drop(fetch(path).await) }),
-            // In the destructor of a task that the runtime drops as it goes.
+            // In the destructor of a task that the ending runtime drops.
             2 => {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -170,13 +172,13 @@ fn drops(path: &Path) {
                 let path = path.to_owned();
                 std::thread::spawn(move || LAST.set(Some(used(&path)))).join().unwrap();
             }
-            // With a call on its way.
+            // With a call in flight.
             _ => in_runtime(async {
                 let cache = fetch(path).await;
                 let mut call = Box::pin(async move {
                     cache.set("given up", CacheValue::new(2), Expiry::Never).await
                 });
-                // On its way, or just done.
+                // In flight, or just done.
                 let _ = poll_once(call.as_mut());
                 drop(call);
             }),
@@ -189,7 +191,7 @@ fn drops(path: &Path) {
         sqlite_threads(),
         open_files()
     ));
-    // One more for the process to take with it.
+    // One more, which is still in flight when the process ends.
     std::mem::forget(used(path));
     LAST.set(Some(used(path)));
 }
@@ -215,7 +217,7 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Out
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
 
-/// Has the file open and stands idle until it is woken; then it writes once more.
+/// Keeps the file open, idle until a line arrives on its input; then writes once more.
 async fn idle(path: &Path) {
     let cache = on(path).build().unwrap();
     for n in 0..100 {
@@ -235,7 +237,7 @@ async fn idle(path: &Path) {
     say("awake");
 }
 
-/// Stores something that expires, and something that does not.
+/// Stores a value that expires, and one that does not.
 async fn store_a_minute(path: &Path) {
     let cache = on(path).build().unwrap();
     cache.set("minute", CacheValue::new(1), Duration::from_secs(60).into()).await.unwrap();
@@ -243,7 +245,7 @@ async fn store_a_minute(path: &Path) {
     cache.close().await.unwrap();
 }
 
-/// Writes under a prefix of its own until it is told to stop, and says how long it waited at most.
+/// Writes under its own prefix until its input has a line, and prints the longest wait.
 async fn write_beside(path: &Path) {
     let cache = on(path).prefix("beside:").build().unwrap();
     set(&cache, "k", "v").await.unwrap();
@@ -271,7 +273,7 @@ async fn write_beside(path: &Path) {
     assert!(late <= Duration::from_millis(50) + noise(), "{late:?}");
 }
 
-/// On a file, and in a folder, that may only be read.
+/// Uses a file, and a folder, that may only be read.
 async fn read_only(path: &Path) {
     let cache = on(path).op_timeout(Duration::from_millis(500)).build().unwrap();
     let began = Instant::now();
@@ -289,7 +291,7 @@ async fn read_only(path: &Path) {
     say(&format!("read-only: set is `{error}`, get is {read:?}"));
 }
 
-/// Where the file cannot grow: what is stored last is there, and older entries have made room for it.
+/// With a file that cannot grow: the newest value is stored, and older entries are evicted for it.
 async fn full(path: &Path) {
     let cache = on(path).op_timeout(Duration::from_millis(500)).build().unwrap();
     while set(&cache, "first", "v").await.is_err_and(|error| error.is_timeout()) {}

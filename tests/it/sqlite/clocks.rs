@@ -77,7 +77,7 @@ fn a_process_that_starts_after_the_clock_was_set_back_finds_no_longer_ttl() {
                     assert!(left(&cache, "minute").await > MINUTE / 6, "it is not thrown away");
                     assert_eq!(get(&cache, "ever").await.unwrap().as_deref(), Some("v"));
                     cache.close().await.unwrap();
-                    // Once is enough.
+                    // One failure is enough.
                     let again = on(&path).build().unwrap();
                     assert!(left(&again, "minute").await > MINUTE / 6);
                     set_wall_clock_back(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What may happen to a file beneath a cache.
+//! Damage to a file while a cache uses it.
 
 use super::child::text_of;
 use super::{Guarded, another_process, fresh_path, get, on, python_says, set, soak};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Writes until it is well again, and says how long that took. Whatever is not well is a typed error.
+/// Writes until a write succeeds, and prints how long that took. Every failure is a typed error.
 async fn until_well(cache: &AsyncSqliteCache, path: &Path, what: &str) {
     let began = Instant::now();
     let (mut failed, mut looking) = (0, Duration::ZERO);
@@ -34,7 +34,7 @@ async fn until_well(cache: &AsyncSqliteCache, path: &Path, what: &str) {
         match well_since {
             _ if !is_well => well_since = None,
             None => well_since = Some(Instant::now()),
-            // Nothing fails afterwards.
+            // No later write fails.
             Some(since) if since.elapsed() > Duration::from_millis(400) => {
                 println!("sqlite: {what}: well after {:?}, {failed} calls failed", since - began);
                 assert!(since - began < Duration::from_secs(1) + noise() + looking, "{what}");
@@ -55,7 +55,8 @@ fn on_disk(path: &Path) -> bool {
 
 fn integrity(path: &Path) -> String {
     python_says(
-        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])",
+        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA \
+         integrity_check').fetchone()[0])",
         &[path.to_str().unwrap()],
     )
 }
@@ -105,7 +106,7 @@ async fn a_file_that_is_cut_off_is_made_anew() {
     ] {
         let path = fresh_path();
         let cache = in_use(&path).await;
-        // In the file, not in the log.
+        // The damage is in the file, not in the log.
         cache.close().await.unwrap();
         assert!(get(&cache, "k1").await.unwrap().is_some());
         File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
@@ -128,7 +129,7 @@ async fn a_file_that_becomes_garbage_is_moved_aside() {
     let aside = fs::read(format!("{}.corrupt", path.display())).unwrap();
     assert_eq!(aside, vec![0xA5; aside.len()]);
 
-    // A cache that was damaged while nobody had it open still says whose it is.
+    // A cache that was damaged while it was closed still carries larder's mark.
     let path = fresh_path();
     in_use(&path).await.close().await.unwrap();
     let mut file = File::options().write(true).open(&path).unwrap();
@@ -182,7 +183,7 @@ async fn a_log_that_is_deleted_is_noticed_with_the_file() {
         for suffix in suffixes {
             fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
         }
-        // Whatever is not well is not well for a moment only, though nobody closes anything.
+        // Failures last for a moment only, although no adapter is closed.
         crate::support::eventually("reads work", Duration::from_secs(60), async || {
             get(&cache, "k1").await.is_ok()
         })
@@ -191,7 +192,7 @@ async fn a_log_that_is_deleted_is_noticed_with_the_file() {
     }
 }
 
-/// A process that has the file open, and stands idle.
+/// A process that has the file open and is idle.
 fn idle_process(path: &Path) -> (Guarded, BufReader<std::process::ChildStdout>) {
     let mut command = another_process("idle", path);
     command.stdin(std::process::Stdio::piped());
@@ -215,11 +216,12 @@ async fn a_process_that_starts_beside_one_that_is_idle_on_a_deleted_file_has_a_c
     let (mut child, mut said) = idle_process(&path);
     fs::remove_file(&path).unwrap();
     let cache = on(&path).build().unwrap();
-    // At once: there is nothing to wait for.
+    // The failure is immediate, as there is nothing to wait for.
     set(&cache, "k", "v").await.unwrap();
     assert_eq!(get(&cache, "k").await.unwrap().as_deref(), Some("v"));
     assert_eq!(get(&cache, "first").await.unwrap(), None);
-    // The other one finds the new file when it wakes, and leaves its log alone when it goes.
+    // The other process finds the new file when it continues, and does not remove the new file's
+    // log when it ends.
     child.0.stdin.take().unwrap().write_all(b"wake\n").unwrap();
     wait_for(&mut said, "awake");
     assert!(child.0.wait().unwrap().success());
@@ -247,7 +249,8 @@ async fn a_file_that_is_replaced_by_somebody_elses_database_is_left_alone() {
     let (path, other) = (fresh_path(), fresh_path());
     let cache = in_use(&path).await;
     python_says(
-        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TABLE theirs (x)'); d.commit()",
+        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('CREATE TABLE theirs (x)'); \
+         d.commit()",
         &[other.to_str().unwrap()],
     );
     let theirs = fs::read(&other).unwrap();
@@ -269,7 +272,8 @@ async fn a_table_that_is_dropped_is_made_anew() {
     let path = fresh_path();
     let cache = in_use(&path).await;
     python_says(
-        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('DROP TABLE larder_cache'); d.commit()",
+        "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('DROP TABLE larder_cache'); \
+         d.commit()",
         &[path.to_str().unwrap()],
     );
     until_well(&cache, &path, "table dropped").await;
@@ -307,7 +311,7 @@ async fn a_file_that_may_only_be_read_is_a_typed_error_for_writes() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let mut child = another_process("read_only", &path);
     if fs::metadata("/proc/self").unwrap().permissions().mode() != 0 && is_root() {
-        // Nothing is read-only to root.
+        // For root, no file is read-only.
         let binary =
             folder.path().parent().unwrap().join(format!("larder-it-{}", std::process::id()));
         fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
@@ -336,7 +340,8 @@ fn is_root() -> bool {
 fn report(child: &mut Command) {
     let done = loop {
         match child.output() {
-            // Another test forked while the copy was being written: its child holds the file open until it is another program.
+            // Another test forked while the copy was being written: its child keeps the file open
+            // until it executes another program.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(Duration::from_millis(10))
             }
@@ -348,7 +353,8 @@ fn report(child: &mut Command) {
     said.lines().filter(|line| line.contains('`')).for_each(|line| println!("sqlite: {line}"));
 }
 
-/// The operating system refuses to let files grow beyond 400 kB: what a full disk comes to.
+/// The operating system refuses to let files grow beyond 400 kB, which has the same effect as a
+/// full disk.
 #[test]
 fn a_file_that_cannot_grow_makes_room_for_what_is_new() {
     let path = fresh_path();
@@ -394,7 +400,8 @@ async fn killed_while_writing_the_file_is_whole_and_opens() {
         assert_eq!(integrity(&path), "ok");
     }
     println!(
-        "sqlite: killed {rounds} times while writing: integrity ok each time, {live} values read, all whole"
+        "sqlite: killed {rounds} times while writing: integrity ok each time, {live} values read, \
+         all whole"
     );
     assert!(live > 0);
 }

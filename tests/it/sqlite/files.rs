@@ -1,4 +1,4 @@
-//! Paths, URLs, and whose a file is.
+//! Paths, URLs, and the owners of files.
 
 use super::{PATIENT, fresh_path, get, on, python_says, set};
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Codec, ErrorKind, Expiry};
@@ -90,7 +90,7 @@ async fn what_is_made_is_for_its_owner_alone_and_what_was_there_stays_as_it_was(
     cache.close().await.unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
     set(&cache, "k", "v").await.unwrap();
-    assert_eq!(mode(&path), 0o660, "somebody shares it");
+    assert_eq!(mode(&path), 0o660, "another user shares it");
     assert_eq!(mode(&folder.path().join("a/b/cache.db-wal")), 0o660);
 }
 
@@ -181,7 +181,7 @@ async fn a_file_that_never_was_a_database_is_refused_and_left_as_it_is() {
         }
         cache.close().await.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), *content, "{nth}");
-        // Once it is out of the way, all is well.
+        // Once the obstacle is removed, calls succeed.
         std::fs::remove_file(&path).unwrap();
         crate::support::eventually("it works", PATIENT, async || {
             set(&cache, "k", "v").await.is_ok()

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// With patience: what fails in the child fails at once, and not by a deadline.
+/// With long deadlines: failures in the child are immediate, not timeouts.
 fn cache(path: &Path) -> CacheWrapper {
     wrapped(on(path).build().unwrap())
 }
@@ -48,7 +48,7 @@ fn a_file_that_was_open_is_refused_at_once_in_the_child_and_all_else_works() {
                 works(cache);
             }
             was_closed.close().unwrap();
-            // The thread that closed it has gone, and the child is forked at a quiet moment.
+            // The thread that closed it has ended, and no lock is held when the child is forked.
             std::thread::sleep(Duration::from_millis(50));
             in_fork(|| {
                 is_refused_at_once(&open);

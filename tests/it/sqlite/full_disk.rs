@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A small file system of its own, where this process may mount one.
+/// A small file system for this test, if this process may mount one.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
@@ -28,7 +28,7 @@ impl SmallDisk {
         self.0.path().join("cache.db")
     }
 
-    /// Leaves no room for anybody.
+    /// Fills the file system completely.
     fn fill(&self) -> PathBuf {
         let path = self.0.path().join("filler");
         let mut size = 8 << 20;
@@ -94,7 +94,7 @@ async fn a_disk_that_others_have_filled_is_a_typed_error_until_there_is_room_aga
         set(&cache, &format!("k{n}"), &"x".repeat(10_000)).await.unwrap();
     }
     let filler = disk.fill();
-    // Clearing needs no room that the cache has not got.
+    // Clearing needs no more room than the cache has.
     cache.clear("").await.unwrap();
     for n in 0..2_000 {
         if let Err(error) = set(&cache, &format!("k{n}"), &"x".repeat(10_000)).await {

@@ -1,6 +1,6 @@
-//! sqlite: real files, real processes.
+//! Tests of sqlite, with real files and real processes.
 
-// clippy allows it in `#[test]`s, and not in the functions that they share.
+// clippy allows `unwrap` in `#[test]` functions, but not in functions that they share.
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A path in a folder that all tests of this process share, for a file that no other test has.
+/// A new path in a folder that all tests of this process share.
 fn fresh_path() -> PathBuf {
     crate::support::noise::watch();
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
@@ -33,10 +33,11 @@ fn fresh_path() -> PathBuf {
     folder.path().join(format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Patience for a machine on which everything else is tested at the same time.
+/// The patience of tests, for a machine that runs all other tests at the same time.
 const PATIENT: Duration = Duration::from_secs(60);
 
-/// A builder for `path`, with patience: other tests keep the disk busy. Tests of deadlines set their own.
+/// A builder for `path`, with long deadlines because other tests keep the disk busy. Tests of
+/// deadlines set their own.
 fn on(path: &Path) -> SqliteBuilder {
     AsyncSqliteCache::builder().path(path).op_timeout(PATIENT)
 }
@@ -53,14 +54,14 @@ async fn get(cache: &impl AsyncCacheAdapter, key: &str) -> Result<Option<String>
     cache.get(key).await?.map(|value| value.decode()).transpose()
 }
 
-/// A Python program with the standard library's `sqlite3`: the other process that has nothing of larder's.
+/// A Python program with the standard library's `sqlite3`: a process without larder.
 fn python(script: &str, arguments: &[&str]) -> Command {
     let mut python = Command::new("python3");
     python.arg("-c").arg(script).args(arguments);
     python
 }
 
-/// What a Python program prints.
+/// The output of a Python program.
 fn python_says(script: &str, arguments: &[&str]) -> String {
     let done = python(script, arguments).output().expect("these tests need python3");
     assert!(done.status.success(), "python: {}", String::from_utf8_lossy(&done.stderr));
@@ -88,12 +89,12 @@ impl Drop for Guarded {
     }
 }
 
-/// The long form of a test, where somebody asked for it.
+/// The long form of a test, if `LARDER_SOAK` is set.
 fn soak<T>(short: T, long: T) -> T {
     if std::env::var_os("LARDER_SOAK").is_some() { long } else { short }
 }
 
-/// How many threads of this process larder's sqlite has, and how many files of this process are open.
+/// The number of larder's sqlite threads, and of open files, in this process.
 #[cfg(target_os = "linux")]
 fn sqlite_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();

@@ -1,4 +1,4 @@
-//! Several adapters of one process on one file, and what becomes of them when the file goes.
+//! Several adapters of one process on one file, also after the file is deleted.
 
 use super::{fresh_path, get, on, set};
 use crate::support::alone::alone;
@@ -20,7 +20,7 @@ fn in_runtime(work: impl Future<Output = ()>) {
         .block_on(work);
 }
 
-/// An adapter with all its connections open, and something in the log.
+/// An adapter with all connections open and entries in the log.
 async fn busy(path: &Path) -> AsyncSqliteCache {
     let cache = on(path).build().unwrap();
     for n in 0..200 {
@@ -41,7 +41,8 @@ async fn agree(one: &AsyncSqliteCache, other: &AsyncSqliteCache, what: &str) {
     }
 }
 
-/// Several ways to one file: the path, links to its folder and to itself, and a detour.
+/// Several paths to one file: the path itself, links to its folder and to the file, and a path
+/// through `..`.
 fn ways_to(path: &Path) -> Vec<PathBuf> {
     let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap());
     let stem = name.to_str().unwrap();
@@ -69,7 +70,7 @@ fn a_new_adapter_on_a_deleted_file_leaves_the_others_of_its_process_alive() {
                     fs::remove_file(&path).unwrap();
                     let second = on(&way).build().unwrap();
                     set(&second, "k", "v").await.unwrap();
-                    // What the first has mapped is read here.
+                    // This read uses the pages that the first adapter has mapped.
                     for n in 0..200 {
                         let _gone_or_typed = get(&first, &format!("k{n}")).await;
                     }
@@ -93,7 +94,7 @@ fn adapters_that_come_and_go_on_a_deleted_file_leave_the_others_alive() {
                 let second = busy(&path).await;
                 for round in 0..5 {
                     fs::remove_file(&path).unwrap();
-                    // Dropped with all its connections open, in the midst of it.
+                    // Dropped with all connections open, during the others' calls.
                     drop(on(&path).prefix(format!("{round}:")).build().unwrap());
                     let third = on(&path).build().unwrap();
                     set(&third, "k", "v").await.unwrap();
@@ -137,7 +138,7 @@ async fn closing_one_adapter_leaves_the_others_of_its_file_open() {
     set(&second, "k", "v").await.unwrap();
     first.close().await.unwrap();
     assert_eq!(get(&second, "k").await.unwrap().as_deref(), Some("v"));
-    assert!(path.with_extension("db-wal").exists(), "the log is there as long as somebody is");
+    assert!(path.with_extension("db-wal").exists(), "the log exists as long as a connection does");
     second.close().await.unwrap();
     assert!(!path.with_extension("db-wal").exists(), "the last one has taken it away");
     assert!(get(&first, "k1").await.unwrap().is_some());

@@ -1,4 +1,4 @@
-//! Runtimes that come and go, and the end of an adapter.
+//! Runtimes that start and end, and the end of an adapter.
 
 use super::{another_process, fresh, fresh_path, get, on, set, shared, soak};
 use crate::support::noise::noise;
@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 #[test]
 fn many_short_runtimes_use_one_adapter_beside_one_that_is_parked() {
     for cache in [shared(fresh()), shared(AsyncSqliteCache::in_memory())] {
-        // Parked with calls on their way: one has been polled and never will be again.
+        // Blocked with calls in flight: one has been polled and never will be again.
         let parked = Builder::new_current_thread().enable_all().build().unwrap();
         parked.block_on(async {
             set(&cache, "shared", "v").await.unwrap();
@@ -65,7 +65,7 @@ fn many_short_runtimes_use_one_adapter_beside_one_that_is_parked() {
     }
 }
 
-/// A runtime without timers will do, and none at all.
+/// A runtime without timers is enough, and so is none.
 #[test]
 fn no_timer_and_no_runtime_is_needed() {
     let cache = shared(fresh());
@@ -130,7 +130,7 @@ fn the_blocking_face_works_wherever_it_is_called() {
         })
         .await
         .unwrap();
-        // A call of this very runtime is on its way while its thread is blocked.
+        // A call of this runtime is in flight while its thread is blocked.
         let beside = tokio::spawn({
             let cache = cache.clone();
             async move { cache.set("beside", 1).await }
@@ -166,7 +166,7 @@ fn the_blocking_face_works_wherever_it_is_called() {
     check("after a runtime");
 }
 
-/// How many files whose names begin with this path the process has open.
+/// The number of open files of this process whose names begin with this path.
 fn open_files_like(path: &Path) -> usize {
     let files = std::fs::read_dir("/proc/self/fd")
         .unwrap()

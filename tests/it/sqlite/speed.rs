@@ -1,4 +1,4 @@
-//! What a call takes. Figures are printed; what is asserted is only that nothing stands in anything's way.
+//! The duration of calls. Figures are printed; only that no call blocks another is asserted.
 
 use super::{fresh, get, set, shared};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Many at once: tasks, processes, locks, and callers who go away.
+//! Concurrency: tasks, processes, locks, and callers that give up.
 
 use super::{
     Guarded, PATIENT, another_process, fresh, fresh_path, get, on, python, python_says, set,
@@ -41,7 +41,8 @@ async fn increments_and_writes_of_eight_tasks_and_two_processes_are_exact() {
     }
     let counted = cache.get("count").await.unwrap().unwrap().as_counter().unwrap();
     let rows = python_says(
-        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM larder_cache').fetchone()[0])",
+        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM \
+         larder_cache').fetchone()[0])",
         &[path.to_str().unwrap()],
     );
     println!(
@@ -132,7 +133,7 @@ async fn a_lock_held_by_another_process_costs_writes_their_deadline_and_reads_no
                 while timeouts < soak(3, 12) {
                     let began = Instant::now();
                     match set(&cache, &format!("w{writer}"), "v").await {
-                        Ok(()) => panic!("written while somebody else has the lock"),
+                        Ok(()) => panic!("written while another process has the lock"),
                         Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
                     }
                     worst = worst.max(began.elapsed());
@@ -167,13 +168,14 @@ async fn a_lock_held_by_another_process_costs_writes_their_deadline_and_reads_no
     }
     let back = began.elapsed();
     println!(
-        "sqlite: locked: {timeouts} writes timed out, worst {worst:?}; {} reads, median {middle:?}, 98th {most:?}; first write after it {back:?}",
+        "sqlite: locked: {timeouts} writes timed out, worst {worst:?}; {} reads, median \
+         {middle:?}, 98th {most:?}; first write after it {back:?}",
         reads.len()
     );
     assert!(timeouts >= 16 * soak(3, 12), "{timeouts}");
     assert!(worst < op_timeout + noise(), "{worst:?}");
     assert!(most <= noise(), "{most:?}");
-    // What timed out in the queue is not done now: there is nothing to wait for.
+    // A command that timed out in the queue is not run later.
     assert!(back < noise() * 2, "{back:?}");
 }
 
@@ -184,7 +186,7 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
         "import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute('PRAGMA journal_mode=WAL')",
         &[path.to_str().unwrap()],
     );
-    // Alone with the file: nobody else can so much as look at it.
+    // With an exclusive lock, which keeps other connections from reading, too.
     let _holder = hold_lock(
         &path,
         "PRAGMA locking_mode=EXCLUSIVE;BEGIN IMMEDIATE;CREATE TABLE t (x);COMMIT;BEGIN IMMEDIATE",
@@ -220,7 +222,7 @@ async fn one_deadline_bounds_waiting_and_opening_and_the_statement() {
     }
 }
 
-/// Another program reads, and does not end its transaction.
+/// Another program keeps a read transaction open.
 fn hold_reader(path: &Path) -> Guarded {
     hold_lock(path, "BEGIN;SELECT count(*) FROM larder_cache", 600.0)
 }
@@ -263,7 +265,7 @@ async fn a_log_that_cannot_be_written_back_is_bounded_and_the_error_says_who_is_
     assert!(std::fs::metadata(&log).unwrap().len() < 24 << 20);
 }
 
-/// Polls a call for so long and no longer: finer than a timer.
+/// Polls a call for this long: finer than a timer.
 async fn cut<T>(call: impl Future<Output = T>, after: Duration) -> Option<T> {
     let end = Instant::now() + after;
     let mut call = pin!(call);
@@ -358,7 +360,8 @@ async fn a_write_that_was_given_up_never_lands_after_a_later_one() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let rows = python_says(
-        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM larder_cache').fetchone()[0])",
+        "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM \
+         larder_cache').fetchone()[0])",
         &[path.to_str().unwrap()],
     );
     println!("sqlite: {given_up} of {rounds} sets given up, then removed: {rows} old values left");
@@ -367,8 +370,8 @@ async fn a_write_that_was_given_up_never_lands_after_a_later_one() {
 }
 
 #[test]
-fn a_crowd_is_answered_by_its_deadline_and_takes_no_memory() {
-    let done = another_process("crowd", &fresh_path()).output().unwrap();
+fn many_callers_are_answered_by_their_deadlines_and_take_no_memory() {
+    let done = another_process("many_callers", &fresh_path()).output().unwrap();
     print!(
         "sqlite: {}",
         String::from_utf8_lossy(&done.stdout)

@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The address of a server.
 
 use crate::error::{Error, Result};
 use std::fmt;
@@ -8,7 +8,7 @@ use tokio::net::lookup_host;
 
 const DEFAULT_PORT: u16 = 11211;
 
-/// A server's endpoint. Holds no secret: there is no authentication.
+/// A server's address. It holds no secret, as there is no authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::adapters::memcached) enum Address {
     Tcp { host: String, port: u16 },
@@ -23,12 +23,14 @@ impl Address {
         }
         if text.contains('@') {
             return Err(Error::config(
-                "a memcached URL has no user or password: larder does not authenticate with memcached",
+                "a memcached URL must not have a user or a password: larder does not authenticate \
+                 with memcached",
             ));
         }
         if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
             return Err(Error::config(
-                "a memcached server's address must be IPv4 or a name: the driver opens IPv4 sockets only",
+                "a memcached server's address must be IPv4 or a name, as the driver opens IPv4 \
+                 sockets only",
             ));
         }
         let (host, port) = match text.rsplit_once(':') {
@@ -42,11 +44,11 @@ impl Address {
         if host.is_empty() || !host.bytes().all(plain) {
             return Err(Error::config("a memcached server is `host` or `host:port`"));
         }
-        // As it was typed: libmemcached makes the points of its ring of these letters.
+        // Keep upper and lower case: libmemcached computes the points of its ring from this text.
         Ok(Self::Tcp { host: host.to_owned(), port })
     }
 
-    /// Whether both are one server: the names of hosts are alike in upper and lower case.
+    /// Whether both are the same server: host names are not case-sensitive.
     pub(in crate::adapters::memcached) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { host, port }, Self::Tcp { host: other, port: other_port }) => {
@@ -60,17 +62,18 @@ impl Address {
         if !path.starts_with('/') || path.len() == 1 {
             return Err(Error::config("the path of a memcached socket must be absolute"));
         }
-        // The driver reads the path out of a URL, where other characters would come out changed.
+        // The driver takes the path from a URL, which would change other characters.
         let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~,:=@!$&'()*;".contains(&byte);
         if !path.bytes().all(kept) || path.split('/').any(|part| matches!(part, "." | "..")) {
             return Err(Error::config(
-                "the path of a memcached socket must be plain: no spaces, `%`, `?`, `#`, `..` or letters beyond ASCII",
+                "the path of a memcached socket must be ASCII, without spaces, `%`, `?`, `#` or \
+                 `..`",
             ));
         }
         Ok(Self::Unix(path.to_owned()))
     }
 
-    /// What the driver takes. A name is looked up now, for it may have moved.
+    /// The address in the driver's form. A name is resolved at each call, as it may have changed.
     pub(in crate::adapters::memcached) async fn dsn(&self) -> io::Result<String> {
         match self {
             Self::Unix(path) => Ok(format!("unix://{path}")),
@@ -84,7 +87,7 @@ impl Address {
         }
     }
 
-    /// The name that libmemcached's clients give to the server's points on the ring.
+    /// The name of the server on libmemcached's ring.
     pub(in crate::adapters::memcached) fn ring_name(&self) -> String {
         match self {
             Self::Tcp { host, port: DEFAULT_PORT } => host.clone(),

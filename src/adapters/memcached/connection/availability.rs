@@ -1,18 +1,20 @@
-//! Whether a server is worth a caller's time.
+//! Whether a server is available: a circuit breaker for connecting.
 
 use crate::error::Error;
 use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Between two attempts to connect.
+/// The pauses between attempts to connect.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 
-/// How late somebody who tries again may be. One that is later stands still with its runtime, and is not waited for.
+/// How late the reconnecting task may be. If it is later, its runtime is blocked, and another task
+/// takes over.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Open while all is well. Once a connection could not be opened it is closed: callers are turned away at once, and one task tries
-/// again in the background, after pauses that double.
+/// Open by default, which means available. It closes when a connection cannot be opened: callers
+/// then get an error at once, while one task tries to connect in the background, with exponential
+/// back-off.
 #[derive(Debug, Default)]
 pub(in crate::adapters::memcached) struct Availability(Mutex<State>);
 
@@ -20,7 +22,7 @@ pub(in crate::adapters::memcached) struct Availability(Mutex<State>);
 struct State {
     failures: u32,
     closed_until: Option<Instant>,
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     cause: Option<Error>,
 }
 
@@ -31,18 +33,19 @@ impl State {
 }
 
 impl Availability {
-    /// Why callers are turned away, if they are.
+    /// The error for callers, while it is closed.
     pub(in crate::adapters::memcached) fn closed_by(&self) -> Option<Error> {
         let state = lock(&self.0);
         if state.is_closed() { state.cause.clone() } else { None }
     }
 
-    /// Opens it: a connection was made, or somebody asked for one in so many words.
+    /// Opens it, after a connection was made or `close` was called.
     pub(in crate::adapters::memcached) fn open(&self) {
         *lock(&self.0) = State::default();
     }
 
-    /// Closes it after a failure. `true` for the first one, who has to see to it that somebody tries again.
+    /// Closes it after a failure. Returns `true` to the first caller, which must start the
+    /// reconnecting task.
     pub(in crate::adapters::memcached) fn close(&self, cause: &Error) -> bool {
         let mut state = lock(&self.0);
         if state.is_closed() {
@@ -56,12 +59,13 @@ impl Availability {
         true
     }
 
-    /// For the one who tries again: another attempt failed.
+    /// Records that another attempt of the reconnecting task has failed.
     pub(in crate::adapters::memcached) fn still_closed_by(&self, cause: &Error) {
         lock(&self.0).cause = Some(cause.clone());
     }
 
-    /// For the one who tries again: how long to wait before an attempt that takes up to `attempt`. `None` if it is open.
+    /// How long the reconnecting task waits before its next attempt, which takes up to `attempt`.
+    /// `None` if it is open.
     pub(in crate::adapters::memcached) fn pause(&self, attempt: Duration) -> Option<Duration> {
         let mut state = lock(&self.0);
         state.closed_until?;
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_tries_again() {
+    fn one_of_many_callers_starts_to_reconnect() {
         let server = Availability::default();
         assert!(is_open(&server) && server.pause(LATE).is_none());
         assert_eq!((0..4).filter(|_| close(&server)).count(), 1);
@@ -96,16 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_still_is_not_waited_for() {
+    fn a_reconnecting_task_that_is_blocked_is_replaced() {
         let server = Availability::default();
         assert!(close(&server));
         lock(&server.0).closed_until = Some(Instant::now());
         assert!(is_open(&server));
-        assert!(close(&server), "and somebody else takes over");
+        assert!(close(&server), "another task takes over");
     }
 
     #[test]
-    fn the_latest_cause_is_told() {
+    fn callers_get_the_latest_cause() {
         let server = Availability::default();
         close(&server);
         assert!(server.closed_by().is_some_and(|cause| cause.to_string().contains("refused")));

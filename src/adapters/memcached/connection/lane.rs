@@ -1,8 +1,9 @@
-//! The lane: one connection, and the queue before it.
+//! A lane: one connection, and the queue in front of it.
 //!
-//! The driver does not survive a dropped operation, so commands run in a task of the lane's own, on the runtime of those who ask;
-//! a caller that gives up drops the receiver of its answer and nothing else. Commands of one key come to one lane and stay in
-//! order. Commands that wait together are one batch, as far as the driver has a pipeline for them.
+//! The driver's client is unusable after a dropped operation, so commands run in the lane's own
+//! task, on the runtime of its callers. A caller that gives up drops only the receiver of its
+//! answer. All commands on a key use one lane and stay in order. Commands that wait at the same
+//! time are sent as one batch, if the driver can pipeline them.
 
 use super::Want;
 use super::session::Session;
@@ -18,12 +19,12 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
-/// How many commands wait at most; more callers wait for a place, and for no longer than their deadline.
+/// The capacity of the queue. Further callers wait for room until their deadline.
 const QUEUE: usize = 256;
 
 pub(in crate::adapters::memcached) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// What a lane can be asked to do.
+/// A command of a lane.
 #[derive(Debug)]
 pub(in crate::adapters::memcached) enum Command {
     Fetch(Vec<Key>, Want, Reply<Each<Option<Found>>>),
@@ -41,7 +42,7 @@ pub(in crate::adapters::memcached) enum Command {
     Ping(Reply<()>),
 }
 
-/// Commands of one kind can become one.
+/// Commands of one kind can become one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::adapters::memcached) enum Kind {
     Fetch(Want),
@@ -69,7 +70,7 @@ impl Batchable for Job {
         }
     }
 
-    /// What was not begun in time is not begun at all: its caller has been told so.
+    /// A command whose deadline has passed is not begun: its caller already has a timeout.
     fn is_over(&mut self, now: Instant) -> bool {
         now >= self.deadline || self.command.is_abandoned()
     }
@@ -79,19 +80,20 @@ impl Batchable for Job {
     }
 }
 
-/// The way to a lane's task, which ends when the last of these is dropped.
+/// A handle to a lane's task, which ends when the last handle is dropped.
 #[derive(Clone, Debug)]
 pub(in crate::adapters::memcached) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
-    /// Must be called inside a runtime.
+    /// Starts the lane's task. Must be called inside a runtime.
     pub(in crate::adapters::memcached) fn open(session: Session, limits: Limits) -> Self {
         let (inbox, jobs) = mpsc::channel(QUEUE);
         runtime::spawn(work(session, jobs, limits));
         Self(inbox)
     }
 
-    /// Puts a command in the queue and waits for its answer, for as long as the caller likes: `None` if the lane has ended.
+    /// Queues a command and waits for its answer without a time limit. `None` if the lane has
+    /// ended.
     pub(in crate::adapters::memcached) async fn ask<T>(
         &self,
         deadline: Instant,
@@ -116,10 +118,11 @@ async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limit
             let was_batched = group.len() > 1;
             run(&mut session, group).await;
             if was_batched {
-                // Callers that were answered may be about to ask again, and join the next batch.
+                // Let the callers that were just answered run first: their next commands may join
+                // the next batch.
                 yield_now().await;
             }
-            // Commands that came meanwhile may join those that still wait.
+            // Commands that arrived meanwhile may join those that still wait.
             while waiting.len() < QUEUE
                 && let Ok(job) = jobs.try_recv()
             {
@@ -173,7 +176,7 @@ async fn run_batch(session: &mut Session, kind: Kind, group: Vec<Job>) {
 
 type Shares<T> = Vec<(usize, Reply<Each<T>>)>;
 
-/// One batch of many, and who gets how many of the answers.
+/// Joins commands into one, and notes how many of its results each caller gets.
 fn joined<I, T>(
     commands: impl Iterator<Item = Command>,
     take: impl Fn(Command) -> Option<(Vec<I>, Reply<Each<T>>)>,
@@ -218,7 +221,7 @@ async fn run_one(session: &mut Session, job: Job) {
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T>) {
-    // Nobody may be waiting any more, which is their right.
+    // The caller may have given up, which is no error.
     let _ = reply.send(result);
 }
 

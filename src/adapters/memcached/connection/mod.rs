@@ -1,7 +1,8 @@
-//! One connection: the driver's client, its pool, and what its answers mean here.
+//! One connection: the driver's client, its pool, and the meaning of its answers.
 //!
-//! A `lane` is the queue before one; its task has a `session`, which opens the connection at an `address`, unless the server's
-//! `availability` says that it is away. `ring` says which server has a key.
+//! A `lane` is the queue in front of a connection. Its task has a `session`, which opens the
+//! connection at an `address`, unless the server's `availability` is closed. `ring` chooses the
+//! server of a key.
 
 pub(super) mod address;
 pub(super) mod availability;
@@ -20,13 +21,16 @@ use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
 use std::io;
 use std::time::Duration;
 
-/// How long a connection may lie in the pool. Lanes keep theirs; it is one that was opened to see whether a server is back.
+/// How long a connection may stay in the pool. Lanes keep theirs; a pooled one was opened to check
+/// whether a server is available again.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// The driver does not read `ERROR Too many open connections`, and does not say what it has not read.
-const UNREADABLE: &str = "it answers what is not memcached's protocol, as a server does that has no connections left (-c)";
+/// The driver cannot read `ERROR Too many open connections`, and does not report the text.
+const UNREADABLE: &str = "the answer is not memcached's protocol; a server \
+                          without free connections (-c) answers so";
 
-/// Opens connections and throws closed ones away: the driver closes a client that lost an operation midway, and it never answers again.
+/// Opens connections and discards closed ones: the driver closes a client whose operation was
+/// dropped midway, and such a client never works again.
 #[derive(Debug)]
 pub(super) struct Connector {
     address: Address,
@@ -34,7 +38,8 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn pool(address: Address, size: usize) -> Pool<Self> {
-        // It fails only for a pool with timeouts and no runtime to count them; the deadlines are the lane's own.
+        // It fails only for a pool with timeouts and no runtime for them. The lanes have their own
+        // deadlines.
         Pool::builder(Self { address })
             .max_size(size)
             .build()
@@ -49,8 +54,8 @@ impl Manager for Connector {
     async fn create(&self) -> Result<Client, DriverError> {
         let dsn = self.address.dsn().await.map_err(DriverError::Connect)?;
         let mut client = Client::new(dsn).await?;
-        // Servers before 1.6 do not know the command and would run the value as one, which is why this value is harmless as such.
-        // The key is never there, so nothing is stored.
+        // Servers before 1.6 do not know the command and would run the value as a command, so the
+        // value is a harmless one. The key never exists, so nothing is stored.
         let flags = ["MR", "T-1", "O0"];
         match client.meta_set(keys::probe(), &b"mn"[..], false, None, Some(&flags)).await {
             Ok(Some(MetaValue { status: Some(Status::NotStored), .. })) => Ok(client),
@@ -63,19 +68,20 @@ impl Manager for Connector {
     }
 
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<DriverError> {
-        // The driver does not notice that a server has gone; one that has lain here for long is not worth finding out.
+        // The driver does not notice that a server has closed the connection, so an old connection
+        // is discarded without a check.
         let old = metrics.last_used() > KEPT;
         if old || client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
     }
 }
 
-/// What the server has under a key.
+/// An item of the server.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) bytes: Bytes,
     pub(super) flags: u32,
     pub(super) cas: u64,
-    /// Whole seconds to live; below zero is for ever.
+    /// The remaining seconds; negative is never.
     pub(super) remaining: i64,
 }
 
@@ -90,7 +96,7 @@ impl From<MetaValue> for Item {
     }
 }
 
-/// Whether an item comes with its bytes.
+/// Whether a read returns the value or metadata only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Want {
     Value,
@@ -98,7 +104,7 @@ pub(super) enum Want {
 }
 
 impl Want {
-    /// The flags of a meta get; the driver takes a hit without any for a miss.
+    /// The flags of a meta get. The driver reads a hit without flags as a miss.
     pub(super) fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Value => &["v", "f", "c", "t", "k"],
@@ -107,7 +113,7 @@ impl Want {
     }
 }
 
-/// How a conditional write ended.
+/// The result of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     Done {
@@ -118,7 +124,8 @@ pub(super) enum Written {
     Refused,
 }
 
-/// The answers to a pipeline of gets, put beside the keys in the order asked: only hits are answered, in that order.
+/// Assigns the answers of pipelined gets to their keys. Only hits are answered, in the order of the
+/// keys.
 pub(super) fn beside<K: AsRef<str>>(
     keys: &[K],
     opaque: &str,

@@ -1,14 +1,14 @@
-//! Which server has a key.
+//! Chooses the server of a key.
 
 use md5::{Digest, Md5};
 
-/// Points on the ring for each digest, and digests for each server.
+/// How many points each digest makes on the ring, and how many digests each server has.
 const POINTS: usize = 4;
 const DIGESTS: usize = 40;
 
-/// Consistent hashing as libmemcached's weighted ketama does it, so that its clients find the same keys on the same servers:
-/// 160 points a server, made of the MD5 of `host:port-n` (`host-n` on the default port), and keys by the MD5 of what goes over
-/// the wire.
+/// Consistent hashing as in libmemcached's weighted ketama, so that its clients find the same keys
+/// on the same servers: 160 points for each server, from the MD5 of `host:port-n` (`host-n` on the
+/// default port), and keys by the MD5 of the wire key.
 #[derive(Clone, Debug)]
 pub(in crate::adapters::memcached) struct Ring {
     points: Vec<(u32, usize)>,
@@ -30,7 +30,7 @@ impl Ring {
         Self { points }
     }
 
-    /// The index of the server that has this wire key.
+    /// The index of the server of a wire key.
     pub(in crate::adapters::memcached) fn server(&self, wire: &str) -> usize {
         if self.points.is_empty() {
             return 0;
@@ -53,7 +53,8 @@ mod tests {
         ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
-    /// Where libmemcached 1.0.16 (pylibmc 1.6.3, `ketama_weighted`) put the first 64 of these keys.
+    /// The servers on which libmemcached 1.0.16 (pylibmc 1.6.3, `ketama_weighted`) stored the first
+    /// 64 of these keys.
     #[test]
     fn libmemcached_finds_the_same_keys() {
         let ring = Ring::new(&names(&[21211, 21212, 21213]));

@@ -1,4 +1,4 @@
-//! A lane's own connection: opened when it is needed, given up when it cannot be trusted.
+//! A lane's own connection: opened when it is needed, abandoned when it cannot be trusted.
 
 use super::{Connector, Item, Written, beside, single, written};
 use crate::adapters::memcached::errors::Fault;
@@ -16,8 +16,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// After so many deadlines without an answer, the connection is given up. Not after the first: a write whose caller has given
-/// up may still be on its way, and a later one for the same key must not overtake it on another connection.
+/// The number of deadlines without an answer after which the connection is abandoned. The first one
+/// is not enough: a write whose caller has given up may still be in flight, and a later write to
+/// the same key, on a new connection, could reach the server before it.
 const PATIENCE: u32 = 2;
 
 pub(in crate::adapters::memcached) struct Session {
@@ -25,9 +26,9 @@ pub(in crate::adapters::memcached) struct Session {
     pool: Pool<Connector>,
     connection: Option<Connection>,
     asked: u32,
-    /// Writes that were never answered, and may take effect at any time.
+    /// Writes that were never answered and may still take effect.
     pub(in crate::adapters::memcached) unsure: Vec<Arc<Late>>,
-    /// Those that a fence keeps off, by the fence's number.
+    /// Writes that a fence keeps off, with the fence's number.
     pub(in crate::adapters::memcached) fenced: Vec<(u64, Arc<Late>)>,
 }
 
@@ -37,10 +38,10 @@ struct Connection {
     used: Instant,
 }
 
-/// A write on its way, with the client, so that it can go on when the session does not wait for it any longer.
+/// A write in flight together with its client, so that it can finish without the session.
 type Running<T> = Pin<Box<dyn Future<Output = (Client, Result<T, DriverError>)> + Send>>;
 
-/// When a write may take place.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::adapters::memcached) enum Condition {
     Always,
@@ -58,7 +59,7 @@ impl Condition {
     }
 }
 
-/// What is put on the wire: an item without its key.
+/// An item to send, without its key.
 #[derive(Clone, Debug)]
 pub(in crate::adapters::memcached) struct Draft {
     pub(in crate::adapters::memcached) bytes: Bytes,
@@ -71,7 +72,7 @@ impl Session {
         Self { server, pool, connection: None, asked: 0, unsure: Vec::new(), fenced: Vec::new() }
     }
 
-    /// Lets go of the connection, which is not to be used again by anybody.
+    /// Abandons the connection, which is not used again.
     pub(in crate::adapters::memcached) fn abandon(&mut self) {
         self.connection = None;
     }
@@ -81,7 +82,7 @@ impl Session {
         self.connection.as_ref().map(|connection| connection.used)
     }
 
-    /// The client, on a connection of the current generation.
+    /// The client, on a connection of the present generation.
     pub(in crate::adapters::memcached) async fn client(&mut self) -> Result<&mut Client> {
         let generation = self.server.generation();
         if self.connection.as_ref().is_some_and(|connection| {
@@ -99,7 +100,8 @@ impl Session {
             .ok_or_else(|| self.server.unavailable("has no connection"))
     }
 
-    /// A connection out of the pool, for good: one that is given up with a write on its way must not take a place there.
+    /// Takes a connection out of the pool for good: an abandoned connection with a write in flight
+    /// must not occupy a place there.
     async fn open(&self) -> Result<Client> {
         let server = &self.server;
         if let Some(cause) = server.availability.closed_by() {
@@ -120,12 +122,13 @@ impl Session {
         Err(error)
     }
 
-    /// How long an answer may take before the connection is given up.
+    /// How long an answer may take before the connection is abandoned.
     fn patience(&self) -> Duration {
         self.server.op_timeout.saturating_mul(PATIENCE)
     }
 
-    /// What the driver's answer to a read or a removal comes to; gives the connection up where it must be.
+    /// Translates the driver's answer to a read or a removal, and abandons the connection if
+    /// necessary.
     fn settle<T>(
         &mut self,
         answer: Result<Result<T, DriverError>, tokio::time::error::Elapsed>,
@@ -145,7 +148,8 @@ impl Session {
         }
     }
 
-    /// Gives the connection up where it must be. What was sent over it, to these wire keys, may still take effect then.
+    /// Abandons the connection if necessary. Writes that were sent over it to these wire keys may
+    /// then still take effect.
     fn fail<T>(&mut self, fault: Fault, wires: impl FnOnce() -> Vec<String>) -> Result<T> {
         let given_up = match (&fault, &self.connection) {
             (Fault::Broken(_), Some(connection)) => {
@@ -153,12 +157,13 @@ impl Session {
                 true
             }
             (Fault::Misplaced, _) => true,
-            // The driver closes a connection whose pipeline was answered with an error.
+            // The driver closes a connection whose pipeline got an error as an answer.
             (_, connection) => connection.as_ref().is_some_and(|open| open.client.is_closed()),
         };
         if given_up {
             self.abandon();
-            // A stamp tells whether it does. Without one nothing can be waited for, as the connection is closed at both ends.
+            // Stamped values can be fenced off. For others there is no answer to wait for, as the
+            // connection is closed at both ends.
             if self.server.stamping == Stamping::Stamped {
                 self.doubt(&Late::new(wires(), BROKEN_FOR));
             }
@@ -176,8 +181,9 @@ impl Session {
         }
     }
 
-    /// Runs a write. One that is not answered in time is given up together with its connection, which is listened to until the
-    /// answer comes: then it is known that the write has taken effect, and does not arrive later.
+    /// Runs a write. If no answer arrives in time, the write and its connection are abandoned, and
+    /// a task reads from the connection until the answer arrives: from then on the write cannot
+    /// take effect late.
     async fn run_write<T: Send + 'static>(
         &mut self,
         wires: impl FnOnce() -> Vec<String>,
@@ -207,13 +213,15 @@ impl Session {
         let Ok(permit) = self.server.listeners.clone().try_acquire_owned() else { return };
         runtime::spawn(async move {
             let _permit = permit;
-            // Whatever the answer: nobody waits for it, only for its coming. Without one the connection ends here.
+            // Only the arrival of an answer matters, not its content. Without one, the connection
+            // is closed here.
             let _ = timeout(LATE_FOR, running).await;
             late.end();
         });
     }
 
-    /// Whether a late write may change one of these keys, so that nothing that is acknowledged about them would last.
+    /// Fails if a late write may still change one of these keys: an acknowledged operation on such
+    /// a key could be undone.
     fn is_settled(&self, wires: &[&str]) -> Result<()> {
         if self.server.in_doubt.has(|late| wires.contains(&late)) {
             Err(self.server.doubt())
@@ -227,7 +235,8 @@ impl Session {
         format!("O{}", self.asked)
     }
 
-    /// Reads items in one round trip. A read may be sent twice: over a connection that turns out dead, it is sent again over a new one.
+    /// Reads items in one round trip. Reads are idempotent: if the connection turns out to be
+    /// broken, the read is sent again over a new one.
     pub(in crate::adapters::memcached) async fn read<K: AsRef<str>>(
         &mut self,
         keys: &[K],
@@ -305,8 +314,8 @@ impl Session {
         written(&opaque, answer).or_else(|fault| self.fail(fault, Vec::new))
     }
 
-    /// Stores items in one round trip; whether all of them were. An error that is not retryable is the server's for any one
-    /// of them, and it is not known for which.
+    /// Stores items in one round trip, and returns whether all of them were stored. An error that
+    /// is not retryable concerns one of the items, and the server does not say which.
     pub(in crate::adapters::memcached) async fn store_all(
         &mut self,
         items: Vec<(String, Bytes)>,
@@ -321,15 +330,16 @@ impl Session {
         Ok(refused.is_empty())
     }
 
-    /// Removes items in one round trip; the wire keys of those that were not there come back. The driver has no pipeline of
-    /// deletes: a replacement that has expired already removes as well, and is refused where there is nothing to replace.
+    /// Removes items in one round trip, and returns the wire keys of those that did not exist. The
+    /// driver cannot pipeline deletes, so each delete is a replacement that has already expired:
+    /// the server refuses it if there is nothing to replace.
     pub(in crate::adapters::memcached) async fn delete_all(
         &mut self,
         wires: &[&str],
     ) -> Result<Vec<Vec<u8>>> {
         let items = wires.iter().map(|wire| ((*wire).to_owned(), Bytes::new())).collect();
         let flags = vec!["MR".to_owned(), Ttl::PAST.flag()];
-        // One that is late removes what is there, and a miss is never wrong.
+        // A late removal causes a miss at most, which is never wrong.
         let write = |client| set_all(client, Arc::new(items), flags);
         let refused = self.run_write(Vec::new, write).await?;
         Ok(refused.into_iter().filter_map(|answer| answer.key).collect())
@@ -370,7 +380,8 @@ fn set_all(
     })
 }
 
-/// Tries to connect until it works; what was connected waits in the pool. Ends with the adapter.
+/// Tries to connect until it succeeds, and leaves the connection in the pool. Ends with the
+/// adapter.
 async fn try_again(server: Weak<Server>, pool: Pool<Connector>) {
     loop {
         let plan = server.upgrade().and_then(|server| {

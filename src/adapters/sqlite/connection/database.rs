@@ -1,18 +1,20 @@
 //! The database at a path, and its epochs.
 //!
-//! When the file is deleted, replaced or damaged, or its log is, the epoch ends: its connections
-//! close as soon as they can be had, and only when the last is closed does the next epoch begin.
-//! (SQLite removes the log *by name* when a database closes, and cuts off a log index that it takes
-//! for nobody's: an old connection and a new one must not meet.)
+//! When the file or its log is deleted, replaced or damaged, the epoch ends: its connections close
+//! as soon as they are free, and the next epoch begins only when the last of them is closed. This
+//! order matters because SQLite removes the log *by name* when a database closes, and truncates a
+//! log index on which it sees no lock: a connection to the old file and one to the new file would
+//! destroy each other's log.
 
 use super::epoch::{EpochEnd, FileEpoch, LogState, OpenGuard, Session};
 use super::file::{self, Files, Identity, Look, blocking};
 use super::members::{Member, Members};
+use super::open_pause::OpenPause;
 use super::registry::Registry;
 use super::schema;
 use crate::adapters::sqlite::errors::Failure;
 use crate::error::{Error, ErrorKind};
-use crate::runtime::{Backoff, lock};
+use crate::runtime::lock;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::path::{Path, PathBuf};
@@ -21,31 +23,28 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
 
-/// How often the file is looked at while it is used.
+/// How often the file is checked while it is used.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A log of so many times the length at which it should have been written back is written back
-/// although readers have to be waited for; of twice as many times, nothing more is written.
+/// A log that is this many times longer than the length at which it should have been written back
+/// is written back although that has to wait for readers. At twice this length, writes are refused.
 const LOG_TOO_LONG: u64 = 4;
 const LOG_FULL: u64 = 2 * LOG_TOO_LONG;
 
-/// A smaller bound than this is not learned from a full disk.
+/// A full disk does not lower the bound below this.
 const LEAST_CEILING: u64 = 1 << 20;
 
-/// After the database could not be opened: no call tries again before the pause is over.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(450));
-
-/// The databases of this process that are in files.
+/// The databases in files that this process uses, by path.
 static DATABASES: Registry<Database> = Registry::new();
 
-/// What a connection is opened for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Role {
     Write,
     Read,
 }
 
-/// The connection that somebody asks for.
+/// A request for a connection.
 pub(super) struct Wanted {
     pub(super) role: Role,
     pub(super) deadline: Instant,
@@ -55,21 +54,15 @@ pub(super) struct Wanted {
 }
 
 pub(in super::super) struct Database {
-    /// Without links on the way; `None` in memory.
+    /// The path with all links resolved; `None` in memory.
     path: Option<PathBuf>,
     epoch: Mutex<Arc<FileEpoch>>,
-    /// One opens at a time; and what happened last time, if it failed.
-    opening: AsyncMutex<Option<Rest>>,
+    /// Held while a connection is opened: one opens at a time.
+    opening: AsyncMutex<OpenPause>,
     members: Members,
-    /// What the disk had room for when it was full: the file's bound until it may grow again.
+    /// The file size that the disk had room for when it was full. It bounds the file until it may
+    /// grow again.
     ceiling: AtomicU64,
-}
-
-/// The time after a failure to open.
-struct Rest {
-    until: Instant,
-    failures: u32,
-    error: Error,
 }
 
 impl Database {
@@ -86,7 +79,7 @@ impl Database {
         Self {
             path,
             epoch: Mutex::new(FileEpoch::new(None)),
-            opening: AsyncMutex::new(None),
+            opening: AsyncMutex::default(),
             members: Members::default(),
             ceiling: AtomicU64::new(u64::MAX),
         }
@@ -96,12 +89,12 @@ impl Database {
         self.path.as_deref() == Some(path)
     }
 
-    /// The bound of an adapter's on this disk.
+    /// The bound on the file's size, on this disk.
     pub(super) fn bound(&self, max_bytes: u64) -> u64 {
         max_bytes.min(self.ceiling.load(Ordering::Relaxed))
     }
 
-    /// Lets the file grow again, for the disk may have room by now.
+    /// Lets the file grow again, as the disk may have room by now.
     pub(super) fn relax(&self) {
         let higher = |ceiling: u64| Some(ceiling.saturating_mul(2));
         let _ = self.ceiling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, higher);
@@ -119,24 +112,25 @@ impl Database {
             && epoch.files.get().copied().flatten().is_some_and(|files| files.main == Some(file))
     }
 
-    /// Ends an epoch, unless it has ended, and has its connections closed.
+    /// Ends an epoch, unless it has ended, and recalls its connections.
     fn retire(&self, epoch: &Arc<FileEpoch>, end: EpochEnd) {
         {
             let mut present = lock(&self.epoch);
             if Arc::ptr_eq(&present, epoch) {
-                // Only the present epoch can end, so it has not.
+                // Only the present epoch can end, so this one has not ended before.
                 let _ = epoch.end.set(end);
                 *present = FileEpoch::new(Some(epoch.clone()));
             }
         }
+        // Recall after the end is set: a lane closes only connections that it sees as retired.
         self.members.recall();
     }
 
-    /// Opens a connection, and the database if that has not been done.
+    /// Opens a connection, and begins an epoch if there is none.
     pub(super) async fn open(self: &Arc<Self>, wanted: Wanted) -> Result<Connection, Failure> {
-        let mut rest = self.opening.lock().await;
-        if let Some(rest) = rest.as_ref().filter(|rest| Instant::now() < rest.until) {
-            return Err(rest.error.clone().into());
+        let mut pause = self.opening.lock().await;
+        if let Some(error) = pause.error() {
+            return Err(error.into());
         }
         match self.open_now(&wanted).await {
             Err(
@@ -149,25 +143,23 @@ impl Database {
             ) => Err(failure),
             Err(failure) => {
                 let error = failure.into_error();
-                let failures = rest.as_ref().map_or(0, |last| last.failures.saturating_add(1));
-                let until = Instant::now() + BACKOFF.pause(failures);
-                *rest = Some(Rest { until, failures, error: error.clone() });
+                pause.failed(&error);
                 Err(error.into())
             }
             Ok(connection) => {
-                *rest = None;
+                pause.opened();
                 Ok(connection)
             }
         }
     }
 
-    /// The present epoch. One whose connections are all closed is over: nobody has watched its file
-    /// since, which may be anything by now.
+    /// Returns the present epoch. An epoch without open connections is ended first: no connection
+    /// has watched its file since, which may have been replaced.
     ///
     /// # Errors
     ///
-    /// Where the process has been forked with connections open: in the child SQLite still counts the
-    /// locks that only the parent has.
+    /// If the process was forked while connections were open. In the child, SQLite still counts
+    /// locks that only the parent holds.
     fn epoch_to_open(&self) -> Result<Arc<FileEpoch>, Error> {
         let epoch = lock(&self.epoch).clone();
         if epoch.has_connections() {
@@ -182,15 +174,15 @@ impl Database {
 
     async fn open_now(self: &Arc<Self>, wanted: &Wanted) -> Result<Connection, Failure> {
         let epoch = self.epoch_to_open()?;
-        // One that was needed to prepare the file stays open until there is another: the last to
-        // close would take the log away.
+        // Keep the connection that began the epoch open until there is another one: when the last
+        // connection closes, SQLite removes the log.
         let first = if epoch.has_begun() { None } else { Some(self.begin(&epoch, wanted).await?) };
         let first = match (wanted.role, first) {
             (Role::Write, Some(first)) => return Ok(first),
             (_, first) => first,
         };
-        // Something that is no database any more would be made one, in the midst of the connections
-        // that are open.
+        // Check the file before opening it: SQLite would turn an empty file that has replaced ours
+        // into a database, beside the connections that are open to the old one.
         let opened = if self.look_at(&epoch).await {
             self.open_another(&epoch, wanted).await
         } else {
@@ -215,7 +207,7 @@ impl Database {
             Role::Read => schema::set_up_reader(connection.raw()).await,
         };
         match set_up {
-            // Once more, for the log may be a new one.
+            // Check again: the log may have been created since.
             Ok(()) if self.look_at(epoch).await => Ok(connection),
             Ok(()) => {
                 connection.close().await;
@@ -231,7 +223,7 @@ impl Database {
         }
     }
 
-    /// Clears away what the epochs before left behind, once all their connections are closed.
+    /// Removes what the former epochs left behind, once all their connections are closed.
     async fn clear_away(&self, epoch: &FileEpoch, deadline: Instant) -> Result<(), Error> {
         let mut before = lock(&epoch.before).clone();
         while let Some(past) = before {
@@ -259,7 +251,8 @@ impl Database {
         Ok(())
     }
 
-    /// Begins an epoch: the one before is over, the file is there and is ours.
+    /// Begins an epoch: waits for the end of the one before, creates the file if it is missing, and
+    /// checks that it is a larder cache.
     async fn begin(
         self: &Arc<Self>,
         epoch: &Arc<FileEpoch>,
@@ -269,7 +262,7 @@ impl Database {
         let deadline = wanted.deadline;
         self.on_file(move |path| file::make_ready(path, deadline)).await?;
         if let Some(file) = self.look().await.and_then(|look| look.files.main) {
-            // One opens at a time; an epoch that failed to begin is tried again.
+            // Set by one opener at a time. An epoch that failed to begin is tried again.
             let _ = epoch.begun_on.set(file);
             self.part_from_others(file, deadline).await?;
         }
@@ -285,7 +278,7 @@ impl Database {
         }
         let look = self.look().await;
         *lock(&epoch.looked) = Instant::now();
-        // One opens at a time, so nobody else has set it.
+        // Set by one opener at a time, so it was not set before.
         let _ = epoch.files.set(look.map(|look| look.files));
         Ok(connection)
     }
@@ -293,15 +286,16 @@ impl Database {
     async fn prepare(&self, epoch: &FileEpoch, connection: &mut Connection) -> Result<(), Failure> {
         let max_bytes = connection.max_bytes;
         schema::prepare(connection.raw(), max_bytes).await?;
-        // Before anybody reads. What has to be noted is noted by those who write.
+        // Adjust the expiry times before any read, or expired rows could be served. Otherwise the
+        // next write notes the time.
         if schema::clock_was_set_back(connection.raw()).await? {
             epoch.noted_time(schema::note_time(connection.raw()).await?);
         }
         Ok(())
     }
 
-    /// Where another path's database has this very file open, the file was moved from there to here.
-    /// Those connections keep a log by the old name, so they have to be closed first.
+    /// If the database of another path has this very file open, the file was moved from that path
+    /// to this one. Those connections use a log under the old name, so they must be closed first.
     async fn part_from_others(&self, file: Identity, deadline: Instant) -> Result<(), Error> {
         let mut others = DATABASES.all();
         others.retain(|other| !std::ptr::eq(&**other, self) && other.has_open(file));
@@ -325,9 +319,12 @@ impl Database {
             .disable_statement_logging();
         let options = match &self.path {
             None => options.filename(":memory:").create_if_missing(true),
-            // The file was made before, under our lock and for its owner alone.
+            // The file has been created before, under larder's own lock and readable by its owner
+            // only.
             Some(path) => options.filename(path).create_if_missing(false),
         };
+        // Count the connection before opening it. A task that waits for the end of this epoch could
+        // otherwise find no connection, and move or remove the file while SQLite opens it.
         let guard = OpenGuard::new(epoch.clone(), wanted.session.clone());
         let raw = options.connect().await?;
         let (writes, max_bytes) = (role == Role::Write, self.bound(wanted.max_bytes));
@@ -349,10 +346,10 @@ impl Database {
             .ok()
     }
 
-    /// Looks whether the files are still those of this epoch, and ends the epoch if they are not.
+    /// Checks whether the files are still those of this epoch, and ends the epoch if they are not.
     async fn look_at(&self, epoch: &Arc<FileEpoch>) -> bool {
         *lock(&epoch.looked) = Instant::now();
-        // What cannot be looked at is taken for what it was: SQLite will say.
+        // If the check itself fails, assume that nothing has changed: SQLite reports the failure.
         let Some(look) = self.look().await else { return true };
         lock(&epoch.log).bytes = look.log_bytes;
         let Some(known) = epoch.files.get().copied().flatten() else { return true };
@@ -369,7 +366,7 @@ impl Database {
         false
     }
 
-    /// Looks whether the file is still the one that this connection has before it.
+    /// Checks whether the file is still the one that this connection has open.
     pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
         self.look_at(&connection.guard.epoch).await
     }
@@ -387,7 +384,8 @@ pub(in super::super) struct Connection {
     writes: bool,
     max_bytes: u64,
     database: Arc<Database>,
-    /// Last, for what is dropped first must be closed first.
+    /// Declared last, because fields drop in order: the connection must be closed before it stops
+    /// being counted as open.
     guard: OpenGuard,
 }
 
@@ -400,12 +398,12 @@ impl Connection {
         &self.database
     }
 
-    /// It must not be used any more.
+    /// Whether the connection must not be used any more.
     pub(in super::super) fn is_retired(&self) -> bool {
         self.guard.is_retired()
     }
 
-    /// Somebody should see whether the file is in place before it is used.
+    /// Whether the file must be checked, or other work done, before the connection is used.
     pub(in super::super) fn is_due_for_a_look(&self) -> bool {
         let epoch = &self.guard.epoch;
         if if self.writes { epoch.has_to_note_time() } else { epoch.clock_was_set_back() } {
@@ -415,17 +413,17 @@ impl Connection {
             && (self.has_long_log() || lock(&self.guard.epoch.looked).elapsed() >= LOOK_EVERY)
     }
 
-    /// How large its file may become.
+    /// The bound on the size of its file.
     pub(in super::super) fn bound(&self) -> u64 {
         self.database.bound(self.max_bytes)
     }
 
-    /// Whether what expires has to be put right first, by the one that writes.
+    /// Whether the writer must adjust the expiry times before this reader may read.
     pub(in super::super) fn waits_for_the_clock(&self) -> bool {
         !self.writes && self.guard.epoch.clock_was_set_back()
     }
 
-    /// Notes the time in the file where that has to be done.
+    /// Writes the present time into the file, if that is due.
     pub(in super::super) async fn note_time(&mut self) -> Result<(), Failure> {
         if self.writes && self.guard.epoch.has_to_note_time() {
             let noted = schema::note_time(&mut self.raw).await?;
@@ -434,7 +432,7 @@ impl Connection {
         Ok(())
     }
 
-    /// It writes, and the write-ahead log has grown too long.
+    /// Whether this connection writes and the write-ahead log has grown too long.
     fn has_long_log(&self) -> bool {
         self.writes && self.log_is_over(LOG_TOO_LONG)
     }
@@ -443,11 +441,11 @@ impl Connection {
         lock(&self.guard.epoch.log).bytes > times * schema::log_bytes(self.max_bytes)
     }
 
-    /// Cuts a log that has grown too long.
+    /// Truncates a log that has grown too long.
     ///
     /// # Errors
     ///
-    /// Where it cannot be cut, for somebody reads what is in it, and must not become longer.
+    /// If the log is at its bound and a reader prevents truncating it.
     pub(in super::super) async fn keep_log_short(&mut self) -> Result<(), Failure> {
         if !self.has_long_log() {
             return Ok(());
@@ -476,15 +474,15 @@ impl Connection {
             .into())
     }
 
-    /// Ends its epoch: the file turned out to be damaged, or not to be ours any more.
+    /// Ends the epoch of this connection, because the file is damaged or is no longer the cache.
     pub(in super::super) fn end_epoch(&self, end: EpochEnd) {
         self.database.retire(&self.guard.epoch, end);
     }
 
-    /// Closes it for good, and returns when that is done.
+    /// Closes the connection, and returns when it is closed.
     pub(in super::super) async fn close(self) {
         let Self { raw, guard, database, .. } = self;
-        // The one error is that the connection's thread has gone already.
+        // The only possible error is that the connection's thread has ended already.
         let _ = raw.close().await;
         drop(guard);
         drop(database);

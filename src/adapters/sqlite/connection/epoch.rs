@@ -1,4 +1,5 @@
-//! Which connections belong together, and how their time ends.
+//! Groups of connections: those of one file (epoch) and those of one adapter (session), and how
+//! they end.
 
 use super::file::{Damaged, Files, Identity};
 use crate::adapters::sqlite::time;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// A count of open connections that somebody can wait for.
+/// A count of open connections that a task can wait for.
 #[derive(Default)]
 struct OpenSet {
     open: AtomicUsize,
@@ -51,7 +52,7 @@ impl OpenSet {
     }
 }
 
-/// The connections of one adapter, from its first use until it is closed.
+/// The connections of one adapter, from its first use until `close`.
 #[derive(Default)]
 pub(super) struct Session {
     ended: AtomicBool,
@@ -68,47 +69,47 @@ impl Session {
     }
 }
 
-/// How an epoch ends.
+/// Why an epoch has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum EpochEnd {
-    /// Its last connection is closed, or the file has to be prepared again.
+    /// Its last connection was closed, or the file has to be prepared again.
     Closed,
     /// The file is damaged.
     Corrupt,
-    /// Another file is in its place, or none.
+    /// The file was replaced or deleted.
     Moved,
-    /// The disk is full, and deleting rows would need room itself.
+    /// The disk is full, and there is no room for deleting rows.
     DiskFull,
-    /// The file is in its place; its log or the index of the log is not.
+    /// The file is unchanged, but its log or the log's index was replaced or deleted.
     LogLost,
 }
 
-/// What is known of the write-ahead log.
+/// The state of the write-ahead log.
 #[derive(Default)]
 pub(super) struct LogState {
     pub(super) bytes: u64,
-    /// When somebody last tried to write it back and cut it.
+    /// The time of the last attempt to write it back and truncate it.
     pub(super) tried: Option<Instant>,
 }
 
-/// What is known of the time that the file has noted.
+/// The time that was last noted in the file.
 pub(super) struct Clock {
     watch: WallWatch,
     noted: i64,
 }
 
 /// The time during which one file, with one log, is the database of a path. All connections of an
-/// epoch have the same file before them, whichever adapter opened them.
+/// epoch have the same file open, in all adapters of the process.
 pub(super) struct FileEpoch {
-    /// Connections do not survive a fork: the process that they belong to.
+    /// The process that the connections belong to. Connections do not survive a fork.
     process: u32,
-    /// The epoch before, until its connections are known to be closed.
+    /// The former epoch, until its connections are known to be closed.
     pub(super) before: Mutex<Option<Arc<FileEpoch>>>,
-    /// How it ended.
+    /// Why it ended; empty while it lasts.
     pub(super) end: OnceLock<EpochEnd>,
-    /// The file that it began on, whatever that turned out to be.
+    /// The file that it began on, before that file was checked.
     pub(super) begun_on: OnceLock<Identity>,
-    /// Set once the file is there and is ours; `None` for a database in memory.
+    /// Set once the file was found to be a larder cache; `None` for a database in memory.
     pub(super) files: OnceLock<Option<Files>>,
     pub(super) looked: Mutex<Instant>,
     pub(super) log: Mutex<LogState>,
@@ -135,12 +136,12 @@ impl FileEpoch {
         self.files.get().is_some()
     }
 
-    /// The wall clock was set back since somebody has noted the time.
+    /// Whether the wall clock was set back since the time was last noted.
     pub(super) fn clock_was_set_back(&self) -> bool {
         lock(&self.clock).watch.was_set_back()
     }
 
-    /// What is stored now would expire later than the noted time allows for.
+    /// Whether the noted time must be advanced before the next write, or the clock was set back.
     pub(super) fn has_to_note_time(&self) -> bool {
         let clock = lock(&self.clock);
         time::now() > clock.noted || clock.watch.was_set_back()
@@ -185,7 +186,7 @@ impl OpenGuard {
         Self { epoch, session }
     }
 
-    /// The connection must not be used any more.
+    /// Whether the connection must not be used any more.
     pub(super) fn is_retired(&self) -> bool {
         self.epoch.has_ended() || self.session.ended.load(Ordering::Acquire)
     }

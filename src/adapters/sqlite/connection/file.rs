@@ -1,7 +1,7 @@
-//! The file beneath the database: what can be said and done about it without SQLite.
+//! The database file, as far as it is handled without SQLite.
 //!
-//! Files are looked at by name and length only while they are in use: to open and close a database
-//! behind SQLite's back loses its locks.
+//! While a file is in use, only its name and length are read: if the process opened and closed the
+//! file outside SQLite, the system would release SQLite's locks on it.
 
 use super::schema;
 use crate::error::{Error, ErrorKind};
@@ -17,28 +17,28 @@ type Result<T> = std::result::Result<T, Error>;
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Where the application id stands in SQLite's header, big endian.
+/// The position of the application id in SQLite's header, big endian.
 const APPLICATION_ID: std::ops::Range<usize> = 68..72;
 
-/// One page of the smallest kind.
+/// The smallest page, in bytes.
 const SMALLEST: u64 = 512;
 
-/// Under how many names damaged files are kept; then the last is written over.
+/// How many damaged files are kept; after that, the last one is replaced.
 const KEPT_ASIDE: usize = 10;
 
 #[cfg(unix)]
-/// How many links may lead from one to the next.
+/// The longest chain of links that is followed.
 const MOST_LINKS: usize = 32;
 
-/// A pause before the folder's lock is asked for again.
+/// The pause before another attempt to lock the folder.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Which file it is, whatever it is called.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
-/// The files of a database. They belong together: SQLite lays whatever log it finds by its name over
-/// the file, by whatever index it finds.
+/// The files of a database. They belong together: SQLite applies the log that it finds under the
+/// expected name to the file, by the index that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) main: Option<Identity>,
@@ -47,8 +47,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Whether the log or its index is another than it was. SQLite removes them when the last
-    /// connection closes, and makes them only when there are none.
+    /// Whether the log or its index was replaced or deleted. SQLite removes them only when the last
+    /// connection closes, and creates them only when they are missing.
     pub(super) fn has_lost_its_log(self, now: Self) -> bool {
         let lost = |then: Option<Identity>, now| then.is_some() && then != now;
         lost(self.log, now.log) || lost(self.index, now.index)
@@ -64,21 +64,21 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(|lost| Error::new(ErrorKind::Unavailable).with_source(lost))?
 }
 
-/// A look at the files from outside.
+/// The state of the files, as the file system shows it.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) files: Files,
-    /// The file is too short to be a database.
+    /// Whether the file is too short to be a database.
     pub(super) is_cut_off: bool,
     pub(super) bytes: u64,
     pub(super) log_bytes: u64,
 }
 
-/// Looks at the files.
+/// Reads the state of the files.
 ///
 /// # Errors
 ///
-/// When it cannot be said whether there are any.
+/// If the file system does not say whether they exist.
 pub(super) fn look(path: &Path) -> io::Result<Look> {
     let main = metadata(path)?;
     let log = metadata(&log_of(path))?;
@@ -103,17 +103,17 @@ fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Where `path` leads to, without links: SQLite names the log after that file. Missing folders are
-/// made, for their owner alone.
+/// Resolves all links of `path`, because SQLite names the log after the resolved file. Missing
+/// folders are created, accessible to their owner only.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     resolve_with(path, make_folder).map_err(|cause| {
         Error::new(ErrorKind::Unavailable)
-            .with_message("the folder of the database cannot be made")
+            .with_message("the folder of the database cannot be created")
             .with_source(cause)
     })
 }
 
-/// [`resolve`] without making anything; `None` where a folder is missing.
+/// [`resolve`] without creating folders; `None` if a folder is missing.
 pub(super) fn resolve_existing(path: &Path) -> Result<Option<PathBuf>> {
     match resolve_with(path, |_| Ok(())) {
         Ok(path) => Ok(Some(path)),
@@ -138,7 +138,7 @@ fn resolve_with(path: &Path, make_folder: impl Fn(&Path) -> io::Result<()>) -> i
         make_folder(folder)?;
         let real = folder.canonicalize()?.join(name);
         match fs::read_link(&real) {
-            // A link to a file that is not there yet is resolved, too.
+            // A link to a file that does not exist yet is resolved as well.
             Ok(target) => path = folder_of(&real).unwrap_or(&real).join(target),
             Err(_) => return Ok(real),
         }
@@ -161,22 +161,23 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(folder)
 }
 
-/// Makes the file, for its owner alone, where there is none. A log that lies beside a missing file
-/// is some other file's, and SQLite would lay it over the new one: it is removed.
+/// Creates the file, readable by its owner only, if it is missing. A log beside a missing file
+/// belongs to another file, and SQLite would apply it to the new one: it is removed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Config`] for what is there and cannot be a database.
+/// [`ErrorKind::Config`] if the path holds something that cannot be a database.
 pub(super) fn make_ready(path: &Path, deadline: Instant) -> Result<()> {
     if let Some(there) = metadata(path).map_err(cannot_make)? {
-        // A file of one byte is an empty one to SQLite, and would be written over.
+        // SQLite treats a file of one byte as empty and would overwrite it.
         return match (there.is_file(), there.len()) {
             (true, 1) => Err(not_a_database()),
             (true, _) => Ok(()),
             (false, _) => Err(not_a_file()),
         };
     }
-    // Nobody of larder's makes the file between the look and the removal: its log would be lost.
+    // Under the lock, no other larder process can create the file between the check and the
+    // removal, which would delete that process's log.
     let _locked = FolderLock::take(path, deadline)?;
     if metadata(path).map_err(cannot_make)?.is_none() {
         remove_log(path)?;
@@ -186,12 +187,12 @@ pub(super) fn make_ready(path: &Path, deadline: Instant) -> Result<()> {
 }
 
 fn not_a_database() -> Error {
-    Error::new(ErrorKind::Config).with_message("the file is not a database; it is left as it is")
+    Error::new(ErrorKind::Config).with_message("the file is not a database; it is not changed")
 }
 
 fn not_a_file() -> Error {
     Error::new(ErrorKind::Config)
-        .with_message("the path of the database is a folder, or something else that is no file")
+        .with_message("the path of the database is a folder, or something else that is not a file")
 }
 
 fn create(path: &Path) -> io::Result<()> {
@@ -207,12 +208,12 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn cannot_make(cause: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable)
-        .with_message("the file of the database cannot be made")
+        .with_message("the file of the database cannot be created")
         .with_source(cause)
 }
 
-/// The lock on a folder that every larder takes before it makes or unmakes a database in it. The
-/// operating system takes it back when a process ends.
+/// The lock on a folder, which every larder process takes before it creates or removes a database
+/// in it. The operating system releases it when a process ends.
 struct FolderLock(
     #[allow(dead_code, reason = "the lock lasts as long as it is open")] Option<File>,
 );
@@ -220,7 +221,7 @@ struct FolderLock(
 impl FolderLock {
     #[cfg(unix)]
     fn take(path: &Path, deadline: Instant) -> Result<Self> {
-        // A folder that cannot be listed cannot be locked either.
+        // A folder that cannot be opened cannot be locked either.
         let Ok(folder) = File::open(folder_of(path).unwrap_or(Path::new("/"))) else {
             return Ok(Self(None));
         };
@@ -231,24 +232,27 @@ impl FolderLock {
                     thread::sleep(LOCK_PAUSE);
                 }
                 Err(fs::TryLockError::WouldBlock) => {
-                    return Err(Error::new(ErrorKind::Timeout)
-                        .with_message("somebody else held the lock of the folder"));
+                    return Err(Error::new(ErrorKind::Timeout).with_message(
+                        "another process held the lock of the folder until the \
+                                       deadline",
+                    ));
                 }
-                // A file system without such locks: there no two programs share a database anyway.
+                // A file system without such locks. Programs on it cannot share a database in any
+                // case.
                 Err(fs::TryLockError::Error(_)) => return Ok(Self(None)),
             }
         }
     }
 
-    /// Elsewhere a file that is open cannot be deleted, so no stale log is ever found.
+    /// On other systems an open file cannot be deleted, so a stale log is never found.
     #[cfg(not(unix))]
     fn take(_path: &Path, _deadline: Instant) -> Result<Self> {
         Ok(Self(None))
     }
 }
 
-/// Takes away the log of a file that is not there any more. SQLite leaves it behind, and would lay
-/// it over whatever file has come since.
+/// Removes the log of a file that no longer exists. SQLite leaves such a log behind, and would
+/// apply it to the next file at the path.
 pub(super) fn remove_stale_log(path: &Path, stale: Identity, deadline: Instant) -> Result<()> {
     let _locked = FolderLock::take(path, deadline)?;
     let log = metadata(&log_of(path)).map_err(cannot_remove)?;
@@ -281,24 +285,24 @@ fn index_of(path: &Path) -> PathBuf {
     beside(path, "-shm")
 }
 
-/// A file that is of no more use.
+/// A file that the cache cannot use any more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Damaged {
     pub(super) file: Option<Identity>,
-    /// It was a sound cache when it was opened.
+    /// Whether it was an undamaged larder cache when it was opened.
     pub(super) was_ours: bool,
 }
 
-/// Moves a damaged file out of the way, so that a new one can be made: a cache can always be made
-/// again. That is done to what was a cache of ours only.
+/// Moves a damaged file out of the way, so that a new one can be created. Only a file that was a
+/// larder cache is moved.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Config`] for what never was one: it is left as it is.
+/// [`ErrorKind::Config`] for a file that never was a larder cache. It is not changed.
 pub(super) fn move_aside(path: &Path, damaged: Damaged) -> Result<()> {
     let Some(there) = metadata(path).map_err(cannot_move)? else { return Ok(()) };
     if damaged.file != Some(identity(&there)) {
-        // Somebody has put another file in its place.
+        // Another file has been put in its place.
         return Ok(());
     }
     let header = header(path).map_err(cannot_move)?;
@@ -307,7 +311,7 @@ pub(super) fn move_aside(path: &Path, damaged: Damaged) -> Result<()> {
             Some([0, 0, 0, 0]) => return Ok(()),
             Some(owner) if owner != schema::APPLICATION_ID.to_be_bytes() => {
                 return Err(schema::foreign().with_message(
-                    "the file is damaged, and it is not a cache of larder's; it is left as it is",
+                    "the file is damaged, and it is not a larder cache; it is not changed",
                 ));
             }
             _ => {}
@@ -323,7 +327,8 @@ pub(super) fn move_aside(path: &Path, damaged: Damaged) -> Result<()> {
     remove_log(path)
 }
 
-/// Removes a cache of ours that fills its disk, so that it can begin anew. What is not ours is left.
+/// Removes a larder cache that fills its disk, so that it can start again. Any other file is left
+/// alone.
 pub(super) fn remove(path: &Path, full: Damaged, deadline: Instant) -> Result<()> {
     let _locked = FolderLock::take(path, deadline)?;
     let Some(there) = metadata(path).map_err(cannot_move)? else { return Ok(()) };
@@ -335,13 +340,15 @@ pub(super) fn remove(path: &Path, full: Damaged, deadline: Instant) -> Result<()
     if !(is_the_one && is_ours) {
         return Ok(());
     }
-    // The file first: beside a missing file a log is stale, while a file without its log is not whole.
+    // Remove the file before its log. A process that opens the path in between takes a log without
+    // its file for stale and removes it; it would take a file without its log for a complete
+    // database.
     fs::remove_file(path).map_err(cannot_move)?;
     remove_log(path)
 }
 
-/// Who reads the database, as the operating system's table of locks has it: SQLite's readers hold
-/// one of a few bytes of the log's index.
+/// Names the process that reads the database, from the operating system's table of locks: SQLite's
+/// readers lock one of a few bytes of the log's index.
 #[cfg(target_os = "linux")]
 pub(super) fn reader_of(index: Identity) -> Option<String> {
     const READERS: std::ops::RangeInclusive<u64> = 123..=127;
@@ -368,7 +375,7 @@ pub(super) fn reader_of(_index: Identity) -> Option<String> {
 
 fn cannot_move(cause: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable)
-        .with_message("the file that is of no more use cannot be moved out of the way")
+        .with_message("the unusable file cannot be moved out of the way")
         .with_source(cause)
 }
 
@@ -394,8 +401,8 @@ fn identity(metadata: &Metadata) -> Identity {
     Identity(metadata.dev(), metadata.ino())
 }
 
-/// Elsewhere a file that is open cannot be replaced, and its time of birth tells those apart that
-/// were replaced while it was not.
+/// On other systems an open file cannot be replaced, and the time of creation distinguishes files
+/// that were replaced while they were closed.
 #[cfg(not(unix))]
 fn identity(metadata: &Metadata) -> Identity {
     let born = metadata

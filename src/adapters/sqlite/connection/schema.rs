@@ -1,4 +1,4 @@
-//! The table, and the proof that a database is ours.
+//! The tables, and the check that a database is a larder cache.
 
 use crate::adapters::sqlite::errors::Failure;
 use crate::adapters::sqlite::time;
@@ -6,23 +6,24 @@ use crate::error::{Error, ErrorKind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
 
-/// "LRDR": marks a file as a cache of larder's.
+/// "LRDR": marks a file as a larder cache.
 pub(in super::super) const APPLICATION_ID: i32 = 0x4C52_4452;
 
 /// The version of the schema below.
 const VERSION: i64 = 1;
 
-/// How long the write-ahead log becomes before it is written back, which costs two waits for the disk: at most this, or a quarter of a
-/// small file, or the least.
+/// The length at which the write-ahead log is written back, which waits for the disk twice: a
+/// quarter of the file's bound, within these limits.
 const LOG_BYTES: u64 = 16 << 20;
 const LEAST_LOG_BYTES: u64 = 1 << 20;
 
-/// Pages that only the making of room may use.
+/// Pages that only eviction may use, as deleting rows needs some.
 const RESERVE_PAGES: u64 = 32;
 
-/// The rowid keeps the order of arrival, the index the order of expiry (`NULL` is never): what has to go first can be found. The value is
-/// the last column, so that nobody who wants to know the others has to read past it. The other tables came later: an older larder has no
-/// use for them and leaves them alone, so the version is the same.
+/// The rowid keeps the order of insertion, the index the order of expiry (`NULL` is never), so
+/// eviction finds its rows by them. The value is the last column, so that reading the other columns
+/// does not read past it. The other two tables were added later; an older larder ignores them, so
+/// the version is unchanged.
 const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS larder_cache (
     key TEXT NOT NULL UNIQUE,
@@ -40,42 +41,44 @@ CREATE TABLE IF NOT EXISTS larder_clock (
     latest INTEGER NOT NULL
 );";
 
-/// Whose the database is.
+/// The owner of a database.
 enum Owner {
-    Nobody,
+    None,
     Larder,
 }
 
-/// Makes the database ours if it is nobody's, and sets the connection up for writing.
+/// Creates the tables in an empty database, and sets the connection up for writing.
 pub(in super::super) async fn prepare(
     on: &mut SqliteConnection,
     max_bytes: u64,
 ) -> Result<(), Failure> {
-    if let Owner::Nobody = owner(on).await? {
-        // Nothing is lost yet if the machine stops now, and the many small steps of making a file need not wait for the disk one by one.
-        // The other two must be said before there is a table.
-        raw_sql("PRAGMA synchronous = OFF; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").execute(&mut *on).await?;
+    if let Owner::None = owner(on).await? {
+        // Without syncs, because an empty cache has no data to lose, and creating the file takes
+        // many small steps. The other two settings must come before the first table.
+        let settings = "PRAGMA synchronous = OFF; PRAGMA auto_vacuum = INCREMENTAL; \
+                        PRAGMA journal_mode = WAL;";
+        raw_sql(settings).execute(&mut *on).await?;
         let mut claim = on.begin_with("BEGIN IMMEDIATE").await?;
-        if let Owner::Nobody = owner(&mut claim).await? {
+        if let Owner::None = owner(&mut claim).await? {
             let claimed = format!(
                 "{TABLE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
             );
             raw_sql(AssertSqlSafe(claimed)).execute(&mut *claim).await?;
         }
         claim.commit().await?;
-        // So that the file says whose it is, and not only the log beside it.
+        // Write the log back, so that the file itself carries larder's mark.
         raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(&mut *on).await?;
     }
     set_up_writer(on, max_bytes).await?;
-    // Somebody may have dropped it. What is there is not written to.
+    // Another program may have dropped a table. Existing tables are not changed.
     raw_sql(TABLE).execute(&mut *on).await?;
     Ok(())
 }
 
-/// How far ahead of the clock the noted time is: so often it has to be noted.
+/// How far ahead of the clock the noted time is, in milliseconds, and so how often it is noted.
 const CLOCK_LEAD: i64 = 1_000;
 
-/// A clock that stands further behind the noted time than this was set back.
+/// A clock further than this behind the noted time was set back.
 const CLOCK_TOLERANCE: i64 = CLOCK_LEAD + 500;
 
 async fn noted_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
@@ -83,21 +86,21 @@ async fn noted_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
     noted.map_or(Ok(0), |row| row.try_get_unchecked(0))
 }
 
-/// Whether the clock was set back since somebody has noted the time. Nothing is written.
+/// Whether the clock was set back since the time was last noted. Nothing is written.
 pub(in super::super) async fn clock_was_set_back(on: &mut SqliteConnection) -> sqlx::Result<bool> {
     Ok(noted_time(on).await? > time::now() + CLOCK_TOLERANCE)
 }
 
-/// Notes the time, before anything is stored that is reckoned from it. Where a later time was noted,
-/// the clock has been set back, and all that expires does so earlier by as much: nothing lives longer
-/// than it was told to. Answers until when nothing needs to be noted.
+/// Notes the time, before a write whose expiry is computed from it. If a later time was noted
+/// before, the clock was set back: all expiry times move back by the same amount, so that no entry
+/// lives longer than requested. Returns the time until which no further note is needed.
 pub(in super::super) async fn note_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
     let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
     let now = time::now();
     let noted = noted_time(&mut step).await?;
     let mut latest = noted.max(now + CLOCK_LEAD);
     if noted > now + CLOCK_TOLERANCE {
-        // Places of claims count backwards from 1970 and are left alone: they end by a write.
+        // Placeholders of claims have negative expiry times, which do not follow the clock.
         let by = noted - now;
         for sql in [
             "UPDATE larder_cache SET expires_at = max(expires_at - ?1, 1) WHERE expires_at > 0",
@@ -137,7 +140,8 @@ pub(in super::super) async fn set_up_reader(on: &mut SqliteConnection) -> Result
     Ok(())
 }
 
-/// Lets the file grow to the bound and no further; the reserve is for deleting in a full file.
+/// Lets the file grow to the bound and no further. The reserve is kept for deleting rows in a full
+/// file.
 async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> sqlx::Result<()> {
     let page_bytes = page_bytes(on).await?;
     let pages = (max_bytes / page_bytes).saturating_sub(reserve).clamp(1, u64::from(u32::MAX - 1));
@@ -145,7 +149,7 @@ async fn limit(on: &mut SqliteConnection, max_bytes: u64, reserve: u64) -> sqlx:
     Ok(())
 }
 
-/// Runs with the reserve lifted while rows are deleted, and put back afterwards.
+/// Lets the file grow into the reserve while rows are deleted.
 pub(in super::super) async fn lift_reserve(
     on: &mut SqliteConnection,
     max_bytes: u64,
@@ -168,7 +172,7 @@ pub(in super::super) async fn page_bytes(on: &mut SqliteConnection) -> sqlx::Res
     Ok(number(on, "SELECT page_size FROM pragma_page_size").await?.max(512))
 }
 
-/// One number out of the database.
+/// Reads one number.
 pub(in super::super) async fn number(
     on: &mut SqliteConnection,
     sql: &'static str,
@@ -177,14 +181,15 @@ pub(in super::super) async fn number(
     Ok(u64::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(0))
 }
 
-/// Whose the database is; an error where it is not for us to use. Nothing is changed.
+/// Returns the owner of the database, or an error if it is not larder's to use. Nothing is changed.
 async fn owner(on: &mut SqliteConnection) -> Result<Owner, Failure> {
-    let sql = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), \
+    let sql = "SELECT (SELECT application_id FROM pragma_application_id), \
+               (SELECT user_version FROM pragma_user_version), \
                (SELECT count(*) FROM sqlite_schema)";
     let row = query(sql).persistent(false).fetch_one(on).await?;
     let [id, version, things] = [0, 1, 2].map(|at| row.try_get_unchecked::<i64, _>(at));
     match (id?, version?, things?) {
-        (0, 0, 0) => Ok(Owner::Nobody),
+        (0, 0, 0) => Ok(Owner::None),
         (id, version, _) if id == i64::from(APPLICATION_ID) && version <= VERSION => {
             Ok(Owner::Larder)
         }
@@ -194,17 +199,16 @@ async fn owner(on: &mut SqliteConnection) -> Result<Owner, Failure> {
 }
 
 fn newer() -> Error {
-    Error::new(ErrorKind::Config)
-        .with_message("the file was written by a newer larder; it is left as it is")
+    Error::new(ErrorKind::Config).with_message("a newer larder wrote the file; it is not changed")
 }
 
 pub(in super::super) fn foreign() -> Error {
     Error::new(ErrorKind::Config)
-        .with_message("the file is a database, and not a cache of larder's; it is left as it is")
+        .with_message("the file is a database, but not a larder cache; it is not changed")
 }
 
-/// Writes the log back and cuts it to nothing; readers that are in the way are waited for as long as
-/// a lock would be. Whether it could be cut.
+/// Writes the log back and truncates it. Waits for readers that prevent this for as long as for a
+/// lock, and returns whether the log was truncated.
 pub(in super::super) async fn write_log_back(on: &mut SqliteConnection) -> Result<bool, Failure> {
     let row = query("PRAGMA wal_checkpoint(TRUNCATE)").persistent(false).fetch_one(on).await?;
     Ok(row.try_get_unchecked::<i64, _>(0)? == 0)

@@ -1,4 +1,4 @@
-//! One adapter's way to its database.
+//! One adapter's access to its database.
 
 use super::database::{Connection, Database, Role, Wanted};
 use super::epoch::Session;
@@ -11,20 +11,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-/// Where the database is.
+/// The place of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Site {
     Memory,
     File(PathBuf),
 }
 
-/// The settings of one adapter's connections, and which of them are open.
+/// The settings of one adapter's connections, and its open connections.
 pub(in super::super) struct Source {
     site: Site,
     max_bytes: u64,
     busy_timeout: Duration,
     session: Mutex<Arc<Session>>,
-    /// The database in memory; of a file, the one that was opened last.
+    /// The database in memory; for a file, the database that was opened last.
     database: Mutex<Option<Arc<Database>>>,
 }
 
@@ -47,29 +47,30 @@ impl Source {
         &self.site
     }
 
-    /// How large the file may become: as large as it was set to, or as the disk has room for.
+    /// How large the file may become: the configured size, or the size that the disk has room for.
     pub(in super::super) fn bound(&self) -> u64 {
         lock(&self.database)
             .as_ref()
             .map_or(self.max_bytes, |database| database.bound(self.max_bytes))
     }
 
-    /// Lets a file that was made smaller by a full disk grow again.
+    /// Lets a file grow again that a full disk has made smaller.
     pub(in super::super) fn relax(&self) {
         if let Some(database) = lock(&self.database).as_ref() {
             database.relax();
         }
     }
 
-    /// Opens a connection, and the database if that has not been done.
+    /// Opens a connection, and the database if it is not open.
     pub(in super::super) async fn open(
         &self,
         role: Role,
         deadline: Instant,
         member: Weak<dyn Member>,
     ) -> Result<Connection, Failure> {
-        // Before the path is resolved: a session that is ended meanwhile must not gain a connection
-        // that nobody counts.
+        // Take the session before resolving the path. `close` may end the session in between, and
+        // waits for the connections of the ended session only: a connection must not be counted in
+        // a session that `close` does not wait for.
         let session = lock(&self.session).clone();
         let database = self.database().await?;
         database.admit(member);
@@ -96,7 +97,7 @@ impl Source {
         }
     }
 
-    /// Ends the session: its connections have to be closed by whoever holds them.
+    /// Ends the session. The holders of its connections have to close them.
     pub(in super::super) fn end_session(&self) -> EndedSession {
         let past = std::mem::take(&mut *lock(&self.session));
         past.end();
@@ -106,7 +107,7 @@ impl Source {
         EndedSession(past)
     }
 
-    /// Looks whether the file is still the one that this connection has before it.
+    /// Checks whether the file is still the one that this connection has open.
     pub(in super::super) async fn look_again(&self, connection: &Connection) -> bool {
         let database = connection.database().clone();
         let Site::File(path) = self.site.clone() else { return true };
@@ -114,8 +115,8 @@ impl Source {
         if let Ok(Some(now)) = resolved
             && !database.is_at(&now)
         {
-            // A link on the way to the file leads elsewhere now. That is this adapter's affair:
-            // others may have come by another way.
+            // A link on the path leads elsewhere now. Only this adapter ends its session: other
+            // adapters may have opened the same file by another path.
             let _ended = self.end_session();
             return false;
         }
