@@ -32,13 +32,14 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What [`claim`](AsyncCacheAdapter::claim) gives, and [`set_claimed`](AsyncCacheAdapter::set_claimed) is shown: the adapter's own note of what
-/// it knew about a key when somebody set out to compute it.
+/// A fencing token for one key: [`claim`](AsyncCacheAdapter::claim) returns it before a value is
+/// computed, and [`set_claimed`](AsyncCacheAdapter::set_claimed) stores the value only if the key
+/// was not changed since. The token's content is the adapter's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim(Option<Bytes>);
 
 impl Claim {
-    /// A claim with a token, which means something to the adapter that gave it.
+    /// A claim with a token, whose meaning only the adapter knows.
     ///
     /// ```
     /// assert_eq!(larder::Claim::new("token").token(), Some(&b"token"[..]));
@@ -48,29 +49,29 @@ impl Claim {
         Self(Some(token.into()))
     }
 
-    /// The claim of a store that nobody else writes to: it holds always.
+    /// The claim of a store that no other process writes to: it always holds.
     #[must_use]
     pub fn unguarded() -> Self {
         Self(None)
     }
 
-    /// What the adapter noted; `None` if the claim is unguarded.
+    /// The adapter's token; `None` if the claim is unguarded.
     #[must_use]
     pub fn token(&self) -> Option<&[u8]> {
         self.0.as_deref()
     }
 }
 
-/// What a store has under a key: see [`presence`](AsyncCacheAdapter::presence).
+/// The state of a key in a store: see [`presence`](AsyncCacheAdapter::presence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Nothing.
     Missing,
-    /// A live entry, which has no end but its expiry.
+    /// A live entry without a stale window.
     Live,
-    /// A live entry that has so long until its logical end, and is kept as stale after that.
+    /// A live entry with this time until its logical expiry, after which it is kept as stale.
     Kept(Duration),
-    /// An entry past its logical end: missing for every verb of a cache.
+    /// A stale entry: past its logical expiry, and missing for every verb of a cache.
     Stale,
 }
 
@@ -97,31 +98,37 @@ impl Presence {
 
 /// A store that keeps values it does not understand.
 ///
-/// Implement the five required methods and `larder::testing::conformance!` tells whether they keep the contract below. What has a
-/// default is either correct on any store, only slower than the store's own way ([`touch`](AsyncCacheAdapter::touch),
-/// [`get_many`](AsyncCacheAdapter::get_many), …), or says [`ErrorKind::Unsupported`], because nothing built from the required
-/// methods would be atomic ([`add`](AsyncCacheAdapter::add), [`incr`](AsyncCacheAdapter::incr), …).
+/// Implement the five required methods; `larder::testing::conformance!` tests whether they keep the
+/// contract below. A method with a default is either correct on any store, only slower than the
+/// store's own way ([`touch`](AsyncCacheAdapter::touch), [`get_many`](AsyncCacheAdapter::get_many),
+/// …), or returns [`ErrorKind::Unsupported`], because nothing built from the required methods would
+/// be atomic ([`add`](AsyncCacheAdapter::add), [`incr`](AsyncCacheAdapter::incr), …).
 ///
 /// # The contract
 ///
-/// **Keys** are any non-empty text of any length; `*`, `%` and the like are text. The empty key is [`ErrorKind::InvalidKey`] on every
-/// method, and in a batch all keys are checked before anything is changed.
+/// **Keys** are any non-empty text of any length; `*`, `%` and the like are text. The empty key is
+/// [`ErrorKind::InvalidKey`] on every method, and in a batch all keys are checked before anything
+/// is changed.
 ///
-/// **Expiry.** An adapter resolves an [`Expiry`] with [`Expiry::resolve`], handing in its own default. An entry whose deadline is
-/// reached is missing for every method. A lifetime of zero makes a write succeed and leaves the key missing.
+/// **Expiry.** An adapter resolves an [`Expiry`] with [`Expiry::resolve`], handing in its own
+/// default. An entry whose deadline is reached is missing for every method. A lifetime of zero
+/// makes a write succeed and leaves the key missing.
 ///
-/// **Logical ends.** A value that [`is_stale`](CacheValue::is_stale) is past its logical end. `get`, `get_many`, `take` and
-/// `update_timeout` give it like any other, and the cache judges it. `remove` and `remove_many` remove it and answer that it was
-/// not live, and for `incr` it is missing.
+/// **Logical ends.** A value that [`is_stale`](CacheValue::is_stale) is past its logical end.
+/// `get`, `get_many`, `take` and `update_timeout` give it like any other, and the cache judges it.
+/// `remove` and `remove_many` remove it and answer that it was not live, and for `incr` it is
+/// missing.
 ///
-/// **Values** are opaque: keep the [`CacheValue`], or keep its [`to_stored`](CacheValue::to_stored) bytes. A value that cannot be
-/// encoded is [`ErrorKind::Encode`] and leaves the older one untouched; one that is over the store's limit is
-/// [`ErrorKind::TooLarge`], and the older one is no longer served.
+/// **Values** are opaque: keep the [`CacheValue`], or keep its [`to_stored`](CacheValue::to_stored)
+/// bytes. A value that cannot be encoded is [`ErrorKind::Encode`] and leaves the older one
+/// untouched; one that is over the store's limit is [`ErrorKind::TooLarge`], and the older one is
+/// no longer served.
 ///
-/// **Errors.** A miss is not an error. A store that is away is [`ErrorKind::Unavailable`], one that does not answer in time
-/// [`ErrorKind::Timeout`]; every wait on a network has a deadline.
+/// **Errors.** A miss is not an error. A store that is away is [`ErrorKind::Unavailable`], one that
+/// does not answer in time [`ErrorKind::Timeout`]; every wait on a network has a deadline.
 ///
-/// **Cancel safety.** A dropped future leaves no lock held and no connection half read; whether its write took effect is not known.
+/// **Cancel safety.** A dropped future leaves no lock held and no connection half read; whether its
+/// write took effect is not known.
 ///
 /// **Constructors** do no I/O, spawn nothing and need no runtime.
 ///
@@ -139,10 +146,12 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// Removes `key`; whether it was live. A value past its logical end was not.
     async fn remove(&self, key: &str) -> Result<bool>;
 
-    /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if there is none.
+    /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if there is
+    /// none.
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>>;
 
-    /// Removes every key that begins with `prefix`; the empty prefix is all of this adapter's own keys. Nothing else in the store is touched.
+    /// Removes every key that begins with `prefix`; the empty prefix is all of this adapter's own
+    /// keys. Nothing else in the store is touched.
     async fn clear(&self, prefix: &str) -> Result<()>;
 
     /// Stores `value` if `key` is missing, in one atomic step; whether it did.
@@ -157,8 +166,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Err(unsupported("replace", key))
     }
 
-    /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key counts as 0 and gets
-    /// `expiry`; a live one keeps its own. A number past its logical end counts as missing.
+    /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key
+    /// counts as 0 and gets `expiry`; a live one keeps its own. A number past its logical end
+    /// counts as missing.
     ///
     /// # Errors
     ///
@@ -188,13 +198,15 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(self.get(key).await?.as_ref().map_or(Presence::Missing, Presence::of))
     }
 
-    /// Whether values can have a logical end here. `false`, for a store that cannot note it, spares the cache from asking for the
-    /// [`presence`](AsyncCacheAdapter::presence) of a key before verbs that do not see the value.
+    /// Whether values can have a logical end here. `false`, for a store that cannot note it, spares
+    /// the cache from asking for the [`presence`](AsyncCacheAdapter::presence) of a key before
+    /// verbs that do not see the value.
     fn has_logical_ends(&self) -> bool {
         true
     }
 
-    /// [`update_timeout`](AsyncCacheAdapter::update_timeout) without the value; whether the key was live.
+    /// [`update_timeout`](AsyncCacheAdapter::update_timeout) without the value; whether the key was
+    /// live.
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         Ok(self.update_timeout(key, expiry).await?.is_some())
     }
@@ -219,7 +231,8 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(stored)
     }
 
-    /// One result a key, in the order given: whether it was live. A key that fails does not fail its companions.
+    /// One result a key, in the order given: whether it was live. A key that fails does not fail
+    /// its companions.
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         crate::key::check_all(keys.iter().copied())?;
         let mut removed = Vec::with_capacity(keys.len());
@@ -229,23 +242,27 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(removed)
     }
 
-    /// The answer of [`get`](AsyncCacheAdapter::get), if it can be given without waiting; `Pending` if not. A value that is there is
-    /// lent to `look`, once. Asked first, so that a hit in memory costs neither a boxed future nor a handle of its own.
+    /// The answer of [`get`](AsyncCacheAdapter::get), if it can be given without waiting; `Pending`
+    /// if not. If there is a value, `look` is called once with a reference to it. The cache calls
+    /// this method first, so that a hit in memory costs neither a boxed future nor a reference
+    /// count.
     ///
-    /// `look` is short and does not use the cache: it may run under a lock.
+    /// `look` is short and does not use the cache, because it may run under a lock.
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let _ = (key, look);
         Poll::Pending
     }
 
-    /// Whether claims notice what other processes do. Where they do not, the default, nobody need ask for one.
+    /// Whether this adapter's claims detect writes by other processes. If `false` (the default),
+    /// the cache skips `claim` and calls `set`.
     fn enforces_claims(&self) -> bool {
         false
     }
 
-    /// Whether other processes may write to this store. It is another question than
-    /// [`enforces_claims`](AsyncCacheAdapter::enforces_claims): a shared store may be unable to guard its keys, and then a
-    /// late write must not replace what is there. The default is the answer of `enforces_claims`.
+    /// Whether other processes may write to this store. This differs from
+    /// [`enforces_claims`](AsyncCacheAdapter::enforces_claims): a shared store may be unable to
+    /// guard its keys, and then a late write must not replace what is there. The default is the
+    /// answer of `enforces_claims`.
     ///
     /// ```
     /// use larder::AsyncCacheAdapter;
@@ -260,9 +277,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         self.enforces_claims()
     }
 
-    /// Called before the value of a key that is missing, or about to be replaced, is computed, so that what other processes do meanwhile
-    /// is noticed. With a `lease` the right is exclusive among processes for at most that long: `None` while somebody else has it.
-    /// Without one it is always given.
+    /// Called before the value of a key is computed, so that changes by other processes during the
+    /// computation are detected. With a `lease` the claim is exclusive among processes for at most
+    /// that long: `None` while another caller has it. Without a lease a claim is always given.
     ///
     /// The default is for a store that no other process writes to.
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
@@ -271,8 +288,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(Some(Claim::unguarded()))
     }
 
-    /// [`set`](AsyncCacheAdapter::set), unless the key was written, removed or cleared since the claim, by whomever; whether it
-    /// was stored. Ends the claim. What is overdue (a lease that has passed to somebody else) is not stored.
+    /// [`set`](AsyncCacheAdapter::set), unless the key was written, removed or cleared since the
+    /// claim, by any process; returns whether the value was stored. Ends the claim. A value whose
+    /// lease has passed to another caller is not stored.
     async fn set_claimed(
         &self,
         key: &str,
@@ -285,29 +303,30 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(true)
     }
 
-    /// Gives a claim up that will not be filled, so that others need not wait for its lease to end.
+    /// Gives up a claim that will not be used, so that others need not wait for the end of its
+    /// lease.
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         let _ = claim;
         crate::key::check(key)
     }
 
-    /// Called when a cache takes the adapter in. An adapter that has something to tell (an eviction, a breaker that opens) keeps
-    /// the sink for as long as it is alive.
+    /// Called when a cache begins to use the adapter. An adapter that emits events (an eviction, a
+    /// circuit breaker that opens) keeps the sink for as long as the adapter lives.
     fn subscribe(&self, sink: EventSink) {
         let _ = sink;
     }
 
-    /// Opens what is opened on first use otherwise. Idempotent.
+    /// Opens the connections, which otherwise happens on first use. Idempotent.
     async fn connect(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Asks the store for a sign of life.
+    /// Checks that the store answers.
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Lets go of connections. Idempotent; the next call opens new ones.
+    /// Closes the connections. Idempotent; the next call opens new ones.
     async fn close(&self) -> Result<()> {
         Ok(())
     }
@@ -325,7 +344,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
             .with_op("rebuild"))
     }
 
-    /// The expiry that stands in for [`Expiry::Default`] here.
+    /// The expiry that this adapter uses for [`Expiry::Default`].
     fn default_ttl(&self) -> Lifetime {
         Lifetime::default()
     }
@@ -336,7 +355,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 }
 
-/// How long a claim is good for, and a lease lasts, at most.
+/// The longest life of a claim, and of a lease.
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 pub(crate) const LONGEST_CLAIM: Duration = Duration::from_secs(3_600);
 
@@ -347,7 +366,7 @@ pub(crate) fn lease_millis(lease: Option<Duration>) -> u64 {
     u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// What a verb without a correct default says.
+/// The error of a verb without a correct default.
 pub(crate) fn unsupported(op: &'static str, key: &str) -> Error {
     Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)
 }

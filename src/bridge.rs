@@ -1,4 +1,4 @@
-//! Stores that block, as adapters.
+//! Adapters over stores that block.
 
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence, unsupported};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain functions.
+/// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain
+/// functions.
 ///
 /// [`Blocking`](struct@Blocking) makes an adapter of it.
 ///
@@ -208,7 +209,8 @@ pub trait CacheAdapter: Send + Sync + 'static {
     }
 }
 
-/// An adapter over a store that blocks. Each call runs on a thread of the runtime's blocking pool, so no worker is held up.
+/// An adapter over a store that blocks. Each call runs on a thread of the runtime's blocking pool,
+/// so no worker is held up.
 ///
 /// # Cancel safety
 ///

@@ -1,6 +1,6 @@
-//! The time by which values age: the clock on the wall as it was when the program first looked, carried on by the one that only goes
-//! forward. A wall clock that is set back or forward neither ends a value nor revives one; what is stored for other programs is
-//! translated to their time, see [`to_wall`] and [`from_wall`].
+//! The time by which values age: the wall clock when the program first read it, continued by the
+//! monotonic clock. Setting the wall clock neither expires a value nor revives one. Times that are
+//! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`from_wall`].
 //!
 //! With the feature `testing` it is tokio's clock, so that a test can pause it.
 
@@ -43,7 +43,8 @@ pub(crate) fn from_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, wall_us, now_us)
 }
 
-/// Reads the clocks once, and not at all where there is no time: a hundred nanoseconds beside a read of a thousand.
+/// Reads the clocks once, and not at all where there is no time: a hundred nanoseconds beside a
+/// read of a thousand.
 fn translate<const N: usize>(ms: [u64; N], from: fn() -> u64, to: fn() -> u64) -> [u64; N] {
     if ms == [0; N] {
         return ms;
@@ -56,7 +57,8 @@ fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
     if ms == 0 {
         return 0;
     }
-    // Rounded to the nearest: the clocks are read one after the other, and a round trip must not lose a millisecond.
+    // Rounded to the nearest: the clocks are read one after the other, and a round trip must not
+    // lose a millisecond.
     let ahead_us = i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default();
     ms.saturating_add_signed(ahead_us.saturating_add(500).div_euclid(1_000)).max(1)
 }

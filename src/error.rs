@@ -16,15 +16,17 @@ const TEXT_SHOWN: usize = 256;
 
 type Source = Arc<dyn StdError + Send + Sync>;
 
-/// What went wrong, where, and with which key.
+/// The error of larder: its kind, the backend, the verb and the key.
 ///
-/// Opaque: branch on [`kind`](Error::kind), report with `Display`, and walk [`source`](StdError::source)
-/// for the cause, which `{}` does not repeat and `{:#}` appends. A clone is a reference count, so that everyone
-/// who waited for one load can be given the same error; [`load_error`](Error::load_error) is the loader's own.
+/// Opaque: branch on [`kind`](Error::kind), report with `Display`, and walk
+/// [`source`](StdError::source) for the cause, which `{}` does not repeat and `{:#}` appends. A
+/// clone is a reference count, so that all callers that waited for one load get the same error;
+/// [`load_error`](Error::load_error) is the loader's own.
 ///
-/// No value, password or whole URL is ever part of an error, in `Debug` either; keys are cut to 128 bytes. What code of the program's
-/// own says is not larder's to vouch for: the text of a loader's error or panic is cut to 256 bytes, quoted and named as such in
-/// `Debug` and `{:#}`, and that of a `Serialize`, which may repeat the value, is in `source()` only.
+/// No value, password or whole URL is ever part of an error, in `Debug` either; keys are cut to 128
+/// bytes. What code of the program's own says is not larder's to vouch for: the text of a loader's
+/// error or panic is cut to 256 bytes, quoted and named as such in `Debug` and `{:#}`, and that of
+/// a `Serialize`, which may repeat the value, is in `source()` only.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, ErrorKind};
@@ -58,7 +60,8 @@ pub enum ErrorKind {
     NotFound,
     /// The key is empty, or a name that the cache keeps for itself.
     InvalidKey,
-    /// A name, URL, parameter or setting that larder does not know, or a backend that is not compiled in.
+    /// A name, URL, parameter or setting that larder does not know, or a backend that is not
+    /// compiled in.
     Config,
     /// The value cannot be written by the codec. Nothing was changed.
     Encode,
@@ -78,9 +81,10 @@ pub enum ErrorKind {
     Unsupported,
     /// The loader of a `get_or_set*` gave an error; it is the [`load_error`](Error::load_error).
     Load,
-    /// The loader of a `get_or_set*` panicked; what it said is the [`source`](std::error::Error::source).
+    /// The loader of a `get_or_set*` panicked; what it said is the
+    /// [`source`](std::error::Error::source).
     Panic,
-    /// A loader asked for keys that wait for the loader itself.
+    /// Loaders asked for one another in a cycle that is nested too deep.
     Reentrant,
     /// The backend answered with an error of its own.
     Backend,
@@ -115,7 +119,8 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind, with nothing else known yet. Adapters build theirs from here.
+    /// Creates an error of this kind without further details. Adapters build their errors from
+    /// here.
     ///
     /// ```
     /// use larder::{Error, ErrorKind};
@@ -145,7 +150,8 @@ impl Error {
         Self::new(ErrorKind::NotFound).with_key(key)
     }
 
-    /// Says it in other words than the kind's. Must not hold a value, a password or a whole URL.
+    /// Sets the message, in place of the kind's. Must not contain a value, a password or a whole
+    /// URL.
     #[must_use]
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.0.message = Some(message.into());
@@ -166,7 +172,8 @@ impl Error {
         self
     }
 
-    /// Names the key, replacing the one an inner layer knew: the outermost name is the one the caller used.
+    /// Names the key, replacing the one an inner layer knew: the outermost name is the one the
+    /// caller used.
     #[must_use]
     pub fn with_key(mut self, key: &str) -> Self {
         self.0.key = Some(key[..key.floor_char_boundary(KEY_SHOWN)].into());
@@ -180,7 +187,8 @@ impl Error {
         self
     }
 
-    /// Says that the backend answers and takes no writes for now: see [`is_refused_write`](Error::is_refused_write).
+    /// Says that the backend answers and takes no writes for now: see
+    /// [`is_refused_write`](Error::is_refused_write).
     ///
     /// ```
     /// use larder::{Error, ErrorKind};
@@ -218,10 +226,11 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// The loader's own error, for the caller who began the load and for each who waited for it: the first `E` among the causes
-    /// of an error of the kind [`Load`](ErrorKind::Load).
+    /// The loader's own error, for the caller who began the load and for each who waited for it:
+    /// the first `E` among the causes of an error of the kind [`Load`](ErrorKind::Load).
     ///
-    /// A loader that fails with a text, a `String` or `&str`, has no type to ask for: it is the [`source`](StdError::source).
+    /// A loader that fails with a text, a `String` or `&str`, has no type to ask for: it is the
+    /// [`source`](StdError::source).
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, ErrorKind};
@@ -260,8 +269,9 @@ impl Error {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// The backend is there and takes no writes for now: it is full, a read-only replica, or cannot save what it holds. Reads work.
-    /// [`Resilient`](crate::layers::Resilient) makes up for the write later, and does not count it against the backend.
+    /// The backend is there and takes no writes for now: it is full, a read-only replica, or cannot
+    /// save what it holds. Reads work. [`Resilient`](crate::layers::Resilient) makes up for the
+    /// write later, and does not count it against the backend.
     #[must_use]
     pub fn is_refused_write(&self) -> bool {
         self.0.is_refused_write

@@ -49,11 +49,14 @@ pub struct Event<'a> {
     pub backend: &'a str,
     /// The verb, such as `get`, where it was a call's.
     pub op: Option<&'static str>,
-    /// The key, where it was about one: as the adapter was asked for it, with its namespace. `Debug` cuts it to 128 bytes.
+    /// The key, where it was about one: as the adapter was asked for it, with its namespace.
+    /// `Debug` cuts it to 128 bytes.
     pub key: Option<&'a str>,
-    /// How long the call of the backend took, or the loader; keys of a batch bear the batch's. `None` where nobody measured.
+    /// How long the call of the backend took, or the loader; keys of a batch have the batch's time.
+    /// `None` if it was not measured.
     pub took: Option<Duration>,
-    /// How many such events this stands for: 1, except where an adapter gives entries back by the dozen and does not look at them.
+    /// How many such events this stands for: 1, except where an adapter removes many entries at
+    /// once without reading them.
     pub count: u64,
     /// What went wrong, where something did.
     pub error: Option<&'a Error>,
@@ -63,7 +66,8 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for [`EventSinks::tell`](crate::EventSinks::tell).
+    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for
+    /// [`EventSinks::emit`](crate::EventSinks::emit).
     ///
     /// ```
     /// use larder::{Event, EventKind};
@@ -127,7 +131,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// As much of a key as is shown.
+/// The part of a key that is shown.
 pub(crate) fn shown(key: &str) -> &str {
     &key[..key.floor_char_boundary(KEY_SHOWN)]
 }
@@ -162,30 +166,33 @@ pub enum EventKind {
     Remove,
     /// A caller removed all keys of a cache or namespace; `key` is what they began with.
     Clear,
-    /// An entry was given back because its time had come. Only adapters that see it tell.
+    /// An entry was removed because it expired. Only adapters that notice this emit it.
     Expire,
-    /// An entry was given back to make room. Only adapters that see it tell.
+    /// An entry was evicted to make room. Only adapters that notice this emit it.
     Evict,
     /// A loader gave a value, whether it could be stored or not.
     Load,
-    /// A loader failed, panicked or ran out of its caller's time; what it comes to after that is not told.
+    /// A loader failed, panicked or ran out of its caller's time; a later result of the same loader
+    /// emits nothing.
     LoadError,
     /// A caller waits for a loader that another caller started.
     Joined,
-    /// The backend failed, or what a loader gave could not be stored. Where it can, the call went on without it.
+    /// The backend failed, or what a loader gave could not be stored. Where it can, the call went
+    /// on without it.
     BackendError,
-    /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type that was asked for.
+    /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type
+    /// that was asked for.
     DecodeError,
-    /// The backend failed too often: calls are answered at once, without it.
+    /// The circuit breaker opened: the backend failed too often, and calls are answered without it.
     BreakerOpen,
-    /// The backend is asked again.
+    /// The circuit breaker closed: the backend is asked again.
     BreakerClose,
     /// The adapter was replaced; `backend` is the new one.
     Swap,
 }
 
 impl EventKind {
-    /// What traces call it.
+    /// The name in traces.
     #[cfg(feature = "tracing")]
     pub(crate) fn name(self) -> &'static str {
         match self {

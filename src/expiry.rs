@@ -1,17 +1,19 @@
-//! How long an entry lives: what callers say, and what it comes to.
+//! How long an entry lives: what callers ask for, and what adapters act on.
 
 use std::time::{Duration, SystemTime};
 
 /// The expiry of an entry when neither the call, the wrapper nor the adapter says otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
-/// A thousand years. Longer is the same as never, and what is left fits every backend's arithmetic.
+/// A thousand years. A longer expiry is the same as never, and shorter ones fit every backend's
+/// arithmetic.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
 /// When an entry expires, as a caller says it.
 ///
-/// An entry has expired as soon as `now >= deadline`. Zero, and a point in the past, make a write succeed
-/// and leave the key missing at once. A thousand years or more, up to [`Duration::MAX`], is [`Never`](Expiry::Never).
+/// An entry has expired as soon as `now >= deadline`. Zero, and a point in the past, make a write
+/// succeed and leave the key missing at once. A thousand years or more, up to [`Duration::MAX`], is
+/// [`Never`](Expiry::Never).
 ///
 /// ```
 /// use larder::Expiry;
@@ -22,14 +24,14 @@ const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expiry {
-    /// What the cache or the adapter is configured with; 300 s where nobody said.
+    /// The default of the cache or the adapter; 300 s unless configured.
     #[default]
     Default,
     /// Never.
     Never,
     /// This long after the write.
     After(Duration),
-    /// At this point in time, by the clock on the wall.
+    /// At this point in time, by the wall clock.
     At(SystemTime),
 }
 
@@ -43,7 +45,8 @@ pub enum Lifetime {
 }
 
 impl Expiry {
-    /// The one place where an expiry becomes a lifetime; `default` stands in for [`Expiry::Default`].
+    /// The one place where an expiry becomes a lifetime; `default` stands in for
+    /// [`Expiry::Default`].
     ///
     /// ```
     /// use larder::{Expiry, Lifetime};
@@ -79,7 +82,8 @@ impl Lifetime {
         self == Self::For(Duration::ZERO)
     }
 
-    /// The length in whole milliseconds, rounded up so that a positive lifetime never becomes zero; `None` is never.
+    /// The length in whole milliseconds, rounded up so that a positive lifetime never becomes zero;
+    /// `None` is never.
     ///
     /// ```
     /// use larder::Lifetime;

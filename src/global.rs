@@ -1,4 +1,4 @@
-//! The caches that are everywhere.
+//! The global caches.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::blocking::CacheWrapper;
@@ -18,8 +18,9 @@ static BLOCKING: LazyLock<CacheWrapper> = LazyLock::new(|| {
 
 /// The global cache, for async code.
 ///
-/// Until [`async_adapter_set`] gives it an adapter it has the one that the environment names (`LARDER_URL`, or the Python names
-/// `PRIVEX_ASYNC_CACHE_ADAPTER`, `PRIVEX_CACHE_ADAPTER`), and a bounded one in memory where it names none.
+/// Until [`async_adapter_set`] gives it an adapter it has the one that the environment names
+/// (`LARDER_URL`, or the Python names `PRIVEX_ASYNC_CACHE_ADAPTER`, `PRIVEX_CACHE_ADAPTER`), and a
+/// bounded one in memory where it names none.
 ///
 /// ```
 /// use larder::async_cached;
@@ -34,8 +35,8 @@ pub fn async_cached() -> &'static AsyncCacheWrapper {
     &ASYNC
 }
 
-/// The global cache, for blocking code. It follows [`async_cached`] until [`adapter_set`] gives it an adapter of its own; from
-/// then on the two are separate.
+/// The global cache, for blocking code. It follows [`async_cached`] until [`adapter_set`] gives it
+/// an adapter of its own; from then on the two are separate.
 ///
 /// ```
 /// use larder::cached;
@@ -48,11 +49,11 @@ pub fn cached() -> &'static CacheWrapper {
     &BLOCKING
 }
 
-/// The adapter of [`async_cached`], pinned: it does not follow later swaps.
+/// The adapter of [`async_cached`], which does not follow later swaps.
 ///
 /// # Errors
 ///
-/// [`Config`](crate::ErrorKind::Config) when the environment names an adapter that there is not.
+/// [`Config`](crate::ErrorKind::Config) when the environment names an unknown adapter.
 pub fn async_adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
     async_cached().adapter()
 }
@@ -69,12 +70,13 @@ pub fn async_adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
 ///
 /// # Errors
 ///
-/// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know; the old adapter stays.
+/// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know; the old
+/// adapter stays.
 pub fn async_adapter_set(adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
     async_cached().set_adapter(adapter)
 }
 
-/// The adapter of [`cached`], pinned: it does not follow later swaps.
+/// The adapter of [`cached`], which does not follow later swaps.
 ///
 /// # Errors
 ///
@@ -83,7 +85,8 @@ pub fn adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
     cached().adapter()
 }
 
-/// Gives [`cached`] an adapter of its own and returns it; from then on it does not follow [`async_cached`].
+/// Gives [`cached`] an adapter of its own and returns it; from then on it does not follow
+/// [`async_cached`].
 ///
 /// # Errors
 ///

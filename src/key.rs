@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Between a namespace and what stands in it.
+/// Between a namespace and the keys in it.
 const SEPARATOR: char = ':';
 
 /// Before the code of a character that a name must not contain.
@@ -41,8 +41,8 @@ fn joined(prefix: &str, key: &str) -> String {
 pub(crate) struct Scope(Option<Arc<str>>);
 
 impl Scope {
-    /// What stands in the namespace `name` of this scope. Two chains of names never come to the same prefix, for a name is
-    /// escaped: what a name says cannot pass for the end of a name.
+    /// What stands in the namespace `name` of this scope. Two chains of names never come to the
+    /// same prefix, for a name is escaped: what a name says cannot pass for the end of a name.
     pub(crate) fn nested(&self, name: &str) -> Self {
         let mut prefix = self.prefix().to_owned();
         for character in name.chars() {
@@ -64,7 +64,8 @@ impl Scope {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// The key as the adapter knows it. Borrowed where there is no prefix, for a hit must not allocate.
+    /// The key as the adapter knows it. Borrowed if there is no prefix, because a hit must not
+    /// allocate.
     #[inline]
     pub(crate) fn key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
         check(key)?;

@@ -1,4 +1,5 @@
-//! A cache for async programs, in memory, redis, memcached or sqlite, and exchangeable while it is in use.
+//! A cache for async programs, in memory, redis, memcached or sqlite. The backend can be exchanged
+//! while the cache is in use.
 //!
 //! ```
 //! use larder::{Expiry, async_adapter_set, async_cached};
@@ -18,7 +19,7 @@
 //!     async_cached().ttl(Expiry::Never).set("motto", "keep what is good").await?;
 //!     assert_eq!(async_cached().incr("visits", 1).await?, 1);
 //!
-//!     // Another adapter, by name, URL or value. Calls under way finish on the old one.
+//!     // Another adapter, by name, URL or value. Calls in flight finish on the old one.
 //!     async_adapter_set("memory:?max_entries=1000")?;
 //!     assert_eq!(async_cached().get::<String>("hello").await?, None);
 //!     Ok(())
@@ -34,25 +35,28 @@
 //! | to | see |
 //! |---|---|
 //! | use the global cache | [`async_cached`], [`async_adapter_set`], [`async_adapter_get`] |
-//! | have a cache of one's own | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
+//! | have a separate cache | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
 //! | say when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
 //! | serve what is stale when things go wrong, or refresh it in time | [`stale_for`](View::stale_for) and its neighbours, [`Loaded`], [`WrapperBuilder`] |
 //! | call it without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
 //! | write one function for both | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
-//! | keep them in a store of one's own | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
-//! | get through a backend's bad day | [`layers::Resilient`], which redis and memcached have that are named by URL |
-//! | have waiting calls of such a store travel together | [`layers::Batching`] |
-//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not tell; [`Stats`] for counters and times |
+//! | write your own adapter | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
+//! | get through outages of a backend: retries, circuit breaker, write recovery | [`layers::Resilient`], which redis and memcached have if they are named by URL |
+//! | send the waiting calls of such a store as batches | [`layers::Batching`] |
+//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not show; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
 //!
-//! - Values are anything serde can write. What was set as one type can be read as another that serde can make of it.
-//! - A miss is not an error. An entry is missing as soon as its time has come, for every verb. Unless told otherwise it lives 300 s.
+//! - Values are anything serde can write. What was set as one type can be read as another that
+//!   serde can make of it.
+//! - A miss is not an error. An entry is missing for every verb as soon as it has expired. By
+//!   default it lives 300 s.
 //! - Keys are any text but the empty one. `*`, `?` and `%` are text.
-//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one loader a key, in a task of its own: a caller
-//!   may go away, and the work goes on. When the backend is down they run the loader and return its value.
+//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one loader per key,
+//!   in a task of its own (request coalescing): a caller may be dropped, and the load goes on. When
+//!   the backend is down they run the loader and return its value (fail-open).
 //! - `add`, `replace`, `incr` and `take` are each one atomic step on every backend.
 //! - Constructors do no I/O and need no runtime. Every wait on a backend has a deadline.
 //! - No value, password or whole URL is part of an error.
@@ -68,16 +72,18 @@
 //! | `sqlite` | `AsyncSqliteCache`: a file; SQLite itself is compiled in |
 //! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around loaders |
 //! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
-//! | `testing` | `larder::testing`: the suite that adapters are held to, for those who write one |
+//! | `testing` | `larder::testing`: the conformance suite for adapters |
 //! | `full` | all adapters and `tls` |
 //!
-//! An adapter whose feature is off is an error when it is named, and the message says which feature it needs.
+//! An adapter whose feature is off is an error when it is named, and the message says which feature
+//! it needs.
 //!
 //! # Further reading
 //!
-//! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with `quickstart.rs`.
+//! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with
+//! `quickstart.rs`.
 
-// Without any adapter there is nobody for what adapters share.
+// With no adapter feature enabled, shared adapter code is unused.
 #![cfg_attr(
     not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")),
     allow(dead_code, unused_imports)

@@ -4,20 +4,21 @@ use crate::clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The metadata of a value. [`Codec::MessagePack`](crate::Codec::MessagePack) stores it in a header;
-/// the plain codecs lose it.
+/// The metadata of a value. [`Codec::MessagePack`](crate::Codec::MessagePack) stores it in a
+/// header; the plain codecs lose it.
 ///
 /// Times are those of larder's own [`clock`]; the header holds them as wall-clock times.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
     /// Milliseconds since 1970; 0 is unknown.
     created_ms: u64,
-    /// The logical expiry, in milliseconds since 1970; 0 is unknown. A new expiry of the entry moves
-    /// it.
+    /// The logical expiry, in milliseconds since 1970; 0 is unknown. A new expiry of the entry
+    /// moves it.
     expires_ms: AtomicU64,
     /// How long the value took to compute, in microseconds.
     cost_us: u32,
-    /// Whether the value is kept beyond its logical expiry, so that readers have to check the expiry.
+    /// Whether the value is kept beyond its logical expiry, so that readers have to check the
+    /// expiry.
     has_stale_window: bool,
 }
 
@@ -87,8 +88,8 @@ impl Meta {
     /// Time until the logical expiry; `None` if expired.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let left = self.expires_ms().saturating_mul(1_000).saturating_sub(clock::now_us());
-        // The stored expiry was rounded up to milliseconds. Rounding down here keeps the answer from
-        // exceeding the expiry that was asked for.
+        // The stored expiry was rounded up to milliseconds. Rounding down here keeps the answer
+        // from exceeding the expiry that was asked for.
         (left > 0).then(|| {
             if left < 1_000 {
                 Duration::from_micros(left)

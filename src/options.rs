@@ -1,4 +1,4 @@
-//! What a call may be told beside its key and value.
+//! The options of a call, beside its key and value.
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -7,10 +7,10 @@ use crate::meta::Meta;
 use crate::url::CacheUrl;
 use std::time::Duration;
 
-/// How long a loader that failed is left in peace, unless the caller says otherwise.
+/// The default cooldown of a loader that failed.
 const THROTTLE: Duration = Duration::from_secs(30);
 
-/// The options that a view has beside `ttl` and `fail_open`, for those who mirror them.
+/// The options of a view beside `ttl` and `fail_open`, for the types that mirror them.
 macro_rules! each_option {
     ($mirror:ident) => {
         $mirror! {
@@ -30,24 +30,25 @@ macro_rules! each_option {
 }
 pub(crate) use each_option;
 
-/// The options of a call: those of its wrapper, changed by the view it goes through. What they leave unsaid may be said by the
-/// URL that the wrapper's adapter was opened with, see [`or`](Options::or).
+/// The options of a call: those of its wrapper, changed by the view. Options that are not set in
+/// code may be set by the URL of the wrapper's adapter, see [`or`](Options::or).
 ///
-/// Little more than a cache line: a view is copied for each call. A number that cannot be is kept as NaN, and refused by the call.
+/// Little more than a cache line, because a view is copied for each call. Invalid numbers are
+/// stored as NaN and rejected when a call is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) expiry: Expiry,
-    /// How much longer than its expiry an entry is kept.
+    /// How long an entry is kept after its expiry.
     stale_for: OptionalMicros,
     soft_timeout: OptionalMicros,
     hard_timeout: OptionalMicros,
     throttle: OptionalMicros,
     lease: OptionalMicros,
-    /// The part of its life after which a hit refreshes an entry; infinite is never.
+    /// The part of its life after which a hit refreshes an entry; infinite means never.
     refresh_ahead: f32,
-    /// Less than 0 is unsaid, and as good as 0.
+    /// Negative means unset, which has the effect of 0.
     early: f32,
-    /// Less than 0 is unsaid, and as good as 0.
+    /// Negative means unset, which has the effect of 0.
     jitter: f32,
     pub(crate) fail_open: bool,
     pub(crate) allow_stale: bool,
@@ -55,26 +56,26 @@ pub(crate) struct Options {
     pub(crate) force_refresh: bool,
 }
 
-/// A number of [`Options`] that nobody gave.
-const UNSAID: f32 = -1.0;
+/// A number of [`Options`] that is not set.
+const UNSET: f32 = -1.0;
 
-/// A duration in microseconds; the largest is unsaid.
+/// An optional duration in microseconds; the largest value means unset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OptionalMicros(u64);
 
 impl OptionalMicros {
-    const UNSAID: Self = Self(u64::MAX);
+    const UNSET: Self = Self(u64::MAX);
 
     fn new(lasting: Duration) -> Self {
         Self(clock::micros(lasting).min(u64::MAX - 1))
     }
 
     fn get(self) -> Option<Duration> {
-        (self != Self::UNSAID).then(|| Duration::from_micros(self.0))
+        (self != Self::UNSET).then(|| Duration::from_micros(self.0))
     }
 
     fn or(self, other: Self) -> Self {
-        if self == Self::UNSAID { other } else { self }
+        if self == Self::UNSET { other } else { self }
     }
 }
 
@@ -82,14 +83,14 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             expiry: Expiry::Default,
-            stale_for: OptionalMicros::UNSAID,
-            soft_timeout: OptionalMicros::UNSAID,
-            hard_timeout: OptionalMicros::UNSAID,
-            throttle: OptionalMicros::UNSAID,
-            lease: OptionalMicros::UNSAID,
+            stale_for: OptionalMicros::UNSET,
+            soft_timeout: OptionalMicros::UNSET,
+            hard_timeout: OptionalMicros::UNSET,
+            throttle: OptionalMicros::UNSET,
+            lease: OptionalMicros::UNSET,
             refresh_ahead: f32::INFINITY,
-            early: UNSAID,
-            jitter: UNSAID,
+            early: UNSET,
+            jitter: UNSET,
             fail_open: true,
             allow_stale: false,
             skip_none: false,
@@ -98,28 +99,28 @@ impl Default for Options {
     }
 }
 
-/// What is to be done about a hit.
+/// What a call does with a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Serve,
-    /// Serve it, and have it computed again meanwhile.
+    /// Serve it, and refresh it in the background.
     Refresh,
-    /// Have it computed again, and serve it if that fails.
+    /// Compute it again, and serve it if that fails.
     Recompute,
-    /// Have it computed again whatever it is.
+    /// Compute it again without serving it.
     Replace,
-    /// An option cannot be.
+    /// An option is invalid.
     Refused,
 }
 
-/// What a write comes to: how long the backend is to keep the value, and what is noted in it.
+/// How a value is written: the expiry that the backend is given, and the metadata.
 #[derive(Clone, Debug)]
 pub(crate) struct WritePlan {
     pub(crate) kept: Expiry,
     pub(crate) meta: Meta,
 }
 
-/// What a URL may say: each option under its own name, switches as `true` or `false`.
+/// The options in a URL: each under its own name, switches as `true` or `false`.
 macro_rules! in_urls {
     ($($option:ident($($value:ident: $type:ty)?))*) => {
         impl Options {
@@ -130,7 +131,7 @@ macro_rules! in_urls {
             ///
             /// # Errors
             ///
-            /// [`Config`](crate::ErrorKind::Config) for what is no value of one, or a number that cannot be.
+            /// [`Config`](crate::ErrorKind::Config) for an invalid value.
             pub(crate) fn take(url: &mut CacheUrl) -> Result<Self> {
                 let mut options = Self::default();
                 $(in_urls!(@take options, url, $option $($type)?);)*
@@ -154,9 +155,10 @@ macro_rules! in_urls {
 each_option!(in_urls);
 
 impl Options {
-    /// These options, and those of `other` where these say nothing. Of `fail_open` a URL says nothing: there the word is a layer's.
+    /// These options, with those of `other` where these are unset. `fail_open` is excluded: in a
+    /// URL it is a parameter of the resilience layer.
     pub(crate) fn or(&self, other: &Self) -> Self {
-        let number = |own: f32, unsaid: f32, other: f32| if own == unsaid { other } else { own };
+        let number = |own: f32, unset: f32, other: f32| if own == unset { other } else { own };
         Self {
             expiry: self.expiry.or(other.expiry),
             stale_for: self.stale_for.or(other.stale_for),
@@ -165,8 +167,8 @@ impl Options {
             throttle: self.throttle.or(other.throttle),
             lease: self.lease.or(other.lease),
             refresh_ahead: number(self.refresh_ahead, f32::INFINITY, other.refresh_ahead),
-            early: number(self.early, UNSAID, other.early),
-            jitter: number(self.jitter, UNSAID, other.jitter),
+            early: number(self.early, UNSET, other.early),
+            jitter: number(self.jitter, UNSET, other.jitter),
             fail_open: self.fail_open,
             allow_stale: self.allow_stale || other.allow_stale,
             skip_none: self.skip_none || other.skip_none,
@@ -239,9 +241,10 @@ impl Options {
         self.throttle.get().unwrap_or(THROTTLE)
     }
 
-    /// Whether a hit has to be looked at: it may not be what the caller wants.
+    /// Whether a hit has to be inspected before it is served.
     pub(crate) fn inspects_hits(&self) -> bool {
-        // A comparison with NaN is false: what is to be refused is looked at, too.
+        // A comparison with NaN is false, so that invalid options are inspected, and rejected, as
+        // well.
         let ordinary = self.refresh_ahead == f32::INFINITY
             && self.early <= 0.0
             && !self.jitter.is_nan()
@@ -249,12 +252,13 @@ impl Options {
         !ordinary
     }
 
-    /// Whether a plain write has to be more than its expiry.
+    /// Whether a plain write needs metadata or another expiry.
     fn shapes_writes(&self) -> bool {
         self.keeps_for().is_some() || self.inspects_hits() || self.jitter > 0.0
     }
 
-    /// The term of a value that took `cost` to compute, on a backend with this default expiry.
+    /// Plans the write of a value that took `cost` to compute, on a backend with this default
+    /// expiry.
     pub(crate) fn plan_write(&self, default: Lifetime, cost: Duration) -> WritePlan {
         let now = clock::now_us();
         let mut meta = Meta::new(now / 1_000, u32::try_from(cost.as_micros()).unwrap_or(u32::MAX));
@@ -265,7 +269,7 @@ impl Options {
             return WritePlan { kept: Expiry::After(ttl), meta };
         }
         let lasting = self.jittered(ttl);
-        // Rounded up: a value never ends early.
+        // Rounded up, so that a value never expires early.
         meta.end_at(now.saturating_add(clock::micros(lasting)).div_ceil(1_000));
         let kept = match self.keeps_for() {
             Some(stale_for) => {
@@ -278,7 +282,7 @@ impl Options {
         WritePlan { kept, meta }
     }
 
-    /// The term of a plain write; the backend's own expiry will do where nothing more was asked for.
+    /// Plans a plain write. Without special options the backend's own expiry is enough.
     pub(crate) fn plan_plain_write(&self, default: impl FnOnce() -> Lifetime) -> Result<WritePlan> {
         if !self.shapes_writes() {
             return Ok(WritePlan { kept: self.expiry, meta: Meta::default() });
@@ -287,7 +291,7 @@ impl Options {
         Ok(self.plan_write(default(), Duration::ZERO))
     }
 
-    /// The expiry of a counter: plain text, in which nothing can be noted.
+    /// The expiry of a counter, which is stored as plain text without metadata.
     pub(crate) fn counter_expiry(&self, default: impl FnOnce() -> Lifetime) -> Result<Expiry> {
         let mut options = *self;
         options.stale_for(Duration::ZERO);
@@ -298,12 +302,13 @@ impl Options {
         if self.jitter <= 0.0 {
             return ttl;
         }
-        // What is longer than there are numbers for is never, and `resolve` says so.
+        // A duration that overflows is as good as never, which `resolve` makes of it.
         let more = ttl.as_secs_f64() * f64::from(self.jitter) * fastrand::f64();
         ttl.saturating_add(Duration::try_from_secs_f64(more).unwrap_or(Duration::MAX))
     }
 
-    /// What is to be done about a hit on `meta`. A call draws once for an early refresh, and notes it.
+    /// Decides about a hit with this metadata. A call draws once for an early refresh, and keeps
+    /// the draw.
     pub(crate) fn judge(&self, meta: &Meta, drawn: &mut Option<bool>) -> Verdict {
         if self.check().is_err() {
             return Verdict::Refused;
@@ -331,12 +336,12 @@ impl Options {
         age >= (end - created) as f64 * f64::from(self.refresh_ahead)
     }
 
-    /// Whether a hit on `meta` is to be computed again before its time.
+    /// Whether a hit on `meta` is computed again before it expires.
     fn is_early(&self, meta: &Meta, now_ms: u64) -> bool {
         if self.early <= 0.0 || (meta.expires_ms() == 0 && self.early.is_finite()) {
             return false;
         }
-        // From (0, 1], for the logarithm of nothing is no number.
+        // From (0, 1], because the logarithm of 0 is infinite.
         let draw = 1.0 - fastrand::f64();
         is_early(
             meta.expires_ms() as f64 - now_ms as f64,
@@ -346,13 +351,13 @@ impl Options {
         )
     }
 
-    /// Whether a value past its end may still be served, where nothing better is to be had.
+    /// Whether a value past its logical expiry may still be served if the loader fails.
     pub(crate) fn serves_stale(&self, meta: &Meta, now_ms: u64) -> bool {
         let Some(stale_for) = self.keeps_for() else { return false };
         now_ms < meta.expires_ms().saturating_add(clock::micros(stale_for).div_ceil(1_000))
     }
 
-    /// Refuses numbers that cannot be.
+    /// Rejects invalid numbers.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |is_wrong: bool, what: &'static str| {
             if is_wrong { Err(Error::config(what)) } else { Ok(()) }
@@ -366,7 +371,8 @@ impl Options {
     }
 }
 
-/// XFetch: whether a value that took `cost_us` to compute and ends in `left_ms` is computed again, by a draw from (0, 1].
+/// XFetch: whether a value that took `cost_us` to compute and ends in `left_ms` is computed again,
+/// by a draw from (0, 1].
 ///
 /// Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.
 fn is_early(left_ms: f64, cost_us: u32, beta: f64, draw: f64) -> bool {
@@ -387,7 +393,7 @@ mod tests {
         assert!((0.363..0.373).contains(&part), "{part}, and not 0.368");
     }
 
-    /// S181.
+    /// The limits of beta: 0 never refreshes early, infinity always does.
     #[test]
     fn the_ends_of_beta() {
         let mut options = Options::default();
@@ -417,7 +423,7 @@ mod tests {
         }
     }
 
-    /// S092, S079.
+    /// Jitter only lengthens, and zero stays zero.
     #[test]
     fn jitter_spreads_and_saturates() {
         let mut options =

@@ -1,5 +1,5 @@
-//! The locks and atomics of what is also tested under the schedules that [shuttle](https://docs.rs/shuttle) makes up:
-//! `scripts/schedules`.
+//! Locks and atomics for code that is also tested under random thread schedules by
+//! [shuttle](https://docs.rs/shuttle): `scripts/schedules`.
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::*;
@@ -14,7 +14,8 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a test under many orders of its threads' steps, those in which few switches matter among them: most faults need two.
+/// Runs a test under many orders of its threads' steps, those in which few switches matter among
+/// them: most faults need two.
 #[cfg(all(test, shuttle))]
 pub(crate) fn under_many_schedules(run: impl Fn() + Send + Sync + Copy + 'static) {
     const ROUNDS: usize = 5_000;

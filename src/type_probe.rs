@@ -1,10 +1,12 @@
 //! Whether a type parameter is one of a few known types.
 //!
-//! `TypeId` asks for `'static` and cannot say "an `Arc` of anything", and Rust has no specialization. The standard library
-//! has: [`Fuse`](std::iter::Fuse) is documented to be a no-op around an iterator that is a [`FusedIterator`], and so asks such
-//! an iterator again after its end, and no other one. A probe is an iterator that is fused exactly for the types in question
-//! and counts how often it was asked. The optimizer makes a constant of the answer. Without that specialization all answers
-//! would be `false`, which costs speed and nothing else; the tests below would tell.
+//! `TypeId` asks for `'static` and cannot say "an `Arc` of anything", and Rust has no
+//! specialization. The standard library has: [`Fuse`](std::iter::Fuse) is documented to be a no-op
+//! around an iterator that is a [`FusedIterator`], and so asks such an iterator again after its
+//! end, and no other one. A probe is an iterator that is fused exactly for the types in question
+//! and counts how often it was asked. The optimizer makes a constant of the answer. Without that
+//! specialization all answers would be `false`, which costs speed and nothing else; the tests below
+//! would fail.
 
 use std::cell::Cell;
 use std::iter::FusedIterator;
@@ -53,7 +55,8 @@ answer_yes!(IsByte: u8, &u8);
 impl<U: ?Sized> FusedIterator for Probe<'_, Arc<U>, ClonesSilently> {}
 impl<U: ?Sized> FusedIterator for Probe<'_, Option<Arc<U>>, ClonesSilently> {}
 
-/// Whether cloning a `T` is cheap and runs no code of a user's, so that it may be done under a lock.
+/// Whether cloning a `T` is cheap and runs no code of a user's, so that it may be done under a
+/// lock.
 #[inline(always)]
 pub(crate) fn clones_silently<T>() -> bool {
     ask::<T, ClonesSilently>()

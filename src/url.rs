@@ -6,9 +6,10 @@ pub(crate) use parameter::{Parameter, Size};
 
 use crate::error::{Error, Result};
 
-/// A URL taken apart. Parameters are taken out by name; [`finish`](CacheUrl::finish) refuses what nobody asked for.
+/// A URL taken apart. Parameters are taken out by name; [`finish`](CacheUrl::finish) rejects
+/// parameters that were not taken.
 ///
-/// Errors name the scheme and the parameter, never the URL, for it may hold a password.
+/// Errors name the scheme and the parameter, never the URL, because it may contain a password.
 pub(crate) struct CacheUrl {
     scheme: String,
     rest: String,
@@ -84,7 +85,7 @@ impl CacheUrl {
         }
     }
 
-    /// Refuses parameters that nobody took, and those given twice.
+    /// Rejects parameters that were not taken, and those given twice.
     pub(crate) fn finish(self) -> Result<()> {
         let Self { scheme, parameters, is_dubious, known, .. } = self;
         match parameters.first() {
@@ -107,7 +108,8 @@ fn must_be<T: Parameter>(name: &str) -> Error {
     Error::config(format!("the URL parameter `{name}` must be {}", T::FORM))
 }
 
-/// The names and values of a query. A `+` is a `+`: what stands for a space in forms does not in the rest of a URL.
+/// The names and values of a query. A `+` is a `+`: what stands for a space in forms does not in
+/// the rest of a URL.
 fn parameters(query: &str) -> Result<Vec<(String, String)>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -116,7 +118,8 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>> {
     pairs.collect()
 }
 
-/// A name as an error repeats it, with a space before; nothing for what does not look like one and may be anything.
+/// A name as an error repeats it, with a space before; nothing for what does not look like one and
+/// may be anything.
 pub(crate) fn quote(name: &str) -> String {
     let is_name = name.len() <= 40
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte));

@@ -1,4 +1,4 @@
-//! What passes between a wrapper and an adapter.
+//! The value that passes between a wrapper and an adapter.
 
 use crate::codec::{Codec, Defect};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,11 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A value that an adapter stores without understanding it: a cheap handle on a shared typed object, or on encoded bytes.
+/// A value that an adapter stores without understanding it: a cheap handle on a shared typed
+/// object, or on encoded bytes.
 ///
-/// Adapters that live in the process keep the handle as it is, and a `get` of the type that was set is a downcast and a clone.
-/// Adapters that store bytes ask for them with [`to_stored`](CacheValue::to_stored) and come back with [`from_stored`](CacheValue::from_stored).
-/// Cloning costs a reference count. `Debug` never shows the value.
+/// Adapters that live in the process keep the handle as it is, and a `get` of the type that was set
+/// is a downcast and a clone. Adapters that store bytes ask for them with
+/// [`to_stored`](CacheValue::to_stored) and come back with
+/// [`from_stored`](CacheValue::from_stored). Cloning costs a reference count. `Debug` never shows
+/// the value.
 ///
 /// ```
 /// use larder::CacheValue;
@@ -32,7 +35,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone)]
 pub struct CacheValue(Arc<Known<dyn Kept>>);
 
-/// What a [`CacheValue`] points to: the one allocation that holds the object, or the bytes, and what is known about it.
+/// The one allocation behind a [`CacheValue`]: the object or the bytes, and the metadata.
 struct Known<K: ?Sized> {
     meta: Meta,
     kept: K,
@@ -41,9 +44,9 @@ struct Known<K: ?Sized> {
 trait Kept: Send + Sync {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
-    /// The object that is kept.
+    /// The object itself.
     fn object(&self) -> &dyn Any;
-    /// The bytes, where it is kept as bytes.
+    /// The encoded bytes, if the value consists of bytes.
     fn encoded(&self) -> Option<&Encoded> {
         None
     }
@@ -51,14 +54,15 @@ trait Kept: Send + Sync {
 
 struct Typed<T>(T);
 
-/// A typed object whose `Drop` may panic. That is contained: whoever happens to let go of a value last (another caller's write
-/// that evicts it, the sweep, a `clear`) has nothing to do with it, and a second panic while the first unwinds would end the
-/// process. The panic hook has reported it. `None` only while the object is dropped.
+/// A typed object whose `Drop` may panic. The panic is contained: the last owner of a value may be
+/// any caller (a write that evicts it, the sweep, a `clear`), and a second panic while the first
+/// unwinds would abort the process. The panic hook has reported it. `None` only while the object is
+/// dropped.
 struct Contained<T>(Option<T>);
 
 struct Encoded(Result<(Codec, Bytes), Defect>);
 
-/// A value about which something else is known by now.
+/// A value with other metadata.
 struct Renewed(CacheValue);
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
@@ -148,7 +152,7 @@ impl CacheValue {
         Self::known(object, Meta::default())
     }
 
-    /// A handle on a typed object about which more is known.
+    /// A handle on a typed object, with metadata.
     pub(crate) fn known<T: Serialize + Send + Sync + 'static>(object: T, meta: Meta) -> Self {
         if needs_drop::<T>() {
             Self(Arc::new(Known { meta, kept: Contained(Some(object)) }))
@@ -163,7 +167,7 @@ impl CacheValue {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The object, if it is a `T`: what needs no codec.
+    /// The object, if it is a `T` and so needs no codec.
     #[inline]
     pub(crate) fn object<T: 'static>(&self) -> Option<&T> {
         self.0.kept.object().downcast_ref()
@@ -185,12 +189,13 @@ impl CacheValue {
         }
     }
 
-    /// The bytes that a store keeps for this value under `key`: with a header under [`Codec::MessagePack`], plain under the others.
+    /// The bytes that a store keeps for this value under `key`: with a header under
+    /// [`Codec::MessagePack`], plain under the others.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when it cannot note that the value
-    /// is to be kept beyond its expiry.
+    /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when
+    /// it cannot note that the value is to be kept beyond its expiry.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
         if self.0.meta.has_stale_window() && !codec.has_header() {
             return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
@@ -212,8 +217,8 @@ impl CacheValue {
 
     /// The value that a store kept under `key` with [`to_stored`](CacheValue::to_stored).
     ///
-    /// Never fails: bytes that are damaged, of an unknown version, or meant for another key give a value that
-    /// [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
+    /// Never fails: bytes that are damaged, of an unknown version, or meant for another key give a
+    /// value that [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
         let (meta, content) = match codec::unframe(key, stored, codec) {
@@ -224,7 +229,7 @@ impl CacheValue {
         Self(Arc::new(Known { meta, kept: Encoded(content) }))
     }
 
-    /// What another program keeps under a key and no codec could have written, such as a list.
+    /// The value of a key that another program stored and no codec can read, such as a list.
     #[cfg(feature = "redis")]
     pub(crate) fn foreign() -> Self {
         Self(Arc::new(Known { meta: Meta::default(), kept: Encoded(Err(Defect::Foreign)) }))
@@ -243,7 +248,8 @@ impl CacheValue {
         Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept: Encoded(content) })))
     }
 
-    /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be encoded.
+    /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be
+    /// encoded.
     ///
     /// # Errors
     ///
@@ -261,13 +267,15 @@ impl CacheValue {
         self.decode::<i64>().map_err(|cause| Error::new(ErrorKind::NotANumber).with_source(cause))
     }
 
-    /// The stored bytes could not be read at all: damaged, from another format version, or another key's.
+    /// The stored bytes could not be read at all: damaged, from another format version, or another
+    /// key's.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         self.defect().is_some()
     }
 
-    /// The stored bytes belong to another key. An adapter that sees this on a shared connection should drop the connection.
+    /// The stored bytes belong to another key. An adapter that sees this on a shared connection
+    /// should drop the connection.
     #[must_use]
     pub fn is_misdirected(&self) -> bool {
         self.defect() == Some(Defect::OtherKey)
@@ -280,8 +288,9 @@ impl CacheValue {
         (created > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(created))
     }
 
-    /// The value is past its logical end, and only kept for when nothing better is to be had (see
-    /// [`stale_for`](crate::View::stale_for)). The verbs of a cache count it as missing; an adapter does not.
+    /// Whether the value is past its logical expiry, and kept only to be served if a loader fails
+    /// (see [`stale_for`](crate::View::stale_for)). The verbs of a cache treat it as missing; an
+    /// adapter does not.
     #[must_use]
     #[inline]
     pub fn is_stale(&self) -> bool {
@@ -292,12 +301,12 @@ impl CacheValue {
         &self.0.meta
     }
 
-    /// The same value, about which something else is known.
+    /// The same value with other metadata.
     pub(crate) fn renewed(&self, meta: Meta) -> Self {
         Self(Arc::new(Known { meta, kept: Renewed(self.clone()) }))
     }
 
-    /// Moves the logical end, for everybody who has this very handle.
+    /// Moves the logical expiry, for all that share this handle.
     pub(crate) fn move_end(&self, expires_ms: u64) {
         self.0.meta.move_end(expires_ms);
     }
@@ -308,7 +317,7 @@ impl CacheValue {
         self.0.meta.claim_replacement()
     }
 
-    /// Whether it is nothing as serde writes it: `None`, `()` or a null.
+    /// Whether serde writes the value as nil: `None`, `()` or a null.
     pub(crate) fn is_nil(&self) -> Result<bool> {
         Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1
             && self.0.kept.encode(Codec::MessagePack)? == [codec::NIL])

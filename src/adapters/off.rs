@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Keeps nothing: every entry is gone at once, as if all had an expiry of zero. For a cache that is to be turned off by its
-/// configuration (`LARDER_URL=off`) while the program stays as it is.
+/// Keeps nothing: every entry is gone at once, as if all had an expiry of zero. For a cache that is
+/// to be turned off by its configuration (`LARDER_URL=off`) while the program stays as it is.
 ///
-/// Reads miss. Writes succeed and store nothing: `add` always stores, `incr` always starts from 0, `remove` never finds a live key.
-/// `get_or_set*` run their loader each time, still once for all who wait at the time.
+/// Reads miss. Writes succeed and store nothing: `add` always stores, `incr` always starts from 0,
+/// `remove` never finds a live key. `get_or_set*` run their loader each time, still once for all
+/// who wait at the time.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {

@@ -13,8 +13,9 @@ use std::task::Waker;
 
 /// Sends calls directly while they are few, and in batches above that.
 ///
-/// Batching begins when one more than `max_direct` calls are in flight, and ends when a batch has been answered and no call waits. In
-/// between every call waits for its turn, so that none is sent before an earlier one about the same key.
+/// Batching begins when one more than `max_direct` calls are in flight, and ends when a batch has
+/// been answered and no call waits. In between every call waits for its turn, so that none is sent
+/// before an earlier one about the same key.
 #[derive(Debug)]
 pub(crate) struct Batcher<P: Batchable> {
     /// How many calls are sent directly at a time.
@@ -117,8 +118,8 @@ impl<P: Batchable> BatchLeader<P> {
 }
 
 impl<P: Batchable> Drop for BatchLeader<P> {
-    /// A leader that ends early, by a panic or with its runtime, leaves no call waiting: the requests are dropped, and with them the
-    /// senders of their answers.
+    /// A leader that ends early, by a panic or with its runtime, leaves no call waiting: the
+    /// requests are dropped, and with them the senders of their answers.
     fn drop(&mut self) {
         if self.is_done {
             return;

@@ -21,11 +21,11 @@ pub(crate) trait Batchable {
     /// What it adds to the size of a batch.
     fn bytes(&self) -> usize;
 
-    /// Its caller has given up. A caller whose deadline has passed is told so.
+    /// Whether the caller has given up. Answers a caller whose deadline has passed with a timeout.
     fn is_over(&mut self, now: Instant) -> bool;
 
-    /// Hashes of the keys that it is about. A call is not sent before an earlier one about the same key, and none is sent before an
-    /// earlier one that is sent by itself and names no key.
+    /// Hashes of the keys that it is about. A call is not sent before an earlier one about the same
+    /// key, and none is sent before an earlier one that is sent by itself and names no key.
     fn keys(&self) -> impl Iterator<Item = u64>;
 }
 
@@ -56,7 +56,8 @@ impl Limits {
     }
 }
 
-/// The calls that wait, in the order in which they came. Bounded by the callers: what was given up is taken out from time to time.
+/// The calls that wait, in the order in which they came. Bounded by the callers: what was given up
+/// is taken out from time to time.
 #[derive(Debug)]
 pub(crate) struct Queue<P: Batchable> {
     limits: Limits,
@@ -68,7 +69,7 @@ pub(crate) struct Queue<P: Batchable> {
 /// What is known of the calls that came since the queue was empty.
 #[derive(Clone, Copy, Debug)]
 enum Fitting<K> {
-    /// They are of one kind, this one, and have so many bytes.
+    /// All are of this kind, with this number of bytes in sum.
     Together(Option<K>, usize),
     Apart,
 }
@@ -108,8 +109,8 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    /// Takes the first call out, and with it those of its kind that are not sent before an earlier one about the same key. Empty if
-    /// no call waits.
+    /// Takes the first call out, and with it those of its kind that are not sent before an earlier
+    /// one about the same key. Empty if no call waits.
     pub(crate) fn next(&mut self) -> Vec<P> {
         let now = Instant::now();
         let mut batch = Vec::new();
@@ -142,8 +143,8 @@ impl<P: Batchable> Queue<P> {
         batch
     }
 
-    /// All of them, if that is what [`next`](Self::next) would give; calls that were given up are still among them. Takes no longer
-    /// for many than for one, since the queue is behind a lock.
+    /// All of them, if that is what [`next`](Self::next) would give; calls that were given up are
+    /// still among them. Takes no longer for many than for one, since the queue is behind a lock.
     #[cfg(any(feature = "redis", test))]
     pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
         match self.fitting {

@@ -1,4 +1,4 @@
-//! The queue and the stop against what they promise, over interleavings that a seed decides.
+//! The queue and the batcher, tested over interleavings that a seed decides.
 
 use super::{Batchable, Batcher, Limits, Queue};
 use std::collections::{HashMap, VecDeque};
@@ -54,7 +54,7 @@ fn queue(limits: Limits, calls: impl IntoIterator<Item = Call>) -> Queue<Call> {
 const WIDE: Limits = Limits { entries: 100, bytes: 100 };
 
 #[test]
-fn those_of_a_kind_travel_together_and_nobody_overtakes_on_a_key() {
+fn calls_of_a_kind_share_a_batch_and_keep_their_order_on_a_key() {
     let calls = [
         call(0, Some(1), &[1]),
         call(1, Some(2), &[2]),
@@ -71,7 +71,7 @@ fn those_of_a_kind_travel_together_and_nobody_overtakes_on_a_key() {
 }
 
 #[test]
-fn nobody_overtakes_what_names_no_key() {
+fn no_call_is_sent_before_an_earlier_one_that_names_no_key() {
     let mut queue =
         queue(WIDE, [call(0, Some(1), &[1]), call(1, None, &[]), call(2, Some(1), &[2])]);
     assert_eq!(numbers(&queue.next()), [0]);
@@ -85,7 +85,8 @@ fn batches_are_bounded_by_entries_and_by_bytes() {
     let sized = |number, bytes| Call { bytes, ..call(number, Some(1), &[number as u64]) };
     let mut four = queue(limits, (0..4).map(|number| sized(number, 1)));
     assert_eq!(numbers(&four.next()), [0, 1, 2]);
-    // One that is too large for company travels all the same, and smaller ones need not wait for it.
+    // A call that is too large to share a batch is sent by itself, and smaller ones need not wait
+    // for it.
     let mut large = queue(limits, [sized(0, 1), sized(1, 50), sized(2, 1)]);
     assert_eq!(numbers(&large.next()), [0, 2]);
     assert_eq!(numbers(&large.next()), [1]);
@@ -133,7 +134,7 @@ fn all_at_once_is_the_next_batch() {
     assert!(taken > 500, "{taken}");
 }
 
-/// A leader with several batches under way.
+/// A leader with several batches in flight.
 #[test]
 fn a_leader_waits_for_passengers_as_long_as_anything_is_under_way() {
     let (batcher, mut context) =
@@ -164,7 +165,8 @@ impl Wake for Woken {
     }
 }
 
-/// Seeded runs of callers that come, give up, go alone and come back, and of a leader, step by step.
+/// Seeded runs of callers that come, give up, go alone and come back, and of a leader, step by
+/// step.
 #[test]
 fn everybody_travels_once_in_order_and_nobody_is_left() {
     for seed in 0..3_000 {
@@ -219,7 +221,8 @@ impl Run {
         }
     }
 
-    /// Somebody comes: goes alone while few do and nobody waits, or waits.
+    /// A call arrives: it is sent directly while few are in flight and none waits, and otherwise
+    /// waits.
     fn come(&mut self) {
         let batcher = self.batcher.clone();
         if let Some(pass) = batcher.pass() {
@@ -243,7 +246,7 @@ impl Run {
         if let Some(lead) = batcher.wait(call) {
             assert!(self.lead.replace(lead).is_none(), "two leaders");
         }
-        assert!(self.lead.is_some(), "nobody leads those that wait");
+        assert!(self.lead.is_some(), "no leader for the calls that wait");
     }
 
     /// Somebody who went alone is back.
@@ -288,7 +291,10 @@ impl Run {
                 .position(|waiting| waiting.number == call.number)
                 .expect("it waits, and only once");
             let passes_by = |before: &Call| before.keys.iter().any(|key| call.keys.contains(key));
-            assert!(!self.waiting.iter().take(at).any(passes_by), "overtaken on a key");
+            assert!(
+                !self.waiting.iter().take(at).any(passes_by),
+                "sent before an earlier call about a key"
+            );
             self.waiting.remove(at);
             *self.served.entry(call.number).or_default() += 1;
         }

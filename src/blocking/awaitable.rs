@@ -1,11 +1,12 @@
-//! One function for both worlds.
+//! One function for async and blocking code.
 
 use super::wait;
 use crate::runtime::background_timeout;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
-/// A future that async code awaits and blocking code waits for: what Python's `@awaitable` does, in every context.
+/// A future that async code awaits and blocking code waits for: what Python's `@awaitable` does, in
+/// every context.
 ///
 /// ```
 /// use larder::{Awaitable, async_cached, awaitable};
@@ -35,19 +36,22 @@ pub fn awaitable<F: Future>(future: F) -> Awaitable<F> {
 }
 
 impl<F: Future> Awaitable<F> {
-    /// Runs the future to its end on this thread, whatever the thread is. See [`CacheWrapper`](crate::CacheWrapper) for where
-    /// that works.
+    /// Runs the future to its end on this thread, whatever the thread is. See
+    /// [`CacheWrapper`](crate::CacheWrapper) for where that works.
     ///
-    /// In a thread-local's destructor tokio's own may be gone: a future that needs a timer, a socket or `spawn` then panics as tokio
-    /// does. larder's calls do not; what cannot be done without waiting is [`Unavailable`](crate::ErrorKind::Unavailable).
+    /// In a thread-local's destructor tokio's own may be gone: a future that needs a timer, a
+    /// socket or `spawn` then panics as tokio does. larder's calls do not; what cannot be done
+    /// without waiting is [`Unavailable`](crate::ErrorKind::Unavailable).
     ///
-    /// larder's own calls have their deadlines. A future of yours that waits for something only this thread can drive (a socket
-    /// of the current-thread runtime that the thread is in) never ends: use [`wait_timeout`](Awaitable::wait_timeout) if in doubt.
+    /// larder's own calls have their deadlines. A future of yours that waits for something only
+    /// this thread can drive (a socket of the current-thread runtime that the thread is in) never
+    /// ends: use [`wait_timeout`](Awaitable::wait_timeout) if in doubt.
     pub fn wait(self) -> F::Output {
         wait(self.future)
     }
 
-    /// [`wait`](Awaitable::wait) with an end: `None` when `patience` is over, and the future is dropped.
+    /// [`wait`](Awaitable::wait) with a time limit: `None` when `patience` has passed, and the
+    /// future is dropped.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The blocking face: the same cache for code without `.await`. The only place in the crate that blocks a thread.
+//! The blocking face: the same cache for code without `.await`. The only place in the crate that
+//! blocks a thread.
 
 mod awaitable;
 mod view;
@@ -24,12 +25,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// The blocking face of a cache: the verbs of [`AsyncCacheWrapper`], with the same meanings and errors, for code without `.await`.
+/// The blocking face of a cache: the verbs of [`AsyncCacheWrapper`], with the same meanings and
+/// errors, for code without `.await`.
 ///
-/// It works on a plain thread, in `spawn_blocking`, on a worker of a multi-thread runtime, inside a current-thread runtime, in a
-/// `LocalSet`, in `Drop`, and after a runtime has shut down. What it waits for is driven by a background runtime of larder's own;
-/// a hit in memory needs none. In a thread-local's destructor, where tokio itself may be gone, what has to wait is
-/// [`Unavailable`](crate::ErrorKind::Unavailable). Inside async code it blocks the thread, as any blocking call does: prefer the async face there.
+/// It works on a plain thread, in `spawn_blocking`, on a worker of a multi-thread runtime, inside a
+/// current-thread runtime, in a `LocalSet`, in `Drop`, and after a runtime has shut down. What it
+/// waits for is driven by a background runtime of larder's own; a hit in memory needs none. In a
+/// thread-local's destructor, where tokio itself may be gone, what has to wait is
+/// [`Unavailable`](crate::ErrorKind::Unavailable). Inside async code it blocks the thread, as any
+/// blocking call does: prefer the async face there.
 ///
 /// ```
 /// use larder::CacheWrapper;
@@ -338,9 +342,9 @@ impl CacheWrapper {
         self.view().get_or_set_with(key, loader)
     }
 
-    /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs inside larder's background runtime:
-    /// on this thread as long as the call waits, on another one if the call ends before, or has a
-    /// timeout.
+    /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs inside larder's background
+    /// runtime: on this thread as long as the call waits, on another one if the call ends before,
+    /// or has a timeout.
     pub fn get_or_set_async<T, By>(
         &self,
         key: impl AsRef<str>,

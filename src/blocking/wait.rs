@@ -1,4 +1,4 @@
-//! Enter, poll, park.
+//! How a thread waits for a future: enter the background runtime, poll, park.
 
 use crate::runtime::{Blocked, enter_background};
 use std::future::Future;
@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Runs a future to its end on this thread, whatever the thread is: a plain one, a runtime's worker, one inside `block_on`.
+/// Runs a future to its end on this thread, whatever the thread is: a plain one, a runtime's
+/// worker, one inside `block_on`.
 ///
-/// larder's background runtime is entered, so that what the future opens is driven there and not by a runtime that this thread
-/// is blocking. The future is polled here and the thread parks in between, so it needs neither `Send` nor `'static`.
+/// larder's background runtime is entered, so that what the future opens is driven there and not by
+/// a runtime that this thread is blocking. The future is polled here and the thread parks in
+/// between, so it needs neither `Send` nor `'static`.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let blocked = Blocked::enter();
-    // The budget of the task we may stand in is not ours, and would never be refilled while we poll.
+    // Run outside the cooperative budget of a surrounding task: that budget is not refilled while
+    // this thread polls.
     let mut future = pin!(tokio::task::unconstrained(future));
     let bell = Arc::new(Bell { rung: AtomicBool::new(false), sleeper: thread::current() });
     let waker = Waker::from(bell.clone());
@@ -36,7 +39,8 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     })
 }
 
-/// Wakes a parked thread. The flag is what counts: a nested wait on the same thread may use up the park token.
+/// Wakes a parked thread. The flag is what counts: a nested wait on the same thread may use up the
+/// park token.
 struct Bell {
     rung: AtomicBool,
     sleeper: Thread,

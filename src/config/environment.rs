@@ -1,4 +1,4 @@
-//! What the environment says, where nobody said it in code.
+//! Configuration by environment variables, for settings that code leaves open.
 
 use super::{Kind, Opened, open};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 const ADAPTER: [&str; 3] = ["LARDER_URL", "PRIVEX_ASYNC_CACHE_ADAPTER", "PRIVEX_CACHE_ADAPTER"];
 const TTL: [&str; 2] = ["LARDER_TTL", "PRIVEX_CACHE_TIMEOUT"];
 
-/// What the environment names for a cache, or memory.
+/// The adapter that the environment names, or memory.
 pub(crate) fn from_environment() -> Result<Opened> {
     match first(&ADAPTER)? {
         Some((variable, name)) => {

@@ -15,10 +15,10 @@ use std::any::Any;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-/// Takes what is the adapter's, and what stands around it, out of a URL.
+/// Builds an adapter, with its layers, from a URL, and takes its parameters out of the URL.
 type Open = fn(&mut CacheUrl) -> Result<Arc<dyn AsyncCacheAdapter>>;
 
-/// An adapter, and what its URL says of the calls of the cache that is given it.
+/// An adapter, and the options that its URL gives to the calls of the cache.
 #[derive(Debug)]
 pub struct Opened {
     pub(crate) adapter: Arc<dyn AsyncCacheAdapter>,
@@ -111,7 +111,8 @@ static KINDS: [Kind; 5] = [
     },
 ];
 
-/// What a cache can be given as its adapter: an alias, a class name or a URL, an adapter, or an `Arc` of one.
+/// What a cache can be given as its adapter: an alias, a class name or a URL, an adapter, or an
+/// `Arc` of one.
 ///
 /// | kind | aliases (any case) | class names | URL |
 /// |---|---|---|---|
@@ -134,8 +135,8 @@ pub trait IntoAdapter {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for an unknown name, scheme or parameter, or a backend that is not compiled in;
-    /// the message says what there is.
+    /// [`Config`](crate::ErrorKind::Config) for an unknown name, scheme or parameter, or a backend
+    /// that is not compiled in; the message says what there is.
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>>;
 
     /// The adapter, and the options that a URL gives to the cache.
@@ -166,7 +167,8 @@ by_name!(&str, String, &String);
 
 impl<A: AsyncCacheAdapter> IntoAdapter for A {
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        // An `Arc<dyn AsyncCacheAdapter>` is an adapter too; it stays the one it is instead of being wrapped once more.
+        // An `Arc<dyn AsyncCacheAdapter>` is an adapter too; it is used as it is instead of being
+        // wrapped once more.
         let mut given = Some(self);
         let shared = (&mut given as &mut dyn Any)
             .downcast_mut::<Option<Arc<dyn AsyncCacheAdapter>>>()
@@ -179,17 +181,18 @@ impl<A: AsyncCacheAdapter> IntoAdapter for A {
     }
 }
 
-/// What a name or URL stands for.
+/// The adapter and options of a name or URL.
 fn open(name: &str) -> Result<Opened> {
     read(name, |adapter, url| Ok(Opened { adapter, options: Options::take(url)? }))
 }
 
-/// The adapter that a name or URL stands for, where no cache is at hand to heed the options.
+/// The adapter of a name or URL, where there is no cache that could use the options.
 fn adapter_alone(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
     read(name, |adapter, url| refuse_options(url).map(|()| adapter))
 }
 
-/// Reads a name or URL: the adapter takes its own out of it, then `rest`, and there must be nothing more.
+/// Reads a name or URL. The adapter takes its parameters first, then `rest` takes others, and none
+/// may be left over.
 fn read<R>(
     name: &str,
     rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,

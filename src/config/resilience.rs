@@ -1,4 +1,5 @@
-//! What stands between a cache and a server that it was given by name: [`Resilient`], unless the URL says otherwise.
+//! The layer between a cache and a server that is named by URL: [`Resilient`], unless the URL turns
+//! it off.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::adapters::Remote;

@@ -20,25 +20,29 @@ const BATCH_ABOVE: usize = 32;
 const MAX_BATCH: usize = 256;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// Batches the calls of an adapter when there are many: those that come while others are in flight become one
-/// [`get_many`](AsyncCacheAdapter::get_many) or [`set_many`](AsyncCacheAdapter::set_many).
+/// Batches the calls of an adapter when there are many: those that come while others are in flight
+/// become one [`get_many`](AsyncCacheAdapter::get_many) or
+/// [`set_many`](AsyncCacheAdapter::set_many).
 ///
-/// While few calls are in flight each is sent by itself, at once. Batching begins with one call more than
-/// [`batch_above`](Batching::batch_above), and ends when a batch has been answered and no call waits. There is no timer. larder's own
-/// redis, memcached and sqlite adapters do the same within their connections and need no such layer; it is for adapters whose
-/// `get_many` and `set_many` cost about as much as one call.
+/// While few calls are in flight each is sent by itself, at once. Batching begins with one call
+/// more than [`batch_above`](Batching::batch_above), and ends when a batch has been answered and no
+/// call waits. There is no timer. larder's own redis, memcached and sqlite adapters do the same
+/// within their connections and need no such layer; it is for adapters whose `get_many` and
+/// `set_many` cost about as much as one call.
 ///
-/// A key that fails does not fail the others in its batch: each call has its own answer, and where a batch as a whole is refused, or
-/// the adapter panics in it, each call is sent by itself. The operations on a key keep their order within a runtime, also those whose
-/// callers have given up.
+/// A key that fails does not fail the others in its batch: each call has its own answer, and where
+/// a batch as a whole is refused, or the adapter panics in it, each call is sent by itself. The
+/// operations on a key keep their order within a runtime, also those whose callers have given up.
 ///
 /// # Deadlines
 ///
-/// The layer has none of its own: a call waits for as long as the adapter takes for the batch before. To wait no longer, drop the future.
+/// The layer has none of its own: a call waits for as long as the adapter takes for the batch
+/// before. To wait no longer, drop the future.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped while it waits is taken out; one that is in flight leaves its batch whole.
+/// A call that is dropped while it waits is taken out; one that is in flight leaves its batch
+/// whole.
 ///
 /// # Example
 ///
@@ -88,7 +92,8 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         Self::around(self.adapter, self.batch_above, limits)
     }
 
-    /// How many bytes of keys and encoded values a batch holds at most; 1 MiB unless set. What is larger is sent by itself.
+    /// How many bytes of keys and encoded values a batch holds at most; 1 MiB unless set. What is
+    /// larger is sent by itself.
     #[must_use]
     pub fn max_batch_bytes(self, bytes: usize) -> Self {
         let limits = Limits { bytes, ..self.limits };
@@ -114,7 +119,8 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         }
     }
 
-    /// Runs a call that is sent by itself, in its turn: an earlier one about its key, given up by its caller, may still be in flight.
+    /// Runs a call that is sent by itself, in its turn: an earlier one about its key, given up by
+    /// its caller, may still be in flight.
     async fn in_turn<T>(&self, key: Option<&str>, call: impl Future<Output = T>) -> T {
         let Some(batcher) = self.batcher() else { return call.await };
         let _pass = match batcher.pass() {
@@ -237,8 +243,8 @@ async fn send(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
     }
 }
 
-/// Gives each call its own answer. If the batch as a whole was refused, for a reason that another attempt may not have, each call is
-/// sent by itself.
+/// Gives each call its own answer. If the batch as a whole was refused, for a reason that another
+/// attempt may not have, each call is sent by itself.
 fn share<T>(
     results: Result<Vec<Result<T>>>,
     replies: Vec<oneshot::Sender<Option<Result<T>>>>,

@@ -16,8 +16,8 @@ macro_rules! forward {
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<A: AsyncCacheAdapter + ?Sized> AsyncCacheAdapter for $pointer {
-            // The hot ones hand on the future that there is: `async fn` would put it into another box. What stands here is what
-            // `async_trait` makes of the trait's `async fn`.
+            // The hot methods return the inner future: an `async fn` would box it a second time.
+            // The signatures are those that `async_trait` generates for the trait's `async fn`.
             fn get<'s, 'k, 'f>(&'s self, key: &'k str) -> BoxFuture<'f, Result<Option<CacheValue>>>
             where
                 's: 'f,

@@ -4,7 +4,8 @@ use crate::event::{Event, EventKind};
 use ::metrics::{SharedString, counter, histogram};
 use std::sync::Arc;
 
-/// An observer that hands every event on to the recorder of the `metrics` facade. `cache` is the label that tells this cache from others.
+/// An observer that passes every event to the recorder of the `metrics` facade. `cache` is the
+/// label of this cache.
 ///
 /// Every metric has the labels `cache` and `backend`, the adapter's name. No key is ever a label.
 ///

@@ -11,7 +11,8 @@
     doc = "| [`metrics`](fn@metrics) | `metrics` | the `metrics` facade, as counters and histograms |"
 )]
 //!
-//! Each is one line: `cache.observe(larder::observe::…)`. Without it nothing is handed on, whatever features are on.
+//! Each is one line: `cache.observe(larder::observe::…)`. Without it nothing is handed on, whatever
+//! features are on.
 
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -1,4 +1,5 @@
-//! Spans around calls that wait and around loaders. Without the feature `tracing` there is nothing in them.
+//! Spans around calls that wait and around loaders. Without the feature `tracing` there is nothing
+//! in them.
 
 use crate::error::Result;
 use crate::observers::Observers;
@@ -25,7 +26,8 @@ impl Span {
         Self { inner }.with_key(observers, key)
     }
 
-    /// Around a loader, which runs in a task of its own: below the span that its first caller is in.
+    /// Around a loader, which runs in a task of its own: below the span that its first caller is
+    /// in.
     pub(crate) fn load<'k>(
         observers: &Observers,
         backend: &str,

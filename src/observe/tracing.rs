@@ -3,7 +3,7 @@
 use crate::event::{Event, EventKind};
 use ::tracing::Level;
 
-/// An observer that hands every event on to `tracing`, with the target `larder`.
+/// An observer that passes every event to `tracing`, with the target `larder`.
 ///
 /// | field | is |
 /// |---|---|
@@ -15,7 +15,8 @@ use ::tracing::Level;
 /// | `error` | the kind of the error |
 /// | `key` | the key's first 128 bytes; only after [`trace_keys`](crate::AsyncCacheWrapper::trace_keys)`(true)` |
 ///
-/// What fails is a warning, a swap and a breaker that closes are information, and the rest is for debugging. Values are never shown.
+/// What fails is a warning, a swap and a breaker that closes are information, and the rest is for
+/// debugging. Values are never shown.
 ///
 /// ```
 /// # fn main() -> larder::Result<()> {

@@ -1,7 +1,8 @@
-//! Who listens to a cache, and what is counted whether anybody listens or not.
+//! The observers of a cache, and its counters, which count with or without observers.
 //!
-//! An observer runs inside the call that it hears of, and may use the cache. What it does there is counted and passed to no observer, neither to
-//! itself nor to others: two caches whose observers use each other would call each other without end.
+//! An observer runs inside the call that emits the event, and may use the cache. Events of the
+//! observer's own calls are counted, but passed to no observer: two caches whose observers use each
+//! other would otherwise call each other without end.
 
 mod sinks;
 
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 thread_local! {
-    /// Whether this thread is inside an observer, of whatever cache.
+    /// Whether this thread is inside an observer of any cache.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -43,7 +44,8 @@ impl Drop for Inside {
     }
 }
 
-/// `work`, which is about to become a task: if an observer begins it, its events are passed to no observer either.
+/// Wraps work that is about to become a task: if an observer starts it, its events are passed to no
+/// observer either.
 pub(crate) fn inherit<F: Future + ?Sized>(
     mut work: Pin<Box<F>>,
 ) -> impl Future<Output = F::Output> {
@@ -56,24 +58,26 @@ pub(crate) fn inherit<F: Future + ?Sized>(
 
 type Observe = dyn Fn(&Event<'_>) + Send + Sync;
 
-/// One who listens, and by which number it is taken off again.
+/// An observer, and the number by which it is removed.
 #[derive(Clone)]
 struct Observer {
     number: u64,
     observe: Arc<Observe>,
 }
 
-/// The observers of a cache, and its counters. Emitting an event takes no lock; adding and taking off copy the list.
+/// The observers of a cache, and its counters. Emitting an event takes no lock; adding and removing
+/// an observer copy the list.
 #[derive(Default)]
 pub(crate) struct Observers {
     pub(crate) counters: Counters,
-    /// Whether the list is not empty: all that a hit in memory looks at.
+    /// Whether the list is not empty. A hit in memory reads only this flag.
     has_observers: AtomicBool,
     /// Whether traces show keys.
     #[cfg(feature = "tracing")]
     pub(crate) shows_keys: AtomicBool,
     list: ArcSwap<Vec<Observer>>,
-    /// Held while the list and `is_heard` change together; nothing of the user's runs meanwhile.
+    /// Held while the list and `has_observers` change together. No code of the user's runs under
+    /// it.
     changing: Mutex<()>,
 }
 
@@ -95,23 +99,24 @@ impl Observers {
             self.list.store(Arc::new(left));
             known
         };
-        // Dropping an observer runs the user's code, which may use the cache.
+        // Drop the observer after releasing the lock: its `Drop` is the user's code and may use the
+        // cache.
         drop(taken_off);
     }
 
-    /// Whether anybody listens.
+    /// Whether there are observers.
     #[inline]
     pub(crate) fn has_observers(&self) -> bool {
         self.has_observers.load(Ordering::Acquire)
     }
 
-    /// The time, if anybody listens: a hit in memory cannot afford a clock otherwise.
+    /// The time, if there are observers. A hit in memory cannot afford to read a clock otherwise.
     #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
         self.has_observers().then(Instant::now)
     }
 
-    /// Counts, and tells everybody.
+    /// Counts the event, and notifies the observers.
     pub(crate) fn emit(&self, event: Event<'_>) {
         self.counters.add(event.kind, event.count);
         if self.has_observers() {
@@ -119,7 +124,8 @@ impl Observers {
         }
     }
 
-    /// Tells everybody, unless an observer is the cause. An observer that panics hurts nobody but itself.
+    /// Notifies the observers, unless an observer caused the event. A panic of an observer is
+    /// contained.
     #[cold]
     pub(crate) fn notify(&self, event: Event<'_>) {
         if INSIDE.get() {
@@ -132,7 +138,8 @@ impl Observers {
         for observer in list.iter() {
             let _panicked = catch_unwind(AssertUnwindSafe(|| (observer.observe)(&event)));
         }
-        // The last to have an observer that was taken off meanwhile drops it, and so runs the user's code, too.
+        // If an observer was removed during the loop, this list may be its last owner. Its `Drop`
+        // is the user's code, and may panic as well.
         let _panicked = catch_unwind(AssertUnwindSafe(|| drop(list)));
     }
 }
@@ -143,19 +150,20 @@ impl fmt::Debug for Observers {
     }
 }
 
-/// An observer's place in a cache: what [`observe`](crate::AsyncCacheWrapper::observe) gives.
+/// The registration of an observer, which [`observe`](crate::AsyncCacheWrapper::observe) returns.
 ///
-/// Dropping it changes nothing: the observer hears of events for as long as there is the cache. It does not keep the cache alive.
+/// Dropping the registration changes nothing: the observer is notified for as long as the cache
+/// exists. It does not keep the cache alive.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
 /// let cache = larder::AsyncCacheWrapper::new("memory")?;
-/// let (tell, heard) = std::sync::mpsc::channel();
-/// let observation = cache.observe(move |event| drop(tell.send(event.kind)));
+/// let (sender, events) = std::sync::mpsc::channel();
+/// let observation = cache.observe(move |event| drop(sender.send(event.kind)));
 /// cache.set("k", 1u8).await?;
 /// observation.stop();
 /// cache.remove("k").await?;
-/// assert_eq!(heard.iter().collect::<Vec<_>>(), [larder::EventKind::Set]);
+/// assert_eq!(events.iter().collect::<Vec<_>>(), [larder::EventKind::Set]);
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -165,14 +173,15 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Takes the observer off, and drops it. A call that another thread is telling it of at this moment is the last.
+    /// Removes the observer and drops it. If another thread is notifying it at this moment, that
+    /// notification is the last.
     pub fn stop(self) {
         for observers in self.places.iter().filter_map(Weak::upgrade) {
             observers.remove(self.number);
         }
     }
 
-    /// Begins one, in each of `places`.
+    /// Registers an observer in each of `places`.
     pub(crate) fn begin<const N: usize>(
         observe: impl Fn(&Event<'_>) + Send + Sync + 'static,
         places: [&Arc<Observers>; N],
@@ -182,7 +191,7 @@ impl Observation {
         let observe: Arc<Observe> = Arc::new(observe);
         let mut distinct: Vec<Weak<Observers>> = Vec::with_capacity(N);
         for observers in places {
-            // The same one twice would hear of everything twice.
+            // Registering twice in one place would notify the observer twice.
             if distinct.iter().all(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(observers))) {
                 observers.add(Observer { number, observe: observe.clone() });
                 distinct.push(Arc::downgrade(observers));

@@ -1,16 +1,19 @@
-//! The way from an adapter to the observers of the caches that it is in.
+//! How an adapter emits events: through sinks, which lead to the observers of the caches that use
+//! it.
 
 use super::Observers;
 use crate::event::Event;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Weak};
 
-/// A cache, as its adapter sees it: see [`AsyncCacheAdapter::subscribe`](crate::AsyncCacheAdapter::subscribe). It is gone when the cache
-/// has another adapter.
+/// Leads the events of an adapter to the observers of one cache: see
+/// [`AsyncCacheAdapter::subscribe`](crate::AsyncCacheAdapter::subscribe). It ends when the cache is
+/// given another adapter.
 #[derive(Clone, Debug)]
 pub struct EventSink(Weak<Line>);
 
-/// From an adapter to the observers of a cache that it is in; cut when it is no longer.
+/// The connection behind a sink. The slot of the cache owns it, so the connection ends with the
+/// slot.
 #[derive(Debug)]
 pub(crate) struct Line(Arc<Observers>);
 
@@ -25,9 +28,9 @@ impl EventSink {
         Self(Arc::downgrade(line))
     }
 
-    /// Counts the event, and tells it to the cache's observers. Whether the cache is still there; a sink of one that is gone can be
-    /// dropped.
-    pub fn tell(&self, event: &Event<'_>) -> bool {
+    /// Counts the event, and notifies the observers of the cache. Returns whether the cache still
+    /// uses the adapter; if not, the sink can be dropped.
+    pub fn emit(&self, event: &Event<'_>) -> bool {
         let line = self.0.upgrade();
         if let Some(line) = &line {
             line.0.emit(*event);
@@ -35,7 +38,7 @@ impl EventSink {
         line.is_some()
     }
 
-    /// Whether both lead to the same cache.
+    /// Whether both sinks lead to the same cache.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self.0.upgrade(), other.0.upgrade()) {
             (Some(this), Some(that)) => Arc::ptr_eq(&this.0, &that.0),
@@ -44,23 +47,24 @@ impl EventSink {
     }
 }
 
-/// The caches that an adapter is in: for adapters with something to tell, which keep one.
+/// The sinks of all caches that use an adapter. An adapter that emits events keeps one of these.
 ///
-/// Telling takes no lock. Clones of an adapter share one behind an `Arc`.
+/// Emitting takes no lock. Clones of an adapter share one `EventSinks` behind an `Arc`.
 ///
 /// ```
 /// use larder::{Event, EventKind, EventSinks};
 ///
 /// let sinks = EventSinks::default(); // `AsyncCacheAdapter::subscribe` adds to it
 /// if !sinks.is_empty() {
-///     sinks.tell(&Event::new(EventKind::Evict, "my store").with_key("k"));
+///     sinks.emit(&Event::new(EventKind::Evict, "my store").with_key("k"));
 /// }
 /// ```
 #[derive(Debug, Default)]
 pub struct EventSinks(ArcSwap<Vec<EventSink>>);
 
 impl EventSinks {
-    /// Adds a cache. One that is known is not told twice, and those that are gone are dropped.
+    /// Adds the sink of a cache, unless the cache has one already. Sinks that have ended are
+    /// dropped.
     pub fn add(&self, sink: EventSink) {
         self.0.rcu(|known| {
             let others =
@@ -69,17 +73,18 @@ impl EventSinks {
         });
     }
 
-    /// Whether there was never a cache to tell.
+    /// Whether no cache was ever added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.load().is_empty()
     }
 
-    /// Tells every cache.
-    pub fn tell(&self, event: &Event<'_>) {
+    /// Emits the event to every cache.
+    pub fn emit(&self, event: &Event<'_>) {
         for sink in self.0.load().iter() {
-            // Those that are gone go when the next is added: a cache that drops its adapter mostly drops this list, too.
-            let _is_there = sink.tell(event);
+            // Sinks that have ended are dropped by the next `add`: a cache that drops its adapter
+            // usually drops this list as well.
+            let _is_there = sink.emit(event);
         }
     }
 }

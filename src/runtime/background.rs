@@ -1,4 +1,4 @@
-//! larder's own runtime, and what stands in for it while the process has no file descriptor left.
+//! larder's own runtime, and a stopgap for it while the process has no file descriptor left.
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 
-/// How long nobody tries again to build a runtime that can open connections.
+/// The pause between attempts to build a runtime that can open connections.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The background runtime of this process.
@@ -24,14 +24,16 @@ struct Background {
     /// The process it was built in: its thread does not survive a fork.
     process: u32,
     runtime: &'static Runtime,
-    /// For a stopgap, which has timers and tasks and no connections: when a whole one was last refused.
+    /// For a stopgap, which has timers and tasks and no connections: when a whole one was last
+    /// refused.
     refused: Option<Instant>,
 }
 
-/// larder's own runtime: one thread, built when first needed, never dropped (dropping a runtime in async code panics).
+/// larder's own runtime: one thread, built when first needed, never dropped (dropping a runtime in
+/// async code panics).
 ///
-/// A runtime that can open connections takes file descriptors. While the process has none, a stopgap has the timers and tasks,
-/// and every so often a caller tries again.
+/// A runtime that can open connections takes file descriptors. While the process has none, a
+/// stopgap has the timers and tasks, and every so often a caller tries again.
 ///
 /// # Panics
 ///

@@ -1,9 +1,9 @@
-//! Exponential back-off with jitter: the pauses between attempts, wherever larder tries again.
+//! Exponential back-off with jitter: the pauses between all repeated attempts of larder's.
 
 use std::time::Duration;
 
-/// Pauses that grow from one failure to the next up to a longest one, and are spread at random, so that callers who failed together
-/// do not come back together.
+/// Pauses that grow with each failure up to a longest one. Jitter keeps callers that failed at the
+/// same time from trying again at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -29,7 +29,8 @@ impl Backoff {
         Self { growth, ..self }
     }
 
-    /// The longest pause after so many failures in a row; the first pause is that after none.
+    /// The longest pause after this number of consecutive failures. The first pause is the one
+    /// after zero failures.
     pub(crate) fn longest_after(&self, failures: u32) -> Duration {
         // From 64 on any growth has passed any longest pause, and no power overflows.
         let growth = self.growth.powi(failures.min(64).cast_signed());
@@ -37,7 +38,7 @@ impl Backoff {
         Duration::from_secs_f64(pause.min(self.longest.as_secs_f64()))
     }
 
-    /// The pause after so many failures in a row.
+    /// The pause after this number of consecutive failures.
     pub(crate) fn pause(&self, failures: u32) -> Duration {
         let part = self.at_least + fastrand::f64() * (1.0 - self.at_least);
         self.longest_after(failures).mul_f64(part)

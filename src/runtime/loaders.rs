@@ -1,8 +1,8 @@
-//! Where the loaders run whose callers have no runtime.
+//! The threads of loaders whose callers have no runtime.
 //!
-//! They see the background runtime: its timers and sockets, and connections that its thread drives.
-//! They are polled by other threads, for a loader may block. One that blocks in larder's blocking
-//! face hands its place to another thread meanwhile, so that what it waits for finds one.
+//! These loaders use the timers, sockets and connections of the background runtime, but are polled
+//! by other threads, because a loader may block. A loader that blocks in larder's blocking face
+//! hands its place to another thread, so that the load it waits for finds one.
 
 use super::{background, lock};
 use std::cell::Cell;
@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Far more than a system gives: a loader that waits for another one must not use up the last place.
+/// Far more than a system provides: a loader that waits for another one must not occupy the last
+/// thread.
 const MOST_THREADS: usize = 1 << 20;
 
 /// The runtime and the process it was built in: its threads do not survive a fork.
@@ -36,7 +37,7 @@ fn handle() -> &'static Handle {
     runtime.handle()
 }
 
-/// Never dropped, for dropping a runtime in async code panics.
+/// Never dropped, because dropping a runtime in async code panics.
 fn build() -> &'static Runtime {
     let runtime = Builder::new_multi_thread()
         .worker_threads(available_parallelism().map_or(2, usize::from).max(2))

@@ -29,31 +29,35 @@ pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| background().clone())
 }
 
-/// Enters the background runtime; `None` where tokio has left the thread, see [`is_gone`].
+/// Enters the background runtime; `None` on a thread that is ending, see [`is_gone`].
 pub(crate) fn enter_background() -> Option<EnterGuard<'static>> {
     (!is_gone()).then(|| background().enter())
 }
 
-/// Whether the thread is ending and tokio's thread-locals are destroyed: from then on it can enter no runtime.
+/// Whether the thread is ending and tokio's thread-locals are destroyed: from then on it can enter
+/// no runtime.
 pub(crate) fn is_gone() -> bool {
     Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed())
 }
 
-/// What cannot be done where the thread [`is_gone`].
+/// The error of a call that would have to wait on a thread that is ending, see [`is_gone`].
 pub(crate) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable).with_message("the thread is ending, and tokio has left it")
 }
 
-/// Polls `call` inside a runtime: the caller's, or the background one where the caller polls by other means. Where the thread
-/// can enter none any more, see [`is_gone`], only what `can_do_without` is polled.
+/// Polls `call` inside a runtime: the caller's, or the background one if the caller has none. On a
+/// thread that can enter no runtime any more (see [`is_gone`]), only a call that `can_do_without`
+/// is polled.
 ///
-/// Calls are handed on pinned: an `async fn` holds what it is given twice, and so would its caller that.
+/// Futures are passed by `Pin<&mut>`: an `async fn` argument is stored twice in the future,
+/// doubling at each level.
 pub(crate) fn inside<T>(
     can_do_without: impl Fn() -> bool,
     mut call: Pin<&mut impl Future<Output = Result<T>>>,
 ) -> impl Future<Output = Result<T>> {
     poll_fn(move |cx| {
-        // A worker is in its runtime: nearly every call, and no handle to count.
+        // A worker is inside its runtime already. This is the common case, and needs no
+        // reference-counted handle.
         let _entered =
             match worker_index().map_or_else(|| Handle::try_current().map(drop), |_| Ok(())) {
                 Ok(()) => None,
@@ -65,8 +69,8 @@ pub(crate) fn inside<T>(
     })
 }
 
-/// `tokio::time::timeout` by the background runtime's clock, for the caller's runtime may have none, or one that a test stops.
-/// Has no end where the thread [`is_gone`].
+/// `tokio::time::timeout` by the background runtime's clock, because the caller's runtime may have
+/// no clock, or one that a test pauses. Never times out on a thread that [`is_gone`].
 pub(crate) async fn background_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let timed = match enter_background() {
         Some(_entered) => Ok(tokio::time::timeout(limit, future)),
@@ -78,12 +82,12 @@ pub(crate) async fn background_timeout<F: Future>(limit: Duration, future: F) ->
     }
 }
 
-/// A pause by the caller's clock; by the background runtime's where the caller has no runtime.
+/// Sleeps by the clock of the caller's runtime; without a runtime, by the background runtime's.
 pub(crate) async fn caller_sleep(duration: Duration) {
     caller_timeout(duration, std::future::pending::<()>()).await;
 }
 
-/// [`timeout`], by the clock of the caller's runtime if it has one.
+/// [`background_timeout`], but by the clock of the caller's runtime if it has one.
 pub(crate) async fn caller_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     if Handle::try_current().is_ok() {
         tokio::time::timeout(limit, future).await.ok()
@@ -92,17 +96,18 @@ pub(crate) async fn caller_timeout<F: Future>(limit: Duration, future: F) -> Opt
     }
 }
 
-/// Waits by the background runtime's clock. Not for where the thread [`is_gone`].
+/// Sleeps by the background runtime's clock. Must not be used on a thread that [`is_gone`].
 pub(crate) async fn background_sleep(duration: Duration) {
     let _over = background_timeout(duration, std::future::pending::<()>()).await;
 }
 
-/// [`timeout`] for what a caller has set a limit to. Tests that pause tokio's clock pause this one, too.
+/// [`background_timeout`] for a limit that the user has set. Tests that pause tokio's clock pause
+/// this one as well.
 pub(crate) async fn user_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     #[cfg(feature = "testing")]
     {
         let sleep = || tokio::time::sleep(limit);
-        // A runtime without a clock says so by a panic only.
+        // tokio reports a runtime without a clock by a panic only.
         if let Ok(sleep) = std::panic::catch_unwind(sleep) {
             return match futures_util::future::select(std::pin::pin!(future), std::pin::pin!(sleep))
                 .await
@@ -124,7 +129,7 @@ where
     current().spawn(work)
 }
 
-/// A timer of the background runtime: it goes off whatever becomes of the caller's runtime, its clock or its lack of one.
+/// A timer of the background runtime, which does not depend on the caller's runtime and its clock.
 #[cfg(feature = "sqlite")]
 pub(crate) fn background_sleep_until(at: std::time::Instant) -> tokio::time::Sleep {
     let _entered = background().enter();
@@ -141,16 +146,16 @@ where
     background().spawn(work)
 }
 
-/// Runs work that blocks on a thread that may: one of the caller's runtime's blocking pool.
+/// Runs blocking work on a thread of the blocking pool of the caller's runtime.
 pub(crate) fn spawn_blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> JoinHandle<R> {
     current().spawn_blocking(work)
 }
 
-/// Runs a user's future detached from the caller, and says where: on the caller's runtime, or on
-/// threads of their own where that is the background runtime, for a loader that blocks must not
-/// stall the thread that drives connections.
+/// Runs a user's future detached from the caller, and returns its runtime: the caller's, or
+/// separate threads if that is the background runtime, because a loader that blocks must not stall
+/// the thread that drives connections.
 pub(crate) fn spawn_loader(loader: Pin<Box<dyn Future<Output = ()> + Send>>) -> Handle {
     let home = current();
     if is_background(&home) {
@@ -162,11 +167,12 @@ pub(crate) fn spawn_loader(loader: Pin<Box<dyn Future<Output = ()> + Send>>) -> 
 
 thread_local! {
     static BLOCKED: Cell<bool> = const { Cell::new(false) };
-    /// The runtime that a blocked thread was in; a wait inside the wait sees only the background one.
+    /// The runtime that a blocked thread was in. A nested wait sees only the background runtime.
     static OUTER: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
-/// Whether this thread waits in the blocking face, and with it whatever runtime it was driving.
+/// Whether this thread is blocked in the blocking face, together with any runtime that it was
+/// driving.
 pub(crate) fn is_blocked() -> bool {
     BLOCKED.get()
 }
@@ -181,19 +187,19 @@ impl Blocked {
         let is_outermost = !BLOCKED.replace(true);
         if is_outermost && let Some(outer) = loaders::home().or_else(|| Handle::try_current().ok())
         {
-            // Where it cannot be kept the thread is ending, and no runtime is on it any more.
+            // If the thread-local is gone, the thread is ending and drives no runtime any more.
             let _kept = OUTER.try_with(|kept| kept.replace(Some(outer)));
         }
         Self { is_outermost }
     }
 
-    /// Runs what parks this thread. A worker of a multi-thread runtime first hands its tasks, and its turn at timers and sockets,
-    /// to another thread.
+    /// Runs `park`, which parks this thread. A worker of a multi-thread runtime first hands its
+    /// tasks, and the driving of timers and sockets, to another thread.
     pub(crate) fn park<R>(&self, park: impl FnOnce() -> R) -> R {
         let outer = OUTER.try_with(|kept| kept.borrow().clone()).ok().flatten();
         match outer {
             Some(outer) if is_worker_of(&outer) => {
-                // The other thread is one of the runtime that is current.
+                // `block_in_place` takes the other thread from the current runtime.
                 let _home = outer.enter();
                 tokio::task::block_in_place(park)
             }
@@ -211,8 +217,9 @@ impl Drop for Blocked {
     }
 }
 
-/// Whether this thread is running a task as a worker of `runtime`, a multi-thread one: there `block_in_place` has something to
-/// hand over, while it panics in a `LocalSet` and inside `block_on`. The task tells a worker from a current-thread runtime's
+/// Whether this thread is running a task as a worker of `runtime`, a multi-thread one: there
+/// `block_in_place` has something to hand over, while it panics in a `LocalSet` and inside
+/// `block_on`. The check for a task distinguishes a worker from a current-thread runtime's
 /// `block_on` in which another runtime's handle was entered.
 fn is_worker_of(runtime: &Handle) -> bool {
     runtime.runtime_flavor() == RuntimeFlavor::MultiThread
@@ -220,7 +227,8 @@ fn is_worker_of(runtime: &Handle) -> bool {
         && tokio::task::try_id().is_some()
 }
 
-/// Locks a mutex whose data is whole at every point where a panic could happen.
+/// Locks a mutex whose data is consistent at every point where a panic could happen, so that
+/// poisoning can be ignored.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

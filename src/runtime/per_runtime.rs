@@ -8,22 +8,24 @@ use tokio::sync::oneshot;
 
 /// One `T` for each runtime that asks, dropped when its runtime ends.
 ///
-/// Connections belong to the runtime that drives them: a socket opened on one dies with it, and stands still while it is parked.
+/// Connections belong to the runtime that drives them: a socket opened on one dies with it, and
+/// stands still while it is parked.
 #[derive(Debug)]
 pub(crate) struct PerRuntime<T>(Arc<Residents<T>>);
 
 #[derive(Debug)]
 struct Residents<T> {
-    /// Few, and looked through on each call: hashing would take longer, and a lock would be every worker's.
+    /// A short list that is searched on each call: hashing would take longer, and all workers would
+    /// contend for a lock.
     all: ArcSwap<Vec<Arc<Resident<T>>>>,
-    /// Held while `all` is exchanged: how many there have been.
+    /// Held while `all` is exchanged. Counts the residents so far.
     exchange: Mutex<u64>,
 }
 
 #[derive(Debug)]
 struct Resident<T> {
     home: Id,
-    /// Tells it from those of the same runtime that were let go of, or will be.
+    /// Distinguishes residents of the same runtime before and after a `clear`.
     number: u64,
     set: Arc<T>,
     /// Dropping it ends the sentinel.
@@ -39,7 +41,8 @@ impl<T> Residents<T> {
             .map(|resident| resident.set.clone())
     }
 
-    /// Takes some out, for the caller to drop: closing connections is not done under a lock.
+    /// Removes residents, and returns them for the caller to drop: connections are not closed under
+    /// a lock.
     fn take(&self, is_going: impl Fn(&Resident<T>) -> bool) -> Vec<Arc<Resident<T>>> {
         let _exchange = lock(&self.exchange);
         let (going, staying) =
@@ -81,15 +84,16 @@ impl<T: Send + Sync + 'static> PerRuntime<T> {
         set
     }
 
-    /// Lets go of every runtime's `T`; the next caller makes a new one.
+    /// Drops the `T` of every runtime; the next caller makes a new one.
     #[cfg(any(feature = "redis", feature = "memcached"))]
     pub(crate) fn clear(&self) {
         drop(self.0.take(|_| true));
     }
 }
 
-/// Lives in a task of the runtime; dropped with it. It outlives what `clear` has let go of by a moment, in which the runtime may have
-/// another `T` already: it takes its own out, and no other.
+/// Lives in a task of the runtime and is dropped with it. After a `clear` the sentinel lives on for
+/// a moment, in which the runtime may have a new `T` already. So it removes only the resident with
+/// its own number.
 struct Sentinel<T> {
     residents: Weak<Residents<T>>,
     number: u64,

@@ -1,5 +1,5 @@
-//! Loads inside loads on one thread: each takes a piece of its stack, and after some a thread with a
-//! new stack goes on.
+//! Nested loads on one thread. Each uses a part of the stack; at a limit, the next load runs on a
+//! thread with a new stack.
 
 use super::{background, lock};
 use std::cell::Cell;
@@ -10,14 +10,14 @@ use std::thread;
 
 type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many loads a thread of somebody else's may run inside one another: its stack may be small.
+/// How many nested loads a thread may run that larder did not start: its stack may be small.
 const DEEPEST: u32 = 8;
 
 /// The same on a stack of [`STACK`].
 const DEEPEST_ON_NEW_STACK: u32 = 64;
 
-/// As much for each load as a thread of 2 MiB has for each of [`DEEPEST`]. Only what is touched
-/// costs memory.
+/// The same size per load as a thread of 2 MiB has for each of [`DEEPEST`]. Only pages that are
+/// touched cost memory.
 const STACK: usize = 16 << 20;
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
     static LIMIT: Cell<u32> = const { Cell::new(DEEPEST) };
 }
 
-/// Whether this thread runs as many loads inside one another as it may.
+/// Whether this thread has reached its limit of nested loads.
 pub(crate) fn is_stack_deep() -> bool {
     DEPTH.get() >= LIMIT.get()
 }
@@ -48,7 +48,8 @@ pub(crate) fn deeper<R>(poll: impl FnOnce() -> R) -> R {
 /// Runs a load on a thread of its own, which ends with it; gives it back where the operating system
 /// refuses a thread.
 pub(crate) fn spawn_on_new_stack(load: Load) -> Result<(), Load> {
-    // A thread that is refused drops its closure, and the load must not go with it.
+    // Keep the load outside the closure: if the system refuses the thread, the closure is dropped,
+    // and the load must survive.
     let shared = Arc::new(Mutex::new(Some(load)));
     let taken = shared.clone();
     let run = move || {

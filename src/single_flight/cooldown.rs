@@ -1,4 +1,4 @@
-//! Loaders that are left in peace because they failed.
+//! Cooldown of loaders: after a failure, a loader is not called again for a while.
 
 use crate::clock;
 use crate::runtime::lock;
@@ -9,13 +9,15 @@ use std::time::Duration;
 
 const SHARDS: usize = 64;
 
-/// So many keys a shard at most, so that a source that is away costs bounded memory. Beyond, the one that ends first is forgotten.
+/// The most keys per shard, so that a failing source costs bounded memory. Above the limit, the
+/// window that ends first is dropped.
 const MOST: usize = 4_096;
 
-/// When each window ends, by the hash of its key: two keys that share one only serve what they have a little longer.
+/// When each window ends, by the hash of its key. Two keys with the same hash share a window, and
+/// at worst serve a stale value a little longer.
 pub(super) struct Cooldown {
     shards: Box<[Mutex<HashMap<u64, u64>>]>,
-    /// How many there are: mostly none, and then no lock is taken.
+    /// The number of windows. Usually zero, and then no lock is taken.
     count: AtomicUsize,
 }
 

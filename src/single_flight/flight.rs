@@ -1,4 +1,4 @@
-//! One load of one key, as those see it who wait for it.
+//! One load of one key: its phases, and how callers wait for it.
 
 use super::current;
 use super::wait_graph::Edge;
@@ -15,54 +15,58 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
-/// How long a follower waits before it asks whether the flight is alive.
+/// How long a follower waits before it checks whether the flight is alive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The same, at first, for a follower that blocks a thread: the loader may need that very thread.
 const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
 
-/// How long the runtime of a load may take to run a task, or nobody is driving it.
+/// How long the runtime of a load may take to run a probe task. A runtime that takes longer is
+/// considered stopped.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// The same where the follower may stand in the runtime's way itself.
+/// The same where the follower itself may be blocking the runtime.
 const PROBE_ON_OWN_THREAD: Duration = Duration::from_millis(500);
 
-/// How long a store is waited for. Adapters have their deadlines; one that has none is late.
+/// The longest wait for a store. Adapters have deadlines of their own, so only one without a
+/// deadline takes longer.
 const STORE: Duration = Duration::from_secs(30);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// The place in the order of all flights that the next one to begin will have.
+/// The number that the next flight will have in the order of all flights.
 pub(super) fn next_id() -> u64 {
     NEXT.load(Ordering::SeqCst)
 }
 
 /// One load of one key.
 pub(crate) struct Flight {
-    /// Its place in the order in which all flights began.
+    /// The position in the order in which all flights began.
     id: u64,
     key: Arc<str>,
     phase: Mutex<Phase>,
-    /// Goes off when it is over.
+    /// Notified when the flight has ended.
     done: Notify,
-    /// The runtime that its task is on; `None` where its caller drives it.
+    /// The runtime of the load's task; `None` if the caller drives the load.
     home: Mutex<Option<Handle>>,
-    /// Where the loader was polled last.
+    /// The thread that polled the loader last.
     thread: Mutex<ThreadId>,
-    /// How many unshared loads it stands in.
+    /// How many unshared loads this flight is nested in.
     depth: u32,
-    /// Whether it was told already how the load went.
+    /// Whether the event of the load's outcome has been emitted.
     is_load_event_claimed: AtomicBool,
 }
 
-/// What a load came to.
+/// The outcome of a load.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// A value, and why it could not be stored. What that means each caller decides for itself.
+    /// A value, and the error if it could not be stored. Each caller decides by its own options
+    /// what the error means.
     Loaded { value: CacheValue, not_stored: Option<Error> },
     /// The loader failed or panicked.
     Failed(Error),
-    /// The loader did not run: its caller does without only where the backend works.
+    /// The loader was not run, because the leader does not go on without the backend. A follower
+    /// with fail-open loads by itself.
     Refused(Error),
 }
 
@@ -74,13 +78,13 @@ pub(super) enum Phase {
     Lost,
 }
 
-/// What waiting for a flight came to.
+/// How a wait for a flight ended.
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Finished(Outcome),
-    /// Nobody will finish it.
+    /// The flight will never end.
     Lost,
-    /// It waits for the caller.
+    /// The flight waits for the caller: waiting for it would close a cycle.
     Cycle,
 }
 
@@ -114,13 +118,13 @@ impl Flight {
         self.id < came
     }
 
-    /// Whether it is still to be told how the load went: a load that runs out of its caller's time
-    /// has failed, whatever it comes to.
+    /// Claims the event of the load's outcome; `true` for the first caller only. A load that
+    /// exceeds its caller's limit counts as failed, whatever its result.
     pub(crate) fn claim_load_event(&self) -> bool {
         !self.is_load_event_claimed.swap(true, Ordering::Relaxed)
     }
 
-    /// A task on `home` has it from now on.
+    /// From now on a task on `home` drives the load.
     pub(crate) fn runs_on(&self, home: Handle) {
         *lock(&self.home) = Some(home);
     }
@@ -129,7 +133,7 @@ impl Flight {
         *lock(&self.thread) = thread::current().id();
     }
 
-    /// Waits for the outcome as long as somebody works at it, however long that takes. Cancel safe.
+    /// Waits for the outcome for as long as the flight is alive. Cancel safe.
     pub(crate) async fn arrival(&self) -> Arrival {
         let mut landing = pin!(self.landing());
         let mut patience = first_patience();
@@ -144,18 +148,18 @@ impl Flight {
         }
     }
 
-    /// Waits for the outcome as the one whose loader it is. Cancel safe.
+    /// Waits for the outcome as the leader. Cancel safe.
     ///
-    /// That the caller waits is known as soon as this is called: were it only when it is polled, a
-    /// loader that is quick to ask back would close the circle first, and it would be the leader who
-    /// finds it.
+    /// The edge is added when this function is called, not when the future is first polled. A fast
+    /// loader that asks for the caller's key would otherwise add its edge first, and the leader
+    /// instead of the loader would find the cycle.
     pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
         let edge = Edge::add(current::current_flight(), self.id);
         async move {
             let Some(_edge) = edge else {
                 return Arrival::Cycle;
             };
-            // Nobody can wait there.
+            // A thread that is ending cannot wait.
             if runtime::is_gone() && !lock(&self.phase).is_over() {
                 return Arrival::Lost;
             }
@@ -163,7 +167,7 @@ impl Flight {
         }
     }
 
-    /// The outcome, whenever it comes: for one who has given the flight up and waits for another.
+    /// The outcome, however late: for a caller that gave the flight up and waits for another one.
     pub(crate) async fn outcome(&self) -> Option<Outcome> {
         match self.over().await {
             Arrival::Finished(outcome) => Some(outcome),
@@ -174,7 +178,8 @@ impl Flight {
     async fn over(&self) -> Arrival {
         loop {
             let mut done = pin!(self.done.notified());
-            // Before the look: what goes off in between is noticed.
+            // Register for the notification before reading the phase. The leader may end the flight
+            // between the two, and the notification would be missed.
             done.as_mut().enable();
             match &*lock(&self.phase) {
                 Phase::Finished(outcome) => return Arrival::Finished(outcome.clone()),
@@ -185,8 +190,8 @@ impl Flight {
         }
     }
 
-    /// Whether somebody works at it: whether the runtime that has its task runs tasks. What its
-    /// caller drives is alive as long as it is there, for a caller that leaves gives it to a task.
+    /// Whether the load can make progress: whether the runtime of its task runs tasks. A load that
+    /// its caller drives is always alive, because a caller that leaves hands it to a task.
     async fn is_alive(&self) -> bool {
         let Some(home) = lock(&self.home).clone() else { return true };
         let is_blocked = runtime::is_blocked();
@@ -199,7 +204,7 @@ impl Flight {
         runtime::background_timeout(patience, probe).await.is_some_and(|ran| ran.is_ok())
     }
 
-    /// Marks it as invalidated; whether its store has begun.
+    /// Invalidates the flight, and returns whether its store has begun.
     pub(super) fn invalidate(&self) -> bool {
         match &mut *lock(&self.phase) {
             Phase::Loading { invalidated } => {
@@ -214,8 +219,8 @@ impl Flight {
         }
     }
 
-    /// A newer load of its key has begun. A store that has begun is no harm: the newer one waits for
-    /// it.
+    /// Invalidates the flight because a newer load of the key has begun. A store that has already
+    /// begun is left alone: the newer load waits for it.
     pub(super) fn supersede(&self) {
         if let Phase::Loading { invalidated } = &mut *lock(&self.phase) {
             *invalidated = true;
@@ -226,7 +231,7 @@ impl Flight {
         self.id < other.id && matches!(*lock(&self.phase), Phase::Storing { .. })
     }
 
-    /// Whether the value may be stored: no write came since the flight began.
+    /// Begins the store, unless the flight was invalidated.
     pub(super) fn begin_store(&self) -> bool {
         let mut phase = lock(&self.phase);
         let is_free = matches!(*phase, Phase::Loading { invalidated: false });
@@ -263,7 +268,7 @@ fn first_patience() -> Duration {
     if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE }
 }
 
-/// Waits until stores that have begun are over, or nobody works at them any more.
+/// Waits until the stores have ended, or their runtimes have stopped.
 pub(super) async fn await_stores(storing: Vec<Arc<Flight>>) {
     if storing.is_empty() || runtime::is_gone() {
         return;

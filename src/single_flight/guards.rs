@@ -1,4 +1,4 @@
-//! Readers and writers of a key that are done, or dropped.
+//! The end of reads, writes and clears, also of those that are dropped.
 
 use super::{Clear, ReadMark, Write};
 use crate::runtime::lock;
@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 impl Drop for ReadMark<'_> {
     fn drop(&mut self) {
-        let mut traffic = lock(self.flights.shard(self.hash));
-        if let Some(readers) = traffic.readers.get_mut(&self.hash) {
+        let mut shard = lock(self.flights.shard(self.hash));
+        if let Some(readers) = shard.readers.get_mut(&self.hash) {
             readers.count -= 1;
             if readers.count == 0 {
-                traffic.readers.remove(&self.hash);
+                shard.readers.remove(&self.hash);
             }
         }
     }
@@ -18,14 +18,14 @@ impl Drop for ReadMark<'_> {
 
 impl Drop for Write<'_> {
     fn drop(&mut self) {
-        let mut traffic = lock(self.flights.shard(self.hash));
-        if let Some(writes) = traffic.writes.get_mut(&self.hash) {
+        let mut shard = lock(self.flights.shard(self.hash));
+        if let Some(writes) = shard.writes.get_mut(&self.hash) {
             *writes -= 1;
             if *writes == 0 {
-                traffic.writes.remove(&self.hash);
+                shard.writes.remove(&self.hash);
             }
         }
-        traffic.note_change(self.hash);
+        shard.note_change(self.hash);
     }
 }
 

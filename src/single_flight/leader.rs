@@ -1,4 +1,4 @@
-//! The one who finishes a flight.
+//! The leader's side of a flight: run the loader, store, finish.
 
 use super::Flights;
 use super::current::Current;
@@ -7,8 +7,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
-/// The right, and the duty, to finish a flight. Dropping it loses the flight, and its followers try
-/// again.
+/// The leader's handle, which finishes a flight. If it is dropped unfinished, the flight is lost
+/// and its followers try again.
 pub(crate) struct LeaderGuard {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
@@ -39,24 +39,25 @@ impl LeaderGuard {
         self.current().run_now(loader)
     }
 
-    /// Whether the value may be stored: no write came since the flight began, and no newer load.
-    /// Older loads that are being stored are waited for, so that the newest value is stored last.
+    /// Begins the store; `false` if a write or a newer load has begun since this flight did. Waits
+    /// for older loads that are being stored, so that the newest value is stored last.
     pub(crate) async fn begin_store(&self) -> bool {
         let older = self.flights.stores_before(&self.flight);
         flight::await_stores(older.clone()).await;
-        // One that is still not done would land after this one: it is to take itself back.
+        // An older store that is still running could reach the backend after this one. Once
+        // invalidated, it removes what it wrote.
         for older in &older {
             older.invalidate();
         }
         self.flight.begin_store()
     }
 
-    /// Whether a write, or a newer load, came since the flight began.
+    /// Whether a write or a newer load has begun since this flight did.
     pub(crate) fn is_invalidated(&self) -> bool {
         self.flight.is_invalidated()
     }
 
-    /// Gives everybody the outcome.
+    /// Ends the flight with an outcome, for all callers that wait.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         self.end = Phase::Finished(outcome);
     }
@@ -68,7 +69,8 @@ impl LeaderGuard {
 
 impl Drop for LeaderGuard {
     fn drop(&mut self) {
-        // In this order: whoever hears of the end must not find the flight.
+        // Remove the flight before announcing its end. A follower that wakes up and calls again
+        // would otherwise find the finished flight and join it.
         self.flights.remove(&self.flight);
         self.flight.end(std::mem::replace(&mut self.end, Phase::Lost));
     }

@@ -1,20 +1,22 @@
-//! Single flight (request coalescing): one loader a key, however many wait.
+//! Single flight (request coalescing): one loader per key, for any number of callers.
 //!
 //! A flight is *loading*, then *storing*, then *finished* with an outcome, or *lost* when the
 //! loader's task went away without one. The loader runs in a task of its own, so a caller may be
-//! dropped, parked or run out of patience and the work goes on.
+//! dropped, parked or time out, and the load goes on.
 //!
-//! Two races are closed without a second read of the cache. A caller takes a [`ReadMark`] before it
-//! reads; if a flight on its key finished or a write to it went by since then, its miss may be out of
-//! date and it reads again. A write to a key *invalidates* the flights on it, and every flight that
-//! begins while it lasts: a load that began before a write was over is not stored after it. Flights
-//! of a key are ordered by when they began, and a newer one invalidates the older ones likewise.
+//! Two races are closed without a second read of the cache. First, a caller takes a [`ReadMark`]
+//! before it reads. If a flight on the key finished, or a write to the key happened, after the mark
+//! was taken, the miss may be outdated and the caller reads again. Second, a write to a key
+//! *invalidates* the flights on the key, and every flight that begins during the write: a load that
+//! began before the end of a write is not stored after it. Flights of a key are numbered in the
+//! order in which they began, and a newer flight invalidates the older ones.
 //!
-//! Flights are invalidated under the lock of their shard. Only waiting for a store that has begun
-//! happens outside, so a write that is dropped there, or that fails, has invalidated all the same.
+//! Flights are invalidated under the lock of their shard. The wait for a store that has already
+//! begun happens outside the lock, so a write that is dropped or fails there has still invalidated
+//! the flights.
 //!
-//! After moka's state list (computing, ready, panicked, leader gone) and the waiting-for graph of
-//! database deadlock detection.
+//! The states follow moka (computing, ready, panicked, leader gone); cycles are found by the
+//! wait-for graph of database deadlock detection.
 
 mod cooldown;
 mod current;
@@ -38,15 +40,16 @@ use std::time::Duration;
 
 const SHARDS: usize = 64;
 
-/// How long a forced refresh lets the load before it end: all that are asked for meanwhile are one.
+/// How long a forced refresh waits for the load before it. All refreshes requested during the wait
+/// share one load.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How deep loaders may run unshared inside one another before the cycle is an error.
+/// How deep unshared loaders may be nested before the cycle is an error.
 const DEEPEST_UNSHARED: u32 = 32;
 
-/// The flights of one slot.
+/// The flights of one slot, in shards by the hash of the key.
 pub(crate) struct Flights {
-    shards: Box<[Mutex<Traffic>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     /// How many clears are in progress; they write to every key.
     clears: AtomicUsize,
@@ -55,22 +58,23 @@ pub(crate) struct Flights {
 }
 
 #[derive(Default)]
-struct Traffic {
+struct Shard {
     flights: HashMap<Arc<str>, Arc<Flight>>,
-    /// Flights that nobody can join any more and that have not ended: a write invalidated them, or
-    /// a newer load of their key began. They stay here so that the next write finds them, too.
+    /// Flights that have not ended but can no longer be joined: a write invalidated them, or a
+    /// newer load of the key began. They stay here so that the next write finds them as well.
     detached: HashMap<Arc<str>, Vec<Arc<Flight>>>,
-    /// Writes in progress, counted by the hash of their key; keys that share one only make a load
-    /// go unstored.
+    /// The number of writes in progress, by the hash of the key. If two keys have the same hash, at
+    /// worst a load is not stored.
     writes: ByHash<u32>,
-    /// Callers that are reading, by the hash of their key. A count for all keys of a shard would
-    /// not do: writes to others would make a reader of a slow backend read for ever.
+    /// The callers that are reading, by the hash of the key. One counter for all keys of a shard
+    /// would not do: writes to other keys would make the reader of a slow backend read again
+    /// without end.
     readers: ByHash<Readers>,
 }
 
 type ByHash<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
-/// Of a number that is a hash already.
+/// A hasher for numbers that are hashes already.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -91,28 +95,28 @@ impl Hasher for Hashed {
 #[derive(Default)]
 struct Readers {
     count: u32,
-    /// Goes up when a flight ends and when a write begins and ends.
+    /// Increases when a flight ends, and when a write begins and ends.
     changes: u64,
 }
 
-/// A caller that is reading, and what its key had seen when it began.
+/// A caller that is reading, with the value of [`changes`](Readers::changes) when it began.
 pub(crate) struct ReadMark<'a> {
     flights: &'a Flights,
     hash: u64,
     seen: u64,
 }
 
-/// A caller that accepts only what began after it came.
+/// A caller that accepts only a load that began after the call did.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forced {
-    /// Its place in the order of flights.
+    /// The call's position in the order of flights.
     came: u64,
-    /// Whether it has let the load before it end for [`GRACE`].
+    /// Whether the call has already waited [`GRACE`] for the load before it.
     pub(crate) has_waited: bool,
 }
 
 impl Forced {
-    /// Of a caller that comes now.
+    /// For a call that begins now.
     pub(crate) fn now() -> Self {
         Self { came: flight::next_id(), has_waited: false }
     }
@@ -121,26 +125,26 @@ impl Forced {
 /// How a caller joins.
 #[derive(Default)]
 pub(crate) struct Joining<'a> {
-    /// Without a mark nothing is read again.
+    /// Without a mark the caller never reads again.
     pub(crate) mark: Option<ReadMark<'a>>,
-    /// Not to be told to read again: a miss that may be out of date begins a flight that is not
+    /// The caller does not read again: a miss that may be outdated begins a flight that is not
     /// stored.
     pub(crate) insists: bool,
     pub(crate) forced: Option<Forced>,
 }
 
-/// What a caller that missed is to do.
+/// What a caller does after a miss.
 pub(crate) enum Join {
     Lead(LeaderGuard),
     Follow(Arc<Flight>),
-    /// A flight ended, or a write went by, since the mark was taken: read again.
+    /// A flight ended, or a write happened, after the mark was taken: read again.
     ReadAgain,
-    /// The flight began before the caller came: let it end, no longer than the limit, and join
+    /// The flight began before the call did: wait for its end, at most for the limit, and join
     /// again.
     LetEnd(Arc<Flight>, Option<Duration>),
 }
 
-/// A write in progress. Flights on its key are not stored as long as it lasts.
+/// A write in progress. Flights on the key are not stored while it lasts.
 pub(crate) struct Write<'a> {
     flights: &'a Flights,
     hash: u64,
@@ -160,52 +164,52 @@ impl Flights {
         })
     }
 
-    /// To be taken before `key` is read.
+    /// Takes a mark. Must be called before `key` is read.
     pub(crate) fn read_mark(&self, key: &str) -> ReadMark<'_> {
         let hash = self.hash(key);
-        let mut traffic = lock(self.shard(hash));
-        let readers = traffic.readers.entry(hash).or_default();
+        let mut shard = lock(self.shard(hash));
+        let readers = shard.readers.entry(hash).or_default();
         readers.count += 1;
         ReadMark { flights: self, hash, seen: readers.changes }
     }
 
-    /// Joins the flight on `key`, or begins one.
+    /// Joins the flight on `key`, or begins a new one.
     pub(crate) fn join(self: &Arc<Self>, key: &str, joining: Joining<'_>) -> Join {
         let hash = self.hash(key);
-        let mut traffic = lock(self.shard(hash));
-        if let Some(flight) = traffic.flights.get(key) {
+        let mut shard = lock(self.shard(hash));
+        if let Some(flight) = shard.flights.get(key) {
             match joining.forced {
                 Some(forced) if flight.began_before(forced.came) => {
                     let flight = flight.clone();
                     flight.supersede();
-                    let runs_beside = traffic.detached.contains_key(key);
+                    let runs_beside = shard.detached.contains_key(key);
                     if runs_beside || !forced.has_waited {
                         return Join::LetEnd(flight, (!runs_beside).then_some(GRACE));
                     }
-                    traffic.detach(key);
+                    shard.detach(key);
                 }
                 _ => return Join::Follow(flight.clone()),
             }
         }
-        // The mark itself goes when the lock has gone.
-        let is_outdated = joining.mark.as_ref().is_some_and(|mark| traffic.has_changed_since(mark));
+        // `joining` keeps the mark alive until the lock is released: its `Drop` takes the same
+        // lock.
+        let is_outdated = joining.mark.as_ref().is_some_and(|mark| shard.has_changed_since(mark));
         if is_outdated && !joining.insists {
             return Join::ReadAgain;
         }
         let flight = Flight::new(key, 0);
-        if is_outdated
-            || traffic.writes.contains_key(&hash)
-            || self.clears.load(Ordering::SeqCst) > 0
+        if is_outdated || shard.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0
         {
             flight.invalidate();
         }
-        // The newest load of a key is the one that is stored.
-        traffic.detached.get(key).into_iter().flatten().for_each(|older| older.supersede());
-        traffic.flights.insert(flight.key().clone(), flight.clone());
+        // The newest load of a key is stored; older loads that are still running are not.
+        shard.detached.get(key).into_iter().flatten().for_each(|older| older.supersede());
+        shard.flights.insert(flight.key().clone(), flight.clone());
         Join::Lead(LeaderGuard::new(self, flight))
     }
 
-    /// A flight that nobody can join and that is not stored: the way out of a cycle of loaders.
+    /// A flight that no caller can join and whose value is not stored: the way out of a cycle of
+    /// loaders.
     pub(crate) fn unshared(self: &Arc<Self>, key: &str) -> Result<LeaderGuard> {
         let depth = current::current_depth() + 1;
         if depth > DEEPEST_UNSHARED {
@@ -216,15 +220,17 @@ impl Flights {
         Ok(LeaderGuard::new(self, flight))
     }
 
-    /// Takes a flight that nobody works at out of the way, so that the next to join leads.
+    /// Detaches a flight whose runtime has stopped, so that the next caller to join becomes the
+    /// leader.
     pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
-        let mut traffic = lock(self.shard(self.hash(flight.key())));
-        if traffic.is_joinable(flight) {
-            traffic.detach(flight.key());
+        let mut shard = lock(self.shard(self.hash(flight.key())));
+        if shard.is_joinable(flight) {
+            shard.detach(flight.key());
         }
     }
 
-    /// To be called before a write to `key`, and kept until it is over.
+    /// Begins a write to `key`. Call this before the write, and keep the result until the write has
+    /// ended.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
         let (write, storing) = self.begin_write(key);
         flight::await_stores(storing).await;
@@ -239,50 +245,51 @@ impl Flights {
         writes
     }
 
-    /// The write, and the flights whose stores have to be waited for: they would land after it.
+    /// Returns the write, and the flights that are being stored. The write has to wait for these,
+    /// because their stores could reach the backend after it.
     fn begin_write(&self, key: &str) -> (Write<'_>, Vec<Arc<Flight>>) {
         let hash = self.hash(key);
-        let mut traffic = lock(self.shard(hash));
-        *traffic.writes.entry(hash).or_default() += 1;
-        traffic.note_change(hash);
-        (Write { flights: self, hash }, traffic.invalidate(key))
+        let mut shard = lock(self.shard(hash));
+        *shard.writes.entry(hash).or_default() += 1;
+        shard.note_change(hash);
+        (Write { flights: self, hash }, shard.invalidate(key))
     }
 
-    /// To be called before everything that begins with `prefix` is cleared, and kept until it is
-    /// over.
+    /// Begins a clear of all keys with `prefix`. Call this before the clear, and keep the result
+    /// until the clear has ended.
     pub(crate) async fn clear(&self, prefix: &str) -> Clear<'_> {
         self.clears.fetch_add(1, Ordering::SeqCst);
         let clear = Clear(self);
         let mut storing = Vec::new();
-        // All shards before the first await: a clear that is dropped there has invalidated all.
+        // Invalidate all shards before the first await. A clear that is dropped while it waits may
+        // still reach the backend, and every load that raced with it has to be invalidated by then.
         for shard in &self.shards {
-            let mut traffic = lock(shard);
-            traffic.note_change_of_all();
-            storing.extend(traffic.invalidate_prefix(prefix));
+            let mut shard = lock(shard);
+            shard.note_change_of_all();
+            storing.extend(shard.invalidate_prefix(prefix));
         }
         flight::await_stores(storing).await;
         clear
     }
 
-    /// Makes sure that nothing more is stored: what is in flight is invalidated, and so is whatever
-    /// begins.
+    /// Stops all stores: invalidates the flights in progress, and every flight that begins later.
     pub(crate) fn invalidate_all(&self) {
         self.clears.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
-            let traffic = lock(shard);
-            for flight in traffic.flights.values().chain(traffic.detached.values().flatten()) {
+            let shard = lock(shard);
+            for flight in shard.flights.values().chain(shard.detached.values().flatten()) {
                 flight.invalidate();
             }
         }
     }
 
-    /// The loader for `key` failed while there was something to serve in its place: it is not called
-    /// again for a while.
+    /// Starts the cooldown of the loader for `key`, which failed while a stale value could be
+    /// served.
     pub(crate) fn throttle(&self, key: &str, lasting: Duration) {
         self.throttle.add(self.hash(key), lasting);
     }
 
-    /// The loader for `key` works again.
+    /// Ends the cooldown: the loader for `key` works again.
     pub(crate) fn unthrottle(&self, key: &str) {
         self.throttle.remove(self.hash(key));
     }
@@ -293,52 +300,54 @@ impl Flights {
 
     /// The flights on the same key that began before `flight` and are being stored.
     fn stores_before(&self, flight: &Flight) -> Vec<Arc<Flight>> {
-        let traffic = lock(self.shard(self.hash(flight.key())));
-        let detached = traffic.detached.get(flight.key()).into_iter().flatten();
+        let shard = lock(self.shard(self.hash(flight.key())));
+        let detached = shard.detached.get(flight.key()).into_iter().flatten();
         detached.filter(|other| other.stores_before(flight)).cloned().collect()
     }
 
     /// Forgets a flight that has ended.
     fn remove(&self, flight: &Arc<Flight>) {
         let hash = self.hash(flight.key());
-        let mut traffic = lock(self.shard(hash));
-        if traffic.is_joinable(flight) {
-            traffic.flights.remove(flight.key());
-        } else if let Some(detached) = traffic.detached.get_mut(flight.key()) {
+        let mut shard = lock(self.shard(hash));
+        if shard.is_joinable(flight) {
+            shard.flights.remove(flight.key());
+        } else if let Some(detached) = shard.detached.get_mut(flight.key()) {
             detached.retain(|other| !Arc::ptr_eq(other, flight));
             if detached.is_empty() {
-                traffic.detached.remove(flight.key());
+                shard.detached.remove(flight.key());
             }
         }
-        // Under the lock, so that whoever finds no flight here also sees that one has ended.
-        traffic.note_change(hash);
+        // Note the change under the same lock. A caller that joins now and finds no flight must see
+        // that its mark is outdated; otherwise it would load a second time.
+        shard.note_change(hash);
     }
 
     fn hash(&self, key: &str) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Traffic> {
-        // Not by the bits that a map looks at.
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // The map in the shard uses the low bits of the hash, so the shard is chosen by the high
+        // ones.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
-impl Traffic {
+impl Shard {
     fn is_joinable(&self, flight: &Arc<Flight>) -> bool {
         self.flights.get(flight.key()).is_some_and(|current| Arc::ptr_eq(current, flight))
     }
 
-    /// Nobody joins the flight on `key` any more.
+    /// Moves the flight on `key` to the detached ones: no caller joins it any more.
     fn detach(&mut self, key: &str) {
         if let Some((key, flight)) = self.flights.remove_entry(key) {
             self.detached.entry(key).or_default().push(flight);
         }
     }
 
-    /// Invalidates the flights on a key; those that are being stored.
+    /// Invalidates the flights on a key, and returns those that are being stored.
     fn invalidate(&mut self, key: &str) -> Vec<Arc<Flight>> {
-        // Nearly always empty: then the key need not be hashed again.
+        // Usually empty, and then the key is not hashed a second time.
         if !self.flights.is_empty() {
             self.detach(key);
         }

@@ -1,4 +1,5 @@
-//! Who waits for whom: a wait that would close a circle is not begun.
+//! The wait-for graph of flights, as in database deadlock detection: a wait that would close a
+//! cycle is refused.
 
 use crate::runtime::lock;
 use std::collections::{HashMap, HashSet};
@@ -17,16 +18,18 @@ fn shard(flight: u64) -> &'static Mutex<HashMap<u64, Targets>> {
     &WAITS[flight as usize % SHARDS]
 }
 
-/// An edge of the waiting-for graph, as long as the wait lasts.
+/// An edge of the wait-for graph. It exists for as long as the wait lasts.
 pub(super) struct Edge(Option<(u64, u64)>);
 
 impl Edge {
-    /// Notes that `waiter`, if any, waits for `target`; `None` if `target` waits for it already.
+    /// Adds an edge from `waiter`, if any, to `target`; `None` if `target` already waits for
+    /// `waiter`, directly or not.
     pub(super) fn add(waiter: Option<u64>, target: u64) -> Option<Self> {
         let Some(waiter) = waiter else {
             return Some(Self(None));
         };
-        // Before the walk: of two waits that close a circle together, one sees the other.
+        // Add the edge before walking the graph. Two waits on different threads may close a cycle
+        // together; if both walked first, neither would see the other's edge.
         *lock(shard(waiter)).entry(waiter).or_default().entry(target).or_default() += 1;
         let edge = Self(Some((waiter, target)));
         (!reaches(target, waiter)).then_some(edge)
@@ -50,7 +53,8 @@ impl Drop for Edge {
     }
 }
 
-/// Each flight is looked at once, under its own lock: nobody waits for the whole walk.
+/// Visits each flight once, and locks one shard at a time, so that no wait is blocked by a whole
+/// walk.
 fn reaches(from: u64, to: u64) -> bool {
     if from == to {
         return true;
@@ -86,7 +90,7 @@ mod tests {
         assert!(Edge::add(Some(FAR), FAR).is_none(), "a flight that waits for itself");
         drop(long);
         drop(wide);
-        assert!(Edge::add(Some(FAR + 8_000), FAR).is_some(), "nobody waits any more");
+        assert!(Edge::add(Some(FAR + 8_000), FAR).is_some(), "no wait is left");
     }
 
     #[test]

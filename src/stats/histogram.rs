@@ -1,21 +1,22 @@
-//! How long something took, in buckets that grow with the time: eight for each doubling, so a figure is off by 6 % at most.
+//! How long something took, in buckets that grow with the time: eight for each doubling, so a
+//! figure is off by 6 % at most.
 
 use super::{Times, stripe};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The finest that is told apart is 2⁷ ns.
+/// The resolution is 2⁷ ns.
 const UNIT: u32 = 7;
 /// Buckets for each doubling: 2³.
 const FINE: u32 = 3;
 /// The coarsest begins at 2³⁵ units, 73 minutes.
 const DOUBLINGS: u32 = 33;
 const BUCKETS: usize = ((DOUBLINGS + 1) << FINE) as usize;
-/// Threads that measure at once mostly write to different ones.
+/// Threads that measure at the same time mostly write to different stripes.
 const STRIPES: usize = 4;
 
-/// A histogram that anybody may add to at any time. Empty, it takes no room.
+/// A histogram that all threads may add to at any time. It allocates nothing while it is empty.
 #[derive(Default)]
 pub(super) struct Histogram(OnceLock<Box<[Stripe]>>);
 
@@ -73,7 +74,7 @@ impl Histogram {
     }
 }
 
-/// The time that so many in a hundred did not exceed.
+/// The percentile: the time that this percentage of the measurements did not exceed.
 fn percentile(buckets: &[u64; BUCKETS], count: u64, percent: u64) -> u64 {
     let wanted = u128::from(count) * u128::from(percent);
     let mut seen = 0u128;

@@ -1,4 +1,4 @@
-//! What a cache has done so far, counted always.
+//! The counters of a cache, which are always on.
 
 mod histogram;
 mod stripe;
@@ -13,7 +13,7 @@ pub(crate) use tally::Tally;
 
 const KINDS: usize = EventKind::ALL.len();
 
-/// The counters of a cache, one a kind of event, in stripes: see [`lane`].
+/// The counters of a cache, one per kind of event, in stripes: see [`stripe`].
 pub(crate) struct Counters {
     stripes: [Stripe; stripe::ALL],
     loads: Histogram,
@@ -41,19 +41,20 @@ impl Counters {
         let lane = stripe::current();
         let counter = &self.stripes[lane % stripe::ALL].0[kind as usize % KINDS];
         if lane < stripe::OWN {
-            // Nobody else writes here, so nothing can come between.
+            // This thread is the only writer of the stripe, so no addition can be lost between the
+            // load and the store.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
         } else {
             counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    /// A loader took so long.
+    /// Records how long a loader took.
     pub(crate) fn load_took(&self, took: Duration) {
         self.loads.add(took);
     }
 
-    /// A call that had to wait for the backend took so long.
+    /// Records how long a call took that had to wait for the backend.
     pub(crate) fn call_took(&self, took: Duration) {
         self.calls.add(took);
     }
@@ -89,9 +90,11 @@ impl Counters {
     }
 }
 
-/// What a cache has done since it was made: see [`AsyncCacheWrapper::stats`](crate::AsyncCacheWrapper::stats).
+/// What a cache has done since it was made: see
+/// [`AsyncCacheWrapper::stats`](crate::AsyncCacheWrapper::stats).
 ///
-/// Each counter is exact. They are read one after another while calls go on, so that two of them may differ by the calls in between.
+/// Each counter is exact. The counters are read one after another while calls go on, so two of them
+/// may differ by the calls in between.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -107,7 +110,8 @@ impl Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Reads that found a live value. Reads are `get*` and `get_or_set*`, and each key of `get_many`.
+    /// Reads that found a live value. Reads are `get*` and `get_or_set*`, and each key of
+    /// `get_many`.
     pub hits: u64,
     /// Reads that found nothing.
     pub misses: u64,
@@ -119,9 +123,9 @@ pub struct Stats {
     pub removes: u64,
     /// Calls of `clear`.
     pub clears: u64,
-    /// Entries given back because their time had come, as far as the adapter tells.
+    /// Entries removed because they expired, as far as the adapter emits this.
     pub expired: u64,
-    /// Entries given back to make room, as far as the adapter tells.
+    /// Entries evicted to make room, as far as the adapter emits this.
     pub evicted: u64,
     /// Loaders that gave a value.
     pub loads: u64,
@@ -141,7 +145,8 @@ pub struct Stats {
     pub swaps: u64,
     /// How long loaders took.
     pub load_time: Times,
-    /// How long calls of the backend took. Those that need not wait, as in memory, are not measured; a batch is one call.
+    /// How long calls of the backend took. Those that need not wait, as in memory, are not
+    /// measured; a batch is one call.
     pub backend_time: Times,
 }
 
@@ -190,7 +195,7 @@ impl fmt::Display for Stats {
     }
 }
 
-/// How long something took: of a log-linear histogram, whose percentiles are off by 7 % at most.
+/// Times from a log-linear histogram, whose percentiles are off by 7 % at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Times {
@@ -198,9 +203,9 @@ pub struct Times {
     pub count: u64,
     /// The mean.
     pub mean: Duration,
-    /// Half took no longer.
+    /// The median.
     pub p50: Duration,
-    /// 99 in 100 took no longer.
+    /// The 99th percentile.
     pub p99: Duration,
     /// The longest.
     pub max: Duration,

@@ -1,8 +1,9 @@
 //! Which stripe of a counter a thread writes to.
 //!
-//! A stripe that only one thread writes to needs no atomic addition: a load and a store are enough, and the total stays exact. So
-//! each thread that counts takes a lane for as long as it lives, and lanes are used again. Threads beyond the number of lanes, and
-//! those that are ending, share stripes and add atomically.
+//! A stripe with a single writer needs no atomic addition: a load and a store are enough, and the
+//! total stays exact. So each thread that counts owns a stripe for as long as it lives; the stripe
+//! is reused afterwards. Threads beyond the number of own stripes, and threads that are ending,
+//! share stripes and add atomically.
 
 use crate::runtime::lock;
 use std::cell::Cell;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Stripes that have one writer at a time.
 pub(super) const OWN: usize = 48;
-/// Stripes for everybody else.
+/// Stripes for all other threads.
 const SHARED: usize = 16;
 pub(super) const ALL: usize = OWN + SHARED;
 
@@ -21,32 +22,33 @@ static FREE: Mutex<Free> = Mutex::new(Free { next: 0, returned: Vec::new() });
 static NEXT_SHARED: AtomicUsize = AtomicUsize::new(0);
 
 struct Free {
-    /// The first lane that was never taken.
+    /// The first stripe that was never taken.
     next: usize,
     returned: Vec<usize>,
 }
 
 thread_local! {
-    /// Has no destructor, and so costs a hit no more than a memory read.
+    /// Has no destructor, so that a hit reads it like plain memory.
     static LANE: Cell<usize> = const { Cell::new(UNKNOWN) };
     static KEPT: Kept = const { Kept };
 }
 
-/// Gives the thread's lane back when the thread ends.
+/// Returns the thread's stripe when the thread ends.
 struct Kept;
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // What is counted after this, in other destructors, goes where everybody may write.
+        // Counts that other destructors make after this point go to a shared stripe.
         let lane = LANE.replace(shared());
         if lane < OWN {
-            // The lock orders this thread's last store before the next owner's first load.
+            // Return the stripe after leaving it, and under the lock: the lock orders this thread's
+            // last store before the first load of the next owner.
             lock(&FREE).returned.push(lane);
         }
     }
 }
 
-/// The current thread's stripe. Below [`OWN`] nobody else writes to it.
+/// The current thread's stripe. Below [`OWN`] this thread is its only writer.
 #[inline]
 pub(super) fn current() -> usize {
     match LANE.get() {

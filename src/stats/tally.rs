@@ -1,15 +1,15 @@
-//! A count that many threads add to and few ask for.
+//! A counter that many threads increment and few read.
 
 use super::stripe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Threads that count at once mostly write to different ones.
+/// Threads that count at the same time mostly write to different stripes.
 const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally([Stripe; STRIPES]);
 
-/// Two cache lines, as that many are fetched together.
+/// Two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(AtomicU64);

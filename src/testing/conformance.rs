@@ -3,9 +3,10 @@
 /// Runs the conformance suite on an adapter: a module of tests, one a case.
 ///
 /// Takes a name for the module and an expression that makes a fresh adapter: anything that is an
-/// [`AsyncCacheAdapter`](crate::AsyncCacheAdapter), `Arc<dyn AsyncCacheAdapter>` included. It is evaluated once a test, inside a tokio
-/// runtime that the test brings along, and may `.await`. Cases use fixed keys, so an adapter over a server that others use needs a prefix
-/// of its own in each evaluation; the server need not be idle. Goes where items go, not inside a function.
+/// [`AsyncCacheAdapter`](crate::AsyncCacheAdapter), `Arc<dyn AsyncCacheAdapter>` included. It is
+/// evaluated once a test, inside a tokio runtime that the test brings along, and may `.await`.
+/// Cases use fixed keys, so an adapter over a server that others use needs a prefix of its own in
+/// each evaluation; the server need not be idle. Goes where items go, not inside a function.
 ///
 /// ```
 /// # #[cfg(feature = "memory")] mod tests {
@@ -41,7 +42,8 @@ macro_rules! __conformance {
             $crate::__conformance_cases!(__conformance_tests);
         }
 
-        // Here and not in the module, so that the expressions mean what they mean to who wrote them.
+        // Here and not in the module, so that the expressions mean what they mean to who wrote
+        // them.
         #[cfg(test)]
         impl $crate::testing::Source for $name::Source {
             fn suite() -> $crate::testing::Suite {

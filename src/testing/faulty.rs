@@ -1,4 +1,4 @@
-//! An adapter that fails when it is told to.
+//! An adapter that fails on demand.
 
 use super::Verb;
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
@@ -22,8 +22,8 @@ use std::time::Duration;
 pub enum Fault {
     /// The call fails with an error of this kind and changes nothing.
     Fail(ErrorKind),
-    /// The call fails and changes nothing, as by a store that answers and takes no writes for now: see
-    /// [`is_refused_write`](Error::is_refused_write).
+    /// The call fails and changes nothing, as by a store that answers and takes no writes for now:
+    /// see [`is_refused_write`](Error::is_refused_write).
     Refuse,
     /// The call takes effect and then fails with an error of this kind, as when an answer is lost.
     FailAfter(ErrorKind),
@@ -35,11 +35,13 @@ pub enum Fault {
     Corrupt,
 }
 
-/// Wraps an adapter and makes some of its verbs fail, hang, or answer late or damaged: for tests of what stands above it.
+/// Wraps an adapter and makes some of its verbs fail, hang, or answer late or damaged: for tests of
+/// what stands above it.
 ///
-/// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal); both at run time, from any clone of an
-/// `Arc` of it. Calls are counted, whatever came of them. What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts.
-/// While there is a fault on [`Verb::Get`], [`get_if_ready`](AsyncCacheAdapter::get_if_ready) does not answer.
+/// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal);
+/// both at run time, from any clone of an `Arc` of it. Calls are counted, whatever came of them.
+/// What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts. While there
+/// is a fault on [`Verb::Get`], [`get_if_ready`](AsyncCacheAdapter::get_if_ready) does not answer.
 ///
 /// # Cancel safety
 ///

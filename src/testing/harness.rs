@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// A case that takes longer hangs. On a machine that does much else besides, the longest take a minute.
+/// A case that takes longer hangs. On a machine that does much else besides, the longest take a
+/// minute.
 const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is shown of a message: values of megabytes are compared.
@@ -192,7 +193,8 @@ impl Fixture {
 
     /// Waits until everything written up to now with the expiry [`Suite::short`] has expired.
     ///
-    /// Only a later key of its own is looked at, so that a store that removes what it finds expired still has the others.
+    /// Only a later key of its own is looked at, so that a store that removes what it finds expired
+    /// still has the others.
     pub(super) async fn outlive_short(&self) -> Outcome {
         const SENTINEL: &str = "the last to expire";
         self.put_for(SENTINEL, 1, self.suite.short()).await?;
@@ -285,13 +287,16 @@ pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(
 }
 
 impl Case {
-    /// Runs the case on a fresh adapter that `fresh` makes (on two, where it is about neighbours), inside a tokio runtime.
+    /// Runs the case on a fresh adapter that `fresh` makes (on two, where it is about neighbours),
+    /// inside a tokio runtime.
     ///
-    /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs that keep a list of their own.
+    /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs
+    /// that keep a list of their own.
     ///
     /// # Errors
     ///
-    /// A [`Failure`] that says what was expected and what came; also when the case is not done within a minute.
+    /// A [`Failure`] that says what was expected and what came; also when the case is not done
+    /// within a minute.
     ///
     /// ```no_run
     /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), larder::testing::Failure> {
@@ -351,7 +356,8 @@ pub fn run_case<S: Source>(name: &str) {
         .iter()
         .find(|case| case.name() == name)
         .expect("the tests and the cases come from one table");
-    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks really meet.
+    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks
+    // really meet.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -20,8 +20,8 @@ pub use suite::Suite;
 pub use table::{CASES, Case};
 pub use verb::Verb;
 
-/// Sets the wall clock back, as far as larder's adapters read it, for this whole process: a test that
-/// does so needs a process of its own. Zero sets it right again.
+/// Sets the wall clock back, as far as larder's adapters read it, for this whole process: a test
+/// that does so needs a process of its own. Zero sets it right again.
 ///
 /// ```
 /// use std::time::Duration;

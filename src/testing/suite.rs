@@ -5,9 +5,11 @@ use crate::codec::Codec;
 use crate::expiry::{DEFAULT_TTL, Expiry, Lifetime};
 use std::time::Duration;
 
-/// What [`conformance!`](super::conformance) may expect of a store. As it comes, it is strict: expiry to the millisecond, every verb, every type.
+/// What [`conformance!`](super::conformance) may expect of a store. As it comes, it is strict:
+/// expiry to the millisecond, every verb, every type.
 ///
-/// Each setter names something that a store is known to do differently, and what is then checked instead.
+/// Each setter names something that a store is known to do differently, and what is then checked
+/// instead.
 ///
 /// ```
 /// use larder::testing::{Suite, Verb};
@@ -37,15 +39,17 @@ impl Suite {
         }
     }
 
-    /// The store counts expiry in whole seconds. An entry still lives as long as it was told to, and at most to the next whole second but one.
+    /// The store counts expiry in whole seconds. An entry still lives as long as it was asked to,
+    /// and at most to the next whole second but one.
     #[must_use]
     pub fn whole_seconds(mut self) -> Self {
         self.whole_seconds = true;
         self
     }
 
-    /// The store's limit in bytes. Values of half the limit must then be stored and values over it must be
-    /// [`TooLarge`](crate::ErrorKind::TooLarge); without it, either will do for values of some megabytes.
+    /// The store's limit in bytes. Values of half the limit must then be stored and values over it
+    /// must be [`TooLarge`](crate::ErrorKind::TooLarge); without it, either will do for values of
+    /// some megabytes.
     #[must_use]
     pub fn max_value(mut self, bytes: usize) -> Self {
         self.max_value = Some(bytes);
@@ -59,15 +63,17 @@ impl Suite {
         self
     }
 
-    /// The codec the adapter is configured with. Under [`Codec::Json`] and [`Codec::Raw`] a value that the codec cannot hold may be
-    /// [`Encode`](crate::ErrorKind::Encode) instead of coming back as it was.
+    /// The codec the adapter is configured with. Under [`Codec::Json`] and [`Codec::Raw`] a value
+    /// that the codec cannot hold may be [`Encode`](crate::ErrorKind::Encode) instead of coming
+    /// back as it was.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Verbs that the store does not offer. Cases about them check that they say [`Unsupported`](crate::ErrorKind::Unsupported).
+    /// Verbs that the store does not offer. Cases about them check that they say
+    /// [`Unsupported`](crate::ErrorKind::Unsupported).
     #[must_use]
     pub fn except(mut self, verbs: impl IntoIterator<Item = Verb>) -> Self {
         self.excepted.extend(verbs);

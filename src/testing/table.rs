@@ -1,4 +1,5 @@
-//! The list of cases: the one place where a case is named. The generated tests, [`CASES`] and their documentation come from it.
+//! The list of cases: the one place where a case is named. The generated tests, [`CASES`] and their
+//! documentation come from it.
 
 use super::Verb;
 use super::cases::*;
@@ -6,7 +7,8 @@ use super::harness::{Fixture, Outcome};
 use futures_util::future::BoxFuture;
 use std::fmt;
 
-/// Gives the table to a macro: `section { case [verbs it needs]: "what it checks", }`. Only verbs that a store may lack are needed.
+/// Gives the table to a macro: `section { case [verbs it needs]: "what it checks", }`. Only verbs
+/// that a store may lack are needed.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __conformance_cases {

@@ -34,7 +34,8 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// [`get`](crate::AsyncCacheAdapter::get), and [`get_if_ready`](crate::AsyncCacheAdapter::get_if_ready) where it answers.
+    /// [`get`](crate::AsyncCacheAdapter::get), and
+    /// [`get_if_ready`](crate::AsyncCacheAdapter::get_if_ready) where it answers.
     Get = "get",
     /// [`set`](crate::AsyncCacheAdapter::set).
     Set = "set",

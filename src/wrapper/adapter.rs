@@ -1,4 +1,4 @@
-//! The adapter of a cache: seen, exchanged, connected.
+//! The adapter of a cache: access, exchange, connection.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::config::IntoAdapter;
@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 /// # The adapter
 impl AsyncCacheWrapper {
-    /// The adapter of this moment. It is pinned: it does not follow later swaps.
+    /// The current adapter. It does not follow later swaps.
     pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(self.core.slot()?.adapter.clone())
     }
 
-    /// Exchanges the adapter and returns the new one. Options that came with the old one's URL go with it.
+    /// Exchanges the adapter and returns the new one. Options that came with the old adapter's URL
+    /// end with it.
     ///
     /// # Errors
     ///
@@ -48,8 +49,9 @@ impl AsyncCacheWrapper {
         Ok(self.core.swap(opened).unwrap_or(unused).adapter.clone())
     }
 
-    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh connections, closes the old one and
-    /// returns the new. What was only in the old adapter's memory is gone.
+    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh
+    /// connections, closes the old one and returns the new. Entries that were only in the old
+    /// adapter's memory are lost.
     ///
     /// # Errors
     ///
@@ -67,7 +69,7 @@ impl AsyncCacheWrapper {
         Ok(self.core.slot()?.generation)
     }
 
-    /// Opens what is opened on first use otherwise. Idempotent.
+    /// Opens the connections, which otherwise happens on first use. Idempotent.
     pub async fn connect(&self) -> Result<()> {
         let slot = self.core.slot()?;
         slot.inside(pin!(slot.adapter.connect()))
@@ -75,7 +77,7 @@ impl AsyncCacheWrapper {
             .map_err(|error| self.failed_whole(&slot, "connect", None, error))
     }
 
-    /// Asks the backend for a sign of life.
+    /// Checks that the backend answers.
     pub async fn ping(&self) -> Result<()> {
         let slot = self.core.slot()?;
         slot.inside(pin!(slot.adapter.ping()))
@@ -83,7 +85,7 @@ impl AsyncCacheWrapper {
             .map_err(|error| self.failed_whole(&slot, "ping", None, error))
     }
 
-    /// Lets go of connections. Idempotent; the next call opens new ones.
+    /// Closes the connections. Idempotent; the next call opens new ones.
     pub async fn close(&self) -> Result<()> {
         let slot = self.core.slot()?;
         slot.inside(pin!(slot.adapter.close()))

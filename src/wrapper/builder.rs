@@ -51,7 +51,8 @@ impl WrapperBuilder {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, and for a number that cannot be.
+    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, and for an
+    /// invalid number.
     pub fn build(self) -> Result<AsyncCacheWrapper> {
         self.options.check()?;
         Ok(AsyncCacheWrapper {

@@ -52,7 +52,8 @@ impl AsyncCacheWrapper {
         kind: EventKind,
         CallInfo { op, key, took, error }: CallInfo<'_>,
     ) {
-        // An invalid key was refused before any event could happen; only a `clear` has an empty one.
+        // An invalid key was refused before any event could happen; only a `clear` has an empty
+        // one.
         let scoped = self.scope.key(key).unwrap_or(self.scope.prefix().into());
         slot.observers.notify(
             Event::new(kind, slot.adapter.backend())

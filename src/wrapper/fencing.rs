@@ -1,4 +1,5 @@
-//! The right to store what a loader comes to, against what other processes do meanwhile; with a lease, the right to run it at all.
+//! The right to store a loader's value although other processes may write the key during the load
+//! (a fencing token). With a lease, also the exclusive right to run the loader.
 
 use super::events::{CallInfo, concerns_backend};
 use super::slot::Slot;
@@ -13,65 +14,66 @@ use crate::{clock, runtime};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether another process is done, to begin with and later on.
+/// The pauses between checks whether another process has finished.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(2), Duration::from_millis(50)).growing_by(1.5);
 
-/// How much longer than a lease its end is waited for: stores that count in whole seconds round up.
+/// How much longer than a lease a process waits for its end: stores that count whole seconds round
+/// up.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// As close together a value is taken for the same one.
+/// Two creation times this close belong to the same value.
 const SAME_MS: u64 = 5;
 
-/// What a load is to replace.
+/// Which value a load replaces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replaced {
-    /// When the value was made that was read, if there was one.
+    /// The creation time of the value that was read, if any.
     pub(super) seen: Option<u64>,
-    /// A forced refresh takes only what another process began to compute after this.
+    /// A forced refresh accepts only a value whose computation began after this time.
     since: Option<u64>,
 }
 
 impl Replaced {
-    /// By a call with these options, which begins now.
+    /// For a call with these options that begins now.
     pub(super) fn by(options: &Options) -> Self {
         Self { seen: None, since: options.force_refresh.then(clock::now_ms) }
     }
 
-    /// Whether a value is another one, and new enough.
+    /// Whether `value` is a different value, and new enough.
     fn is_replaced_by(self, value: &CacheValue) -> bool {
-        // What is read twice may differ by a rounded millisecond.
+        // Two reads of the same value may differ by rounding to milliseconds.
         self.seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
             && self.is_before(value)
     }
 
-    /// Whether the computation of a value began after a forced refresh did; in doubt it did not.
+    /// Whether the computation of `value` began after the forced refresh did. In doubt, it did not.
     pub(super) fn is_before(self, value: &CacheValue) -> bool {
         let cost = u64::from(value.meta().cost_us()).div_ceil(1_000);
         self.since.is_none_or(|since| value.meta().created_ms().saturating_sub(cost) > since)
     }
 }
 
-/// What a run may do with its value.
+/// What a load may do with its value.
 #[derive(Debug)]
 pub(super) enum StoreRight {
-    /// Store it: nobody else writes there.
+    /// Store it: no other process writes to this store.
     Free,
-    /// Store it if nothing has happened to the key since.
+    /// Store it if the key was not written, removed or cleared since the claim.
     Claimed { claim: Claim, leased: bool },
-    /// Not store it.
+    /// Do not store it.
     None,
 }
 
-/// What asking for the right comes to.
+/// The result of asking for the right.
 pub(super) enum Acquired {
     Granted(StoreRight),
-    /// Another process has computed the value meanwhile.
+    /// Another process has computed the value in the meantime.
     Computed(CacheValue),
 }
 
 impl StoreRight {
-    /// Stores a value; whether it was, or need not be.
+    /// Stores a value, as far as the right allows.
     pub(super) async fn store(
         &self,
         slot: &Slot,
@@ -81,7 +83,7 @@ impl StoreRight {
     ) -> Result<()> {
         match self {
             Self::Free => slot.adapter.set(key, value, expiry).await,
-            // What somebody else did meanwhile stands.
+            // If the claim has ended, the other process's write stands: not an error.
             Self::Claimed { claim, .. } => {
                 slot.adapter.set_claimed(key, value, expiry, claim).await.map(drop)
             }
@@ -89,7 +91,7 @@ impl StoreRight {
         }
     }
 
-    /// Gives it back unused. Should that fail, it ends by itself.
+    /// Gives the right back unused. Errors are ignored, because a claim ends by itself.
     pub(super) async fn give_up(&self, slot: &Slot, key: &str) {
         if let Self::Claimed { claim, .. } = self {
             let _ = slot.adapter.release(key, claim).await;
@@ -102,8 +104,8 @@ impl StoreRight {
 }
 
 impl View<'_> {
-    /// Asks for the right to compute a key; `key` is as the caller wrote it, `scoped` as the adapter
-    /// knows it.
+    /// Acquires the right to compute a key. `key` is the caller's key, `scoped` has the prefix of
+    /// the namespace.
     pub(super) async fn ask<T: Cacheable>(
         &self,
         slot: &Slot,
@@ -136,8 +138,8 @@ async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Opt
     Ok(claim.map(|claim| StoreRight::Claimed { claim, leased: lease.is_some() }))
 }
 
-/// Whether another process has computed what this one was about to. A value whose `Clone` or
-/// `Deserialize` panics is none: the claim that is held meanwhile must not be lost.
+/// Whether another process has computed the value already. A value whose `Clone` or `Deserialize`
+/// panics does not count: a panic here would lose the claim.
 fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
     let decodes = || value.decode::<T>().is_ok();
     !value.is_stale()
@@ -145,7 +147,8 @@ fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
         && catch_unwind(AssertUnwindSafe(decodes)).unwrap_or(false)
 }
 
-/// The lease, or what came of somebody else's. Whoever waits longer than for one lease goes on without.
+/// Acquires the lease, or returns the value that the holder of the lease stored. After waiting for
+/// longer than one lease, goes on without a lease.
 async fn lease_or_value<T: Cacheable>(
     slot: &Slot,
     scoped: &str,
@@ -156,7 +159,8 @@ async fn lease_or_value<T: Cacheable>(
     let mut looks = 0;
     loop {
         let right = claim(slot, scoped, Some(lease)).await?;
-        // The one before may have been done between our miss and our claim.
+        // Read again after the claim. The previous holder may have stored its value and released
+        // the lease between our miss and our claim.
         let found = slot.adapter.get(scoped).await;
         match (right, found) {
             (right, Ok(Some(value))) if is_news::<T>(&value, replaced) => {

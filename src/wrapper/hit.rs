@@ -1,22 +1,24 @@
-//! What a hit in memory takes along from the value that the adapter shows it.
+//! What a hit in memory keeps of the value that the adapter shows it.
 
 use crate::type_probe::clones_silently;
 use crate::value::CacheValue;
 
-/// What was taken.
+/// What a hit keeps.
 pub(super) enum Hit<T> {
     Nothing,
-    /// The object itself, of a value that has no logical end.
+    /// The object itself, of a value without a stale window.
     Object(T),
-    /// The value that holds the object, which is cloned later. Never of a type that clones silently.
+    /// The value, kept because `T` is too large to clone under the lock. Never constructed for
+    /// handle-sized `T` (checked at compile time).
     Typed(CacheValue),
-    /// A value that is to be looked at first, or decoded.
+    /// A value that has to be inspected or decoded first.
     Value(CacheValue),
 }
 
 impl<T: Clone + 'static> Hit<T> {
-    /// Runs where the value lies, which is under a shard's lock. So a user's `Clone` must not run here: it may take long, panic,
-    /// or use the cache. An `Arc` or a number is cloned at once, which saves two steps on the value's own count.
+    /// Runs under the lock of a shard, so a user's `Clone` must not run here: it may take long,
+    /// panic, or use the cache. An `Arc` or a number is cloned at once, which saves two updates of
+    /// the value's reference count.
     #[inline]
     pub(super) fn take(&mut self, value: &CacheValue, as_value: bool) {
         let is_plain = !as_value && !value.meta().has_stale_window();
@@ -27,7 +29,7 @@ impl<T: Clone + 'static> Hit<T> {
         };
     }
 
-    /// Whether there is an object, and nothing to be looked at or decoded first.
+    /// Whether there is an object that needs no inspection or decoding.
     #[inline]
     pub(super) fn is_object(&self) -> bool {
         match self {
@@ -37,12 +39,13 @@ impl<T: Clone + 'static> Hit<T> {
         }
     }
 
-    /// The value that is to be looked at first, or decoded.
+    /// The value that has to be inspected or decoded first.
     pub(super) fn value(&self) -> Option<CacheValue> {
         if let Self::Value(value) = self { Some(value.clone()) } else { None }
     }
 
-    /// The object. Cloned where it is returned: every move of one that was just written in pieces costs 5 ns.
+    /// The object. A large one is cloned directly into the return value: moving it right after
+    /// writing it costs about 5 ns (store-to-load forwarding).
     #[inline]
     pub(super) fn into_object(self) -> Option<T> {
         match self {

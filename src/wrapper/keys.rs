@@ -1,12 +1,13 @@
-//! One key or many: what callers hand in, and what a call keeps of it.
+//! One key or many: the arguments of callers, and their copy inside a call.
 
 use crate::error::Result;
 use crate::key;
 use crate::key::Scope;
 
-/// What [`remove`](crate::AsyncCacheWrapper::remove) takes: one key, or an array, slice, set, `Vec` or other iterator of keys.
+/// What [`remove`](crate::AsyncCacheWrapper::remove) takes: one key, or an array, slice, set, `Vec`
+/// or other iterator of keys.
 ///
-/// `By` tells the two apart and is inferred.
+/// `By` distinguishes the two and is inferred.
 ///
 /// ```
 /// use larder::AsyncCacheWrapper;
@@ -29,12 +30,12 @@ pub trait Keys<By> {
     fn each(self, visit: &mut dyn FnMut(&str));
 }
 
-/// One key, as [`Keys`] tells it from several.
+/// Marks one key in [`Keys`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct OneKey;
 
-/// Several keys, as [`Keys`] tells them from one.
+/// Marks several keys in [`Keys`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ManyKeys;
@@ -57,8 +58,9 @@ where
 
 /// The keys of a call about several, as the caller named them and as the adapter knows them.
 ///
-/// They are copied before the call's future is made. A future that kept the caller's iterator, or a type that is named by way of
-/// it, would not be `Send` where the iterator holds a closure that borrows: "implementation of `FnOnce` is not general enough".
+/// They are copied before the call's future is made. A future that kept the caller's iterator, or a
+/// type that is named by way of it, would not be `Send` where the iterator holds a closure that
+/// borrows: "implementation of `FnOnce` is not general enough".
 #[derive(Debug)]
 pub(super) struct KeyBatch {
     /// The keys one behind the other, each behind the prefix.
@@ -73,7 +75,7 @@ impl KeyBatch {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if one of them is no key.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if one of them is empty.
     pub(super) fn new<By>(scope: &Scope, keys: impl Keys<By>) -> Result<Self> {
         let mut batch = Self::empty(scope);
         let mut checked = Ok(());

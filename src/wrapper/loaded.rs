@@ -1,11 +1,12 @@
-//! What a loader may say beside its value.
+//! A loader's value together with its expiry.
 
 use crate::expiry::Expiry;
 use crate::options::Options;
 use std::time::Duration;
 
-/// A value whose loader decides by what it found how long it is good for, or that it is not to be stored. What it does not
-/// say is the call's; what it says is for this entry only.
+/// A value whose loader decides when it expires, or that it is not stored (also for negative
+/// caching: a short expiry for "not found"). Settings that the loader leaves out are those of the
+/// call.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Expiry, Loaded};
@@ -44,7 +45,7 @@ impl<T> Loaded<T> {
         Self { value, ttl: Expiry::Default, stale_for: None, is_stored: true }
     }
 
-    /// A value that is given to whoever waits for it, and not stored.
+    /// A value that is returned to all callers that wait, and not stored.
     pub fn unstored(value: T) -> Self {
         Self { is_stored: false, ..Self::new(value) }
     }

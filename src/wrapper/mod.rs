@@ -1,4 +1,11 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
+//!
+//! - `mod`, `builder`, `verbs`, `view`: the public methods; `view` implements the verbs
+//! - `read`, `hit`, `ready_or_boxed`: the read path
+//! - `call`, `events`: calls of the adapter, and the events that they emit
+//! - `get_or_set`, `fencing`: loads, and the right to store their values
+//! - `stale`: stale entries under verbs that do not read the value
+//! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
 
 mod adapter;
 mod builder;
@@ -40,23 +47,27 @@ use std::time::Duration;
 
 /// A cache over an adapter that can be exchanged while it is in use.
 ///
-/// Cheap to clone: clones share the adapter and follow swaps. [`async_cached`](crate::async_cached) is the global one.
+/// Cheap to clone: clones share the adapter and follow swaps. [`async_cached`](crate::async_cached)
+/// is the global one.
 ///
 /// # Swapping
 ///
-/// A call takes one look at the adapter when it is first polled. Calls that began before a swap finish on the old adapter,
-/// calls that begin after it returned use the new one, and none fails because of it.
+/// A call takes one snapshot of the adapter when it is first polled. Calls that began before a swap
+/// finish on the old adapter, calls that begin after it returned use the new one, and none fails
+/// because of it.
 ///
 /// # Cancel safety
 ///
-/// Every future here may be dropped at any point: no lock stays held and no connection is left half read. Whether a dropped
-/// write took effect is not known. A dropped `get_or_set*` leaves its loader running; the value is stored.
+/// Every future here may be dropped at any point: no lock stays held and no connection is left half
+/// read. Whether a dropped write took effect is not known. A dropped `get_or_set*` leaves its
+/// loader running; the value is stored.
 ///
 /// # Errors
 ///
-/// All verbs: [`InvalidKey`](crate::ErrorKind::InvalidKey) for an empty key, [`Unavailable`](crate::ErrorKind::Unavailable) and
-/// [`Timeout`](crate::ErrorKind::Timeout) when the backend is away or slow, [`Config`](crate::ErrorKind::Config) when the
-/// environment names an adapter that there is not.
+/// All verbs: [`InvalidKey`](crate::ErrorKind::InvalidKey) for an empty key,
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) when
+/// the backend is away or slow, [`Config`](crate::ErrorKind::Config) when the environment names an
+/// adapter that there is not.
 ///
 /// # Example
 ///
@@ -86,9 +97,10 @@ macro_rules! mirror {
 }
 
 impl AsyncCacheWrapper {
-    /// A cache of one's own over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no I/O.
+    /// A new cache over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no
+    /// I/O.
     ///
-    /// A URL may give options, too: what code leaves unsaid is as the URL says.
+    /// A URL may also give options; options that are set in code win.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -99,13 +111,15 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying what there is.
+    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying
+    /// what there is.
     pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
         Ok(Self::over(Core::new(adapter.into_opened()?)))
     }
 
-    /// A cache of one's own, as the environment says: the adapter and the options that `LARDER_URL` names, or one of the Python names
-    /// `PRIVEX_ASYNC_CACHE_ADAPTER` and `PRIVEX_CACHE_ADAPTER`; memory where none is set. Does no I/O.
+    /// A new cache, configured by the environment: the adapter and the options that `LARDER_URL`
+    /// names, or one of the Python names `PRIVEX_ASYNC_CACHE_ADAPTER` and `PRIVEX_CACHE_ADAPTER`;
+    /// memory where none is set. Does no I/O.
     ///
     /// ```
     /// let cache = larder::AsyncCacheWrapper::from_env()?;
@@ -172,11 +186,13 @@ impl AsyncCacheWrapper {
         self
     }
 
-    /// A part of this cache: keys of its own, a `clear` of its own, the same adapter, also after a swap.
+    /// A part of this cache: keys of its own, a `clear` of its own, the same adapter, also after a
+    /// swap.
     ///
-    /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so `namespace("users").get("7")` and
-    /// `get("users:7")` are the same entry. `:` and `%` in a name are escaped, and not in a key: those of `namespace("a:b")` begin
-    /// with `a%3Ab:`, so that no name or key reaches into the namespace of another name.
+    /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so
+    /// `namespace("users").get("7")` and `get("users:7")` are the same entry. `:` and `%` in a name
+    /// are escaped, and not in a key: those of `namespace("a:b")` begin with `a%3Ab:`, so that no
+    /// name or key reaches into the namespace of another name.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -194,17 +210,20 @@ impl AsyncCacheWrapper {
         Self { scope: self.scope.nested(name.as_ref()), ..self.clone() }
     }
 
-    /// Tells `observer` of every [`Event`] of this cache, its clones and namespaces, until it is [stopped](Observation::stop).
+    /// Calls `observer` with every [`Event`] of this cache, its clones and namespaces, until it is
+    /// [stopped](Observation::stop).
     ///
-    /// It runs inside calls, in the order in which things happen to each: a slow one makes every call slower, and should hand on
-    /// what takes time. No lock is held meanwhile. A panic in it is contained and changes nothing.
+    /// The observer runs inside the calls, in the order of each call's events. A slow observer
+    /// makes every call slower, so it should hand slow work to a task. No lock is held while it
+    /// runs. A panic in it is contained and changes nothing.
     ///
-    /// It may use this cache and others. What it calls, and what the loaders of these calls do, is counted and not told to any
-    /// observer, so that observers do not set each other off. What it hands to a task or thread of its own is told like anything
-    /// else: a task that uses the cache for each event of the cache never comes to an end.
+    /// The observer may use this cache and others. Events of its own calls, and of their loaders,
+    /// are counted but passed to no observer, so that observers do not trigger each other. Work
+    /// that it hands to a task or thread of its own emits events as usual: a task that uses the
+    /// cache for each event of the cache never ends.
     ///
-    /// An observer that holds a clone of its cache keeps the cache and its adapter for ever. [`downgrade`](Self::downgrade) gives
-    /// the handle for that:
+    /// An observer that holds a clone of its cache keeps the cache and its adapter alive for ever.
+    /// [`downgrade`](Self::downgrade) gives the handle for that:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -229,7 +248,7 @@ impl AsyncCacheWrapper {
         WeakCache::new(self)
     }
 
-    /// What this cache, its clones and namespaces have done so far: counters and times, always on.
+    /// The counters and times of this cache, its clones and namespaces, which are always on.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -245,7 +264,8 @@ impl AsyncCacheWrapper {
         self.core.observers().counters.snapshot()
     }
 
-    /// Whether spans and events of `tracing` show keys, their first 128 bytes, for this cache, its clones and namespaces. Off at first.
+    /// Whether spans and events of `tracing` show keys, their first 128 bytes, for this cache, its
+    /// clones and namespaces. Off at first.
     #[cfg(feature = "tracing")]
     pub fn trace_keys(&self, show: bool) {
         self.core.observers().shows_keys.store(show, std::sync::atomic::Ordering::Relaxed);

@@ -1,9 +1,11 @@
 //! Which loaders are refused because they may fail.
 
-/// Every type but `Result`: what [`get_or_set`](crate::AsyncCacheWrapper::get_or_set) and its kin take for a value.
+/// Every type but `Result`: what [`get_or_set`](crate::AsyncCacheWrapper::get_or_set) and its kin
+/// take for a value.
 ///
-/// A loader that returns a `Result` would have its error stored and served as a value until it expires. The compiler refuses it,
-/// with "type annotations needed" and a note that names this trait. `By` is inferred; generic code needs no bound.
+/// A loader that returns a `Result` would have its error stored and served as a value until it
+/// expires. The compiler refuses it, with "type annotations needed" and a note that names this
+/// trait. `By` is inferred; generic code needs no bound.
 ///
 /// | for | call |
 /// |---|---|

@@ -112,9 +112,9 @@ impl AsyncCacheWrapper {
         })
     }
 
-    /// [`read_now`](Self::read_now) for a call that goes on after a miss, or after a hit that it cannot
-    /// serve: these emit nothing here. `drawn` keeps the random draw for an early refresh, because a
-    /// call draws once.
+    /// [`read_now`](Self::read_now) for a call that goes on after a miss, or after a hit that it
+    /// cannot serve: these emit nothing here. `drawn` keeps the random draw for an early refresh,
+    /// because a call draws once.
     #[inline]
     pub(super) fn hit_now<T>(
         &self,

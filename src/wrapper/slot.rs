@@ -1,4 +1,4 @@
-//! What a wrapper holds, and how it is exchanged.
+//! The slot: an adapter with its flights and observers, and how a swap exchanges it as a whole.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::config::Opened;
@@ -19,36 +19,38 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// An adapter and what belongs to it. Everything changes together, so that a call sees one state.
+/// An adapter and everything that belongs to it. A swap exchanges all of it at once, so that a call
+/// sees one state.
 pub(crate) struct Slot {
     pub(crate) adapter: Arc<dyn AsyncCacheAdapter>,
     pub(crate) flights: Arc<Flights>,
     pub(crate) generation: u64,
-    /// What the adapter's URL says of calls. Mostly nothing.
+    /// The options that came with the adapter's URL. Usually none.
     options: Option<Box<Options>>,
     pub(crate) observers: Arc<Observers>,
-    /// What the adapter's sink hangs on.
+    /// Owns the connection of the adapter's event sink.
     _line: Arc<Line>,
-    /// Whether a call of the adapter was ever seen to wait: then a clock costs nothing beside it.
+    /// Whether a call of the adapter has ever waited. If so, the cost of reading a clock does not
+    /// matter.
     waits: AtomicBool,
 }
 
-/// What clones of a wrapper share.
+/// The state that clones of a wrapper share.
 pub(crate) struct Core {
     pub(crate) slot: ArcSwapOption<Slot>,
     pub(crate) observers: Arc<Observers>,
     origin: Origin,
-    /// Held while a slot is made and put in, never across an await.
+    /// Held while a slot is built and stored, never across an await.
     exchange: Mutex<()>,
 }
 
 /// Where the first slot comes from.
 pub(crate) enum Origin {
-    /// It was there from the start.
+    /// The wrapper was built with it.
     Given,
-    /// The environment says, when first asked.
+    /// The environment names it, when it is first needed.
     Environment,
-    /// Another wrapper's, until this one is given its own.
+    /// The slot of another wrapper, until this one is given its own.
     Follow(&'static AsyncCacheWrapper),
 }
 
@@ -68,7 +70,7 @@ impl Core {
         }
     }
 
-    /// A slot for an adapter, which from now on has this cache to tell.
+    /// Builds the slot of an adapter, and subscribes this cache to its events.
     fn fill(&self, Opened { adapter, options }: Opened, generation: u64) -> Arc<Slot> {
         let line = Line::to(&self.observers);
         adapter.subscribe(EventSink::new(&line));
@@ -85,7 +87,7 @@ impl Core {
         })
     }
 
-    /// Who hears of calls made now: another wrapper's observers as long as its slot is used.
+    /// The observers of calls that begin now: another wrapper's, while its slot is used.
     pub(crate) fn observers(&self) -> &Arc<Observers> {
         match &self.origin {
             Origin::Follow(other) if self.slot.load().is_none() => other.core.observers(),
@@ -93,7 +95,8 @@ impl Core {
         }
     }
 
-    /// Adds an observer: it hears what happens here now and after this wrapper is given an adapter of its own.
+    /// Adds an observer. It is notified now, and also after this wrapper is given an adapter of its
+    /// own.
     pub(crate) fn observe(
         &self,
         observer: impl Fn(&Event<'_>) + Send + Sync + 'static,
@@ -111,11 +114,12 @@ impl Core {
         }
     }
 
-    /// A look at the slot that cannot outlive it; `None` where there is none yet.
+    /// Borrows the slot for the length of `look`, without counting a reference; `None` if there is
+    /// none yet.
     #[inline]
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Slot) -> R) -> Option<R> {
         let mut core = self;
-        // Not by recursion, which would stand in the way of inlining.
+        // A loop, because recursion would prevent inlining.
         let slot = loop {
             let slot = core.slot.load();
             match &core.origin {
@@ -136,7 +140,7 @@ impl Core {
         Ok(slot)
     }
 
-    /// Puts an adapter in; what was there before, if anything.
+    /// Exchanges the adapter, and returns the old slot if there was one.
     pub(crate) fn swap(&self, opened: Opened) -> Option<Arc<Slot>> {
         let adapter = opened.adapter.clone();
         let old = {
@@ -145,7 +149,8 @@ impl Core {
             self.slot.swap(Some(self.fill(opened, generation)))
         };
         if let Some(old) = &old {
-            // The old adapter may come back, in a slot that knows nothing of these loads.
+            // Invalidate the flights of the old slot. The old adapter may be set again later, in a
+            // new slot that does not know these loads, and must not receive their values.
             old.flights.invalidate_all();
         }
         self.observers.emit(Event::new(EventKind::Swap, adapter.backend()));
@@ -154,7 +159,7 @@ impl Core {
 }
 
 impl Slot {
-    /// What a call is to heed: what is said in code, and otherwise what the adapter's URL says.
+    /// The options of a call: those that are set in code, then those of the adapter's URL.
     pub(super) fn options(&self, said: &Options) -> Options {
         self.options_of_url().map_or(*said, |of_url| said.or(of_url))
     }
@@ -164,18 +169,18 @@ impl Slot {
         self.options.as_deref()
     }
 
-    /// Whether reads give stale values though nobody said so in code.
+    /// Whether the adapter's URL allows reads to return stale values.
     #[inline]
     pub(super) fn allows_stale(&self) -> bool {
         self.options_of_url().is_some_and(|options| options.allow_stale)
     }
 
-    /// Another adapter in this one's place, of the same configuration.
+    /// A rebuilt adapter of the same configuration, to take this one's place.
     pub(super) fn reopened(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Opened {
         Opened { adapter, options: self.options(&Options::default()) }
     }
 
-    /// Makes a call of the adapter inside a runtime. One that answers without waiting can do without.
+    /// Makes a call of the adapter inside a runtime. An adapter that never waits needs none.
     pub(crate) fn inside<T>(
         &self,
         call: Pin<&mut impl Future<Output = Result<T>>>,
@@ -183,7 +188,7 @@ impl Slot {
         runtime::inside(|| self.adapter.get_if_ready("-", &mut |_| ()).is_ready(), call)
     }
 
-    /// Makes a call of the adapter, and measures it: if it is one that waits, or if anybody listens.
+    /// Makes a call of the adapter, and measures it if it waits or if there are observers.
     pub(crate) fn timed<T>(
         &self,
         mut call: Pin<&mut impl Future<Output = Result<T>>>,
@@ -210,7 +215,7 @@ impl Slot {
         })
     }
 
-    /// Adds to an error what only the slot knows.
+    /// Adds the verb and the backend's name to an error.
     pub(crate) fn with_context(&self, op: &'static str) -> impl Fn(Error) -> Error {
         move |error| error.with_op(op).with_backend(self.adapter.backend().to_owned())
     }

@@ -1,6 +1,8 @@
-//! Entries that are kept beyond their logical end, under the verbs that do not see the value: for these they are missing.
+//! Stale entries (kept beyond their logical expiry) under the verbs that do not read the value: for
+//! these verbs a stale entry is missing.
 //!
-//! The store is asked each time, in the call itself or before it: what one process has met says nothing of what another has stored.
+//! The store is asked on each call, because another process may have stored a stale entry at any
+//! time.
 
 use super::slot::Slot;
 use crate::adapter::{Claim, Presence};
@@ -10,16 +12,17 @@ use crate::options::{Options, WritePlan};
 use crate::value::CacheValue;
 use std::time::Duration;
 
-/// How often a step is tried again because the entry changed meanwhile.
+/// How often a step is tried again because the entry changed in between.
 const TRIES: usize = 16;
 
 impl Slot {
-    /// The term of a plain write.
+    /// The expiry and metadata of a plain write.
     pub(super) fn plan_plain_write(&self, options: &Options) -> Result<WritePlan> {
         options.plan_plain_write(|| self.adapter.default_ttl())
     }
 
-    /// What is under `key`; `None` where nothing has a logical end, and the verb itself will tell.
+    /// Whether the entry is live or stale; `None` for a store without logical ends, where the verb
+    /// itself knows.
     async fn presence(&self, key: &str) -> Result<Option<Presence>> {
         if !self.adapter.has_logical_ends() {
             return Ok(None);
@@ -57,12 +60,13 @@ impl Slot {
     ) -> Result<bool> {
         match self.presence(key).await? {
             Some(Presence::Stale) => Ok(false),
-            // What is live may be gone by now, and a store may have no `replace`: it is for the store to say.
+            // A live entry may have been removed by now, and a store may not support `replace`: let
+            // the store decide.
             _ => self.adapter.replace(key, value, plan.kept).await,
         }
     }
 
-    /// A stale entry is no obstacle to `add`: one of those who find it puts theirs in its place.
+    /// A stale entry does not stop `add`: one of the callers that find it replaces it.
     pub(super) async fn add(&self, key: &str, value: CacheValue, plan: WritePlan) -> Result<bool> {
         for _ in 0..TRIES {
             if self.adapter.add(key, value.clone(), plan.kept).await? {
@@ -79,7 +83,7 @@ impl Slot {
                 Instead::Changed => {}
             }
         }
-        // Somebody else stores and removes it all the time.
+        // Other callers store and remove the key without end: report that it exists.
         Ok(false)
     }
 
@@ -88,7 +92,7 @@ impl Slot {
         self.adapter.incr(key, by, expiry).await
     }
 
-    /// Puts a value in the place of one that is stale, if nobody else does.
+    /// Replaces a stale value, unless another caller does.
     async fn instead_of_stale(
         &self,
         key: &str,
@@ -103,7 +107,8 @@ impl Slot {
             }
             Some(found) => found,
         };
-        // Where claims guard nothing the value is the one that everybody here sees, and only one buries it.
+        // Without enforced claims all callers share this handle, so a compare-and-swap on it elects
+        // one replacer.
         if !self.adapter.enforces_claims() && !found.claim_replacement() {
             return Ok(Instead::Changed);
         }
@@ -119,7 +124,7 @@ impl Slot {
         Ok(answer)
     }
 
-    /// Gives a live entry another expiry; both its ends move.
+    /// Gives a live entry another expiry. Moves the logical and the physical end.
     pub(super) async fn update_timeout(
         &self,
         key: &str,
@@ -144,7 +149,8 @@ impl Slot {
         }
     }
 
-    /// Moves the logical end, which is noted in the value, together with the physical one.
+    /// Moves the logical end, which is part of the value, together with the physical one. The claim
+    /// makes the two steps atomic: a write in between ends the claim, and the loop begins again.
     async fn move_both_ends(
         &self,
         key: &str,
@@ -180,7 +186,8 @@ impl Slot {
         Err(Error::new(ErrorKind::Backend).with_message("the entry is changed all the time"))
     }
 
-    /// The term of an entry that gets another expiry: kept as much longer as the call says, or as it was.
+    /// The expiry and metadata of an entry that gets another expiry. Its stale window is the
+    /// call's, or else stays as it was.
     async fn plan_renewal(
         &self,
         key: &str,
@@ -201,11 +208,11 @@ impl Slot {
     }
 }
 
-/// What became of a value that was to replace a stale one.
+/// The result of replacing a stale value.
 enum Instead {
     Stored,
-    /// There is a live one.
+    /// The entry is live.
     Live,
-    /// Somebody else was there meanwhile: look again.
+    /// Another caller changed the entry: check again.
     Changed,
 }

@@ -15,8 +15,9 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something serde can read as a `T`.
-    /// Stored bytes that larder did not write, or that are damaged, are a miss and an event.
+    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something
+    /// serde can read as a `T`. Stored bytes that larder did not write, or that are damaged, are a
+    /// miss and an event.
     pub fn get<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -73,7 +74,8 @@ impl AsyncCacheWrapper {
         self.view().contains(key)
     }
 
-    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when it is missing.
+    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when
+    /// it is missing.
     pub fn expiry(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<Expiry>>> {
         self.view().expiry(key)
     }
@@ -85,8 +87,9 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Encode`](crate::ErrorKind::Encode): nothing was changed. [`TooLarge`](crate::ErrorKind::TooLarge): the older value is
-    /// not served any more. [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
+    /// [`Encode`](crate::ErrorKind::Encode): nothing was changed.
+    /// [`TooLarge`](crate::ErrorKind::TooLarge): the older value is not served any more.
+    /// [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
     pub fn set<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<()>>
     where
         T: Serialize + Send + Sync + 'static,
@@ -94,7 +97,8 @@ impl AsyncCacheWrapper {
         self.view().set(key, value)
     }
 
-    /// [`set`](AsyncCacheWrapper::set) of several. All keys are checked, and all values encoded, before anything is changed.
+    /// [`set`](AsyncCacheWrapper::set) of several. All keys are checked, and all values encoded,
+    /// before anything is changed.
     ///
     /// # Errors
     ///
@@ -108,7 +112,8 @@ impl AsyncCacheWrapper {
         self.view().set_many(entries)
     }
 
-    /// [`set_many`](AsyncCacheWrapper::set_many) with an expiry for each entry; [`Expiry::Default`] is the cache's.
+    /// [`set_many`](AsyncCacheWrapper::set_many) with an expiry for each entry; [`Expiry::Default`]
+    /// is the cache's.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};
@@ -147,12 +152,13 @@ impl AsyncCacheWrapper {
         self.view().replace(key, value)
     }
 
-    /// Adds `by` to the counter under `key` in one atomic step and returns the sum. A missing counter starts from 0; a live one
-    /// keeps its expiry.
+    /// Adds `by` to the counter under `key` in one atomic step and returns the sum. A missing
+    /// counter starts from 0; a live one keeps its expiry.
     ///
     /// # Errors
     ///
-    /// [`NotANumber`](crate::ErrorKind::NotANumber) and [`Overflow`](crate::ErrorKind::Overflow); the value is unchanged.
+    /// [`NotANumber`](crate::ErrorKind::NotANumber) and [`Overflow`](crate::ErrorKind::Overflow);
+    /// the value is unchanged.
     pub fn incr(&self, key: impl AsRef<str>, by: i64) -> impl Future<Output = Result<i64>> {
         self.view().incr(key, by)
     }
@@ -162,13 +168,14 @@ impl AsyncCacheWrapper {
         self.view().decr(key, by)
     }
 
-    /// Removes keys: one, or an array, slice, set, `Vec` or other iterator of them (see [`Keys`]). Whether all of them were live
-    /// (no keys: true). The live ones go even if others are missing.
+    /// Removes keys: one, or an array, slice, set, `Vec` or other iterator of them (see [`Keys`]).
+    /// Whether all of them were live (no keys: true). The live ones go even if others are missing.
     pub fn remove<By>(&self, keys: impl Keys<By>) -> impl Future<Output = Result<bool>> {
         self.view().remove(keys)
     }
 
-    /// [`remove`](AsyncCacheWrapper::remove) of several, for callers that are generic over the iterator.
+    /// [`remove`](AsyncCacheWrapper::remove) of several, for callers that are generic over the
+    /// iterator.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -189,7 +196,8 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`; it is removed all the same.
+    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`; it is removed all the
+    /// same.
     pub fn take<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -222,7 +230,8 @@ impl AsyncCacheWrapper {
         self.view().update_timeout(key, ttl)
     }
 
-    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never anybody else's.
+    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never
+    /// anybody else's.
     pub fn clear(&self) -> impl Future<Output = Result<()>> {
         self.view().clear()
     }
@@ -230,7 +239,8 @@ impl AsyncCacheWrapper {
 
 /// # Reading, or computing
 impl AsyncCacheWrapper {
-    /// The value under `key`; on a miss `value`, which is stored. See [`View::get_or_set`](crate::View::get_or_set).
+    /// The value under `key`; on a miss `value`, which is stored. See
+    /// [`View::get_or_set`](crate::View::get_or_set).
     pub fn get_or_set<T, By>(
         &self,
         key: impl AsRef<str>,
@@ -258,8 +268,9 @@ impl AsyncCacheWrapper {
     /// The value under `key`; on a miss what `loader` comes to, which is stored. See
     /// [`View::get_or_set_async`](crate::View::get_or_set_async).
     ///
-    /// **For a loader that returns a `Result`: [`try_get_or_set_async`](AsyncCacheWrapper::try_get_or_set_async).** Here a `Result`
-    /// is refused, for its error would be stored as a value, see [`NotAResult`].
+    /// **For a loader that returns a `Result`:
+    /// [`try_get_or_set_async`](AsyncCacheWrapper::try_get_or_set_async).** Here a `Result` is
+    /// refused, for its error would be stored as a value, see [`NotAResult`].
     pub fn get_or_set_async<T, By>(
         &self,
         key: impl AsRef<str>,
@@ -286,7 +297,8 @@ impl AsyncCacheWrapper {
         self.view().try_get_or_set_async(key, loader)
     }
 
-    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long its value is good for, see [`Loaded`].
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long
+    /// its value is good for, see [`Loaded`].
     pub fn get_or_set_loaded_with<T>(
         &self,
         key: impl AsRef<str>,
@@ -298,7 +310,8 @@ impl AsyncCacheWrapper {
         self.view().get_or_set_loaded_with(key, loader)
     }
 
-    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long
+    /// its value is good for, see [`Loaded`].
     pub fn get_or_set_loaded_async<T, F>(
         &self,
         key: impl AsRef<str>,
@@ -311,7 +324,8 @@ impl AsyncCacheWrapper {
         self.view().get_or_set_loaded_async(key, loader)
     }
 
-    /// [`get_or_set_loaded_async`](AsyncCacheWrapper::get_or_set_loaded_async) with a loader that may fail.
+    /// [`get_or_set_loaded_async`](AsyncCacheWrapper::get_or_set_loaded_async) with a loader that
+    /// may fail.
     pub fn try_get_or_set_loaded_async<T, E, F>(
         &self,
         key: impl AsRef<str>,

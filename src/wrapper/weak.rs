@@ -6,7 +6,8 @@ use crate::options::Options;
 use crate::wrapper::AsyncCacheWrapper;
 use std::sync::{Arc, Weak};
 
-/// A handle on a cache that does not keep it, its adapter and its connections alive: for observers, and for what a value holds.
+/// A handle that does not keep the cache, its adapter and its connections alive: for observers, and
+/// for values that refer to their cache.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -31,7 +32,8 @@ impl WeakCache {
         Self { core: Arc::downgrade(core), scope: scope.clone(), options: *options }
     }
 
-    /// The cache, with the namespace and options of the handle that this one was made from; `None` when the last such handle is gone.
+    /// The cache, with the namespace and options of the handle that this one was made from; `None`
+    /// when the last such handle is gone.
     #[must_use]
     pub fn upgrade(&self) -> Option<AsyncCacheWrapper> {
         let core = self.core.upgrade()?;

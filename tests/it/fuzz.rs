@@ -1,4 +1,4 @@
-//! Servers that answer nonsense (RELIABILITY 25): whatever bytes come, a call is a right value, a miss or a typed error, by its
+//! Servers that answer nonsense: whatever bytes come, a call is a right value, a miss or a typed error, by its
 //! deadline. Bounded; `LARDER_SOAK_MINUTES` makes it longer. What comes out of headers, values, keys and expiry is fuzzed in `codec`.
 //!
 //! In a process of its own, in which a panic in any task is seen.

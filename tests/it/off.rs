@@ -1,4 +1,4 @@
-//! S247: a cache that is turned off.
+//! A cache that is turned off.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Random chaos over all four backends (RELIABILITY 36): `scripts/soak [minutes]`, half a minute without it.
+//! Random chaos over all four backends: `scripts/soak [minutes]`, half a minute without it.
 //!
 //! A process of its own, so that memory, descriptors and threads are nobody else's.
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]

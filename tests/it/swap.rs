@@ -1,4 +1,4 @@
-//! One cache, four backends, exchanged all the time (RELIABILITY 24).
+//! One cache, four backends, exchanged all the time.
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::support::alone::alone;

@@ -361,7 +361,7 @@ impl Store {
 
     fn tell_one(&self, kind: EventKind, key: &str) {
         if !self.sinks.is_empty() {
-            self.sinks.tell(&Event::new(kind, KIND).with_key(key));
+            self.sinks.emit(&Event::new(kind, KIND).with_key(key));
         }
     }
 }

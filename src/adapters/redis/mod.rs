@@ -147,7 +147,7 @@ impl Shared {
         if self.refusals.note_scripts() {
             let error = error.with_backend(BACKEND);
             let event = Event::new(EventKind::BackendError, BACKEND).with_op("claim");
-            self.sinks.tell(&event.with_error(&error));
+            self.sinks.emit(&event.with_error(&error));
         }
     }
 

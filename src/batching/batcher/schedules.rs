@@ -1,4 +1,5 @@
-//! The stop under the orders in which threads may take their turns. shuttle also finds who waits for ever.
+//! The stop under the orders in which threads may take their turns. shuttle also finds who waits
+//! for ever.
 
 use super::{BatchLeader, Batcher};
 use crate::batching::{Batchable, Limits};
@@ -15,12 +16,12 @@ const CALLERS: usize = 4;
 const ALONE: usize = 1;
 const LIMITS: Limits = Limits { entries: 2, bytes: usize::MAX };
 
-struct Rider {
+struct Request {
     number: usize,
     answer: Sender<usize>,
 }
 
-impl Batchable for Rider {
+impl Batchable for Request {
     type Kind = ();
 
     fn kind(&self) -> Option<()> {
@@ -42,7 +43,7 @@ impl Batchable for Rider {
 
 /// What callers and leaders see of one another.
 struct Road {
-    batcher: Arc<Batcher<Rider>>,
+    batcher: Arc<Batcher<Request>>,
     direct: AtomicUsize,
     led: AtomicBool,
     /// A lock of std's: it is no step of anybody's.
@@ -61,10 +62,10 @@ impl Road {
     }
 
     /// Callers that each make two calls; what came of those that waited: the answer, or none.
-    fn travel(
+    fn run_callers(
         self: &Arc<Self>,
         callers: usize,
-        lead: fn(Arc<Road>, BatchLeader<Rider>),
+        lead: fn(Arc<Road>, BatchLeader<Request>),
     ) -> Vec<(usize, Option<usize>)> {
         let callers: Vec<_> = (0..callers)
             .map(|number| {
@@ -77,7 +78,7 @@ impl Road {
             .flat_map(|caller| caller.join().expect("no panic"))
             .flatten()
             .collect();
-        let leaders = std::mem::take(&mut *self.leaders.lock().expect("nobody panics with it"));
+        let leaders = std::mem::take(&mut *self.leaders.lock().expect("no thread panics with it"));
         leaders.into_iter().for_each(|leader| leader.join().expect("no panic"));
         heard
     }
@@ -85,7 +86,7 @@ impl Road {
     fn call(
         self: &Arc<Self>,
         number: usize,
-        lead: fn(Arc<Road>, BatchLeader<Rider>),
+        lead: fn(Arc<Road>, BatchLeader<Request>),
     ) -> Option<(usize, Option<usize>)> {
         if let Some(pass) = self.batcher.pass() {
             assert!(self.direct.fetch_add(1, Ordering::SeqCst) < ALONE, "more alone than may be");
@@ -94,10 +95,10 @@ impl Road {
             return None;
         }
         let (answer, heard) = channel();
-        if let Some(duty) = self.batcher.wait(Rider { number, answer }) {
+        if let Some(batches) = self.batcher.wait(Request { number, answer }) {
             let road = self.clone();
-            let leader = thread::spawn(move || lead(road, duty));
-            self.leaders.lock().expect("nobody panics with it").push(leader);
+            let leader = thread::spawn(move || lead(road, batches));
+            self.leaders.lock().expect("no thread panics with it").push(leader);
         }
         Some((number, heard.recv().ok()))
     }
@@ -113,16 +114,16 @@ impl Road {
     }
 }
 
-fn deliver(batch: Vec<Rider>) {
+fn deliver(batch: Vec<Request>) {
     assert!(batch.len() <= LIMITS.entries);
-    batch.into_iter().for_each(|rider| _ = rider.answer.send(rider.number));
+    batch.into_iter().for_each(|request| _ = request.answer.send(request.number));
 }
 
 #[test]
 fn everybody_who_waits_is_carried_and_one_leads() {
     under_many_schedules(|| {
         let road = Road::new(ALONE);
-        let heard = road.travel(CALLERS, |road, mut lead| {
+        let heard = road.run_callers(CALLERS, |road, mut lead| {
             road.begin_to_lead();
             loop {
                 // Whoever comes once it is not crowded leads anew.
@@ -141,7 +142,8 @@ fn everybody_who_waits_is_carried_and_one_leads() {
 fn nobody_waits_for_a_leader_that_is_gone() {
     under_many_schedules(|| {
         let road = Road::new(ALONE);
-        let heard = road.travel(CALLERS, |_, mut lead| lead.next().into_iter().for_each(deliver));
+        let heard =
+            road.run_callers(CALLERS, |_, mut lead| lead.next().into_iter().for_each(deliver));
         assert!(
             heard.iter().all(|(number, heard)| heard.is_none_or(|heard| heard == *number)),
             "{heard:?}"
@@ -150,12 +152,13 @@ fn nobody_waits_for_a_leader_that_is_gone() {
     });
 }
 
-/// A leader that has a batch under way is woken by whoever comes meanwhile: here it waits for a second one before it delivers.
+/// A leader with a batch in flight is woken by the next call that arrives: here it waits for a
+/// second one before it delivers.
 #[test]
 fn a_leader_with_a_batch_under_way_misses_nobody() {
     under_many_schedules(|| {
         let road = Road::new(0);
-        let heard = road.travel(2, |_, mut lead| {
+        let heard = road.run_callers(2, |_, mut lead| {
             future::block_on(async {
                 let mut taken = Vec::new();
                 while poll_fn(|context| lead.poll_waiting(context, !taken.is_empty())).await {
@@ -166,7 +169,7 @@ fn a_leader_with_a_batch_under_way_misses_nobody() {
                 }
             });
         });
-        assert_eq!(heard.len(), 4, "nobody goes alone");
+        assert_eq!(heard.len(), 4, "no call is sent directly");
         assert!(heard.iter().all(|(number, heard)| *heard == Some(*number)), "{heard:?}");
         assert!(road.is_quiet());
     });

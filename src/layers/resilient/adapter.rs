@@ -1,4 +1,5 @@
-//! The methods of the contract: each is one call through the breaker, and a write is also entered and noted.
+//! The methods of the contract: each is one call through the breaker, and a write is also entered
+//! and noted.
 
 use super::call::{Clock, Verb, batch};
 use super::in_flight::{Effect, Write};
@@ -29,7 +30,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         keys.map(|key| self.0.state.in_flight.begin_at(key, begun)).collect()
     }
 
-    /// Lets the writes of a batch go that are not held back, and gives the errors of the others, if there are any.
+    /// Lets the writes of a batch go that are not held back, and gives the errors of the others, if
+    /// there are any.
     async fn send_all(
         &self,
         verb: Verb,
@@ -41,7 +43,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             let held = self.held_back(verb, clock, keys).await;
             let is_held = |at: usize| held.as_ref().is_some_and(|held| held[at].is_some());
             let free = || (0..keys.len()).filter(|at| !is_held(*at));
-            // Entered before the second look: see `ask`.
+            // Register the writes before checking the journal a second time, as in `ask`.
             free().for_each(|at| writes[at].send());
             if free().all(|at| self.0.state.journal.is_free(About::Key(keys[at]))) {
                 return held;
@@ -333,8 +335,9 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.ask(Verb::once("claim"), About::Key(key), &mut (), attempt).await
     }
 
-    /// A value that was loaded, and failed to be stored, is not noted: it can be loaded again. One that was stored may be older than
-    /// a write that is in flight, for its claim was made before it was loaded.
+    /// A value that was loaded, and failed to be stored, is not noted: it can be loaded again. One
+    /// that was stored may be older than a write that is in flight, for its claim was made before
+    /// it was loaded.
     async fn set_claimed(
         &self,
         key: &str,
@@ -383,7 +386,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         Ok(())
     }
 
-    /// The same layer around a new adapter. What is noted goes along, and the breaker: the backend is the same.
+    /// The same layer around a new adapter. What is noted goes along, and the breaker: the backend
+    /// is the same.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let shared = Shared { inner: self.0.inner.rebuild()?, state: self.0.state.clone() };
         Ok(Arc::new(Resilient(Arc::new(shared))))

@@ -37,8 +37,8 @@ const SLICES: u32 = 10;
 pub(super) struct Breaker {
     /// `None` where there is none: then it is always closed.
     rules: Option<Rules>,
-    /// The state in the lowest two bits, and above them how often it was opened and closed: what was sent before that says
-    /// nothing about now.
+    /// The state in the lowest two bits, and above them how often it was opened and closed: what
+    /// was sent before that says nothing about now.
     word: AtomicU64,
     successes: Tally,
     record: Mutex<Record>,

@@ -64,7 +64,8 @@ impl Default for Config {
     }
 }
 
-/// Builds a [`Resilient`] layer; made by [`Resilient::builder`]. Values out of range are taken to the nearest that is in it.
+/// Builds a [`Resilient`] layer; made by [`Resilient::builder`]. Values out of range are taken to
+/// the nearest that is in it.
 ///
 /// ```
 /// use larder::layers::Resilient;
@@ -91,7 +92,8 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
     }
 
     /// The time that a call on one key or a batch has, its retries included; what takes longer is
-    /// [`Timeout`](crate::ErrorKind::Timeout). Unless set, the adapter's own deadline is all there is, for each attempt.
+    /// [`Timeout`](crate::ErrorKind::Timeout). Unless set, the adapter's own deadline is all there
+    /// is, for each attempt.
     ///
     /// `clear`, `connect` and the like are left to the adapter: they may go in many steps.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -108,24 +110,27 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
 
     /// How often a call is made again, 2 unless set; 0 turns retries off.
     ///
-    /// Reads and `set` are made again where the backend was [`Unavailable`](crate::ErrorKind::Unavailable), after a pause of
-    /// random length. A call that timed out has had its time. `remove` would say that there was nothing to remove; `add`, `incr`
-    /// and `take` are not the same twice.
+    /// Reads and `set` are made again where the backend was
+    /// [`Unavailable`](crate::ErrorKind::Unavailable), after a pause of random length. A call that
+    /// timed out has had its time. `remove` would say that there was nothing to remove; `add`,
+    /// `incr` and `take` are not the same twice.
     pub fn retry(mut self, times: u32) -> Self {
         self.config.retry = times;
         self
     }
 
-    /// How many retries a call that goes well pays for, 0.1 unless set. Ten can be spent before any has been earned, and no more
-    /// are saved up.
+    /// How many retries a call that goes well pays for, 0.1 unless set. Ten can be spent before any
+    /// has been earned, and no more are saved up.
     pub fn retry_budget(mut self, retries: f64) -> Self {
         self.config.retry_budget = retries.clamp(0.0, 1.0);
         self
     }
 
-    /// Whether there is a breaker; there is unless set. Without one, calls are tried for as long as the backend is away.
+    /// Whether there is a breaker; there is unless set. Without one, calls are tried for as long as
+    /// the backend is away.
     ///
-    /// It is meant for an adapter that leads to one place: over several servers, one that is away would take the others along.
+    /// It is meant for an adapter that leads to one place: over several servers, one that is away
+    /// would take the others along.
     pub fn breaker(mut self, breaker: bool) -> Self {
         self.config.breaker = breaker;
         self
@@ -137,7 +142,8 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
         self
     }
 
-    /// What part of the calls must fail within the window to open the breaker, 0.5 unless set; of 20 calls at least.
+    /// What part of the calls must fail within the window to open the breaker, 0.5 unless set; of
+    /// 20 calls at least.
     pub fn breaker_rate(mut self, rate: f64) -> Self {
         self.config.breaker_rate = if rate > 0.0 { rate } else { f64::MIN_POSITIVE };
         self
@@ -149,35 +155,39 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
         self
     }
 
-    /// Whether writes that failed are noted and written when the backend is back; they are unless set.
+    /// Whether writes that failed are noted and written when the backend is back; they are unless
+    /// set.
     pub fn recovery(mut self, recovery: bool) -> Self {
         self.config.recovery = recovery;
         self
     }
 
-    /// About how many keys something can be noted at a time, 10,000 unless set. The oldest note gives way, and observers are told.
+    /// About how many keys something can be noted at a time, 10,000 unless set. The oldest note is
+    /// dropped, and an event is emitted.
     pub fn recovery_entries(mut self, entries: usize) -> Self {
         self.config.recovery_entries = entries.max(1);
         self
     }
 
-    /// How many bytes of keys and values can be noted, 16 MiB unless set. Of what does not fit only the key is kept, and removed.
+    /// How many bytes of keys and values can be noted, 16 MiB unless set. Of what does not fit only
+    /// the key is kept, and removed.
     pub fn recovery_bytes(mut self, bytes: usize) -> Self {
         self.config.recovery_bytes = bytes;
         self
     }
 
-    /// Whether a backend that is away is kept from callers: reads are a miss, and writes succeed. Not unless set.
+    /// Whether a backend that is away is kept from callers: reads are a miss, and writes succeed.
+    /// Not unless set.
     ///
-    /// What a caller has to know stays an error: `incr`, `claim`, `connect`, `ping` and their kin. `add`, `replace` and `set_claimed` say
-    /// that they did not store.
+    /// What a caller has to know stays an error: `incr`, `claim`, `connect`, `ping` and their kin.
+    /// `add`, `replace` and `set_claimed` say that they did not store.
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.config.fail_open = fail_open;
         self
     }
 
-    /// What [`Expiry::Default`] comes to in the adapter, [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set: for so long a write without
-    /// an expiry of its own is worth writing later.
+    /// What [`Expiry::Default`] comes to in the adapter, [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless
+    /// set: for so long a write without an expiry of its own is worth writing later.
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.config.default_ttl = ttl.into().resolve(self.config.default_ttl);
         self

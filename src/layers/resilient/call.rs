@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// How long a call waits for what is to be written before it, where a call has no deadline.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What a call is.
+/// The properties of a verb that decide how it is called.
 #[derive(Clone, Copy)]
 pub(super) struct Verb {
     pub(super) name: &'static str,
@@ -58,7 +58,7 @@ pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
     }
 }
 
-/// The time that one call has, all that the layer does for it included.
+/// The time limit of one call, including everything that the layer does for it.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     /// `None` where no deadline needs it.
@@ -107,8 +107,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         Clock { begun: is_needed.then(Instant::now), waited: waits }
     }
 
-    /// Makes a call about a key or a prefix, or refuses to: while the breaker is open, and while something noted about the key has
-    /// not been written.
+    /// Makes a call about a key or a prefix, or refuses to: while the breaker is open, and while
+    /// something noted about the key has not been written.
     pub(super) async fn ask<'a, T>(
         &'a self,
         verb: Verb,
@@ -124,7 +124,9 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             if !self.0.state.journal.is_empty() {
                 Box::pin(self.await_pending(verb, about, clock)).await?;
             }
-            // Entered before the second look: a write of the same key that fails in between is seen here, or sees this one.
+            // Register the write before checking the journal a second time. Another write of the
+            // same key may fail in between: either its note is seen here, or it sees this write in
+            // flight.
             sending.send();
             if self.0.state.journal.is_free(about) {
                 break;
@@ -169,10 +171,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             }
             state.found_away(error);
             if state.breaker.failed(pass) {
-                self.0.tell(EventKind::BreakerOpen, None, Some(error));
+                self.0.emit(EventKind::BreakerOpen, None, Some(error));
                 recovery::summon(&self.0);
             }
-            // An adapter may fail at once, and the recovery task need the very thread that a loop of calls is on.
+            // Yield once. An adapter may fail without waiting, and the recovery task may need the
+            // thread on which the caller loops.
             Box::pin(consume_budget()).await;
             return answer;
         }
@@ -195,9 +198,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// The errors of the keys about which something is still to be written. `None` where there is no such key.
+    /// The errors of the keys about which something is still to be written. `None` where there is
+    /// no such key.
     ///
-    /// What is pending is waited for once for the whole batch, and for half of its time: the other keys are to have the rest.
+    /// What is pending is waited for once for the whole batch, and for half of its time: the other
+    /// keys are to have the rest.
     pub(super) async fn held_back(
         &self,
         verb: Verb,
@@ -222,9 +227,10 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     }
 
     pub(super) async fn refuse(&self, verb: Verb, about: About<'_>) -> Error {
-        // The task that asks for a sign of life may have gone with its runtime.
+        // The recovery task may have ended with its runtime: start another.
         recovery::summon(&self.0);
-        // It may also be on this very thread, and refusing takes no time: a loop of refused calls must let it run.
+        // Yield as well: the recovery task may be on this thread, and a loop of calls that are
+        // refused at once must let it run.
         Box::pin(consume_budget()).await;
         let message = "it failed too often, and is not asked until it gives a sign of life";
         let error = self.error(verb, about, message);
@@ -293,7 +299,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// A write of one key has ended. One that failed because of the backend is noted as `draft` says, so that it can be made up for.
+    /// A write of one key has ended. One that failed because of the backend is noted as `draft`
+    /// says, so that it can be made up for.
     pub(super) fn ended<T>(
         &self,
         write: Write<'_>,
@@ -319,7 +326,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             }
         };
         let Some(ticket) = write.answered(effect) else { return };
-        // After it is off the list: an older write that has failed meanwhile has left its note by now.
+        // Update the journal after the write has left the list. An older write that failed during
+        // this one has made its note by now, and the note is superseded here.
         match effect {
             Effect::None => {}
             Effect::Decided => self.0.state.journal.superseded(key, ticket),
@@ -335,7 +343,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         standing: Standing,
     ) {
         let journal = &self.0.state.journal;
-        // Made before the lock is taken: it encodes the value, by code of the user's.
+        // Build the note before taking the lock: it encodes the value, which runs the user's
+        // `Serialize`.
         let draft = draft(write.begun());
         let displaced = write.failed(|ticket, precedence| match precedence {
             Precedence::Latest => journal.note(key, draft, ticket, standing),
@@ -372,16 +381,17 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// Tells which notes gave way to a new one.
+    /// Emits an event for each note that was dropped to make room for a new one.
     fn lost(&self, displaced: Displaced) {
         for key in &displaced.lost {
             let error = Error::new(ErrorKind::Unavailable)
                 .with_message("too much is to be made up for; this write is lost");
-            self.0.tell(EventKind::BackendError, Some(key), Some(&error));
+            self.0.emit(EventKind::BackendError, Some(key), Some(&error));
         }
     }
 
-    /// The answer that callers get: with fail-open, as if the backend that is away were there and empty.
+    /// The answer that callers get: with fail-open, as if the backend that is away were there and
+    /// empty.
     pub(super) fn apply_fail_open<T>(
         &self,
         answer: Result<T>,
@@ -392,14 +402,15 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 if self.0.state.config.fail_open
                     && (is_away(&error) || error.is_refused_write()) =>
             {
-                self.0.tell(EventKind::BackendError, error.key(), Some(&error));
+                self.0.emit(EventKind::BackendError, error.key(), Some(&error));
                 Ok(instead())
             }
             answer => answer,
         }
     }
 
-    /// The same for a read. Where the backend answers and only takes no writes, what is noted about a key is what the key holds.
+    /// The same for a read. Where the backend answers and only takes no writes, what is noted about
+    /// a key is what the key holds.
     pub(super) fn read<T>(&self, answer: Result<T>, noted: impl FnOnce() -> T) -> Result<T> {
         match answer {
             Err(error) if error.is_refused_write() => Ok(noted()),

@@ -5,10 +5,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How late the elected task may be. One that is later stands still with its runtime, and another one is elected.
+/// How late the elected task may be. One that is later stands still with its runtime, and another
+/// one is elected.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Which task is elected, if any. A task that does not renew its tenure in time loses it to the next that asks.
+/// Which task is elected, if any. A task that does not renew its tenure in time loses it to the
+/// next that asks.
 #[derive(Debug, Default)]
 pub(super) struct Election(Mutex<Post>);
 

@@ -1,11 +1,14 @@
-//! Which writes are in flight, and which of them a later call has overtaken.
+//! The writes in flight, and which of them a later call has superseded.
 //!
-//! A write that fails is noted, and made up for later. It may have been in flight for a whole deadline, and a later write of the
-//! same key may have been acknowledged meanwhile: replaying the older one would undo it. So every write has a ticket, in the order
-//! in which writes are sent, and an acknowledged one marks the older ones that are in flight beside it.
+//! A write that fails is noted, and made up for later. It may have been in flight for a whole
+//! deadline, and a later write of the same key may have been acknowledged meanwhile: replaying the
+//! older one would undo it. So every write has a ticket, in the order in which writes are sent, and
+//! an acknowledged one marks the older ones that are in flight beside it.
 //!
-//! The journal is asked after a write has been entered here, and the replay of a note looks here after the note has been made.
-//! Whichever comes second sees the other: a write waits for the note, or the note is replayed as a removal.
+//! Two tasks race here: a call that sends a write, and the recovery task that replays a note. A
+//! write is registered here before it checks the journal, and a replay checks here after its note
+//! was made. The second of the two always sees the first: the write waits for the note, or the note
+//! is replayed as a removal.
 
 use crate::runtime::lock;
 use std::hash::{BuildHasher, RandomState};
@@ -46,7 +49,7 @@ pub(super) struct InFlight {
     clears: Mutex<Vec<u64>>,
 }
 
-/// A write in flight. Keys are told apart by a seeded hash of 64 bits.
+/// A write in flight. Keys are compared by a seeded 64-bit hash.
 #[derive(Debug)]
 struct Sent {
     ticket: u64,
@@ -93,7 +96,8 @@ impl InFlight {
         mark(&mut lock(self.stripe(hash)), hash, ticket, Precedence::Superseded);
     }
 
-    /// A clear with this ticket took effect. Its prefix is compared with no key: what is in doubt is removed.
+    /// A clear with this ticket took effect. Its prefix is compared with no key: what is in doubt
+    /// is removed.
     pub(super) fn cleared(&self, ticket: u64) {
         for stripe in &self.stripes {
             for sent in lock(stripe).iter_mut().filter(|sent| sent.ticket < ticket) {
@@ -173,7 +177,8 @@ impl Write<'_> {
         Some(ticket)
     }
 
-    /// It failed, and is to be noted. Nothing is acknowledged while `note` runs: a later write sees this one here or its note.
+    /// It failed, and is to be noted. Nothing is acknowledged while `note` runs: a later write sees
+    /// this one here or its note.
     pub(super) fn failed<R>(mut self, note: impl FnOnce(u64, Precedence) -> R) -> R {
         let mut stripe = lock(self.stripe());
         let (ticket, precedence) = match self.ticket {

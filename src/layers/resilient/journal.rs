@@ -19,13 +19,15 @@ use tokio::time::Instant;
 /// What an entry takes besides its key and its value.
 const OVERHEAD: usize = 200;
 
-/// So many prefixes at most, for each call looks at all of them. Beyond, two that begin alike become one.
+/// The most prefixes, because each call checks all of them. Above the limit, two similar prefixes
+/// are merged.
 const MAX_CLEARS: usize = 128;
 
-/// The latest write of each key, and the prefixes that were cleared, in the order in which they failed.
+/// The latest write of each key, and the prefixes that were cleared, in the order in which they
+/// failed.
 ///
-/// While something is noted about a key, the backend holds what is out of date, so no call may ask it: see
-/// [`settled`](Journal::settled).
+/// While something is noted about a key, the backend holds what is out of date, so no call may ask
+/// it: see [`settled`](Journal::settled).
 #[derive(Debug)]
 pub(super) struct Journal {
     max_entries: usize,
@@ -120,7 +122,8 @@ impl Draft {
         Self { write: Write::Remove, value_bytes: 0, at: wall(begun) }
     }
 
-    /// Without the value: that what was there must go is known, and what is to take its place is not.
+    /// Without the value: that what was there must go is known, and what is to take its place is
+    /// not.
     fn into_removal(self) -> (Self, Option<Write>) {
         let replaced = Some(self.write);
         (Self { write: Write::Remove, value_bytes: 0, at: self.at }, replaced)
@@ -203,7 +206,8 @@ impl Journal {
         displaced
     }
 
-    /// Notes a write of which it is not certain that it is the latest: as a removal, for a miss is never wrong.
+    /// Notes a write of which it is not certain that it is the latest: as a removal, for a miss is
+    /// never wrong.
     pub(super) fn note_in_doubt(
         &self,
         key: &str,
@@ -217,7 +221,8 @@ impl Journal {
         displaced
     }
 
-    /// Notes that everything under a prefix is to be removed, which is all there is to know about the keys under it.
+    /// Notes that everything under a prefix is to be removed, which is all there is to know about
+    /// the keys under it.
     pub(super) fn note_clear(&self, prefix: &str, ticket: u64, standing: Standing) -> Displaced {
         let mut displaced = Displaced::default();
         let mut book = lock(&self.book);
@@ -239,8 +244,8 @@ impl Journal {
         }
     }
 
-    /// Whether the backend may be asked. Waits, but no longer than `patience`, for what has not been tried yet; what has failed
-    /// since is not waited for.
+    /// Whether the backend may be asked. Waits, but no longer than `patience`, for what has not
+    /// been tried yet; what has failed since is not waited for.
     pub(super) async fn settled(&self, about: About<'_>, patience: Duration) -> Standing {
         self.all_settled(&[about], patience).await
     }
@@ -276,7 +281,8 @@ impl Journal {
         about.iter().map(|about| book.standing(*about)).collect()
     }
 
-    /// The clear that is to be done next, before anything else: what is noted about keys was said later.
+    /// The clear that is to be done next, before anything else: what is noted about keys was said
+    /// later.
     pub(super) fn first_clear(&self) -> Option<Clear> {
         lock(&self.book).clears.first().cloned()
     }

@@ -35,29 +35,37 @@ use retry::Retry;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// An adapter around one that may be away: retries, a breaker, and writes that are made up for.
+/// A layer for a backend with outages: retries, a circuit breaker, and recovery of failed writes.
 ///
-/// The order is fixed: fail-open( breaker( retry( deadline( adapter )))). Each part can be turned off; see [`ResilientBuilder`].
-/// A cache on redis or memcached that is named by alias, URL or environment has this layer already; an adapter that a program builds
-/// has it when the program puts it around. `docs/resilience.md` has the whole of it.
+/// The order is fixed: fail-open( breaker( retry( deadline( adapter )))). Each part can be turned
+/// off; see [`ResilientBuilder`]. A cache on redis or memcached that is named by alias, URL or
+/// environment has this layer already; an adapter that a program builds has it when the program
+/// puts it around. `docs/resilience.md` has the whole of it.
 ///
-/// **Retries** are for reads and `set`, and only where the backend was unavailable. What they may cost is bounded by what went well before.
+/// **Retries** are for reads and `set`, and only where the backend was unavailable. What they may
+/// cost is bounded by what went well before.
 ///
-/// **The breaker** opens after failures in a row, or when too many calls fail. While it is open, calls are answered at once with
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and nothing is sent. A task in the background asks for a sign of life; callers never
-/// pay for that. [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
-/// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if they succeed.
+/// **The breaker** opens after failures in a row, or when too many calls fail. While it is open,
+/// calls are answered at once with [`Unavailable`](crate::ErrorKind::Unavailable) and nothing is
+/// sent. A task in the background asks for a sign of life; callers never pay for that.
+/// [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
+/// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if
+/// they succeed.
 ///
-/// **A backend that takes no writes** ([`is_refused_write`](Error::is_refused_write)) is not away: such errors do not count in the breaker.
-/// The write is noted, and until it is made up for, reads of its key are answered by the note.
+/// **A backend that takes no writes** ([`is_refused_write`](Error::is_refused_write)) is not away:
+/// such errors do not count in the breaker. The write is noted, and until it is made up for, reads
+/// of its key are answered by the note.
 ///
-/// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an error to its caller. It is also
-/// noted, the latest for each key, and written as soon as the backend is back. Until then calls on that key do not reach the backend:
-/// they wait for a moment, or fail. What was written before is therefore not seen again, by callers of this layer.
+/// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an
+/// error to its caller. It is also noted, the latest for each key, and written as soon as the
+/// backend is back. Until then calls on that key do not reach the backend: they wait for a moment,
+/// or fail. What was written before is therefore not seen again, by callers of this layer.
 ///
-/// A note bears the time at which its write began. It yields to every later write of the key that was acknowledged, and to what
-/// another process wrote later, as far as the clocks of both agree; in doubt the key is removed, for a miss is never wrong. A value whose time has come meanwhile is not written; what it was to replace is removed. Notes are kept in
-/// memory, for as long as the adapter lives.
+/// A note bears the time at which its write began. It yields to every later write of the key that
+/// was acknowledged, and to what another process wrote later, as far as the clocks of both agree;
+/// in doubt the key is removed, for a miss is never wrong. A value whose time has come meanwhile is
+/// not written; what it was to replace is removed. Notes are kept in memory, for as long as the
+/// adapter lives.
 ///
 /// # Cancel safety
 ///
@@ -125,10 +133,10 @@ impl<A> Shared<A>
 where
     A: AsyncCacheAdapter,
 {
-    fn tell(&self, kind: EventKind, key: Option<&str>, error: Option<&Error>) {
+    fn emit(&self, kind: EventKind, key: Option<&str>, error: Option<&Error>) {
         let mut event = Event::new(kind, self.inner.backend());
         (event.key, event.error) = (key, error);
-        self.state.sinks.tell(&event);
+        self.state.sinks.emit(&event);
     }
 }
 

@@ -1,4 +1,5 @@
-//! The recovery task: asks a backend that is away for a sign of life, and replays the writes that failed.
+//! The recovery task: asks a backend that is away for a sign of life, and replays the writes that
+//! failed.
 
 use super::election::{Election, Tenure};
 use super::journal::{Noted, Standing, Write};
@@ -17,7 +18,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Between two attempts. The longest is short, so that a backend that is back is found within a fraction of a second.
+/// Between two attempts. The longest is short, so that a backend that is back is found within a
+/// fraction of a second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 
 /// How long one attempt may take where calls have no deadline.
@@ -25,10 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A clear goes in steps, over all that a server holds.
 const CLEAR: Duration = Duration::from_secs(60);
 
-/// How long calls are kept waiting for what is written before the breaker closes; afterwards only those that concern what is left.
+/// How long calls are kept waiting for what is written before the breaker closes; afterwards only
+/// those that concern what is left.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// So many notes are written at the same time.
+/// How many notes are written at the same time.
 const TOGETHER: usize = 32;
 
 impl AsRef<Election> for Arc<State> {
@@ -37,9 +40,11 @@ impl AsRef<Election> for Arc<State> {
     }
 }
 
-/// Starts the recovery task, unless there is one. On the caller's runtime, whose connections it is about.
+/// Starts the recovery task, unless one is running. It runs on the caller's runtime, because
+/// connections belong to a runtime.
 pub(super) fn summon<A: AsyncCacheAdapter>(shared: &Arc<Shared<A>>) {
-    // On a runtime that cannot connect it would never see the backend come back; another caller's runtime can.
+    // On a runtime that cannot connect it would never see the backend come back; another caller's
+    // runtime can.
     if runtime::can_connect().is_err() {
         return;
     }
@@ -61,7 +66,7 @@ async fn recover<A: AsyncCacheAdapter>(
             return;
         }
         if misses == 0 {
-            // Those who wait for a first attempt need not wait for the pause.
+            // A call that waits for a first attempt cuts the pause short.
             let _woken = timeout(pause, state.journal.wake.notified()).await;
         } else {
             tokio::time::sleep(pause).await;
@@ -73,7 +78,8 @@ async fn recover<A: AsyncCacheAdapter>(
         misses = if shared.attend(misses).await { 0 } else { misses + 1 };
         drop(shared);
         if state.is_calm() {
-            // A note that was made after that look found the task elected, so there is another look without a tenure.
+            // Check once more without the tenure. A write that failed after the last check found
+            // this task still elected and started no other one; its note must not be left behind.
             tenure = None;
             if !state.is_calm() {
                 tenure = Election::win(state.clone());
@@ -82,8 +88,8 @@ async fn recover<A: AsyncCacheAdapter>(
     }
 }
 
-/// A call of the adapter. A panic in an adapter is its caller's affair elsewhere; here it would end the task, and a panic in one
-/// value's `Serialize` would end it again at each attempt.
+/// A call of the adapter. A panic in an adapter is its caller's affair elsewhere; here it would end
+/// the task, and a panic in one value's `Serialize` would end it again at each attempt.
 async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
     match timeout(limit, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
@@ -106,13 +112,15 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         self.state.config.deadline.map_or(PATIENCE, |deadline| deadline.limit())
     }
 
-    /// One attempt after so many that failed. Whether the backend is there, and takes writes.
+    /// One attempt, after this number of failed ones. Returns whether the backend is there and
+    /// takes writes.
     async fn attend(&self, misses: u32) -> bool {
         let state = &*self.state;
         if !state.breaker.half_open() {
             return self.write_all(misses, None).await;
         }
-        // An error that no pause cures is for callers to hear. A panic says nothing about the backend.
+        // An error that no pause cures is for callers to hear. A panic says nothing about the
+        // backend.
         if let Err(error) = limited(self.patience(), self.inner.ping()).await
             && (is_away(&error) || error.kind() == ErrorKind::Panic)
         {
@@ -128,7 +136,7 @@ impl<A: AsyncCacheAdapter> Shared<A> {
     /// The backend has shown that it is there.
     pub(super) fn closed(&self) {
         if self.state.breaker.close() {
-            self.tell(EventKind::BreakerClose, None, None);
+            self.emit(EventKind::BreakerClose, None, None);
         }
     }
 
@@ -150,7 +158,8 @@ impl<A: AsyncCacheAdapter> Shared<A> {
                 all_written = false;
                 self.state.journal.all_are(*standing);
             }
-            // Where nothing of it could be written, the rest cannot either; but a part may be on a server that is there.
+            // Where nothing of it could be written, the rest cannot either; but a part may be on a
+            // server that is there.
             if (failed.len() == notes.len() && self.state.breaker.is_on())
                 || until.is_some_and(|until| Instant::now() >= until)
             {
@@ -185,7 +194,8 @@ impl<A: AsyncCacheAdapter> Shared<A> {
                 failed.push(standing);
                 continue;
             }
-            // Marked before the note goes: an older write that fails in between must find one or the other.
+            // Mark the ticket before removing the note. An older write that fails between the two
+            // steps must find one or the other; otherwise it would be noted, and undo this one.
             self.state.in_flight.replayed(&noted.key, noted.ticket);
             self.state.journal.done(&noted.key, noted.number);
             self.given_up(Some(&noted.key), outcome);
@@ -196,12 +206,14 @@ impl<A: AsyncCacheAdapter> Shared<A> {
     async fn write_one(&self, noted: &Noted) -> Result<()> {
         let patience = self.patience();
         let as_removal = || Noted { write: Write::Remove, ..noted.clone() };
-        // A later write is in flight, and may land before this one or after: a miss is never wrong.
+        // A later write is in flight and may reach the backend before or after this one. Replay the
+        // note as a removal: a miss is never wrong.
         if self.state.in_flight.is_overtaken(&noted.key, noted.ticket) {
             return limited(patience, replay(&self.inner, &as_removal())).await;
         }
         match limited(patience, replay(&self.inner, noted)).await {
-            // What cannot be written takes the place of nothing; what it was to replace is out of date all the same.
+            // What cannot be written takes the place of nothing; what it was to replace is out of
+            // date all the same.
             Err(error) if error.kind() == ErrorKind::Panic => {
                 limited(patience, replay(&self.inner, &as_removal())).await.and(Err(error))
             }
@@ -209,10 +221,10 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         }
     }
 
-    /// Tells of what the backend does not take, now or later.
+    /// Emits an event for a write that the backend will never accept.
     fn given_up(&self, key: Option<&str>, outcome: Result<()>) {
         if let Err(error) = outcome {
-            self.tell(EventKind::BackendError, key, Some(&error));
+            self.emit(EventKind::BackendError, key, Some(&error));
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::value::CacheValue;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// How much newer than a removal a value must claim to be to survive it: clocks of two machines differ, and a removal that was
-/// not necessary costs a load.
+/// How much newer than a removal a value must claim to be to survive it: clocks of two machines
+/// differ, and a removal that was not necessary costs a load.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// Writes what is noted about a key, unless another process has written something newer.
@@ -60,7 +60,8 @@ async fn replay_unguarded(
         // No other process writes there, and every caller in this one waits for this.
         return inner.set(key, value.clone(), expiry).await;
     }
-    // Another process may have written the value that is there, before this one or after: a miss is never wrong.
+    // Another process may have written the value that is there, before this one or after: a miss is
+    // never wrong.
     match inner.add(key, value.clone(), expiry).await {
         Ok(true) => Ok(()),
         Ok(false) => inner.remove(key).await.map(drop),

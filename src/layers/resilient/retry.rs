@@ -12,8 +12,9 @@ const BACKOFF: Backoff =
 /// What can be spent before anything has been earned.
 const RESERVE: f64 = 10.0;
 
-/// Every call that goes well earns a part of a retry; a retry costs a whole one. While all calls fail nothing is earned, so that
-/// retries end when the reserve is spent: they cannot become a storm.
+/// Every call that goes well earns a part of a retry; a retry costs a whole one. While all calls
+/// fail nothing is earned, so that retries end when the reserve is spent: they cannot become a
+/// storm.
 #[derive(Debug)]
 pub(super) struct Retry {
     limit: u32,
@@ -38,7 +39,8 @@ impl Retry {
         }
     }
 
-    /// How long to wait before the call is made once more, having been made again `before` times; `None` if it is not to be.
+    /// How long to wait before the call is made once more, having been made again `before` times;
+    /// `None` if it is not to be.
     pub(super) fn pause(&self, before: u32, successes: u64) -> Option<Duration> {
         (before < self.limit && self.spend(successes)).then(|| BACKOFF.pause(before))
     }

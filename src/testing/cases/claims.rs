@@ -1,5 +1,6 @@
-//! Claims: what happens to a key while its value is computed is noticed, whoever did it. Where claims guard nothing
-//! ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they are always given and always hold.
+//! Claims: what happens to a key while its value is computed is noticed, whoever did it. Where
+//! claims guard nothing ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they
+//! are always given and always hold.
 
 use super::*;
 use crate::adapter::Claim;
@@ -148,7 +149,8 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
         return Ok(());
     }
     for (number, lease) in [None, LEASE].into_iter().enumerate() {
-        // The key is missing, and so is there nothing to remove: what counts is that somebody said so.
+        // The key is missing, and so is there nothing to remove: what counts is that somebody said
+        // so.
         let key = |name: &str| format!("a:{name}{number}");
         let claim = claimed(f, &key("remove"), lease).await?;
         check_eq!(f.remove(&key("remove")).await?, false, "remove of a claimed key");

@@ -25,7 +25,8 @@ async fn write(f: &Fixture, verb: &str, expiry: Expiry) -> Outcome<Option<bool>>
 
 /// That entries written with `ttl` live as long as they should and no longer.
 async fn lives(f: &Fixture, ttl: Duration) -> Outcome {
-    // A store that counts seconds by a timer of its own misses some on a machine that starves it: one good run in three is proof.
+    // A store that counts seconds by a timer of its own misses some on a machine that starves it:
+    // one good run in three is proof.
     if f.suite.whole_seconds
         && (lives_once(f, ttl).await.is_ok() || lives_once(f, ttl).await.is_ok())
     {

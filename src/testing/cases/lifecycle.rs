@@ -59,7 +59,8 @@ pub(crate) async fn reconnects(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn close_amid_work(f: &Fixture) -> Outcome {
-    // An operation that a close overtakes may fail; none may hang, and none may answer for another key.
+    // An operation that races with a close may fail; none may hang, and none may answer for another
+    // key.
     f.at_once(8, |f, task| async move {
         for round in 0..20 {
             let key = format!("{task} {round}");
@@ -120,7 +121,8 @@ pub(crate) async fn dropped_futures(f: &Fixture) -> Outcome {
             format!("dropped {round}"),
             [Entry::new("a", one(), LONG), Entry::new("b", one(), LONG)],
         );
-        // Each is polled once, and dropped: what has not answered by then is abandoned in the middle.
+        // Each is polled once, and dropped: what has not answered by then is abandoned in the
+        // middle.
         drop(f.get(&key).now_or_never());
         drop(f.set(&key, one(), LONG).now_or_never());
         drop(f.remove(&key).now_or_never());

@@ -10,7 +10,8 @@ fn large(bytes: usize) -> String {
     text
 }
 
-/// Sets so many bytes over a small value; whether the store took them. If not, the small one must be gone.
+/// Sets so many bytes over a small value; whether the store took them. If not, the small one must
+/// be gone.
 async fn fits(f: &Fixture, bytes: usize) -> Outcome<bool> {
     let key = format!("{bytes} bytes");
     f.put(&key, "small").await?;

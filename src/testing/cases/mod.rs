@@ -36,7 +36,8 @@ use std::time::{Duration, Instant, SystemTime};
 const DAY: Duration = Duration::from_secs(86_400);
 const LONG: Expiry = Expiry::After(Duration::from_secs(100));
 
-/// That `value` comes back as it went in; whether it went in at all. The plain codecs may refuse what they cannot hold.
+/// That `value` comes back as it went in; whether it went in at all. The plain codecs may refuse
+/// what they cannot hold.
 async fn exact<T>(f: &Fixture, key: &str, value: T) -> Outcome<bool>
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
@@ -58,7 +59,8 @@ where
     Ok(true)
 }
 
-/// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is right.
+/// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is
+/// right.
 fn check_remaining(
     f: &Fixture,
     answer: Option<Expiry>,

@@ -1,4 +1,5 @@
-//! Values past their logical end: `get` gives them, and verbs that do not see the value count them as missing.
+//! Values past their logical end: `get` gives them, and verbs that do not see the value count them
+//! as missing.
 
 use super::*;
 use crate::adapter::Presence;
@@ -7,8 +8,8 @@ use crate::meta::Meta;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A value whose logical end is so far away, in milliseconds, and which the store keeps for a minute; `None` where the store cannot
-/// note a logical end, and then says so.
+/// A value whose logical end is so far away, in milliseconds, and which the store keeps for a
+/// minute; `None` where the store cannot note a logical end, and then says so.
 async fn keep(f: &Fixture, key: &str, value: u64, end_ms: i64) -> Outcome<Option<()>> {
     let mut meta = Meta::default();
     meta.end_at(clock::now_ms().saturating_add_signed(end_ms));

@@ -14,7 +14,8 @@ const VERBS: [&str; 2] = ["touch", "update_timeout"];
 
 pub(crate) async fn lengthens(f: &Fixture) -> Outcome {
     for verb in VERBS {
-        // Written again until the touch came in time: a busy machine may sleep through the short life.
+        // Written again until the touch came in time: a busy machine may sleep through the short
+        // life.
         let mut renewed = false;
         for _ in 0..50 {
             f.put_for(verb, "v", f.suite.short()).await?;

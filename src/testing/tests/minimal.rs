@@ -1,4 +1,4 @@
-//! An adapter with the five required methods, and a suite that is told of the rest.
+//! An adapter with the five required methods, and a suite that knows what it lacks.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::codec::Codec;

@@ -1,6 +1,7 @@
-//! A call of `get_or_set*` under way: read, join, lead or follow.
+//! One call of `get_or_set*`: read, join a flight, then lead or follow.
 
 use super::driver::CallerDriven;
+use super::found::{Found, Miss, Usable};
 use super::task::LoadTask;
 use super::waiting::{Abandoned, Arriving, Wait};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,42 +27,20 @@ use std::time::Duration;
 
 const OP: &str = "get_or_set";
 
-/// How often a caller reads again because its key changed meanwhile.
+/// How often a caller reads again because the key changed after its read mark.
 const READS: usize = 16;
 
-/// When the right to store is asked for.
+/// When the right to store is acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimWhen {
-    /// Before the load begins: a closure runs in its caller, who may be parked while it waits, and nobody must wait for that.
+    /// Before the load begins. A closure runs in its caller, which may be parked while it waits for
+    /// the claim; followers must not wait for a parked leader.
     BeforeJoin,
     /// In the load's own task.
     InTask,
 }
 
-/// What the cache had to say.
-enum Found<T> {
-    Value(T),
-    /// A value to serve, and one that is due for a refresh.
-    Due(T),
-    /// A value to serve if nothing better is to be had.
-    Usable(Usable<T>),
-    Nothing,
-    /// The backend failed, and the call goes on without it.
-    Unknown,
-}
-
-struct Usable<T> {
-    value: T,
-    is_stale: bool,
-}
-
-/// A miss, and what is known of it.
-struct Miss<'a, T> {
-    info: CallInfo<'a>,
-    usable: Option<Usable<T>>,
-}
-
-/// What a step of a call comes to: an answer, or it reads again.
+/// The result of a step of a call: an answer, or read again.
 type Step<T> = ControlFlow<Result<T>>;
 
 /// A call in progress.
@@ -70,20 +49,21 @@ struct GetOrSet<'a> {
     slot: &'a Arc<Slot>,
     key: &'a str,
     scoped: &'a str,
-    /// Whether it was told of already as a hit or a miss: one a call.
+    /// Whether the hit or miss was emitted: one per call.
     has_emitted: bool,
-    /// What was drawn for an early refresh: once a call.
+    /// The random draw for an early refresh: one per call.
     drawn: Option<bool>,
     ask: ClaimWhen,
     replaced: Replaced,
-    /// Of a call that accepts only what begins after it.
+    /// Set for a call that accepts only a load that begins after it.
     forced: Option<Forced>,
     abandoned: Abandoned,
 }
 
 impl View<'_> {
-    /// Holds `start`, and the loader in it, in one place: an `async fn` that hands it on would hold it twice, and its caller
-    /// would hold that twice, so that a loader within a loader within a loader would overflow the stack.
+    /// `start`, and the loader in it, are stored once and borrowed from there. An `async fn`
+    /// argument is stored twice in the future, doubling at each level, so that nested loaders would
+    /// overflow the stack.
     pub(super) fn get_or_load<T: Cacheable>(
         self,
         key: impl AsRef<str>,
@@ -147,7 +127,8 @@ impl<'a> GetOrSet<'a> {
                 }
                 Found::Usable(usable) => (Some(mark), false, Some(usable)),
                 Found::Nothing => (Some(mark), false, None),
-                // Reading a backend that is down again would cost its deadline again.
+                // Do not read again: a second read of a backend that is down would cost a second
+                // deadline.
                 Found::Unknown => (None, true, None),
             };
             let mut miss = Miss { info, usable };
@@ -167,7 +148,7 @@ impl<'a> GetOrSet<'a> {
             }
             let step = match joined {
                 Join::ReadAgain => {
-                    // What is new needs no early refresh.
+                    // A value that was stored just now needs no early refresh.
                     self.drawn = Some(false);
                     continue;
                 }
@@ -187,13 +168,13 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    /// Waits for the flight of another caller; `None` where it waits for this one.
+    /// Waits for the flight of another caller; `None` if that flight waits for this call.
     async fn follow<T: Cacheable>(
         &mut self,
         flight: &Arc<Flight>,
         miss: &mut Miss<'a, T>,
     ) -> Option<Step<T>> {
-        // What is still good need not wait for what will be better.
+        // A value that has not expired is served without waiting for a newer one.
         if miss.usable.as_ref().is_some_and(|usable| !usable.is_stale) {
             return Some(ControlFlow::Break(self.serve(miss.take())));
         }
@@ -211,7 +192,8 @@ impl<'a> GetOrSet<'a> {
             }
             Wait::Hard => Outcome::Failed(self.out_of_time(miss.usable.is_some())),
         };
-        // This caller goes on without the backend, and the leader would not.
+        // The leader refused to load without the backend, but this caller has fail-open: load
+        // again.
         if matches!(outcome, Outcome::Refused(_)) && self.view.options.fail_open {
             return Some(ControlFlow::Continue(()));
         }
@@ -222,13 +204,14 @@ impl<'a> GetOrSet<'a> {
             }
             Err(error) => return Some(ControlFlow::Break(Err(error))),
         };
-        // What was loaded as another type is loaded again, and so healed.
+        // A value that was loaded as another type is loaded again, which also replaces the entry.
         let Ok(value) = value.decode() else { return Some(ControlFlow::Continue(())) };
         self.emit_once(EventKind::Miss, miss.info);
         Some(ControlFlow::Break(Ok(value)))
     }
 
-    /// Lets a flight end that began too early to be an answer; `None` where it waits for this call.
+    /// Waits for the end of a flight that began too early to answer this call; `None` if that
+    /// flight waits for this call.
     async fn let_end<T>(
         &mut self,
         flight: &Arc<Flight>,
@@ -258,8 +241,8 @@ impl<'a> GetOrSet<'a> {
         Some(ControlFlow::Continue(()))
     }
 
-    /// Runs the loader for this caller alone: to wait for the flight on its key would close a
-    /// circle.
+    /// Runs the loader for this caller alone, because waiting for the flight on the key would close
+    /// a cycle.
     async fn run_unshared<T: Cacheable>(
         mut self,
         spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
@@ -267,12 +250,12 @@ impl<'a> GetOrSet<'a> {
     ) -> Result<T> {
         let unshared = self.slot.flights.unshared(self.scoped);
         let unshared = unshared.map_err(|error| error.with_op(OP).with_key(self.key))?;
-        // It is not stored, and whoever leased the key may be waiting for it.
+        // No claim and no store: the holder of a lease on the key may be waiting for this call.
         let task = self.lead(unshared, None, true, false);
         self.finish(task, spawn, Miss { usable: None, ..miss }).await
     }
 
-    /// What a flight's outcome is to this caller, by its own options.
+    /// The outcome of a flight as this caller's options see it.
     fn value_of(&self, outcome: Outcome) -> Result<CacheValue> {
         match outcome {
             Outcome::Loaded { not_stored: Some(error), .. } if !self.view.options.fail_open => {
@@ -305,7 +288,8 @@ impl<'a> GetOrSet<'a> {
             }
         };
         self.replaced.seen = Some(value.meta().created_ms());
-        // What another one computed while this call waited answers both.
+        // A value that another process computed after a forced refresh began also answers the
+        // refresh.
         options.force_refresh &=
             !self.forced.is_some_and(|forced| forced.has_waited && self.replaced.is_before(&value));
         let is_stale = value.is_stale();
@@ -331,14 +315,14 @@ impl<'a> GetOrSet<'a> {
         Ok((found, info))
     }
 
-    /// One hit, stale hit or miss a call, however often it reads.
+    /// Emits one hit, stale hit or miss per call, however often the call reads.
     fn emit_once(&mut self, kind: EventKind, info: CallInfo<'_>) {
         if !std::mem::replace(&mut self.has_emitted, true) {
             self.view.cache.emit(self.slot, kind, info);
         }
     }
 
-    /// Serves what there is.
+    /// Serves the value at hand.
     fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
         let usable = miss.usable.ok_or_else(|| self.late())?;
         self.emit_once(
@@ -348,7 +332,8 @@ impl<'a> GetOrSet<'a> {
         Ok(usable.value)
     }
 
-    /// Joins the flight on the key, or begins one; the value, where another process has one now.
+    /// Joins the flight on the key, or begins one. Breaks with the value if another process has
+    /// computed it meanwhile.
     async fn join<T: Cacheable>(
         &self,
         joining: Joining<'_>,
@@ -362,7 +347,8 @@ impl<'a> GetOrSet<'a> {
             }
         }
         let joined = self.slot.flights.join(self.scoped, joining);
-        // A claim without a lease is in nobody's way, and ends with the store of the one who leads.
+        // Only a lease is given back: it keeps other processes waiting. A claim without a lease
+        // blocks no other process, and the leader's store ends it.
         if let Some(right) = &right
             && right.is_leased()
             && !matches!(joined, Join::Lead(_))
@@ -397,7 +383,7 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    /// Starts the loader, and does not wait for it. Whatever goes wrong, the caller has its value.
+    /// Starts the loader without waiting for it. Errors are ignored: the caller has its value.
     async fn refresh<T: Cacheable>(
         &self,
         mark: ReadMark<'_>,
@@ -408,16 +394,17 @@ impl<'a> GetOrSet<'a> {
             return;
         }
         let joining = Joining { mark: Some(mark), ..Joining::default() };
-        // Else another process was first, the backend is away, or it is being refreshed already.
+        // Otherwise another process was first, the backend is unavailable, or a refresh is in
+        // flight already.
         if let Ok(ControlFlow::Continue((Join::Lead(guard), right))) =
             self.join::<T>(joining, false).await
         {
-            // What this caller would drive it leaves to a task.
+            // Dropping the driver hands the load to a task.
             drop(start(self.key, self.lead(guard, right, false, true), spawn));
         }
     }
 
-    /// Starts the load and waits for what it comes to.
+    /// Starts the load and waits for its outcome.
     async fn finish<T: Cacheable>(
         &mut self,
         task: LoadTask,
@@ -435,7 +422,7 @@ impl<'a> GetOrSet<'a> {
             |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
         let value = match self.wait(&miss, arrival).await {
             Wait::Over(Arrival::Finished(outcome)) => self.value_of(outcome),
-            // It is loading, but nobody can wait for it here.
+            // The load goes on, but a thread that is ending cannot wait for it.
             Wait::Over(Arrival::Lost) if runtime::is_gone() => {
                 Err(runtime::gone().with_op(OP).with_key(self.key))
             }
@@ -460,13 +447,14 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    /// Waits for a flight, as long as the caller wants to.
+    /// Waits for a flight within the time limits of the caller.
     async fn wait<T>(&self, miss: &Miss<'_, T>, arrival: Arriving<'_>) -> Wait {
         let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
         Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
     }
 
-    /// Nobody waits any longer, and if there is something to serve, nobody is to wait again so soon.
+    /// Ends the wait with a timeout. If a stale value can be served, also starts the cooldown of
+    /// the loader, so that the next callers do not wait again.
     fn out_of_time(&self, has_usable: bool) -> Error {
         if has_usable {
             self.slot.flights.throttle(self.scoped, self.view.options.throttle_for());
@@ -482,14 +470,7 @@ impl<'a> GetOrSet<'a> {
     }
 }
 
-impl<T> Miss<'_, T> {
-    /// The miss with what there is to serve, which can be served once.
-    fn take(&mut self) -> Self {
-        Self { usable: self.usable.take(), ..*self }
-    }
-}
-
-/// Without a loader, which is used once only, the load is dropped and so lost.
+/// A loader is used once. Without one the task is dropped, and its flight is lost.
 fn start(
     key: &str,
     task: LoadTask,

@@ -1,8 +1,8 @@
-//! Who drives a load.
+//! Who polls a load: a task, or the caller.
 //!
-//! Callers of the async face give it to a task: they may be parked or dropped. A caller of the
-//! blocking face waits on its own thread for as long as the load takes, and so drives it there: a
-//! load that asks for another key needs no second thread while it holds the first, however deep.
+//! Callers of the async face hand the load to a task, because they may be parked or dropped. A
+//! caller of the blocking face waits on its own thread for as long as the load takes, and polls it
+//! there: nested loads then need no further threads.
 
 use super::task::{Cause, LoadTask};
 use crate::observers::inherit;
@@ -16,17 +16,18 @@ use std::task::{Context, Poll};
 
 type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A load that its caller drives while it waits. If the caller leaves, a task goes on with it.
+/// A load that its caller polls while it waits. If the caller is dropped, a task takes the load
+/// over.
 pub(super) struct CallerDriven {
     flight: Arc<Flight>,
     load: Option<Load>,
-    /// Whether the caller has been told to park, by which a worker of a runtime hands its tasks to
-    /// another thread: only then the loader may block this one.
+    /// Whether the caller has parked once. By parking, a worker of a runtime hands its tasks to
+    /// another thread; only after that may the loader block this one.
     has_parked: bool,
 }
 
 impl View<'_> {
-    /// For a caller that waits on its own thread until the call is over.
+    /// Marks the call as one that waits on its own thread until it has ended.
     pub(crate) fn caller_driven(mut self) -> Self {
         self.is_caller_driven = true;
         self
@@ -34,16 +35,17 @@ impl View<'_> {
 }
 
 impl LoadTask {
-    /// Starts the load; what is given back is to be polled by the caller as it waits.
+    /// Starts the load. A future that is returned has to be polled by the caller while it waits.
     pub(super) fn start<T: Cacheable>(
         self,
         loader: impl Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
     ) -> Option<CallerDriven> {
         let flight = self.flight().clone();
-        // A caller that would not wait for ever must be able to leave a loader that blocks.
+        // A caller with a time limit must be able to leave a loader that blocks, so it does not
+        // poll the loader itself.
         let is_left_alone = self.has_limit() && !self.is_nested;
         let by_caller = self.is_caller_driven && !is_left_alone && !runtime::is_gone();
-        // A load that an observer began is not told.
+        // If an observer started the load, its events are passed to no observer.
         let mut load: Load = Box::pin(inherit(Box::pin(self.run(loader))));
         if !by_caller {
             flight.runs_on(runtime::spawn_loader(load));
@@ -52,7 +54,7 @@ impl LoadTask {
         if runtime::is_stack_deep() {
             match runtime::spawn_on_new_stack(load) {
                 Ok(()) => return None,
-                // There is no thread to be had, and this stack may last.
+                // The system refused a thread. Go on here: this stack may suffice.
                 Err(refused) => load = refused,
             }
         }

@@ -1,7 +1,9 @@
-//! `get_or_set*`, by what kind of loader they take.
+//! `get_or_set*`, one method per kind of loader. `call` is one call, `task` one run of a loader,
+//! `driver` who polls it, `waiting` how long a call waits for it.
 
 mod call;
 mod driver;
+mod found;
 mod task;
 mod waiting;
 
@@ -14,14 +16,16 @@ use std::error::Error as StdError;
 use std::future::Future;
 use task::LoadTask;
 
-/// What `get_or_set*` work with: anything that can be stored, read back and handed to everyone who waits.
+/// The values of `get_or_set*`: types that can be stored, read back and cloned for all callers that
+/// wait.
 pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
 
 /// # Reading, or computing
 impl View<'_> {
-    /// The value under `key`; on a miss `value`, which is stored and returned. A `Result` is refused, see [`NotAResult`].
+    /// The value under `key`; on a miss `value`, which is stored and returned. A `Result` is
+    /// refused, see [`NotAResult`].
     ///
     /// # Errors
     ///
@@ -34,18 +38,20 @@ impl View<'_> {
         self.get_or_set_with(key, |_| value)
     }
 
-    /// The value under `key`; on a miss what `loader` makes of the key, which is stored and returned.
+    /// The value under `key`; on a miss the result of the closure `loader`, which is stored and
+    /// returned.
     ///
-    /// The closure runs at once, where the caller runs, and for one caller of all that wait; a slow one belongs into
-    /// [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a `Result`:
-    /// [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see [`NotAResult`].
+    /// The closure runs at once, inside the call, and once for all callers that wait; a slow one
+    /// belongs into [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a
+    /// `Result`: [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see
+    /// [`NotAResult`].
     ///
     /// # Errors
     ///
     /// [`Panic`](crate::ErrorKind::Panic) when the closure or its value's `Serialize` panics, for
-    /// everyone who waits; nothing is stored. A value that cannot be encoded or stored, and a backend
-    /// that fails, are an error only without [`fail_open`](View::fail_open): else the caller has the
-    /// value, and an event tells why.
+    /// all callers that wait; nothing is stored. A value that cannot be encoded or stored, and a
+    /// backend that fails, are an error only without [`fail_open`](View::fail_open). With it the
+    /// caller gets the value, and an event has the reason.
     pub fn get_or_set_with<K, T, By>(
         self,
         key: K,
@@ -61,22 +67,26 @@ impl View<'_> {
         })
     }
 
-    /// The value under `key`; on a miss what the future `loader` comes to, which is stored and returned.
+    /// The value under `key`; on a miss the result of the future `loader`, which is stored and
+    /// returned.
     ///
-    /// **For a loader that returns a `Result`: [`try_get_or_set_async`](View::try_get_or_set_async).** Here a `Result` is refused,
-    /// for its error would be stored as a value, see [`NotAResult`].
+    /// **For a loader that returns a `Result`:
+    /// [`try_get_or_set_async`](View::try_get_or_set_async).** Here a `Result` is refused, because
+    /// its error would be stored as a value: see [`NotAResult`].
     ///
-    /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's runtime, once for all who
-    /// wait: callers may be dropped, parked or give up, and the work goes on, is stored and shared.
+    /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's
+    /// runtime, once for all callers that wait. Callers may be dropped or give up; the load goes
+    /// on, and its value is stored and shared.
     ///
-    /// A write to the key while the loader runs wins, also one by another process (`docs/leases.md`): the loader's value is returned and not stored. So does a swap: the
-    /// value does not fill the new adapter. A loader that asks for its own key, or for one that waits for it, runs the inner
-    /// loader unshared.
+    /// A write to the key while the loader runs wins, also one by another process
+    /// (`docs/leases.md`): the loader's value is returned and not stored. A swap wins likewise: the
+    /// value is not stored in the new adapter. A loader that asks for its own key, or for a key
+    /// whose load waits for it, runs the inner loader unshared.
     ///
     /// # Errors
     ///
-    /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant) when loaders ask for themselves
-    /// without end.
+    /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant)
+    /// when loaders ask for themselves without end.
     pub fn get_or_set_async<K, T, By>(
         self,
         key: K,
@@ -95,8 +105,8 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// [`Load`](crate::ErrorKind::Load) with the loader's own error as its `source`, for everyone who waits; nothing is stored
-    /// and the next call tries again.
+    /// [`Load`](crate::ErrorKind::Load) with the loader's own error as its `source`, for all
+    /// callers that wait; nothing is stored and the next call tries again.
     pub fn try_get_or_set_async<K, T, E, F>(
         self,
         key: K,
@@ -114,7 +124,8 @@ impl View<'_> {
         })
     }
 
-    /// [`get_or_set_with`](View::get_or_set_with) with a closure that says how long its value is good for, see [`Loaded`].
+    /// [`get_or_set_with`](View::get_or_set_with) with a closure that also decides when its value
+    /// expires, see [`Loaded`].
     ///
     /// # Errors
     ///
@@ -134,7 +145,8 @@ impl View<'_> {
         })
     }
 
-    /// [`get_or_set_async`](View::get_or_set_async) with a future that says how long its value is good for, see [`Loaded`].
+    /// [`get_or_set_async`](View::get_or_set_async) with a future that also decides when its value
+    /// expires, see [`Loaded`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The run of a loader, apart from the call that began it.
+//! The task that runs a loader, stores its value and ends its flight. It is independent of the call
+//! that started it.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
@@ -28,7 +29,7 @@ pub(super) type Cause = Box<dyn StdError + Send + Sync>;
 
 type Panic = Box<dyn Any + Send>;
 
-/// One run of a loader: everything it needs to go on without its caller.
+/// One run of a loader, with everything that the run needs to go on without its caller.
 pub(super) struct LoadTask {
     pub(super) cache: AsyncCacheWrapper,
     pub(super) slot: Arc<Slot>,
@@ -36,16 +37,16 @@ pub(super) struct LoadTask {
     pub(super) key: String,
     pub(super) options: Options,
     pub(super) span: Span,
-    /// The backend could not be read, and what it holds may still be good.
+    /// Do not store: the backend could not be read, and may hold a good value.
     pub(super) skip_store: bool,
-    /// There is something to serve if it fails.
+    /// A stale value can be served if the loader fails.
     pub(super) has_usable: bool,
-    /// The call was made by another loader.
+    /// Another loader made the call.
     pub(super) is_nested: bool,
     /// The caller waits on its own thread, and so can drive the load there.
     pub(super) is_caller_driven: bool,
     pub(super) replaced: Replaced,
-    /// `None` as long as it has not been asked for, and once it is used.
+    /// `None` until the right is acquired, and again once it is used.
     pub(super) right: Option<StoreRight>,
 }
 
@@ -59,17 +60,19 @@ impl LoadTask {
             || (self.has_usable && self.options.soft_limit().is_some())
     }
 
-    /// Runs a future as the loader. Goes on whatever becomes of the caller.
+    /// Runs a future as the loader. The run does not depend on the caller.
     pub(super) async fn run<T: Cacheable>(
         mut self,
         loader: impl Future<Output = Result<Loaded<T>, Cause>>,
     ) {
-        // Values, errors and futures of the user's are dropped here, too: a panic is an outcome.
+        // The guard also covers the drop of the user's values, errors and futures: a panic there is
+        // an outcome like any other.
         let ended = AssertUnwindSafe(self.work(loader)).catch_unwind().await;
         self.finish(ended).await;
     }
 
-    /// Runs a closure as the loader, here and now; only a store that has to wait goes on in a task.
+    /// Runs a closure as the loader, in the caller. Only a store that has to wait goes on in a
+    /// task.
     pub(super) fn run_now<T: Cacheable>(mut self, loader: impl FnOnce() -> Loaded<T>) {
         let started = Instant::now();
         let loaded =
@@ -98,14 +101,15 @@ impl LoadTask {
             Err(error) => return Outcome::Refused(error),
         }
         let started = Instant::now();
-        // The future is dropped where it is done, inside the guard against panics.
+        // The `async move` block drops the loader as soon as it has ended, inside the guard against
+        // panics.
         let loader = AssertUnwindSafe(async move { loader.await }).catch_unwind();
         let loaded = self.span.around(self.guard.run(loader)).await;
         self.conclude(loaded, started.elapsed()).await
     }
 
     async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
-        // A flight that must not be stored asks for nothing, and waits for nobody.
+        // A flight that must not be stored needs no claim, and must not wait for another process.
         if self.skip_store || self.guard.is_invalidated() {
             return Ok(Acquired::Granted(StoreRight::None));
         }
@@ -115,14 +119,15 @@ impl LoadTask {
             .await
     }
 
-    /// Lets other processes know that this one will not store anything.
+    /// Gives the right back, so that other processes need not wait: this process will not store a
+    /// value.
     async fn give_up_right(&mut self) {
         if let (Some(right), Ok(scoped)) = (self.right.take(), self.cache.scope.key(&self.key)) {
             right.give_up(&self.slot, &scoped).await;
         }
     }
 
-    /// What the loader's end comes to: a value is stored.
+    /// Turns the loader's result into an outcome. A value is stored first.
     async fn conclude<T: Cacheable>(
         &mut self,
         loaded: Result<Result<Loaded<T>, Cause>, Panic>,
@@ -141,26 +146,28 @@ impl LoadTask {
             Ok(Err(cause)) => self.error(ErrorKind::Load).with_source(cause),
             Err(panic) => self.panicked(panic),
         };
-        // That is told, unless its caller's limit was first.
+        // Emit the error, unless the caller's time limit ended the load first.
         let info = self.info(cost).error(&error);
         self.cache.emit_load(&self.slot, self.flight(), EventKind::LoadError, info);
         Outcome::Failed(error)
     }
 
-    /// Stores the value; what cannot be stored is told, and given to those who wait all the same.
+    /// Stores the value. If the store fails, an event is emitted and the callers still get the
+    /// value.
     async fn store<T: Cacheable>(&mut self, loaded: Loaded<T>, cost: Duration) -> Outcome {
         let (options, is_stored) = (loaded.options(self.options), loaded.is_stored);
         let plan = options.plan_write(self.slot.adapter.default_ttl(), cost);
         let value = CacheValue::known(loaded.value, plan.meta.clone());
         let skip_none = options.skip_none;
         let storing = async {
-            // What cannot be encoded cannot be stored either, and the store says so.
+            // An error of `is_nil` is ignored: a value that cannot be encoded fails in the store,
+            // too.
             if !is_stored || (skip_none && value.is_nil().unwrap_or(false)) {
                 return (Ok(()), None);
             }
             self.put(&value, plan).await
         };
-        // The value's own `Serialize` runs in there.
+        // The guard is for the value's `Serialize`, which runs in the store.
         let (stored, took) = match AssertUnwindSafe(storing).catch_unwind().await {
             Ok(stored) => stored,
             Err(panic) => (Err(self.panicked(panic)), None),
@@ -169,12 +176,13 @@ impl LoadTask {
             self.give_up_right().await;
             return Outcome::Loaded { value, not_stored: None };
         };
-        // A backend that is away is not asked once more.
+        // Do not ask a backend again that is unavailable: the claim ends by itself.
         if !concerns_backend(&error) || error.kind() == ErrorKind::TooLarge {
             self.give_up_right().await;
         }
         let error = self.slot.with_context("set")(error).with_key(&self.key);
-        // Also what cannot be encoded: nobody would see that the loader runs each time.
+        // Emitted for encode errors as well: without the event it would not be visible that the
+        // loader runs on every call.
         let info = CallInfo::new(OP, &self.key).took(took).error(&error);
         self.cache.emit(&self.slot, EventKind::BackendError, info);
         if error.kind() == ErrorKind::Panic {
@@ -183,7 +191,7 @@ impl LoadTask {
         Outcome::Loaded { value, not_stored: Some(error) }
     }
 
-    /// Stores the value, unless a write or a newer load came in between.
+    /// Stores the value, unless a write or a newer load has begun in between.
     async fn put(&mut self, value: &CacheValue, plan: WritePlan) -> (Result<()>, Option<Duration>) {
         let scoped = match self.cache.scope.key(&self.key) {
             Ok(scoped) => scoped,
@@ -202,7 +210,7 @@ impl LoadTask {
         let (mut stored, took) =
             self.slot.timed(pin!(self.cache.traced(&self.slot, info, pin!(store)))).await;
         if stored.is_ok() {
-            // The store has used it up.
+            // The store has consumed the claim.
             self.right = None;
         }
         if self.guard.is_invalidated() {

@@ -1,4 +1,4 @@
-//! How long a call waits for a flight, and what it hears meanwhile.
+//! How long a call waits for a flight, and for flights that it gave up earlier.
 
 use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Outcome};
@@ -9,21 +9,20 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A wait for a flight. Boxed, or each future around it would hold it again, in a call that holds a
-/// loader already.
+/// A wait for a flight. It is boxed, because each future around it would store it again, beside a
+/// loader.
 pub(super) type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
 
 /// How a wait for a flight ended.
 pub(super) enum Wait {
     Over(Arrival),
-    /// There is something to serve, and the caller does not want to wait longer for something
-    /// better.
+    /// The soft timeout: a value can be served, and the caller waits no longer for a newer one.
     Soft,
     Hard,
 }
 
 impl Wait {
-    /// Waits within the limits of a caller.
+    /// Waits within the soft and hard timeout of a caller.
     pub(super) async fn within(
         soft: Option<Duration>,
         hard: Option<Duration>,
@@ -41,8 +40,8 @@ impl Wait {
     }
 }
 
-/// The flights that a caller gave up, since nobody seemed to work at them. Should one of them have
-/// a value after all, that is an answer.
+/// The flights that a caller gave up because their runtimes seemed to have stopped. If one of them
+/// ends with a value after all, the value is an answer.
 #[derive(Default)]
 pub(super) struct Abandoned(Vec<Arc<Flight>>);
 
@@ -64,7 +63,7 @@ impl Abandoned {
         })
     }
 
-    /// The first value that one of them has; without end if none ever has one.
+    /// Waits for the first value of these flights; for ever if none has one.
     async fn value(&self) -> Outcome {
         let mut waits: Vec<_> = self.0.iter().map(|flight| Box::pin(flight.outcome())).collect();
         poll_fn(|cx| {

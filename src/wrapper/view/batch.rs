@@ -1,4 +1,4 @@
-//! The verbs about several keys.
+//! The verbs about several keys: each is one call of the adapter.
 //!
 //! Each takes the caller's iterator apart before its future is made, see [`KeyBatch`].
 
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::pin::pin;
 
-/// What is to be written, taken out of the caller's iterator.
+/// The entries to be written, copied from the caller's iterator.
 struct Batch<T> {
     keys: KeyBatch,
     values: Vec<(T, Expiry)>,
@@ -61,7 +61,8 @@ impl View<'_> {
         async move { Box::pin(self.write_batch(batch?)).await }
     }
 
-    /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the view's.
+    /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the
+    /// view's.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};
@@ -116,7 +117,7 @@ impl View<'_> {
             .call(&slot, CallInfo::new("get_many", ""), pin!(slot.adapter.get_many(&scoped)))
             .await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
-        // All of them are told of, also behind one that failed.
+        // Emit the events of all keys, also of those after one that failed.
         let values = keys.named().zip(found).map(|(key, found)| {
             let info = CallInfo::new("get_many", key).took(took);
             let found = found.map_err(|error| cache.failed(&slot, info, error))?;
@@ -150,7 +151,7 @@ impl View<'_> {
                 .inspect(|()| cache.emit(&slot, EventKind::Set, info))
                 .map_err(|error| cache.failed(&slot, info, error))
         });
-        // All of them are told of, also behind one that failed.
+        // Emit the events of all keys, also of those after one that failed.
         stored.collect::<Vec<_>>().into_iter().collect()
     }
 

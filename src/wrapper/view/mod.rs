@@ -1,4 +1,4 @@
-//! The verbs that look at options.
+//! The verbs as they are implemented, with the options of a view. `verbs.rs` forwards to them.
 
 mod batch;
 mod options;
@@ -41,9 +41,11 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// An owned cache with the view's options for all its calls: to keep, to hand to a task, or to take namespaces of.
+    /// An owned cache with the view's options for all its calls: to keep, to hand to a task, or to
+    /// take namespaces of.
     ///
-    /// It shares adapter, swaps, observers and counters with the cache that it comes from, and has its namespace.
+    /// It shares adapter, swaps, observers and counters with the cache that it comes from, and has
+    /// its namespace.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The options of a view: how long values are good, and what is done when they no longer are.
+//! The options of a view: when values expire, and what happens after that.
 
 use super::View;
 use crate::expiry::Expiry;
@@ -6,9 +6,10 @@ use std::time::Duration;
 
 /// # Options
 ///
-/// `docs/freshness.md` tells what they are for.
+/// `docs/freshness.md` explains when to use them.
 impl View<'_> {
-    /// Writes expire after `ttl`; [`Expiry::Default`] is the default of the cache that the view is of.
+    /// Writes expire after `ttl`; [`Expiry::Default`] is the default of the cache that the view is
+    /// of.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};
@@ -25,17 +26,19 @@ impl View<'_> {
         self
     }
 
-    /// Whether `get_or_set*` go on without a backend that fails: they run the loader, return its value and emit an event
-    /// (the default). Otherwise they give the backend's error.
+    /// Whether `get_or_set*` go on without a backend that fails (fail-open): they run the loader,
+    /// return its value and emit an event. This is the default. Otherwise they return the backend's
+    /// error.
     #[must_use]
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.options.fail_open = fail_open;
         self
     }
 
-    /// Entries are kept that much longer after they have expired, as *stale*: missing for every verb, but served by `get_or_set*`
-    /// of a view with this option when the loader fails, panics or takes too long ([`soft_timeout`](View::soft_timeout)).
-    /// Nothing by default.
+    /// Keeps entries for this long after they have expired, as *stale* (stale-if-error). A stale
+    /// entry is missing for every verb, but `get_or_set*` of a view with this option serve it when
+    /// the loader fails, panics or takes too long ([`soft_timeout`](View::soft_timeout)). Zero by
+    /// default.
     ///
     /// ```
     /// use std::time::Duration;
@@ -55,50 +58,55 @@ impl View<'_> {
         self
     }
 
-    /// With a stale value at hand, `get_or_set*` wait for the loader no longer than this, and serve it. The loader goes on, and
-    /// its value is stored. Zero serves what is stale at once. A closure runs where its caller is, and is always waited for.
+    /// If a stale value can be served, `get_or_set*` wait for the loader no longer than this, and
+    /// then serve the stale value. The loader goes on, and its value is stored. Zero serves a stale
+    /// value at once (stale-while-revalidate). A closure runs in its caller, which always waits for
+    /// it.
     #[must_use]
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.options.soft_timeout(limit);
         self
     }
 
-    /// `get_or_set*` wait for the loader no longer than this: then they serve what is stale, or give a
-    /// [`Timeout`](crate::ErrorKind::Timeout). The loader goes on, and its value is stored.
+    /// `get_or_set*` wait for the loader no longer than this. After that they serve a stale value,
+    /// or return a [`Timeout`](crate::ErrorKind::Timeout). The loader goes on, and its value is
+    /// stored.
     #[must_use]
     pub fn hard_timeout(mut self, limit: Duration) -> Self {
         self.options.hard_timeout(limit);
         self
     }
 
-    /// How long a loader that failed is left in peace, for each key, as long as there is a value to serve in its place. 30 s by
-    /// default; within one process.
+    /// After a loader fails, does not call it again for this long (per key) while a stale value can
+    /// be served. 30 s by default; within one process.
     #[must_use]
     pub fn throttle(mut self, throttle: Duration) -> Self {
         self.options.throttle(throttle);
         self
     }
 
-    /// A hit of `get_or_set*` after this part of the entry's life (more than 0, at most 1) starts its loader in the background, once
-    /// for all, and is served at once. For entries that were stored by `get_or_set*`, or through a view with one of these options.
-    /// A closure runs in the call that finds the entry due.
+    /// A hit of `get_or_set*` after this part of the entry's life (more than 0, at most 1) starts
+    /// its loader in the background, once for all, and is served at once. For entries that were
+    /// stored by `get_or_set*`, or through a view with one of these options. A closure runs in the
+    /// call that finds the entry due.
     #[must_use]
     pub fn refresh_ahead(mut self, fraction: f64) -> Self {
         self.options.refresh_ahead(fraction);
         self
     }
 
-    /// Some hits of `get_or_set*` compute the value again before it expires: the sooner it does and the longer it took to compute,
-    /// the more of them (XFetch). 1 is what the paper recommends, more is earlier, 0 never, infinite always. The call waits; if the loader
-    /// fails, it gets the value there is.
+    /// Some hits of `get_or_set*` compute the value again before it expires: the sooner it does and
+    /// the longer it took to compute, the more of them (XFetch). 1 is what the paper recommends,
+    /// more is earlier, 0 never, infinite always. The call waits; if the loader fails, it gets the
+    /// value there is.
     #[must_use]
     pub fn early_refresh(mut self, beta: f64) -> Self {
         self.options.early_refresh(beta);
         self
     }
 
-    /// Each write lives longer by a random part of its `ttl`, up to this one, so that what was stored together does not expire
-    /// together. 0.1 is up to a tenth.
+    /// Makes each write live longer by a random part of its `ttl`, up to this part, so that entries
+    /// that were stored together do not expire together. 0.1 is up to a tenth.
     #[must_use]
     pub fn jitter(mut self, part: f64) -> Self {
         self.options.jitter(part);
@@ -112,23 +120,26 @@ impl View<'_> {
         self
     }
 
-    /// `get_or_set*` run the loader although there is a value, and store what it gives. If it fails, that is the call's error, and
-    /// the old entry stays. Of several at once one runs.
+    /// `get_or_set*` run the loader although there is a value, and store the result. If the loader
+    /// fails, the call returns its error and the old entry stays. Simultaneous refreshes share one
+    /// load.
     #[must_use]
     pub fn force_refresh(mut self) -> Self {
         self.options.force_refresh();
         self
     }
 
-    /// Reads through the view give stale values, too (see [`stale_for`](View::stale_for)).
+    /// Reads through the view return stale values as well (see [`stale_for`](View::stale_for)).
     #[must_use]
     pub fn allow_stale(mut self) -> Self {
         self.options.allow_stale();
         self
     }
 
-    /// On a miss of `get_or_set*` one process computes, for at most this long; the others wait for its value, and take over when
-    /// the lease ends without one. Off by default; nothing on a store that one process has to itself. See `docs/leases.md`.
+    /// On a miss of `get_or_set*`, one process takes an exclusive lease on the key and computes the
+    /// value; the other processes wait for the value, and take over if the lease ends without one.
+    /// Off by default. Has no effect on a store that one process has to itself. See
+    /// `docs/leases.md`.
     ///
     /// ```
     /// use std::time::Duration;

@@ -129,7 +129,7 @@ impl Drop for Process {
     }
 }
 
-/// RELIABILITY 30 and SCENARIOS S157 between processes: 4 × 250 tasks, one run.
+/// Single flight between processes: 4 × 250 tasks, one run.
 fn one_run_for_all(shared: &Shared) {
     let mut processes: Vec<_> = (0..4).map(|_| shared.process("crowd", 60_000)).collect();
     for process in &mut processes {
@@ -142,7 +142,7 @@ fn one_run_for_all(shared: &Shared) {
     assert!(done.iter().all(|(_, value)| *value == done[0].1), "{done:?}");
 }
 
-/// SCENARIOS S212: one more run, when the lease is over.
+/// One more run, when the lease has ended.
 fn a_killed_holder_costs_one_lease(shared: &Shared) {
     let lease = Duration::from_secs(2);
     let mut others: Vec<_> =
@@ -171,7 +171,7 @@ fn a_killed_holder_costs_one_lease(shared: &Shared) {
     assert!(waited <= lease * 2 + noise(), "{waited:?}");
 }
 
-/// SCENARIOS S157: instances that know nothing of each other.
+/// Instances that know nothing of each other.
 async fn two_instances_run_once(shared: &Shared) {
     let runs = Arc::new(AtomicU64::new(0));
     for round in 0..5 {
@@ -228,7 +228,7 @@ async fn a_lease_is_given_back(shared: &Shared) {
     assert_eq!(other.get_or_set_async("overtaken", async { 4u64 }).await.unwrap(), 4);
 }
 
-/// RELIABILITY 31 between processes: what was loaded before a removal is not there after it. A value is the time at which its load
+/// A removal against loads, between processes: what was loaded before a removal is not there after it. A value is the time at which its load
 /// began, so whatever is read after a removal must not be older than that.
 async fn removals_win(shared: &Shared, trials: u64) {
     let mut loader = shared.process("load", trials);

@@ -306,7 +306,7 @@ async fn a_removal_elsewhere_wins_over_a_refresh(shared: Shared) {
     );
 }
 
-/// S172: whoever wants no more than what is stale does not wait for the lease either.
+/// A caller that accepts a stale value does not wait for the lease either.
 async fn what_is_stale_is_served_while_another_process_holds_the_lease(shared: Shared) {
     let (holder, other, gate) =
         (shared.cache().with_lease(HOUR), shared.cache().with_lease(HOUR), Gate::closed());

@@ -1,4 +1,4 @@
-//! RELIABILITY 31: a removal or a write that races a load is not undone by it, whoever makes it.
+//! A removal or a write that races a load is not undone by it, whoever makes it.
 
 use super::on_each_store;
 use crate::claims::Shared;

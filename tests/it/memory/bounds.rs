@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn what_is_used_stays() {
-    // S214, with every choice of the three that are not used.
+    // With every choice of the three that are not used.
     for unused in 0..7 {
         let cache = AsyncMemoryCache::builder().max_entries(9).build();
         for key in 0..9 {
@@ -91,7 +91,6 @@ async fn a_batch_and_counters_are_bounded_too() {
 
 #[tokio::test]
 async fn what_has_expired_is_given_back_though_nobody_reads_it() {
-    // S217.
     let count = trials(30_000, 100_000);
     let cache = AsyncMemoryCache::builder().max_entries(1_000_000).max_bytes(1 << 30).build();
     for at in 0..count {

@@ -143,7 +143,7 @@ async fn events_and_spans_have_their_fields_there() -> larder::Result<()> {
     Ok(())
 }
 
-/// RELIABILITY 35, for traces.
+/// No secret and no whole key is in a trace.
 #[cfg(feature = "redis")]
 #[test]
 fn nothing_secret_is_traced() {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 on_each!(blocking a_hundred_callers_a_connection);
 
-/// RELIABILITY 10, in a process whose memory is nobody else's.
+/// In a process of its own, because the memory of the whole process is measured.
 fn a_hundred_callers_a_connection<S: Remote>() {
     alone(&format!("remote::deadlines::{}::a_hundred_callers_a_connection", S::KIND), || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -17,12 +17,12 @@ fn a_hundred_callers_a_connection<S: Remote>() {
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(crowd::<S>());
+        runtime.block_on(many_callers::<S>());
     });
 }
 
 /// A hundred callers a connection for a while, over a path with a latency: each is answered by its deadline, and they do not pile up.
-async fn crowd<S: Remote>() {
+async fn many_callers<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());
     proxy.delay(Duration::from_millis(2), Duration::from_millis(2));

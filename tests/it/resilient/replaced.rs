@@ -1,4 +1,4 @@
-//! RELIABILITY 7 for sqlite: its file is taken away under two hundred calls a second.
+//! An sqlite file is taken away under two hundred calls a second.
 
 use super::outage::{between, none_fails, steady, warm};
 use crate::remote::{PATIENT, percentile};

@@ -399,7 +399,7 @@ async fn followers_join() -> larder::Result<()> {
     Ok(())
 }
 
-/// S246: a known sequence on many tasks and threads, and then the sums.
+/// A known sequence on many tasks and threads, and then the sums.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn counters_are_exact() -> larder::Result<()> {
     const TASKS: u64 = 40;
@@ -495,7 +495,7 @@ async fn an_adapter_that_was_replaced_tells_nothing() -> larder::Result<()> {
     Ok(())
 }
 
-/// S244: what makes room, and what has had its time, is told: each entry once, with its key.
+/// Evictions and expiries emit events: one per entry, with its key.
 #[tokio::test]
 async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
     const WRITTEN: usize = 500;

@@ -197,7 +197,7 @@ async fn a_ring() {
     }
 }
 
-/// S141: loaders that ask for another key, a thousand random pairs at once.
+/// Loaders that ask for another key, a thousand random pairs at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_pairs_of_keys() {
     let (cache, mut random) = (fresh(), rng("a_thousand_pairs_of_keys"));

@@ -15,7 +15,7 @@ async fn slow(runs: Runs, value: u64) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s174_a_hundred_readers_past_the_threshold_refresh_once_and_wait_for_nothing()
+async fn a_hundred_readers_past_the_threshold_refresh_once_and_wait_for_nothing()
 -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (view, runs) = (cache.ttl(10 * SECOND).refresh_ahead(0.8), Runs::default());
@@ -41,7 +41,7 @@ async fn s174_a_hundred_readers_past_the_threshold_refresh_once_and_wait_for_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn s176_a_caller_who_goes_away_leaves_the_refresh_running() -> larder::Result<()> {
+async fn a_caller_that_is_dropped_leaves_the_refresh_running() -> larder::Result<()> {
     let cache = fresh();
     let (view, runs) = (cache.ttl(10 * SECOND).refresh_ahead(0.5), Runs::default());
     view.set("k", 1u64).await?;
@@ -80,7 +80,7 @@ async fn a_refresh_that_fails_is_not_tried_by_every_hit_and_removal_wins_over_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn s181_early() -> larder::Result<()> {
+async fn early_refreshes_are_drawn() -> larder::Result<()> {
     let (cache, runs) = (fresh(), Runs::default());
     for beta in [0.0, f64::INFINITY] {
         let before = runs.count();
@@ -100,7 +100,8 @@ async fn s181_early() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s149_force_refresh() -> larder::Result<()> {
+async fn a_forced_refresh_runs_the_loader_and_keeps_the_old_value_on_failure() -> larder::Result<()>
+{
     for cache in plain_and_encoded() {
         cache.stale_for(SECOND).set("k", 1u64).await?;
         assert_eq!(cache.force_refresh().get_or_set_async("k", async { 2u64 }).await?, 2);
@@ -117,7 +118,7 @@ async fn s149_force_refresh() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s151_what_a_fallback_says_is_for_its_entry_only() -> larder::Result<()> {
+async fn what_a_loader_decides_is_for_its_entry_only() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = cache.ttl(10 * SECOND);
         view.get_or_set_loaded_async("long", async { Loaded::new(1u64).ttl(100 * SECOND) }).await?;
@@ -143,7 +144,7 @@ async fn s151_what_a_fallback_says_is_for_its_entry_only() -> larder::Result<()>
 }
 
 #[tokio::test]
-async fn s021_skip_none() -> larder::Result<()> {
+async fn skip_none_returns_none_and_stores_nothing() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         assert_eq!(cache.skip_none().get_or_set("n", None::<u64>).await?, None);
         assert!(!cache.contains("n").await?);
@@ -155,7 +156,7 @@ async fn s021_skip_none() -> larder::Result<()> {
 }
 
 #[tokio::test]
-async fn s092_jitter_is_for_every_write() -> larder::Result<()> {
+async fn jitter_is_for_every_write() -> larder::Result<()> {
     let cache =
         AsyncCacheWrapper::builder(AsyncMemoryCache::new()).ttl(10 * SECOND).jitter(0.5).build()?;
     let mut lives = Vec::new();

@@ -1,4 +1,4 @@
-//! RELIABILITY 30: single flight under random schedules. One thread and a paused clock, so that a seed is a schedule: who takes how many
+//! Single flight under random schedules. One thread and a paused clock, so that a seed is a schedule: who takes how many
 //! steps before what, how many the store takes for it, and who is dropped after how many.
 
 use crate::trials::{rng, trials};

@@ -35,7 +35,7 @@ async fn failing(view: View<'_>, runs: &Runs) -> larder::Result<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> larder::Result<()> {
+async fn a_failing_loader_is_served_stale_and_not_called_again_for_a_while() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (stale, errors) =
             (count(&cache, EventKind::StaleHit), count(&cache, EventKind::LoadError));
@@ -55,7 +55,7 @@ async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> lar
         assert_eq!(
             (failing(view.jitter(0.9), &runs).await?, runs.count()),
             (1, 1),
-            "S177: the window has no jitter"
+            "the window has no jitter"
         );
         advance(2 * SECOND).await;
         assert_eq!((failing(view, &runs).await?, runs.count()), (1, 2), "the window is over");
@@ -63,7 +63,7 @@ async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> lar
         assert_eq!(
             failing(view, &runs).await.unwrap_err().kind(),
             ErrorKind::Load,
-            "S161: stale for too long"
+            "stale for too long"
         );
         assert_eq!(view.get_or_set("k", 2u64).await?, 2);
     }
@@ -71,7 +71,7 @@ async fn s159_s162_a_failing_fallback_is_served_stale_and_left_in_peace() -> lar
 }
 
 #[tokio::test(start_paused = true)]
-async fn s179_a_window_ends_with_success() -> larder::Result<()> {
+async fn a_cooldown_ends_with_success() -> larder::Result<()> {
     let cache = fresh();
     let (view, runs) = (keeping(&cache).throttle(5 * SECOND), Runs::default());
     view.set("k", 1u64).await?;
@@ -95,7 +95,7 @@ async fn a_panic_is_served_stale_too_and_nothing_stale_is_an_error() -> larder::
         assert_eq!(
             failing(view, &Runs::default()).await.unwrap_err().kind(),
             ErrorKind::Load,
-            "S136"
+            "without a stale value the error is the loader's"
         );
         view.set("k", 1u64).await?;
         advance(2 * SECOND).await;
@@ -134,7 +134,7 @@ async fn everyone_who_waits_is_served_stale() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s166_for_every_other_verb_what_is_stale_is_missing() -> larder::Result<()> {
+async fn a_stale_entry_is_missing_for_every_other_verb() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = keeping(&cache);
         view.set_many([("k", 1u64), ("r", 1), ("t", 1), ("a", 1), ("i", 7), ("l", 1)]).await?;
@@ -214,7 +214,11 @@ async fn of_many_adds_over_a_stale_entry_one_wins() -> larder::Result<()> {
 async fn zero_and_never_are_what_they_are_without_it() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let view = cache.stale_for(SECOND);
-        assert_eq!(view.ttl(Duration::ZERO).get_or_set("z", 1u64).await?, 1, "S156");
+        assert_eq!(
+            view.ttl(Duration::ZERO).get_or_set("z", 1u64).await?,
+            1,
+            "an expiry of zero stores nothing"
+        );
         assert_eq!(view.allow_stale().get::<u64>("z").await?, None);
         view.ttl(Expiry::Never).set("n", 1u64).await?;
         assert_eq!(cache.expiry("n").await?, Some(Expiry::Never));
@@ -244,9 +248,9 @@ async fn removal_wins_over_what_is_stale() -> larder::Result<()> {
     Ok(())
 }
 
-/// S164, S182: a loader says itself what is good for a while when there is nothing better.
+/// A loader itself decides how long its value may be served stale.
 #[tokio::test(start_paused = true)]
-async fn s164_a_default_for_a_while_where_nothing_stale_is() -> larder::Result<()> {
+async fn a_default_is_stored_briefly_where_no_value_is_stale() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let runs = Runs::default();
         let rate = || {

@@ -1,4 +1,4 @@
-//! RELIABILITY 34: ten thousand keys that end together, ten thousand callers, and a source that must not feel it.
+//! A cache stampede: ten thousand keys that end together, ten thousand callers, and a source that must not feel it.
 
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, WrapperBuilder};
 use std::sync::Arc;

@@ -20,7 +20,7 @@ async fn slow(runs: Runs) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s167_soft_with_something_stale() -> larder::Result<()> {
+async fn a_soft_timeout_serves_the_stale_value() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (view, runs) = (keeping(&cache).soft_timeout(SOFT), Runs::default());
         view.set("k", 1u64).await?;
@@ -56,7 +56,7 @@ async fn soft_with_nothing_stale_is_no_limit() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s172_zero_serves_at_once_also_to_followers() -> larder::Result<()> {
+async fn a_soft_timeout_of_zero_serves_at_once_also_to_followers() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (view, runs) = (keeping(&cache).soft_timeout(Duration::ZERO), Runs::default());
         view.set("k", 1u64).await?;
@@ -73,7 +73,7 @@ async fn s172_zero_serves_at_once_also_to_followers() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s169_hard_is_a_typed_error_and_the_value_is_stored() -> larder::Result<()> {
+async fn a_hard_timeout_is_a_typed_error_and_the_value_is_stored() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (view, runs) = (cache.hard_timeout(SOFT), Runs::default());
         let begun = Instant::now();
@@ -135,7 +135,7 @@ async fn a_followers_hard_timeout_begins_the_window() -> larder::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s171_a_failure_after_the_soft_timeout_holds_nothing() -> larder::Result<()> {
+async fn a_failure_after_the_soft_timeout_blocks_no_later_call() -> larder::Result<()> {
     let cache = fresh();
     let view = keeping(&cache).soft_timeout(SOFT).throttle(SECOND);
     for late in 0..2 {

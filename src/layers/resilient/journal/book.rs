@@ -77,8 +77,9 @@ impl Book {
         Some(std::mem::replace(&mut entry.write, Write::Remove))
     }
 
-    /// Keeps to the bounds. Values go first, the oldest before the others: that the older value must go is still known then, and the
-    /// newer one costs a load. What is over the bounds after that is lost.
+    /// Keeps to the bounds. Values go first, the oldest before the others: that the older value
+    /// must go is still known then, and the newer one costs a load. What is over the bounds after
+    /// that is lost.
     pub(super) fn shrink(
         &mut self,
         max_entries: usize,
@@ -99,7 +100,8 @@ impl Book {
         }
     }
 
-    /// Adds a clear, of which those under its prefix become a part, or which becomes a part of a wider one.
+    /// Adds a clear, of which those under its prefix become a part, or which becomes a part of a
+    /// wider one.
     pub(super) fn add_clear(&mut self, prefix: &str, ticket: u64, standing: Standing, most: usize) {
         self.clears.retain(|clear| !clear.prefix.starts_with(prefix));
         match self.clears.iter_mut().find(|clear| prefix.starts_with(&*clear.prefix)) {
@@ -117,8 +119,9 @@ impl Book {
         self.clears.retain(|clear| clear.ticket > ticket || !clear.prefix.starts_with(prefix));
     }
 
-    /// Keeps to the bound on clears: the two prefixes that have most in common become what they have in common, so that an
-    /// overflow costs keys with similar names and no others, unless all prefixes differ from the first letter on.
+    /// Keeps to the bound on clears: the two prefixes that have most in common become what they
+    /// have in common, so that an overflow costs keys with similar names and no others, unless all
+    /// prefixes differ from the first letter on.
     fn join_clears(&mut self, most: usize) {
         while self.clears.len() > most.max(1) {
             self.clears.sort_by(|one, other| one.prefix.cmp(&other.prefix));
@@ -133,7 +136,8 @@ impl Book {
             let number = self.next();
             self.clears.push(Clear {
                 number,
-                // A write that fails later, and was sent before one of them, is not noted: its key is removed with the others.
+                // A write that fails later, and was sent before one of them, is not noted: its key
+                // is removed with the others.
                 ticket: joined.iter().map(|clear| clear.ticket).max().unwrap_or_default(),
                 standing: joined
                     .iter()

@@ -217,5 +217,5 @@ async fn what_is_noted_is_waited_for_until_it_was_tried() {
     journal.all_are(Standing::Failed);
     let begun = Instant::now();
     assert_eq!(journal.settled(About::Key("users:1"), patience).await, Standing::Failed);
-    assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits for a backend that is away");
+    assert_eq!(begun.elapsed(), Duration::ZERO, "no call waits for a backend that is away");
 }
