@@ -202,7 +202,7 @@ impl Error {
         self
     }
 
-    /// What it is about.
+    /// The kind: what the error is about.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -226,8 +226,8 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// The loader's own error, for the caller who began the load and for each who waited for it:
-    /// the first `E` among the causes of an error of the kind [`Load`](ErrorKind::Load).
+    /// The loader's own error, for the caller that began the load and for each caller that waited
+    /// for it: the first `E` among the causes of an error of the kind [`Load`](ErrorKind::Load).
     ///
     /// A loader that fails with a text, a `String` or `&str`, has no type to ask for: it is the
     /// [`source`](StdError::source).

@@ -1,4 +1,4 @@
-//! What a key may be, and the prefix that a namespace puts before it.
+//! Valid keys, and the prefix that a namespace puts before them.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
@@ -36,13 +36,13 @@ fn joined(prefix: &str, key: &str) -> String {
     whole
 }
 
-/// The part of a key space that a handle sees: everything, or what begins with a prefix.
+/// The part of a key space that a handle sees: all keys, or those with a prefix.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope(Option<Arc<str>>);
 
 impl Scope {
-    /// What stands in the namespace `name` of this scope. Two chains of names never come to the
-    /// same prefix, for a name is escaped: what a name says cannot pass for the end of a name.
+    /// The scope of the namespace `name` within this one. Two chains of names never give the same
+    /// prefix, because names are escaped: no character of a name can be read as its end.
     pub(crate) fn nested(&self, name: &str) -> Self {
         let mut prefix = self.prefix().to_owned();
         for character in name.chars() {

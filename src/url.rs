@@ -14,13 +14,13 @@ pub(crate) struct CacheUrl {
     scheme: String,
     rest: String,
     parameters: Vec<(String, String)>,
-    /// The query may hold the rest of a password in which a `?` stands unescaped.
+    /// The query may contain the rest of a password with an unescaped `?`.
     is_dubious: bool,
     known: Vec<&'static str>,
 }
 
 impl CacheUrl {
-    /// White space around the URL is none of it: it comes with the line of a file.
+    /// White space around the URL is ignored: a URL from a file ends with a line break.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (scheme, rest) = url.trim().split_once(':').ok_or_else(|| {
             Error::config("a cache URL begins with a scheme, such as `sqlite:cache.db`")
@@ -77,7 +77,7 @@ impl CacheUrl {
         size.map(|Size(bytes)| N::try_from(bytes).map_err(|_| must_be::<Size>(name))).transpose()
     }
 
-    /// Refuses parameters that are not for those who read this URL.
+    /// Rejects parameters that are not meant for the readers of this URL.
     pub(crate) fn refuse(&self, names: &[&str], why: &str) -> Result<()> {
         match names.iter().find(|name| self.has(name)) {
             Some(name) => Err(Error::config(format!("the URL parameter `{name}` {why}"))),

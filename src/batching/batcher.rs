@@ -66,7 +66,7 @@ impl<P: Batchable> Batcher<P> {
         (before < self.max_direct).then_some(pass)
     }
 
-    /// What dropping a permit does, for a test that cannot keep it.
+    /// Releases a permit, for a test that cannot keep it.
     #[cfg(test)]
     pub(crate) fn take_back(&self) {
         drop(DirectPermit(&self.direct));

@@ -46,7 +46,7 @@ impl Limits {
         Ok(())
     }
 
-    /// What a builder says of limits that cannot be.
+    /// Rejects invalid limits, for builders.
     pub(crate) fn check(self) -> Result<()> {
         if self.entries == 0 {
             Err(Error::config("`max_batch` must be more than zero; 1 is no batches"))

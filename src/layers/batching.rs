@@ -32,7 +32,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 ///
 /// A key that fails does not fail the others in its batch: each call has its own answer, and where
 /// a batch as a whole is refused, or the adapter panics in it, each call is sent by itself. The
-/// operations on a key keep their order within a runtime, also those whose callers have given up.
+/// operations on a key keep their order within a runtime, also operations whose callers have given
+/// up.
 ///
 /// # Deadlines
 ///
@@ -243,8 +244,8 @@ async fn send(adapter: &impl AsyncCacheAdapter, batch: Vec<Waiting>) {
     }
 }
 
-/// Gives each call its own answer. If the batch as a whole was refused, for a reason that another
-/// attempt may not have, each call is sent by itself.
+/// Gives each call its own answer. If the batch as a whole failed with an error that is not
+/// retryable, each call is sent by itself.
 fn share<T>(
     results: Result<Vec<Result<T>>>,
     replies: Vec<oneshot::Sender<Option<Result<T>>>>,

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 /// How long a follower waits before it checks whether the flight is alive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The same, at first, for a follower that blocks a thread: the loader may need that very thread.
+/// The same, at first, for a follower that blocks a thread: the loader may need this thread.
 const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
 
 /// How long the runtime of a load may take to run a probe task. A runtime that takes longer is

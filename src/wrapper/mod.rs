@@ -67,7 +67,7 @@ use std::time::Duration;
 /// All verbs: [`InvalidKey`](crate::ErrorKind::InvalidKey) for an empty key,
 /// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) when
 /// the backend is away or slow, [`Config`](crate::ErrorKind::Config) when the environment names an
-/// adapter that there is not.
+/// unknown adapter.
 ///
 /// # Example
 ///
@@ -111,8 +111,8 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a name or URL that larder does not know, saying
-    /// what there is.
+    /// [`Config`](crate::ErrorKind::Config) for an unknown name or URL; the message lists the known
+    /// ones.
     pub fn new(adapter: impl IntoAdapter) -> Result<Self> {
         Ok(Self::over(Core::new(adapter.into_opened()?)))
     }
@@ -128,7 +128,7 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config), naming the variable, for what larder does not know.
+    /// [`Config`](crate::ErrorKind::Config), naming the variable, for an unknown adapter or option.
     pub fn from_env() -> Result<Self> {
         Ok(Self::over(Core::new(from_environment()?)))
     }

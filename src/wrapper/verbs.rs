@@ -59,7 +59,7 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// The first that a key met. All keys are checked before the backend is asked.
+    /// The first error of a key. All keys are checked before the backend is asked.
     pub fn get_many<T, I>(&self, keys: I) -> impl Future<Output = Result<Vec<Option<T>>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -88,7 +88,7 @@ impl AsyncCacheWrapper {
     /// # Errors
     ///
     /// [`Encode`](crate::ErrorKind::Encode): nothing was changed.
-    /// [`TooLarge`](crate::ErrorKind::TooLarge): the older value is not served any more.
+    /// [`TooLarge`](crate::ErrorKind::TooLarge): the older value is no longer served.
     /// [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
     pub fn set<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<()>>
     where
@@ -102,7 +102,7 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// The first that an entry met; the entries that met none are stored.
+    /// The first error of an entry; the entries without an error are stored.
     pub fn set_many<K, T, I>(&self, entries: I) -> impl Future<Output = Result<()>>
     where
         K: AsRef<str>,
@@ -126,7 +126,7 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// The first that an entry met; the entries that met none are stored.
+    /// The first error of an entry; the entries without an error are stored.
     pub fn set_each<K, T, I>(&self, entries: I) -> impl Future<Output = Result<()>>
     where
         K: AsRef<str>,
@@ -230,8 +230,8 @@ impl AsyncCacheWrapper {
         self.view().update_timeout(key, ttl)
     }
 
-    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), never
-    /// anybody else's.
+    /// Removes all of this cache's own keys (its namespace's, its adapter's prefix's), and no other
+    /// keys.
     pub fn clear(&self) -> impl Future<Output = Result<()>> {
         self.view().clear()
     }
@@ -252,7 +252,7 @@ impl AsyncCacheWrapper {
         self.view().get_or_set(key, value)
     }
 
-    /// The value under `key`; on a miss what `loader` makes of the key, which is stored. See
+    /// The value under `key`; on a miss the result of the closure `loader`, which is stored. See
     /// [`View::get_or_set_with`](crate::View::get_or_set_with).
     pub fn get_or_set_with<T, By>(
         &self,
@@ -265,12 +265,12 @@ impl AsyncCacheWrapper {
         self.view().get_or_set_with(key, loader)
     }
 
-    /// The value under `key`; on a miss what `loader` comes to, which is stored. See
+    /// The value under `key`; on a miss the result of the future `loader`, which is stored. See
     /// [`View::get_or_set_async`](crate::View::get_or_set_async).
     ///
     /// **For a loader that returns a `Result`:
     /// [`try_get_or_set_async`](AsyncCacheWrapper::try_get_or_set_async).** Here a `Result` is
-    /// refused, for its error would be stored as a value, see [`NotAResult`].
+    /// refused, because its error would be stored as a value: see [`NotAResult`].
     pub fn get_or_set_async<T, By>(
         &self,
         key: impl AsRef<str>,
@@ -297,8 +297,8 @@ impl AsyncCacheWrapper {
         self.view().try_get_or_set_async(key, loader)
     }
 
-    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that says how long
-    /// its value is good for, see [`Loaded`].
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that also decides
+    /// when its value expires, see [`Loaded`].
     pub fn get_or_set_loaded_with<T>(
         &self,
         key: impl AsRef<str>,
@@ -310,8 +310,8 @@ impl AsyncCacheWrapper {
         self.view().get_or_set_loaded_with(key, loader)
     }
 
-    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that says how long
-    /// its value is good for, see [`Loaded`].
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a future that also decides
+    /// when its value expires, see [`Loaded`].
     pub fn get_or_set_loaded_async<T, F>(
         &self,
         key: impl AsRef<str>,

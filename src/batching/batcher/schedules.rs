@@ -46,7 +46,7 @@ struct Road {
     batcher: Arc<Batcher<Request>>,
     direct: AtomicUsize,
     led: AtomicBool,
-    /// A lock of std's: it is no step of anybody's.
+    /// A lock of std's, which is not a step of the schedule.
     leaders: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 

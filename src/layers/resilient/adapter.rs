@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// For verbs that are not made up for.
+/// For verbs that are not recovered after an outage.
 const NO_DRAFT: Option<fn(Instant) -> Draft> = None;
 
 impl<A: AsyncCacheAdapter> Resilient<A> {
@@ -30,8 +30,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         keys.map(|key| self.0.state.in_flight.begin_at(key, begun)).collect()
     }
 
-    /// Lets the writes of a batch go that are not held back, and gives the errors of the others, if
-    /// there are any.
+    /// Registers the writes of a batch that may be sent, and returns the errors of the others, if
+    /// any.
     async fn send_all(
         &self,
         verb: Verb,
@@ -106,7 +106,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         Ok(fill_in(held, answers))
     }
 
-    /// What is wrong with a batch itself, and then whether the backend is asked at all.
+    /// Checks the batch itself, and then whether the backend may be asked.
     async fn check(&self, verb: Verb, keys: &[&str]) -> Result<()> {
         key::check_all(keys.iter().copied())?;
         match self.0.state.breaker.pass() {
@@ -137,7 +137,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// What is noted as a key's value, for calls that are not to know that the backend is away.
+    /// The value in the note of a key, for calls with fail-open.
     fn noted(&self, key: &str) -> Option<CacheValue> {
         self.0.state.journal.look(key).flatten().map(|(value, _)| value)
     }
@@ -150,7 +150,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     }
 }
 
-/// Those of the items that are not held back.
+/// The items that may be sent.
 fn pick<I: Clone>(held: &[Option<Error>], items: &[I]) -> Vec<I> {
     held.iter()
         .zip(items)
@@ -336,8 +336,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     /// A value that was loaded, and failed to be stored, is not noted: it can be loaded again. One
-    /// that was stored may be older than a write that is in flight, for its claim was made before
-    /// it was loaded.
+    /// that was stored may be older than a write in flight, because its claim was made before the
+    /// load.
     async fn set_claimed(
         &self,
         key: &str,
@@ -386,8 +386,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         Ok(())
     }
 
-    /// The same layer around a new adapter. What is noted goes along, and the breaker: the backend
-    /// is the same.
+    /// The same layer around a new adapter. It takes over the notes and the breaker, because the
+    /// backend is the same.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let shared = Shared { inner: self.0.inner.rebuild()?, state: self.0.state.clone() };
         Ok(Arc::new(Resilient(Arc::new(shared))))

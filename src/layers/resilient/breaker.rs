@@ -1,4 +1,4 @@
-//! Whether the backend is worth asking.
+//! The circuit breaker: whether calls are sent to the backend.
 
 use super::builder::Config;
 use crate::runtime::lock;
@@ -21,24 +21,24 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// All is well: calls reach the adapter.
+    /// Normal operation: calls reach the adapter.
     Closed,
     /// Calls are answered at once, and nothing is sent to the adapter.
     Open,
-    /// As [`Open`](BreakerState::Open), while the adapter is asked for a sign of life.
+    /// As [`Open`](BreakerState::Open), while a ping tests whether the backend is back.
     HalfOpen,
 }
 
 /// How finely the window slides.
 const SLICES: u32 = 10;
 
-/// The state, and what it is decided by. A call that goes well costs a load and an increment.
+/// The state, and the counts that decide it. A successful call costs a load and an increment.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// `None` where there is none: then it is always closed.
+    /// `None` without a breaker, which is then always closed.
     rules: Option<Rules>,
-    /// The state in the lowest two bits, and above them how often it was opened and closed: what
-    /// was sent before that says nothing about now.
+    /// The state in the lowest two bits, and above them how often it was opened and closed: the
+    /// result of a call that was sent before a change is ignored.
     word: AtomicU64,
     successes: Tally,
     record: Mutex<Record>,
@@ -68,7 +68,7 @@ struct Slice {
     failures: u64,
 }
 
-/// The right to ask, given while the breaker was closed.
+/// The permit of a call that was sent while the breaker was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pass(u64);
 
@@ -120,11 +120,11 @@ impl Breaker {
         self.successes.add_one();
     }
 
-    /// A call failed because of the backend. Whether that opened the breaker.
+    /// Records a failure of the backend. Returns whether it opened the breaker.
     pub(super) fn failed(&self, pass: Pass) -> bool {
         let Some(rules) = &self.rules else { return false };
         let mut record = lock(&self.record);
-        // Opened or closed since the call began: it says nothing about now.
+        // The breaker has changed since the call began, so the result is outdated.
         if self.word.load(Ordering::Acquire) != pass.0 {
             return false;
         }
@@ -135,7 +135,7 @@ impl Breaker {
         opens
     }
 
-    /// From open to half open: for the one who asks for a sign of life.
+    /// From open to half open: for the task that pings the backend.
     pub(super) fn half_open(&self) -> bool {
         let _record = lock(&self.record);
         let is_open = self.state() != BreakerState::Closed;
@@ -152,7 +152,7 @@ impl Breaker {
         }
     }
 
-    /// The backend has shown that it is there. Whether the breaker was open.
+    /// The backend has answered. Returns whether the breaker was open.
     pub(super) fn close(&self) -> bool {
         if self.state() == BreakerState::Closed {
             return false;
@@ -187,7 +187,7 @@ impl Record {
         {
             self.slices.pop_front();
         }
-        // Failures that lie further apart than the window are not in a row.
+        // Failures that are further apart than the window are not consecutive.
         let follows = self.successes == successes && !self.slices.is_empty();
         self.in_a_row = if follows { self.in_a_row.saturating_add(1) } else { 1 };
         self.successes = successes;
@@ -197,7 +197,7 @@ impl Record {
             }
             _ => self.slices.push_back(Slice { begun: now, successes, failures: 1 }),
         }
-        // Counted from the first failure in the window on: what went well before it needs no clock.
+        // The window begins with its first failure, so that successes need no clock.
         let failures: u64 = self.slices.iter().map(|slice| slice.failures).sum();
         let calls = failures
             + self.slices.front().map_or(0, |slice| successes.saturating_sub(slice.successes));

@@ -26,9 +26,9 @@ pub(crate) struct Config {
 /// The time of a call, all of its attempts together.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deadline {
-    /// Kept by the layer.
+    /// Enforced by the layer.
     Own(Duration),
-    /// Kept by the adapter for each attempt, so that only further attempts need a timer.
+    /// Enforced by the adapter for each attempt, so that only retries need a timer.
     #[cfg_attr(
         not(any(feature = "redis", feature = "memcached")),
         expect(dead_code, reason = "only they are wrapped by name")
@@ -92,10 +92,10 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
     }
 
     /// The time that a call on one key or a batch has, its retries included; what takes longer is
-    /// [`Timeout`](crate::ErrorKind::Timeout). Unless set, the adapter's own deadline is all there
-    /// is, for each attempt.
+    /// [`Timeout`](crate::ErrorKind::Timeout). Unless set, the adapter's own deadline is the only
+    /// limit, for each attempt.
     ///
-    /// `clear`, `connect` and the like are left to the adapter: they may go in many steps.
+    /// `clear`, `connect` and the like have no limit here: they may take many steps.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config.deadline = Some(Deadline::Own(deadline));
         self
@@ -129,8 +129,8 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
     /// Whether there is a breaker; there is unless set. Without one, calls are tried for as long as
     /// the backend is away.
     ///
-    /// It is meant for an adapter that leads to one place: over several servers, one that is away
-    /// would take the others along.
+    /// It is meant for an adapter that leads to one place: with several servers, the failure of one
+    /// would stop calls to the others.
     pub fn breaker(mut self, breaker: bool) -> Self {
         self.config.breaker = breaker;
         self
@@ -176,11 +176,11 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
         self
     }
 
-    /// Whether a backend that is away is kept from callers: reads are a miss, and writes succeed.
-    /// Not unless set.
+    /// Whether callers go on without a backend that is away (fail-open): reads are a miss, and
+    /// writes succeed. Off unless set.
     ///
-    /// What a caller has to know stays an error: `incr`, `claim`, `connect`, `ping` and their kin.
-    /// `add`, `replace` and `set_claimed` say that they did not store.
+    /// Some verbs still fail: `incr`, `claim`, `connect`, `ping` and their kin. `add`, `replace`
+    /// and `set_claimed` return that they stored nothing.
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.config.fail_open = fail_open;
         self

@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy)]
 pub(super) struct Verb {
     pub(super) name: &'static str,
-    /// Making it twice comes to the same, its answer included.
+    /// Idempotent: a second attempt has the same effect and the same answer.
     idempotent: bool,
-    /// Whether the layer keeps its deadline.
+    /// Whether the layer enforces its deadline.
     timed: bool,
 }
 
@@ -40,14 +40,14 @@ impl Verb {
     }
 }
 
-/// Why an answer says that the backend is away, if it does.
+/// The error of an answer that means that the backend is away.
 pub(super) type Judge<T> = fn(&Result<T>) -> Option<&Error>;
 
 pub(super) fn one<T>(answer: &Result<T>) -> Option<&Error> {
     answer.as_ref().err().filter(|error| is_away(error))
 }
 
-/// A batch of which some was answered was answered.
+/// A batch counts as answered if any of its items was.
 pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
     match answer {
         Err(error) => Some(error).filter(|error| is_away(error)),
@@ -70,7 +70,7 @@ pub(super) struct Clock {
 /// What a call has to be entered as before it is sent. Reads are not.
 pub(super) trait Sending: Send {
     fn send(&mut self);
-    /// Something was noted about the key in between: it is not sent yet.
+    /// A note was made about the key in between: the call is not sent yet.
     fn recall(&mut self);
 }
 
@@ -107,8 +107,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         Clock { begun: is_needed.then(Instant::now), waited: waits }
     }
 
-    /// Makes a call about a key or a prefix, or refuses to: while the breaker is open, and while
-    /// something noted about the key has not been written.
+    /// Makes a call about a key or a prefix. Refuses it while the breaker is open, and while a note
+    /// about the key has not been written.
     pub(super) async fn ask<'a, T>(
         &'a self,
         verb: Verb,
@@ -136,7 +136,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         self.attempt(verb, about, clock, one, attempt).await
     }
 
-    /// Makes a call about which nothing is noted.
+    /// Makes a call without a note.
     pub(super) async fn attempt<'a, T>(
         &'a self,
         verb: Verb,
@@ -163,7 +163,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             {
                 before += 1;
                 Box::pin(runtime::caller_sleep(pause)).await;
-                // Opened meanwhile: this call's failure adds nothing to what is known.
+                // The breaker has opened in the meantime: this call's failure is not news.
                 if state.breaker.pass() == Some(pass) {
                     continue;
                 }
@@ -181,7 +181,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// Waits until what is noted about a key is written; an error where that cannot be now.
+    /// Waits until the note about a key is written; an error if it cannot be written now.
     async fn await_pending(&self, verb: Verb, about: About<'_>, clock: Clock) -> Result<()> {
         if matches!(about, About::Nothing) {
             return Ok(());
@@ -191,7 +191,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         match self.0.state.journal.settled(about, patience).await {
             Standing::Free => Ok(()),
             standing => {
-                // Mostly answered at once, and the notes are written by another task.
+                // Usually answered at once. The notes are written by the recovery task.
                 consume_budget().await;
                 Err(self.held(verb, about, standing))
             }
@@ -275,7 +275,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         self.left(clock).is_none_or(|left| pause < left)
     }
 
-    /// An attempt, by the call's deadline.
+    /// One attempt, within the call's deadline.
     async fn limited<T>(
         &self,
         verb: Verb,
@@ -286,7 +286,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let is_limited = verb.timed
             && match self.0.state.config.deadline {
                 Some(Deadline::Own(_)) => true,
-                // The adapter keeps it, from when it is asked.
+                // The adapter enforces it, from the moment it is called.
                 Some(Deadline::Inner(_)) => before > 0 || clock.waited,
                 None => false,
             };
@@ -320,7 +320,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 match error.kind() {
                     _ if error.is_refused_write() => Effect::None,
                     ErrorKind::Encode | ErrorKind::InvalidKey => Effect::None,
-                    // It may have taken effect, or taken the older value away.
+                    // The write may have taken effect, or removed the older value.
                     _ => Effect::Uncertain,
                 }
             }
@@ -364,7 +364,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// How a write that failed is noted, if it is.
+    /// How a failed write is noted, if at all.
     fn noted_as(&self, error: &Error) -> Option<Standing> {
         let state = &*self.0.state;
         if !state.config.recovery {
@@ -390,7 +390,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// The answer that callers get: with fail-open, as if the backend that is away were there and
+    /// The answer for the caller. With fail-open, a backend that is away looks like one that is
     /// empty.
     pub(super) fn apply_fail_open<T>(
         &self,

@@ -1,12 +1,12 @@
-//! One recovery task at a time, of all that callers start.
+//! Elects one recovery task among those that callers start.
 
 use crate::runtime::lock;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How late the elected task may be. One that is later stands still with its runtime, and another
-/// one is elected.
+/// How late the elected task may be. A task that is later is considered stopped with its runtime,
+/// and another one is elected.
 const LATE: Duration = Duration::from_millis(500);
 
 /// Which task is elected, if any. A task that does not renew its tenure in time loses it to the
@@ -21,7 +21,7 @@ struct Post {
     due: Option<Instant>,
 }
 
-/// The right to be the one. Dropping it, with its runtime if need be, ends it.
+/// The tenure of the elected task. It ends when it is dropped, also by the end of its runtime.
 #[derive(Debug)]
 pub(super) struct Tenure<D: AsRef<Election>> {
     owner: D,
@@ -46,7 +46,7 @@ impl Election {
 }
 
 impl<D: AsRef<Election>> Tenure<D> {
-    /// Says that the task is busy for up to `lasting`. `false` if another one has been elected.
+    /// Extends the tenure by up to `lasting`. `false` if another one has been elected.
     pub(super) fn renew(&self, lasting: Duration) -> bool {
         let mut post = lock(&self.owner.as_ref().0);
         let is_held = post.number == self.number;

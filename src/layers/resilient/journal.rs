@@ -26,8 +26,8 @@ const MAX_CLEARS: usize = 128;
 /// The latest write of each key, and the prefixes that were cleared, in the order in which they
 /// failed.
 ///
-/// While something is noted about a key, the backend holds what is out of date, so no call may ask
-/// it: see [`settled`](Journal::settled).
+/// While a key has a note, the backend's value is outdated, so no call may read it: see
+/// [`settled`](Journal::settled).
 #[derive(Debug)]
 pub(super) struct Journal {
     max_entries: usize,
@@ -36,11 +36,11 @@ pub(super) struct Journal {
     count: AtomicUsize,
     book: Mutex<Book>,
     changed: Notify,
-    /// A call waits for a note that has not been tried yet.
+    /// Wakes the recovery task: a call waits for a note that has not been tried yet.
     pub(super) wake: Notify,
 }
 
-/// What is to be written.
+/// The write that is to be replayed.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
     Set {
@@ -51,7 +51,7 @@ pub(super) enum Write {
     Remove,
 }
 
-/// A write that failed, ready to be noted.
+/// A failed write, ready to be noted.
 #[derive(Debug)]
 pub(super) struct Draft {
     write: Write,
@@ -79,20 +79,20 @@ pub(super) enum About<'k> {
     Nothing,
 }
 
-/// Whether the backend may be asked about a key, from the best answer to the worst.
+/// Whether the backend may be asked about a key, ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// Nothing is noted about it.
+    /// It has no note.
     Free,
-    /// It is to be written any moment.
+    /// Its note is about to be written.
     Pending,
     /// The backend answers, and takes no writes: the note is what the key holds.
     Refused,
-    /// Writing it has failed.
+    /// Writing its note has failed.
     Failed,
 }
 
-/// What a new note pushed out. Values are dropped with it, outside all locks.
+/// What a new note displaced. Values are dropped with this, outside all locks.
 #[derive(Debug, Default)]
 pub(super) struct Displaced {
     /// The keys whose writes are lost.
@@ -111,7 +111,7 @@ impl Write {
 }
 
 impl Displaced {
-    /// A note that is not made.
+    /// The draft of a note that is not made.
     pub(super) fn of(draft: Draft) -> Self {
         Self { lost: Vec::new(), replaced: vec![draft.write] }
     }
@@ -122,15 +122,14 @@ impl Draft {
         Self { write: Write::Remove, value_bytes: 0, at: wall(begun) }
     }
 
-    /// Without the value: that what was there must go is known, and what is to take its place is
-    /// not.
+    /// Without the value: the old value must be removed, and the new one is not known.
     fn into_removal(self) -> (Self, Option<Write>) {
         let replaced = Some(self.write);
         (Self { write: Write::Remove, value_bytes: 0, at: self.at }, replaced)
     }
 }
 
-/// A moment by the clock on the wall, which others write by.
+/// A wall-clock time, to compare with the writes of other processes.
 fn wall(begun: Instant) -> SystemTime {
     let now = SystemTime::now();
     now.checked_sub(begun.elapsed()).unwrap_or(now)
@@ -162,15 +161,15 @@ impl Journal {
         let until = match expiry.resolve(self.default_ttl) {
             lifetime if lifetime.is_zero() => return Draft::removal(begun),
             Lifetime::Never => None,
-            // An end that no clock can show is none that anybody will see.
+            // An expiry beyond the range of the clock is as good as never.
             Lifetime::For(lasting) => begun.checked_add(lasting),
         };
-        // What cannot be encoded cannot be stored either.
+        // A value that cannot be encoded cannot be stored either.
         let value_bytes = value.encoded_len(Codec::MessagePack).unwrap_or_default();
         Draft { write: Write::Set { value: value.clone(), until }, value_bytes, at: wall(begun) }
     }
 
-    /// Notes a write, unless what was sent later is noted already.
+    /// Notes a write, unless a later one is noted already.
     pub(super) fn note(
         &self,
         key: &str,
@@ -206,8 +205,7 @@ impl Journal {
         displaced
     }
 
-    /// Notes a write of which it is not certain that it is the latest: as a removal, for a miss is
-    /// never wrong.
+    /// Notes a write that is possibly not the latest: as a removal, because a miss is never wrong.
     pub(super) fn note_in_doubt(
         &self,
         key: &str,
@@ -221,8 +219,7 @@ impl Journal {
         displaced
     }
 
-    /// Notes that everything under a prefix is to be removed, which is all there is to know about
-    /// the keys under it.
+    /// Notes that all keys with a prefix are to be removed. This replaces the notes of those keys.
     pub(super) fn note_clear(&self, prefix: &str, ticket: u64, standing: Standing) -> Displaced {
         let mut displaced = Displaced::default();
         let mut book = lock(&self.book);
@@ -232,7 +229,7 @@ impl Journal {
         displaced
     }
 
-    /// What is noted as the value of a key and the end of its life: `Some(None)` is a removal.
+    /// The value in the note of a key, and its expiry: `Some(None)` is a removal.
     pub(super) fn look(&self, key: &str) -> Option<Option<(CacheValue, Option<Instant>)>> {
         let book = lock(&self.book);
         match book.keys.get(key).map(|entry| entry.write.value()) {
@@ -244,13 +241,14 @@ impl Journal {
         }
     }
 
-    /// Whether the backend may be asked. Waits, but no longer than `patience`, for what has not
-    /// been tried yet; what has failed since is not waited for.
+    /// Whether the backend may be asked. Waits for notes that have not been tried yet, at most for
+    /// `patience`; does not wait for notes that have failed.
     pub(super) async fn settled(&self, about: About<'_>, patience: Duration) -> Standing {
         self.all_settled(&[about], patience).await
     }
 
-    /// [`settled`](Self::settled) for many, with one patience for all. Gives the worst.
+    /// [`settled`](Self::settled) for several keys, with one time limit for all. Returns the worst
+    /// state.
     pub(super) async fn all_settled(&self, about: &[About<'_>], patience: Duration) -> Standing {
         if self.is_empty() {
             return Standing::Free;
@@ -270,7 +268,7 @@ impl Journal {
         waited.await.unwrap_or(Standing::Failed)
     }
 
-    /// Whether nothing is noted about it at this moment.
+    /// Whether it has no note at this moment.
     pub(super) fn is_free(&self, about: About<'_>) -> bool {
         self.is_empty() || lock(&self.book).standing(about) == Standing::Free
     }
@@ -281,8 +279,7 @@ impl Journal {
         about.iter().map(|about| book.standing(*about)).collect()
     }
 
-    /// The clear that is to be done next, before anything else: what is noted about keys was said
-    /// later.
+    /// The next clear. Clears are replayed before the notes of keys, because these were made later.
     pub(super) fn first_clear(&self) -> Option<Clear> {
         lock(&self.book).clears.first().cloned()
     }
@@ -304,19 +301,19 @@ impl Journal {
         noted.collect()
     }
 
-    /// It has been written, or cannot be. What was noted since stays.
+    /// Removes a note that was written, or never can be. A note that was made since then stays.
     pub(super) fn done(&self, key: &str, number: u64) {
         self.forget_if(key, |entry| entry.number == number);
     }
 
-    /// A write that was sent later was acknowledged.
+    /// A later write was acknowledged: the note is dropped.
     pub(super) fn superseded(&self, key: &str, ticket: u64) {
         if !self.is_empty() {
             self.forget_if(key, |entry| entry.ticket < ticket);
         }
     }
 
-    /// A call that was sent later has changed the key, or may have: it is removed.
+    /// A later call has changed the key, or may have: the note becomes a removal.
     pub(super) fn doubted(&self, key: &str, ticket: u64) {
         if self.is_empty() {
             return;
@@ -334,7 +331,7 @@ impl Journal {
         self.changed.notify_waiters();
     }
 
-    /// A clear that was sent later than all that is noted under its prefix was acknowledged.
+    /// A later clear was acknowledged: the notes under its prefix are dropped.
     pub(super) fn superseded_under(&self, prefix: &str, ticket: u64) {
         if self.is_empty() {
             return;
@@ -356,7 +353,7 @@ impl Journal {
         self.changed.notify_waiters();
     }
 
-    /// The backend is away, or takes no writes: no call waits for any of it.
+    /// The backend is away, or takes no writes: no call waits for a note any more.
     pub(super) fn all_are(&self, standing: Standing) {
         let mut book = lock(&self.book);
         book.keys.values_mut().for_each(|entry| entry.standing = standing);

@@ -42,12 +42,12 @@ use std::sync::{Arc, Mutex};
 /// environment has this layer already; an adapter that a program builds has it when the program
 /// puts it around. `docs/resilience.md` has the whole of it.
 ///
-/// **Retries** are for reads and `set`, and only where the backend was unavailable. What they may
-/// cost is bounded by what went well before.
+/// **Retries** are for reads and `set`, and only where the backend was unavailable. Their number is
+/// bounded by a budget that successful calls earn.
 ///
 /// **The breaker** opens after failures in a row, or when too many calls fail. While it is open,
 /// calls are answered at once with [`Unavailable`](crate::ErrorKind::Unavailable) and nothing is
-/// sent. A task in the background asks for a sign of life; callers never pay for that.
+/// sent. A background task pings the backend; callers never wait for it.
 /// [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
 /// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if
 /// they succeed.
@@ -59,13 +59,13 @@ use std::sync::{Arc, Mutex};
 /// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an
 /// error to its caller. It is also noted, the latest for each key, and written as soon as the
 /// backend is back. Until then calls on that key do not reach the backend: they wait for a moment,
-/// or fail. What was written before is therefore not seen again, by callers of this layer.
+/// or fail. So callers of this layer never see an older value again.
 ///
 /// A note bears the time at which its write began. It yields to every later write of the key that
 /// was acknowledged, and to what another process wrote later, as far as the clocks of both agree;
-/// in doubt the key is removed, for a miss is never wrong. A value whose time has come meanwhile is
-/// not written; what it was to replace is removed. Notes are kept in memory, for as long as the
-/// adapter lives.
+/// in doubt the key is removed, because a miss is never wrong. A value that has expired in the
+/// meantime is not written; the value it was to replace is removed. Notes are kept in memory, for
+/// as long as the adapter lives.
 ///
 /// # Cancel safety
 ///
@@ -98,7 +98,7 @@ struct Shared<A> {
     state: Arc<State>,
 }
 
-/// What a rebuilt adapter takes over: the backend is the same.
+/// The state that a rebuilt adapter takes over, because the backend is the same.
 #[derive(Debug)]
 struct State {
     config: Config,
@@ -108,7 +108,7 @@ struct State {
     in_flight: InFlight,
     election: Election,
     sinks: EventSinks,
-    /// Why the backend was found to be away the last time.
+    /// Why the backend was considered away the last time.
     cause: Mutex<Option<Error>>,
 }
 
@@ -123,7 +123,7 @@ impl State {
 }
 
 impl State {
-    /// There is nothing for the recovery task to do.
+    /// Whether the recovery task has nothing to do.
     fn is_calm(&self) -> bool {
         self.journal.is_empty() && self.breaker.state() == BreakerState::Closed
     }
@@ -218,7 +218,7 @@ impl<A: AsyncCacheAdapter> fmt::Debug for Resilient<A> {
     }
 }
 
-/// Whether the backend is away, as opposed to having something to say.
+/// Whether an error means that the backend is away, and is not an answer of the backend.
 fn is_away(error: &Error) -> bool {
     error.is_retryable() && !error.is_refused_write()
 }

@@ -1,5 +1,4 @@
-//! The recovery task: asks a backend that is away for a sign of life, and replays the writes that
-//! failed.
+//! The recovery task: pings a backend that is away, and replays the failed writes when it is back.
 
 use super::election::{Election, Tenure};
 use super::journal::{Noted, Standing, Write};
@@ -88,8 +87,8 @@ async fn recover<A: AsyncCacheAdapter>(
     }
 }
 
-/// A call of the adapter. A panic in an adapter is its caller's affair elsewhere; here it would end
-/// the task, and a panic in one value's `Serialize` would end it again at each attempt.
+/// A call of the adapter, with panics contained. A panic in one value's `Serialize` would otherwise
+/// end the recovery task at each attempt.
 async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
     match timeout(limit, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
@@ -119,8 +118,8 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         if !state.breaker.half_open() {
             return self.write_all(misses, None).await;
         }
-        // An error that no pause cures is for callers to hear. A panic says nothing about the
-        // backend.
+        // An error that does not go away by waiting counts as an answer: the callers get it. A
+        // panic says nothing about the backend.
         if let Err(error) = limited(self.patience(), self.inner.ping()).await
             && (is_away(&error) || error.kind() == ErrorKind::Panic)
         {
@@ -140,13 +139,13 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         }
     }
 
-    /// Writes what is noted, clears first. `false` if the backend is away, or was for some of it.
+    /// Replays the notes, clears first. `false` if the backend was away for any of them.
     async fn write_all(&self, misses: u32, until: Option<Instant>) -> bool {
         if !self.clear_all().await {
             return false;
         }
         let (mut last, mut all_written) = (0, true);
-        // Where the last attempt failed, one write finds out whether this one does.
+        // After a failed attempt, a single write tests whether the backend takes writes again.
         let mut together = if misses > 0 && self.state.breaker.is_on() { 1 } else { TOGETHER };
         loop {
             let notes = self.state.journal.after(last, together);
@@ -158,8 +157,8 @@ impl<A: AsyncCacheAdapter> Shared<A> {
                 all_written = false;
                 self.state.journal.all_are(*standing);
             }
-            // Where nothing of it could be written, the rest cannot either; but a part may be on a
-            // server that is there.
+            // If no note of the batch could be written, stop. If some could, go on: the others may
+            // belong to another server.
             if (failed.len() == notes.len() && self.state.breaker.is_on())
                 || until.is_some_and(|until| Instant::now() >= until)
             {
@@ -212,8 +211,8 @@ impl<A: AsyncCacheAdapter> Shared<A> {
             return limited(patience, replay(&self.inner, &as_removal())).await;
         }
         match limited(patience, replay(&self.inner, noted)).await {
-            // What cannot be written takes the place of nothing; what it was to replace is out of
-            // date all the same.
+            // The note cannot be written, but the value that it was to replace is outdated: remove
+            // the key.
             Err(error) if error.kind() == ErrorKind::Panic => {
                 limited(patience, replay(&self.inner, &as_removal())).await.and(Err(error))
             }

@@ -1,4 +1,4 @@
-//! Replays one noted write, unless another process has written something newer.
+//! Replays one noted write, unless another process has written a newer value.
 
 use super::journal::{Noted, Write};
 use crate::adapter::{AsyncCacheAdapter, Claim};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// differ, and a removal that was not necessary costs a load.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// Writes what is noted about a key, unless another process has written something newer.
+/// Writes the note of a key, unless another process has written a newer value.
 pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Result<()> {
     let key = &*noted.key;
     let (value, expiry) = match &noted.write {
@@ -21,7 +21,8 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
         Write::Set { value, until: Some(until) } => {
             match until.checked_duration_since(Instant::now()) {
                 Some(left) if !left.is_zero() => (value, Expiry::After(left)),
-                // It would have taken the place of what is there, and be gone by now.
+                // The value has expired. It would have replaced the stored value, so that one is
+                // removed.
                 _ => return remove(inner, key, noted.at).await,
             }
         }
@@ -41,7 +42,7 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
             inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop)
         }
         Some(_) => release(inner, key, &claim).await,
-        // Neither is known to be the newer one, and a miss is never wrong.
+        // It is not known which of the two is newer: remove the key, because a miss is never wrong.
         None => {
             release(inner, key, &claim).await?;
             inner.remove(key).await.map(drop)
@@ -49,7 +50,7 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
     }
 }
 
-/// Writes a value to a store whose claims guard nothing.
+/// Writes a value to a store without enforced claims.
 async fn replay_unguarded(
     inner: &impl AsyncCacheAdapter,
     key: &str,
@@ -57,11 +58,12 @@ async fn replay_unguarded(
     expiry: Expiry,
 ) -> Result<()> {
     if !inner.is_shared() {
-        // No other process writes there, and every caller in this one waits for this.
+        // No other process writes to this store, and all callers in this process wait for the
+        // replay.
         return inner.set(key, value.clone(), expiry).await;
     }
-    // Another process may have written the value that is there, before this one or after: a miss is
-    // never wrong.
+    // Another process may have written the stored value before or after this one: remove the key,
+    // because a miss is never wrong.
     match inner.add(key, value.clone(), expiry).await {
         Ok(true) => Ok(()),
         Ok(false) => inner.remove(key).await.map(drop),

@@ -1,20 +1,20 @@
-//! How often, and when, a call is made again.
+//! Retries: how often, and when, a call is made again.
 
 use super::builder::Config;
 use crate::runtime::{Backoff, lock};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Anything up to an end that doubles: calls that failed together do not come back together.
+/// Full jitter: calls that failed at the same time do not retry at the same time.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).full_jitter();
 
-/// What can be spent before anything has been earned.
+/// The budget before any call has succeeded.
 const RESERVE: f64 = 10.0;
 
-/// Every call that goes well earns a part of a retry; a retry costs a whole one. While all calls
-/// fail nothing is earned, so that retries end when the reserve is spent: they cannot become a
-/// storm.
+/// A token bucket: each successful call earns a part of a retry, and a retry costs a whole one.
+/// While all calls fail nothing is earned, and retries end with the reserve. So retries cannot
+/// overload a failing backend.
 #[derive(Debug)]
 pub(super) struct Retry {
     limit: u32,

@@ -75,7 +75,7 @@ impl View<'_> {
     ///
     /// # Errors
     ///
-    /// The first that an entry met; the entries that met none are stored.
+    /// The first error of an entry; the entries without an error are stored.
     pub fn set_each<K, T, I>(self, entries: I) -> impl Future<Output = Result<()>>
     where
         K: AsRef<str>,
