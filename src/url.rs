@@ -40,6 +40,7 @@ impl CacheUrl {
     }
 
     /// What stands between the scheme's colon and the question mark, as written.
+    #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
     pub(crate) fn rest(&self) -> &str {
         &self.rest
     }

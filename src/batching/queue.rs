@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 use crate::error::{Error, Result};
+#[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 use crate::url::CacheUrl;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;

@@ -36,6 +36,7 @@ const LEN: usize = 44;
 const LEN_1: usize = 40;
 
 /// How many of the first stored bytes [`logical_end`] needs, whichever version they are of.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) const HEAD: usize = LEN_1;
 
 /// Where the checksum stands.
@@ -184,6 +185,7 @@ fn check_1(key: &str, stored: &[u8]) -> Result<usize, Defect> {
 
 /// What the first [`HEAD`] stored bytes say of a logical end; `None` if there is none, or they are not larder's. The payload is not
 /// there to be checked, so this does not tell whether the value can be read.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let header: &[u8; HEAD] = head.first_chunk()?;
     // Flags and times stand where they stood in version 1.

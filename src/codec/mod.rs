@@ -7,7 +7,9 @@ mod raw;
 
 #[cfg(feature = "redis")]
 pub(crate) use header::key_hash;
-pub(crate) use header::{Defect, HEAD, frame, logical_end, unframe};
+pub(crate) use header::{Defect, frame, unframe};
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub(crate) use header::{HEAD, logical_end};
 
 use crate::error::{Error, ErrorKind, Result};
 use guard::Format;
