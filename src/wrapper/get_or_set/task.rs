@@ -103,6 +103,7 @@ impl LoadTask {
         let started = Instant::now();
         // The `async move` block drops the loader as soon as it has ended, inside the guard against
         // panics.
+        #[allow(clippy::redundant_async_block)]
         let loader = AssertUnwindSafe(async move { loader.await }).catch_unwind();
         let loaded = self.span.around(self.guard.run(loader)).await;
         self.conclude(loaded, started.elapsed()).await
