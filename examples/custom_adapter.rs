@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A map with deadlines. Each verb holds the one mutex from its first look to its last change, so each is atomic; none awaits
-/// while it does.
+/// while it does. A value's own code (`Serialize`, `Drop`) may use the cache, so it runs before the mutex is locked, or after.
 #[derive(Debug, Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<String, Stored>>,
@@ -24,22 +24,27 @@ pub(crate) struct MapStore {
 #[derive(Clone, Debug)]
 struct Stored {
     value: CacheValue,
+    /// What the value is to a counter.
+    number: Result<i64>,
     /// `None` is never.
     deadline: Option<Instant>,
 }
 
 impl Stored {
     fn new(value: CacheValue, lifetime: Lifetime) -> Self {
-        let deadline = match lifetime {
-            Lifetime::Never => None,
-            // What the clock cannot count to is never reached.
-            Lifetime::For(lasting) => Instant::now().checked_add(lasting),
-        };
-        Self { value, deadline }
+        Self { number: value.as_counter(), value, deadline: end(lifetime) }
     }
 
     fn is_live(&self) -> bool {
         self.deadline.is_none_or(|deadline| Instant::now() < deadline)
+    }
+}
+
+fn end(lifetime: Lifetime) -> Option<Instant> {
+    match lifetime {
+        Lifetime::Never => None,
+        // What the clock cannot count to is never reached.
+        Lifetime::For(lasting) => Instant::now().checked_add(lasting),
     }
 }
 
@@ -54,9 +59,11 @@ impl MapStore {
         let stored = prepare(key, value, expiry)?;
         let mut entries = self.lock();
         let live = entries.get(key).is_some_and(Stored::is_live);
-        if live == wanted {
-            entries.insert(key.to_owned(), stored);
-        }
+        // Either goes after the lock: what was there, or what is not stored.
+        let gone =
+            if live == wanted { entries.insert(key.to_owned(), stored) } else { Some(stored) };
+        drop(entries);
+        drop(gone);
         Ok(live == wanted)
     }
 }
@@ -82,7 +89,8 @@ impl AsyncCacheAdapter for MapStore {
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         let stored = prepare(key, value, expiry)?;
-        self.lock().insert(key.to_owned(), stored);
+        let gone = self.lock().insert(key.to_owned(), stored);
+        drop(gone);
         Ok(())
     }
 
@@ -97,12 +105,13 @@ impl AsyncCacheAdapter for MapStore {
         let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_live()) else {
             return Ok(None);
         };
-        *entry = Stored::new(entry.value.clone(), expiry.resolve(Lifetime::default()));
+        entry.deadline = end(expiry.resolve(Lifetime::default()));
         Ok(Some(entry.value.clone()))
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        self.lock().retain(|key, _| !key.starts_with(prefix));
+        let gone: Vec<_> = self.lock().extract_if(|key, _| key.starts_with(prefix)).collect();
+        drop(gone);
         Ok(())
     }
 
@@ -121,20 +130,22 @@ impl AsyncCacheAdapter for MapStore {
         let mut entries = self.lock();
         let counts = |entry: &&mut Stored| entry.is_live() && !entry.value.is_stale();
         let found = entries.get_mut(key).filter(counts);
-        let before = found.as_ref().map_or(Ok(0), |entry| entry.value.as_counter())?;
+        let before = found.as_ref().map_or(Ok(0), |entry| entry.number.clone())?;
         let after = before.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow))?;
-        match found {
-            Some(entry) => entry.value = CacheValue::new(after),
-            None => {
-                entries.insert(key.to_owned(), prepare(key, CacheValue::new(after), expiry)?);
-            }
+        let mut stored = prepare(key, CacheValue::new(after), expiry)?;
+        if let Some(found) = found {
+            stored.deadline = found.deadline;
         }
+        let gone = entries.insert(key.to_owned(), stored);
+        drop(entries);
+        drop(gone);
         Ok(after)
     }
 
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         check(key)?;
-        Ok(self.lock().remove(key).filter(Stored::is_live).map(|entry| entry.value))
+        let gone = self.lock().remove(key);
+        Ok(gone.filter(Stored::is_live).map(|entry| entry.value))
     }
 
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {

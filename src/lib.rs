@@ -73,6 +73,7 @@
 //! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around loaders |
 //! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
 //! | `testing` | `larder::testing`: the conformance suite for adapters |
+//! | `test-util` | larder's clocks are tokio's, so that a test can pause them; for `dev-dependencies` |
 //! | `full` | all adapters and `tls` |
 //!
 //! An adapter whose feature is off is an error when it is named, and the message says which feature
@@ -110,6 +111,7 @@ pub mod observe;
 mod observe;
 mod observers;
 mod options;
+mod panics;
 mod runtime;
 #[cfg(feature = "redis")]
 mod secret;

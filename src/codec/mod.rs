@@ -12,6 +12,7 @@ pub(crate) use header::{Defect, frame, unframe};
 pub(crate) use header::{HEAD, logical_end};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::panics;
 use guard::Format;
 use octets::Octets;
 use serde::de::DeserializeOwned;
@@ -72,7 +73,15 @@ impl Codec {
         Ok(count.0)
     }
 
-    fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
+    /// A panic of the value's own `Serialize` is an outcome of its write: an adapter may be in the middle of a batch.
+    fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, out: W) -> Result<()> {
+        panics::contain(
+            || self.serialize(value, out),
+            || format!("the `Serialize` of {} panicked", type_name::<T>()),
+        )
+    }
+
+    fn serialize<T: Serialize + 'static, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
         let failed = |cause: Box<dyn StdError + Send + Sync>| {
             Error::new(ErrorKind::Encode)
                 .with_message(format!("{} cannot be encoded as {self}", type_name::<T>()))
@@ -101,6 +110,13 @@ impl Codec {
     }
 
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
+        panics::contain(
+            || self.deserialize(bytes),
+            || format!("the `Deserialize` of {} panicked", type_name::<T>()),
+        )
+    }
+
+    fn deserialize<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
         // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the value.
         let failed = || {
             self.undecodable::<T>(if self.is_nothing(bytes) {

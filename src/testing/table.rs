@@ -147,6 +147,7 @@ macro_rules! __conformance_cases {
                 nothing: "a batch of nothing is nothing",
                 each_its_own_expiry: "each entry of set_many has its own expiry",
                 ten_thousand: "10,000 keys in one batch, each result in its place",
+                a_thousand_in_time: "batches of 1,000 keys answer within half a minute",
             }
             clear {
                 everything: "the empty prefix is all own keys",
@@ -188,6 +189,7 @@ macro_rules! __conformance_cases {
                 eight_megabytes: "eight megabytes are stored, or `TooLarge` and the older value is gone",
                 the_stores_own: "the limit that the suite was told of",
                 in_a_batch: "a large entry does not fail its companions",
+                at_the_edge: "every verb that writes has the same limit: a byte below, at the limit, and a byte over it",
             }
             lifecycle {
                 kind_is_named: "kind is not empty",
@@ -199,9 +201,15 @@ macro_rules! __conformance_cases {
                 rebuilds [Rebuild]: "rebuild gives an adapter with connections of its own",
                 look_now_agrees: "get_if_ready answers as get does, where it answers",
                 dropped_futures: "a future of each verb, polled once and dropped, leaves the adapter working",
+                later_writes_win: "a write or removal that is dropped in flight does not undo a later one of the same key",
                 cancelled_reads_do_not_cross: "cancelled reads do not give their answers to others",
                 outlives_a_runtime: "an adapter that was used on a runtime which ended works on another",
                 serves_runtimes_at_once: "four runtimes at once",
+            }
+            user_code {
+                serialize_panics: "a value whose `Serialize` panics is an error of its own call, and the older one stays",
+                serialize_uses_the_adapter: "a value whose `Serialize` uses the adapter, with every verb that reads or writes it",
+                drop_uses_the_adapter: "a value whose `Drop` uses the adapter and panics, with every verb that lets go of it",
             }
             neighbours {
                 share_nothing: "two fresh adapters see nothing of each other",

@@ -5,8 +5,6 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventKind};
 use crate::single_flight::Flight;
 use crate::wrapper::AsyncCacheWrapper;
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// What the events of a call say about the call.
@@ -115,18 +113,4 @@ pub(super) fn concerns_backend(error: &Error) -> bool {
         error.kind(),
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TooLarge | ErrorKind::Backend
     )
-}
-
-/// The message of a panic, if it has one. The payload is the user's, and its `Drop` may panic.
-pub(super) fn panic_message(panic: Box<dyn Any + Send>) -> String {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the loader panicked")
-        .to_owned();
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    message
 }

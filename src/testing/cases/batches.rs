@@ -149,6 +149,30 @@ pub(crate) async fn each_its_own_expiry(f: &Fixture) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn a_thousand_in_time(f: &Fixture) -> Outcome {
+    /// A bound on work that is done key by key with a wait for each, not on speed.
+    const IN_TIME: Duration = Duration::from_secs(30);
+    async fn timely<T>(call: impl Future<Output = crate::Result<Vec<T>>>) -> Outcome<Vec<T>> {
+        let late = |_| Failure::new("a batch of 1,000 keys does not answer", Location::caller());
+        let answers = tokio::time::timeout(IN_TIME, call).await.map_err(late)??;
+        check_eq!(answers.len(), 1_000, "results of a batch of 1,000 keys");
+        Ok(answers)
+    }
+    let names: Vec<String> = (0..1_000).map(|number| format!("in time {number}")).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let entries: Vec<_> = names.iter().map(|name| entry(name, name.clone(), LONG)).collect();
+    for stored in timely(f.set_many(&entries)).await? {
+        stored?;
+    }
+    for (name, found) in names.iter().zip(timely(f.get_many(&keys)).await?) {
+        check_eq!(decoded::<String>(found?)?.as_ref(), Some(name), "get_many of {name:?}");
+    }
+    for (name, gone) in names.iter().zip(timely(f.remove_many(&keys)).await?) {
+        check_eq!(gone?, true, "remove_many of {name:?}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn ten_thousand(f: &Fixture) -> Outcome {
     let names: Vec<String> = (0..MANY).map(|number| format!("key {number}")).collect();
     let written = names.iter().enumerate().filter(|(number, _)| number % 3 != 0);

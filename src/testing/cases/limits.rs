@@ -103,3 +103,59 @@ pub(crate) async fn in_a_batch(f: &Fixture) -> Outcome {
     }
     Ok(())
 }
+
+/// The largest text that is stored under `key`, by asking; `None` where eight megabytes are.
+async fn largest(f: &Fixture, key: &str) -> Outcome<Option<usize>> {
+    let (mut stored, mut refused) = (0, f.suite.max_value.map_or(8 * MEGABYTE, |most| most + 1));
+    if takes(f.put(key, large(refused)).await)? {
+        return Ok(None);
+    }
+    while refused - stored > 1 {
+        let middle = stored.midpoint(refused);
+        if takes(f.put(key, large(middle)).await)? { stored = middle } else { refused = middle }
+    }
+    Ok(Some(stored))
+}
+
+/// Whether a value was stored, where it may be too large.
+fn takes(answer: crate::Result<()>) -> Outcome<bool> {
+    match answer {
+        Err(refused) if refused.kind() == ErrorKind::TooLarge => Ok(false),
+        answer => Ok(answer.map(|()| true)?),
+    }
+}
+
+pub(crate) async fn at_the_edge(f: &Fixture) -> Outcome {
+    const KEY: &str = "edge";
+    let Some(most) = largest(f, KEY).await? else { return Ok(()) };
+    for bytes in [most - 1, most, most + 1] {
+        let value = || CacheValue::new(large(bytes));
+        let mut answers = Vec::new();
+        f.put(KEY, "older").await?;
+        answers.push((Verb::Set, f.set(KEY, value(), LONG).await, f.text(KEY).await?));
+        if f.suite.offers(Verb::Replace) {
+            f.put(KEY, "older").await?;
+            let answer = f.replace(KEY, value(), LONG).await.map(drop);
+            answers.push((Verb::Replace, answer, f.text(KEY).await?));
+        }
+        if f.suite.offers(Verb::Add) {
+            f.remove(KEY).await?;
+            let answer = f.add(KEY, value(), LONG).await.map(drop);
+            answers.push((Verb::Add, answer, f.text(KEY).await?));
+        }
+        f.put(KEY, "older").await?;
+        let stored = f.set_many(&[Entry::new(KEY, value(), LONG)]).await?.pop();
+        answers.push((Verb::SetMany, stored.unwrap_or(Ok(())), f.text(KEY).await?));
+        f.put(KEY, "older").await?;
+        if let Some(claim) = f.claim(KEY, None).await? {
+            let answer = f.set_claimed(KEY, value(), LONG, &claim).await.map(drop);
+            answers.push((Verb::Fill, answer, f.text(KEY).await?));
+        }
+        for (verb, answer, found) in answers {
+            let taken = takes(answer).map_err(|failure| failure.prefixed(verb))?;
+            check_eq!(taken, bytes <= most, "{verb} of {bytes} bytes, where set takes {most}");
+            check!(found == taken.then(|| large(bytes)), "what is there after {verb} of {bytes}");
+        }
+    }
+    Ok(())
+}

@@ -18,6 +18,7 @@ pub(super) mod stale;
 pub(super) mod take;
 pub(super) mod tasks;
 pub(super) mod touch;
+pub(super) mod user_code;
 pub(super) mod values;
 
 use super::Verb;

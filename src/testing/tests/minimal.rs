@@ -45,15 +45,16 @@ impl AsyncCacheAdapter for Minimal {
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         check(key)?;
         value.encoded_len(Codec::MessagePack)?;
-        lock(&self.0).insert(key.to_owned(), (value, deadline(expiry)));
+        let gone = lock(&self.0).insert(key.to_owned(), (value, deadline(expiry)));
+        // Its `Drop` may use the store: not where the lock is held.
+        drop(gone);
         Ok(())
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
         check(key)?;
-        Ok(lock(&self.0)
-            .remove(key)
-            .is_some_and(|(value, deadline)| live(&deadline) && !value.is_stale()))
+        let gone = lock(&self.0).remove(key);
+        Ok(gone.is_some_and(|(value, deadline)| live(&deadline) && !value.is_stale()))
     }
 
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
@@ -67,7 +68,8 @@ impl AsyncCacheAdapter for Minimal {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        lock(&self.0).retain(|key, _| !key.starts_with(prefix));
+        let gone: Vec<_> = lock(&self.0).extract_if(|key, _| key.starts_with(prefix)).collect();
+        drop(gone);
         Ok(())
     }
 }

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Values in a map, as handles or as the bytes of a codec.
+/// Values in a map, as handles or as the bytes of a codec. The code of a value (`Serialize`, `Drop`) may use the store, and so runs
+/// where no lock is held.
 #[derive(Default)]
 pub(super) struct Store {
     map: Mutex<HashMap<String, Slot>>,
@@ -28,6 +29,8 @@ pub(super) struct Store {
     ledger: Mutex<Ledger>,
     busy: AtomicBool,
     closed: AtomicBool,
+    /// Writes in flight, for the bug that lets them come late.
+    in_flight: Mutex<Vec<(String, CacheValue, Expiry)>>,
 }
 
 #[derive(Clone)]
@@ -38,7 +41,8 @@ struct Slot {
 
 #[derive(Clone)]
 enum Kept {
-    Handle(CacheValue),
+    /// And the number that it is to a counter.
+    Handle(CacheValue, Result<i64>),
     Bytes(Bytes, Codec),
 }
 
@@ -49,11 +53,21 @@ impl Slot {
 
     fn value(&self, key: &str) -> CacheValue {
         match &self.kept {
-            Kept::Handle(value) => value.clone(),
+            Kept::Handle(value, _) => value.clone(),
             Kept::Bytes(stored, codec) => CacheValue::from_stored(key, stored.clone(), *codec),
         }
     }
+
+    fn counter(&self, key: &str) -> Result<i64> {
+        match &self.kept {
+            Kept::Handle(_, number) => number.clone(),
+            Kept::Bytes(..) => self.value(key).as_counter(),
+        }
+    }
 }
+
+/// The map, and a key as the store knows it.
+type Opened<'a> = (MutexGuard<'a, HashMap<String, Slot>>, String);
 
 impl Store {
     pub(super) fn new() -> Self {
@@ -78,7 +92,7 @@ impl Store {
     pub(super) fn with(bug: Bug) -> Self {
         Self {
             bug: Some(bug),
-            limit: (bug == Bug::TooLargeServesTheOld).then_some(Self::LIMIT),
+            limit: bug.is_about_limits().then_some(Self::LIMIT),
             ..Self::default()
         }
     }
@@ -88,7 +102,7 @@ impl Store {
     }
 
     /// The map, and the key as the store knows it.
-    fn open(&self, key: &str) -> Result<(MutexGuard<'_, HashMap<String, Slot>>, String)> {
+    fn open(&self, key: &str) -> Result<Opened<'_>> {
         if !self.has(Bug::EmptyKeyAccepted) {
             key::check(key)?;
         }
@@ -106,12 +120,17 @@ impl Store {
     }
 
     fn keep(&self, key: &str, value: &CacheValue) -> Result<Kept> {
-        let size = value.encoded_len(self.codec.unwrap_or_default())?;
+        let size = value.encoded_len(self.codec.unwrap_or_default());
+        let size = if self.has(Bug::PanicsWithTheValue) {
+            size.expect("a value can be encoded")
+        } else {
+            size?
+        };
         if self.limit.is_some_and(|limit| size > limit) {
             return Err(Error::new(ErrorKind::TooLarge).with_key(key));
         }
         Ok(match self.codec {
-            None => Kept::Handle(value.clone()),
+            None => Kept::Handle(value.clone(), value.as_counter()),
             Some(codec) => Kept::Bytes(value.to_stored(key, codec)?, codec),
         })
     }
@@ -157,8 +176,21 @@ impl Store {
     }
 
     fn put(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
-        let (mut map, name) = self.open(key)?;
-        let kept = self.keep(key, value).inspect_err(|error| {
+        let opened = self.open(key)?;
+        let held = Some(opened).filter(|_| self.has(Bug::EncodesUnderTheLock));
+        let kept = self.keep(key, value);
+        drop(held);
+        self.place(self.open(key)?, kept, expiry).map(drop)
+    }
+
+    /// Puts in place what is to be kept, and gives what was there.
+    fn place(
+        &self,
+        (mut map, name): Opened<'_>,
+        kept: Result<Kept>,
+        expiry: Expiry,
+    ) -> Result<Option<Slot>> {
+        let kept = kept.inspect_err(|error| {
             let drops = match error.kind() {
                 ErrorKind::TooLarge => !self.has(Bug::TooLargeServesTheOld),
                 _ => self.has(Bug::EncodeErrorDropsTheOld),
@@ -173,8 +205,8 @@ impl Store {
         {
             deadline = old.deadline;
         }
-        map.insert(name, Slot { kept, deadline });
-        Ok(())
+        let gone = map.insert(name, Slot { kept, deadline });
+        Ok(gone.filter(|_| !self.has(Bug::DropsUnderTheLock)))
     }
 
     /// What is under a key and alive.
@@ -192,7 +224,9 @@ impl Store {
     fn delete(&self, key: &str) -> Result<Option<Slot>> {
         let (mut map, name) = self.open(key)?;
         self.changed(key, Bug::FillUndoesRemovals);
-        Ok(map.remove(&name).filter(|slot| slot.live() || self.has(Bug::RemoveCountsTheExpired)))
+        let gone = map.remove(&name);
+        drop(map);
+        Ok(gone.filter(|slot| slot.live() || self.has(Bug::RemoveCountsTheExpired)))
     }
 }
 
@@ -214,10 +248,18 @@ impl AsyncCacheAdapter for Store {
             tokio::task::yield_now().await;
             self.busy.store(false, Ordering::Release);
         }
+        for (key, value, expiry) in std::mem::take(&mut *lock(&self.in_flight)) {
+            self.write(&key, &value, expiry)?;
+        }
         self.look(key)
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
+        if self.has(Bug::DroppedWriteComesLate) {
+            lock(&self.in_flight).push((key.to_owned(), value.clone(), expiry));
+            tokio::task::yield_now().await;
+            lock(&self.in_flight).pop();
+        }
         self.write(key, &value, expiry)
     }
 
@@ -244,17 +286,18 @@ impl AsyncCacheAdapter for Store {
 
     async fn clear(&self, prefix: &str) -> Result<()> {
         let (mut map, _) = self.open("any")?;
-        map.retain(|key, slot| match self.bug {
-            Some(Bug::PrefixIsAGlob) => !glob(prefix, key),
+        let goes = |key: &String, slot: &mut Slot| match self.bug {
+            Some(Bug::PrefixIsAGlob) => glob(prefix, key),
             Some(Bug::PrefixFoldsCase) => {
-                !key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase())
+                key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase())
             }
-            Some(Bug::ClearSparesTheImmortal) => {
-                slot.deadline.is_none() || !key.starts_with(prefix)
-            }
-            Some(Bug::ClearForgetsThePrefix) => false,
-            _ => !key.starts_with(prefix),
-        });
+            Some(Bug::ClearSparesTheImmortal) => slot.deadline.is_some() && key.starts_with(prefix),
+            Some(Bug::ClearForgetsThePrefix) => true,
+            _ => key.starts_with(prefix),
+        };
+        let gone: Vec<_> = map.extract_if(goes).collect();
+        drop(map);
+        drop(gone);
         if !self.has(Bug::FillUndoesClears) {
             lock(&self.ledger).cleared(prefix);
         }
@@ -271,19 +314,32 @@ impl AsyncCacheAdapter for Store {
                 Ok(false)
             };
         }
+        drop(self.open(key)?);
+        let kept = self.keep(key, &value);
         let (mut map, name) = self.open(key)?;
         if map.get(&name).is_some_and(Slot::live) {
             return Ok(false);
         }
-        map.insert(name, Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) });
+        let gone = map.insert(name, Slot { kept: kept?, deadline: self.deadline(expiry) });
+        drop(map);
+        drop(gone);
         self.changed(key, Bug::FillUndoesWrites);
         Ok(true)
     }
 
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
-        let (mut map, name) = self.open(key)?;
-        let Some(slot) = map.get_mut(&name).filter(|slot| slot.live()) else { return Ok(false) };
-        *slot = Slot { kept: self.keep(key, &value)?, deadline: self.deadline(expiry) };
+        drop(self.open(key)?);
+        let kept = if self.has(Bug::ReplaceHasNoLimit) {
+            Ok(Kept::Handle(value.clone(), Ok(0)))
+        } else {
+            self.keep(key, &value)
+        };
+        let opened = self.open(key)?;
+        if !opened.0.get(&opened.1).is_some_and(Slot::live) {
+            return Ok(false);
+        }
+        let gone = self.place(opened, kept, expiry)?;
+        drop(gone);
         self.changed(key, Bug::FillUndoesWrites);
         Ok(true)
     }
@@ -300,7 +356,7 @@ impl AsyncCacheAdapter for Store {
             slot.live() && (self.has(Bug::IncrRevivesTheStale) || !slot.value(key).is_stale())
         };
         let (old, deadline) = match map.get(&name).filter(counts) {
-            Some(slot) => (slot.value(key).as_counter()?, slot.deadline),
+            Some(slot) => (slot.counter(key)?, slot.deadline),
             None => (0, self.deadline(expiry)),
         };
         let deadline =
@@ -312,7 +368,10 @@ impl AsyncCacheAdapter for Store {
                 old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow).with_key(key))?
             }
         };
-        map.insert(name, Slot { kept: self.keep(key, &CacheValue::new(sum))?, deadline });
+        let kept = self.keep(key, &CacheValue::new(sum))?;
+        let gone = map.insert(name, Slot { kept, deadline });
+        drop(map);
+        drop(gone);
         self.changed(key, Bug::FillUndoesWrites);
         Ok(sum)
     }
@@ -359,6 +418,9 @@ impl AsyncCacheAdapter for Store {
             } else {
                 entry.expiry
             };
+            if self.has(Bug::BatchesWaitForEach) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             match self.write(entry.key, &entry.value, expiry) {
                 Err(error) if error.kind() == ErrorKind::InvalidKey => return Err(error),
                 done => stored.push(done),
@@ -405,7 +467,7 @@ impl AsyncCacheAdapter for Store {
         if self.has(Bug::ClaimIsAValue) {
             lock(&self.map)
                 .entry(name)
-                .or_insert(Slot { kept: Kept::Handle(CacheValue::new("")), deadline: None });
+                .or_insert(Slot { kept: Kept::Handle(CacheValue::new(""), Ok(0)), deadline: None });
         }
         Ok(claim.map(Claim::new))
     }
@@ -418,14 +480,17 @@ impl AsyncCacheAdapter for Store {
         claim: &Claim,
     ) -> Result<bool> {
         drop(self.open(key)?);
+        let kept = self.keep(key, &value);
         let mut ledger = lock(&self.ledger);
         if !ledger.holds(key, claim.token().unwrap_or_default(), self.has(Bug::OverdueFillIsStored))
         {
             return Ok(false);
         }
-        self.put(key, &value, expiry)?;
+        let gone = self.place(self.open(key)?, kept, expiry)?;
         ledger.changed(key);
         ledger.release(key, claim.token().unwrap_or_default());
+        drop(ledger);
+        drop(gone);
         Ok(true)
     }
 
