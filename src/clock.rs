@@ -2,19 +2,19 @@
 //! monotonic clock. Setting the wall clock neither expires a value nor revives one. Times that are
 //! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`from_wall`].
 //!
-//! With the feature `testing` it is tokio's clock, so that a test can pause it.
+//! With the feature `test-util` it is tokio's clock, so that a test can pause it.
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-#[cfg(not(feature = "testing"))]
+#[cfg(not(feature = "test-util"))]
 use std::time::Instant;
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-util")]
 use tokio::time::Instant;
 
 static START: LazyLock<(Instant, u64)> = LazyLock::new(|| {
     let start = std::time::Instant::now();
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-util")]
     let start = Instant::from_std(start);
     (start, wall_us())
 });
@@ -75,13 +75,13 @@ fn wall_us() -> u64 {
 /// Since 1970 on the wall.
 pub(crate) fn since_epoch() -> Duration {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    #[cfg(feature = "testing")]
+    #[cfg(all(feature = "testing", feature = "test-util"))]
     let wall = wall.saturating_sub(set_back::by());
     wall
 }
 
 /// A wall clock that a test sets back.
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "test-util"))]
 pub(crate) mod set_back {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;

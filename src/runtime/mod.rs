@@ -104,7 +104,7 @@ pub(crate) async fn background_sleep(duration: Duration) {
 /// [`background_timeout`] for a limit that the user has set. Tests that pause tokio's clock pause
 /// this one as well.
 pub(crate) async fn user_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-util")]
     {
         let sleep = || tokio::time::sleep(limit);
         // tokio reports a runtime without a clock by a panic only.

@@ -21,7 +21,8 @@ pub use table::{CASES, Case};
 pub use verb::Verb;
 
 /// Sets the wall clock back, as far as larder's adapters read it, for this whole process: a test
-/// that does so needs a process of its own. Zero sets it right again.
+/// that does so needs a process of its own. Zero sets it right again. Needs the feature
+/// `test-util` too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,6 +30,7 @@ pub use verb::Verb;
 /// larder::testing::set_wall_clock_back(Duration::from_secs(3_600));
 /// larder::testing::set_wall_clock_back(Duration::ZERO);
 /// ```
+#[cfg(feature = "test-util")]
 pub fn set_wall_clock_back(by: std::time::Duration) {
     crate::clock::set_back::set(by);
 }

@@ -4,11 +4,11 @@
 //! the clock at its last tick (at most 10 ms old, usually 4), which costs a memory read. Deadlines are set by the precise clock
 //! and checked by the recent one, so an entry never ends early and lives at most a tick too long.
 //!
-//! With the feature `testing` both are tokio's clock, so that a test can pause it.
+//! With the feature `test-util` both are tokio's clock, so that a test can pause it.
 
 pub(super) use imp::{now, recent};
 
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-util")]
 mod imp {
     use std::sync::LazyLock;
     use tokio::time::Instant;
@@ -32,7 +32,7 @@ mod imp {
     }
 }
 
-#[cfg(all(not(feature = "testing"), target_os = "linux"))]
+#[cfg(all(not(feature = "test-util"), target_os = "linux"))]
 mod imp {
     use rustix::time::{ClockId, clock_gettime};
 
@@ -52,7 +52,7 @@ mod imp {
     }
 }
 
-#[cfg(all(not(feature = "testing"), not(target_os = "linux")))]
+#[cfg(all(not(feature = "test-util"), not(target_os = "linux")))]
 mod imp {
     use std::sync::LazyLock;
     use std::time::Instant;

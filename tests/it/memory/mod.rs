@@ -4,6 +4,7 @@
 
 mod atomic;
 mod bounds;
+#[cfg(feature = "test-util")]
 mod clock;
 mod user_code;
 

@@ -2,16 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[cfg(feature = "test-util")]
 mod breaker;
 mod conformance;
+#[cfg(feature = "test-util")]
 mod fail_open;
+#[cfg(feature = "test-util")]
 mod in_flight;
 #[cfg(all(feature = "redis", feature = "memcached"))]
 mod outage;
+#[cfg(feature = "test-util")]
 mod recovery;
+#[cfg(feature = "test-util")]
 mod refused;
 #[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
 mod replaced;
+#[cfg(feature = "test-util")]
 mod retry;
 mod scheduling;
 

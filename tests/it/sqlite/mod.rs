@@ -5,6 +5,7 @@
 
 mod bounds;
 mod child;
+#[cfg(feature = "test-util")]
 mod clocks;
 mod conformance;
 mod damage;

@@ -100,6 +100,7 @@ impl std::task::Wake for Unpark {
     }
 }
 
+#[cfg(feature = "test-util")]
 #[tokio::test(start_paused = true)]
 async fn a_paused_clock_times_nothing_out() {
     let cache = fresh();

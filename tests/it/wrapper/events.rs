@@ -335,6 +335,7 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
 }
 
 /// A load is told once, as what it was when its caller stopped waiting.
+#[cfg(feature = "test-util")]
 #[tokio::test(start_paused = true)]
 async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
     let cache = fresh();

@@ -7,6 +7,7 @@ mod faces;
 mod fail_open;
 mod forms;
 mod globals;
+#[cfg(feature = "test-util")]
 mod meanings;
 mod namespaces;
 mod observers;
@@ -14,13 +15,18 @@ pub(crate) mod order;
 mod outcomes;
 mod races;
 mod reentrance;
+#[cfg(feature = "test-util")]
 mod refresh;
+#[cfg(feature = "test-util")]
 mod schedules;
 mod single_flight;
+#[cfg(feature = "test-util")]
 mod stale;
+#[cfg(feature = "test-util")]
 mod stampede;
 mod swaps;
 pub(crate) mod through;
+#[cfg(feature = "test-util")]
 mod timeouts;
 mod turmoil;
 

@@ -338,6 +338,7 @@ fn futures_executor_block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+#[cfg(feature = "test-util")]
 #[tokio::test(start_paused = true)]
 async fn a_loader_that_takes_minutes_serves_its_own_caller_and_is_stored() {
     let (cache, runs) = (fresh(), Runs::default());
@@ -356,6 +357,7 @@ async fn a_loader_that_takes_minutes_serves_its_own_caller_and_is_stored() {
 }
 
 /// How long a load takes says nothing about whether it is alive.
+#[cfg(feature = "test-util")]
 #[tokio::test(start_paused = true)]
 async fn a_loader_of_75_s_runs_once_for_a_hundred_callers() {
     let (cache, runs) = (fresh(), Runs::default());
