@@ -110,7 +110,7 @@ fn follower(cache: &CacheWrapper) {
         "leader".to_owned()
     };
     let mut leader = Box::pin(cache.as_async().get_or_set_async("shared", loader));
-    // Polled by hand, so that its flight is under way while this thread goes on to block.
+    // Polled by hand, so that the load is in flight while this thread goes on to block.
     let mut cx = Context::from_waker(Waker::noop());
     let at_once = leader.as_mut().poll(&mut cx).is_ready();
     let started = Instant::now();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use futures_util::FutureExt;
 use larder::layers::Batching;
 use larder::testing::{Fault, FaultyAdapter, conformance};
 use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, ErrorKind, Expiry, Result};
@@ -40,7 +41,7 @@ fn a_crowd_on_two_runtimes() {
                             let key = format!("{thread}-{task}");
                             set(&cache, &key, format!("{key}-{round}")).await.unwrap();
                             // One that is dropped before it is done.
-                            drop(futures_util::poll!(Box::pin(text(&cache, &key))));
+                            drop(text(&cache, &key).now_or_never());
                             assert_eq!(
                                 text(&cache, &key).await.unwrap(),
                                 Some(format!("{key}-{round}"))
@@ -61,7 +62,7 @@ fn a_crowd_on_two_runtimes() {
     threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// An adapter that is away is away for each of the crowd, and each is told about its own key.
+/// An adapter that is away is away for each caller of a batch, and each is told about its own key.
 #[tokio::test]
 async fn each_is_told_about_its_own_key() {
     let faulty = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));

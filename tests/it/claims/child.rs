@@ -21,7 +21,7 @@ fn entry() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let cache = AsyncCacheWrapper::new(url.as_str()).unwrap();
     match role.as_str() {
-        "crowd" => runtime.block_on(crowd(cache.with_lease(lease))),
+        "many" => runtime.block_on(many(cache.with_lease(lease))),
         "hold" => runtime.block_on(hold(cache.with_lease(lease))),
         "load" => runtime.block_on(load(cache, number)),
         other => panic!("no such role: {other}"),
@@ -40,7 +40,7 @@ fn wait_for_a_word() {
 }
 
 /// 250 tasks that want the same key.
-async fn crowd(cache: AsyncCacheWrapper) {
+async fn many(cache: AsyncCacheWrapper) {
     cache.get::<u64>("warm").await.unwrap();
     say("ready");
     tokio::task::spawn_blocking(wait_for_a_word).await.unwrap();

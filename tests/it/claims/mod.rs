@@ -131,7 +131,7 @@ impl Drop for Process {
 
 /// Single flight between processes: 4 × 250 tasks, one run.
 fn one_run_for_all(shared: &Shared) {
-    let mut processes: Vec<_> = (0..4).map(|_| shared.process("crowd", 60_000)).collect();
+    let mut processes: Vec<_> = (0..4).map(|_| shared.process("many", 60_000)).collect();
     for process in &mut processes {
         process.hear("ready");
     }
@@ -146,7 +146,7 @@ fn one_run_for_all(shared: &Shared) {
 fn a_killed_holder_costs_one_lease(shared: &Shared) {
     let lease = Duration::from_secs(2);
     let mut others: Vec<_> =
-        (0..2).map(|_| shared.process("crowd", lease.as_millis() as u64)).collect();
+        (0..2).map(|_| shared.process("many", lease.as_millis() as u64)).collect();
     others.iter_mut().for_each(|process| drop(process.hear("ready")));
     let before = Instant::now();
     let mut holder = shared.process("hold", lease.as_millis() as u64);
@@ -217,15 +217,15 @@ async fn a_lease_is_given_back(shared: &Shared) {
         inner.get_or_set_async("nested", async { 2u64 }).await.unwrap() + 1
     });
     assert_eq!(nested.await.unwrap(), 3);
-    // A write overtakes the load, whose right to store is given back.
+    // A write comes before the end of the load, whose right to store is given back.
     let writer = one.clone();
-    let overtaken = one.get_or_set_async("overtaken", async move {
-        writer.remove("overtaken").await.unwrap();
+    let removed = one.get_or_set_async("removed", async move {
+        writer.remove("removed").await.unwrap();
         3u64
     });
-    assert_eq!(overtaken.await.unwrap(), 3);
-    assert_eq!(other.get::<u64>("overtaken").await.unwrap(), None);
-    assert_eq!(other.get_or_set_async("overtaken", async { 4u64 }).await.unwrap(), 4);
+    assert_eq!(removed.await.unwrap(), 3);
+    assert_eq!(other.get::<u64>("removed").await.unwrap(), None);
+    assert_eq!(other.get_or_set_async("removed", async { 4u64 }).await.unwrap(), 4);
 }
 
 /// A removal against loads, between processes: what was loaded before a removal is not there after it. A value is the time at which its load

@@ -105,8 +105,10 @@ proptest! {
                     prop_assert_eq!(cache.get::<usize>(key).await.unwrap(), Some(at));
                 }
             }
+            // `:` and `%` in a name are escaped.
+            let path = space.replace('%', "%25").replace(':', "%3A");
             for (at, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_empty()) {
-                prop_assert_eq!(root.get::<usize>(format!("{space}:{key}")).await.unwrap(), Some(at), "by its full path");
+                prop_assert_eq!(root.get::<usize>(format!("{path}:{key}")).await.unwrap(), Some(at), "by its full path");
             }
             Ok(())
         })?;

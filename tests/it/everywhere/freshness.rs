@@ -1,4 +1,4 @@
-//! SCENARIOS section K on stores that keep bytes, by the clock of the wall: what is stale, and who is served it.
+//! Stale values of stores that keep bytes, by the clock of the wall: what is stale, and who is served it.
 
 use super::{PATIENCE, on_each_store};
 use crate::claims::Shared;
@@ -93,7 +93,7 @@ async fn a_failing_fallback_is_served_stale_and_left_in_peace(shared: Shared) {
     assert_eq!(
         failing(keeping(&cache), "k", &runs).await.unwrap_err().kind(),
         ErrorKind::Load,
-        "and nothing is left in peace"
+        "and the loader is not throttled"
     );
     assert_eq!(runs.swap(0, Ordering::SeqCst), 2);
     stale(&cache, "k").await;
@@ -275,7 +275,7 @@ async fn an_early_refresh_serves_what_there_is_if_it_fails(shared: Shared) {
     for _ in 0..5 {
         assert_eq!(failing(view(), "k", &runs).await.unwrap(), 2);
     }
-    assert_eq!(runs.load(Ordering::SeqCst), 1, "and then it is left in peace");
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "and then it is throttled");
     assert_eq!(
         cache.ttl(HOUR).early_refresh(0.0).get_or_set("k", 3u64).await.unwrap(),
         2,

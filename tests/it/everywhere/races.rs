@@ -62,7 +62,7 @@ async fn lane(
     stranger: AsyncCacheWrapper,
 ) -> [u64; 2] {
     let (key, source) = (format!("lane {lane}"), Arc::new(AtomicU64::new(0)));
-    let (mut overtaken, mut kept) = (0, 0);
+    let (mut removed_last, mut kept) = (0, 0);
     for trial in 1..=trials {
         let (removes, writer) =
             (trial % 2 == 0, if trial % 4 < 2 { loader.clone() } else { stranger.clone() });
@@ -90,7 +90,7 @@ async fn lane(
         let left = stranger.get::<u64>(&key).await.unwrap();
         if removes {
             assert!(left.is_none_or(|left| left == trial), "{left:?} after removal {trial}");
-            overtaken += u64::from(left.is_none());
+            removed_last += u64::from(left.is_none());
             kept += u64::from(left.is_some());
         } else {
             assert_eq!(left, Some(trial), "write {trial} lost to a load of {loaded}");
@@ -98,7 +98,7 @@ async fn lane(
         // Or the next load would only hit.
         stranger.remove(&key).await.unwrap();
     }
-    [overtaken, kept]
+    [removed_last, kept]
 }
 
 async fn nothing_stale_is_stored(shared: Shared) {
@@ -108,18 +108,18 @@ async fn nothing_stale_is_stored(shared: Shared) {
     for number in 0..LANES {
         lanes.spawn(lane(number, trials / LANES, loader.clone(), stranger.clone()));
     }
-    let [overtaken, kept] = lanes
+    let [removed_last, kept] = lanes
         .join_all()
         .await
         .into_iter()
         .fold([0; 2], |sum, lane| [sum[0] + lane[0], sum[1] + lane[1]]);
     let loads = loader.stats().loads;
     println!(
-        "{trials} trials in {:?}: {loads} loads; of the removals {overtaken} came last, {kept} first",
+        "{trials} trials in {:?}: {loads} loads; of the removals {removed_last} came last, {kept} first",
         begun.elapsed()
     );
     assert!(
-        loads > 0 && overtaken > 0,
-        "{loads} loads, {overtaken} of them overtaken by a removal"
+        loads > 0 && removed_last > 0,
+        "{loads} loads, {removed_last} of them removed_last by a removal"
     );
 }

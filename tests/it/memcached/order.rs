@@ -23,7 +23,7 @@ struct Overtaking {
     accepted: Arc<AtomicUsize>,
 }
 
-impl Overtaking {
+impl Reordering {
     async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -80,7 +80,7 @@ async fn pass(
 async fn nor_from_a_connection_that_was_given_up() {
     let _turn = turn();
     let server = Memcached::start();
-    let way = Overtaking::start(server.addr()).await;
+    let way = Reordering::start(server.addr()).await;
     let prefix = prefix();
     let witness = patient(on(&server).prefix(&prefix));
     let builder =

@@ -1,4 +1,4 @@
-//! What a crowd costs the server, and what it must not change.
+//! What many callers at once cost the server, and what it must not change.
 
 use super::{PATIENT, on, put, text, value_of};
 use crate::support::{Proxy, Redis, eventually};

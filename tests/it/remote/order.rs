@@ -68,7 +68,7 @@ pub(crate) async fn race(cache: &Cache, proxy: &Proxy, witness: &Cache, what: &s
         proxy.hold();
         timed_out += write_into_nothing(cache, rounds).await;
         if rounds % 2 == 1 {
-            // Long enough that connections are thrown away with the writes under way.
+            // Long enough that connections are thrown away with the writes in flight.
             for _ in 0..3 {
                 write_into_nothing(cache, rounds).await;
             }
@@ -141,7 +141,7 @@ async fn nor_after_a_clear<S: Remote>() {
         warm_up(&cache).await;
         proxy.hold();
         timed_out += write_into_nothing(&cache, rounds).await;
-        // Freed slowly: without care the clear would overtake.
+        // Freed slowly: without care the clear would come first.
         proxy.delay(Duration::from_millis(20), Duration::ZERO);
         proxy.release();
         while cache.clear("").await.is_err() {}

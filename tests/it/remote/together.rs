@@ -1,4 +1,4 @@
-//! Waiting calls travel together, and nobody notices.
+//! Waiting calls share a batch, and no answer changes.
 
 use super::{Cache, Remote, Setup, on_each, put, text, value_of};
 use crate::support::turns::turn;
@@ -81,7 +81,7 @@ async fn each_caller_reads_what_it_wrote<S: Remote>() {
     }
 }
 
-/// Callers are dropped at any moment, in a crowd. Whoever stays has the right answer.
+/// Callers are dropped at any moment, beside many others. Each that stays has the right answer.
 async fn who_gives_up_leaves_the_batch_whole<S: Remote>() {
     let _turn = turn();
     let server = S::start();
@@ -127,14 +127,14 @@ async fn who_gives_up_leaves_the_batch_whole<S: Remote>() {
         assert_eq!(text(&cache, &key).await.unwrap(), Some(value_of(&key)));
     }
     println!(
-        "{}: {gone} of 20,000 calls were given up in a crowd, no wrong value, {} new connections",
+        "{}: {gone} of 20,000 calls were dropped in batches, no wrong value, {} new connections",
         S::KIND,
         server.accepted() - before
     );
     assert!(gone > 1_000, "only {gone} were given up");
 }
 
-/// Of many that travel together one has no key, one cannot be encoded, and one is too large.
+/// Of many calls in a batch one has no key, one cannot be encoded, and one is too large.
 async fn a_key_that_fails_does_not_fail_its_companions<S: Remote>() {
     let server = S::start();
     for setup in setups() {

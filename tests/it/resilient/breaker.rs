@@ -1,4 +1,4 @@
-//! It opens, leaves the backend in peace, and finds out by itself when it is back.
+//! The breaker opens, sends the backend no calls, and finds out by itself when it is back.
 
 use super::*;
 use larder::testing::Verb;
@@ -89,7 +89,7 @@ async fn one_probe_at_a_time_and_no_caller_pays_for_it() {
     store.put(Verb::Ping, Fault::Delay(Duration::from_secs(3)));
     store.put(Verb::Get, Fault::Hang);
     store.reset_calls();
-    until("a probe is under way", || cache.breaker_state() == BreakerState::HalfOpen).await;
+    until("a probe is in flight", || cache.breaker_state() == BreakerState::HalfOpen).await;
     let begun = Instant::now();
     for _ in 0..1_000 {
         assert!(cache.get("k").await.is_err());
@@ -98,7 +98,7 @@ async fn one_probe_at_a_time_and_no_caller_pays_for_it() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(store.all_calls(), 1, "one ping, and nothing else");
     store.heal_all();
-    // The one under way was told to be slow before the store was healed.
+    // The one in flight was told to be slow before the store was healed.
     until("it closes", || cache.breaker_state() == BreakerState::Closed).await;
     assert_eq!(store.calls(Verb::Ping), 1);
     assert!(text(&cache, "k").await.unwrap().is_none());

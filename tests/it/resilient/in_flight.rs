@@ -22,7 +22,7 @@ async fn stored(store: &Store, key: &str) -> Option<String> {
     text(store.inner(), key).await.unwrap()
 }
 
-/// Begins a call that the store does not answer, and comes back when others can overtake it.
+/// Begins a call that the store does not answer, and comes back when others can be sent after it.
 async fn hung<T: Send + 'static>(
     store: &Store,
     verb: Verb,

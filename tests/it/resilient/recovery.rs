@@ -298,9 +298,9 @@ mod larder_header {
     pub(super) fn stamped(stored: &[u8], millis: u64) -> Vec<u8> {
         let mut stored = stored.to_vec();
         stored[8..16].copy_from_slice(&millis.to_be_bytes());
-        let mut checked = stored[..36].to_vec();
-        checked.extend_from_slice(&stored[40..]);
-        stored[36..40].copy_from_slice(&crc32(&checked).to_be_bytes());
+        let mut checked = stored[..40].to_vec();
+        checked.extend_from_slice(&stored[44..]);
+        stored[40..44].copy_from_slice(&crc32(&checked).to_be_bytes());
         stored
     }
 

@@ -39,7 +39,7 @@ async fn a_batch_of_which_nothing_was_answered_is_made_again() {
     assert_eq!(store.calls(Verb::GetMany), 3);
 }
 
-/// It has had its time, and a write may still be under way.
+/// It has had its time, and a write may still be in flight.
 #[tokio::test(start_paused = true)]
 async fn what_timed_out_is_not_made_again() {
     let (cache, store) = around(|layer| layer.retry(2).breaker(false).recovery(false));

@@ -22,7 +22,7 @@ use super::server::free_port;
 /// Repeats a run: the seed a failed run printed.
 pub(crate) const SEED_VARIABLE: &str = "LARDER_TEST_SEED";
 
-/// As many chunks are under way in one direction at most; then the sender waits, as it would for a full window.
+/// As many chunks are in flight in one direction at most; then the sender waits, as it would for a full window.
 const CHUNKS: usize = 4096;
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -142,7 +142,7 @@ impl Proxy {
         self.faults.slice.store(on, Ordering::SeqCst);
     }
 
-    /// Delays bytes in each direction, without limiting how many are under way.
+    /// Delays bytes in each direction, without limiting how many are in flight.
     pub(crate) fn delay(&self, to_server: Duration, to_client: Duration) {
         let micros = |delay: Duration| u64::try_from(delay.as_micros()).expect("a short delay");
         self.faults.to_server.store(micros(to_server), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Writes while a load is under way: a load that began before a write was over is not stored after it.
+//! Writes while a load is in flight: a load that began before a write was over is not stored after it.
 
 use super::{faulty, fresh};
 use crate::trials::{trials, within};

@@ -1,4 +1,4 @@
-//! Values past their logical end: SCENARIOS section K.
+//! Values past their logical end.
 
 use super::{Runs, fresh, plain_and_encoded};
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, EventKind, Expiry, Loaded, View};

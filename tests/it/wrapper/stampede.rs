@@ -82,7 +82,10 @@ async fn filled(options: impl FnOnce(WrapperBuilder) -> WrapperBuilder) -> Async
 }
 
 /// As many callers as keys, each of whom wants three keys at once, so that each key is wanted by three. What they got for which key.
-async fn crowd(cache: &AsyncCacheWrapper, source: &Source) -> Vec<(usize, larder::Result<u64>)> {
+async fn all_callers(
+    cache: &AsyncCacheWrapper,
+    source: &Source,
+) -> Vec<(usize, larder::Result<u64>)> {
     let mut callers = JoinSet::new();
     for caller in 0..KEYS {
         let (cache, source) = (cache.clone(), source.clone());
@@ -102,13 +105,16 @@ async fn one_load_a_key_and_no_more_at_once_than_the_source_can_bear() {
     let cache = filled(|options| options).await;
     let source = Source::new(false);
     assert!(
-        crowd(&cache, &source).await.into_iter().all(|(key, answer)| answer.unwrap() == old(key)),
+        all_callers(&cache, &source)
+            .await
+            .into_iter()
+            .all(|(key, answer)| answer.unwrap() == old(key)),
         "hits as yet"
     );
     assert_eq!(source.asked_in_all(), 0);
     advance(11 * SECOND).await;
     let begun = Instant::now();
-    let answers = crowd(&cache, &source).await;
+    let answers = all_callers(&cache, &source).await;
     println!(
         "30,000 calls, {} loads, at most {} at once, {:?} by the clock",
         source.asked_in_all(),
@@ -150,7 +156,7 @@ async fn a_source_that_is_away_is_asked_once_a_key_and_everybody_is_served() {
     let source = Source::new(true);
     advance(11 * SECOND).await;
     for round in 0..3 {
-        let answers = crowd(&cache, &source).await;
+        let answers = all_callers(&cache, &source).await;
         assert_eq!(answers.len(), 3 * KEYS);
         assert!(
             answers.into_iter().all(|(key, answer)| answer.unwrap() == old(key)),
