@@ -120,6 +120,6 @@ async fn nothing_stale_is_stored(shared: Shared) {
     );
     assert!(
         loads > 0 && removed_last > 0,
-        "{loads} loads, {removed_last} of them removed_last by a removal"
+        "{loads} loads, {removed_last} of them removed last"
     );
 }

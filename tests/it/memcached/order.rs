@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// A proxy that can hold back the bytes of older connections while newer ones are served.
-struct Overtaking {
+struct Reordering {
     addr: SocketAddr,
     /// Connections with a lower number wait.
     kept: watch::Sender<usize>,
