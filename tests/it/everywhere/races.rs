@@ -118,8 +118,5 @@ async fn nothing_stale_is_stored(shared: Shared) {
         "{trials} trials in {:?}: {loads} loads; of the removals {removed_last} came last, {kept} first",
         begun.elapsed()
     );
-    assert!(
-        loads > 0 && removed_last > 0,
-        "{loads} loads, {removed_last} of them removed last"
-    );
+    assert!(loads > 0 && removed_last > 0, "{loads} loads, {removed_last} of them removed last");
 }
