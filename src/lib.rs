@@ -81,8 +81,10 @@
 //!
 //! # Further reading
 //!
-//! `README.md`, `docs/` and `ARCHITECTURE.md` in the repository; `examples/` begins with
-//! `quickstart.rs`.
+//! The guides in [`docs`], a page for each capability. In the repository: `ARCHITECTURE.md`, and
+//! `examples/`, which begins with `quickstart.rs`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // With no adapter feature enabled, shared adapter code is unused.
 #![cfg_attr(
@@ -98,6 +100,9 @@ mod bridge;
 mod clock;
 mod codec;
 mod config;
+// Shown in the documentation, and compiled as doctests.
+#[cfg(any(all(doc, not(doctest)), all(doctest, feature = "memory")))]
+pub mod docs;
 mod error;
 mod event;
 mod expiry;
@@ -157,43 +162,3 @@ pub use wrapper::{
     WrapperBuilder,
 };
 
-/// The code blocks of the documents, as doctests.
-#[cfg(all(doctest, feature = "memory"))]
-mod documents {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[cfg(feature = "testing")]
-    #[doc = include_str!("../docs/adapters.md")]
-    struct Adapters;
-    #[doc = include_str!("../docs/batching.md")]
-    struct Batching;
-    #[doc = include_str!("../docs/configuration.md")]
-    struct Configuration;
-    #[cfg(all(feature = "testing", feature = "redis", feature = "memcached"))]
-    #[doc = include_str!("../docs/resilience.md")]
-    struct Resilience;
-    #[doc = include_str!("../docs/leases.md")]
-    struct Leases;
-    #[cfg(feature = "redis")]
-    #[doc = include_str!("../docs/redis-permissions.md")]
-    struct RedisPermissions;
-    #[cfg(all(feature = "metrics", feature = "tracing"))]
-    #[doc = include_str!("../docs/observability.md")]
-    struct Observability;
-    #[doc = include_str!("../docs/python.md")]
-    struct Python;
-    #[doc = include_str!("../docs/backends.md")]
-    struct Backends;
-    #[doc = include_str!("../docs/single-flight.md")]
-    struct SingleFlight;
-    #[doc = include_str!("../docs/freshness.md")]
-    struct Freshness;
-    #[doc = include_str!("../docs/swapping.md")]
-    struct Swapping;
-    #[doc = include_str!("../docs/namespaces.md")]
-    struct Namespaces;
-    #[doc = include_str!("../docs/blocking.md")]
-    struct WithoutAwait;
-    #[doc = include_str!("../docs/codecs.md")]
-    struct Codecs;
-}

@@ -1,0 +1,79 @@
+//! The guides: a page for each capability, with examples that are compiled and run.
+//!
+//! They are the files in `docs/` of the repository, shown here beside the items that they speak of.
+
+/// Where the links between the pages lead here; in the repository they lead to files. Of two definitions of one link the first holds
+/// (CommonMark 0.31, 4.7).
+macro_rules! links {
+    ($($page:literal => $module:literal,)*) => {
+        concat!(
+            $("[", $page, "]: crate::docs::", $module, "\n",)*
+            "[benchmarks]: https://github.com/larder-rs/larder/blob/main/docs/benchmarks.md\n\n",
+        )
+    };
+}
+
+macro_rules! pages {
+    ($($(#[$attribute:meta])* $module:ident = $file:literal;)*) => {
+        $(
+            $(#[$attribute])*
+            #[doc = links! {
+                "adapters" => "adapters",
+                "backends" => "backends",
+                "batching" => "batching",
+                "blocking" => "blocking",
+                "codecs" => "codecs",
+                "comparison" => "comparison",
+                "configuration" => "configuration",
+                "deploying" => "deploying",
+                "errors" => "errors",
+                "freshness" => "freshness",
+                "leases" => "leases",
+                "migrating" => "migrating",
+                "namespaces" => "namespaces",
+                "observability" => "observability",
+                "python" => "python",
+                "redis-permissions" => "redis_permissions",
+                "resilience" => "resilience",
+                "single-flight" => "single_flight",
+                "swapping" => "swapping",
+                "testing" => "testing",
+            }]
+            #[doc = include_str!(concat!("../docs/", $file))]
+            pub mod $module {}
+        )*
+    };
+}
+
+// A page whose examples need a feature is a doctest only where the feature is on; it is shown in any case.
+pages! {
+    #[cfg(any(not(doctest), feature = "testing"))]
+    adapters = "adapters.md";
+    backends = "backends.md";
+    batching = "batching.md";
+    blocking = "blocking.md";
+    codecs = "codecs.md";
+    comparison = "comparison.md";
+    configuration = "configuration.md";
+    deploying = "deploying.md";
+    errors = "errors.md";
+    freshness = "freshness.md";
+    leases = "leases.md";
+    migrating = "migrating.md";
+    namespaces = "namespaces.md";
+    #[cfg(any(not(doctest), all(feature = "metrics", feature = "tracing")))]
+    observability = "observability.md";
+    python = "python.md";
+    redis_permissions = "redis-permissions.md";
+    #[cfg(any(not(doctest), all(feature = "testing", feature = "redis", feature = "memcached")))]
+    resilience = "resilience.md";
+    single_flight = "single-flight.md";
+    swapping = "swapping.md";
+    #[cfg(any(not(doctest), feature = "testing"))]
+    testing = "testing.md";
+}
+
+/// The README, whose examples are those of `examples/quickstart.rs`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
