@@ -85,7 +85,6 @@
 //! `examples/`, which begins with `quickstart.rs`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
 // With no adapter feature enabled, shared adapter code is unused.
 #![cfg_attr(
     not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")),
@@ -161,4 +160,3 @@ pub use wrapper::{
     AsyncCacheWrapper, Cacheable, Keys, Loaded, ManyKeys, NotAResult, OneKey, View, WeakCache,
     WrapperBuilder,
 };
-
