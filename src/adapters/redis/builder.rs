@@ -1,8 +1,8 @@
 //! The settings of a redis cache, in the words that its URL and its builder share.
 
 use super::AsyncRedisCache;
-use super::endpoint::Endpoint;
-use super::source::Source;
+use super::connection::endpoint::Endpoint;
+use super::connection::source::Source;
 use crate::adapters::{Settings, read_remote_url};
 use crate::batching::Limits;
 use crate::codec::Codec;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const PREFIX: &str = "larder:";
 const OP_TIMEOUT: Duration = Duration::from_millis(250);
-/// Measured with 1, 16 and 256 tasks on two cores, 1 lane carries as much as 2 and up to twice as much as 4: what travels together
+/// Measured with 1, 16 and 256 tasks on two cores, 1 lane carries as much as 2 and up to twice as much as 4: what is sent together
 /// is written and read together. More are for machines with many cores.
 const POOL_SIZE: usize = 1;
 const MAX_POOL_SIZE: usize = 64;
@@ -225,29 +225,29 @@ impl RedisBuilder {
         self
     }
 
-    /// Values larger than this travel on a lane of their own, where small ones do not wait for them; 256 KiB unless set.
+    /// Values larger than this go over a lane of their own, where small ones do not wait for them; 256 KiB unless set.
     #[must_use]
     pub fn big_value_bytes(mut self, bytes: usize) -> Self {
         self.config.big_value_bytes = bytes;
         self
     }
 
-    /// How many calls are under way on a connection before others wait and travel together; 16 unless set. A caller never waits for a
-    /// timer: two batches are under way at most, and the next sets out as soon as one of them is back.
+    /// How many calls are in flight on a connection before others are sent in batches; 16 unless set. A caller never waits for a
+    /// timer: two batches are in flight at most, and the next is sent as soon as one of them is back.
     #[must_use]
     pub fn batch_above(mut self, calls: usize) -> Self {
         self.config.batch_above = calls;
         self
     }
 
-    /// How many waiting calls travel together at most; 512 unless set, and 1 is no batches.
+    /// How many calls a batch has at most; 512 unless set, and 1 is no batches.
     #[must_use]
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.config.limits.entries = calls;
         self
     }
 
-    /// How many bytes of keys and values travel together at most; 1 MiB unless set. What is larger travels alone.
+    /// How many bytes of keys and values a batch has at most; 1 MiB unless set. What is larger is sent alone.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;

@@ -1,16 +1,17 @@
 //! Counters: by a script where the server permits one, else by a transaction.
 
-use super::commands::{self, Command, Condition, Counted, KEEP_TTL, Ttl};
+use super::commands::{self, Command, Condition, Ttl};
 use super::errors::{Code, Failure};
 use super::names::counter_lock;
 use super::ops::Call;
+use super::scripts::{self, Counted, KEEP_TTL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use redis::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long a counter that is written anew is kept from others: they do not wait longer for whoever went away meanwhile.
+/// How long a counter that is written anew is kept from others: they do not wait longer for a caller that went away meanwhile.
 const LOCKED_MILLIS: u64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -21,7 +22,7 @@ impl Call<'_> {
     pub(super) async fn increase(&self, by: i64, expiry: Expiry) -> Result<i64> {
         let ttl = self.ttl(expiry);
         loop {
-            let counted = match self.try_invoke(&commands::increase(&self.full, by, ttl)).await {
+            let counted = match self.try_invoke(&scripts::increase(&self.full, by, ttl)).await {
                 Ok(Some(counted)) => counted,
                 Ok(None) => return self.increase_plainly(by, ttl).await,
                 Err(failure) => return Err(self.uncounted(failure)),
@@ -34,15 +35,15 @@ impl Call<'_> {
             };
             let before = self.value(old.clone());
             let (sum, kept) = if before.is_stale() {
-                (by, commands::counter_ttl(ttl))
+                (by, scripts::counter_ttl(ttl))
             } else {
                 let number = before.as_counter().map_err(|error| self.named(error))?;
                 let sum = number.checked_add(by).ok_or_else(|| self.overflow())?;
                 (sum, KEEP_TTL.to_owned())
             };
-            match self.try_invoke(&commands::exchange(&self.full, &old, sum, &kept)).await {
+            match self.try_invoke(&scripts::exchange(&self.full, &old, sum, &kept)).await {
                 Ok(Some(true)) => return Ok(sum),
-                // Somebody else changed it meanwhile; the deadline ends this.
+                // It was changed meanwhile; the deadline ends this.
                 Ok(Some(false)) => {}
                 Ok(None) => return self.increase_plainly(by, ttl).await,
                 Err(failure) => return Err(self.uncounted(failure)),
@@ -166,7 +167,7 @@ fn counted(
         Some(Value::ServerError(error)) => {
             Err(Failure::from(redis::RedisError::from(error)).into())
         }
-        _ => Err(Uncounted::Failed(Failure::out_of_step())),
+        _ => Err(Uncounted::Failed(Failure::desynchronized())),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) enum Code {
     NotAnInteger,
     Overflow,
     /// Not the server's: the answer belongs to another command.
-    OutOfStep,
+    Desynchronized,
     Other,
 }
 
@@ -85,13 +85,13 @@ impl Failure {
     }
 
     /// An answer of a kind that the command does not give: the answers are out of step with the questions.
-    pub(super) fn out_of_step() -> Self {
+    pub(super) fn desynchronized() -> Self {
         let failure = Self::new(
             ErrorKind::Unavailable,
             "the connection gave another command's answer",
             Fate::Drop,
         );
-        Self { code: Code::OutOfStep, ..failure }
+        Self { code: Code::Desynchronized, ..failure }
     }
 }
 
@@ -127,7 +127,7 @@ impl From<RedisError> for Failure {
                     .with_source(cause.to_string());
                 Self::with(error, Fate::Drop)
             }
-            Cause::Parse | Cause::UnexpectedReturnType => Self::out_of_step(),
+            Cause::Parse | Cause::UnexpectedReturnType => Self::desynchronized(),
             _ => {
                 Self::new(ErrorKind::Unavailable, "the driver cannot reach the server", Fate::Drop)
             }

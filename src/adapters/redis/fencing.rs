@@ -1,19 +1,18 @@
-//! Claims: what tells a load that somebody wrote, removed or cleared its key meanwhile, in whatever process.
+//! Claims: how a load learns that its key was written, removed or cleared meanwhile, in any process.
 //!
 //! Beside a key that is being loaded stands a *token*: who claimed it, how many share the claim, and until when it is leased. Whatever
-//! removes the key removes the token first, and a fill without its token is refused. The value itself tells of writes: a fill is
+//! removes the key removes the token first, and a fill without its token is refused. The value itself shows writes: a fill is
 //! refused if it is there and was not, or is another one. That leaves a value that comes and goes during one load, so a write that
 //! may be gone within [`BRIEF`] removes the token as well; longer ones are still there when a load of up to a minute ends, and cost
 //! nothing. `clear` meets keys and tokens in any order: while it is at work a *mark* stands there, under which nothing is filled.
 
-use super::commands::{
-    Command, Condition, Invocation, Lua, Ttl, bytes, flag, forget, int, invoke, remove_key, ttl_arg,
-};
+use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg, unclaim, unclaim_all};
 use super::errors::{Code, Failure};
 use super::lane::Lane;
 use super::millis;
 use super::names::{self, marks, token};
 use super::ops::Call;
+use super::scripts::{Invocation, Lua, forget, invoke, remove_key};
 use crate::adapter::{Claim, LONGEST_CLAIM, lease_millis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
@@ -23,37 +22,8 @@ use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a clear that was never finished stands in the way of fills. One that takes longer renews its mark.
-const MARKED: Duration = Duration::from_secs(60);
-pub(super) const REMARK: Duration = Duration::from_secs(10);
-
 /// A value that lives shorter may come and go while another is computed.
 const BRIEF: Duration = Duration::from_secs(60);
-
-/// Makes the claims on a key fail. It goes before what it is there for: a claim that is made in between is of a load that begins
-/// after this removal did, and so is none of its concern.
-pub(super) fn unclaim<T: Default>(full: &str) -> Command<T> {
-    unclaim_all(&[token(full)])
-}
-
-pub(super) fn unclaim_all<T: Default>(tokens: &[String]) -> Command<T> {
-    Command::new("UNLINK", |answer| int(answer).map(|_| T::default())).arg(tokens)
-}
-
-/// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id` tells this clear from others.
-pub(super) fn mark(marks: &str, id: &str, prefix: &str) -> Invocation<bool> {
-    let lasting = millis(MARKED).to_string();
-    invoke(
-        &MARK,
-        &[marks.as_bytes()],
-        &[lasting.as_bytes(), id.as_bytes(), prefix.as_bytes()],
-        flag,
-    )
-}
-
-pub(super) fn unmark(marks: &str, id: &str, prefix: &str) -> Command<bool> {
-    Command::new("ZREM", flag).arg(marks).arg([id, prefix].concat())
-}
 
 impl Ttl {
     /// Whether what lives so long may be gone before a load that began earlier is done.
@@ -62,7 +32,7 @@ impl Ttl {
     }
 }
 
-/// What a value looks like: enough of it to tell whether it is another one. Larder's own header is in its beginning.
+/// What a value looks like: enough of it to see whether it is another one. Larder's own header is in its beginning.
 macro_rules! look {
     () => {
         r"local function look(key)
@@ -111,14 +81,8 @@ end
     };
 }
 
-static MARK: Lua = Lua::new(
-    r"redis.call('ZADD', KEYS[1], redis.call('TIME')[1] * 1000 + ARGV[1], ARGV[2] .. ARGV[3])
-redis.call('PEXPIRE', KEYS[1], 2 * ARGV[1])
-return 1",
-);
-
 /// Without a lease a claim is shared: the first fill wins. A lease that has ended passes on under a new name, so that the fill of
-/// whoever had it is refused. The clock is asked for leases only: not every user may.
+/// its former holder is refused. The clock is asked for leases only: not every user may.
 static CLAIM: Lua = Lua::new(concat!(
     look!(),
     r"local now = 0
@@ -189,7 +153,7 @@ impl<'c> Noted<'c> {
     }
 }
 
-/// `None` while somebody else has it.
+/// `None` while another load has it.
 fn claim(key: &str, token: &str, lease: u64) -> Invocation<Option<Vec<Bytes>>> {
     let read = |answer| match answer {
         Value::Nil => Some(None),
@@ -293,7 +257,7 @@ impl Call<'_> {
             return self.fill_with(noted, None, &[], None).await;
         };
         if stored.len() > config.max_value_bytes {
-            // What it was to replace goes, unless somebody else's is there by now.
+            // What it was to replace goes, unless another value is there by now.
             let filled = self.fill_with(noted, None, &[], None).await?;
             return if filled.is_some() { Err(self.too_large().into()) } else { Ok(None) };
         }
@@ -378,7 +342,7 @@ mod tests {
     fn a_claim_is_read_as_it_was_written() {
         let noted = Noted::read(b"1 abc 5:def").unwrap();
         assert_eq!(noted, Noted { id: "abc", leased: true, there: "5:def" });
-        assert_eq!(Noted::read(b"somebody else's"), None);
+        assert_eq!(Noted::read(b"another's claim"), None);
         assert_eq!(Noted::read(b"\xFF\xFF \xFF \xFF \xFF"), None);
     }
 

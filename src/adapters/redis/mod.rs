@@ -1,51 +1,49 @@
-//! redis and Valkey.
+//! The redis and Valkey adapter.
+//!
+//! `adapter` is the contract, verb by verb; `ops` does what a verb on one key does, `counter` and `fencing` what `incr` and claims
+//! do, `multi_key` and `clear` what many keys take. `commands` and `scripts` are what the server is sent, `errors` and `refusals` what
+//! its errors mean. A command goes over a `lane`, directly or as a `request` to the `batch_leader`; `connection` keeps one open.
+//! Large values are `staging` on a lane of their own, which `large_keys` chooses. `names` are those of the keys beside a user's.
 
+mod adapter;
 mod batch_leader;
 mod builder;
+mod clear;
 mod commands;
+mod connection;
 mod counter;
-mod endpoint;
 mod errors;
 mod fencing;
-mod gate;
 mod lane;
 mod large_keys;
-mod link;
 mod multi_key;
 mod names;
 mod ops;
 mod refusals;
-mod replies;
-mod source;
+mod request;
+mod scripts;
 mod staging;
-mod stream;
-#[cfg(feature = "tls")]
-mod tls;
-mod wire;
 
 pub use builder::RedisBuilder;
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::adapters::Remote;
 use crate::batching::{Batcher, Limits};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
-use crate::expiry::{Expiry, Lifetime};
-use crate::observers::{EventSink, EventSinks};
+use crate::observers::EventSinks;
 use crate::runtime::{PerRuntime, can_connect, lock};
-use crate::value::CacheValue;
-use async_trait::async_trait;
 use builder::Config;
-use commands::Condition;
+use connection::connection::Orphans;
+use connection::factory::ConnectionFactory;
+use connection::managed::Executor;
+use connection::source::{self, Source};
 use errors::BACKEND;
 use futures_util::future::try_join_all;
-use lane::{Home, Hub, Lane};
+use lane::Lane;
 use large_keys::BulkyKeys;
-use link::Orphans;
 use ops::Call;
 use refusals::Refusals;
-use source::Source;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
@@ -55,7 +53,7 @@ use tokio::time::Instant;
 
 /// A cache in redis 6.2 or later, or in Valkey. Cheap to clone; clones share connections.
 ///
-/// Calls travel over a few multiplexed connections, opened on first use, one set for each runtime that calls. The operations on one
+/// Calls go over a few multiplexed connections, opened on first use, one set for each runtime that calls. The operations on one
 /// key keep their order. A connection that breaks is replaced in the background, with growing pauses between attempts; until then
 /// calls fail at once with [`ErrorKind::Unavailable`]. No call takes longer than `op_timeout`.
 ///
@@ -67,9 +65,9 @@ use tokio::time::Instant;
 /// | `op_timeout` | `250ms` | the deadline of a call |
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
-/// | `big_value_bytes` | 256 KiB | more travels on a connection of its own |
-/// | `batch_above` | 16 | calls under way on a connection from which on others wait and travel together |
-/// | `max_batch` | 512 | as many waiting calls travel together; 1 is no batches |
+/// | `big_value_bytes` | 256 KiB | more goes over a connection of its own |
+/// | `batch_above` | 16 | calls in flight on a connection; above that, calls are sent in batches |
+/// | `max_batch` | 512 | as many waiting calls make a batch; 1 is no batches |
 /// | `max_batch_bytes` | 1 MiB | and as many bytes of keys and values |
 /// | `resp3` | `false` | version 3 of the protocol |
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
@@ -87,7 +85,7 @@ use tokio::time::Instant;
 /// # Clearing
 ///
 /// [`clear`](AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
-/// it takes time in proportion to all keys of the database, but holds up nobody.
+/// it takes time in proportion to all keys of the database, but holds no other call up.
 ///
 /// # Other processes
 ///
@@ -137,12 +135,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn hub(&self) -> Arc<Hub> {
+    fn factory(&self) -> Arc<ConnectionFactory> {
         let (orphans, refusals) = (self.orphans.clone(), self.refusals.clone());
-        Arc::new(Hub::new(self.source.clone(), orphans, refusals, &self.config))
+        Arc::new(ConnectionFactory::new(self.source.clone(), orphans, refusals, &self.config))
     }
 
-    /// Notes that the server does not run scripts, and tells so once: claims, and so leases, do not work.
+    /// Notes that the server does not run scripts, and emits one event: claims, and so leases, do not work.
     fn note_refused_scripts(&self, error: Error) {
         if self.refusals.note_scripts() {
             let error = error.with_backend(BACKEND);
@@ -156,9 +154,10 @@ impl Shared {
         let process = std::process::id();
         let mut bulk = lock(&self.bulk);
         bulk.1.upgrade().filter(|_| bulk.0 == process).unwrap_or_else(|| {
-            // What is big would only hold others up in company.
+            // A large value would only hold the others of its batch up.
             let limits = Limits { entries: 1, bytes: 0 };
-            let lane = Lane::new(self.hub(), Home::Background, Batcher::new(usize::MAX, limits));
+            let lane =
+                Lane::new(self.factory(), Executor::Background, Batcher::new(usize::MAX, limits));
             *bulk = (process, Arc::downgrade(&lane));
             lane
         })
@@ -274,9 +273,10 @@ impl AsyncRedisCache {
         can_connect()?;
         let shared = &*self.shared;
         Ok(shared.runtimes.get_or_insert_with(&home, || {
-            let hub = shared.hub();
+            let factory = shared.factory();
             let Config { batch_above, limits, .. } = shared.config;
-            let lane = |_| Lane::new(hub.clone(), Home::Caller, Batcher::new(batch_above, limits));
+            let lane =
+                |_| Lane::new(factory.clone(), Executor::Caller, Batcher::new(batch_above, limits));
             let lanes = (0..shared.config.pool_size).map(lane).collect();
             Lanes { lanes, bulk: shared.bulk() }
         }))
@@ -319,144 +319,12 @@ impl AsyncRedisCache {
 
 fn deadline_in(limit: Duration) -> Instant {
     let now = Instant::now();
-    // A deadline that no clock can show is none that anybody will see.
+    // A deadline that no clock can show is never reached.
     now.checked_add(limit).unwrap_or_else(|| now + Duration::from_secs(86_400))
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[async_trait]
-impl AsyncCacheAdapter for AsyncRedisCache {
-    async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        self.call("get", key)?.get().await
-    }
-
-    async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
-        self.call("set", key)?.store(&value, expiry, Condition::None).await.map(drop)
-    }
-
-    async fn remove(&self, key: &str) -> Result<bool> {
-        self.call("remove", key)?.remove().await
-    }
-
-    async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>> {
-        self.call("update_timeout", key)?.update_timeout(expiry).await
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<()> {
-        self.clear_prefix(prefix)
-            .await
-            .map_err(|error| error.with_backend(BACKEND).with_op("clear"))
-    }
-
-    async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
-        self.call("add", key)?.store(&value, expiry, Condition::Missing).await
-    }
-
-    async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
-        self.call("replace", key)?.store(&value, expiry, Condition::Live).await
-    }
-
-    async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
-        self.call("incr", key)?.increase(by, expiry).await
-    }
-
-    async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        self.call("take", key)?.take().await
-    }
-
-    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
-        self.call("expiry", key)?.expiry().await
-    }
-
-    async fn contains(&self, key: &str) -> Result<bool> {
-        self.call("contains", key)?.contains().await
-    }
-
-    async fn presence(&self, key: &str) -> Result<Presence> {
-        self.call("presence", key)?.presence().await
-    }
-
-    fn has_logical_ends(&self) -> bool {
-        self.shared.config.settings.codec.has_logical_ends()
-    }
-
-    async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
-        self.call("touch", key)?.touch(expiry).await
-    }
-
-    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        self.get_batch(keys).await.map_err(|error| error.with_backend(BACKEND).with_op("get_many"))
-    }
-
-    async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        self.set_batch(entries)
-            .await
-            .map_err(|error| error.with_backend(BACKEND).with_op("set_many"))
-    }
-
-    async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        self.remove_batch(keys)
-            .await
-            .map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
-    }
-
-    fn enforces_claims(&self) -> bool {
-        true
-    }
-
-    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
-        self.call("claim", key)?.claim(lease).await
-    }
-
-    async fn set_claimed(
-        &self,
-        key: &str,
-        value: CacheValue,
-        expiry: Expiry,
-        claim: &Claim,
-    ) -> Result<bool> {
-        self.call("set_claimed", key)?.set_claimed(&value, expiry, claim).await
-    }
-
-    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
-        self.call("release", key)?.release(claim).await
-    }
-
-    fn subscribe(&self, sink: EventSink) {
-        self.shared.sinks.add(sink);
-    }
-
-    async fn connect(&self) -> Result<()> {
-        let lanes = self.lanes()?;
-        self.ping_all("connect", lanes.lanes.iter()).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        let lanes = self.lanes()?;
-        self.ping_all("ping", lanes.lanes.iter().take(1)).await
-    }
-
-    /// Lets go of the connections of all runtimes. Calls under way end on theirs.
-    async fn close(&self) -> Result<()> {
-        *lock(&self.shared.bulk) = (0, Weak::new());
-        self.shared.runtimes.clear();
-        Ok(())
-    }
-
-    fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        Ok(Arc::new(Self::assemble(self.shared.config.clone(), self.shared.source.clone())))
-    }
-
-    fn default_ttl(&self) -> Lifetime {
-        self.shared.config.settings.default_ttl
-    }
-
-    fn backend(&self) -> &str {
-        BACKEND
-    }
 }
 
 impl fmt::Debug for AsyncRedisCache {

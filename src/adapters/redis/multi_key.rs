@@ -1,30 +1,25 @@
-//! Many keys at once, and all of them.
+//! Many keys at once.
 
-use super::commands::{self, Command, Condition};
+use super::commands::{self, Command, Condition, unclaim_all};
 use super::errors::{BACKEND, Code, Failure};
-use super::fencing::{REMARK, mark, unclaim_all, unmark};
 use super::lane::Lane;
-use super::names::{self, marks, token};
+use super::names::token;
 use super::ops::{Call, ttl};
 use super::{AsyncRedisCache, Lanes};
 use crate::adapter::Entry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::check_all;
 use crate::value::CacheValue;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// One step of a batch: few enough that the server is not held up for long, many enough that round trips do not count.
 const STEP_KEYS: usize = 1000;
 const STEP_BYTES: usize = 1 << 20;
-/// Larger reads go where they hold up nobody.
+/// Larger reads go over the lane for large values, where no small one waits for them.
 const SMALL_READ: usize = 64;
-/// How many keys the server looks at in one step of a `clear`.
-const SCAN_COUNT: usize = 1000;
-
 /// What is to be done for one key of a batch, and where its result belongs.
 struct Item<T> {
     at: usize,
@@ -87,7 +82,7 @@ impl AsyncRedisCache {
             };
             if values.len() != names.len() {
                 lane.verify(deadline).await?;
-                return Err(Failure::out_of_step());
+                return Err(Failure::desynchronized());
             }
             let codec = self.shared.config.settings.codec;
             let read = |(stored, name): (Option<Bytes>, &&str)| {
@@ -294,108 +289,12 @@ impl AsyncRedisCache {
         }
         Ok(removed)
     }
-
-    pub(super) async fn clear_prefix(&self, prefix: &str) -> Result<()> {
-        let own = self.shared.config.settings.scope.prefix();
-        let prefix: Cow<'_, str> =
-            if own.is_empty() { prefix.into() } else { format!("{own}{prefix}").into() };
-        if prefix.is_empty() {
-            let message = "without a prefix every key of the database would be this cache's own";
-            return Err(Error::new(ErrorKind::Unsupported).with_message(message));
-        }
-        let lanes = self.lanes()?;
-        for lane in lanes.all() {
-            // A write that timed out must not land after it was cleared.
-            lane.settle(self.deadline()).await.map_err(|failure| failure.error)?;
-        }
-        let clear = Clear { cache: self, lane: &lanes.bulk, prefix: &prefix };
-        clear.run().await.map_err(|failure| failure.error)
-    }
 }
 
 /// What [`AsyncRedisCache::get_step`] found, for each name.
 type Found = Vec<Result<Option<CacheValue>, Failure>>;
 
-/// A walk through all keys of the database.
-struct Clear<'c> {
-    cache: &'c AsyncRedisCache,
-    lane: &'c Arc<Lane>,
-    /// Whole, as the server knows it.
-    prefix: &'c str,
-}
-
-impl Clear<'_> {
-    async fn run(&self) -> Result<(), Failure> {
-        let marks = marks(self.cache.shared.config.settings.scope.prefix());
-        let id = names::random();
-        if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
-            // Should that fail now, it ends by itself.
-            let unmark = || unmark(&marks, &id, self.prefix);
-            let _ = self.lane.run(unmark, self.cache.deadline()).await;
-            return Ok(());
-        }
-        // Without a mark a load that claimed its key before may fill it after it was walked past. Its claim does not outlive the
-        // first walk, and what it filled until then does not outlive the second.
-        self.walk(&marks, None).await?;
-        self.walk(&marks, None).await.map(drop)
-    }
-
-    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to take it back. A server that is full,
-    /// or does not run scripts, can be cleared all the same.
-    async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
-        if self.cache.shared.refusals.refuses_scripts() {
-            return Ok(false);
-        }
-        let touch = || unmark(marks, names::NOBODY, self.prefix);
-        let marked = match self.lane.run(touch, self.cache.deadline()).await {
-            Ok(_) => {
-                let mark = mark(marks, id, self.prefix);
-                self.lane.invoke(&mark, self.cache.deadline()).await
-            }
-            refused => refused,
-        };
-        match marked {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.answered && !failure.error.is_retryable() => Ok(false),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Removes what there is, key by key; whether the mark of this `id` stood until the end.
-    async fn walk(&self, marks: &str, id: Option<&str>) -> Result<bool, Failure> {
-        let mut is_marked = id.is_some();
-        let mut marked = Instant::now();
-        let mut cursor = Bytes::from_static(b"0");
-        loop {
-            let step = || commands::scan(&cursor, self.prefix, SCAN_COUNT);
-            let (next, keys) = self.lane.run(step, self.cache.deadline()).await?;
-            for keys in keys.chunks(STEP_KEYS) {
-                let keys: &Vec<&[u8]> = &keys
-                    .iter()
-                    .map(AsRef::as_ref)
-                    .filter(|key| *key != marks.as_bytes())
-                    .collect();
-                if !keys.is_empty() {
-                    let discard = || commands::discard(keys);
-                    self.lane.run(discard, self.cache.deadline()).await?;
-                }
-            }
-            if &*next == b"0" {
-                return Ok(is_marked);
-            }
-            if let Some(id) = id
-                && is_marked
-                && marked.elapsed() > REMARK
-            {
-                is_marked = self.mark(marks, id).await?;
-                marked = Instant::now();
-            }
-            cursor = next;
-        }
-    }
-}
-
-/// Commands that travel together.
+/// Commands that are sent together.
 struct Step {
     op: &'static str,
     places: Vec<usize>,
@@ -451,7 +350,7 @@ impl Step {
         };
         let answers = match ran {
             Ok(mut answers) => match unclaims.then(|| answers.remove(0)) {
-                // Nothing of it counts: a load that is under way could undo it. Who may not end claims may write all the same.
+                // Nothing of it counts: a load in flight could undo it. Who may not end claims may write all the same.
                 Some(Err(failure)) if !failure.is_refusal() => {
                     vec![Err(failure); places.len()]
                 }

@@ -15,7 +15,7 @@ const COUNTER: &str = "\0larder:counter";
 const STAGED: &str = "\0larder:staged:";
 const RANDOM_DIGITS: usize = 32;
 /// What no random number is.
-pub(super) const NOBODY: &str = "nobody";
+pub(super) const NO_ID: &str = "none";
 
 /// Where the token of a key is kept.
 pub(super) fn token(full: &str) -> String {
@@ -37,7 +37,7 @@ pub(super) fn staged(prefix: &str) -> String {
     format!("{prefix}{STAGED}{}", random())
 }
 
-/// A number that nobody else has.
+/// A number that is used nowhere else.
 pub(super) fn random() -> String {
     format!("{:032x}", fastrand::u128(..))
 }

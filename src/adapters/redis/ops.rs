@@ -1,9 +1,9 @@
 //! What a call on one key does.
 
-use super::commands::{self, Command, Condition, Ttl};
+use super::commands::{self, Command, Condition, Ttl, unclaim};
 use super::errors::{BACKEND, Code, Failure};
-use super::fencing::unclaim;
 use super::lane::Lane;
+use super::scripts;
 use super::staging::Staged;
 use super::{Lanes, Shared};
 use crate::adapter::Presence;
@@ -43,7 +43,7 @@ impl Call<'_> {
         self.lanes.of(self.hash)
     }
 
-    /// Where to read: an answer that is known to be big must not be in the way of others. The order of reads is nobody's concern.
+    /// Where to read: an answer that is known to be big must not be in the way of others. The order of reads does not matter.
     fn reading_lane(&self) -> &Arc<Lane> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
@@ -86,7 +86,7 @@ impl Call<'_> {
         };
         let Some(stored) = stored else { return Ok(None) };
         let value = self.value(stored);
-        // Another key's value: copied there by somebody, or the answers are out of step, and then only a new connection can tell.
+        // Another key's value: copied there by another program, or the answers are out of step, and then only a new connection is right.
         if value.is_misdirected() && Box::pin(lane.verify(self.deadline)).await.is_err() {
             return Ok(Box::pin(read()).await.map_err(failed)?.map(|stored| self.value(stored)));
         }
@@ -144,7 +144,7 @@ impl Call<'_> {
         }
         match self.discard().await {
             Ok(()) => self.failed(failure),
-            // The older value may still be there: for whoever makes up for writes.
+            // The older value may still be there: for the layer that makes up for writes.
             Err(_) => self.failed(failure).with_refused_write(),
         }
     }
@@ -170,7 +170,7 @@ impl Call<'_> {
     ) -> Result<bool, Failure> {
         if !self.cache.refusals.refuses_scripts() {
             let staged = self.stage(stored.clone()).await?;
-            let install = commands::install(staged.name(), &self.full, ttl, condition);
+            let install = scripts::install(staged.name(), &self.full, ttl, condition);
             if let Some(done) = self.try_invoke(&install).await? {
                 staged.take_over();
                 return Ok(done);
@@ -209,7 +209,7 @@ impl Call<'_> {
             answers.map_err(|failure| self.failed(failure))?,
         );
         let Ok([was_stale, unclaimed, removed]) = answers else {
-            return Err(self.failed(Failure::out_of_step()));
+            return Err(self.failed(Failure::desynchronized()));
         };
         unclaimed.map_err(|failure| self.failed(failure))?;
         // A look that the server refuses (a list, a user who may not) hinders no removal.
@@ -223,7 +223,7 @@ impl Call<'_> {
             answers.map_err(|failure| self.failed(failure))?,
         );
         let Ok([exists, end]) = answers else {
-            return Err(self.failed(Failure::out_of_step()));
+            return Err(self.failed(Failure::desynchronized()));
         };
         match (exists, end) {
             (Ok(Presence::Missing), _) => Ok(Presence::Missing),
@@ -259,7 +259,7 @@ impl Call<'_> {
             self.run_unclaimed(lane, || commands::take(&self.full)).await
         };
         match taken.await {
-            // Whoever removes it has taken it.
+            // The caller whose removal succeeds has taken it.
             Err(failure) if failure.code == Code::WrongType => {
                 Ok(self.remove().await?.then(CacheValue::foreign))
             }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A value under a name of its own. If nobody takes it, it is removed; if that fails too, it ends by itself.
+/// A value under a name of its own. If it is not taken, it is removed; if that fails too, it ends by itself.
 pub(super) struct Staged {
     /// `None` once it was taken.
     name: Option<String>,
@@ -30,7 +30,7 @@ impl Staged {
         deadline: Instant,
     ) -> Result<Self, Failure> {
         let name = names::staged(prefix);
-        // Made first: whoever goes away in the middle of it leaves nothing behind.
+        // Made first: a caller that goes away in the middle leaves nothing behind.
         let staged = Self { name: Some(name.clone()), lane: lane.clone(), op_timeout };
         let ttl = Lifetime::from(op_timeout).as_millis_ceil().map_or(Ttl::Never, Ttl::Millis);
         let lane = lane.clone();

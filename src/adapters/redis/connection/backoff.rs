@@ -15,7 +15,7 @@ const MEMORY: Duration = Duration::from_secs(2);
 /// The way to the server, shared by the lanes of one runtime: however many they are, together they connect no oftener than one
 /// lane would.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(in crate::adapters::redis) struct ReconnectBackoff {
     turn: tokio::sync::Mutex<()>,
     record: Mutex<Record>,
 }
@@ -25,13 +25,13 @@ struct Record {
     misses: u32,
     last: Option<Instant>,
     not_before: Option<Instant>,
-    /// Set from the first failure until a success: who comes meanwhile is told at once.
+    /// Set from the first failure until a success: calls meanwhile fail at once.
     error: Option<Error>,
 }
 
-impl Gate {
+impl ReconnectBackoff {
     /// Waits for its turn, and then for the time to try.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(in crate::adapters::redis) async fn turn(&self) -> MutexGuard<'_, ()> {
         let turn = self.turn.lock().await;
         let not_before = lock(&self.record).not_before;
         if let Some(not_before) = not_before {
@@ -41,30 +41,30 @@ impl Gate {
     }
 
     /// Why there is no connection, if the last attempt failed.
-    pub(super) fn error(&self) -> Option<Error> {
+    pub(in crate::adapters::redis) fn error(&self) -> Option<Error> {
         lock(&self.record).error.clone()
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(in crate::adapters::redis) fn succeeded(&self) {
         let mut record = lock(&self.record);
         record.misses = record.misses.min(2);
         record.not_before = None;
         record.error = None;
     }
 
-    pub(super) fn failed(&self, error: Error) {
+    pub(in crate::adapters::redis) fn failed(&self, error: Error) {
         let mut record = lock(&self.record);
         record.miss();
         record.error = Some(error);
     }
 
     /// A connection broke soon after it was made. Callers wait for the next one, which is not made at once.
-    pub(super) fn short_lived(&self) {
+    pub(in crate::adapters::redis) fn short_lived(&self) {
         lock(&self.record).miss();
     }
 
-    /// Nobody has asked for long: the next one finds out anew.
-    pub(super) fn forget(&self) {
+    /// There was no call for long: the next one finds out anew.
+    pub(in crate::adapters::redis) fn forget(&self) {
         *lock(&self.record) = Record::default();
     }
 }

@@ -1,9 +1,9 @@
 //! An open connection, and the task that drives it.
 
 use super::endpoint::{Endpoint, set_up};
-use super::errors::{Failure, of_farewell};
 use super::replies::Bounds;
 use super::stream::{Farewell, Socket, Watched};
+use crate::adapters::redis::errors::{Failure, of_farewell};
 use futures_util::future::select_ok;
 use futures_util::task::AtomicWaker;
 use redis::aio::MultiplexedConnection;
@@ -21,25 +21,25 @@ use tokio::task::{AbortHandle, yield_now};
 /// How many commands may wait to be written before callers wait for each other; the driver's own 50 is few for a cache.
 const QUEUE: usize = 1024;
 
-/// What is under way is written in as many groups: while the server works on one, another gathers. Measured at 16 tasks: with 2 both
+/// The commands in flight are written in as many groups: while the server works on one, another gathers. Measured at 16 tasks: with 2 both
 /// wait for each other, with 8 there are too many writes.
 const GROUPS: u64 = 4;
 
 /// What a connection is used through.
 #[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) connection: MultiplexedConnection,
-    pub(super) traffic: Arc<Traffic>,
+pub(in crate::adapters::redis) struct DriverHandle {
+    pub(in crate::adapters::redis) connection: MultiplexedConnection,
+    pub(in crate::adapters::redis) coalescer: Arc<WriteCoalescer>,
     /// `None` for what the driver opened.
     socket: Option<Socket>,
     farewell: Farewell,
-    /// Ends with it. What the driver opened has one that nobody else sees.
+    /// Ends with it. What the driver opened has one of its own.
     _task: Option<Task>,
 }
 
-/// How far a connection is that is being opened: who has to wait too long is told.
+/// How far a connection is that is being opened: the error of a call that waits too long says it.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU8);
+pub(in crate::adapters::redis) struct Progress(AtomicU8);
 
 impl Progress {
     const STEPS: [&str; 3] = [
@@ -53,7 +53,7 @@ impl Progress {
     }
 
     /// Why it takes so long.
-    pub(super) fn reason(&self) -> &'static str {
+    pub(in crate::adapters::redis) fn reason(&self) -> &'static str {
         Self::STEPS[usize::from(self.0.load(Ordering::Relaxed)) % Self::STEPS.len()]
     }
 }
@@ -63,9 +63,9 @@ const ADDRESS: u8 = 0;
 const HANDSHAKE: u8 = 1;
 const LOGIN: u8 = 2;
 
-impl Wire {
+impl DriverHandle {
     /// Opens one. Only for a stream of ours the driver hands out its task.
-    pub(super) async fn open(
+    pub(in crate::adapters::redis) async fn open(
         endpoint: &Endpoint,
         bounds: Bounds,
         progress: &Progress,
@@ -99,18 +99,18 @@ impl Wire {
             let failure = explained(cause.into(), &farewell);
             if is_closed && !endpoint.tls { before_an_answer(failure) } else { failure }
         })?;
-        let traffic = Arc::new(Traffic::default());
-        let task = tokio::spawn(drive(driver, traffic.clone())).abort_handle();
-        Ok(Self { connection, traffic, socket: Some(socket), farewell, _task: Some(Task(task)) })
+        let coalescer = Arc::new(WriteCoalescer::default());
+        let task = tokio::spawn(drive(driver, coalescer.clone())).abort_handle();
+        Ok(Self { connection, coalescer, socket: Some(socket), farewell, _task: Some(Task(task)) })
     }
 
     /// Whether what is sent now goes to a server that has not closed the connection, as far as is known.
-    pub(super) fn is_open_and_quiet(&self) -> bool {
+    pub(in crate::adapters::redis) fn is_open_and_quiet(&self) -> bool {
         self.socket.as_ref().is_some_and(Socket::is_open_and_quiet)
     }
 
     /// Why the server closed a connection that had just been opened, if it said so.
-    pub(super) fn explained(&self, failure: Failure) -> Failure {
+    pub(in crate::adapters::redis) fn explained(&self, failure: Failure) -> Failure {
         explained(failure, &self.farewell)
     }
 }
@@ -143,11 +143,11 @@ async fn open_socket(endpoint: &Endpoint) -> io::Result<Socket> {
     Ok(Socket::Tcp(Arc::new(stream)))
 }
 
-impl From<MultiplexedConnection> for Wire {
+impl From<MultiplexedConnection> for DriverHandle {
     fn from(connection: MultiplexedConnection) -> Self {
         Self {
             connection,
-            traffic: Arc::default(),
+            coalescer: Arc::default(),
             socket: None,
             farewell: Farewell::default(),
             _task: None,
@@ -156,7 +156,7 @@ impl From<MultiplexedConnection> for Wire {
 }
 
 /// Without deadlines: the one around everything is ours.
-pub(super) fn config() -> AsyncConnectionConfig {
+pub(in crate::adapters::redis) fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
@@ -175,21 +175,21 @@ async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(select_ok(attempts).await?.0)
 }
 
-/// Runs a driver. A sender wakes it before all who are ready already, and it would write each of their commands by itself: a system
-/// call, a packet and a wake-up of the server each. So it rests until enough have come, or nobody else is ready. Nagle's algorithm
+/// Runs a driver. tokio runs a woken task first, so the driver would write each command by itself: a system
+/// call, a packet and a wake-up of the server each. It waits until enough commands have come, or no other task is ready. Nagle's algorithm
 /// (RFC 896) would join them too, but not without waiting for the network.
-async fn drive(driver: impl Future<Output = ()>, traffic: Arc<Traffic>) {
+async fn drive(driver: impl Future<Output = ()>, coalescer: Arc<WriteCoalescer>) {
     let mut driver = pin!(driver);
     loop {
-        if traffic.gathers(traffic.begun()) {
+        if coalescer.gathers(coalescer.begun()) {
             poll_fn(|context| {
-                traffic.driver.register(context.waker());
+                coalescer.driver.register(context.waker());
                 Poll::Ready(())
             })
             .await;
             yield_now().await;
         }
-        traffic.taken.store(traffic.begun(), Ordering::Relaxed);
+        coalescer.taken.store(coalescer.begun(), Ordering::Relaxed);
         if poll_fn(|context| Poll::Ready(driver.as_mut().poll(context).is_ready())).await {
             return;
         }
@@ -203,7 +203,7 @@ async fn drive(driver: impl Future<Output = ()>, traffic: Arc<Traffic>) {
 
 /// The commands of a connection, by number.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(in crate::adapters::redis) struct WriteCoalescer {
     /// The last one that began, and the last one that was answered.
     begun: AtomicU64,
     answered: AtomicU64,
@@ -214,9 +214,9 @@ pub(super) struct Traffic {
     driver: AtomicWaker,
 }
 
-impl Traffic {
+impl WriteCoalescer {
     /// The number of a command that begins.
-    pub(super) fn begin(&self) -> u64 {
+    pub(in crate::adapters::redis) fn begin(&self) -> u64 {
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         if !self.gathers(number) {
             self.driver.wake();
@@ -224,28 +224,28 @@ impl Traffic {
         number
     }
 
-    pub(super) fn answer(&self, number: u64) {
+    pub(in crate::adapters::redis) fn answer(&self, number: u64) {
         self.answered.fetch_max(number, Ordering::AcqRel);
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn give_up(&self) {
+    pub(in crate::adapters::redis) fn give_up(&self) {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn begun(&self) -> u64 {
+    pub(in crate::adapters::redis) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
     }
 
-    pub(super) fn answered(&self) -> u64 {
+    pub(in crate::adapters::redis) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Acquire)
     }
 
     /// Whether some have come since the driver was last at work, but too few to set out.
     fn gathers(&self, begun: u64) -> bool {
         let come = begun.saturating_sub(self.taken.load(Ordering::Relaxed));
-        let under_way = begun.saturating_sub(self.ended.load(Ordering::Relaxed));
-        come > 0 && come * GROUPS < under_way
+        let in_flight = begun.saturating_sub(self.ended.load(Ordering::Relaxed));
+        come > 0 && come * GROUPS < in_flight
     }
 }
 
@@ -263,39 +263,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_of_those_under_way_sets_out() {
-        let traffic = Traffic::default();
-        let begin = |commands| (0..commands).for_each(|_| _ = traffic.begin());
-        let gathers = || traffic.gathers(traffic.begun());
-        let take = || traffic.taken.store(traffic.begun(), Ordering::Relaxed);
+    fn a_quarter_of_those_in_flight_is_written() {
+        let coalescer = WriteCoalescer::default();
+        let begin = |commands| (0..commands).for_each(|_| _ = coalescer.begin());
+        let gathers = || coalescer.gathers(coalescer.begun());
+        let take = || coalescer.taken.store(coalescer.begun(), Ordering::Relaxed);
         assert!(!gathers(), "nothing to gather");
         begin(1);
-        assert!(!gathers(), "who is alone waits for nobody");
+        assert!(!gathers(), "a single command waits for no other");
         take();
         begin(15);
         take();
         assert!(!gathers(), "nothing new: answers are read at once");
         for number in 1..=4 {
-            traffic.answer(number);
+            coalescer.answer(number);
         }
         begin(3);
         assert!(gathers(), "3 of 15");
         begin(1);
         assert!(!gathers(), "4 of 16");
         take();
-        (0..13).for_each(|_| traffic.give_up());
+        (0..13).for_each(|_| coalescer.give_up());
         begin(1);
         assert!(!gathers(), "1 of 4");
     }
 
     #[tokio::test]
     async fn a_driver_that_rests_goes_on_without_more() {
-        let traffic = Arc::new(Traffic::default());
+        let coalescer = Arc::new(WriteCoalescer::default());
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<bool>();
         let driver = async move { while receiver.recv().await.is_some_and(|last| !last) {} };
-        let driving = tokio::spawn(drive(driver, traffic.clone()));
+        let driving = tokio::spawn(drive(driver, coalescer.clone()));
         for last in [false, false, false, false, false, false, false, true] {
-            traffic.begin();
+            coalescer.begin();
             sender.send(last).unwrap();
             yield_now().await;
         }

@@ -28,17 +28,17 @@ const SCHEMES: [(&str, bool, bool); 7] = [
 ];
 
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(in crate::adapters::redis) struct Endpoint {
+    pub(in crate::adapters::redis) host: String,
+    pub(in crate::adapters::redis) port: u16,
     /// Takes the place of host and port.
-    pub(super) unix_socket: Option<PathBuf>,
-    pub(super) tls: bool,
-    pub(super) ca_cert: Option<PathBuf>,
-    pub(super) db: u32,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
-    pub(super) resp3: bool,
+    pub(in crate::adapters::redis) unix_socket: Option<PathBuf>,
+    pub(in crate::adapters::redis) tls: bool,
+    pub(in crate::adapters::redis) ca_cert: Option<PathBuf>,
+    pub(in crate::adapters::redis) db: u32,
+    pub(in crate::adapters::redis) user: Option<String>,
+    pub(in crate::adapters::redis) password: Option<Secret>,
+    pub(in crate::adapters::redis) resp3: bool,
 }
 
 impl Default for Endpoint {
@@ -60,7 +60,7 @@ impl Default for Endpoint {
 impl Endpoint {
     /// Reads `scheme://[[user]:password@]host[:port][/db]` or `scheme+unix://[[user]:password@]/path`, and the parameters of
     /// the same meaning.
-    pub(super) fn read(url: &mut CacheUrl) -> Result<Self> {
+    pub(in crate::adapters::redis) fn read(url: &mut CacheUrl) -> Result<Self> {
         let Some(&(_, tls, unix)) = SCHEMES.iter().find(|(name, ..)| *name == url.scheme()) else {
             let known = SCHEMES.map(|(name, ..)| name).join(", ");
             return Err(Error::config(format!(
@@ -100,7 +100,7 @@ impl Endpoint {
             None => (login, None),
         };
         self.user = Some(decode(user)?).filter(|user| !user.is_empty());
-        // Nothing on both sides of the colon is no login; an empty password of somebody is one.
+        // Nothing on both sides of the colon is no login; an empty password with a user is one.
         self.password = match password {
             Some("") if self.user.is_none() => None,
             password => password.map(decode).transpose()?.map(Secret::new),
@@ -187,7 +187,7 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(in crate::adapters::redis) fn check(&self) -> Result<()> {
         if self.unix_socket.is_none() {
             check_host(&self.host)?;
         }
@@ -214,7 +214,7 @@ impl Endpoint {
     }
 
     /// What is said to the server first.
-    pub(super) fn login(&self) -> RedisConnectionInfo {
+    pub(in crate::adapters::redis) fn login(&self) -> RedisConnectionInfo {
         let protocol = if self.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
         let mut login =
             RedisConnectionInfo::default().set_db(self.db.into()).set_protocol(protocol);
@@ -250,8 +250,8 @@ fn check_host(host: &str) -> Result<()> {
     }
 }
 
-/// The system's own defaults are none of these: small commands wait for more, and a dead path is noticed by nobody.
-pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
+/// The system's own defaults are none of these: small commands wait for more, and a dead path goes unnoticed.
+pub(in crate::adapters::redis) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]

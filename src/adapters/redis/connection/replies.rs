@@ -23,23 +23,23 @@ const FIRST: u64 = 8;
 
 /// What a reply may come to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(in crate::adapters::redis) struct Bounds {
     /// Bytes of one value.
     value: u64,
     /// A reply that takes longer, twice in a row, is one that never ends.
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Bounds {
-    pub(super) fn new(max_value_bytes: usize, patience: Duration) -> Self {
+    pub(in crate::adapters::redis) fn new(max_value_bytes: usize, timeout: Duration) -> Self {
         let value = u64::try_from(max_value_bytes).unwrap_or(u64::MAX).max(READ);
-        Self { value: value.saturating_add(SLACK), patience }
+        Self { value: value.saturating_add(SLACK), timeout }
     }
 }
 
 /// Where in the stream of replies a connection is.
 #[derive(Debug)]
-pub(super) struct Replies {
+pub(in crate::adapters::redis) struct Replies {
     bounds: Bounds,
     state: State,
     /// Values that the reply still lacks.
@@ -103,7 +103,7 @@ impl Number {
 }
 
 impl Replies {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(in crate::adapters::redis) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             state: State::Kind,
@@ -122,7 +122,7 @@ impl Replies {
     /// # Errors
     ///
     /// For what is no reply, and for a reply beyond the bounds.
-    pub(super) fn look(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
+    pub(in crate::adapters::redis) fn look(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
         self.bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let read = match self.state {
@@ -139,7 +139,7 @@ impl Replies {
     }
 
     /// The line of an error that has come since it was last asked for, if it was one of the first replies.
-    pub(super) fn take_first_error(&mut self) -> Option<String> {
+    pub(in crate::adapters::redis) fn take_first_error(&mut self) -> Option<String> {
         let error = std::mem::take(&mut self.error);
         (!error.is_empty()).then(|| String::from_utf8_lossy(&error).into_owned())
     }
@@ -266,7 +266,7 @@ impl Replies {
         }
         let now = Instant::now();
         let since = *self.late.as_ref().unwrap_or(self.begun.get_or_insert(now));
-        if now.duration_since(since) <= self.bounds.patience {
+        if now.duration_since(since) <= self.bounds.timeout {
             return Ok(());
         }
         match self.late.replace(now) {
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_reply_that_never_ends_is_given_up() {
-        let mut replies = Replies::new(Bounds { value: u64::MAX, patience: Duration::ZERO });
+        let mut replies = Replies::new(Bounds { value: u64::MAX, timeout: Duration::ZERO });
         let mut begin = b"$1000000\r\n".to_vec();
         replies.look(&mut begin).unwrap();
         let ended = (0..10).any(|_| {

@@ -1,20 +1,17 @@
 //! Where connections come from.
 
+use super::driver::{DriverHandle, Progress, config};
 use super::endpoint::Endpoint;
-use super::errors::{Failure, Fate, in_cluster_mode};
-use super::link::ClientId;
 use super::replies::Bounds;
-use super::wire::{Progress, Wire, config};
-use crate::error::ErrorKind;
+use crate::adapters::redis::errors::Failure;
 use deadpool_redis::{Connection, Manager, Pool};
-use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, Pipeline, Value};
+use redis::{Client, ConnectionAddr};
 use std::fmt;
 use std::sync::OnceLock;
 
 /// The server as it was configured, or what the user opened connections with before.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(in crate::adapters::redis) enum Source {
     Endpoint(Endpoint),
     Client(Client),
     Pool(Pool),
@@ -24,14 +21,16 @@ impl Source {
     /// Opens a connection, or takes one out of a pool for good: the pool would `UNWATCH` and `PING` at every checkout.
     ///
     /// `own` is where a client keeps the pool that is made for it.
-    pub(super) async fn connect(
+    pub(in crate::adapters::redis) async fn connect(
         &self,
         own: &OnceLock<Pool>,
         bounds: Bounds,
         progress: &Progress,
-    ) -> Result<Wire, Failure> {
+    ) -> Result<DriverHandle, Failure> {
         let pool = match (self, own.get()) {
-            (Self::Endpoint(endpoint), _) => return Wire::open(endpoint, bounds, progress).await,
+            (Self::Endpoint(endpoint), _) => {
+                return DriverHandle::open(endpoint, bounds, progress).await;
+            }
             (Self::Pool(pool), _) | (_, Some(pool)) => pool,
             (Self::Client(client), None) => {
                 let pool = pool(client.get_connection_info().clone())?;
@@ -66,61 +65,9 @@ fn pool(info: redis::ConnectionInfo) -> Result<Pool, Failure> {
     Pool::builder(manager).build().map_err(failed)
 }
 
-/// What the server calls this connection, `None` if it does not say; an error for a server that is not one for a cache.
-pub(super) async fn identify(
-    connection: &mut MultiplexedConnection,
-) -> Result<Option<ClientId>, Failure> {
-    let mut questions = Pipeline::with_capacity(2);
-    questions.cmd("CLIENT").arg("INFO");
-    // Without arguments it changes nothing, and says in which mode the server is.
-    questions.cmd("HELLO");
-    let answers = connection.send_packed_commands(&questions, 0, 2).await?;
-    let [client, server] = <[Value; 2]>::try_from(answers).map_err(|_| Failure::out_of_step())?;
-    match mode(&server) {
-        Some("cluster") => return Err(in_cluster_mode()),
-        Some("sentinel") => {
-            let message = "this is a sentinel, which stores nothing, and not a server";
-            return Err(Failure::new(ErrorKind::Config, message, Fate::Drop));
-        }
-        _ => {}
-    }
-    Ok(match client {
-        Value::BulkString(info) => ClientId::parse(&String::from_utf8_lossy(&info)),
-        Value::VerbatimString { text, .. } => ClientId::parse(&text),
-        Value::ServerError(error) if error.code() == "NOAUTH" => {
-            return Err(Failure::from(redis::RedisError::from(error)));
-        }
-        _ => None,
-    })
-}
-
-/// Which of the modes that are of no use here a server says that it is in, in either version of the protocol.
-fn mode(hello: &Value) -> Option<&'static str> {
-    let mode = match hello {
-        Value::Map(fields) => {
-            fields.iter().find(|(name, _)| text(name) == Some("mode")).map(|(_, mode)| mode)
-        }
-        Value::Array(fields) => fields
-            .chunks_exact(2)
-            .find(|field| text(&field[0]) == Some("mode"))
-            .map(|field| &field[1]),
-        _ => None,
-    };
-    let mode = mode.and_then(text)?;
-    ["cluster", "sentinel"].into_iter().find(|known| *known == mode)
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(text) => std::str::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A pool does not tell whether it encrypts.
+/// A pool does not say whether it encrypts.
 #[cfg(feature = "tls")]
-pub(super) fn prepare_tls(source: &Source) {
+pub(in crate::adapters::redis) fn prepare_tls(source: &Source) {
     let encrypts = match source {
         Source::Endpoint(endpoint) => endpoint.tls,
         Source::Client(client) => {

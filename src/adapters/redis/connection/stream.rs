@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 /// A socket that a driver reads and writes, and others may ask after meanwhile.
 #[derive(Clone, Debug)]
-pub(super) enum Socket {
+pub(in crate::adapters::redis) enum Socket {
     Tcp(Arc<TcpStream>),
     #[cfg(unix)]
     Unix(Arc<UnixStream>),
@@ -35,7 +35,7 @@ macro_rules! with {
 
 impl Socket {
     /// Whether it is open and nothing waits to be read, as the system knows now. The runtime may not have heard of an end yet.
-    pub(super) fn is_open_and_quiet(&self) -> bool {
+    pub(in crate::adapters::redis) fn is_open_and_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = with!(self, stream => SockRef::from(&**stream).peek(&mut byte));
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -96,17 +96,17 @@ impl AsyncWrite for Socket {
 
 /// What a server said before it closed a connection that had just been opened.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Farewell(Arc<Mutex<Option<String>>>);
+pub(in crate::adapters::redis) struct Farewell(Arc<Mutex<Option<String>>>);
 
 impl Farewell {
-    pub(super) fn take(&self) -> Option<String> {
+    pub(in crate::adapters::redis) fn take(&self) -> Option<String> {
         lock(&self.0).take()
     }
 }
 
 /// A stream whose replies are looked at.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(in crate::adapters::redis) struct Watched<S> {
     stream: S,
     replies: Replies,
     farewell: Farewell,
@@ -115,7 +115,7 @@ pub(super) struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, bounds: Bounds, farewell: Farewell) -> Self {
+    pub(in crate::adapters::redis) fn new(stream: S, bounds: Bounds, farewell: Farewell) -> Self {
         Self { stream, replies: Replies::new(bounds), farewell, is_deaf: false }
     }
 

@@ -1,7 +1,7 @@
 //! Encrypted connections. The authorities are read at each connect, so that a renewed file is found.
 
-use super::errors::{BACKEND, Failure, Fate};
 use super::stream::Socket;
+use crate::adapters::redis::errors::{BACKEND, Failure, Fate};
 use crate::error::{Error, ErrorKind};
 use crate::runtime::spawn_blocking;
 use rustls::pki_types::pem::PemObject;
@@ -13,13 +13,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// rustls has no crypto provider of its own: the first handshake without one panics.
-pub(super) fn prepare() {
+pub(in crate::adapters::redis) fn prepare() {
     // An error says that the program has chosen one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Encrypts a connection to `host`, whose certificate one of the authorities has signed: those in the file `ca_cert`, or the system's.
-pub(super) async fn encrypt(
+pub(in crate::adapters::redis) async fn encrypt(
     socket: Socket,
     host: &str,
     ca_cert: Option<&Path>,

@@ -1,0 +1,143 @@
+//! `clear`: all keys that begin with a prefix.
+
+use super::commands::{self, Command, flag};
+use super::errors::Failure;
+use super::lane::Lane;
+use super::names::{self, marks};
+use super::scripts::{Invocation, Lua, invoke};
+use super::{AsyncRedisCache, millis};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many keys the server looks at in one step of a `clear`.
+const SCAN_COUNT: usize = 1000;
+
+/// Keys that are removed by one command.
+const STEP_KEYS: usize = 1000;
+
+/// How long a clear that was never finished stands in the way of fills. One that takes longer renews its mark.
+const MARKED: Duration = Duration::from_secs(60);
+const REMARK: Duration = Duration::from_secs(10);
+
+static MARK: Lua = Lua::new(
+    r"redis.call('ZADD', KEYS[1], redis.call('TIME')[1] * 1000 + ARGV[1], ARGV[2] .. ARGV[3])
+redis.call('PEXPIRE', KEYS[1], 2 * ARGV[1])
+return 1",
+);
+
+/// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id` distinguishes this clear from others.
+fn mark(marks: &str, id: &str, prefix: &str) -> Invocation<bool> {
+    let lasting = millis(MARKED).to_string();
+    invoke(
+        &MARK,
+        &[marks.as_bytes()],
+        &[lasting.as_bytes(), id.as_bytes(), prefix.as_bytes()],
+        flag,
+    )
+}
+
+fn unmark(marks: &str, id: &str, prefix: &str) -> Command<bool> {
+    Command::new("ZREM", flag).arg(marks).arg([id, prefix].concat())
+}
+
+impl AsyncRedisCache {
+    pub(super) async fn clear_prefix(&self, prefix: &str) -> Result<()> {
+        let own = self.shared.config.settings.scope.prefix();
+        let prefix: Cow<'_, str> =
+            if own.is_empty() { prefix.into() } else { format!("{own}{prefix}").into() };
+        if prefix.is_empty() {
+            let message = "without a prefix every key of the database would be this cache's own";
+            return Err(Error::new(ErrorKind::Unsupported).with_message(message));
+        }
+        let lanes = self.lanes()?;
+        for lane in lanes.all() {
+            // A write that timed out must not land after it was cleared.
+            lane.settle(self.deadline()).await.map_err(|failure| failure.error)?;
+        }
+        let clear = Clear { cache: self, lane: &lanes.bulk, prefix: &prefix };
+        clear.run().await.map_err(|failure| failure.error)
+    }
+}
+
+/// A walk through all keys of the database.
+struct Clear<'c> {
+    cache: &'c AsyncRedisCache,
+    lane: &'c Arc<Lane>,
+    /// Whole, as the server knows it.
+    prefix: &'c str,
+}
+
+impl Clear<'_> {
+    async fn run(&self) -> Result<(), Failure> {
+        let marks = marks(self.cache.shared.config.settings.scope.prefix());
+        let id = names::random();
+        if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
+            // Should that fail now, it ends by itself.
+            let unmark = || unmark(&marks, &id, self.prefix);
+            let _ = self.lane.run(unmark, self.cache.deadline()).await;
+            return Ok(());
+        }
+        // Without a mark a load that claimed its key before may fill it after it was walked past. Its claim does not outlive the
+        // first walk, and what it filled until then does not outlive the second.
+        self.walk(&marks, None).await?;
+        self.walk(&marks, None).await.map(drop)
+    }
+
+    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to take it back. A server that is full,
+    /// or does not run scripts, can be cleared all the same.
+    async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
+        if self.cache.shared.refusals.refuses_scripts() {
+            return Ok(false);
+        }
+        let touch = || unmark(marks, names::NO_ID, self.prefix);
+        let marked = match self.lane.run(touch, self.cache.deadline()).await {
+            Ok(_) => {
+                let mark = mark(marks, id, self.prefix);
+                self.lane.invoke(&mark, self.cache.deadline()).await
+            }
+            refused => refused,
+        };
+        match marked {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.answered && !failure.error.is_retryable() => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Removes what there is, key by key; whether the mark of this `id` stood until the end.
+    async fn walk(&self, marks: &str, id: Option<&str>) -> Result<bool, Failure> {
+        let mut is_marked = id.is_some();
+        let mut marked = Instant::now();
+        let mut cursor = Bytes::from_static(b"0");
+        loop {
+            let step = || commands::scan(&cursor, self.prefix, SCAN_COUNT);
+            let (next, keys) = self.lane.run(step, self.cache.deadline()).await?;
+            for keys in keys.chunks(STEP_KEYS) {
+                let keys: &Vec<&[u8]> = &keys
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .filter(|key| *key != marks.as_bytes())
+                    .collect();
+                if !keys.is_empty() {
+                    let discard = || commands::discard(keys);
+                    self.lane.run(discard, self.cache.deadline()).await?;
+                }
+            }
+            if &*next == b"0" {
+                return Ok(is_marked);
+            }
+            if let Some(id) = id
+                && is_marked
+                && marked.elapsed() > REMARK
+            {
+                is_marked = self.mark(marks, id).await?;
+                marked = Instant::now();
+            }
+            cursor = next;
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! What keeps one connection open: connects when it is first needed, again when it broke, and judges by what it answers.
+
+use super::connection::Connection;
+use super::factory::ConnectionFactory;
+use super::source::Source;
+use crate::adapters::redis::commands::{self, Command};
+use crate::adapters::redis::errors::{BACKEND, Code, Failure, Fate};
+use crate::adapters::redis::names;
+use crate::adapters::redis::refusals::Refusals;
+use crate::error::{Error, ErrorKind};
+use crate::runtime::{background_connects, lock, spawn, spawn_background};
+use redis::{Pipeline, Value};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// A connection that did not live this long makes the next one wait.
+const STEADY: Duration = Duration::from_secs(1);
+/// How old a connection must be to be given up for leading to a replica.
+const RENEWABLE: Duration = Duration::from_secs(10);
+/// After so long without a call it stops trying to connect.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// One connection at a time, made when it is first needed and again when it broke. Commands are executed in the order in which
+/// they are run.
+pub(in crate::adapters::redis) struct ManagedConnection {
+    factory: Arc<ConnectionFactory>,
+    executor: Executor,
+    state: watch::Sender<State>,
+    /// When it last had to refuse a call.
+    asked: Mutex<Instant>,
+}
+
+/// The runtime that drives a connection.
+#[derive(Clone, Copy)]
+pub(in crate::adapters::redis) enum Executor {
+    /// The caller's: a wake-up across threads would cost more than a small command does.
+    Caller,
+    /// larder's own: reading a big answer takes a thread for so long that others would notice.
+    Background,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Not connected; the next caller connects.
+    Idle,
+    /// Callers wait, the task that connects is detached from all of them.
+    Connecting,
+    Up(Arc<Connection>),
+    /// Connecting failed, and is tried again in the background. Calls fail at once.
+    Down(Error),
+}
+
+impl ManagedConnection {
+    pub(in crate::adapters::redis) fn new(
+        factory: Arc<ConnectionFactory>,
+        executor: Executor,
+    ) -> Arc<Self> {
+        let state = watch::Sender::new(State::Idle);
+        Arc::new(Self { factory, executor, state, asked: Mutex::new(Instant::now()) })
+    }
+
+    /// What the server was seen to refuse.
+    pub(in crate::adapters::redis) fn refusals(&self) -> &Refusals {
+        &self.factory.refusals
+    }
+
+    /// Whether a command that was given up on the open connection may not have been executed yet.
+    pub(in crate::adapters::redis) fn has_stragglers(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(connection) if connection.has_stragglers())
+    }
+
+    pub(in crate::adapters::redis) async fn run_directly<T>(
+        self: &Arc<Self>,
+        first: Option<Box<Command<T>>>,
+        command: &Command<T>,
+    ) -> Result<(First, T), Failure> {
+        let connection = self.ready_connection(command.repeatable).await?;
+        if let Some(first) = first {
+            return Box::pin(self.run_both(&connection, *first, command)).await;
+        }
+        let answer = self.run_over(&connection, command).await;
+        answer
+            .map(|answer| (First::Done, answer))
+            .inspect_err(|failure| self.judge(&connection, failure.fate))
+    }
+
+    async fn run_both<T>(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        first: Command<T>,
+        command: &Command<T>,
+    ) -> Result<(First, T), Failure> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(first.cmd);
+        pipeline.add_command(command.cmd.clone());
+        let mut answers = self.exchange_all(connection, &pipeline).await?.into_iter();
+        let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
+            return Err(Failure::desynchronized());
+        };
+        let first = First::of(self.read(connection, first.read, before))?;
+        Ok((first, self.read(connection, command.read, answer)?))
+    }
+
+    /// What the answer to a command says.
+    pub(in crate::adapters::redis) fn read<T>(
+        &self,
+        connection: &Arc<Connection>,
+        read: fn(Value) -> Option<T>,
+        answer: Value,
+    ) -> Result<T, Failure> {
+        match answer {
+            Value::ServerError(error) => {
+                let failure = Failure::from(redis::RedisError::from(error));
+                self.judge(connection, failure.fate);
+                Err(failure)
+            }
+            answer => read(answer).ok_or_else(|| {
+                self.poison(connection);
+                Failure::desynchronized()
+            }),
+        }
+    }
+
+    /// Asks something that only the right answer fits; a connection that is out of step is thrown away. Where the server permits no
+    /// such question, a connection that is no longer new is thrown away to be sure.
+    pub(in crate::adapters::redis) async fn verify(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let nonce = names::random();
+        let asking = async {
+            let connection = self.connection().await?;
+            let mut heard = self.run_over(&connection, &commands::echo(&nonce)).await;
+            if is_refused(&heard) {
+                heard = self.run_over(&connection, &commands::ping_with(&nonce)).await;
+            }
+            match heard {
+                Ok(Some(echo)) if echo == nonce.as_bytes() => Ok(()),
+                Err(failure) if failure.is_refusal() && connection.age() < RENEWABLE => Ok(()),
+                Err(failure) if !failure.is_refusal() => {
+                    self.judge(&connection, failure.fate);
+                    Err(failure)
+                }
+                _ => {
+                    self.poison(&connection);
+                    Err(Failure::desynchronized())
+                }
+            }
+        };
+        self.with_deadline(deadline, pin!(asking)).await
+    }
+
+    pub(in crate::adapters::redis) async fn run_over<T>(
+        &self,
+        connection: &Arc<Connection>,
+        command: &Command<T>,
+    ) -> Result<T, Failure> {
+        self.kill_orphans(connection).await?;
+        let answer = connection.exchange(&command.cmd).await?;
+        (command.read)(answer).ok_or_else(|| {
+            self.poison(connection);
+            Failure::desynchronized()
+        })
+    }
+
+    /// Sends many commands together; an error of the server is in the place of its answer.
+    pub(in crate::adapters::redis) async fn exchange_all(
+        &self,
+        connection: &Arc<Connection>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, Failure> {
+        self.kill_orphans(connection).await?;
+        self.send_all(connection, commands).await
+    }
+
+    /// The same over a connection before which nothing has to be closed. It is sent when this is first polled: the driver's queue
+    /// keeps the order in which its senders came, also of those who find it full.
+    pub(in crate::adapters::redis) async fn send_all(
+        &self,
+        connection: &Arc<Connection>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, Failure> {
+        let answers = connection.exchange_all(commands).await;
+        answers.inspect_err(|failure| self.judge(connection, failure.fate))
+    }
+
+    /// Before anything is sent over a new connection, the server closes those that were thrown away.
+    pub(in crate::adapters::redis) async fn kill_orphans(
+        &self,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Failure> {
+        if self.factory.orphans.is_empty() {
+            return Ok(());
+        }
+        let killed = Box::pin(self.factory.orphans.kill(connection)).await;
+        killed.inspect_err(|failure| self.judge(connection, failure.fate))
+    }
+
+    /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
+    pub(in crate::adapters::redis) async fn with_deadline<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(deadline, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.record_timeout(deadline);
+                Err(self.timed_out())
+            }
+        }
+    }
+
+    /// The error of a call that waited too long. If it waited for a connection, the error says what that lacks.
+    pub(in crate::adapters::redis) fn timed_out(&self) -> Failure {
+        let mut failure = Failure::timeout();
+        if matches!(&*self.state.borrow(), State::Connecting) {
+            let message = format!("timed out while connecting: {}", self.factory.progress.reason());
+            failure.error = failure.error.with_message(message);
+        }
+        failure
+    }
+
+    /// The connection; one that is known to live, for a command that must not be sent twice.
+    pub(in crate::adapters::redis) async fn ready_connection(
+        self: &Arc<Self>,
+        repeatable: bool,
+    ) -> Result<Arc<Connection>, Failure> {
+        let connection = self.connection().await?;
+        if repeatable || connection.is_fresh() {
+            return Ok(connection);
+        }
+        match Box::pin(self.run_over(&connection, &commands::ping())).await {
+            Ok(()) => Ok(connection),
+            Err(failure) if failure.fate == Fate::Drop => {
+                self.judge(&connection, failure.fate);
+                self.connection().await
+            }
+            // A question that is refused has been answered.
+            Err(failure) if failure.answered => Ok(connection),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The connection, made if need be.
+    async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Failure> {
+        loop {
+            let down = match &*self.state.borrow() {
+                State::Up(connection) => return Ok(connection.clone()),
+                State::Down(error) => Some(error.clone()),
+                State::Idle | State::Connecting => None,
+            };
+            if let Some(error) = down {
+                *lock(&self.asked) = Instant::now();
+                // Refusing takes no time, and the task that connects may be on this very thread: a loop of calls lets it run.
+                tokio::task::coop::consume_budget().await;
+                return Err(Failure::with(error, Fate::Keep));
+            }
+            if let Executor::Background = self.executor {
+                background_connects().map_err(|error| Failure::with(error, Fate::Keep))?;
+            }
+            self.begin();
+            let mut states = self.state.subscribe();
+            let waited =
+                states.wait_for(|state| !matches!(state, State::Connecting)).await.map(|_| ());
+            waited.map_err(|_| {
+                Failure::new(ErrorKind::Unavailable, "the connection was closed", Fate::Keep)
+            })?;
+        }
+    }
+
+    /// Starts to connect, unless that has begun.
+    fn begin(self: &Arc<Self>) {
+        *lock(&self.asked) = Instant::now();
+        let begun = self.state.send_if_modified(|state| {
+            let idle = matches!(state, State::Idle);
+            if idle {
+                *state = State::Connecting;
+            }
+            idle
+        });
+        if begun {
+            self.spawn_reconnect_task();
+        }
+    }
+
+    fn spawn_reconnect_task(self: &Arc<Self>) {
+        let connecting = connect(ReconnectTask(Arc::downgrade(self)));
+        drop(match self.executor {
+            Executor::Caller => spawn(connecting),
+            Executor::Background => spawn_background(connecting),
+        });
+    }
+
+    pub(in crate::adapters::redis) fn judge(&self, connection: &Arc<Connection>, fate: Fate) {
+        match fate {
+            Fate::Keep => {}
+            Fate::Renew if connection.age() < RENEWABLE => {}
+            Fate::Renew | Fate::Drop => {
+                self.throw_away(connection, State::Idle);
+            }
+        }
+    }
+
+    pub(in crate::adapters::redis) fn poison(&self, connection: &Arc<Connection>) {
+        connection.poison();
+        self.throw_away(connection, State::Idle);
+    }
+
+    /// A call went over its deadline. A connection that has been silent for long is given up, and until there is another one
+    /// no call waits for it.
+    pub(in crate::adapters::redis) fn record_timeout(self: &Arc<Self>, deadline: Instant) {
+        let begun = deadline.checked_sub(self.factory.timeout).unwrap_or(deadline);
+        let State::Up(connection) = self.state.borrow().clone() else { return };
+        if connection.is_silent(begun, self.factory.timeout) {
+            let error = Error::new(ErrorKind::Unavailable)
+                .with_backend(BACKEND)
+                .with_message("the server does not answer");
+            if self.throw_away(&connection, State::Down(error)) {
+                *lock(&self.asked) = Instant::now();
+                self.spawn_reconnect_task();
+            }
+        }
+    }
+
+    /// Puts `next` in the place of `connection`, if it is still there.
+    fn throw_away(&self, connection: &Arc<Connection>, next: State) -> bool {
+        let thrown_away = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
+            if current {
+                connection.orphan();
+                *state = next;
+            }
+            current
+        });
+        if thrown_away && connection.age() < STEADY {
+            self.factory.backoff.short_lived();
+        }
+        thrown_away
+    }
+
+    fn fail(&self, error: Option<Error>) {
+        if let Some(error) = error {
+            self.state.send_replace(State::Down(error));
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        lock(&self.asked).elapsed() > QUIET
+    }
+}
+
+/// What became of the command before the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::adapters::redis) enum First {
+    /// There was none, or it was executed.
+    Done,
+    /// The user may not run it.
+    Refused,
+}
+
+impl First {
+    /// If it fails for another reason than its user's rights, what comes after it counts for nothing.
+    pub(in crate::adapters::redis) fn of<T>(answer: Result<T, Failure>) -> Result<Self, Failure> {
+        match answer {
+            Ok(_) => Ok(Self::Done),
+            Err(failure) if failure.code == Code::Refused => Ok(Self::Refused),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+pub(in crate::adapters::redis) fn is_refused<T>(answer: &Result<T, Failure>) -> bool {
+    matches!(answer, Err(failure) if failure.code == Code::Refused)
+}
+
+/// The task that connects, from the first attempt to the first success. Does not keep its lane alive while it pauses.
+struct ReconnectTask(Weak<ManagedConnection>);
+
+impl Drop for ReconnectTask {
+    /// It ends by a panic in a driver, or with its runtime: the next caller begins anew.
+    fn drop(&mut self) {
+        if let Some(managed) = self.0.upgrade() {
+            managed.state.send_if_modified(|state| {
+                let unfinished = matches!(state, State::Connecting | State::Down(_));
+                if unfinished {
+                    *state = State::Idle;
+                }
+                unfinished
+            });
+        }
+    }
+}
+
+async fn connect(mut connector: ReconnectTask) {
+    while let Some(managed) = connector.0.upgrade() {
+        let factory = managed.factory.clone();
+        // What another lane found out meanwhile holds for this one: its callers need not wait for the next attempt.
+        managed.fail(factory.backoff.error());
+        drop(managed);
+        let turn = factory.backoff.turn().await;
+        let Some(managed) = connector.0.upgrade() else { return };
+        managed.fail(factory.backoff.error());
+        match factory.open().await {
+            Ok(connection) => {
+                factory.backoff.succeeded();
+                connector.0 = Weak::new();
+                managed.state.send_replace(State::Up(Arc::new(connection)));
+                return;
+            }
+            Err(Failure { error, .. }) => {
+                let error = away(error, &factory.source);
+                factory.backoff.failed(error.clone());
+                managed.fail(Some(error));
+            }
+        }
+        drop(turn);
+        if managed.is_quiet() {
+            factory.backoff.forget();
+            connector.0 = Weak::new();
+            managed.state.send_replace(State::Idle);
+            return;
+        }
+    }
+}
+
+/// Names the endpoint. A server that does not answer in time is away; what needs a person stays what it is.
+fn away(error: Error, source: &Source) -> Error {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Timeout => {
+            let message = format!("{source} cannot be reached");
+            let away =
+                Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message(message);
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            away.with_source(cause.unwrap_or_else(|| error.to_string()))
+        }
+        _ => error,
+    }
+}

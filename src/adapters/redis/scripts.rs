@@ -1,0 +1,218 @@
+//! Scripts: how they are called, and those of counters and large values.
+
+use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg};
+use super::names::token;
+use bytes::Bytes;
+use redis::{Arg, Script, Value};
+use std::sync::OnceLock;
+
+/// What a counter script found.
+#[derive(Debug)]
+pub(super) enum Counted {
+    Sum(i64),
+    /// Not decimal text, so not for the server to count with.
+    Other(Bytes),
+    Overflow,
+    NotANumber,
+}
+
+/// A script and the name that a server gives it.
+pub(super) struct Lua {
+    code: &'static str,
+    hash: OnceLock<String>,
+}
+
+impl Lua {
+    pub(super) const fn new(code: &'static str) -> Self {
+        Self { code, hash: OnceLock::new() }
+    }
+
+    fn hash(&self) -> &str {
+        self.hash.get_or_init(|| Script::new(self.code).get_hash().to_owned())
+    }
+}
+
+/// Removes keys that stand beside a user's. What is refused there must not undo, or fail, what a script does for the user.
+macro_rules! forget {
+    () => {
+        r"local function forget(...)
+  local answer = redis.pcall('UNLINK', ...)
+  if type(answer) == 'table' then redis.pcall('DEL', ...) end
+end
+"
+    };
+}
+pub(super) use forget;
+
+/// Removes a user's key.
+macro_rules! remove_key {
+    () => {
+        r"local function remove_key(key)
+  local answer = redis.pcall('UNLINK', key)
+  if type(answer) == 'table' then redis.call('DEL', key) end
+end
+"
+    };
+}
+pub(super) use remove_key;
+
+/// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers end at 2^53. Whatever is too
+/// long to be an integer under any codec stays on the server.
+static INCREASE: Lua = Lua::new(concat!(
+    forget!(),
+    r"local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if not old then
+  if ARGV[2] == '' then redis.call('SET', KEYS[1], ARGV[1])
+  elseif ARGV[2] ~= '0' then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+  forget(KEYS[2])
+  return {'sum', ARGV[1]}
+end
+if #old > 128 then return {'not a number'} end
+local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
+if type(sum) ~= 'table' then
+  forget(KEYS[2])
+  return {'sum', redis.call('GET', KEYS[1])}
+end
+if string.find(sum.err, 'overflow', 1, true) then return {'overflow'} end
+if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} end
+return sum"
+));
+
+/// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of before, or a new one.
+static EXCHANGE: Lua = Lua::new(concat!(
+    forget!(),
+    remove_key!(),
+    r"local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if old ~= ARGV[1] then return 0 end
+if ARGV[3] == 'keep' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
+elseif ARGV[3] == '0' then remove_key(KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+forget(KEYS[2])
+return 1"
+));
+
+/// Gives a value that has been stored under a name of its own its real one. If it is gone, it was cleared or evicted meanwhile:
+/// then what it was to replace goes as well. Its expiry is set before it has its name: if that is refused, nothing has changed.
+static INSTALL: Lua = Lua::new(concat!(
+    forget!(),
+    remove_key!(),
+    r"if ARGV[1] ~= 'none' then
+  local live = redis.call('EXISTS', KEYS[2]) == 1
+  if (ARGV[1] == 'missing') == live then
+    forget(KEYS[1])
+    return 0
+  end
+end
+local there
+if ARGV[2] == '' then there = redis.call('PERSIST', KEYS[1]) else there = redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if there == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) else remove_key(KEYS[2]) end
+forget(KEYS[3])
+return 1"
+));
+
+/// A script: by its hash, and in full for a server that has not seen it.
+pub(super) struct Invocation<T> {
+    pub(super) by_hash: Command<T>,
+    script: &'static Lua,
+}
+
+impl<T> Invocation<T> {
+    pub(super) fn in_full(&self) -> Command<T> {
+        let mut command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
+        // After the command's name and the hash.
+        for arg in self.by_hash.cmd.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                command = command.arg(arg);
+            }
+        }
+        command
+    }
+}
+
+pub(super) fn invoke<T>(
+    script: &'static Lua,
+    keys: &[&[u8]],
+    args: &[&[u8]],
+    read: fn(Value) -> Option<T>,
+) -> Invocation<T> {
+    let by_hash =
+        Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len()).arg(keys).arg(args).once();
+    Invocation { by_hash, script }
+}
+
+/// `ttl` is for a key that is missing; `None` leaves it missing.
+pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Counted> {
+    let ttl = counter_ttl(ttl);
+    let read = |answer| {
+        let Value::Array(parts) = answer else { return None };
+        let mut parts = parts.into_iter();
+        let what = bytes(parts.next()?)??;
+        let rest = parts.next().and_then(bytes).flatten();
+        match (&*what, rest) {
+            (b"sum", Some(sum)) => std::str::from_utf8(&sum).ok()?.parse().ok().map(Counted::Sum),
+            (b"other", Some(old)) => Some(Counted::Other(old)),
+            (b"overflow", None) => Some(Counted::Overflow),
+            (b"not a number", None) => Some(Counted::NotANumber),
+            _ => None,
+        }
+    };
+    invoke(
+        &INCREASE,
+        &[key.as_bytes(), token(key).as_bytes()],
+        &[by.to_string().as_bytes(), ttl.as_bytes()],
+        read,
+    )
+}
+
+/// Whether `old` was still there.
+/// `ttl` is [`counter_ttl`]'s, or [`KEEP_TTL`].
+pub(super) fn exchange(key: &str, old: &[u8], new: i64, ttl: &str) -> Invocation<bool> {
+    let new = new.to_string();
+    invoke(
+        &EXCHANGE,
+        &[key.as_bytes(), token(key).as_bytes()],
+        &[old, new.as_bytes(), ttl.as_bytes()],
+        flag,
+    )
+}
+
+/// Whether the condition held.
+pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -> Invocation<bool> {
+    let condition: &[u8] = match condition {
+        Condition::None => b"none",
+        Condition::Missing => b"missing",
+        Condition::Live => b"live",
+    };
+    invoke(
+        &INSTALL,
+        &[staged.as_bytes(), key.as_bytes(), token(key).as_bytes()],
+        &[condition, ttl_arg(ttl).as_bytes()],
+        flag,
+    )
+}
+
+/// As [`EXCHANGE`] knows the expiry of before.
+pub(super) const KEEP_TTL: &str = "keep";
+
+/// The expiry of a counter that starts; `None` is at once.
+pub(super) fn counter_ttl(ttl: Option<Ttl>) -> String {
+    ttl.map_or_else(|| "0".to_owned(), ttl_arg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_another_kind_are_noticed() {
+        assert!(
+            (increase("k", 1, None).by_hash.read)(Value::Array(vec![Value::BulkString(
+                b"sum".to_vec()
+            )]))
+            .is_none()
+        );
+    }
+}
