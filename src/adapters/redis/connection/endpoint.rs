@@ -112,6 +112,9 @@ impl Endpoint {
         let (host, port) = match server.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or_else(bad_host)?;
+                if !is_ipv6(&decode(address)?) {
+                    return Err(bad_host());
+                }
                 (
                     address,
                     if port.is_empty() {
@@ -234,6 +237,12 @@ fn bad_host() -> Error {
     )
 }
 
+/// Whether it is an IPv6 address, with or without a zone.
+fn is_ipv6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+    address.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
 /// Names are the resolver's to judge; what cannot be in any is refused at once.
 fn check_host(host: &str) -> Result<()> {
     let is_odd = |character: char| {
@@ -241,9 +250,7 @@ fn check_host(host: &str) -> Result<()> {
             || character.is_control()
             || matches!(character, '[' | ']' | '\\' | '/' | '@' | '?' | '#' | '%' | '"' | '<' | '>')
     };
-    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
-    let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
-    if is_address || (!host.is_empty() && !host.contains(':') && !host.contains(is_odd)) {
+    if is_ipv6(host) || (!host.is_empty() && !host.contains(':') && !host.contains(is_odd)) {
         Ok(())
     } else {
         Err(bad_host())
