@@ -357,7 +357,7 @@ mod tests {
             "a:b:c",
             "h%3Fx",
             "%5B::1%5D",
-            " ",
+            "%20",
             "a\tb",
         ] {
             let url = format!("redis://ann:hunter2@{host}");
