@@ -55,6 +55,12 @@ answer_yes!(IsByte: u8, &u8);
 impl<U: ?Sized> FusedIterator for Probe<'_, Arc<U>, ClonesSilently> {}
 impl<U: ?Sized> FusedIterator for Probe<'_, Option<Arc<U>>, ClonesSilently> {}
 
+#[cfg(feature = "memory")]
+mod shape;
+
+#[cfg(feature = "memory")]
+pub(crate) use shape::{ListKind, is_number, list_kind};
+
 /// Whether cloning a `T` is cheap and runs no code of a user's, so that it may be done under a
 /// lock.
 #[inline(always)]

@@ -44,10 +44,17 @@ struct Known<K: ?Sized> {
 trait Kept: Send + Sync {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
+    /// What it takes in this process's memory, if it can be encoded.
+    #[cfg(feature = "memory")]
+    fn footprint(&self) -> Result<usize>;
     /// The object itself.
     fn object(&self) -> &dyn Any;
     /// The encoded bytes, if the value consists of bytes.
     fn encoded(&self) -> Option<&Encoded> {
+        None
+    }
+    /// The value that this one is, as it was before anything else was known about it.
+    fn original(&self) -> Option<&CacheValue> {
         None
     }
 }
@@ -74,6 +81,11 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
         codec.encoded_len(&self.0)
     }
 
+    #[cfg(feature = "memory")]
+    fn footprint(&self) -> Result<usize> {
+        Codec::footprint(&self.0)
+    }
+
     fn object(&self) -> &dyn Any {
         &self.0
     }
@@ -86,6 +98,11 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Contained<T> {
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
         self.0.as_ref().map_or(Ok(0), |object| codec.encoded_len(object))
+    }
+
+    #[cfg(feature = "memory")]
+    fn footprint(&self) -> Result<usize> {
+        self.0.as_ref().map_or(Ok(0), Codec::footprint)
     }
 
     #[inline]
@@ -119,6 +136,11 @@ impl Kept for Encoded {
         Ok(self.0.as_ref().map_or(0, |(_, payload)| payload.len()))
     }
 
+    #[cfg(feature = "memory")]
+    fn footprint(&self) -> Result<usize> {
+        self.encoded_len(Codec::MessagePack)
+    }
+
     fn object(&self) -> &dyn Any {
         self
     }
@@ -137,12 +159,21 @@ impl Kept for Renewed {
         self.0.0.kept.encoded_len(codec)
     }
 
+    #[cfg(feature = "memory")]
+    fn footprint(&self) -> Result<usize> {
+        self.0.0.kept.footprint()
+    }
+
     fn object(&self) -> &dyn Any {
         self.0.0.kept.object()
     }
 
     fn encoded(&self) -> Option<&Encoded> {
         self.0.0.kept.encoded()
+    }
+
+    fn original(&self) -> Option<&CacheValue> {
+        Some(&self.0)
     }
 }
 
@@ -258,6 +289,25 @@ impl CacheValue {
         self.0.kept.encoded_len(codec)
     }
 
+    /// How many bytes of this process's memory the value takes: of an object as far as its `Serialize` shows it, of bytes their
+    /// number. Also the proof that it can be encoded.
+    #[cfg(feature = "memory")]
+    pub(crate) fn footprint(&self) -> Result<usize> {
+        self.0.kept.footprint()
+    }
+
+    /// The object, if it is kept as a `T`, for a weigher: see [`MemoryBuilder::weigher`](crate::MemoryBuilder::weigher).
+    ///
+    /// ```
+    /// let value = larder::CacheValue::new("text");
+    /// assert_eq!(value.downcast_ref::<&str>(), Some(&"text"));
+    /// assert_eq!(value.downcast_ref::<String>(), None);
+    /// ```
+    #[must_use]
+    pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        self.object()
+    }
+
     /// The value as a counter: any integer that fits an `i64`.
     ///
     /// # Errors
@@ -303,7 +353,9 @@ impl CacheValue {
 
     /// The same value with other metadata.
     pub(crate) fn renewed(&self, meta: Meta) -> Self {
-        Self(Arc::new(Known { meta, kept: Renewed(self.clone()) }))
+        // Not a chain: an entry in memory may be renewed for ever.
+        let original = self.0.kept.original().unwrap_or(self).clone();
+        Self(Arc::new(Known { meta, kept: Renewed(original) }))
     }
 
     /// Moves the logical expiry, for all that share this handle.

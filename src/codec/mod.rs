@@ -1,5 +1,7 @@
 //! Bytes ↔ values: the codecs, and the header of stored bytes.
 
+#[cfg(feature = "memory")]
+mod footprint;
 mod guard;
 mod header;
 mod octets;
@@ -73,6 +75,23 @@ impl Codec {
         Ok(count.0)
     }
 
+    /// What `value` takes in this process's memory, if it can be encoded as MessagePack: see
+    /// [`footprint`].
+    #[cfg(feature = "memory")]
+    pub(crate) fn footprint<T: Serialize>(value: &T) -> Result<usize> {
+        let measure = || {
+            footprint::footprint(value)
+                .map_err(|cause| Self::MessagePack.unencodable::<T>(cause.into()))
+        };
+        panics::contain(measure, || format!("the `Serialize` of {} panicked", type_name::<T>()))
+    }
+
+    fn unencodable<T>(self, cause: Box<dyn StdError + Send + Sync>) -> Error {
+        Error::new(ErrorKind::Encode)
+            .with_message(format!("{} cannot be encoded as {self}", type_name::<T>()))
+            .with_source(cause)
+    }
+
     /// A panic of the value's own `Serialize` is an outcome of its write: an adapter may be in the middle of a batch.
     fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, out: W) -> Result<()> {
         panics::contain(
@@ -82,11 +101,7 @@ impl Codec {
     }
 
     fn serialize<T: Serialize + 'static, W: io::Write>(self, value: &T, mut out: W) -> Result<()> {
-        let failed = |cause: Box<dyn StdError + Send + Sync>| {
-            Error::new(ErrorKind::Encode)
-                .with_message(format!("{} cannot be encoded as {self}", type_name::<T>()))
-                .with_source(cause)
-        };
+        let failed = |cause| self.unencodable::<T>(cause);
         match self {
             Self::MessagePack => {
                 let mut inner =

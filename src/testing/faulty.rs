@@ -72,6 +72,7 @@ pub enum Fault {
 /// ```
 pub struct FaultyAdapter<A> {
     inner: A,
+    enforces_claims: bool,
     board: Arc<Mutex<Board>>,
 }
 
@@ -91,7 +92,25 @@ struct Planned {
 impl<A> FaultyAdapter<A> {
     /// An adapter that works as `inner` does, so far.
     pub fn new(inner: A) -> Self {
-        Self { inner, board: Arc::default() }
+        Self { inner, enforces_claims: true, board: Arc::default() }
+    }
+
+    /// The same adapter without claims, as an adapter of one's own has none: a load is stored by [`Verb::Set`], and nothing but the
+    /// cache above it keeps loads and removals in order.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use larder::testing::FaultyAdapter;
+    /// use larder::{AsyncCacheAdapter, AsyncMemoryCache};
+    ///
+    /// let adapter = FaultyAdapter::new(AsyncMemoryCache::new()).without_claims();
+    /// assert!(!adapter.enforces_claims());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without_claims(mut self) -> Self {
+        self.enforces_claims = false;
+        self
     }
 
     /// Puts a fault on every call of `verb` from now on, in place of the one that was there.
@@ -302,7 +321,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
     }
 
     fn enforces_claims(&self) -> bool {
-        self.inner.enforces_claims()
+        self.enforces_claims && self.inner.enforces_claims()
     }
 
     fn is_shared(&self) -> bool {
@@ -310,7 +329,14 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
     }
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
-        self.run_plain(Verb::Claim, self.inner.claim(key, lease)).await
+        self.run_plain(Verb::Claim, async {
+            if self.enforces_claims {
+                return self.inner.claim(key, lease).await;
+            }
+            crate::key::check(key)?;
+            Ok(Some(Claim::unguarded()))
+        })
+        .await
     }
 
     async fn set_claimed(
@@ -320,11 +346,23 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         expiry: Expiry,
         claim: &Claim,
     ) -> Result<bool> {
-        self.run_plain(Verb::Fill, self.inner.set_claimed(key, value, expiry, claim)).await
+        self.run_plain(Verb::Fill, async {
+            if self.enforces_claims {
+                return self.inner.set_claimed(key, value, expiry, claim).await;
+            }
+            self.inner.set(key, value, expiry).await.map(|()| true)
+        })
+        .await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
-        self.run_plain(Verb::Release, self.inner.release(key, claim)).await
+        self.run_plain(Verb::Release, async {
+            if self.enforces_claims {
+                return self.inner.release(key, claim).await;
+            }
+            crate::key::check(key)
+        })
+        .await
     }
 
     fn subscribe(&self, sink: EventSink) {
@@ -353,7 +391,11 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         if let Some(Fault::Fail(kind) | Fault::FailAfter(kind)) = fault {
             return Err(self.error(Verb::Rebuild, kind));
         }
-        Ok(Arc::new(FaultyAdapter { inner: self.inner.rebuild()?, board: self.board.clone() }))
+        Ok(Arc::new(FaultyAdapter {
+            inner: self.inner.rebuild()?,
+            enforces_claims: self.enforces_claims,
+            board: self.board.clone(),
+        }))
     }
 
     fn default_ttl(&self) -> Lifetime {

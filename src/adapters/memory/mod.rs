@@ -1,24 +1,28 @@
 //! Values kept in this process.
 
 mod builder;
+mod claims;
 mod clock;
 mod engine;
+mod step;
 mod store;
 mod sweeper;
 
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::adapter::{AsyncCacheAdapter, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
 use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
+use builder::Weigher;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
+use std::time::Duration;
 use store::{Bounds, Store, Stored};
 use sweeper::Sweeper;
 
@@ -34,8 +38,11 @@ static SHARED: LazyLock<Arc<Shared>> =
 /// least worth keeping first (S3-FIFO); expired ones that nobody reads are given back by a
 /// background sweep. An expiry is never early, and late by a tick of the monotonic clock at most, 10 ms.
 ///
-/// A type of at most two words, such as an `Arc`, is cloned where it lies, under a lock: its `Clone` must not use the cache. Anything
-/// larger is cloned outside. A value's `Drop` may use the cache.
+/// No code of a value's type runs under a lock: `Clone`, `Drop` and `Serialize` may take their time and may use the cache. A `Drop`
+/// that panics is contained.
+///
+/// Loads are guarded in the store: what a loader gave is not stored over a write, a removal or a `clear` that another wrapper, or
+/// whoever holds the adapter, made in between.
 ///
 /// A value has to be encodable although it is kept as an object: that is checked, and its size measured, when it is set.
 ///
@@ -52,6 +59,7 @@ static SHARED: LazyLock<Arc<Shared>> =
 pub struct AsyncMemoryCache {
     shared: Arc<Shared>,
     settings: Settings,
+    weigher: Option<Weigher>,
     encoded: bool,
     bounds: Bounds,
 }
@@ -94,7 +102,7 @@ impl AsyncMemoryCache {
         MemoryBuilder::default()
     }
 
-    /// From `memory:` with any of `max_entries`, `max_bytes`, `encoded`, `shared`, `prefix`, `default_ttl` and `codec`.
+    /// From `memory:` with any of `max_entries`, `max_bytes`, `max_value_bytes`, `encoded`, `shared`, `prefix`, `default_ttl` and `codec`.
     ///
     /// ```
     /// larder::AsyncMemoryCache::from_url("memory:?max_entries=10000&default_ttl=60")?;
@@ -118,14 +126,16 @@ impl AsyncMemoryCache {
         let bounds = builder.bounds();
         let shared =
             if builder.is_shared() { SHARED.clone() } else { Arc::new(Shared::new(bounds)) };
-        let (settings, encoded) = builder.into_parts();
-        Self { shared, settings, encoded, bounds }
+        let (settings, weigher, encoded) = builder.into_parts();
+        Self { shared, settings, weigher, encoded, bounds }
     }
 
     /// The value as it is kept, and how many bytes it counts for. Fails for what cannot be encoded, as it would on any backend.
-    fn prepare(&self, value: CacheValue) -> Result<(CacheValue, usize)> {
+    fn prepare(&self, key: &str, value: CacheValue) -> Result<(CacheValue, usize)> {
         let value = if self.encoded { value.into_encoded(self.settings.codec)? } else { value };
-        let bytes = value.encoded_len(self.settings.codec)?;
+        let bytes = value.footprint()?;
+        let weigh = |weigher: &Weigher| weigher.weigh(key, &value);
+        let bytes = self.weigher.as_ref().map_or(bytes, weigh);
         Ok((value, bytes))
     }
 
@@ -177,7 +187,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         let scoped = self.settings.scope.key(key)?;
-        let (value, bytes) = self.prepare(value)?;
+        let (value, bytes) = self.prepare(&scoped, value)?;
         fits(key)(self.store().set(&scoped, value, bytes, self.lifetime(expiry)))
     }
 
@@ -209,7 +219,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         let sum = self.store().change(&scoped, self.lifetime(expiry), |found| {
             let old = found.map_or(Ok(0), CacheValue::as_counter)?;
             let new = old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow))?;
-            let (value, bytes) = self.prepare(CacheValue::new(new))?;
+            let (value, bytes) = self.prepare(&scoped, CacheValue::new(new))?;
             Ok((value, bytes, new))
         })?;
         sum.ok_or_else(|| too_large(key))
@@ -238,14 +248,51 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     /// All values are encoded before any is stored.
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         key::check_all(entries.iter().map(|entry| entry.key))?;
-        let prepared: Vec<_> =
-            entries.iter().map(|entry| self.prepare(entry.value.clone())).collect();
+        let prepare = |entry: &Entry<'_>| {
+            self.prepare(&self.settings.scope.key(entry.key)?, entry.value.clone())
+        };
+        let prepared: Vec<_> = entries.iter().map(prepare).collect();
         let store = |(entry, prepared): (&Entry<'_>, Result<(CacheValue, usize)>)| {
             let (value, bytes) = prepared?;
             let scoped = self.settings.scope.key(entry.key)?;
             fits(entry.key)(self.store().set(&scoped, value, bytes, self.lifetime(entry.expiry)))
         };
         Ok(entries.iter().zip(prepared).map(store).collect())
+    }
+
+    fn enforces_claims(&self) -> bool {
+        true
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
+        let key = self.settings.scope.key(key)?;
+        Ok(self.shared.store.claim(&key, lease))
+    }
+
+    async fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        let scoped = self.settings.scope.key(key)?;
+        let (value, bytes) = self.prepare(&scoped, value)?;
+        let lifetime = self.lifetime(expiry);
+        match self.store().set_claimed(&scoped, value, bytes, lifetime, claim) {
+            Some(stored) => fits(key)(stored).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
+        let key = self.settings.scope.key(key)?;
+        self.store().release(&key, claims::number(claim));
+        Ok(())
     }
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
@@ -280,7 +327,7 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 impl AsyncMemoryCache {
     fn set_if(&self, live: bool, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let scoped = self.settings.scope.key(key)?;
-        let (value, bytes) = self.prepare(value)?;
+        let (value, bytes) = self.prepare(&scoped, value)?;
         match self.store().set_if(live, &scoped, value, bytes, self.lifetime(expiry)) {
             Some(stored) => fits(key)(stored).map(|()| true),
             None => Ok(false),

@@ -1,17 +1,20 @@
 //! Entries that expire, and steps that are atomic, on top of the engine.
 
-use super::engine::{Displaced, Engine, Entry, Gone, Node};
+use super::claims::{self, Claims};
+use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
+use super::step::Step;
 use super::{KIND, clock};
-use crate::adapter::Presence;
+use crate::adapter::{Claim, Presence};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::expiry::Lifetime;
 use crate::observers::EventSinks;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -20,14 +23,11 @@ mod schedules;
 
 const STRIPES: usize = 64;
 
-/// A shard has at least so many bytes, however many cores there are, for a value has to fit into one.
+/// A shard is for at least so many bytes, however many cores there are.
 const LEAST_SHARD: u64 = 4 << 20;
 
-/// And room for at least so many entries: keys are not spread evenly.
+/// And for at least so many entries, or it could not tell what is worth keeping.
 const LEAST_ENTRIES: u64 = 32;
-
-/// What weighs more than this part of a shard is not taken in: it would push out everything else.
-const HEAVIEST: f64 = 0.97;
 
 /// What an entry costs beyond its key and value, as far as we know it.
 const OVERHEAD: u64 = 112;
@@ -40,6 +40,8 @@ const NEVER: u64 = u64::MAX;
 pub(super) struct Bounds {
     pub(super) max_entries: u64,
     pub(super) max_bytes: u64,
+    /// What one value may count for.
+    pub(super) max_value_bytes: u64,
 }
 
 /// What became of a value.
@@ -52,21 +54,13 @@ pub(super) enum Stored {
 
 /// The entries of a cache.
 ///
-/// Reads take the engine's shard lock only. What reads and then writes holds the key's stripe, so that `add`, `incr` and
-/// `take` are one step; the stripes are never held across an await. Values are dropped, and observers told, when no lock is held, for both
-/// may use the cache: what is displaced is declared before the stripe, and so goes after it.
-///
-/// `clear`, eviction and the sweep take no stripe. So whoever found an entry and writes over it [replaces](Engine::replace) it, for it
-/// may have gone in between.
+/// Reads take the engine's shard lock only. What reads and then writes is a [`Step`], so that `add`, `incr` and `take` are one;
+/// the stripes are never held across an await.
 pub(super) struct Store {
-    engine: Engine,
-    /// So many bytes are a unit of weight: one, but where a shard has more bytes than four bytes can count.
-    unit: u64,
-    /// Every entry weighs at least so much, so that the bound on bytes is a bound on entries too.
-    floor: u32,
-    /// What weighs more is not taken in.
-    heaviest: u32,
-    stripes: Box<[Mutex<()>]>,
+    pub(super) engine: Engine,
+    bounds: Bounds,
+    /// Each guards the steps on its keys, and the claims on them.
+    stripes: Box<[Mutex<Claims>]>,
     hasher: RandomState,
     /// No entry expires before this.
     sweep_at: AtomicU64,
@@ -74,7 +68,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(Bounds { max_entries, max_bytes }: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let Bounds { max_entries, max_bytes, .. } = bounds;
         let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
         let shards = 1_usize
             << (4 * cores)
@@ -82,18 +77,9 @@ impl Store {
                 .min(max_entries / LEAST_ENTRIES)
                 .max(1)
                 .ilog2();
-        let unit = (max_bytes / shards as u64).div_ceil(u32::MAX.into()).max(1);
-        let capacity = max_bytes / unit;
-        let engine = Engine::new(capacity, shards);
-        // Half an entry more than there may be, or the last one would not quite fit.
-        let floor = (2 * u128::from(capacity)).div_ceil(2 * u128::from(max_entries) + 1).max(1);
-        let floor = u32::try_from(floor).unwrap_or(u32::MAX);
-        let heaviest = (engine.shard_capacity() as f64 * HEAVIEST) as u32;
         Self {
-            engine,
-            unit,
-            floor,
-            heaviest,
+            engine: Engine::new(Size { entries: max_entries, bytes: max_bytes }, shards),
+            bounds,
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::default(),
             sweep_at: AtomicU64::new(NEVER),
@@ -144,7 +130,7 @@ impl Store {
         bytes: usize,
         lifetime: Lifetime,
     ) -> Stored {
-        self.write(key, |displaced| self.put(key, value, bytes, lifetime, displaced))
+        self.write(key, |step| step.put(value, bytes, end(lifetime)))
     }
 
     /// [`set`](Store::set) if the key is live or not, as `wanted` says; `None` if it was the other.
@@ -156,39 +142,70 @@ impl Store {
         bytes: usize,
         lifetime: Lifetime,
     ) -> Option<Stored> {
-        self.write(key, |displaced| {
+        self.write(key, |step| {
             if self.contains(key) != wanted {
-                // Not here, where the stripe is held.
-                displaced.push(Gone::value(value));
+                step.discard(value);
                 return None;
             }
-            if !wanted {
-                return Some(self.put(key, value, bytes, lifetime, displaced));
-            }
-            match self.entry(key, value, bytes, end(lifetime), displaced) {
-                Ok(entry) => self.replace(key, entry, displaced).then_some(Stored::Yes),
-                Err(stored) => Some(stored),
+            if wanted {
+                step.put_over(value, bytes, end(lifetime))
+            } else {
+                Some(step.put(value, bytes, end(lifetime)))
             }
         })
     }
 
     pub(super) fn take(&self, key: &str) -> Option<CacheValue> {
-        let removed = self.write(key, |_| self.engine.remove(key));
+        let removed = self.write(key, |step| step.take_out());
         removed.filter(|gone| is_live(gone.entry.deadline)).map(|gone| gone.entry.value)
     }
 
     /// Gives a live entry another lifetime.
     pub(super) fn touch(&self, key: &str, lifetime: Lifetime) -> Option<CacheValue> {
-        self.write(key, |displaced| {
+        self.write(key, |step| {
             let (value, weight) = self.peek(key, |entry| (entry.value.clone(), entry.weight))?;
             let Some(deadline) = end(lifetime) else {
-                self.remove(key, displaced);
+                step.remove();
                 return Some(value);
             };
             let entry = Entry { value: value.clone(), deadline, weight };
-            self.replace(key, entry, displaced).then_some(value)
+            step.replace(entry).then_some(value)
         })
     }
+
+    // ---- claims
+
+    /// Claims a key for a load; `None` while somebody else has a lease that this one asks for, too.
+    pub(super) fn claim(self: &Arc<Self>, key: &str, lease: Option<Duration>) -> Option<Claim> {
+        let hash = self.hash(key);
+        let number = lock(self.stripe(hash)).add(key, hash, lease)?;
+        Some(claims::with_token(Arc::downgrade(self), key, number))
+    }
+
+    /// [`set`](Store::set) if the claim still holds; `None` if not.
+    pub(super) fn set_claimed(
+        &self,
+        key: &str,
+        value: CacheValue,
+        bytes: usize,
+        lifetime: Lifetime,
+        claim: &Claim,
+    ) -> Option<Stored> {
+        self.write(key, |step| {
+            if !step.claims.holds(key, step.hash, claims::number(claim)) {
+                step.discard(value);
+                return None;
+            }
+            Some(step.put(value, bytes, end(lifetime)))
+        })
+    }
+
+    pub(super) fn release(&self, key: &str, number: u64) {
+        let hash = self.hash(key);
+        lock(self.stripe(hash)).release(key, hash, number);
+    }
+
+    // ---- changing
 
     /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one by what it makes of
     /// nothing. `None` if that is too large.
@@ -227,21 +244,23 @@ impl Store {
         bytes: usize,
         lifetime: Option<Lifetime>,
     ) -> Option<Stored> {
-        self.write(key, |displaced| {
+        self.write(key, |step| {
             let found = self.peek(key, |entry| entry.value.is_same(old).then_some(entry.deadline));
-            let Some(deadline) = found.flatten() else {
-                displaced.push(Gone::value(value));
-                return None;
-            };
-            let deadline = lifetime.map_or(Some(deadline), end);
-            match self.entry(key, value, bytes, deadline, displaced) {
-                Ok(entry) => self.replace(key, entry, displaced).then_some(Stored::Yes),
-                Err(stored) => Some(stored),
+            match found.flatten() {
+                Some(deadline) => step.put_over(value, bytes, lifetime.map_or(Some(deadline), end)),
+                None => {
+                    step.discard(value);
+                    None
+                }
             }
         })
     }
 
     pub(super) fn clear(&self, prefix: &str) {
+        // Before the entries go: a load that began before this must not be stored behind it.
+        for stripe in &self.stripes {
+            lock(stripe).overtake_all(prefix);
+        }
         self.engine.retain(|node| !node.key.starts_with(prefix), drop);
     }
 
@@ -249,81 +268,40 @@ impl Store {
         self.engine.len()
     }
 
-    /// Runs `work` with the key's stripe held; tells of what it displaces, and drops it, afterwards.
-    fn write<R>(&self, key: &str, work: impl FnOnce(&mut Displaced) -> R) -> R {
+    /// What a value of so many bytes counts for; `None` if that is more than there may be.
+    pub(super) fn weight(&self, key: &str, bytes: usize) -> Option<u32> {
+        let bytes = bytes as u64;
+        let weight = OVERHEAD.saturating_add(key.len() as u64).saturating_add(bytes);
+        let fits = bytes <= self.bounds.max_value_bytes && weight <= self.bounds.max_bytes;
+        u32::try_from(weight).ok().filter(|_| fits)
+    }
+
+    /// Runs a step with the key's stripe held; tells of what it displaces, and drops it, afterwards.
+    fn write<R>(&self, key: &str, work: impl FnOnce(&mut Step<'_>) -> R) -> R {
+        // Before the stripe is taken, and so dropped after it: a value's `Drop` may use the cache.
         let mut displaced = Displaced::default();
         let outcome = {
-            let _stripe = self.stripe(key);
-            work(&mut displaced)
+            let hash = self.hash(key);
+            let claims = lock(self.stripe(hash));
+            work(&mut Step { store: self, key, hash, claims, displaced: &mut displaced })
         };
         self.tell(displaced.iter());
         outcome
     }
 
-    fn put(
-        &self,
-        key: &str,
-        value: CacheValue,
-        bytes: usize,
-        lifetime: Lifetime,
-        displaced: &mut Displaced,
-    ) -> Stored {
-        match self.entry(key, value, bytes, end(lifetime), displaced) {
-            Ok(entry) => {
-                let deadline = entry.deadline;
-                self.engine.insert(key, entry, displaced);
-                self.expect(deadline);
-                Stored::Yes
-            }
-            Err(stored) => stored,
-        }
-    }
-
-    /// An entry for a value; for one that is not to be stored, the older one goes.
-    fn entry(
-        &self,
-        key: &str,
-        value: CacheValue,
-        bytes: usize,
-        deadline: Option<u64>,
-        displaced: &mut Displaced,
-    ) -> std::result::Result<Entry, Stored> {
-        let weight = (OVERHEAD + key.len() as u64 + bytes as u64).div_ceil(self.unit);
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        match deadline {
-            Some(deadline) if weight <= self.heaviest => {
-                Ok(Entry { value, deadline, weight: weight.max(self.floor) })
-            }
-            _ => {
-                displaced.push(Gone::value(value));
-                self.remove(key, displaced);
-                Err(if deadline.is_none() { Stored::Yes } else { Stored::TooLarge })
-            }
-        }
-    }
-
-    fn remove(&self, key: &str, displaced: &mut Displaced) {
-        if let Some(gone) = self.engine.remove(key) {
-            displaced.push(gone);
-        }
-    }
-
-    fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
-        let deadline = entry.deadline;
-        let replaced = self.engine.replace(key, entry, displaced);
-        self.expect(deadline);
-        replaced
-    }
-
     /// There will be something to sweep. Said when it is there: a sweep that has just begun forgets what was said before.
-    fn expect(&self, deadline: u64) {
+    pub(super) fn expect(&self, deadline: u64) {
         if deadline < self.sweep_at.load(Ordering::Relaxed) {
             self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
         }
     }
 
-    fn stripe(&self, key: &str) -> MutexGuard<'_, ()> {
-        lock(&self.stripes[self.hasher.hash_one(key) as usize % STRIPES])
+    fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn stripe(&self, hash: u64) -> &Mutex<Claims> {
+        &self.stripes[hash as usize % STRIPES]
     }
 
     // ---- giving back what nobody reads

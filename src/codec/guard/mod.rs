@@ -19,6 +19,8 @@ mod ser;
 #[cfg(test)]
 mod tests;
 
+pub(super) use ser::{JSON_ONLY, Place};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How many containers, variants, newtypes and options may lie within one another.

@@ -11,7 +11,8 @@ use crate::type_probe::is_byte;
 
 /// The names under which serde_json's own types ask its serializer for more than serde has: any other one writes what nobody
 /// can read back.
-const JSON_ONLY: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+pub(in crate::codec) const JSON_ONLY: [&str; 2] =
+    ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
 /// Stands around a serializer, an open container or a value on its way into one.
 pub(super) struct Guard<T> {
@@ -19,8 +20,9 @@ pub(super) struct Guard<T> {
     at: Place,
 }
 
+/// Where in a value one is.
 #[derive(Clone, Copy)]
-struct Place {
+pub(in crate::codec) struct Place {
     /// Levels that may still be opened.
     left: usize,
     /// Directly within `Some`, where a null would read back as `None`.
@@ -29,8 +31,22 @@ struct Place {
 }
 
 impl Place {
+    pub(in crate::codec) fn new(format: Format) -> Self {
+        Self { left: MAX_DEPTH, in_some: false, format }
+    }
+
     #[inline]
-    fn down<E: Error>(self) -> Result<Self, E> {
+    pub(in crate::codec) fn within_some<E: Error>(self) -> Result<Self, E> {
+        Ok(Self { in_some: true, ..self.down()? })
+    }
+
+    #[inline]
+    pub(in crate::codec) fn within_newtype<E: Error>(self) -> Result<Self, E> {
+        Ok(Self { in_some: self.in_some, ..self.down()? })
+    }
+
+    #[inline]
+    pub(in crate::codec) fn down<E: Error>(self) -> Result<Self, E> {
         match self.left.checked_sub(1) {
             Some(left) => Ok(Self { left, in_some: false, ..self }),
             None => Err(E::custom(too_deep())),
@@ -38,7 +54,7 @@ impl Place {
     }
 
     #[inline]
-    fn null<E: Error>(self) -> Result<(), E> {
+    pub(in crate::codec) fn null<E: Error>(self) -> Result<(), E> {
         if self.in_some {
             return Err(E::custom("Some(None) and Some(()) would read back as None"));
         }
@@ -57,7 +73,7 @@ impl Place {
 impl<T> Guard<T> {
     #[inline]
     pub(super) fn new(inner: T, format: Format) -> Self {
-        Self { inner, at: Place { left: MAX_DEPTH, in_some: false, format } }
+        Self { inner, at: Place::new(format) }
     }
 }
 
@@ -212,7 +228,7 @@ impl<S: Serializer> Serializer for Guard<S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let at = Place { in_some: true, ..self.at.down()? };
+        let at = self.at.within_some()?;
         self.inner.serialize_some(&Guard { inner: value, at })
     }
 
@@ -222,7 +238,7 @@ impl<S: Serializer> Serializer for Guard<S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let at = Place { in_some: self.at.in_some, ..self.at.down()? };
+        let at = self.at.within_newtype()?;
         self.inner.serialize_newtype_struct(name, &Guard { inner: value, at })
     }
 

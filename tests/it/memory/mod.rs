@@ -6,10 +6,14 @@ mod atomic;
 mod bounds;
 #[cfg(feature = "test-util")]
 mod clock;
+mod two_wrappers;
 mod user_code;
+mod weights;
 
 use larder::testing::{Suite, conformance};
-use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, Codec, Expiry, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, Expiry, Result,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,4 +52,9 @@ async fn read<T: DeserializeOwned + Clone + 'static>(
     key: &str,
 ) -> Option<T> {
     cache.get(key).await.unwrap().map(|value| value.decode().unwrap())
+}
+
+/// A cache of twenty entries.
+fn small() -> AsyncCacheWrapper {
+    AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20).build()).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Code of a user's that runs because of what the cache does: `Clone`, `Drop` and `Serialize` of values. It may use the cache,
 //! and it may panic.
 
-use super::put;
+use super::{put, small};
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, Expiry};
 use serde::{Deserialize, Serialize, Serializer};
 use std::cell::Cell;
@@ -23,10 +23,6 @@ fn to_its_end(work: impl Future<Output = ()> + Send + 'static) {
         done.send(()).unwrap();
     });
     assert_eq!(came.recv_timeout(STUCK), Ok(()), "deadlock, or a panic");
-}
-
-fn small_cache() -> AsyncCacheWrapper {
-    AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(20).build()).unwrap()
 }
 
 thread_local! {
@@ -98,7 +94,7 @@ where
 #[test]
 fn a_clone_may_use_the_cache() {
     to_its_end(async {
-        let cache = small_cache();
+        let cache = small();
         used_by_values(&cache);
         clone_everywhere(&cache, || Busy4(4)).await;
         clone_everywhere(&cache, || Busy8(8)).await;
@@ -121,7 +117,7 @@ impl Serialize for Telling {
 #[test]
 fn a_serialize_may_use_the_cache_whatever_verb_calls_it() {
     to_its_end(async {
-        let cache = small_cache();
+        let cache = small();
         used_by_values(&cache);
         for round in 0..20 {
             cache.set("n", Telling(round)).await.unwrap();
@@ -193,7 +189,7 @@ async fn a_drop_that_panics_does_not_end_the_sweep() {
 /// Whoever lets go of a value last has nothing to do with its `Drop`.
 #[tokio::test]
 async fn a_drop_that_panics_reaches_no_caller() {
-    let cache = small_cache();
+    let cache = small();
     for at in 0..200u32 {
         let key = format!("k{}", at % 50);
         cache.set(&key, Fragile(at)).await.unwrap();

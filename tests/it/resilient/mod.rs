@@ -36,7 +36,7 @@ type Store = Arc<FaultyAdapter<AsyncMemoryCache>>;
 const AWAY: Fault = Fault::Fail(ErrorKind::Unavailable);
 
 fn store() -> Store {
-    Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()))
+    Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()).without_claims())
 }
 
 /// A layer, and the store in it.

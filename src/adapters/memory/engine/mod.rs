@@ -3,6 +3,7 @@
 //! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is reordered on a hit, so that hits
 //! of one shard do not wait for one another. Entries lie in a slab, 64 bytes each, short keys included; the table holds their numbers.
 
+mod budget;
 mod ghosts;
 mod queue;
 #[cfg(all(test, shuttle))]
@@ -11,10 +12,12 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub(super) use budget::Size;
 pub(super) use queue::Node;
 
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::value::CacheValue;
+use budget::{Budget, Room};
 use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use shard::Shard;
@@ -95,6 +98,7 @@ impl Hash {
 /// The map.
 pub(super) struct Engine {
     shards: Box<[Padded]>,
+    budget: Budget,
     hasher: RandomState,
 }
 
@@ -114,27 +118,20 @@ impl Padded {
 }
 
 impl Engine {
-    /// `capacity` is what the entries may weigh together, divided evenly among `shards`, a power of two.
-    pub(super) fn new(capacity: u64, shards: usize) -> Self {
-        let shards = shards.next_power_of_two();
-        let each = (capacity / shards as u64).max(1);
+    /// `max` is what all entries may be together, whichever of the `shards`, a power of two, they are in.
+    pub(super) fn new(max: Size, shards: usize) -> Self {
         let hasher = RandomState::default();
-        let shards =
-            std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(each, hasher.clone()))))
-                .take(shards)
-                .collect();
-        Self { shards, hasher }
+        let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(hasher.clone()))))
+            .take(shards.next_power_of_two())
+            .collect();
+        Self { shards, budget: Budget::new(max), hasher }
     }
 
-    /// What a shard may hold.
-    pub(super) fn shard_capacity(&self) -> u64 {
-        self.shards.first().map_or(0, |shard| shard.read().capacity())
-    }
-
+    /// The number of a key's shard.
     #[inline]
-    fn place(&self, key: &str) -> (&Padded, Hash) {
+    fn place(&self, key: &str) -> (usize, Hash) {
         let hash = Hash::of(key, &self.hasher);
-        (&self.shards[(hash.0 >> 32) as usize & (self.shards.len() - 1)], hash)
+        ((hash.0 >> 32) as usize & (self.shards.len() - 1), hash)
     }
 
     /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not use the cache.
@@ -145,26 +142,65 @@ impl Engine {
         counts_as_use: bool,
         look: impl FnOnce(&Node) -> R,
     ) -> Option<R> {
-        let (shard, hash) = self.place(key);
-        shard.read().look(key, hash, counts_as_use).map(look)
+        let (at, hash) = self.place(key);
+        self.shards[at].read().look(key, hash, counts_as_use).map(look)
     }
 
-    /// Stores an entry, which must not weigh more than a shard can hold. Replacing counts as a use.
+    /// Stores an entry, which must not weigh more than there may be altogether. Replacing counts as a use.
     pub(super) fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
-        let (shard, hash) = self.place(key);
-        shard.write().insert(key, hash, entry, displaced);
+        let (at, hash) = self.place(key);
+        let put = |entry, room: &mut Room<'_>, displaced: &mut Displaced| {
+            let stored = self.shards[at].write().insert(key, hash, entry, room, displaced);
+            stored.map(|()| true)
+        };
+        self.make_way(at, entry, displaced, put);
     }
 
     /// Stores an entry in the place of the one under `key`; whether there was one. If not, the new one is displaced itself.
     #[must_use]
     pub(super) fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
-        let (shard, hash) = self.place(key);
-        shard.write().replace(key, hash, entry, displaced)
+        let (at, hash) = self.place(key);
+        let put = |entry, room: &mut Room<'_>, displaced: &mut Displaced| {
+            self.shards[at].write().replace(key, hash, entry, room, displaced)
+        };
+        self.make_way(at, entry, displaced, put)
+    }
+
+    /// Tries to `put` an entry into the shard `at`, which makes room itself if it can, and helps it to room from the other shards
+    /// if not. No two shards are locked at once.
+    fn make_way(
+        &self,
+        at: usize,
+        mut entry: Entry,
+        displaced: &mut Displaced,
+        put: impl Fn(Entry, &mut Room<'_>, &mut Displaced) -> Result<bool, Entry>,
+    ) -> bool {
+        let mut room = Room::new(&self.budget);
+        loop {
+            match put(entry, &mut room, displaced) {
+                Ok(stored) => return stored,
+                Err(refused) => entry = refused,
+            }
+            let mut others = (1..self.shards.len()).map(|step| (at + step) % self.shards.len());
+            match others.find_map(|other| self.shards[other].write().evict()) {
+                Some(gone) => {
+                    room.add(Size::of(gone.entry.weight));
+                    displaced.push(gone);
+                }
+                // What is missing has been taken by others who are on their way in, too.
+                None => {
+                    room.give_back();
+                    std::thread::yield_now();
+                }
+            }
+        }
     }
 
     pub(super) fn remove(&self, key: &str) -> Option<Gone> {
-        let (shard, hash) = self.place(key);
-        shard.write().remove(key, hash)
+        let (at, hash) = self.place(key);
+        let gone = self.shards[at].write().remove(key, hash)?;
+        self.budget.give(Size::of(gone.entry.weight));
+        Some(gone)
     }
 
     /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is locked for a stretch of entries
@@ -176,6 +212,7 @@ impl Engine {
             loop {
                 let mut removed = Vec::new();
                 let more = shard.write().retain(from..from + STRETCH, &keep, &mut removed);
+                removed.iter().for_each(|gone| self.budget.give(Size::of(gone.entry.weight)));
                 removed.into_iter().for_each(&mut gone);
                 if !more {
                     break;

@@ -5,6 +5,7 @@
 //! remembered: if they come back soon, they go to the main queue at once. The main queue gives those that were read another round.
 //! So what is asked for once, a scan for instance, passes through a tenth of the memory and leaves the rest alone.
 
+use super::budget::{Room, Size};
 use super::ghosts::Ghosts;
 use super::queue::{NIL, Node, Queue, Slab, Stage};
 use super::{Displaced, Entry, Gone, Hash};
@@ -27,7 +28,6 @@ pub(super) struct Shard {
     small: Queue,
     main: Queue,
     ghosts: Ghosts,
-    capacity: u64,
     hasher: RandomState,
 }
 
@@ -50,20 +50,15 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Shard {
-    pub(super) fn new(capacity: u64, hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: RandomState) -> Self {
         Self {
             table: HashTable::new(),
             slab: Slab::default(),
             small: Queue::default(),
             main: Queue::default(),
             ghosts: Ghosts::default(),
-            capacity,
             hasher,
         }
-    }
-
-    pub(super) fn capacity(&self) -> u64 {
-        self.capacity
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,59 +83,82 @@ impl Shard {
         self.table.find(hash.spread(), is_it).copied().unwrap_or(NIL)
     }
 
+    /// Stores an entry. Gives it back if there is no room, and nothing here that could make room.
     pub(super) fn insert(
         &mut self,
         key: &str,
         hash: Hash,
         entry: Entry,
+        room: &mut Room<'_>,
         displaced: &mut Displaced,
-    ) {
+    ) -> Result<(), Entry> {
         let at = self.find(key, hash);
         if at != NIL {
-            return self.replace_at(at, entry, displaced);
+            return self.replace_at(at, entry, room, displaced);
+        }
+        let size = Size::of(entry.weight);
+        if !self.make_room(size, room, displaced) {
+            return Err(entry);
         }
         let key = CompactString::new(key);
-        self.make_room(entry.weight, displaced);
         let stage =
             if self.ghosts.take(hash.tag(), self.table.len()) { Stage::Main } else { Stage::Small };
         let at = self.slab.add(Node::new(key, entry, stage));
+        room.spend(size);
         let Self { table, slab, hasher, .. } = self;
         table.insert_unique(hash.spread(), at, |at| {
             slab.get(*at).map_or(0, |node| Hash::of(&node.key, hasher).spread())
         });
         self.push(at, stage);
+        Ok(())
     }
 
+    /// [`insert`](Self::insert), if the key is there; if not, the new entry is displaced.
     pub(super) fn replace(
         &mut self,
         key: &str,
         hash: Hash,
         entry: Entry,
+        room: &mut Room<'_>,
         displaced: &mut Displaced,
-    ) -> bool {
+    ) -> Result<bool, Entry> {
         let at = self.find(key, hash);
         if at == NIL {
             displaced.push(Gone::replaced(entry));
-            return false;
+            return Ok(false);
         }
-        self.replace_at(at, entry, displaced);
-        true
+        self.replace_at(at, entry, room, displaced).map(|()| true)
     }
 
-    fn replace_at(&mut self, at: u32, entry: Entry, displaced: &mut Displaced) {
-        let Some(node) = self.slab.get_mut(at) else { return };
+    fn replace_at(
+        &mut self,
+        at: u32,
+        entry: Entry,
+        room: &mut Room<'_>,
+        displaced: &mut Displaced,
+    ) -> Result<(), Entry> {
+        let Some(node) = self.slab.get_mut(at) else { return Err(entry) };
         node.count_use();
-        let stage = node.stage;
-        if entry.weight == node.weight {
-            return displaced.push(Gone::replaced(node.replace(entry)));
+        let (stage, before, after) = (node.stage, node.weight, entry.weight);
+        if before == after {
+            displaced.push(Gone::replaced(node.replace(entry)));
+            return Ok(());
         }
         // Out of its queue it is not evicted while room is made for it.
         self.unlink(at, stage);
-        self.make_room(entry.weight, displaced);
-        if let Some(node) = self.slab.get_mut(at) {
-            displaced.push(Gone::replaced(node.replace(entry)));
-        }
+        let more = Size { entries: 0, bytes: after.saturating_sub(before).into() };
+        let fits = self.make_room(more, room, displaced);
+        let stored = match self.slab.get_mut(at) {
+            Some(node) if fits => {
+                displaced.push(Gone::replaced(node.replace(entry)));
+                room.spend(more);
+                room.add(Size { entries: 0, bytes: before.saturating_sub(after).into() });
+                Ok(())
+            }
+            _ => Err(entry),
+        };
         self.push(at, stage);
+        stored
     }
 
     pub(super) fn remove(&mut self, key: &str, hash: Hash) -> Option<Gone> {
@@ -171,13 +189,24 @@ impl Shard {
         range.end < end
     }
 
-    /// Evicts until an entry of `weight` fits, as it does at the latest when nothing is left.
-    fn make_room(&mut self, weight: u32, displaced: &mut Displaced) {
-        while self.small.weight + self.main.weight + u64::from(weight) > self.capacity {
-            let from_small = self.small.weight > self.capacity / SMALL || self.main.oldest() == NIL;
+    /// Evicts until there is room for `wanted`, or nothing left.
+    fn make_room(&mut self, wanted: Size, room: &mut Room<'_>, displaced: &mut Displaced) -> bool {
+        while !room.reaches(wanted) {
+            let Some(gone) = self.evict() else { return false };
+            room.add(Size::of(gone.entry.weight));
+            displaced.push(gone);
+        }
+        true
+    }
+
+    /// Takes out what is least worth keeping.
+    pub(super) fn evict(&mut self) -> Option<Gone> {
+        loop {
+            let all = self.small.weight + self.main.weight;
+            let from_small = self.small.weight > all / SMALL || self.main.oldest() == NIL;
             let stage = if from_small { Stage::Small } else { Stage::Main };
             let at = self.queue(stage).oldest();
-            let Some(node) = self.slab.get_mut(at) else { return };
+            let node = self.slab.get_mut(at)?;
             let uses = *node.uses.get_mut();
             if uses > 0 {
                 *node.uses.get_mut() = if from_small { 0 } else { uses - 1 };
@@ -191,9 +220,7 @@ impl Shard {
                 self.ghosts.add(hash.tag(), self.table.len());
             }
             self.unlink(at, stage);
-            if let Some(gone) = self.take_out(at, hash, true) {
-                displaced.push(gone);
-            }
+            return self.take_out(at, hash, true);
         }
     }
 

@@ -10,7 +10,7 @@ fn entry(value: u64, weight: u32) -> Entry {
 }
 
 pub(super) fn room_for(entries: u64, shards: usize) -> Engine {
-    Engine::new(entries * u64::from(WEIGHT), shards)
+    Engine::new(Size { entries, bytes: entries * u64::from(WEIGHT) }, shards)
 }
 
 pub(super) fn put(engine: &Engine, key: &str, value: u64, weight: u32) -> Displaced {
@@ -28,7 +28,7 @@ pub(super) fn read(engine: &Engine, key: &str) -> Option<u64> {
 fn it_agrees_with_a_map() {
     for shards in [1, 4] {
         let capacity = 4_000 * shards as u64;
-        let engine = Engine::new(capacity, shards);
+        let engine = Engine::new(Size { entries: u64::MAX, bytes: capacity }, shards);
         let mut random = fastrand::Rng::with_seed(7);
         let mut map: HashMap<String, (u64, u32)> = HashMap::new();
         let mut evicted = 0;
@@ -78,6 +78,56 @@ fn nothing_goes_as_long_as_there_is_room() {
     }
     assert!((0..1_000).all(|at| read(&engine, &format!("k{at}")) == Some(at)));
     assert_eq!(put(&engine, "one more", 1, WEIGHT).iter().filter(|gone| gone.evicted).count(), 1);
+}
+
+/// However unevenly the keys are spread, and whatever they weigh, both bounds are reached and neither is passed.
+#[test]
+fn as_many_fit_as_there_is_room_for_in_all_shards_together() {
+    for shards in [1, 8, 64] {
+        let (entries, bytes) = (1_000, 1_000 * u64::from(WEIGHT));
+        let engine = Engine::new(Size { entries, bytes: u64::MAX }, shards);
+        for at in 0..entries {
+            assert_eq!(put(&engine, &format!("k{at}"), at, at as u32 + 1).iter().count(), 0);
+        }
+        for at in 0..entries {
+            put(&engine, &format!("more {at}"), at, 1);
+            assert_eq!(engine.len() as u64, entries);
+        }
+        let engine = Engine::new(Size { entries: u64::MAX, bytes }, shards);
+        for at in 0..entries {
+            assert_eq!(put(&engine, &format!("k{at}"), at, WEIGHT).iter().count(), 0);
+        }
+        // One that needs the room of all shards.
+        let displaced = put(&engine, "huge", 1, bytes as u32);
+        assert_eq!((displaced.iter().count() as u64, engine.len()), (entries, 1));
+        assert_eq!(put(&engine, "huge", 2, 5 * WEIGHT).iter().count(), 1);
+        for at in 0..entries - 5 {
+            assert_eq!(put(&engine, &format!("k{at}"), at, WEIGHT).iter().count(), 0);
+        }
+        assert_eq!(
+            put(&engine, "huge", 3, 6 * WEIGHT).iter().filter(|gone| gone.evicted).count(),
+            1
+        );
+        assert_eq!(read(&engine, "huge"), Some(3));
+    }
+}
+
+/// Each has a part of the room that both need.
+#[test]
+fn two_that_need_nearly_everything_do_not_wait_for_each_other() {
+    let engine = room_for(100, 8);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for at in 0..500 {
+                    put(engine, &format!("{thread} {at}"), at, 80 * WEIGHT);
+                    put(engine, &format!("small {thread} {at}"), at, WEIGHT);
+                    assert!(engine.len() <= 100);
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use shuttle::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-const BOUNDS: Bounds = Bounds { max_entries: 100, max_bytes: 1 << 20 };
+const BOUNDS: Bounds = Bounds { max_entries: 100, max_bytes: 1 << 20, max_value_bytes: 1 << 20 };
 const KEY: &str = "k";
 
 fn store(value: Option<i64>) -> Arc<Store> {

@@ -119,3 +119,18 @@ fn lengths_reserve_little() {
     assert_eq!(reserved, 8);
     assert!(from_msgpack::<Vec<Vec<u8>>>(&[0xdd, 255, 255, 255, 255]).is_err());
 }
+
+/// What serde_json's `RawValue` looks like to a serializer. Only serde_json's own makes JSON of it.
+#[test]
+fn a_piece_of_json_is_refused_where_it_could_not_be_read_back() {
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::RawValue")]
+    struct Raw {
+        #[serde(rename = "$serde_json::private::RawValue")]
+        json: &'static str,
+    }
+    let raw = || Raw { json: "[1]" };
+    assert!(to_msgpack(&raw()).is_err());
+    assert!(to_msgpack(&Some(vec![raw()])).is_err());
+    assert!(to_json(&raw()).is_ok());
+}

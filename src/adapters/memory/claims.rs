@@ -1,0 +1,121 @@
+//! Claims: loads that are under way on this store, whoever runs them.
+//!
+//! A wrapper guards its own loads. Two wrappers over one store know nothing of each other, nor of one who holds the adapter. So a
+//! load claims its key in the store: a write, a removal or a clear ends the claims on what it changes, and a value whose claim
+//! has ended is not stored.
+
+use super::clock;
+use super::store::Store;
+use crate::adapter::Claim;
+use bytes::Bytes;
+use compact_str::CompactString;
+use hashbrown::HashTable;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// The claims on the keys of one stripe.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    table: HashTable<Outstanding>,
+    /// Counts up with every claim.
+    number: u64,
+}
+
+/// A claim that holds.
+#[derive(Debug)]
+struct Outstanding {
+    hash: u64,
+    key: CompactString,
+    number: u64,
+    /// When its lease ends, by the [`clock`], if it has one.
+    leased_until: Option<u64>,
+}
+
+impl Claims {
+    /// A new claim; `None` where somebody else has a lease on the key and this one asks for one, too.
+    pub(super) fn add(&mut self, key: &str, hash: u64, lease: Option<Duration>) -> Option<u64> {
+        let mut leased_until = None;
+        if let Some(lease) = lease {
+            let now = clock::now();
+            if self.of(key, hash).any(|other| other.leased_until.is_some_and(|end| end > now)) {
+                return None;
+            }
+            // What a lease that is over was for has passed on.
+            self.end(hash, |other| other.key == key && other.leased_until.is_some());
+            leased_until = Some(now.saturating_add(nanos(lease)));
+        }
+        self.number += 1;
+        let key = CompactString::new(key);
+        let claim = Outstanding { hash, key, number: self.number, leased_until };
+        self.table.insert_unique(hash, claim, |claim| claim.hash);
+        Some(self.number)
+    }
+
+    pub(super) fn holds(&self, key: &str, hash: u64, number: u64) -> bool {
+        self.of(key, hash).any(|claim| claim.number == number)
+    }
+
+    /// Ends one claim.
+    pub(super) fn release(&mut self, key: &str, hash: u64, number: u64) {
+        self.end(hash, |claim| claim.number == number && claim.key == key);
+    }
+
+    /// Ends all claims on a key, for it has been changed.
+    pub(super) fn overtake(&mut self, key: &str, hash: u64) {
+        if !self.table.is_empty() {
+            self.end(hash, |claim| claim.key == key);
+        }
+    }
+
+    /// Ends all claims on keys that begin with `prefix`.
+    pub(super) fn overtake_all(&mut self, prefix: &str) {
+        self.table.retain(|claim| !claim.key.starts_with(prefix));
+    }
+
+    fn of(&self, key: &str, hash: u64) -> impl Iterator<Item = &Outstanding> {
+        self.table.iter_hash(hash).filter(move |claim| claim.key == key)
+    }
+
+    fn end(&mut self, hash: u64, is_meant: impl Fn(&Outstanding) -> bool) {
+        while let Ok(found) = self.table.find_entry(hash, &is_meant) {
+            found.remove();
+        }
+    }
+}
+
+fn nanos(lasting: Duration) -> u64 {
+    u64::try_from(lasting.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a [`Claim`] of this store holds. The claim ends with it, so that a load that is dropped leaves nothing behind.
+struct Token {
+    store: Weak<Store>,
+    key: CompactString,
+    number: [u8; 8],
+}
+
+impl AsRef<[u8]> for Token {
+    fn as_ref(&self) -> &[u8] {
+        &self.number
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.upgrade() {
+            store.release(&self.key, u64::from_be_bytes(self.number));
+        }
+    }
+}
+
+/// The claim with this number.
+pub(super) fn with_token(store: Weak<Store>, key: &str, number: u64) -> Claim {
+    let token = Token { store, key: CompactString::new(key), number: number.to_be_bytes() };
+    Claim::new(Bytes::from_owner(token))
+}
+
+/// The number of a claim; none of this store's is 0.
+pub(super) fn number(claim: &Claim) -> u64 {
+    let token = claim.token().and_then(|token| token.try_into().ok());
+    token.map_or(0, u64::from_be_bytes)
+}

@@ -1,0 +1,399 @@
+//! What an object takes in memory, as far as its `Serialize` shows it: also the proof that it can be encoded.
+//!
+//! A serializer that writes nothing and adds sizes. It sees what an object holds, not how: where the type that is handed to it is
+//! known, the size is; of an element of a list it knows only what the element writes. The rest is assumed as the standard library
+//! does it: a text is a `String`, a list a `Vec`, a number whose type is none stands in a `Box`. What is skipped is not seen.
+
+use super::guard::{Format, JSON_ONLY, Place};
+use crate::type_probe::{ListKind, is_number, list_kind};
+use serde::ser::{
+    Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+use std::fmt::Display;
+
+/// The smallest piece that an allocator gives, what it notes with each, and what it rounds to.
+const LEAST_PIECE: usize = 32;
+const PIECE_NOTE: usize = 8;
+const PIECE_STEP: usize = 16;
+
+/// What a handle on text, or on a list, takes itself; a map; and what a list's node has besides its element.
+const HANDLE: usize = 24;
+const MAP: usize = 48;
+const NODE: usize = 16;
+
+/// Tables are never full: three places for two entries.
+const TABLE: (usize, usize) = (3, 2);
+
+/// The bytes that `object` takes.
+pub(crate) fn footprint<T: Serialize>(object: &T) -> Result<usize, Refused> {
+    let part = placed(object, Place::new(Format::MessagePack))?;
+    Ok(part.here + part.beyond)
+}
+
+/// Why a value cannot be encoded.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl serde::ser::Error for Refused {
+    fn custom<T: Display>(words: T) -> Self {
+        Self(words.to_string())
+    }
+}
+
+/// What a value takes: in its place, and elsewhere.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    here: usize,
+    beyond: usize,
+    is: Is,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    Number,
+    /// A handle of a size that is assumed.
+    Handle,
+    Other,
+}
+
+impl Part {
+    fn number<T>(_: T) -> Self {
+        Self { here: size_of::<T>(), beyond: 0, is: Is::Number }
+    }
+
+    fn handle(here: usize, beyond: usize) -> Self {
+        Self { here, beyond, is: Is::Handle }
+    }
+
+    fn other(here: usize, beyond: usize) -> Self {
+        Self { here, beyond, is: Is::Other }
+    }
+}
+
+/// What a piece of so many bytes takes of the allocator.
+fn piece(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        _ => bytes.saturating_add(PIECE_NOTE).next_multiple_of(PIECE_STEP).max(LEAST_PIECE),
+    }
+}
+
+/// A value whose type is known, and so its size: a field, or what an `Option` holds.
+fn placed<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused> {
+    let part = value.serialize(Footprint { at })?;
+    let here = size_of_val(value);
+    let is_boxed = match part.is {
+        Is::Number => !is_number::<T>(),
+        Is::Handle => false,
+        Is::Other => part.here > here,
+    };
+    let boxed = if is_boxed { piece(part.here) } else { 0 };
+    Ok(Part { here, beyond: part.beyond + boxed, is: part.is })
+}
+
+/// An element, of whose type only a reference is known.
+fn element<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused> {
+    let part = value.serialize(Footprint { at })?;
+    if part.is == Is::Number && !is_number::<T>() {
+        return Ok(Part::other(size_of::<usize>(), part.beyond + piece(part.here)));
+    }
+    Ok(part)
+}
+
+struct Footprint {
+    at: Place,
+}
+
+/// A container that is still open.
+struct Open {
+    at: Place,
+    count: usize,
+    /// The widest element so far, and key: all are as wide.
+    widest: usize,
+    widest_key: usize,
+    here: usize,
+    beyond: usize,
+}
+
+impl Footprint {
+    fn open(self) -> Result<Open, Refused> {
+        let at = self.at.down()?;
+        Ok(Open { at, count: 0, widest: 0, widest_key: 0, here: 0, beyond: 0 })
+    }
+
+    /// A variant with fields: its tag takes a word at most.
+    fn open_variant(self) -> Result<Open, Refused> {
+        let at = self.at.down()?;
+        Ok(Open { here: size_of::<usize>(), ..Footprint { at }.open()? })
+    }
+}
+
+impl Open {
+    fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        let part = placed(value, self.at)?;
+        self.here += part.here;
+        self.beyond += part.beyond;
+        Ok(())
+    }
+
+    fn list(self, kind: ListKind) -> Part {
+        let elements = match kind {
+            ListKind::Dense => piece(self.count * self.widest),
+            ListKind::Sparse => piece(self.count * (self.widest + 1) * TABLE.0 / TABLE.1),
+            ListKind::Linked => self.count * piece(self.widest + NODE),
+        };
+        Part::handle(HANDLE, self.beyond + elements)
+    }
+
+    fn fields(self) -> Part {
+        Part::other(self.here, self.beyond)
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident($type:ty);)*) => {$(
+        #[inline]
+        fn $method(self, v: $type) -> Result<Part, Refused> {
+            Ok(Part::number(v))
+        }
+    )*};
+}
+
+impl Serializer for Footprint {
+    type Ok = Part;
+    type Error = Refused;
+    type SerializeSeq = Open;
+    type SerializeTuple = Open;
+    type SerializeTupleStruct = Open;
+    type SerializeTupleVariant = Open;
+    type SerializeMap = Open;
+    type SerializeStruct = Open;
+    type SerializeStructVariant = Open;
+
+    numbers! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+    }
+
+    fn serialize_str(self, v: &str) -> Result<Part, Refused> {
+        Ok(Part::handle(HANDLE, piece(v.len())))
+    }
+
+    fn serialize_bytes(self, v: &[u8]) -> Result<Part, Refused> {
+        Ok(Part::handle(HANDLE, piece(v.len())))
+    }
+
+    fn serialize_none(self) -> Result<Part, Refused> {
+        self.at.null()?;
+        Ok(Part::other(0, 0))
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Part, Refused> {
+        let part = placed(value, self.at.within_some()?)?;
+        Ok(Part::other(part.here, part.beyond))
+    }
+
+    fn serialize_unit(self) -> Result<Part, Refused> {
+        self.serialize_none()
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Part, Refused> {
+        self.serialize_none()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+    ) -> Result<Part, Refused> {
+        self.at.down::<Refused>()?;
+        Ok(Part::other(1, 0))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Part, Refused> {
+        let part = placed(value, self.at.within_newtype()?)?;
+        Ok(Part::other(part.here, part.beyond))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Part, Refused> {
+        let part = placed(value, self.at.down()?)?;
+        Ok(Part::other(part.here + size_of::<usize>(), part.beyond))
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Open, Refused> {
+        self.open()
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Open, Refused> {
+        self.open()
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Open, Refused> {
+        self.open()
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Open, Refused> {
+        self.open_variant()
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Open, Refused> {
+        self.open()
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Open, Refused> {
+        if JSON_ONLY.contains(&name) {
+            return Err(Refused::custom("a piece of JSON can be read from JSON only"));
+        }
+        self.open()
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Open, Refused> {
+        self.open_variant()
+    }
+
+    /// All numbers of a list are as large: they are not looked at.
+    fn collect_seq<I>(self, items: I) -> Result<Part, Refused>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let kind = list_kind::<I>();
+        let mut items = items.into_iter();
+        let mut open = self.open()?;
+        if is_number::<I::Item>()
+            && let (least, Some(most)) = items.size_hint()
+            && least == most
+        {
+            if let Some(first) = items.next() {
+                open.widest = first.serialize(Footprint { at: open.at })?.here;
+                open.count = most;
+            }
+            return Ok(open.list(kind));
+        }
+        items.try_for_each(|item| SerializeSeq::serialize_element(&mut open, &item))?;
+        Ok(open.list(kind))
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<Part, Refused> {
+        self.serialize_str(&value.to_string())
+    }
+}
+
+impl SerializeSeq for Open {
+    type Ok = Part;
+    type Error = Refused;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        let part = element(value, self.at)?;
+        self.count += 1;
+        self.widest = self.widest.max(part.here);
+        self.beyond += part.beyond;
+        Ok(())
+    }
+
+    fn end(self) -> Result<Part, Refused> {
+        Ok(self.list(ListKind::Dense))
+    }
+}
+
+impl SerializeMap for Open {
+    type Ok = Part;
+    type Error = Refused;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        let part = element(key, self.at)?;
+        self.count += 1;
+        self.widest_key = self.widest_key.max(part.here);
+        self.beyond += part.beyond;
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        let part = element(value, self.at)?;
+        self.widest = self.widest.max(part.here);
+        self.beyond += part.beyond;
+        Ok(())
+    }
+
+    fn end(self) -> Result<Part, Refused> {
+        let width = self.widest_key + self.widest;
+        let Part { beyond, .. } = Self { widest: width, ..self }.list(ListKind::Sparse);
+        Ok(Part::handle(MAP, beyond))
+    }
+}
+
+macro_rules! fields {
+    ($($compound:ident: $method:ident($($key:ident)?);)*) => {$(
+        impl $compound for Open {
+            type Ok = Part;
+            type Error = Refused;
+
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($key: &'static str,)?
+                value: &T,
+            ) -> Result<(), Refused> {
+                self.field(value)
+            }
+
+            fn end(self) -> Result<Part, Refused> {
+                Ok(self.fields())
+            }
+        }
+    )*};
+}
+
+fields! {
+    SerializeTuple: serialize_element();
+    SerializeTupleStruct: serialize_field();
+    SerializeTupleVariant: serialize_field();
+    SerializeStruct: serialize_field(_key);
+    SerializeStructVariant: serialize_field(_key);
+}
+
+#[cfg(test)]
+mod tests;

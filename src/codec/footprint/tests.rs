@@ -1,0 +1,95 @@
+use super::*;
+use crate::codec::Codec;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, LinkedList, VecDeque};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+fn bytes<T: Serialize>(object: &T) -> usize {
+    footprint(object).unwrap()
+}
+
+/// What it says is between half and twice what is so, and at least the object itself.
+fn about<T: Serialize>(what: &str, object: T, actual: usize) {
+    let said = bytes(&object);
+    assert!(said * 2 >= actual && said <= actual * 2, "{what}: {said} for {actual}");
+    assert!(said >= size_of_val(&object), "{what}: {said}");
+}
+
+const MANY: usize = 1_000;
+
+fn many<T, C: FromIterator<T>>(item: impl Fn(usize) -> T) -> C {
+    (0..MANY).map(item).collect()
+}
+
+/// An allocation as glibc makes it.
+fn allocation(bytes: usize) -> usize {
+    (bytes + 8).div_ceil(16).max(2) * 16
+}
+
+#[test]
+fn lists_count_for_what_their_elements_take() {
+    about("bytes", many::<_, Vec<u8>>(|at| at as u8), 24 + MANY);
+    about("words", many::<_, Vec<u64>>(|at| at as u64), 24 + 8 * MANY);
+    about("floats", many::<_, Box<[f32]>>(|at| at as f32), 16 + 4 * MANY);
+    about("a queue", many::<_, VecDeque<u16>>(|at| at as u16), 32 + 2 * MANY);
+    about("texts", many::<_, Vec<String>>(|at| at.to_string()), MANY * (24 + allocation(3)));
+    about("empty texts", many::<_, Vec<String>>(|_| String::new()), MANY * 24);
+    about("boxes", many::<_, Vec<Box<u8>>>(|at| Box::new(at as u8)), MANY * (8 + allocation(1)));
+    about(
+        "handles",
+        many::<_, Vec<Arc<u64>>>(|at| Arc::new(at as u64)),
+        MANY * (8 + allocation(24)),
+    );
+    about("lists", many::<_, Vec<Vec<u32>>>(|_| vec![1, 2, 3]), MANY * (24 + allocation(12)));
+    about("pairs", many::<_, Vec<(u64, u64)>>(|at| (at as u64, 1)), MANY * 16);
+    about("options", many::<_, Vec<Option<u64>>>(|at| (at % 2 == 0).then_some(1)), MANY * 16);
+    about("a chain", many::<_, LinkedList<u64>>(|at| at as u64), MANY * allocation(24));
+}
+
+#[test]
+fn maps_and_sets_count_for_their_places_too() {
+    about("a set", many::<_, HashSet<u64>>(|at| at as u64), 2_048 * 9);
+    about("an ordered set", many::<_, BTreeSet<u64>>(|at| at as u64), MANY * 8 * 3 / 2);
+    about("a map", many::<_, HashMap<u64, u64>>(|at| (at as u64, 1)), 2_048 * 17);
+    let texts: BTreeMap<String, String> = many(|at| (at.to_string(), "x".repeat(50)));
+    about("texts", texts, MANY * (48 * 4 / 3 + allocation(3) + allocation(50)));
+}
+
+#[test]
+fn objects_count_for_their_own_size_and_what_they_hold() {
+    #[derive(Serialize)]
+    struct User {
+        id: u64,
+        name: String,
+        boxed: Box<[u64; 8]>,
+        #[serde(skip)]
+        _inline: [u8; 1_000],
+    }
+    let user = || User { id: 1, name: "n".repeat(100), boxed: Box::default(), _inline: [0; 1_000] };
+    let held = allocation(100) + allocation(64);
+    about("an object", user(), size_of::<User>() + held);
+    about("a handle on one", Arc::new((1u64, "n".repeat(1_000))), 32 + allocation(1_000));
+    about("a number", 7u64, 8);
+    about("a text", "x".repeat(1 << 20), 24 + (1 << 20));
+}
+
+/// It accepts what the codec can write, and refuses what it cannot.
+#[test]
+fn what_cannot_be_encoded_has_no_footprint() {
+    fn alike<T: Serialize + Debug + 'static>(value: T) {
+        let written = Codec::MessagePack.encoded_len(&value);
+        assert_eq!(footprint(&value).is_ok(), written.is_ok(), "{value:?}");
+    }
+    alike(Some(()));
+    alike(Some(None::<u8>));
+    alike(Some(Some(1)));
+    alike(vec![Some(None::<u8>)]);
+    alike(HashMap::from([("a", f64::NAN)]));
+    alike(u128::MAX);
+    #[derive(Debug, Default, Serialize)]
+    struct Deep(Option<Box<Deep>>);
+    for depth in [10, 30, 31, 32, 33, 63, 64, 65, 1_000] {
+        alike((0..depth).fold(Deep::default(), |inner, _| Deep(Some(Box::new(inner)))));
+    }
+}
