@@ -1,4 +1,10 @@
-//! The macro.
+//! The macro, and what its tests run.
+
+use super::{CASES, Suite};
+use crate::adapter::AsyncCacheAdapter;
+use futures_util::future::LocalBoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs the conformance suite on an adapter: a module of tests, one a case.
 ///
@@ -86,4 +92,36 @@ macro_rules! __conformance_verb {
             "` cannot be excepted; only add, replace, incr, take, expiry and rebuild can"
         ))
     };
+}
+
+/// Where `conformance!` puts what it was given.
+#[doc(hidden)]
+pub trait Source {
+    fn suite() -> Suite;
+    fn adapter() -> LocalBoxFuture<'static, Arc<dyn AsyncCacheAdapter>>;
+}
+
+/// The body of a generated test.
+///
+/// # Panics
+///
+/// When the adapter does not pass.
+#[doc(hidden)]
+pub fn run_case<S: Source>(name: &str) {
+    let case = CASES
+        .iter()
+        .find(|case| case.name() == name)
+        .expect("the tests and the cases come from one table");
+    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks
+    // really meet.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime for the test");
+    let outcome = runtime.block_on(case.run(S::adapter, &S::suite()));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(failure) = outcome {
+        panic!("{name}, {}: {failure}", case.what());
+    }
 }

@@ -1,12 +1,10 @@
 //! What runs a case, and what a case has at hand.
 
-use super::table::Case;
 use super::{Suite, Verb};
 use crate::adapter::{AsyncCacheAdapter, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
-use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -18,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// A case that takes longer hangs. On a machine that does much else besides, the longest take a
 /// minute.
-const CASE_DEADLINE: Duration = Duration::from_secs(300);
+pub(super) const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is shown of a message: values of megabytes are compared.
 const SHOWN: usize = 600;
@@ -106,6 +104,14 @@ impl Deref for Fixture {
 }
 
 impl Fixture {
+    pub(super) fn new(
+        adapter: Arc<dyn AsyncCacheAdapter>,
+        neighbour: Option<Arc<dyn AsyncCacheAdapter>>,
+        suite: Suite,
+    ) -> Self {
+        Self { adapter, neighbour, suite: Arc::new(suite) }
+    }
+
     pub(super) async fn put<T: Serialize + Send + Sync + 'static>(
         &self,
         key: &str,
@@ -284,88 +290,4 @@ pub(super) fn decoded<T: DeserializeOwned + Clone + 'static>(
     found: Option<CacheValue>,
 ) -> Result<Option<T>> {
     found.map(|value| value.decode()).transpose()
-}
-
-impl Case {
-    /// Runs the case on a fresh adapter that `fresh` makes (on two, where it is about neighbours),
-    /// inside a tokio runtime.
-    ///
-    /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs
-    /// that keep a list of their own.
-    ///
-    /// # Errors
-    ///
-    /// A [`Failure`] that says what was expected and what came; also when the case is not done
-    /// within a minute.
-    ///
-    /// ```no_run
-    /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), larder::testing::Failure> {
-    /// use larder::testing::{CASES, Suite};
-    ///
-    /// for case in CASES.iter().filter(|case| case.name().starts_with("counters::")) {
-    ///     case.run(async || MyStore::default(), &Suite::new()).await?;
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub async fn run<A: AsyncCacheAdapter>(
-        &self,
-        fresh: impl AsyncFn() -> A,
-        suite: &Suite,
-    ) -> Result<(), Failure> {
-        let mut fixture = Fixture {
-            adapter: Arc::new(fresh().await),
-            neighbour: None,
-            suite: Arc::new(suite.clone()),
-        };
-        if self.about_neighbours() {
-            fixture.neighbour = Some(Arc::new(fresh().await));
-        }
-        let body = async {
-            for verb in self.needs() {
-                if !fixture.offers(*verb).await? {
-                    return Ok(());
-                }
-            }
-            self.body(&fixture).await
-        };
-        match tokio::time::timeout(CASE_DEADLINE, body).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(
-                format_args!("not done after {CASE_DEADLINE:?}"),
-                Location::caller(),
-            )),
-        }
-    }
-}
-
-/// Where `conformance!` puts what it was given.
-#[doc(hidden)]
-pub trait Source {
-    fn suite() -> Suite;
-    fn adapter() -> LocalBoxFuture<'static, Arc<dyn AsyncCacheAdapter>>;
-}
-
-/// The body of a generated test.
-///
-/// # Panics
-///
-/// When the adapter does not pass.
-#[doc(hidden)]
-pub fn run_case<S: Source>(name: &str) {
-    let case = super::CASES
-        .iter()
-        .find(|case| case.name() == name)
-        .expect("the tests and the cases come from one table");
-    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks
-    // really meet.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime for the test");
-    let outcome = runtime.block_on(case.run(S::adapter, &S::suite()));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    if let Err(failure) = outcome {
-        panic!("{name}, {}: {failure}", case.what());
-    }
 }

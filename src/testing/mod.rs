@@ -12,10 +12,10 @@ mod verb;
 
 #[doc(inline)]
 pub use crate::__conformance as conformance;
+#[doc(hidden)]
+pub use conformance::{Source, run_case};
 pub use faulty::{Fault, FaultyAdapter};
 pub use harness::Failure;
-#[doc(hidden)]
-pub use harness::{Source, run_case};
 pub use suite::Suite;
 pub use table::{CASES, Case};
 pub use verb::Verb;

@@ -1,11 +1,14 @@
 //! The list of cases: the one place where a case is named. The generated tests, [`CASES`] and their
 //! documentation come from it.
 
-use super::Verb;
 use super::cases::*;
-use super::harness::{Fixture, Outcome};
+use super::harness::{CASE_DEADLINE, Failure, Fixture, Outcome};
+use super::{Suite, Verb};
+use crate::adapter::AsyncCacheAdapter;
 use futures_util::future::BoxFuture;
 use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
 
 /// Gives the table to a macro: `section { case [verbs it needs]: "what it checks", }`. Only verbs
 /// that a store may lack are needed.
@@ -292,12 +295,53 @@ impl Case {
         self.needs
     }
 
-    pub(super) fn about_neighbours(&self) -> bool {
-        self.name.starts_with("neighbours::")
+    /// Runs the case on a fresh adapter that `fresh` makes (on two, where it is about neighbours),
+    /// inside a tokio runtime.
+    ///
+    /// [`conformance!`](super::conformance) does this for every case; by itself it serves programs
+    /// that keep a list of their own.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that says what was expected and what came; also when the case is not done
+    /// within five minutes.
+    ///
+    /// ```no_run
+    /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), larder::testing::Failure> {
+    /// use larder::testing::{CASES, Suite};
+    ///
+    /// for case in CASES.iter().filter(|case| case.name().starts_with("counters::")) {
+    ///     case.run(async || MyStore::default(), &Suite::new()).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn run<A: AsyncCacheAdapter>(
+        &self,
+        fresh: impl AsyncFn() -> A,
+        suite: &Suite,
+    ) -> Result<(), Failure> {
+        let neighbour: Option<Arc<dyn AsyncCacheAdapter>> =
+            if self.is_about_neighbours() { Some(Arc::new(fresh().await)) } else { None };
+        let fixture = Fixture::new(Arc::new(fresh().await), neighbour, suite.clone());
+        let body = async {
+            for verb in self.needs {
+                if !fixture.offers(*verb).await? {
+                    return Ok(());
+                }
+            }
+            (self.body)(&fixture).await
+        };
+        match tokio::time::timeout(CASE_DEADLINE, body).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(
+                format_args!("not done after {CASE_DEADLINE:?}"),
+                Location::caller(),
+            )),
+        }
     }
 
-    pub(super) fn body<'a>(&self, fixture: &'a Fixture) -> BoxFuture<'a, Outcome> {
-        (self.body)(fixture)
+    fn is_about_neighbours(&self) -> bool {
+        self.name.starts_with("neighbours::")
     }
 }
 

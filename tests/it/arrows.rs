@@ -49,7 +49,9 @@ fn sources() -> BTreeMap<Module, String> {
     let mut sources = BTreeMap::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        for entry in
+            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
             if entry.is_dir() {
                 folders.push(entry);
                 continue;
@@ -83,7 +85,8 @@ fn arrows(sources: &BTreeMap<Module, String>) -> Arrows {
 
 /// Every path of the `use` declarations, `a::{b, c}` taken apart.
 fn imports(code: &str) -> Vec<String> {
-    let lines: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let lines: Vec<&str> =
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = lines.join(" ");
     code.split(';')
         .filter_map(|statement| {

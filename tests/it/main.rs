@@ -1,5 +1,6 @@
 //! Tests against real servers and real files, one module a subject.
 
+mod arrows;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod bridge;
 #[cfg(all(feature = "memory", feature = "testing"))]

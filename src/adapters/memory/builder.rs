@@ -183,7 +183,7 @@ impl MemoryBuilder {
         if let Some(bytes) = url.take_size("max_bytes")? {
             builder = builder.max_bytes(bytes);
         }
-        if let Some(bytes) = url.take("max_value_bytes")? {
+        if let Some(bytes) = url.take_size("max_value_bytes")? {
             builder = builder.max_value_bytes(bytes);
         }
         builder.encoded = url.take("encoded")?.unwrap_or_default();

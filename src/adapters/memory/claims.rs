@@ -1,11 +1,11 @@
-//! Claims: loads that are under way on this store, whoever runs them.
+//! Claims: the loads in flight on this store, of all wrappers that share it.
 //!
-//! A wrapper guards its own loads. Two wrappers over one store know nothing of each other, nor of one who holds the adapter. So a
-//! load claims its key in the store: a write, a removal or a clear ends the claims on what it changes, and a value whose claim
-//! has ended is not stored.
+//! A wrapper guards its own loads. Two wrappers over one store know nothing of each other, nor of
+//! a program that holds the adapter. So a load claims its key in the store. A write, a removal or a
+//! clear ends the claims on the keys that it changes, and a value whose claim has ended is not
+//! stored.
 
 use super::clock;
-use super::store::Store;
 use crate::adapter::Claim;
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -32,7 +32,7 @@ struct Outstanding {
 }
 
 impl Claims {
-    /// A new claim; `None` where somebody else has a lease on the key and this one asks for one, too.
+    /// Adds a claim; `None` where another claim has a lease on the key and this one asks for one, too.
     pub(super) fn add(&mut self, key: &str, hash: u64, lease: Option<Duration>) -> Option<u64> {
         let mut leased_until = None;
         if let Some(lease) = lease {
@@ -40,7 +40,7 @@ impl Claims {
             if self.of(key, hash).any(|other| other.leased_until.is_some_and(|end| end > now)) {
                 return None;
             }
-            // What a lease that is over was for has passed on.
+            // A lease that has ended passes to this claim.
             self.end(hash, |other| other.key == key && other.leased_until.is_some());
             leased_until = Some(now.saturating_add(nanos(lease)));
         }
@@ -61,14 +61,14 @@ impl Claims {
     }
 
     /// Ends all claims on a key, for it has been changed.
-    pub(super) fn overtake(&mut self, key: &str, hash: u64) {
+    pub(super) fn end_all_of(&mut self, key: &str, hash: u64) {
         if !self.table.is_empty() {
             self.end(hash, |claim| claim.key == key);
         }
     }
 
     /// Ends all claims on keys that begin with `prefix`.
-    pub(super) fn overtake_all(&mut self, prefix: &str) {
+    pub(super) fn end_all_below(&mut self, prefix: &str) {
         self.table.retain(|claim| !claim.key.starts_with(prefix));
     }
 
@@ -87,9 +87,15 @@ fn nanos(lasting: Duration) -> u64 {
     u64::try_from(lasting.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a [`Claim`] of this store holds. The claim ends with it, so that a load that is dropped leaves nothing behind.
+/// Where a claim is released.
+pub(super) trait Release: Send + Sync {
+    fn release(&self, key: &str, number: u64);
+}
+
+/// The token of a [`Claim`] of this store. A dropped token ends its claim, so that a dropped load
+/// leaves nothing behind.
 struct Token {
-    store: Weak<Store>,
+    store: Weak<dyn Release>,
     key: CompactString,
     number: [u8; 8],
 }
@@ -109,7 +115,7 @@ impl Drop for Token {
 }
 
 /// The claim with this number.
-pub(super) fn with_token(store: Weak<Store>, key: &str, number: u64) -> Claim {
+pub(super) fn with_token(store: Weak<dyn Release>, key: &str, number: u64) -> Claim {
     let token = Token { store, key: CompactString::new(key), number: number.to_be_bytes() };
     Claim::new(Bytes::from_owner(token))
 }

@@ -4,7 +4,6 @@ mod builder;
 mod claims;
 mod clock;
 mod engine;
-mod step;
 mod store;
 mod sweeper;
 
@@ -19,6 +18,7 @@ use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use builder::Weigher;
+use claims::Release;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;

@@ -1,8 +1,9 @@
 //! Entries that expire, and steps that are atomic, on top of the engine.
 
-use super::claims::{self, Claims};
+mod step;
+
+use super::claims::{self, Claims, Release};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
-use super::step::Step;
 use super::{KIND, clock};
 use crate::adapter::{Claim, Presence};
 use crate::error::Result;
@@ -14,9 +15,17 @@ use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
+use step::Step;
+
+impl Release for Store {
+    fn release(&self, key: &str, number: u64) {
+        let hash = self.hash(key);
+        lock(self.stripe(hash)).release(key, hash, number);
+    }
+}
 
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -179,7 +188,8 @@ impl Store {
     pub(super) fn claim(self: &Arc<Self>, key: &str, lease: Option<Duration>) -> Option<Claim> {
         let hash = self.hash(key);
         let number = lock(self.stripe(hash)).add(key, hash, lease)?;
-        Some(claims::with_token(Arc::downgrade(self), key, number))
+        let store: Weak<Self> = Arc::downgrade(self);
+        Some(claims::with_token(store, key, number))
     }
 
     /// [`set`](Store::set) if the claim still holds; `None` if not.
@@ -198,11 +208,6 @@ impl Store {
             }
             Some(step.put(value, bytes, end(lifetime)))
         })
-    }
-
-    pub(super) fn release(&self, key: &str, number: u64) {
-        let hash = self.hash(key);
-        lock(self.stripe(hash)).release(key, hash, number);
     }
 
     // ---- changing
@@ -259,7 +264,7 @@ impl Store {
     pub(super) fn clear(&self, prefix: &str) {
         // Before the entries go: a load that began before this must not be stored behind it.
         for stripe in &self.stripes {
-            lock(stripe).overtake_all(prefix);
+            lock(stripe).end_all_below(prefix);
         }
         self.engine.retain(|node| !node.key.starts_with(prefix), drop);
     }

@@ -15,8 +15,8 @@ fn use_sizes(cache: &CacheWrapper, who: &str) {
     }
     let keys = [format!("{who}-10"), format!("{who}-300000")];
     assert!(cache.get_many::<String, _>(&keys).unwrap().iter().all(Option::is_some), "{who}");
-    assert_eq!(cache.incr(&format!("{who}-n"), 2).unwrap(), 2);
-    assert!(cache.remove(&format!("{who}-n")).unwrap());
+    assert_eq!(cache.incr(format!("{who}-n"), 2).unwrap(), 2);
+    assert!(cache.remove(format!("{who}-n")).unwrap());
 }
 
 fn the_child_of_a_fork_has_connections_of_its_own<S: Remote>() {

@@ -1,8 +1,8 @@
 //! A step that is atomic: what reads and then writes holds the key's stripe.
 
-use super::claims::Claims;
-use super::engine::{Displaced, Entry, Gone};
-use super::store::{Store, Stored};
+use super::{Store, Stored};
+use crate::adapters::memory::claims::Claims;
+use crate::adapters::memory::engine::{Displaced, Entry, Gone};
 use crate::sync::MutexGuard;
 use crate::value::CacheValue;
 
@@ -24,7 +24,7 @@ impl Step<'_> {
     pub(super) fn put(&mut self, value: CacheValue, bytes: usize, deadline: Option<u64>) -> Stored {
         match self.entry(value, bytes, deadline) {
             Ok(entry) => {
-                self.overtake();
+                self.end_claims();
                 let deadline = entry.deadline;
                 self.store.engine.insert(self.key, entry, self.displaced);
                 self.store.expect(deadline);
@@ -43,7 +43,7 @@ impl Step<'_> {
     ) -> Option<Stored> {
         match self.entry(value, bytes, deadline) {
             Ok(entry) => {
-                self.overtake();
+                self.end_claims();
                 self.replace(entry).then_some(Stored::Yes)
             }
             Err(stored) => Some(stored),
@@ -60,7 +60,7 @@ impl Step<'_> {
 
     /// Takes the entry out. Loads that are under way are not stored after that, whether there was one or not.
     pub(super) fn take_out(&mut self) -> Option<Gone> {
-        self.overtake();
+        self.end_claims();
         self.store.engine.remove(self.key)
     }
 
@@ -92,7 +92,7 @@ impl Step<'_> {
         }
     }
 
-    fn overtake(&mut self) {
-        self.claims.overtake(self.key, self.hash);
+    fn end_claims(&mut self) {
+        self.claims.end_all_of(self.key, self.hash);
     }
 }
