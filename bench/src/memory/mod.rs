@@ -1,5 +1,6 @@
 //! Memory: hits, misses, mixes, sizes and hit ratios.
 
+mod bytes;
 mod hits;
 mod loads;
 mod mixed;
@@ -18,6 +19,7 @@ const TTL: Duration = Duration::from_secs(3_600);
 pub(crate) fn run(run: &mut Run) {
     fastrand::seed(7);
     hits::run(run);
+    bytes::run(run);
     loads::run(run);
     mixed::run(run);
     ratios::run(run);
