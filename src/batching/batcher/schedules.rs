@@ -110,7 +110,7 @@ impl Road {
     fn is_quiet(&self) -> bool {
         !self.batcher.is_batching()
             && lock(&self.batcher.waiting).queue.is_empty()
-            && self.batcher.alone.load(Ordering::SeqCst) == 0
+            && self.batcher.direct.load(Ordering::SeqCst) == 0
     }
 }
 
