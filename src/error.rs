@@ -240,7 +240,7 @@ impl Error {
     /// let cache = AsyncCacheWrapper::new("memory")?;
     /// let error = cache.try_get_or_set_async("k", async { "seven".parse::<u8>() }).await.unwrap_err();
     /// assert!(error.load_error::<ParseIntError>().is_some());
-    /// assert_eq!(error.to_string(), "memory: get_or_set `k`: the loader failed");
+    /// assert_eq!(error.to_string(), "get_or_set `k`: the loader failed");
     /// # Ok(()) }
     /// ```
     #[must_use]

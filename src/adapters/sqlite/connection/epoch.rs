@@ -101,6 +101,8 @@ pub(super) struct Clock {
 /// The time during which one file, with one log, is the database of a path. All connections of an
 /// epoch have the same file open, in all adapters of the process.
 pub(super) struct FileEpoch {
+    /// The file that an epoch before this one had opened as a larder cache.
+    was_cache: Option<Identity>,
     /// The process that the connections belong to. Connections do not survive a fork.
     process: u32,
     /// The former epoch, until its connections are known to be closed.
@@ -121,6 +123,7 @@ impl FileEpoch {
     pub(super) fn new(before: Option<Arc<FileEpoch>>) -> Arc<Self> {
         Arc::new(Self {
             process: std::process::id(),
+            was_cache: before.as_ref().and_then(|before| before.cache_file()),
             before: Mutex::new(before),
             end: OnceLock::new(),
             begun_on: OnceLock::new(),
@@ -152,7 +155,14 @@ impl FileEpoch {
     }
 
     pub(super) fn damaged(&self) -> Damaged {
-        Damaged { file: self.begun_on.get().copied(), was_ours: self.has_begun() }
+        let file = self.begun_on.get().copied();
+        Damaged { file, was_ours: file.is_some() && file == self.cache_file() }
+    }
+
+    /// The file that was last opened as an undamaged larder cache, by this epoch or by one before.
+    /// Garbage may be noticed only when the next epoch opens the file, which then never begins.
+    fn cache_file(&self) -> Option<Identity> {
+        if self.has_begun() { self.begun_on.get().copied() } else { self.was_cache }
     }
 
     pub(super) fn has_ended(&self) -> bool {
