@@ -60,7 +60,7 @@ use tokio::time::Instant;
 /// | parameter of the URL | default | |
 /// |---|---|---|
 /// | `prefix` | `larder:` | stands before every key |
-/// | `default_ttl` | 300 s | what [`Expiry::Default`] stands for |
+/// | `default_ttl` | 300 s | what [`Expiry::Default`](crate::Expiry::Default) stands for |
 /// | `codec` | `msgpack` | or `json`, `raw` |
 /// | `op_timeout` | `250ms` | the deadline of a call |
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
@@ -79,12 +79,12 @@ use tokio::time::Instant;
 ///
 /// # Counters
 ///
-/// [`incr`](AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An integer that `set` stored with larder's header
+/// [`incr`](crate::AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An integer that `set` stored with larder's header
 /// is rewritten as text, atomically and with its expiry, by the first `incr`; reading finds the number either way.
 ///
 /// # Clearing
 ///
-/// [`clear`](AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
+/// [`clear`](crate::AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
 /// it takes time in proportion to all keys of the database, but holds no other call up.
 ///
 /// # Other processes
