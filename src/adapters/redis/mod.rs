@@ -37,7 +37,9 @@ use builder::Config;
 use connection::connection::Orphans;
 use connection::factory::ConnectionFactory;
 use connection::managed::Executor;
-use connection::source::{self, Source};
+#[cfg(feature = "tls")]
+use connection::source;
+use connection::source::Source;
 use errors::BACKEND;
 use futures_util::future::try_join_all;
 use lane::Lane;

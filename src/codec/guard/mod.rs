@@ -19,6 +19,7 @@ mod ser;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "memory")]
 pub(super) use ser::{JSON_ONLY, Place};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
