@@ -253,8 +253,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Poll::Pending
     }
 
-    /// Whether this adapter's claims detect changes by others: other processes, or other users of the
-    /// same store in this process. If `false` (the default), the cache skips `claim` and calls `set`.
+    /// Whether this adapter's claims detect changes by others: other processes, or other users of
+    /// the same store in this process. If `false` (the default), the cache skips `claim` and calls
+    /// `set`.
     fn enforces_claims(&self) -> bool {
         false
     }
@@ -278,9 +279,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     }
 
     /// Called before the value of a key is computed, so that changes by others during the
-    /// computation are detected. With a `lease` the claim is exclusive for at most that long: `None`
-    /// while another caller has it. Without a lease a claim is always given. The caller keeps the
-    /// claim until it is used or released: a store may end it with its last handle.
+    /// computation are detected. With a `lease` the claim is exclusive for at most that long:
+    /// `None` while another caller has it. Without a lease a claim is always given. The caller
+    /// keeps the claim until it is used or released: a store may end it with its last handle.
     ///
     /// The default is for a store that no other process writes to.
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {

@@ -2,8 +2,8 @@
 //!
 //! They are the files in `docs/` of the repository, shown here beside the items that they speak of.
 
-/// Where the links between the pages lead here; in the repository they lead to files. Of two definitions of one link the first holds
-/// (CommonMark 0.31, 4.7).
+/// Where the links between the pages lead here; in the repository they lead to files. Of two
+/// definitions of one link the first holds (CommonMark 0.31, 4.7).
 macro_rules! links {
     ($($page:literal => $module:literal,)*) => {
         concat!(
@@ -45,7 +45,8 @@ macro_rules! pages {
     };
 }
 
-// A page whose examples need a feature is a doctest only where the feature is on; it is shown in any case.
+// A page whose examples need a feature is a doctest only where the feature is on; it is shown in
+// any case.
 pages! {
     #[cfg(any(not(doctest), feature = "testing"))]
     adapters = "adapters.md";

@@ -81,8 +81,9 @@ pub enum ErrorKind {
     Unsupported,
     /// The loader of a `get_or_set*` gave an error; it is the [`load_error`](Error::load_error).
     Load,
-    /// The loader of a `get_or_set*` panicked, or the `Serialize` or `Deserialize` of a value; the words of the panic are the
-    /// [`source`](std::error::Error::source). A value that cannot be written has changed nothing.
+    /// The loader of a `get_or_set*` panicked, or the `Serialize` or `Deserialize` of a value; the
+    /// words of the panic are the [`source`](std::error::Error::source). A value that cannot be
+    /// written has changed nothing.
     Panic,
     /// Loaders asked for one another in a cycle that is nested too deep.
     Reentrant,

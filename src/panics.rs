@@ -1,10 +1,12 @@
-//! Panics of the program's own code, which larder runs: each is an outcome of the call that it belongs to.
+//! Panics of the program's own code, which larder runs: each is an outcome of the call that it
+//! belongs to.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `work`. A panic becomes an error of the kind [`Panic`](ErrorKind::Panic), which says `what` panicked.
+/// Runs `work`. A panic becomes an error of the kind [`Panic`](ErrorKind::Panic), which says `what`
+/// panicked.
 pub(crate) fn contain<R>(
     work: impl FnOnce() -> Result<R>,
     what: impl FnOnce() -> String,

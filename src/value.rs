@@ -289,14 +289,15 @@ impl CacheValue {
         self.0.kept.encoded_len(codec)
     }
 
-    /// How many bytes of this process's memory the value takes: of an object as far as its `Serialize` shows it, of bytes their
-    /// number. Also the proof that it can be encoded.
+    /// How many bytes of this process's memory the value takes: of an object as far as its
+    /// `Serialize` shows it, of bytes their number. Also the proof that it can be encoded.
     #[cfg(feature = "memory")]
     pub(crate) fn footprint(&self) -> Result<usize> {
         self.0.kept.footprint()
     }
 
-    /// The object, if it is kept as a `T`, for a weigher: see [`MemoryBuilder::weigher`](crate::MemoryBuilder::weigher).
+    /// The object, if it is kept as a `T`, for a weigher: see
+    /// [`MemoryBuilder::weigher`](crate::MemoryBuilder::weigher).
     ///
     /// ```
     /// let value = larder::CacheValue::new("text");

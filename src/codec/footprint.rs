@@ -1,8 +1,10 @@
-//! What an object takes in memory, as far as its `Serialize` shows it: also the proof that it can be encoded.
+//! What an object takes in memory, as far as its `Serialize` shows it: also the proof that it can
+//! be encoded.
 //!
-//! A serializer that writes nothing and adds sizes. It sees what an object holds, not how: where the type that is handed to it is
-//! known, the size is; of an element of a list it knows only what the element writes. The rest is assumed as the standard library
-//! does it: a text is a `String`, a list a `Vec`, a number whose type is none stands in a `Box`. What is skipped is not seen.
+//! A serializer that writes nothing and adds sizes. It sees what an object holds, not how: where
+//! the type that is handed to it is known, the size is; of an element of a list it knows only what
+//! the element writes. The rest is assumed as the standard library does it: a text is a `String`, a
+//! list a `Vec`, a number whose type is none stands in a `Box`. What is skipped is not seen.
 
 use super::guard::{Format, JSON_ONLY, Place};
 use crate::type_probe::{ListKind, is_number, list_kind};
@@ -17,7 +19,8 @@ const LEAST_PIECE: usize = 32;
 const PIECE_NOTE: usize = 8;
 const PIECE_STEP: usize = 16;
 
-/// What a handle on text, or on a list, takes itself; a map; and what a list's node has besides its element.
+/// What a handle on text, or on a list, takes itself; a map; and what a list's node has besides its
+/// element.
 const HANDLE: usize = 24;
 const MAP: usize = 48;
 const NODE: usize = 16;

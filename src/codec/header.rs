@@ -15,10 +15,11 @@
 //! 44  payload
 //! ```
 //!
-//! A later version of the program may put more before the payload: it says so by a flag, if those that do not know of it must
-//! not use the value, and by the length of the header.
+//! A later version of the program may put more before the payload: it says so by a flag, if those
+//! that do not know of it must not use the value, and by the length of the header.
 //!
-//! Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum at 36.
+//! Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum
+//! at 36.
 
 use super::Codec;
 use crate::clock;
@@ -183,8 +184,9 @@ fn check_1(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     Ok(LEN_1)
 }
 
-/// What the first [`HEAD`] stored bytes say of a logical end; `None` if there is none, or they are not larder's. The payload is not
-/// there to be checked, so this does not tell whether the value can be read.
+/// What the first [`HEAD`] stored bytes say of a logical end; `None` if there is none, or they are
+/// not larder's. The payload is not there to be checked, so this does not tell whether the value
+/// can be read.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let header: &[u8; HEAD] = head.first_chunk()?;

@@ -37,8 +37,8 @@ pub(crate) const NIL: u8 = 0xC0;
 /// | [`Raw`](Codec::Raw) | text and bytes as they are, numbers as decimal text | programs in other languages |
 ///
 /// Integers within `i64` that a counter verb has touched are plain decimal text under every codec.
-/// What no codec would give back as it was is refused with [`ErrorKind::Encode`]: `Some(())`, `Some(None)`, more than 64 levels
-/// of nesting, and under `Json` a float that is not finite.
+/// What no codec would give back as it was is refused with [`ErrorKind::Encode`]: `Some(())`,
+/// `Some(None)`, more than 64 levels of nesting, and under `Json` a float that is not finite.
 ///
 /// ```
 /// use larder::Codec;
@@ -92,7 +92,8 @@ impl Codec {
             .with_source(cause)
     }
 
-    /// A panic of the value's own `Serialize` is an outcome of its write: an adapter may be in the middle of a batch.
+    /// A panic of the value's own `Serialize` is an outcome of its write: an adapter may be in the
+    /// middle of a batch.
     fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, out: W) -> Result<()> {
         panics::contain(
             || self.serialize(value, out),
@@ -132,7 +133,8 @@ impl Codec {
     }
 
     fn deserialize<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
-        // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the value.
+        // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the
+        // value.
         let failed = || {
             self.undecodable::<T>(if self.is_nothing(bytes) {
                 "the value was stored as an Option that is None, or as (); read it as an Option"
@@ -185,7 +187,8 @@ impl Codec {
         ))
     }
 
-    /// Whether values that are read with this codec can have a logical end: `Raw` takes a header for the value's own bytes.
+    /// Whether values that are read with this codec can have a logical end: `Raw` takes a header
+    /// for the value's own bytes.
     #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
     pub(crate) fn has_logical_ends(self) -> bool {
         self != Self::Raw

@@ -1,7 +1,7 @@
 //! Values that are nothing but bytes.
 //!
-//! To serde a `Vec<u8>` is a sequence of numbers, and each would be looked at. Where the type is one of these, the bytes go
-//! through in one piece.
+//! To serde a `Vec<u8>` is a sequence of numbers, and each would be looked at. Where the type is
+//! one of these, the bytes go through in one piece.
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::any::Any;

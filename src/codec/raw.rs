@@ -1,7 +1,9 @@
-//! Text and bytes as they are, for programs in other languages: what redis-cli shows is what was set.
+//! Text and bytes as they are, for programs in other languages: what redis-cli shows is what was
+//! set.
 //!
-//! There is no header and nothing tells a type, so only what is one piece of text or bytes can pass. Numbers pass as
-//! their decimal text, since that is what the counters of every server and client are.
+//! There is no header and nothing tells a type, so only what is one piece of text or bytes can
+//! pass. Numbers pass as their decimal text, since that is what the counters of every server and
+//! client are.
 
 use std::fmt::{self, Display};
 use std::str::{self, FromStr};
@@ -21,8 +23,8 @@ pub(crate) fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     T::deserialize(Decoder { bytes, left: MAX_DEPTH })
 }
 
-/// Why a value and its raw form did not fit. It never holds any of the value, so what a type's own implementation has
-/// to say is dropped: `custom` messages love to quote what they were given.
+/// Why a value and its raw form did not fit. It never holds any of the value, so what a type's own
+/// implementation has to say is dropped: `custom` messages love to quote what they were given.
 #[derive(Debug)]
 pub(crate) struct Error(String);
 
@@ -80,7 +82,8 @@ impl serde::de::Error for Error {
     }
 }
 
-/// What a value was written as. A lone byte waits, for it is a number by itself and a byte among others.
+/// What a value was written as. A lone byte waits, for it is a number by itself and a byte among
+/// others.
 enum Piece {
     Byte(u8),
     Whole(Vec<u8>),
@@ -124,7 +127,8 @@ macro_rules! write_float {
             if !v.is_finite() {
                 return Err(Error::takes("a float that is not finite"));
             }
-            // `Debug` is the shortest text that reads back the same, also where `Display` writes 300 zeros.
+            // `Debug` is the shortest text that reads back the same, also where `Display` writes
+            // 300 zeros.
             Piece::text(format!("{v:?}"))
         }
     )*};

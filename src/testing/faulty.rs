@@ -95,8 +95,8 @@ impl<A> FaultyAdapter<A> {
         Self { inner, enforces_claims: true, board: Arc::default() }
     }
 
-    /// The same adapter without claims, as an adapter of one's own has none: a load is stored by [`Verb::Set`], and nothing but the
-    /// cache above it keeps loads and removals in order.
+    /// The same adapter without claims, as an adapter of one's own has none: a load is stored by
+    /// [`Verb::Set`], and nothing but the cache above it keeps loads and removals in order.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {

@@ -73,9 +73,10 @@ impl MemoryBuilder {
 
     /// At most so many bytes of keys and values, with 112 bytes an entry on top. Default 128 MiB.
     ///
-    /// What a value takes is worked out from its size and from what its `Serialize` shows: the heap of texts, lists, maps and
-    /// boxes of the standard library within a factor of two. What is skipped when it is written, spare capacity and other
-    /// allocators' habits are not seen: [`weigher`](MemoryBuilder::weigher) is for those. Bytes count as they are.
+    /// What a value takes is worked out from its size and from what its `Serialize` shows: the heap
+    /// of texts, lists, maps and boxes of the standard library within a factor of two. What is
+    /// skipped when it is written, spare capacity and other allocators' habits are not seen:
+    /// [`weigher`](MemoryBuilder::weigher) is for those. Bytes count as they are.
     ///
     /// An entry that counts for more than all of it is `TooLarge`.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
@@ -83,8 +84,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// A value that counts for more bytes is [`TooLarge`](crate::ErrorKind::TooLarge), on every machine. Default 32 MiB; 4 GiB at
-    /// most.
+    /// A value that counts for more bytes is [`TooLarge`](crate::ErrorKind::TooLarge), on every
+    /// machine. Default 32 MiB; 4 GiB at most.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -101,8 +102,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Says what a value counts for, in bytes, in place of what is worked out. It gets the key, prefix included, and the value;
-    /// it runs once a write, where no lock is held.
+    /// Says what a value counts for, in bytes, in place of what is worked out. It gets the key,
+    /// prefix included, and the value; it runs once a write, where no lock is held.
     ///
     /// ```
     /// use larder::{AsyncMemoryCache, CacheValue};

@@ -32,7 +32,8 @@ struct Outstanding {
 }
 
 impl Claims {
-    /// Adds a claim; `None` where another claim has a lease on the key and this one asks for one, too.
+    /// Adds a claim; `None` where another claim has a lease on the key and this one asks for one,
+    /// too.
     pub(super) fn add(&mut self, key: &str, hash: u64, lease: Option<Duration>) -> Option<u64> {
         let mut leased_until = None;
         if let Some(lease) = lease {

@@ -1,8 +1,9 @@
 //! The time that deadlines are counted in: nanoseconds on a clock that only goes forward.
 //!
-//! A hit cannot afford a precise clock: the fenced counter read costs more than the look-up. On Linux the kernel keeps a copy of
-//! the clock at its last tick (at most 10 ms old, usually 4), which costs a memory read. Deadlines are set by the precise clock
-//! and checked by the recent one, so an entry never ends early and lives at most a tick too long.
+//! A hit cannot afford a precise clock: the fenced counter read costs more than the look-up. On
+//! Linux the kernel keeps a copy of the clock at its last tick (at most 10 ms old, usually 4),
+//! which costs a memory read. Deadlines are set by the precise clock and checked by the recent one,
+//! so an entry never ends early and lives at most a tick too long.
 //!
 //! With the feature `test-util` both are tokio's clock, so that a test can pause it.
 

@@ -33,20 +33,23 @@ static SHARED: LazyLock<Arc<Shared>> =
 
 /// A bounded cache in this process's memory.
 ///
-/// It keeps the objects themselves: a `get` of the type that was `set` is a downcast and a clone, so an `Arc<T>` costs a
-/// reference count, and any other type goes through the codec as on every backend. Entries beyond the bounds are evicted, the
-/// least worth keeping first (S3-FIFO); expired ones that nobody reads are given back by a
-/// background sweep. An expiry is never early, and late by a tick of the monotonic clock at most, 10 ms.
+/// It keeps the objects themselves: a `get` of the type that was `set` is a downcast and a clone,
+/// so an `Arc<T>` costs a reference count, and any other type goes through the codec as on every
+/// backend. Entries beyond the bounds are evicted, the least worth keeping first (S3-FIFO); expired
+/// ones that nobody reads are given back by a background sweep. An expiry is never early, and late
+/// by a tick of the monotonic clock at most, 10 ms.
 ///
-/// No code of a value's type runs under a lock: `Clone`, `Drop` and `Serialize` may take their time and may use the cache. A `Drop`
-/// that panics is contained.
+/// No code of a value's type runs under a lock: `Clone`, `Drop` and `Serialize` may take their time
+/// and may use the cache. A `Drop` that panics is contained.
 ///
-/// Loads are guarded in the store: what a loader gave is not stored over a write, a removal or a `clear` that another wrapper, or
-/// whoever holds the adapter, made in between.
+/// Loads are guarded in the store: a loaded value is not stored over a write, a removal or a
+/// `clear` that another wrapper, or a holder of the adapter, made in between.
 ///
-/// A value has to be encodable although it is kept as an object: that is checked, and its size measured, when it is set.
+/// A value has to be encodable although it is kept as an object: that is checked, and its size
+/// measured, when it is set.
 ///
-/// Clones share the store; two adapters share nothing, unless both are [`shared`](AsyncMemoryCache::shared).
+/// Clones share the store; two adapters share nothing, unless both are
+/// [`shared`](AsyncMemoryCache::shared).
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, AsyncMemoryCache};
@@ -102,7 +105,8 @@ impl AsyncMemoryCache {
         MemoryBuilder::default()
     }
 
-    /// From `memory:` with any of `max_entries`, `max_bytes`, `max_value_bytes`, `encoded`, `shared`, `prefix`, `default_ttl` and `codec`.
+    /// From `memory:` with any of `max_entries`, `max_bytes`, `max_value_bytes`, `encoded`,
+    /// `shared`, `prefix`, `default_ttl` and `codec`.
     ///
     /// ```
     /// larder::AsyncMemoryCache::from_url("memory:?max_entries=10000&default_ttl=60")?;
@@ -130,7 +134,8 @@ impl AsyncMemoryCache {
         Self { shared, settings, weigher, encoded, bounds }
     }
 
-    /// The value as it is kept, and how many bytes it counts for. Fails for what cannot be encoded, as it would on any backend.
+    /// The value as it is kept, and how many bytes it counts for. Fails for what cannot be encoded,
+    /// as it would on any backend.
     fn prepare(&self, key: &str, value: CacheValue) -> Result<(CacheValue, usize)> {
         let value = if self.encoded { value.into_encoded(self.settings.codec)? } else { value };
         let bytes = value.footprint()?;

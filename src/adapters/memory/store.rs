@@ -35,7 +35,7 @@ const STRIPES: usize = 64;
 /// A shard is for at least so many bytes, however many cores there are.
 const LEAST_SHARD: u64 = 4 << 20;
 
-/// And for at least so many entries, or it could not tell what is worth keeping.
+/// And for at least so many entries, or it could not know which entries are worth keeping.
 const LEAST_ENTRIES: u64 = 32;
 
 /// What an entry costs beyond its key and value, as far as we know it.
@@ -63,8 +63,8 @@ pub(super) enum Stored {
 
 /// The entries of a cache.
 ///
-/// Reads take the engine's shard lock only. What reads and then writes is a [`Step`], so that `add`, `incr` and `take` are one;
-/// the stripes are never held across an await.
+/// Reads take the engine's shard lock only. What reads and then writes is a [`Step`], so that
+/// `add`, `incr` and `take` are one; the stripes are never held across an await.
 pub(super) struct Store {
     pub(super) engine: Engine,
     bounds: Bounds,
@@ -96,7 +96,8 @@ impl Store {
         }
     }
 
-    /// Lends the live value under `key`. Counts as a use. `look` runs under a lock: it must be short and not use the cache.
+    /// Lends the live value under `key`. Counts as a use. `look` runs under a lock: it must be
+    /// short and not use the cache.
     #[inline]
     pub(super) fn look<R>(&self, key: &str, look: impl FnOnce(&CacheValue) -> R) -> Option<R> {
         self.engine
@@ -131,7 +132,8 @@ impl Store {
         })
     }
 
-    /// Stores the value, or nothing if it weighs more than the store can hold; either way the older value is gone.
+    /// Stores the value, or nothing if it weighs more than the store can hold; either way the older
+    /// value is gone.
     pub(super) fn set(
         &self,
         key: &str,
@@ -212,11 +214,11 @@ impl Store {
 
     // ---- changing
 
-    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one by what it makes of
-    /// nothing. `None` if that is too large.
+    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one
+    /// by what it makes of nothing. `None` if that is too large.
     ///
-    /// `change` reads the value, which may run a user's `Serialize`: so it runs where no lock is held, and again if the value was
-    /// replaced meanwhile.
+    /// `change` reads the value, which may run a user's `Serialize`: so it runs where no lock is
+    /// held, and again if the value was replaced meanwhile.
     pub(super) fn change<R>(
         &self,
         key: &str,
@@ -240,7 +242,8 @@ impl Store {
         }
     }
 
-    /// Puts a value in the place of `old`, whose expiry it gets unless it has its own; `None` if `old` is not there any more.
+    /// Puts a value in the place of `old`, whose expiry it gets unless it has its own; `None` if
+    /// `old` is not there any more.
     fn exchange(
         &self,
         key: &str,
@@ -281,7 +284,8 @@ impl Store {
         u32::try_from(weight).ok().filter(|_| fits)
     }
 
-    /// Runs a step with the key's stripe held; tells of what it displaces, and drops it, afterwards.
+    /// Runs a step with the key's stripe held; afterwards emits the events of what it displaced,
+    /// and drops it.
     fn write<R>(&self, key: &str, work: impl FnOnce(&mut Step<'_>) -> R) -> R {
         // Before the stripe is taken, and so dropped after it: a value's `Drop` may use the cache.
         let mut displaced = Displaced::default();
@@ -290,11 +294,12 @@ impl Store {
             let claims = lock(self.stripe(hash));
             work(&mut Step { store: self, key, hash, claims, displaced: &mut displaced })
         };
-        self.tell(displaced.iter());
+        self.emit(displaced.iter());
         outcome
     }
 
-    /// There will be something to sweep. Said when it is there: a sweep that has just begun forgets what was said before.
+    /// There will be something to sweep. Said when it is there: a sweep that has just begun forgets
+    /// what was said before.
     pub(super) fn expect(&self, deadline: u64) {
         if deadline < self.sweep_at.load(Ordering::Relaxed) {
             self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
@@ -332,7 +337,7 @@ impl Store {
 
     // ---- telling
 
-    fn tell<'a>(&self, gone: impl Iterator<Item = &'a Gone>) {
+    fn emit<'a>(&self, gone: impl Iterator<Item = &'a Gone>) {
         for gone in gone.filter(|gone| gone.evicted) {
             // What had expired before it was evicted was not pushed out.
             self.tell_one(

@@ -15,7 +15,8 @@ const SHARE: u32 = 50;
 /// At least so often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A task in the background that begins with the first entry that can expire and ends with the store.
+/// A task in the background that begins with the first entry that can expire and ends with the
+/// store.
 #[derive(Default)]
 pub(super) struct Sweeper {
     started: AtomicBool,
@@ -47,7 +48,8 @@ async fn sweep(store: Weak<Store>) {
         match runtime::spawn_blocking(sweep).await {
             Ok(took) => pause = (took * SHARE).clamp(PAUSE, LONGEST_PAUSE),
             Err(error) if error.is_cancelled() => return,
-            // Values and observers that panic are contained. Should anything else, the store must not grow for ever.
+            // Values and observers that panic are contained. Should anything else, the store must
+            // not grow for ever.
             Err(_) => {}
         }
     }

@@ -53,8 +53,9 @@ async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>, sent: &A
         let exchange = async {
             let connection = managed.ready_connection(!once).await?;
             managed.kill_orphans(&connection).await?;
-            // Only after the last wait: the next batch must not be sent before this one. A removal in it would be acknowledged, and a
-            // write of this batch whose caller has gone would then undo it.
+            // Only after the last wait: the next batch must not be sent before this one. A removal
+            // in it would be acknowledged, and a write of this batch whose caller has gone would
+            // then undo it.
             sent.store(true, Ordering::Relaxed);
             let answers = managed.send_all(&connection, &pipeline).await?;
             Ok::<_, Failure>((connection, answers))
@@ -179,8 +180,8 @@ impl Batch {
         }
     }
 
-    /// Nothing is also what a batch says of a key that holds another program's list or hash, where a single get is an error: if any
-    /// of these keys is there, each is asked for by itself.
+    /// Nothing is also what a batch says of a key that holds another program's list or hash, where
+    /// a single get is an error: if any of these keys is there, each is asked for by itself.
     async fn recheck_missing(
         mut self,
         managed: &Arc<ManagedConnection>,

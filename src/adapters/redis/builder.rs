@@ -16,8 +16,9 @@ use std::time::Duration;
 
 const PREFIX: &str = "larder:";
 const OP_TIMEOUT: Duration = Duration::from_millis(250);
-/// Measured with 1, 16 and 256 tasks on two cores, 1 lane carries as much as 2 and up to twice as much as 4: what is sent together
-/// is written and read together. More are for machines with many cores.
+/// Measured with 1, 16 and 256 tasks on two cores, 1 lane carries as much as 2 and up to twice as
+/// much as 4: what is sent together is written and read together. More are for machines with many
+/// cores.
 const POOL_SIZE: usize = 1;
 const MAX_POOL_SIZE: usize = 64;
 const MAX_VALUE_BYTES: usize = 64 << 20;
@@ -86,7 +87,8 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that redis does not have. The URL is not repeated.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that redis does
+    /// not have. The URL is not repeated.
     ///
     /// ```
     /// use larder::RedisBuilder;
@@ -163,7 +165,8 @@ impl RedisBuilder {
         self
     }
 
-    /// A file with the certificates, in PEM form, of the authorities to trust instead of the system's. It is read at each connect.
+    /// A file with the certificates, in PEM form, of the authorities to trust instead of the
+    /// system's. It is read at each connect.
     #[must_use]
     pub fn ca_cert(mut self, path: impl Into<PathBuf>) -> Self {
         self.endpoint.ca_cert = Some(path.into());
@@ -177,17 +180,19 @@ impl RedisBuilder {
         self
     }
 
-    /// Stands before every key, so that [`clear`](crate::AsyncCacheAdapter::clear) knows its own; `larder:` unless set.
+    /// Stands before every key, so that [`clear`](crate::AsyncCacheAdapter::clear) knows its own;
+    /// `larder:` unless set.
     ///
-    /// With an empty prefix every key of the database would be this cache's own, so `clear` of everything is then
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// With an empty prefix every key of the database would be this cache's own, so `clear` of
+    /// everything is then [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.config.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
-    /// What [`Expiry::Default`](crate::Expiry::Default) stands for; [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set.
+    /// What [`Expiry::Default`](crate::Expiry::Default) stands for;
+    /// [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set.
     #[must_use]
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.config.settings.default_ttl = self.config.settings.resolve(ttl.into());
@@ -201,39 +206,42 @@ impl RedisBuilder {
         self
     }
 
-    /// The deadline of a call, around waiting, connecting and the command; 250 ms unless set. `clear` and batches of more than a
-    /// thousand keys go in steps, and each step has it.
+    /// The deadline of a call, around waiting, connecting and the command; 250 ms unless set.
+    /// `clear` and batches of more than a thousand keys go in steps, and each step has it.
     #[must_use]
     pub fn op_timeout(mut self, op_timeout: Duration) -> Self {
         self.config.op_timeout = op_timeout;
         self
     }
 
-    /// How many lanes, each one multiplexed connection, a runtime has; 1 unless set, 64 at most. One more is opened for big values
-    /// and batches when there are any.
+    /// How many lanes, each one multiplexed connection, a runtime has; 1 unless set, 64 at most.
+    /// One more is opened for big values and batches when there are any.
     #[must_use]
     pub fn pool_size(mut self, pool_size: usize) -> Self {
         self.config.pool_size = pool_size;
         self
     }
 
-    /// The largest value, as it is stored, header included; 64 MiB unless set, 512 MiB at most. What is larger is
-    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) before it is sent, and the older value is removed.
+    /// The largest value, as it is stored, header included; 64 MiB unless set, 512 MiB at most.
+    /// What is larger is [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) before it is sent, and
+    /// the older value is removed.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.config.max_value_bytes = bytes;
         self
     }
 
-    /// Values larger than this go over a lane of their own, where small ones do not wait for them; 256 KiB unless set.
+    /// Values larger than this go over a lane of their own, where small ones do not wait for them;
+    /// 256 KiB unless set.
     #[must_use]
     pub fn big_value_bytes(mut self, bytes: usize) -> Self {
         self.config.big_value_bytes = bytes;
         self
     }
 
-    /// How many calls are in flight on a connection before others are sent in batches; 16 unless set. A caller never waits for a
-    /// timer: two batches are in flight at most, and the next is sent as soon as one of them is back.
+    /// How many calls are in flight on a connection before others are sent in batches; 16 unless
+    /// set. A caller never waits for a timer: two batches are in flight at most, and the next is
+    /// sent as soon as one of them is back.
     #[must_use]
     pub fn batch_above(mut self, calls: usize) -> Self {
         self.config.batch_above = calls;
@@ -247,15 +255,17 @@ impl RedisBuilder {
         self
     }
 
-    /// How many bytes of keys and values a batch has at most; 1 MiB unless set. What is larger is sent alone.
+    /// How many bytes of keys and values a batch has at most; 1 MiB unless set. What is larger is
+    /// sent alone.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;
         self
     }
 
-    /// Takes connections out of a pool that the program has. It stands in for everything said about the server, and is kept over
-    /// [`reconnect`](crate::AsyncCacheAdapter::reconnect) and [`rebuild`](crate::AsyncCacheAdapter::rebuild).
+    /// Takes connections out of a pool that the program has. It stands in for everything said about
+    /// the server, and is kept over [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
+    /// [`rebuild`](crate::AsyncCacheAdapter::rebuild).
     ///
     /// A connection is taken for good: the pool makes itself another one when it needs it.
     #[must_use]
@@ -264,8 +274,9 @@ impl RedisBuilder {
         self
     }
 
-    /// Connects with a client that the program has, which may know more ways than the builder does. It stands in for everything
-    /// said about the server, and is kept over [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
+    /// Connects with a client that the program has, which may know more ways than the builder does.
+    /// It stands in for everything said about the server, and is kept over
+    /// [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
     /// [`rebuild`](crate::AsyncCacheAdapter::rebuild).
     #[must_use]
     pub fn client(mut self, client: redis::Client) -> Self {
@@ -277,7 +288,8 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that do not go together, or are out of range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that do not go together, or are
+    /// out of range.
     pub fn build(self) -> Result<AsyncRedisCache> {
         let Config { op_timeout, pool_size, max_value_bytes, .. } = self.config;
         if op_timeout.is_zero() {

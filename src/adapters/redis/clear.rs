@@ -19,7 +19,8 @@ const SCAN_COUNT: usize = 1000;
 /// Keys that are removed by one command.
 const STEP_KEYS: usize = 1000;
 
-/// How long a clear that was never finished stands in the way of fills. One that takes longer renews its mark.
+/// How long a clear that was never finished stands in the way of fills. One that takes longer
+/// renews its mark.
 const MARKED: Duration = Duration::from_secs(60);
 const REMARK: Duration = Duration::from_secs(10);
 
@@ -29,7 +30,8 @@ redis.call('PEXPIRE', KEYS[1], 2 * ARGV[1])
 return 1",
 );
 
-/// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id` distinguishes this clear from others.
+/// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id`
+/// distinguishes this clear from others.
 fn mark(marks: &str, id: &str, prefix: &str) -> Invocation<bool> {
     let lasting = millis(MARKED).to_string();
     invoke(
@@ -81,14 +83,15 @@ impl Clear<'_> {
             let _ = self.lane.run(unmark, self.cache.deadline()).await;
             return Ok(());
         }
-        // Without a mark a load that claimed its key before may fill it after it was walked past. Its claim does not outlive the
-        // first walk, and what it filled until then does not outlive the second.
+        // Without a mark a load that claimed its key before may fill it after it was walked past.
+        // Its claim does not outlive the first walk, and what it filled until then does not outlive
+        // the second.
         self.walk(&marks, None).await?;
         self.walk(&marks, None).await.map(drop)
     }
 
-    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to take it back. A server that is full,
-    /// or does not run scripts, can be cleared all the same.
+    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to
+    /// take it back. A server that is full, or does not run scripts, can be cleared all the same.
     async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
         if self.cache.shared.refusals.refuses_scripts() {
             return Ok(false);

@@ -66,7 +66,8 @@ impl<T> Command<T> {
     }
 }
 
-/// The command that removes keys. They differ in who gives the memory back, the server or another thread of its.
+/// The command that removes keys. They differ in who gives the memory back, the server or another
+/// thread of its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     Unlink,
@@ -195,7 +196,8 @@ pub(super) fn contain_any<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Comma
     keys.fold(Command::new("EXISTS", flag), |command, key| command.arg(key.as_ref()))
 }
 
-/// What the first bytes of a value say of its logical end. A missing key is as empty as a value without one.
+/// What the first bytes of a value say of its logical end. A missing key is as empty as a value
+/// without one.
 pub(super) fn head(key: &str) -> Command<Presence> {
     let read = |answer| {
         let end = logical_end(&bytes(answer)??);

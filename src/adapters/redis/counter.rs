@@ -11,7 +11,8 @@ use redis::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long a counter that is written anew is kept from others: they do not wait longer for a caller that went away meanwhile.
+/// How long a counter that is written anew is kept from others: they do not wait longer for a
+/// caller that went away meanwhile.
 const LOCKED_MILLIS: u64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -51,8 +52,8 @@ impl Call<'_> {
         }
     }
 
-    /// One transaction, so that a counter that ends in the middle of it does not live on without an expiry. A user who may not make
-    /// one has the commands without it.
+    /// One transaction, so that a counter that ends in the middle of it does not live on without an
+    /// expiry. A user who may not make one has the commands without it.
     async fn increase_plainly(&self, by: i64, ttl: Option<Ttl>) -> Result<i64> {
         let mut in_transaction = true;
         loop {
@@ -76,14 +77,16 @@ impl Call<'_> {
         if in_transaction {
             batch.insert(1, Command::new("MULTI", Some).once());
             batch.push(Command::new("EXEC", Some).once());
-            // Should `EXEC` alone be refused, the connection must not go on collecting everybody's commands.
+            // Should `EXEC` alone be refused, the connection must not go on collecting everybody's
+            // commands.
             batch.push(Command::new("DISCARD", Some).once());
         }
         batch
     }
 
-    /// Makes the number that `set` stored with a header into text, as the script does. Between the reading and the writing no other
-    /// cache of larder's does the same; another program's write in that moment is lost.
+    /// Makes the number that `set` stored with a header into text, as the script does. Between the
+    /// reading and the writing no other cache of larder's does the same; another program's write in
+    /// that moment is lost.
     async fn rewrite_counter(&self, by: i64) -> Result<()> {
         let failed = |failure| self.uncounted(failure);
         let lane = self.lane();
@@ -143,7 +146,8 @@ enum Uncounted {
     Failed(Failure),
 }
 
-/// The sum: the last answer of the transaction, or, where the user may not begin one, of the command itself.
+/// The sum: the last answer of the transaction, or, where the user may not begin one, of the
+/// command itself.
 fn counted(
     mut answers: Vec<Result<Value, Failure>>,
     in_transaction: bool,

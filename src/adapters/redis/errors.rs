@@ -9,7 +9,8 @@ pub(super) const BACKEND: &str = "redis";
 
 /// Why an exchange with the server failed.
 ///
-/// The driver's error stays behind: it may repeat arguments ("unknown command, with args beginning with …"), replies, and so values.
+/// The driver's error stays behind: it may repeat arguments ("unknown command, with args beginning
+/// with …"), replies, and so values.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -78,13 +79,15 @@ impl Failure {
         matches!(self.code, Code::Refused | Code::RefusedInside)
     }
 
-    /// Whether the server gave an error that says nothing of its state, of its user's rights, or of the value.
+    /// Whether the server gave an error that says nothing of its state, of its user's rights, or of
+    /// the value.
     pub(super) fn is_odd(&self) -> bool {
         let is_for_now = self.error.is_retryable() || self.error.is_refused_write();
         self.answered && !is_for_now && matches!(self.code, Code::Other | Code::WrongType)
     }
 
-    /// An answer of a kind that the command does not give: the answers are out of step with the questions.
+    /// An answer of a kind that the command does not give: the answers are out of step with the
+    /// questions.
     pub(super) fn desynchronized() -> Self {
         let failure = Self::new(
             ErrorKind::Unavailable,
@@ -179,7 +182,8 @@ fn of_server(cause: &RedisError) -> Failure {
     of_answer(code, text)
 }
 
-/// What an error of the server's means. Nothing of its text goes into ours but the name of a command: it may quote values.
+/// What an error of the server's means. Nothing of its text goes into ours but the name of a
+/// command: it may quote values.
 fn of_answer(code: &str, text: &str) -> Failure {
     let (code, text) = inner_error(code, text);
     let (kind, fate, special) = match code {
@@ -240,7 +244,8 @@ pub(super) fn in_cluster_mode() -> Failure {
     answered(ErrorKind::Config, Fate::Keep, message)
 }
 
-/// The error that made a script or a transaction fail, where that is in the text: of scripts before redis 7, of `EXEC` always.
+/// The error that made a script or a transaction fail, where that is in the text: of scripts before
+/// redis 7, of `EXEC` always.
 fn inner_error<'t>(code: &'t str, text: &'t str) -> (&'t str, &'t str) {
     let inner = match code {
         "ERR" if text.starts_with("Error running script") => text.rsplit_once(": -"),
@@ -267,7 +272,8 @@ fn quoted_command(text: &str) -> Option<String> {
     is_name.then(|| name.to_ascii_uppercase())
 }
 
-/// What a server said before it closed a connection that had just been opened; `None` for what explains nothing.
+/// What a server said before it closed a connection that had just been opened; `None` for what
+/// explains nothing.
 pub(super) fn of_farewell(line: &str) -> Option<Failure> {
     let message = if line.starts_with("ERR max number of clients") {
         "the server takes no more connections (`maxclients`)"

@@ -1,10 +1,13 @@
-//! Claims: how a load learns that its key was written, removed or cleared meanwhile, in any process.
+//! Claims: how a load learns that its key was written, removed or cleared meanwhile, in any
+//! process.
 //!
-//! Beside a key that is being loaded stands a *token*: who claimed it, how many share the claim, and until when it is leased. Whatever
-//! removes the key removes the token first, and a fill without its token is refused. The value itself shows writes: a fill is
-//! refused if it is there and was not, or is another one. That leaves a value that comes and goes during one load, so a write that
-//! may be gone within [`BRIEF`] removes the token as well; longer ones are still there when a load of up to a minute ends, and cost
-//! nothing. `clear` meets keys and tokens in any order: while it is at work a *mark* stands there, under which nothing is filled.
+//! Beside a key that is being loaded stands a *token*: who claimed it, how many share the claim,
+//! and until when it is leased. Whatever removes the key removes the token first, and a fill
+//! without its token is refused. The value itself shows writes: a fill is refused if it is there
+//! and was not, or is another one. That leaves a value that comes and goes during one load, so a
+//! write that may be gone within [`BRIEF`] removes the token as well; longer ones are still there
+//! when a load of up to a minute ends, and cost nothing. `clear` meets keys and tokens in any
+//! order: while it is at work a *mark* stands there, under which nothing is filled.
 
 use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg, unclaim, unclaim_all};
 use super::errors::{Code, Failure};
@@ -32,7 +35,8 @@ impl Ttl {
     }
 }
 
-/// What a value looks like: enough of it to see whether it is another one. Larder's own header is in its beginning.
+/// What a value looks like: enough of it to see whether it is another one. Larder's own header is
+/// in its beginning.
 macro_rules! look {
     () => {
         r"local function look(key)
@@ -81,8 +85,9 @@ end
     };
 }
 
-/// Without a lease a claim is shared: the first fill wins. A lease that has ended passes on under a new name, so that the fill of
-/// its former holder is refused. The clock is asked for leases only: not every user may.
+/// Without a lease a claim is shared: the first fill wins. A lease that has ended passes on under a
+/// new name, so that the fill of its former holder is refused. The clock is asked for leases only:
+/// not every user may.
 static CLAIM: Lua = Lua::new(concat!(
     look!(),
     r"local now = 0
@@ -196,7 +201,8 @@ impl Call<'_> {
         let lease = lease_millis(lease);
         match self.ask_claim(lease).await {
             Ok(Some(claimed)) => Ok(claimed),
-            // A lease needs the server's clock, which not every user may read; what a claim needs is less.
+            // A lease needs the server's clock, which not every user may read; what a claim needs
+            // is less.
             Ok(None) if lease > 0 => match self.ask_claim(0).await {
                 Ok(claimed) => Ok(claimed.unwrap_or_else(|| Some(Claim::unguarded()))),
                 Err(failure) => Err(self.failed(failure)),
@@ -206,7 +212,8 @@ impl Call<'_> {
         }
     }
 
-    /// The outer `None` is for a server that cannot give claims: what is loaded is then stored as it was before there were any.
+    /// The outer `None` is for a server that cannot give claims: what is loaded is then stored as
+    /// it was before there were any.
     async fn ask_claim(&self, lease: u64) -> Result<Option<Option<Claim>>, Failure> {
         let parts = match self.try_invoke(&claim(&self.full, &token(&self.full), lease)).await {
             Ok(Some(Some(parts))) => parts,
@@ -310,7 +317,8 @@ impl Call<'_> {
         }
     }
 
-    /// Runs a command that removes the key, or may let it end soon: no claim from before survives it. One round trip.
+    /// Runs a command that removes the key, or may let it end soon: no claim from before survives
+    /// it. One round trip.
     pub(super) async fn run_unclaimed<T: Default>(
         &self,
         lane: &Arc<Lane>,

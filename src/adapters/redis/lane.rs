@@ -1,4 +1,5 @@
-//! A lane: runs commands over one connection in the order in which they come, directly or in a batch, and once more if it broke.
+//! A lane: runs commands over one connection in the order in which they come, directly or in a
+//! batch, and once more if it broke.
 
 use super::batch_leader;
 use super::commands::{self, Command, Removal};
@@ -78,8 +79,9 @@ impl Lane {
         answer
     }
 
-    /// Runs a removal and then a command in one round trip, now or with the next batch; the command's answer. Where the first is
-    /// refused, and no other removal takes its place, only the command counts.
+    /// Runs a removal and then a command in one round trip, now or with the next batch; the
+    /// command's answer. Where the first is refused, and no other removal takes its place, only the
+    /// command counts.
     pub(super) async fn run_after<T>(
         self: &Arc<Self>,
         make: impl Fn() -> (Command<T>, Command<T>),
@@ -174,7 +176,8 @@ impl Lane {
         alone.await.map(|(_, found)| found).map_err(|failure| failure.of(true))
     }
 
-    /// Makes a call once more if the connection broke: that is no reason to fail for what comes to the same if it is done twice.
+    /// Makes a call once more if the connection broke: that is no reason to fail for what comes to
+    /// the same if it is done twice.
     async fn retry_once<T, F: Future<Output = Result<T, Failure>>>(
         attempt: impl Fn() -> F,
     ) -> Result<T, Failure> {
@@ -184,12 +187,13 @@ impl Lane {
         }
     }
 
-    /// Waits for the next batch. Its leader keeps the deadline, unless the deadline is before that of an earlier request.
+    /// Waits for the next batch. Its leader keeps the deadline, unless the deadline is before that
+    /// of an earlier request.
     async fn wait(self: &Arc<Self>, work: Work, deadline: Instant) -> Result<Reply, Failure> {
         let (sender, receiver) = oneshot::channel();
         let until = millis(deadline - self.born);
-        // Publish the deadline before enqueuing and read the latest one afterwards: each request then sees the deadlines of all
-        // requests ahead of it.
+        // Publish the deadline before enqueuing and read the latest one afterwards: each request
+        // then sees the deadlines of all requests ahead of it.
         if self.latest.load(Ordering::Relaxed) < until {
             self.latest.fetch_max(until, Ordering::Relaxed);
         }
@@ -205,7 +209,8 @@ impl Lane {
         received(receiver).await
     }
 
-    /// What the reply to a request in a batch says; `None` for a request that is to be sent directly.
+    /// What the reply to a request in a batch says; `None` for a request that is to be sent
+    /// directly.
     fn outcome<T>(
         &self,
         reply: Reply,
@@ -325,7 +330,8 @@ impl Lane {
         batch.iter().zip(answers).map(read).collect()
     }
 
-    /// Waits until every command that was given up on this lane has been executed, or never will be.
+    /// Waits until every command that was given up on this lane has been executed, or never will
+    /// be.
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let behind = self.batcher.is_batching() || self.connection.has_stragglers();
         if behind { self.ping(deadline).await } else { Ok(()) }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// As many are remembered; then all are forgotten, and found out again.
 const MAX: usize = 4096;
 
-/// Hashes of keys whose values were large when they were last seen. A hint, nothing rests on it: a key that is not here is read on
-/// its lane, once.
+/// Hashes of keys whose values were large when they were last seen. A hint, nothing rests on it: a
+/// key that is not here is read on its lane, once.
 #[derive(Debug, Default)]
 pub(super) struct BulkyKeys {
     count: AtomicUsize,

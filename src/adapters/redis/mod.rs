@@ -1,9 +1,11 @@
 //! The redis and Valkey adapter.
 //!
-//! `adapter` is the contract, verb by verb; `ops` does what a verb on one key does, `counter` and `fencing` what `incr` and claims
-//! do, `multi_key` and `clear` what many keys take. `commands` and `scripts` are what the server is sent, `errors` and `refusals` what
-//! its errors mean. A command goes over a `lane`, directly or as a `request` to the `batch_leader`; `connection` keeps one open.
-//! Large values are `staging` on a lane of their own, which `large_keys` chooses. `names` are those of the keys beside a user's.
+//! `adapter` is the contract, verb by verb; `ops` does what a verb on one key does, `counter` and
+//! `fencing` what `incr` and claims do, `multi_key` and `clear` what many keys take. `commands` and
+//! `scripts` are what the server is sent, `errors` and `refusals` what its errors mean. A command
+//! goes over a `lane`, directly or as a `request` to the `batch_leader`; `connection` keeps one
+//! open. Large values are `staging` on a lane of their own, which `large_keys` chooses. `names` are
+//! those of the keys beside a user's.
 
 mod adapter;
 mod batch_leader;
@@ -55,9 +57,10 @@ use tokio::time::Instant;
 
 /// A cache in redis 6.2 or later, or in Valkey. Cheap to clone; clones share connections.
 ///
-/// Calls go over a few multiplexed connections, opened on first use, one set for each runtime that calls. The operations on one
-/// key keep their order. A connection that breaks is replaced in the background, with growing pauses between attempts; until then
-/// calls fail at once with [`ErrorKind::Unavailable`]. No call takes longer than `op_timeout`.
+/// Calls go over a few multiplexed connections, opened on first use, one set for each runtime that
+/// calls. The operations on one key keep their order. A connection that breaks is replaced in the
+/// background, with growing pauses between attempts; until then calls fail at once with
+/// [`ErrorKind::Unavailable`]. No call takes longer than `op_timeout`.
 ///
 /// | parameter of the URL | default | |
 /// |---|---|---|
@@ -75,36 +78,42 @@ use tokio::time::Instant;
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
 /// | `db`, `user`, `password` | | where the rest of the URL does not say them |
 ///
-/// A cache that is given the URL puts [`Resilient`](crate::layers::Resilient) around the adapter, and takes that layer's parameters too.
+/// A cache that is given the URL puts [`Resilient`](crate::layers::Resilient) around the adapter,
+/// and takes that layer's parameters too.
 ///
 /// Schemes: `redis`, `rediss`, `redis+unix`, `unix`, `valkey`, `valkeys`, `valkey+unix`.
 ///
 /// # Counters
 ///
-/// [`incr`](crate::AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An integer that `set` stored with larder's header
-/// is rewritten as text, atomically and with its expiry, by the first `incr`; reading finds the number either way.
+/// [`incr`](crate::AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An
+/// integer that `set` stored with larder's header is rewritten as text, atomically and with its
+/// expiry, by the first `incr`; reading finds the number either way.
 ///
 /// # Clearing
 ///
-/// [`clear`](crate::AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and removes those with the prefix, in steps:
-/// it takes time in proportion to all keys of the database, but holds no other call up.
+/// [`clear`](crate::AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and
+/// removes those with the prefix, in steps: it takes time in proportion to all keys of the
+/// database, but holds no other call up.
 ///
 /// # Other processes
 ///
-/// What a load computes is not stored if another process removed, cleared or wrote the key meanwhile, and a load can be
-/// [leased](crate::View::lease). While one is in flight a second key stands beside its own, for an hour at most, that ends with a
-/// `NUL` character and `larder:claim`. `docs/leases.md` has the details.
+/// What a load computes is not stored if another process removed, cleared or wrote the key
+/// meanwhile, and a load can be [leased](crate::View::lease). While one is in flight a second key
+/// stands beside its own, for an hour at most, that ends with a `NUL` character and `larder:claim`.
+/// `docs/leases.md` has the details.
 ///
 /// # Users who may not run every command
 ///
-/// Where a command is refused, another one takes its place if there is one; `docs/redis-permissions.md` lists the commands, and
-/// what is lost without each. A server in cluster mode is [`ErrorKind::Config`].
+/// Where a command is refused, another one takes its place if there is one;
+/// `docs/redis-permissions.md` lists the commands, and what is lost without each. A server in
+/// cluster mode is [`ErrorKind::Config`].
 ///
 /// # Order
 ///
-/// A write that timed out may still be applied, but never after a later call of the same instance and runtime that succeeded:
-/// they go over one connection, and before a new one is used the server closes the old one (`CLIENT KILL`). That cannot be promised
-/// where the server does not permit `CLIENT INFO` and `CLIENT KILL`, or when the address leads to another server meanwhile; then the
+/// A write that timed out may still be applied, but never after a later call of the same instance
+/// and runtime that succeeded: they go over one connection, and before a new one is used the server
+/// closes the old one (`CLIENT KILL`). That cannot be promised where the server does not permit
+/// `CLIENT INFO` and `CLIENT KILL`, or when the address leads to another server meanwhile; then the
 /// expiry bounds how long an old value is seen.
 ///
 /// # Example
@@ -142,7 +151,8 @@ impl Shared {
         Arc::new(ConnectionFactory::new(self.source.clone(), orphans, refusals, &self.config))
     }
 
-    /// Notes that the server does not run scripts, and emits one event: claims, and so leases, do not work.
+    /// Notes that the server does not run scripts, and emits one event: claims, and so leases, do
+    /// not work.
     fn note_refused_scripts(&self, error: Error) {
         if self.refusals.note_scripts() {
             let error = error.with_backend(BACKEND);
@@ -151,7 +161,8 @@ impl Shared {
         }
     }
 
-    /// The lane for big values and batches: one for all runtimes, for as long as any of them is there.
+    /// The lane for big values and batches: one for all runtimes, for as long as any of them is
+    /// there.
     fn bulk(&self) -> Arc<Lane> {
         let process = std::process::id();
         let mut bulk = lock(&self.bulk);
@@ -185,12 +196,13 @@ impl Lanes {
 }
 
 impl AsyncRedisCache {
-    /// A cache on the server that a URL names, such as `redis://127.0.0.1:6379/2`. Nothing is connected yet.
+    /// A cache on the server that a URL names, such as `redis://127.0.0.1:6379/2`. Nothing is
+    /// connected yet.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a URL that does not name a redis server, or has parameters that redis does not have. The URL is
-    /// not repeated.
+    /// [`ErrorKind::Config`] for a URL that does not name a redis server, or has parameters that
+    /// redis does not have. The URL is not repeated.
     ///
     /// ```
     /// use larder::{AsyncRedisCache, ErrorKind};
@@ -219,7 +231,8 @@ impl AsyncRedisCache {
         RedisBuilder::default()
     }
 
-    /// A cache that takes its connections out of a pool that the program has; see [`RedisBuilder::pool`].
+    /// A cache that takes its connections out of a pool that the program has; see
+    /// [`RedisBuilder::pool`].
     ///
     /// # Errors
     ///
@@ -288,7 +301,8 @@ impl AsyncRedisCache {
         deadline_in(self.shared.config.op_timeout)
     }
 
-    /// Says which lane has a key, and which keys may be big. The one that values have in their headers: it is taken once a call.
+    /// Says which lane has a key, and which keys may be big. The one that values have in their
+    /// headers: it is taken once a call.
     fn hash(&self, key: &str) -> u32 {
         codec::key_hash(key)
     }

@@ -15,7 +15,8 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// One step of a batch: few enough that the server is not held up for long, many enough that round trips do not count.
+/// One step of a batch: few enough that the server is not held up for long, many enough that round
+/// trips do not count.
 const STEP_KEYS: usize = 1000;
 const STEP_BYTES: usize = 1 << 20;
 /// Larger reads go over the lane for large values, where no small one waits for them.
@@ -101,7 +102,8 @@ impl AsyncRedisCache {
         }
     }
 
-    /// To `MGET` a list of another program's is as missing as what is missing. It is there, and no value.
+    /// To `MGET` a list of another program's is as missing as what is missing. It is there, and no
+    /// value.
     async fn find_foreign(
         &self,
         lane: &Arc<Lane>,
@@ -350,7 +352,8 @@ impl Step {
         };
         let answers = match ran {
             Ok(mut answers) => match unclaims.then(|| answers.remove(0)) {
-                // Nothing of it counts: a load in flight could undo it. Who may not end claims may write all the same.
+                // Nothing of it counts: a load in flight could undo it. Who may not end claims may
+                // write all the same.
                 Some(Err(failure)) if !failure.is_refusal() => {
                     vec![Err(failure); places.len()]
                 }
@@ -391,7 +394,8 @@ fn is_value_refused(answer: &Result<bool, Failure>) -> bool {
     matches!(answer, Err(failure) if matches!(failure.code, Code::OutOfMemory | Code::TooLarge))
 }
 
-/// Removes what was to be replaced, as a single `set` does where the server takes no more; whether that worked.
+/// Removes what was to be replaced, as a single `set` does where the server takes no more; whether
+/// that worked.
 async fn discard(
     cache: &AsyncRedisCache,
     lane: &Arc<Lane>,

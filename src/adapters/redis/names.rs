@@ -1,7 +1,7 @@
 //! The names of the keys that stand beside a user's own.
 //!
-//! All of them are UTF-8: a server may quote a name in an error, and drivers read errors as text. So a user's key could
-//! be alike; such keys are refused.
+//! All of them are UTF-8: a server may quote a name in an error, and drivers read errors as text.
+//! So a user's key could be alike; such keys are refused.
 
 use crate::error::{Error, ErrorKind, Result};
 

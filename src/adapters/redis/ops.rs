@@ -43,7 +43,8 @@ impl Call<'_> {
         self.lanes.of(self.hash)
     }
 
-    /// Where to read: an answer that is known to be big must not be in the way of others. The order of reads does not matter.
+    /// Where to read: an answer that is known to be big must not be in the way of others. The order
+    /// of reads does not matter.
     fn reading_lane(&self) -> &Arc<Lane> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
@@ -86,7 +87,8 @@ impl Call<'_> {
         };
         let Some(stored) = stored else { return Ok(None) };
         let value = self.value(stored);
-        // Another key's value: copied there by another program, or the answers are out of step, and then only a new connection is right.
+        // Another key's value: copied there by another program, or the answers are out of step, and
+        // then only a new connection is right.
         if value.is_misdirected() && Box::pin(lane.verify(self.deadline)).await.is_err() {
             return Ok(Box::pin(read()).await.map_err(failed)?.map(|stored| self.value(stored)));
         }
@@ -136,7 +138,8 @@ impl Call<'_> {
         }
     }
 
-    /// The error of a write that failed. Where the server refused the value it would go on to serve the older one, so that is removed.
+    /// The error of a write that failed. Where the server refused the value it would go on to serve
+    /// the older one, so that is removed.
     pub(super) async fn refused_write(&self, failure: Failure, condition: Condition) -> Error {
         let is_refused = matches!(failure.code, Code::OutOfMemory | Code::TooLarge);
         if !is_refused || condition == Condition::Missing {
@@ -160,8 +163,8 @@ impl Call<'_> {
         }
     }
 
-    /// The bytes go over the lane for big values, under another name; the key's own lane then only renames, in its turn. Without
-    /// scripts they go over the key's own lane.
+    /// The bytes go over the lane for big values, under another name; the key's own lane then only
+    /// renames, in its turn. Without scripts they go over the key's own lane.
     pub(super) async fn store_big(
         &self,
         stored: Bytes,
@@ -186,8 +189,8 @@ impl Call<'_> {
         Staged::store(&self.lanes.bulk, prefix, stored, config.op_timeout, self.deadline).await
     }
 
-    /// Removes what the value was to replace, so that it is not served any more; then the error. If that fails, it is the error:
-    /// the older value may still be there.
+    /// Removes what the value was to replace, so that it is not served any more; then the error. If
+    /// that fails, it is the error: the older value may still be there.
     pub(super) async fn refuse_too_large(&self, condition: Condition) -> Result<Error> {
         if condition != Condition::Missing {
             self.discard().await.map_err(|failure| self.failed(failure))?;

@@ -41,11 +41,13 @@ pub(super) enum Work {
         cmd: Cmd,
         repeatable: bool,
     },
-    /// No command: the caller sends its own directly, when the requests before this one have been sent.
+    /// No command: the caller sends its own directly, when the requests before this one have been
+    /// sent.
     Barrier,
 }
 
-/// The caller that waits for an answer, and until when. One timer for a batch is enough: callers need none of their own.
+/// The caller that waits for an answer, and until when. One timer for a batch is enough: callers
+/// need none of their own.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) deadline: Instant,

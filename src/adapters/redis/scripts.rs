@@ -32,7 +32,8 @@ impl Lua {
     }
 }
 
-/// Removes keys that stand beside a user's. What is refused there must not undo, or fail, what a script does for the user.
+/// Removes keys that stand beside a user's. What is refused there must not undo, or fail, what a
+/// script does for the user.
 macro_rules! forget {
     () => {
         r"local function forget(...)
@@ -56,8 +57,8 @@ end
 }
 pub(super) use remove_key;
 
-/// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers end at 2^53. Whatever is too
-/// long to be an integer under any codec stays on the server.
+/// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers
+/// end at 2^53. Whatever is too long to be an integer under any codec stays on the server.
 static INCREASE: Lua = Lua::new(concat!(
     forget!(),
     r"local old = redis.pcall('GET', KEYS[1])
@@ -79,7 +80,8 @@ if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} en
 return sum"
 ));
 
-/// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of before, or a new one.
+/// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of
+/// before, or a new one.
 static EXCHANGE: Lua = Lua::new(concat!(
     forget!(),
     remove_key!(),
@@ -94,8 +96,9 @@ forget(KEYS[2])
 return 1"
 ));
 
-/// Gives a value that has been stored under a name of its own its real one. If it is gone, it was cleared or evicted meanwhile:
-/// then what it was to replace goes as well. Its expiry is set before it has its name: if that is refused, nothing has changed.
+/// Gives a value that has been stored under a name of its own its real one. If it is gone, it was
+/// cleared or evicted meanwhile: then what it was to replace goes as well. Its expiry is set before
+/// it has its name: if that is refused, nothing has changed.
 static INSTALL: Lua = Lua::new(concat!(
     forget!(),
     remove_key!(),

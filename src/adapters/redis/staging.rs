@@ -1,4 +1,5 @@
-//! Values on their way: they go over the lane for what is big under a name of their own, and take their own name later.
+//! Values on their way: they go over the lane for what is big under a name of their own, and take
+//! their own name later.
 
 use super::commands::{self, Condition, Ttl};
 use super::errors::{Failure, Fate};
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A value under a name of its own. If it is not taken, it is removed; if that fails too, it ends by itself.
+/// A value under a name of its own. If it is not taken, it is removed; if that fails too, it ends
+/// by itself.
 pub(super) struct Staged {
     /// `None` once it was taken.
     name: Option<String>,

@@ -8,8 +8,8 @@ use serde::de::{
 
 use super::{MAX_DEPTH, too_deep};
 
-/// Elements a length may reserve room for, halved at each level down: however many lengths lie, one within another,
-/// they get twice this at the most, and honest ones soon grow past it.
+/// Elements a length may reserve room for, halved at each level down: however many lengths lie, one
+/// within another, they get twice this at the most, and honest ones soon grow past it.
 const MAX_RESERVED: usize = 256;
 
 /// Stands around a deserializer, a visitor, a seed, or what one is shown by the other.
@@ -25,15 +25,15 @@ pub(super) struct Guard<T> {
 enum Reads {
     /// Nothing in particular.
     Plain,
-    /// Fields or variants, by their names. MessagePack can have places instead, but what larder writes has none: they are another
-    /// type's.
+    /// Fields or variants, by their names. MessagePack can have places instead, but what larder
+    /// writes has none: they are another type's.
     Names,
     /// An `f32`, for which an `f64` may be too large: serde makes infinity of that.
     Single,
     /// Text, which bytes are not, even if they could be.
     Text,
-    /// Whatever is there, mostly for serde's own buffer behind `flatten`, `untagged` and tags. What it holds as bytes it reads as
-    /// nothing else, what it holds as a sequence also as bytes.
+    /// Whatever is there, mostly for serde's own buffer behind `flatten`, `untagged` and tags. What
+    /// it holds as bytes it reads as nothing else, what it holds as a sequence also as bytes.
     Anything,
 }
 
@@ -97,7 +97,8 @@ impl<T> Guard<T> {
     }
 }
 
-/// An error if a visitor is done before its container is: rmp-serde would cut bytes read as a tuple short.
+/// An error if a visitor is done before its container is: rmp-serde would cut bytes read as a tuple
+/// short.
 #[inline]
 fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
     match hint {
@@ -330,7 +331,8 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<A> {
     }
 }
 
-/// A map, and whether its last key still waits for its value: rmp-serde would take that value for what follows.
+/// A map, and whether its last key still waits for its value: rmp-serde would take that value for
+/// what follows.
 struct Entries<A> {
     map: A,
     owes_value: bool,
@@ -366,8 +368,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<Entries<A>> {
     }
 }
 
-/// An enum, and a place where its content stays until it is read, so that what a visitor drops is not left in the
-/// input.
+/// An enum, and a place where its content stays until it is read, so that what a visitor drops is
+/// not left in the input.
 struct Choice<'a, A, C> {
     choice: A,
     content: &'a mut Option<C>,

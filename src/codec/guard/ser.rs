@@ -9,8 +9,8 @@ use super::byte::bytes_of;
 use super::{Format, MAX_DEPTH, too_deep};
 use crate::type_probe::is_byte;
 
-/// The names under which serde_json's own types ask its serializer for more than serde has: any other one writes what nobody
-/// can read back.
+/// The names under which serde_json's own types ask its serializer for more than serde has: any
+/// other one writes what nobody can read back.
 pub(in crate::codec) const JSON_ONLY: [&str; 2] =
     ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
@@ -149,7 +149,8 @@ impl<S: Serializer> Serializer for Guard<S> {
         Ok(Guard { inner: self.inner.serialize_struct(name, len)?, at })
     }
 
-    /// A sequence of bytes is bytes, where the format has a form for them: each would be a number of one or two bytes.
+    /// A sequence of bytes is bytes, where the format has a form for them: each would be a number
+    /// of one or two bytes.
     fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
     where
         I: IntoIterator,

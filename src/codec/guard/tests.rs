@@ -156,7 +156,8 @@ mod round_trips {
         assert!(from_msgpack::<f64>(&to_msgpack(&f64::NAN).unwrap()).unwrap().is_nan());
     }
 
-    /// The one place where the guard changes what is written: plain MessagePack has an array of numbers there.
+    /// The one place where the guard changes what is written: plain MessagePack has an array of
+    /// numbers there.
     #[test]
     fn bytes_are_written_as_bytes_and_read_from_both_forms() {
         let bytes = vec![1_u8, 2, 200];

@@ -27,7 +27,8 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
             }
         }
     };
-    // Where no other process writes, every caller in this one waits for this, and no claim is needed.
+    // Where no other process writes, every caller in this one waits for this, and no claim is
+    // needed.
     if !inner.enforces_claims() || !inner.is_shared() {
         return replay_unguarded(inner, key, value, expiry).await;
     }

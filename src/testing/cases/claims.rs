@@ -1,4 +1,4 @@
-//! Claims: what happens to a key while its value is computed is noticed, whoever did it. Where
+//! Claims: changes of a key while its value is computed are noticed, by all callers. Where
 //! claims guard nothing ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they
 //! are always given and always hold.
 

@@ -1,4 +1,4 @@
-//! What has expired is missing, whoever asks, whether or not it is still in the store.
+//! What has expired is missing for every caller, whether or not it is still in the store.
 
 use super::*;
 use std::task::Poll;

@@ -1,4 +1,5 @@
-//! Values whose own code panics, or uses the adapter that holds them: no lock may be held where it runs.
+//! Values whose own code panics, or uses the adapter that holds them: no lock may be held where it
+//! runs.
 
 use super::*;
 use crate::runtime::lock;
@@ -25,7 +26,8 @@ impl Serialize for Panicking {
     }
 }
 
-/// That a call with a [`Panicking`] value is an error of that value, and neither a panic nor a hang.
+/// That a call with a [`Panicking`] value is an error of that value, and neither a panic nor a
+/// hang.
 async fn is_refused<T: Debug>(verb: Verb, call: impl Future<Output = crate::Result<T>>) -> Outcome {
     let call = tokio::time::timeout(STUCK, AssertUnwindSafe(call).catch_unwind()).await;
     let Ok(ended) = call else {
@@ -86,7 +88,8 @@ impl User {
         Arc::new(Self { adapter: f.clone(), armed: true.into(), stuck: Mutex::default() })
     }
 
-    /// On a thread of its own, as code that is not async would: this one must not be what those calls wait for.
+    /// On a thread of its own, as code that is not async would: this one must not be what those
+    /// calls wait for.
     fn use_the_adapter(&self) {
         if !self.armed.load(Ordering::SeqCst) {
             return;

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Values in a map, as handles or as the bytes of a codec. The code of a value (`Serialize`, `Drop`) may use the store, and so runs
-/// where no lock is held.
+/// Values in a map, as handles or as the bytes of a codec. The code of a value (`Serialize`,
+/// `Drop`) may use the store, and so runs where no lock is held.
 #[derive(Default)]
 pub(super) struct Store {
     map: Mutex<HashMap<String, Slot>>,

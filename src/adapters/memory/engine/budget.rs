@@ -1,5 +1,5 @@
-//! What all shards may hold together. Bounds that each shard kept for itself would be reached at different times, for keys are not
-//! spread evenly, and a value would have to fit into one.
+//! What all shards may hold together. Bounds that each shard kept for itself would be reached at
+//! different times, for keys are not spread evenly, and a value would have to fit into one.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,7 +67,8 @@ fn take(taken: &AtomicU64, more: u64, max: u64) -> bool {
     more == 0 || taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
 }
 
-/// The part of the budget that has been taken for an entry on its way in. What is not spent goes back.
+/// The part of the budget that has been taken for an entry on its way in. What is not spent goes
+/// back.
 pub(super) struct Room<'a> {
     budget: &'a Budget,
     has: Size,

@@ -3,8 +3,9 @@
 /// In a bucket one looks at every slot.
 const BUCKET: usize = 4;
 
-/// A slot holds a fingerprint and the number of the eviction that wrote it. The oldest of a bucket is overwritten, and what is older
-/// than `memory` evictions counts as forgotten: a queue of that length that needs neither order nor removal.
+/// A slot holds a fingerprint and the number of the eviction that wrote it. The oldest of a bucket
+/// is overwritten, and what is older than `memory` evictions counts as forgotten: a queue of that
+/// length that needs neither order nor removal.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     slots: Box<[Ghost]>,

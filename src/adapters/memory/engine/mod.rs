@@ -1,7 +1,9 @@
-//! The engine: a bounded map, sharded, that keeps what is worth keeping by S3-FIFO. It knows nothing of expiry or of atomic steps.
+//! The engine: a bounded map, sharded, that keeps what is worth keeping by S3-FIFO. It knows
+//! nothing of expiry or of atomic steps.
 //!
-//! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is reordered on a hit, so that hits
-//! of one shard do not wait for one another. Entries lie in a slab, 64 bytes each, short keys included; the table holds their numbers.
+//! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is
+//! reordered on a hit, so that hits of one shard do not wait for one another. Entries lie in a
+//! slab, 64 bytes each, short keys included; the table holds their numbers.
 
 mod budget;
 mod ghosts;
@@ -32,7 +34,8 @@ pub(super) struct Entry {
     pub(super) weight: u32,
 }
 
-/// An entry on its way out. Dropped where no lock is held, for a value's own `drop` may use the cache.
+/// An entry on its way out. Dropped where no lock is held, for a value's own `drop` may use the
+/// cache.
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) key: CompactString,
@@ -42,7 +45,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// A value that was in no entry, or that another has replaced: nobody is told of it.
+    /// A value that was in no entry, or that another has replaced: no event is emitted for it.
     pub(super) fn value(value: CacheValue) -> Self {
         Self::replaced(Entry { value, deadline: 0, weight: 0 })
     }
@@ -108,7 +111,8 @@ struct Padded(RwLock<Shard>);
 
 impl Padded {
     fn read(&self) -> RwLockReadGuard<'_, Shard> {
-        // Nothing panics while a shard is changed, but for a key's or value's allocation, before anything was.
+        // Nothing panics while a shard is changed, but for a key's or value's allocation, before
+        // anything was.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,7 +122,8 @@ impl Padded {
 }
 
 impl Engine {
-    /// `max` is what all entries may be together, whichever of the `shards`, a power of two, they are in.
+    /// `max` is what all entries may be together, whichever of the `shards`, a power of two, they
+    /// are in.
     pub(super) fn new(max: Size, shards: usize) -> Self {
         let hasher = RandomState::default();
         let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(hasher.clone()))))
@@ -134,7 +139,8 @@ impl Engine {
         ((hash.0 >> 32) as usize & (self.shards.len() - 1), hash)
     }
 
-    /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not use the cache.
+    /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not
+    /// use the cache.
     #[inline]
     pub(super) fn look<R>(
         &self,
@@ -146,7 +152,8 @@ impl Engine {
         self.shards[at].read().look(key, hash, counts_as_use).map(look)
     }
 
-    /// Stores an entry, which must not weigh more than there may be altogether. Replacing counts as a use.
+    /// Stores an entry, which must not weigh more than there may be altogether. Replacing counts as
+    /// a use.
     pub(super) fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
         let (at, hash) = self.place(key);
         let put = |entry, room: &mut Room<'_>, displaced: &mut Displaced| {
@@ -156,7 +163,8 @@ impl Engine {
         self.make_way(at, entry, displaced, put);
     }
 
-    /// Stores an entry in the place of the one under `key`; whether there was one. If not, the new one is displaced itself.
+    /// Stores an entry in the place of the one under `key`; whether there was one. If not, the new
+    /// one is displaced itself.
     #[must_use]
     pub(super) fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
         let (at, hash) = self.place(key);
@@ -166,8 +174,8 @@ impl Engine {
         self.make_way(at, entry, displaced, put)
     }
 
-    /// Tries to `put` an entry into the shard `at`, which makes room itself if it can, and helps it to room from the other shards
-    /// if not. No two shards are locked at once.
+    /// Tries to `put` an entry into the shard `at`, which makes room itself if it can, and helps it
+    /// to room from the other shards if not. No two shards are locked at once.
     fn make_way(
         &self,
         at: usize,
@@ -203,8 +211,9 @@ impl Engine {
         Some(gone)
     }
 
-    /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is locked for a stretch of entries
-    /// at a time. What is stored meanwhile may or may not be looked at.
+    /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is
+    /// locked for a stretch of entries at a time. What is stored meanwhile may or may not be looked
+    /// at.
     pub(super) fn retain(&self, keep: impl Fn(&Node) -> bool, mut gone: impl FnMut(Gone)) {
         const STRETCH: usize = 1_024;
         for shard in &self.shards {

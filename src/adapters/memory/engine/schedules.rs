@@ -70,7 +70,8 @@ fn nothing_is_lost_and_nothing_comes_out_twice() {
     });
 }
 
-/// One writes, others read: nobody sees an older value after a newer one, nor any after it was removed.
+/// One writes, others read: nobody sees an older value after a newer one, nor any after it was
+/// removed.
 #[test]
 fn what_is_read_never_goes_back() {
     under_many_schedules(|| {

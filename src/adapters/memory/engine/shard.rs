@@ -1,9 +1,11 @@
 //! A part of the map, with its own queues.
 //!
-//! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction", SOSP 2023). New entries go into a small
-//! queue. Those that were read by the time they reach its end move to the main queue, the others go, and only their fingerprint is
-//! remembered: if they come back soon, they go to the main queue at once. The main queue gives those that were read another round.
-//! So what is asked for once, a scan for instance, passes through a tenth of the memory and leaves the rest alone.
+//! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction", SOSP
+//! 2023). New entries go into a small queue. Those that were read by the time they reach its end
+//! move to the main queue, the others go, and only their fingerprint is remembered: if they come
+//! back soon, they go to the main queue at once. The main queue gives those that were read another
+//! round. So what is asked for once, a scan for instance, passes through a tenth of the memory and
+//! leaves the rest alone.
 
 use super::budget::{Room, Size};
 use super::ghosts::Ghosts;
@@ -34,7 +36,8 @@ pub(super) struct Shard {
 #[cfg(not(shuttle))]
 const _: () = assert!(size_of::<Option<Node>>() == 64, "a node is one cache line");
 
-/// Whether two keys are the same. Short ones are compared here: a call of `memcmp` costs a `get_or_set` hit 8 ns of 75.
+/// Whether two keys are the same. Short ones are compared here: a call of `memcmp` costs a
+/// `get_or_set` hit 8 ns of 75.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
@@ -255,7 +258,8 @@ impl Shard {
 impl Node {
     fn count_use(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
-        // What is read often is not written to: its cache line stays shared among the cores. A count that is lost does not matter.
+        // What is read often is not written to: its cache line stays shared among the cores. A
+        // count that is lost does not matter.
         if uses < MOST_USES {
             self.uses.store(uses + 1, Ordering::Relaxed);
         }

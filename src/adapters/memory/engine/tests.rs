@@ -1,4 +1,4 @@
-//! The engine against a map that is told what was displaced.
+//! The engine against a map that hears what was displaced.
 
 use super::*;
 use std::collections::HashMap;
@@ -23,7 +23,8 @@ pub(super) fn read(engine: &Engine, key: &str) -> Option<u64> {
     engine.look(key, true, |node| node.value.decode().expect("a number"))
 }
 
-/// Whatever is done, the engine holds what the map holds: the last value of every key that was neither removed nor handed back.
+/// Whatever is done, the engine holds what the map holds: the last value of every key that was
+/// neither removed nor handed back.
 #[test]
 fn it_agrees_with_a_map() {
     for shards in [1, 4] {
@@ -80,7 +81,8 @@ fn nothing_goes_as_long_as_there_is_room() {
     assert_eq!(put(&engine, "one more", 1, WEIGHT).iter().filter(|gone| gone.evicted).count(), 1);
 }
 
-/// However unevenly the keys are spread, and whatever they weigh, both bounds are reached and neither is passed.
+/// However unevenly the keys are spread, and whatever they weigh, both bounds are reached and
+/// neither is passed.
 #[test]
 fn as_many_fit_as_there_is_room_for_in_all_shards_together() {
     for shards in [1, 8, 64] {
@@ -184,7 +186,8 @@ fn ghosts_are_remembered_for_as_long_as_told_and_once() {
     assert!((901..=1_000).all(|tag| !ghosts.take(tag, 100)), "once");
 }
 
-/// Threads that read, write and sweep the same keys: every value read is one that was written under that key.
+/// Threads that read, write and sweep the same keys: every value read is one that was written under
+/// that key.
 #[test]
 fn many_threads() {
     let engine = room_for(200, 4);

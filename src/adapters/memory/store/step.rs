@@ -6,11 +6,11 @@ use crate::adapters::memory::engine::{Displaced, Entry, Gone};
 use crate::sync::MutexGuard;
 use crate::value::CacheValue;
 
-/// The stripe of a key, held. No code of a user's runs under it: values are dropped, and observers told, afterwards, from what is
-/// displaced.
+/// The stripe of a key, held. No user code runs under it: afterwards the displaced values are
+/// dropped, and their events are emitted.
 ///
-/// `clear`, eviction and the sweep take no stripe. So whoever found an entry and writes over it [replaces](Step::replace) it, for
-/// it may have gone in between.
+/// `clear`, eviction and the sweep take no stripe: an entry that was found may have gone since. So
+/// a write over a found entry [replaces](Step::replace) it, which does nothing if it has gone.
 pub(super) struct Step<'a> {
     pub(super) store: &'a Store,
     pub(super) key: &'a str,
@@ -20,7 +20,8 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Stores a value that counts for so many bytes and ends at `deadline`, at once if there is none.
+    /// Stores a value that counts for so many bytes and ends at `deadline`, at once if there is
+    /// none.
     pub(super) fn put(&mut self, value: CacheValue, bytes: usize, deadline: Option<u64>) -> Stored {
         match self.entry(value, bytes, deadline) {
             Ok(entry) => {
@@ -58,7 +59,8 @@ impl Step<'_> {
         replaced
     }
 
-    /// Takes the entry out. Loads that are under way are not stored after that, whether there was one or not.
+    /// Takes the entry out. Loads in flight are not stored after that, whether there was an entry
+    /// or not.
     pub(super) fn take_out(&mut self) -> Option<Gone> {
         self.end_claims();
         self.store.engine.remove(self.key)

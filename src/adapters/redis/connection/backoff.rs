@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-/// Between two attempts. The longest is short enough that a server that is back is found within half a second.
+/// Between two attempts. The longest is short enough that a server that is back is found within
+/// half a second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 /// What is longer ago than this says nothing about now.
 const MEMORY: Duration = Duration::from_secs(2);
 
-/// The way to the server, shared by the lanes of one runtime: however many they are, together they connect no oftener than one
-/// lane would.
+/// The way to the server, shared by the lanes of one runtime: however many they are, together they
+/// connect no oftener than one lane would.
 #[derive(Default)]
 pub(in crate::adapters::redis) struct ReconnectBackoff {
     turn: tokio::sync::Mutex<()>,
@@ -58,7 +59,8 @@ impl ReconnectBackoff {
         record.error = Some(error);
     }
 
-    /// A connection broke soon after it was made. Callers wait for the next one, which is not made at once.
+    /// A connection broke soon after it was made. Callers wait for the next one, which is not made
+    /// at once.
     pub(in crate::adapters::redis) fn short_lived(&self) {
         lock(&self.record).miss();
     }

@@ -19,7 +19,8 @@ const FRESH: Duration = Duration::from_millis(10);
 /// As many connections are remembered to be killed; older ones are long gone.
 const MAX_ORPHANS: usize = 256;
 
-/// A multiplexed connection: commands are executed, and answered, in the order in which they were begun.
+/// A multiplexed connection: commands are executed, and answered, in the order in which they were
+/// begun.
 #[derive(Debug)]
 pub(in crate::adapters::redis) struct Connection {
     driver: DriverHandle,
@@ -96,8 +97,8 @@ impl Connection {
         self.given_up.load(Ordering::Acquire) > self.driver.coalescer.answered()
     }
 
-    /// Whether it was alive a moment ago, and the other side has not closed it since. Of a connection that was handed in that
-    /// is not known.
+    /// Whether it was alive a moment ago, and the other side has not closed it since. Of a
+    /// connection that was handed in that is not known.
     pub(in crate::adapters::redis) fn is_fresh(&self) -> bool {
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
         self.age().saturating_sub(heard) < FRESH && self.driver.is_open_and_quiet()
@@ -107,8 +108,9 @@ impl Connection {
         self.born.elapsed()
     }
 
-    /// Notes that a command begun at `begun` was not answered in time; whether the connection is to be taken for dead: after
-    /// some timeouts in a row, and twice the timeout without a single answer. One slow command is not enough.
+    /// Notes that a command begun at `begun` was not answered in time; whether the connection is to
+    /// be taken for dead: after some timeouts in a row, and twice the timeout without a single
+    /// answer. One slow command is not enough.
     pub(in crate::adapters::redis) fn is_silent(&self, begun: Instant, timeout: Duration) -> bool {
         let answered = self.driver.coalescer.answered();
         let mut silence = lock(&self.silence);
@@ -162,8 +164,8 @@ impl<'l> InFlight<'l> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.connection.driver.coalescer.give_up();
-        // Not its own number: two commands may be sent in the other order than they were numbered. Whatever begins from now on
-        // is sent later.
+        // Not its own number: two commands may be sent in the other order than they were numbered.
+        // Whatever begins from now on is sent later.
         self.connection
             .given_up
             .fetch_max(self.connection.driver.coalescer.begun(), Ordering::AcqRel);
@@ -172,7 +174,8 @@ impl Drop for InFlight<'_> {
 
 /// How a server knows a connection.
 ///
-/// The address is part of it, for a restarted server counts from 1 again, and must not close a connection of another client.
+/// The address is part of it, for a restarted server counts from 1 again, and must not close a
+/// connection of another client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::adapters::redis) struct ClientId {
     id: String,
@@ -190,7 +193,8 @@ impl ClientId {
     }
 }
 
-/// What the server calls this connection, `None` if it does not say; an error for a server that is not one for a cache.
+/// What the server calls this connection, `None` if it does not say; an error for a server that is
+/// not one for a cache.
 pub(in crate::adapters::redis) async fn identify(
     connection: &mut MultiplexedConnection,
 ) -> Result<Option<ClientId>, Failure> {
@@ -219,7 +223,8 @@ pub(in crate::adapters::redis) async fn identify(
     })
 }
 
-/// Which of the modes that are of no use here a server says that it is in, in either version of the protocol.
+/// Which of the modes that are of no use here a server says that it is in, in either version of the
+/// protocol.
 fn mode(hello: &Value) -> Option<&'static str> {
     let mode = match hello {
         Value::Map(fields) => {
@@ -243,8 +248,9 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// Connections that were thrown away with commands in flight. What was sent may still be on the network, or in the server's
-/// buffer, and must not be executed after what is sent over another connection: the server closes them first.
+/// Connections that were thrown away with commands in flight. What was sent may still be on the
+/// network, or in the server's buffer, and must not be executed after what is sent over another
+/// connection: the server closes them first.
 #[derive(Debug, Default)]
 pub(in crate::adapters::redis) struct Orphans {
     count: AtomicUsize,
@@ -267,14 +273,15 @@ impl Orphans {
         self.count.store(clients.len(), Ordering::Release);
     }
 
-    /// Has the server close them, over `connection`. A server that does not let us is not asked again: then the order of commands over
-    /// different connections is the network's.
+    /// Has the server close them, over `connection`. A server that does not let us is not asked
+    /// again: then the order of commands over different connections is the network's.
     pub(in crate::adapters::redis) async fn kill(
         &self,
         connection: &Connection,
     ) -> Result<(), Failure> {
         let mut clients = lock(&self.clients).clone();
-        // A late caller of a connection that was thrown away itself: the server would spare it, and it must not be forgotten.
+        // A late caller of a connection that was thrown away itself: the server would spare it, and
+        // it must not be forgotten.
         clients.retain(|client| Some(client) != connection.client.as_ref());
         if clients.is_empty() {
             return Ok(());

@@ -18,11 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::{AbortHandle, yield_now};
 
-/// How many commands may wait to be written before callers wait for each other; the driver's own 50 is few for a cache.
+/// How many commands may wait to be written before callers wait for each other; the driver's own 50
+/// is few for a cache.
 const QUEUE: usize = 1024;
 
-/// The commands in flight are written in as many groups: while the server works on one, another gathers. Measured at 16 tasks: with 2 both
-/// wait for each other, with 8 there are too many writes.
+/// The commands in flight are written in as many groups: while the server works on one, another
+/// gathers. Measured at 16 tasks: with 2 both wait for each other, with 8 there are too many
+/// writes.
 const GROUPS: u64 = 4;
 
 /// What a connection is used through.
@@ -104,7 +106,8 @@ impl DriverHandle {
         Ok(Self { connection, coalescer, socket: Some(socket), farewell, _task: Some(Task(task)) })
     }
 
-    /// Whether what is sent now goes to a server that has not closed the connection, as far as is known.
+    /// Whether what is sent now goes to a server that has not closed the connection, as far as is
+    /// known.
     pub(in crate::adapters::redis) fn is_open_and_quiet(&self) -> bool {
         self.socket.as_ref().is_some_and(Socket::is_open_and_quiet)
     }
@@ -122,7 +125,8 @@ fn explained(failure: Failure, farewell: &Farewell) -> Failure {
     farewell.take().and_then(|line| of_farewell(&line)).unwrap_or(failure)
 }
 
-/// A server that speaks TLS closes a connection that begins otherwise, without a word that reaches us.
+/// A server that speaks TLS closes a connection that begins otherwise, without a word that reaches
+/// us.
 fn before_an_answer(failure: Failure) -> Failure {
     let Some(cause) = std::error::Error::source(&failure.error).map(ToString::to_string) else {
         return failure;
@@ -175,9 +179,10 @@ async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(select_ok(attempts).await?.0)
 }
 
-/// Runs a driver. tokio runs a woken task first, so the driver would write each command by itself: a system
-/// call, a packet and a wake-up of the server each. It waits until enough commands have come, or no other task is ready. Nagle's algorithm
-/// (RFC 896) would join them too, but not without waiting for the network.
+/// Runs a driver. tokio runs a woken task first, so the driver would write each command by itself:
+/// a system call, a packet and a wake-up of the server each. It waits until enough commands have
+/// come, or no other task is ready. Nagle's algorithm (RFC 896) would join them too, but not
+/// without waiting for the network.
 async fn drive(driver: impl Future<Output = ()>, coalescer: Arc<WriteCoalescer>) {
     let mut driver = pin!(driver);
     loop {

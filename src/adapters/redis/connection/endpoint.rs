@@ -58,8 +58,8 @@ impl Default for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `scheme://[[user]:password@]host[:port][/db]` or `scheme+unix://[[user]:password@]/path`, and the parameters of
-    /// the same meaning.
+    /// Reads `scheme://[[user]:password@]host[:port][/db]` or
+    /// `scheme+unix://[[user]:password@]/path`, and the parameters of the same meaning.
     pub(in crate::adapters::redis) fn read(url: &mut CacheUrl) -> Result<Self> {
         let Some(&(_, tls, unix)) = SCHEMES.iter().find(|(name, ..)| *name == url.scheme()) else {
             let known = SCHEMES.map(|(name, ..)| name).join(", ");
@@ -257,7 +257,8 @@ fn check_host(host: &str) -> Result<()> {
     }
 }
 
-/// The system's own defaults are none of these: small commands wait for more, and a dead path goes unnoticed.
+/// The system's own defaults are none of these: small commands wait for more, and a dead path goes
+/// unnoticed.
 pub(in crate::adapters::redis) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

@@ -46,7 +46,8 @@ impl ConnectionFactory {
         }
     }
 
-    /// Connects. This may take longer than a call may wait: then the calls time out, and a later one finds it done.
+    /// Connects. This may take longer than a call may wait: then the calls time out, and a later
+    /// one finds it done.
     pub(in crate::adapters::redis) async fn open(&self) -> Result<Connection, Failure> {
         let limit = self.timeout.saturating_mul(4).max(Duration::from_secs(1));
         let bounds = Bounds::new(self.max_value_bytes, limit);

@@ -1,4 +1,5 @@
-//! What keeps one connection open: connects when it is first needed, again when it broke, and judges by what it answers.
+//! What keeps one connection open: connects when it is first needed, again when it broke, and
+//! judges by what it answers.
 
 use super::connection::Connection;
 use super::factory::ConnectionFactory;
@@ -23,8 +24,8 @@ const RENEWABLE: Duration = Duration::from_secs(10);
 /// After so long without a call it stops trying to connect.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// One connection at a time, made when it is first needed and again when it broke. Commands are executed in the order in which
-/// they are run.
+/// One connection at a time, made when it is first needed and again when it broke. Commands are
+/// executed in the order in which they are run.
 pub(in crate::adapters::redis) struct ManagedConnection {
     factory: Arc<ConnectionFactory>,
     executor: Executor,
@@ -124,8 +125,9 @@ impl ManagedConnection {
         }
     }
 
-    /// Asks something that only the right answer fits; a connection that is out of step is thrown away. Where the server permits no
-    /// such question, a connection that is no longer new is thrown away to be sure.
+    /// Asks something that only the right answer fits; a connection that is out of step is thrown
+    /// away. Where the server permits no such question, a connection that is no longer new is
+    /// thrown away to be sure.
     pub(in crate::adapters::redis) async fn verify(
         self: &Arc<Self>,
         deadline: Instant,
@@ -176,8 +178,9 @@ impl ManagedConnection {
         self.send_all(connection, commands).await
     }
 
-    /// The same over a connection before which nothing has to be closed. It is sent when this is first polled: the driver's queue
-    /// keeps the order in which its senders came, also of those who find it full.
+    /// The same over a connection before which nothing has to be closed. It is sent when this is
+    /// first polled: the driver's queue keeps the order in which its senders came, also of those
+    /// who find it full.
     pub(in crate::adapters::redis) async fn send_all(
         &self,
         connection: &Arc<Connection>,
@@ -187,7 +190,8 @@ impl ManagedConnection {
         answers.inspect_err(|failure| self.judge(connection, failure.fate))
     }
 
-    /// Before anything is sent over a new connection, the server closes those that were thrown away.
+    /// Before anything is sent over a new connection, the server closes those that were thrown
+    /// away.
     pub(in crate::adapters::redis) async fn kill_orphans(
         &self,
         connection: &Arc<Connection>,
@@ -199,7 +203,8 @@ impl ManagedConnection {
         killed.inspect_err(|failure| self.judge(connection, failure.fate))
     }
 
-    /// The one deadline around waiting, connecting and the command. The work is pinned, for it is large and would be moved about.
+    /// The one deadline around waiting, connecting and the command. The work is pinned, for it is
+    /// large and would be moved about.
     pub(in crate::adapters::redis) async fn with_deadline<T>(
         self: &Arc<Self>,
         deadline: Instant,
@@ -214,7 +219,8 @@ impl ManagedConnection {
         }
     }
 
-    /// The error of a call that waited too long. If it waited for a connection, the error says what that lacks.
+    /// The error of a call that waited too long. If it waited for a connection, the error says what
+    /// that lacks.
     pub(in crate::adapters::redis) fn timed_out(&self) -> Failure {
         let mut failure = Failure::timeout();
         if matches!(&*self.state.borrow(), State::Connecting) {
@@ -255,7 +261,8 @@ impl ManagedConnection {
             };
             if let Some(error) = down {
                 *lock(&self.asked) = Instant::now();
-                // Refusing takes no time, and the task that connects may be on this very thread: a loop of calls lets it run.
+                // Refusing takes no time, and the task that connects may be on this very thread: a
+                // loop of calls lets it run.
                 tokio::task::coop::consume_budget().await;
                 return Err(Failure::with(error, Fate::Keep));
             }
@@ -310,8 +317,8 @@ impl ManagedConnection {
         self.throw_away(connection, State::Idle);
     }
 
-    /// A call went over its deadline. A connection that has been silent for long is given up, and until there is another one
-    /// no call waits for it.
+    /// A call went over its deadline. A connection that has been silent for long is given up, and
+    /// until there is another one no call waits for it.
     pub(in crate::adapters::redis) fn record_timeout(self: &Arc<Self>, deadline: Instant) {
         let begun = deadline.checked_sub(self.factory.timeout).unwrap_or(deadline);
         let State::Up(connection) = self.state.borrow().clone() else { return };
@@ -363,7 +370,8 @@ pub(in crate::adapters::redis) enum First {
 }
 
 impl First {
-    /// If it fails for another reason than its user's rights, what comes after it counts for nothing.
+    /// If it fails for another reason than its user's rights, what comes after it counts for
+    /// nothing.
     pub(in crate::adapters::redis) fn of<T>(answer: Result<T, Failure>) -> Result<Self, Failure> {
         match answer {
             Ok(_) => Ok(Self::Done),
@@ -377,7 +385,8 @@ pub(in crate::adapters::redis) fn is_refused<T>(answer: &Result<T, Failure>) -> 
     matches!(answer, Err(failure) if failure.code == Code::Refused)
 }
 
-/// The task that connects, from the first attempt to the first success. Does not keep its lane alive while it pauses.
+/// The task that connects, from the first attempt to the first success. Does not keep its lane
+/// alive while it pauses.
 struct ReconnectTask(Weak<ManagedConnection>);
 
 impl Drop for ReconnectTask {
@@ -398,7 +407,8 @@ impl Drop for ReconnectTask {
 async fn connect(mut connector: ReconnectTask) {
     while let Some(managed) = connector.0.upgrade() {
         let factory = managed.factory.clone();
-        // What another lane found out meanwhile holds for this one: its callers need not wait for the next attempt.
+        // What another lane found out meanwhile holds for this one: its callers need not wait for
+        // the next attempt.
         managed.fail(factory.backoff.error());
         drop(managed);
         let turn = factory.backoff.turn().await;
@@ -427,7 +437,8 @@ async fn connect(mut connector: ReconnectTask) {
     }
 }
 
-/// Names the endpoint. A server that does not answer in time is away; what needs a person stays what it is.
+/// Names the endpoint. A server that does not answer in time is away; what needs a person stays
+/// what it is.
 fn away(error: Error, source: &Source) -> Error {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Timeout => {

@@ -1,7 +1,8 @@
-//! What a server sends, looked at before the driver reads it: how long a reply is, and what an error says.
+//! What a server sends, looked at before the driver reads it: how long a reply is, and what an
+//! error says.
 //!
-//! The driver reads a reply however long it grows, and gives the connection up for an error that is not text. A server quotes what
-//! it was sent in errors, and that may be a value.
+//! The driver reads a reply however long it grows, and gives the connection up for an error that is
+//! not text. A server quotes what it was sent in errors, and that may be a value.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ const LINE: usize = 64 << 10;
 const VALUES: u64 = 1 << 20;
 /// As many bytes may a reply of many values have.
 const REPLY: u64 = 1 << 30;
-/// A value of this size is read whatever the limit for writing is: other processes may have another.
+/// A value of this size is read whatever the limit for writing is: other processes may have
+/// another.
 const READ: u64 = 64 << 20;
 /// What stands around a value: a header, and what scripts add.
 const SLACK: u64 = 64 << 10;
@@ -92,7 +94,8 @@ impl Number {
         Ok(())
     }
 
-    /// `None` for -1, which says that there is nothing. No other length is negative, and none is left out.
+    /// `None` for -1, which says that there is nothing. No other length is negative, and none is
+    /// left out.
     fn length(self) -> io::Result<Option<u64>> {
         match self {
             Self { is_negative: false, value: Some(length) } => Ok(Some(length)),
@@ -138,7 +141,8 @@ impl Replies {
         if self.is_between() { Ok(()) } else { self.is_in_time() }
     }
 
-    /// The line of an error that has come since it was last asked for, if it was one of the first replies.
+    /// The line of an error that has come since it was last asked for, if it was one of the first
+    /// replies.
     pub(in crate::adapters::redis) fn take_first_error(&mut self) -> Option<String> {
         let error = std::mem::take(&mut self.error);
         (!error.is_empty()).then(|| String::from_utf8_lossy(&error).into_owned())
@@ -258,8 +262,9 @@ impl Replies {
         }
     }
 
-    /// The clock is looked at when something has come, for a reply that stands still grows no more. Time in which the runtime
-    /// itself stood still is not the server's: too late is who is late twice.
+    /// The clock is looked at when something has come, for a reply that stands still grows no more.
+    /// Time in which the runtime itself stood still is not the server's: too late is who is late
+    /// twice.
     fn is_in_time(&mut self) -> io::Result<()> {
         if self.bytes > REPLY {
             return Err(invalid("a reply is too large"));

@@ -18,7 +18,8 @@ pub(in crate::adapters::redis) enum Source {
 }
 
 impl Source {
-    /// Opens a connection, or takes one out of a pool for good: the pool would `UNWATCH` and `PING` at every checkout.
+    /// Opens a connection, or takes one out of a pool for good: the pool would `UNWATCH` and `PING`
+    /// at every checkout.
     ///
     /// `own` is where a client keeps the pool that is made for it.
     pub(in crate::adapters::redis) async fn connect(

@@ -1,4 +1,5 @@
-//! The bytes beneath a connection: a socket that can be asked after, and what is looked at on its way to the driver.
+//! The bytes beneath a connection: a socket that can be asked after, and what is looked at on its
+//! way to the driver.
 
 use super::replies::{Bounds, Replies};
 use crate::runtime::lock;
@@ -34,7 +35,8 @@ macro_rules! with {
 }
 
 impl Socket {
-    /// Whether it is open and nothing waits to be read, as the system knows now. The runtime may not have heard of an end yet.
+    /// Whether it is open and nothing waits to be read, as the system knows now. The runtime may
+    /// not have heard of an end yet.
     pub(in crate::adapters::redis) fn is_open_and_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = with!(self, stream => SockRef::from(&**stream).peek(&mut byte));
@@ -119,7 +121,8 @@ impl<S> Watched<S> {
         Self { stream, replies: Replies::new(bounds), farewell, is_deaf: false }
     }
 
-    /// What was not written counts as written: the driver goes on to read, and finds the server's last words and the end.
+    /// What was not written counts as written: the driver goes on to read, and finds the server's
+    /// last words and the end.
     fn written(&mut self, written: io::Result<usize>, len: usize) -> io::Result<usize> {
         written.or_else(|_| {
             self.is_deaf = true;

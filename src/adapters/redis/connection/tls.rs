@@ -1,4 +1,5 @@
-//! Encrypted connections. The authorities are read at each connect, so that a renewed file is found.
+//! Encrypted connections. The authorities are read at each connect, so that a renewed file is
+//! found.
 
 use super::stream::Socket;
 use crate::adapters::redis::errors::{BACKEND, Failure, Fate};
@@ -18,7 +19,8 @@ pub(in crate::adapters::redis) fn prepare() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Encrypts a connection to `host`, whose certificate one of the authorities has signed: those in the file `ca_cert`, or the system's.
+/// Encrypts a connection to `host`, whose certificate one of the authorities has signed: those in
+/// the file `ca_cert`, or the system's.
 pub(in crate::adapters::redis) async fn encrypt(
     socket: Socket,
     host: &str,

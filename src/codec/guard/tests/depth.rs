@@ -75,8 +75,8 @@ fn nested(open: &str, core: &str, close: &str, levels: usize) -> String {
     [&open.repeat(levels), core, &close.repeat(levels)].concat()
 }
 
-/// Shallow documents are values, 64 levels may be either (a level of the document is up to two of the type), more
-/// are errors.
+/// Shallow documents are values, 64 levels may be either (a level of the document is up to two of
+/// the type), more are errors.
 fn probe<T: DeserializeOwned + 'static>(
     open: &'static str,
     core: &'static str,
@@ -98,8 +98,8 @@ fn probe<T: DeserializeOwned + 'static>(
     });
 }
 
-/// The same document in MessagePack, where closing takes no bytes: `z` sorts last, so what comes before the core is a
-/// level's opening.
+/// The same document in MessagePack, where closing takes no bytes: `z` sorts last, so what comes
+/// before the core is a level's opening.
 fn msgpack_of(open: &str, core: &str, close: &str, levels: usize) -> Vec<u8> {
     let pack = |json: &str| to_msgpack(&serde_json::from_str::<Value>(json).unwrap()).unwrap();
     let mut head = pack(&nested(open, "null", close, 1));
