@@ -148,6 +148,14 @@ impl Open {
         Ok(())
     }
 
+    /// An element of a list, or a value of a map.
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        let part = element(value, self.at)?;
+        self.widest = self.widest.max(part.here);
+        self.beyond += part.beyond;
+        Ok(())
+    }
+
     fn list(self, kind: ListKind) -> Part {
         let elements = match kind {
             ListKind::Dense => piece(self.count * self.widest),
@@ -331,11 +339,8 @@ impl SerializeSeq for Open {
     type Error = Refused;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        let part = element(value, self.at)?;
         self.count += 1;
-        self.widest = self.widest.max(part.here);
-        self.beyond += part.beyond;
-        Ok(())
+        self.value(value)
     }
 
     fn end(self) -> Result<Part, Refused> {
@@ -356,10 +361,7 @@ impl SerializeMap for Open {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        let part = element(value, self.at)?;
-        self.widest = self.widest.max(part.here);
-        self.beyond += part.beyond;
-        Ok(())
+        self.value(value)
     }
 
     fn end(self) -> Result<Part, Refused> {

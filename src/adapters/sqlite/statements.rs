@@ -171,6 +171,23 @@ pub(super) async fn upsert(on: &mut SqliteConnection, entries: &[&Stored]) -> sq
     Ok(())
 }
 
+/// Stores an entry with a statement that has a condition, and returns whether it did. The statement
+/// takes the key, the value, the expiry and the present time.
+async fn store_if(
+    on: &mut SqliteConnection,
+    sql: &'static str,
+    entry: &Stored,
+) -> sqlx::Result<bool> {
+    let done = query(sql)
+        .bind(&*entry.key)
+        .bind(&*entry.value)
+        .bind(entry.expires_at)
+        .bind(time::now())
+        .execute(on)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Stores an entry if the key is missing, and returns whether it did.
 pub(super) struct Add(pub(super) Stored);
 
@@ -182,15 +199,7 @@ impl Command for Add {
                    ON CONFLICT (key) DO UPDATE \
                    SET value = excluded.value, expires_at = excluded.expires_at \
                    WHERE larder_cache.expires_at <= ?4";
-        let Stored { key, value, expires_at } = &self.0;
-        let done = query(sql)
-            .bind(&**key)
-            .bind(&**value)
-            .bind(*expires_at)
-            .bind(time::now())
-            .execute(on)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        store_if(on, sql, &self.0).await
     }
 }
 
@@ -203,15 +212,7 @@ impl Command for Replace {
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
         let sql = "UPDATE larder_cache SET value = ?2, expires_at = ?3 WHERE key = ?1 \
                    AND (expires_at IS NULL OR expires_at > ?4)";
-        let Stored { key, value, expires_at } = &self.0;
-        let done = query(sql)
-            .bind(&**key)
-            .bind(&**value)
-            .bind(*expires_at)
-            .bind(time::now())
-            .execute(on)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        store_if(on, sql, &self.0).await
     }
 }
 

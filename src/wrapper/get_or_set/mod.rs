@@ -96,9 +96,7 @@ impl View<'_> {
         K: AsRef<str>,
         T: Cacheable + NotAResult<By>,
     {
-        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            task.start(Box::pin(async { Ok(Loaded::new(loader.await)) }))
-        })
+        self.get_or_start(key, || async { Ok(Loaded::new(loader.await)) })
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a loader that may fail.
@@ -118,10 +116,7 @@ impl View<'_> {
         E: Into<Box<dyn StdError + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let fallible = || async { loader.await.map(Loaded::new).map_err(Into::into) };
-        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            task.start(Box::pin(fallible()))
-        })
+        self.get_or_start(key, || async { loader.await.map(Loaded::new).map_err(Into::into) })
     }
 
     /// [`get_or_set_with`](View::get_or_set_with) with a closure that also decides when its value
@@ -161,9 +156,7 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Loaded<T>> + Send + 'static,
     {
-        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            task.start(Box::pin(async { Ok(loader.await) }))
-        })
+        self.get_or_start(key, || async { Ok(loader.await) })
     }
 
     /// [`get_or_set_loaded_async`](View::get_or_set_loaded_async) with a loader that may fail.
@@ -182,9 +175,22 @@ impl View<'_> {
         E: Into<Box<dyn StdError + Send + Sync>>,
         F: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
-        let fallible = || async { loader.await.map_err(Into::into) };
+        self.get_or_start(key, || async { loader.await.map_err(Into::into) })
+    }
+
+    /// The call with a loader that is a future: on a miss, it runs in a task of its own. `loader`
+    /// makes the future on a miss only, which keeps the future of a call small.
+    fn get_or_start<T, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        F: Future<Output = Result<Loaded<T>, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    {
         self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            task.start(Box::pin(fallible()))
+            task.start(Box::pin(loader()))
         })
     }
 }

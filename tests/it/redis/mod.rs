@@ -9,7 +9,7 @@ mod expiry;
 mod foreign;
 mod handed_in;
 mod hostile;
-mod keys;
+pub(crate) mod keys;
 mod large;
 mod order;
 mod outage;

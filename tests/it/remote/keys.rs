@@ -1,6 +1,7 @@
 //! Keys and values of any bytes.
 
 use super::{Remote, Setup, on_each, put, soak, text, value_of};
+use crate::redis::keys::ten_thousand_at_once;
 use larder::{CacheValue, Entry, ErrorKind, Expiry};
 use std::collections::HashSet;
 
@@ -156,45 +157,7 @@ async fn random_keys_and_values_come_back<S: Remote>() {
 }
 
 async fn a_batch_of_ten_thousand_is_split<S: Remote>() {
-    let cache = S::shared().cache(Setup::patient());
-    let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
-    let entries: Vec<Entry<'_>> = keys
-        .iter()
-        .map(|key| Entry::new(key, CacheValue::new(value_of(key)), Expiry::Default))
-        .collect();
-    assert_eq!(
-        cache.set_many(&entries).await.unwrap().into_iter().filter(Result::is_ok).count(),
-        10_000
-    );
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let begun = std::time::Instant::now();
-    for (key, found) in keys.iter().zip(cache.get_many(&keys).await.unwrap()) {
-        assert_eq!(found.unwrap().unwrap().decode::<String>().unwrap(), value_of(key));
-    }
-    println!("10,000 keys read in {:?}", begun.elapsed());
-    assert_eq!(
-        cache
-            .remove_many(&keys)
-            .await
-            .unwrap()
-            .into_iter()
-            .filter(|removed| matches!(removed, Ok(true)))
-            .count(),
-        10_000
-    );
-    assert_eq!(
-        cache
-            .remove_many(&keys)
-            .await
-            .unwrap()
-            .into_iter()
-            .filter(|removed| matches!(removed, Ok(false)))
-            .count(),
-        10_000
-    );
-    assert!(cache.get_many(&[]).await.unwrap().is_empty());
-    assert!(cache.set_many(&[]).await.unwrap().is_empty());
-    assert!(cache.remove_many(&[]).await.unwrap().is_empty());
+    ten_thousand_at_once(&S::shared().cache(Setup::patient())).await;
 }
 
 /// Two adapters on one server see each other's keys only where their prefixes say so.
