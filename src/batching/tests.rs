@@ -228,7 +228,7 @@ impl Run {
         if let Some(pass) = batcher.pass() {
             assert!(
                 self.passes < self.max_direct && self.lead.is_none(),
-                "alone although it is crowded"
+                "sent directly although calls are waiting or too many are in flight"
             );
             std::mem::forget(pass);
             self.passes += 1;

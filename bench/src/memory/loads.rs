@@ -79,7 +79,7 @@ fn misses<'a>() -> Vec<Contestant<'a>> {
 }
 
 /// 1,000 tasks ask at once. Says what it took, and fails when the loader ran more than once.
-fn crowd<'a, F: Future + Send + 'static>(
+fn stampede<'a, F: Future + Send + 'static>(
     name: &str,
     ask: impl Fn(usize, Arc<AtomicUsize>) -> F + 'a,
 ) -> Contestant<'a>
@@ -120,13 +120,13 @@ fn stampedes<'a>() -> Vec<Contestant<'a>> {
     let quick = Arc::new(quick_cache::sync::Cache::<usize, u64>::new(ENTRIES));
     let moka = moka::future::Cache::<usize, u64>::new(ENTRIES as u64);
     vec![
-        crowd("larder, get_or_set_async", move |round, calls| {
+        stampede("larder, get_or_set_async", move |round, calls| {
             let larder = larder.clone();
             async move {
                 larder.get_or_set_async(format!("k{round}"), slow(calls)).await.expect("a value")
             }
         }),
-        crowd("quick_cache, get_or_insert_async", move |round, calls| {
+        stampede("quick_cache, get_or_insert_async", move |round, calls| {
             let quick = quick.clone();
             async move {
                 quick
@@ -135,7 +135,7 @@ fn stampedes<'a>() -> Vec<Contestant<'a>> {
                     .expect("a value")
             }
         }),
-        crowd("moka::future, get_with", move |round, calls| {
+        stampede("moka::future, get_with", move |round, calls| {
             let moka = moka.clone();
             async move { moka.get_with(round, slow(calls)).await }
         }),

@@ -2,8 +2,8 @@
 
 use super::server::Server;
 use super::{
-    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
-    key, rate, value,
+    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,
+    get_many, key, rate, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -49,13 +49,13 @@ pub(super) fn run(run: &mut Run) {
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW);
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
-            crowd(&raw, tasks, writes)
+            by_tasks(&raw, tasks, writes)
         });
     }
     let line =
         Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond)
-            .note(CROWD);
-    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
+            .note(MANY_TASKS);
+    run.curve(line, "tasks", &TASKS, |tasks| by_tasks(&raw, tasks as usize, false));
     let line = Line::new(
         "memcached/batch",
         "memcached, keys a second in one get_many, as it grows",
@@ -113,7 +113,7 @@ impl Pool {
     }
 }
 
-fn crowd(raw: &Arc<Pool>, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+fn by_tasks(raw: &Arc<Pool>, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
     let raw = raw.clone();
     let ours = move || {
         if writes {

@@ -20,9 +20,9 @@ const TTL: Duration = Duration::from_secs(60);
 /// How long the tasks of a round go on.
 const ROUND: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 11;
-const CROWDS: [f64; 7] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
+const TASKS: [f64; 7] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
 /// Of the curves over the number of tasks.
-const CROWD: &str = "Thousands of tasks, and what they wait for, are megabytes to go through between one answer and the next: beyond a \
+const MANY_TASKS: &str = "Thousands of tasks, and what they wait for, are megabytes to go through between one answer and the next: beyond a \
                      thousand a call takes longer again, over the bare driver too where it keeps up with so many.";
 const BATCHES: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
 /// Of the curves over the size of a batch.

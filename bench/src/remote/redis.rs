@@ -2,8 +2,8 @@
 
 use super::server::Server;
 use super::{
-    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
-    key, micros, rate, value,
+    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,
+    get_many, key, micros, rate, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -57,7 +57,7 @@ pub(super) fn run(run: &mut Run) {
         let goal = Goal::at_least_times(goal, RAW);
         run.line(
             Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS).note(NOTE),
-            || crowd(&raws, tasks, writes),
+            || by_tasks(&raws, tasks, writes),
         );
     }
     run.line(
@@ -66,9 +66,9 @@ pub(super) fn run(run: &mut Run) {
             .rounds(ROUNDS),
         || blocking(&url, &client),
     );
-    let line =
-        Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond).note(CROWD);
-    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raws, tasks as usize, false));
+    let line = Line::new("redis/get-tasks", "redis GET 100 B, as tasks grow", Unit::PerSecond)
+        .note(MANY_TASKS);
+    run.curve(line, "tasks", &TASKS, |tasks| by_tasks(&raws, tasks as usize, false));
     let line = Line::new(
         "redis/batch",
         "redis, keys a second in one get_many, as it grows",
@@ -99,7 +99,7 @@ fn fill(raw: &MultiplexedConnection) {
     });
 }
 
-fn crowd(
+fn by_tasks(
     raws: &[(&'static str, MultiplexedConnection)],
     tasks: usize,
     writes: bool,

@@ -1,8 +1,8 @@
 //! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
 
 use super::{
-    BATCH, BATCHES, CROWD, CROWDS, PATIENCE, ROUNDS, RUNTIME, TTL, batch, for_each_key, get_many,
-    key, rate, value,
+    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,
+    get_many, key, rate, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -51,12 +51,12 @@ pub(super) fn run(run: &mut Run) {
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW);
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
-            crowd(&raw, tasks, writes)
+            by_tasks(&raw, tasks, writes)
         });
     }
     let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond)
-        .note(CROWD);
-    run.curve(line, "tasks", &CROWDS, |tasks| crowd(&raw, tasks as usize, false));
+        .note(MANY_TASKS);
+    run.curve(line, "tasks", &TASKS, |tasks| by_tasks(&raw, tasks as usize, false));
     let line = Line::new(
         "sqlite/batch",
         "sqlite, keys a second in one get_many, as it grows",
@@ -105,7 +105,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-fn crowd(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
+fn by_tasks(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'static>> {
     let raw = raw.clone();
     let ours = move || {
         if writes {

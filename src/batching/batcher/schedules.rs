@@ -126,7 +126,7 @@ fn everybody_who_waits_is_carried_and_one_leads() {
         let heard = road.run_callers(CALLERS, |road, mut lead| {
             road.begin_to_lead();
             loop {
-                // Whoever comes once it is not crowded leads anew.
+                // A later call, with few in flight, leads anew.
                 road.led.store(false, Ordering::SeqCst);
                 let Some(batch) = lead.next() else { return };
                 road.begin_to_lead();

@@ -33,7 +33,7 @@ fn say(line: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-/// Waits for a word of whoever started this process; its death is one too.
+/// Waits for a word of the parent process; the death of the parent is one too.
 fn wait_for_a_word() {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).unwrap();

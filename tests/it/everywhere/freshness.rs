@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_millis(50);
 on_each_store!(
     a_failing_fallback_is_served_stale_and_left_in_peace,
     what_is_stale_is_missing_for_every_other_verb,
-    what_is_stale_is_missing_for_whoever_never_met_it,
+    stale_values_are_missing_for_a_new_reader,
     one_add_of_many_strangers_replaces_what_is_stale,
     a_touch_by_a_stranger_moves_both_ends,
     a_soft_timeout_serves_what_is_stale_and_the_load_goes_on,
@@ -135,7 +135,7 @@ async fn what_is_stale_is_missing_for_every_other_verb(shared: Shared) {
 }
 
 /// Every verb by an adapter and a cache that have seen nothing yet: a program that has just started.
-async fn what_is_stale_is_missing_for_whoever_never_met_it(shared: Shared) {
+async fn stale_values_are_missing_for_a_new_reader(shared: Shared) {
     let owner = shared.cache();
     let keys =
         ["contains", "expiry", "touch", "update", "replace", "remove", "many", "take", "get"];

@@ -1,4 +1,4 @@
-//! A removal or a write that races a load is not undone by it, whoever makes it.
+//! A removal or a write that races a load is not undone by the load, also from another wrapper or process.
 
 use super::on_each_store;
 use crate::claims::Shared;

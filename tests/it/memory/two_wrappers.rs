@@ -1,4 +1,4 @@
-//! Several wrappers, or a wrapper and whoever holds the adapter, over one memory store.
+//! Several wrappers, or a wrapper and another owner of the adapter, over one memory store.
 
 use super::small;
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Expiry};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs `change` while a load of `key` is under way in `cache`; what is stored afterwards.
+/// Runs `change` while a load of `key` is in flight in `cache`, and returns what is stored afterwards.
 async fn during_a_load(cache: &AsyncCacheWrapper, key: &str, change: Change) -> Option<String> {
     let (begun, has_begun) = oneshot::channel();
     let (go_on, may_go_on) = oneshot::channel::<()>();

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 const KEYS: [&str; 2] = ["a", "b"];
 
-/// Gives way to whoever is ready, that many times.
+/// Yields to the tasks that are ready, that many times.
 fn steps(mut count: u8) -> impl Future<Output = ()> {
     poll_fn(move |context| {
         if count == 0 {

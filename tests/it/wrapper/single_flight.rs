@@ -1,4 +1,4 @@
-//! Single flight: one loader a key, whoever waits, leaves, fails or stands still.
+//! Single flight: one loader a key, also when callers are dropped, or the loader fails or hangs.
 
 use super::{Runs, faulty, fresh};
 use crate::trials::{eventually, trials, within};
