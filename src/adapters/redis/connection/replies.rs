@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 /// As long may a line be: errors, numbers and lengths.
 const LINE: usize = 64 << 10;
-/// As many values may one reply hold. A step through the keys has some thousand.
-const VALUES: u64 = 1 << 20;
+/// As many values may one reply hold, at all depths together. The driver takes 56 bytes for a value
+/// however short, four times as many for an array of one, and half as much again while it moves
+/// what has come. No reply to what is asked here holds more than some thousand: a step through the
+/// keys ends with the first thousand found, and a batch reads a thousand at once.
+const VALUES: u64 = 1 << 16;
 /// As many bytes may a reply of many values have.
 const REPLY: u64 = 1 << 30;
 /// A value of this size is read whatever the limit for writing is: other processes may have
@@ -349,6 +352,30 @@ mod tests {
         }
         assert!(!refused(b"$-1\r\n*-1\r\n") && refused(b"%-1\r\n"));
         assert!(refused(b"HTTP/1.1 200 OK\r\n") && refused(b"\x15\x03\x03") && refused(b"$x\r\n"));
+    }
+
+    #[test]
+    fn the_values_of_a_reply_are_counted_at_all_depths() {
+        let read = |reply: &str, times: usize| {
+            let mut replies = replies();
+            let looked = replies.look(&mut reply.repeat(times).into_bytes());
+            looked.map(|()| replies.values)
+        };
+        for (begin, nested) in [
+            ("*65536\r\n", "*65537\r\n"),
+            ("~65536\r\n", "*60000\r\n~6000\r\n"),
+            (">65536\r\n", ">60000\r\n+a\r\n*6000\r\n"),
+            ("%32768\r\n", "%32768\r\n+a\r\n*1\r\n"),
+            ("|32768\r\n", "|32768\r\n+a\r\n%1\r\n"),
+        ] {
+            assert_eq!(read(begin, 1).unwrap(), VALUES, "{begin}");
+            let error = read(nested, 1).unwrap_err();
+            assert_eq!(error.to_string(), "a reply has too many values", "{nested}");
+        }
+        assert!(read("*1\r\n", 1 << 17).is_err(), "one in the other");
+        assert!(read("|1\r\n+a\r\n+b\r\n", 1 << 17).is_err(), "attributes of one value");
+        assert!(read("*1000\r\n:1\r\n", 1).is_ok());
+        assert!(read("*2\r\n:1\r\n:1\r\n", 1 << 17).is_ok(), "each reply by itself");
     }
 
     #[test]
