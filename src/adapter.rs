@@ -134,51 +134,51 @@ impl Presence {
 ///
 /// # Example
 ///
-/// `examples/custom_adapter.rs` is a whole one.
+/// `examples/custom_adapter.rs` is a complete adapter.
 #[async_trait]
 pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// The live value under `key`.
     async fn get(&self, key: &str) -> Result<Option<CacheValue>>;
 
-    /// Stores `value` under `key`, in place of whatever is there.
+    /// Stores `value` under `key`, and replaces any older value.
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()>;
 
-    /// Removes `key`; whether it was live. A value past its logical end was not.
+    /// Removes `key`. Returns whether it was live; a value past its logical end is not live.
     async fn remove(&self, key: &str) -> Result<bool>;
 
-    /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if there is
-    /// none.
+    /// Gives a live entry a new expiry, counted from now, and returns its value; `None` if the key
+    /// is not live.
     async fn update_timeout(&self, key: &str, expiry: Expiry) -> Result<Option<CacheValue>>;
 
-    /// Removes every key that begins with `prefix`; the empty prefix is all of this adapter's own
-    /// keys. Nothing else in the store is touched.
+    /// Removes every key of this adapter that begins with `prefix`; with the empty prefix, all of
+    /// its keys. Other keys in the store are not touched.
     async fn clear(&self, prefix: &str) -> Result<()>;
 
-    /// Stores `value` if `key` is missing, in one atomic step; whether it did.
+    /// Stores `value` if `key` is missing, in one atomic step. Returns whether it was stored.
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let _ = (value, expiry);
         Err(unsupported("add", key))
     }
 
-    /// Stores `value` if `key` is live, in one atomic step; whether it did.
+    /// Stores `value` if `key` is live, in one atomic step. Returns whether it was stored.
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let _ = (value, expiry);
         Err(unsupported("replace", key))
     }
 
     /// Adds `by` to the integer under `key` in one atomic step and returns the sum. A missing key
-    /// counts as 0 and gets `expiry`; a live one keeps its own. A number past its logical end
-    /// counts as missing.
+    /// counts as 0 and gets `expiry`; a live key keeps its own expiry. A number past its logical
+    /// end counts as missing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotANumber`] and [`ErrorKind::Overflow`], the value unchanged.
+    /// [`ErrorKind::NotANumber`] and [`ErrorKind::Overflow`]; the value is unchanged.
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         let _ = (by, expiry);
         Err(unsupported("incr", key))
     }
 
-    /// Removes `key` and returns the live value it had, in one atomic step.
+    /// Removes `key` and returns its value if it was live, in one atomic step.
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         Err(unsupported("take", key))
     }
@@ -198,20 +198,20 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(self.get(key).await?.as_ref().map_or(Presence::Missing, Presence::of))
     }
 
-    /// Whether values can have a logical end here. `false`, for a store that cannot note it, spares
-    /// the cache from asking for the [`presence`](AsyncCacheAdapter::presence) of a key before
-    /// verbs that do not see the value.
+    /// Whether values in this store can have a logical end. If `false`, because the store cannot
+    /// record it, the cache does not ask for the [`presence`](AsyncCacheAdapter::presence) of a key
+    /// before verbs that do not see the value.
     fn has_logical_ends(&self) -> bool {
         true
     }
 
-    /// [`update_timeout`](AsyncCacheAdapter::update_timeout) without the value; whether the key was
-    /// live.
+    /// Gives a live entry a new expiry, counted from now. Returns whether the key was live.
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         Ok(self.update_timeout(key, expiry).await?.is_some())
     }
 
-    /// One result a key, in the order asked. A key that fails does not fail its companions.
+    /// Reads several keys. Returns one result for each key, in the order of `keys`. A key that
+    /// fails does not make the others fail.
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
         crate::key::check_all(keys.iter().copied())?;
         let mut found = Vec::with_capacity(keys.len());
@@ -221,7 +221,8 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(found)
     }
 
-    /// One result an entry, in the order given. An entry that fails does not fail its companions.
+    /// Stores several entries. Returns one result for each entry, in the order of `entries`. An
+    /// entry that fails does not make the others fail.
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         crate::key::check_all(entries.iter().map(|entry| entry.key))?;
         let mut stored = Vec::with_capacity(entries.len());
@@ -231,8 +232,8 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(stored)
     }
 
-    /// One result a key, in the order given: whether it was live. A key that fails does not fail
-    /// its companions.
+    /// Removes several keys. Returns for each key, in the order of `keys`, whether it was live. A
+    /// key that fails does not make the others fail.
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         crate::key::check_all(keys.iter().copied())?;
         let mut removed = Vec::with_capacity(keys.len());
@@ -242,10 +243,9 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Ok(removed)
     }
 
-    /// The answer of [`get`](AsyncCacheAdapter::get), if it can be given without waiting; `Pending`
-    /// if not. If there is a value, `look` is called once with a reference to it. The cache calls
-    /// this method first, so that a hit in memory costs neither a boxed future nor a reference
-    /// count.
+    /// The answer of [`get`](AsyncCacheAdapter::get) if it needs no wait; otherwise `Pending`. If
+    /// there is a value, `look` is called once with a reference to it. The cache calls this method
+    /// first, so that a hit in memory costs neither a boxed future nor a reference count.
     ///
     /// `look` is short and does not use the cache, because it may run under a lock.
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
@@ -262,7 +262,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 
     /// Whether other processes may write to this store. This differs from
     /// [`enforces_claims`](AsyncCacheAdapter::enforces_claims): a shared store may be unable to
-    /// guard its keys, and then a late write must not replace what is there. The default is the
+    /// enforce claims, and then a late write must not replace a newer value. The default is the
     /// answer of `enforces_claims`.
     ///
     /// ```
@@ -281,7 +281,8 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     /// Called before the value of a key is computed, so that changes by others during the
     /// computation are detected. With a `lease` the claim is exclusive for at most that long:
     /// `None` while another caller has it. Without a lease a claim is always given. The caller
-    /// keeps the claim until it is used or released: a store may end it with its last handle.
+    /// keeps the claim until it is used or released, because a store may end a claim when its last
+    /// handle is dropped.
     ///
     /// The default is for a store that no other process writes to.
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
@@ -318,7 +319,7 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         let _ = sink;
     }
 
-    /// Opens the connections, which otherwise happens on first use. Idempotent.
+    /// Opens the connections. Without this call they are opened on first use. Idempotent.
     async fn connect(&self) -> Result<()> {
         Ok(())
     }
@@ -361,14 +362,14 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
 pub(crate) const LONGEST_CLAIM: Duration = Duration::from_secs(3_600);
 
-/// A lease in milliseconds, as shared stores count it; 0 is none.
+/// A lease in milliseconds, as shared stores count it; 0 means no lease.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn lease_millis(lease: Option<Duration>) -> u64 {
     let lease = lease.unwrap_or_default().min(LONGEST_CLAIM);
     u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// The error of a verb without a correct default.
+/// The error of a verb for which no default implementation is correct.
 pub(crate) fn unsupported(op: &'static str, key: &str) -> Error {
     Error::new(ErrorKind::Unsupported).with_op(op).with_key(key)
 }

@@ -1,5 +1,7 @@
 //! Adapters over stores that block.
 
+mod turn;
+
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence, unsupported};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -7,17 +9,15 @@ use crate::observers::EventSink;
 use crate::value::CacheValue;
 use crate::{key, runtime};
 use async_trait::async_trait;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::Notify;
+use turn::{Abandoned, Turn};
 
 /// [`AsyncCacheAdapter`] for a store that blocks: the same methods and the same contract, as plain
 /// functions.
 ///
-/// [`Blocking`](struct@Blocking) makes an adapter of it.
+/// [`Blocking`](struct@Blocking) turns such a store into an adapter.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Expiry, Result};
@@ -217,104 +217,15 @@ pub trait CacheAdapter: Send + Sync + 'static {
 ///
 /// # Cancel safety
 ///
-/// A dropped call that has not begun on its thread never runs. One that has begun goes on, and later
-/// calls wait until it has ended: it must not change a key after they did.
+/// A dropped call that has not begun on its thread never runs. A dropped call that has begun goes
+/// on, and later calls wait for its end, because it must not change a key after they did.
 #[derive(Debug)]
 pub struct Blocking<S> {
     store: Arc<S>,
     abandoned: Arc<Abandoned>,
 }
 
-/// The dropped calls that still run.
-#[derive(Debug, Default)]
-struct Abandoned {
-    count: AtomicUsize,
-    ended: Notify,
-}
-
-impl Abandoned {
-    async fn wait_for_none(&self) {
-        loop {
-            let mut ended = pin!(self.ended.notified());
-            // Before the look, so that a call that ends in between is not missed.
-            ended.as_mut().enable();
-            if self.count.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    fn end_one(&self) {
-        self.count.fetch_sub(1, Ordering::Release);
-        self.ended.notify_waiters();
-    }
-}
-
-const WAITING: u8 = 0;
-const RUNNING: u8 = 1;
-const DONE: u8 = 2;
-const CANCELLED: u8 = 3;
-const ABANDONED: u8 = 4;
-
-/// Where a call is, for its caller and for its thread.
-struct Stage {
-    stage: AtomicU8,
-    abandoned: Arc<Abandoned>,
-}
-
-impl Stage {
-    /// Runs the call on its thread; `None` if the caller has gone before.
-    fn run<R>(&self, call: impl FnOnce() -> R) -> Option<R> {
-        self.change(WAITING, RUNNING).then(|| {
-            // Also if the store panics.
-            let _end = End(self);
-            call()
-        })
-    }
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-struct End<'s>(&'s Stage);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        if self.0.stage.swap(DONE, Ordering::AcqRel) == ABANDONED {
-            self.0.abandoned.end_one();
-        }
-    }
-}
-
-/// The caller's side of a call.
-struct Turn {
-    state: Arc<Stage>,
-}
-
-impl Turn {
-    fn new(abandoned: &Arc<Abandoned>) -> Self {
-        let stage = AtomicU8::new(WAITING);
-        Self { state: Arc::new(Stage { stage, abandoned: abandoned.clone() }) }
-    }
-}
-
-impl Drop for Turn {
-    /// Does nothing for a call that has ended.
-    fn drop(&mut self) {
-        if self.state.change(WAITING, CANCELLED) {
-            return;
-        }
-        // Counted before its thread can see that it was abandoned, and would count it as ended.
-        self.state.abandoned.count.fetch_add(1, Ordering::AcqRel);
-        if !self.state.change(RUNNING, ABANDONED) {
-            self.state.abandoned.end_one();
-        }
-    }
-}
-
-/// Makes an adapter of a store that blocks. See [`CacheAdapter`].
+/// Turns a store that blocks into an adapter. See [`CacheAdapter`].
 #[expect(non_snake_case, reason = "`Blocking(store)` reads as the constructor it is")]
 pub fn Blocking<S: CacheAdapter>(store: S) -> Blocking<S> {
     Blocking { store: Arc::new(store), abandoned: Arc::default() }

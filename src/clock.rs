@@ -23,7 +23,7 @@ static START: LazyLock<(Instant, u64)> = LazyLock::new(|| {
 pub(crate) fn now_us() -> u64 {
     let (start, wall) = *START;
     let now = Instant::now();
-    // A clock that a test has paused may stand before the start.
+    // A clock that a test has paused may be earlier than the start.
     wall.saturating_add(micros(now.saturating_duration_since(start)))
         .saturating_sub(micros(start.saturating_duration_since(now)))
 }
@@ -33,7 +33,8 @@ pub(crate) fn now_ms() -> u64 {
     now_us() / 1_000
 }
 
-/// Times by this clock, in milliseconds, as they are on the wall now. Zero is no time.
+/// Converts times of this clock, in milliseconds, to wall-clock times. Zero means no time, and
+/// stays zero.
 pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, now_us, wall_us)
 }
@@ -43,8 +44,8 @@ pub(crate) fn from_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, wall_us, now_us)
 }
 
-/// Reads the clocks once, and not at all where there is no time: a hundred nanoseconds beside a
-/// read of a thousand.
+/// Reads the clocks once, and only if there is a time to convert: this takes 100 ns, and a read of
+/// a value 1,000 ns.
 fn translate<const N: usize>(ms: [u64; N], from: fn() -> u64, to: fn() -> u64) -> [u64; N] {
     if ms == [0; N] {
         return ms;
@@ -63,7 +64,7 @@ fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
     ms.saturating_add_signed(ahead_us.saturating_add(500).div_euclid(1_000)).max(1)
 }
 
-/// Milliseconds since 1970 on the wall.
+/// Milliseconds since 1970 by the wall clock.
 pub(crate) fn wall_ms() -> u64 {
     wall_us() / 1_000
 }
@@ -72,7 +73,7 @@ fn wall_us() -> u64 {
     micros(since_epoch())
 }
 
-/// Since 1970 on the wall.
+/// The time since 1970 by the wall clock.
 pub(crate) fn since_epoch() -> Duration {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     #[cfg(all(feature = "testing", feature = "test-util"))]

@@ -1,9 +1,10 @@
 //! The guides: a page for each capability, with examples that are compiled and run.
 //!
-//! They are the files in `docs/` of the repository, shown here beside the items that they speak of.
+//! They are the files in `docs/` of the repository, shown here beside the items that they describe.
 
-/// Where the links between the pages lead here; in the repository they lead to files. Of two
-/// definitions of one link the first holds (CommonMark 0.31, 4.7).
+/// The targets of the links between the pages in this documentation; in the repository the same
+/// links lead to files. If a link is defined twice, the first definition holds (CommonMark 0.31,
+/// 4.7).
 macro_rules! links {
     ($($page:literal => $module:literal,)*) => {
         concat!(

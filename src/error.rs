@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The longest part of a key that an error repeats, in bytes.
 const KEY_SHOWN: usize = 128;
 
-/// The longest part of a text that is not larder's, in bytes.
+/// The longest part of a text from elsewhere that an error repeats, in bytes.
 const TEXT_SHOWN: usize = 256;
 
 type Source = Arc<dyn StdError + Send + Sync>;
@@ -20,13 +20,13 @@ type Source = Arc<dyn StdError + Send + Sync>;
 ///
 /// Opaque: branch on [`kind`](Error::kind), report with `Display`, and walk
 /// [`source`](StdError::source) for the cause, which `{}` does not repeat and `{:#}` appends. A
-/// clone is a reference count, so that all callers that waited for one load get the same error;
-/// [`load_error`](Error::load_error) is the loader's own.
+/// clone increments a reference count: all callers that waited for one load get the same error.
+/// [`load_error`](Error::load_error) is the loader's own error.
 ///
-/// No value, password or whole URL is ever part of an error, in `Debug` either; keys are cut to 128
-/// bytes. What code of the program's own says is not larder's to vouch for: the text of a loader's
-/// error or panic is cut to 256 bytes, quoted and named as such in `Debug` and `{:#}`, and that of
-/// a `Serialize`, which may repeat the value, is in `source()` only.
+/// No value, password or whole URL is ever part of an error, also not in `Debug`; keys are cut to
+/// 128 bytes. larder cannot promise this of texts from the program's own code. The text of a
+/// loader's error or panic is cut to 256 bytes, and is quoted and marked in `Debug` and `{:#}`. The
+/// text of an error from a `Serialize`, which may repeat the value, is in `source()` only.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, ErrorKind};
@@ -52,16 +52,15 @@ struct Inner {
     is_refused_write: bool,
 }
 
-/// What an [`Error`] is about: the thing to branch on.
+/// The kinds of [`Error`], to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The key is missing or has expired, and the verb needs it.
+    /// The key is missing or has expired, and the verb needs a live key.
     NotFound,
     /// The key is empty, or a name that the cache keeps for itself.
     InvalidKey,
-    /// A name, URL, parameter or setting that larder does not know, or a backend that is not
-    /// compiled in.
+    /// larder does not know a name, URL, parameter or setting, or a backend is not compiled in.
     Config,
     /// The value cannot be written by the codec. Nothing was changed.
     Encode,
@@ -69,7 +68,7 @@ pub enum ErrorKind {
     Decode,
     /// The value is over the backend's limit. The older value is no longer served.
     TooLarge,
-    /// The backend cannot be reached, or went away while it was asked.
+    /// The backend cannot be reached, or the connection was lost during the call.
     Unavailable,
     /// The deadline passed. Whether a write took effect is not known.
     Timeout,
@@ -79,10 +78,10 @@ pub enum ErrorKind {
     Overflow,
     /// The adapter cannot do this.
     Unsupported,
-    /// The loader of a `get_or_set*` gave an error; it is the [`load_error`](Error::load_error).
+    /// The loader of a `get_or_set*` returned an error, see [`load_error`](Error::load_error).
     Load,
-    /// The loader of a `get_or_set*` panicked, or the `Serialize` or `Deserialize` of a value; the
-    /// words of the panic are the [`source`](std::error::Error::source). A value that cannot be
+    /// The loader of a `get_or_set*` panicked, or the `Serialize` or `Deserialize` of a value. The
+    /// message of the panic is the [`source`](std::error::Error::source). A value that cannot be
     /// written has changed nothing.
     Panic,
     /// Loaders asked for one another in a cycle that is nested too deep.
@@ -126,7 +125,8 @@ impl Error {
     /// ```
     /// use larder::{Error, ErrorKind};
     ///
-    /// let error = Error::new(ErrorKind::Unavailable).with_backend("my store").with_op("get").with_key("k");
+    /// let error = Error::new(ErrorKind::Unavailable);
+    /// let error = error.with_backend("my store").with_op("get").with_key("k");
     /// assert_eq!(error.to_string(), "my store: get `k`: the backend is unavailable");
     /// assert!(error.is_retryable());
     /// ```
@@ -159,22 +159,22 @@ impl Error {
         self
     }
 
-    /// Names the backend, unless it is named already: the adapter nearest to the cause knows best.
+    /// Sets the backend, unless it is set already: the adapter nearest to the cause sets it first.
     #[must_use]
     pub fn with_backend(mut self, backend: impl Into<Cow<'static, str>>) -> Self {
         self.0.backend.get_or_insert(backend.into());
         self
     }
 
-    /// Names the verb, unless it is named already.
+    /// Sets the verb, unless it is set already.
     #[must_use]
     pub fn with_op(mut self, op: &'static str) -> Self {
         self.0.op.get_or_insert(op);
         self
     }
 
-    /// Names the key, replacing the one an inner layer knew: the outermost name is the one the
-    /// caller used.
+    /// Sets the key, and replaces the key that an inner layer has set: the outermost layer knows
+    /// the key that the caller used.
     #[must_use]
     pub fn with_key(mut self, key: &str) -> Self {
         self.0.key = Some(key[..key.floor_char_boundary(KEY_SHOWN)].into());
@@ -188,13 +188,14 @@ impl Error {
         self
     }
 
-    /// Says that the backend answers and takes no writes for now: see
+    /// Marks the error: the backend answers, but accepts no writes for now. See
     /// [`is_refused_write`](Error::is_refused_write).
     ///
     /// ```
     /// use larder::{Error, ErrorKind};
     ///
-    /// let error = Error::new(ErrorKind::Backend).with_message("the disk is full").with_refused_write();
+    /// let error = Error::new(ErrorKind::Backend).with_message("the disk is full");
+    /// let error = error.with_refused_write();
     /// assert!(error.is_refused_write() && !error.is_retryable());
     /// ```
     #[must_use]
@@ -209,7 +210,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The backend's name, such as `redis`, where one was involved.
+    /// The backend's name, such as `redis`, if a backend was involved.
     #[must_use]
     pub fn backend(&self) -> Option<&str> {
         self.0.backend.as_deref()
@@ -230,7 +231,7 @@ impl Error {
     /// The loader's own error, for the caller that began the load and for each caller that waited
     /// for it: the first `E` among the causes of an error of the kind [`Load`](ErrorKind::Load).
     ///
-    /// A loader that fails with a text, a `String` or `&str`, has no type to ask for: it is the
+    /// If the loader fails with a `String` or `&str`, there is no type to ask for; the text is the
     /// [`source`](StdError::source).
     ///
     /// ```
@@ -239,7 +240,8 @@ impl Error {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
     /// let cache = AsyncCacheWrapper::new("memory")?;
-    /// let error = cache.try_get_or_set_async("k", async { "seven".parse::<u8>() }).await.unwrap_err();
+    /// let failed = cache.try_get_or_set_async("k", async { "seven".parse::<u8>() }).await;
+    /// let error = failed.unwrap_err();
     /// assert!(error.load_error::<ParseIntError>().is_some());
     /// assert_eq!(error.to_string(), "get_or_set `k`: the loader failed");
     /// # Ok(()) }
@@ -252,41 +254,41 @@ impl Error {
         causes(self).find_map(|cause| cause.downcast_ref())
     }
 
-    /// The key is missing or expired.
+    /// Whether the key is missing or expired.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.kind() == ErrorKind::NotFound
     }
 
-    /// The deadline passed.
+    /// Whether the deadline passed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// The same call may succeed later: the backend was away or slow.
+    /// Whether the same call may succeed later: the backend was unavailable or slow.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// The backend is there and takes no writes for now: it is full, a read-only replica, or cannot
-    /// save what it holds. Reads work. [`Resilient`](crate::layers::Resilient) makes up for the
-    /// write later, and does not count it against the backend.
+    /// Whether the backend answers, but accepts no writes for now: it is full, a read-only replica,
+    /// or cannot save to its disk. Reads work. [`Resilient`](crate::layers::Resilient) repeats the
+    /// write later, and does not count the error as a failure of the backend.
     #[must_use]
     pub fn is_refused_write(&self) -> bool {
         self.0.is_refused_write
     }
 }
 
-/// What may be shown of the cause of an error.
+/// Which part of the cause of an error may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// A driver's text, or larder's.
+    /// All of it: the text is a driver's or larder's.
     Whole,
-    /// A text of the program's own: so much of it, in quotes.
+    /// The beginning of it, in quotes: the text is from the program's own code.
     Marked,
-    /// A text of the program's own that may repeat the value.
+    /// Nothing of it: the text is from the program's own code, and may repeat the value.
     Nothing,
 }
 
@@ -300,7 +302,7 @@ impl Shown {
     }
 }
 
-/// A text of the program's own.
+/// A text from the program's own code.
 struct Quoted(String);
 
 impl fmt::Display for Quoted {
@@ -334,7 +336,8 @@ impl Error {
         for cause in causes(self) {
             match (shown, cause.downcast_ref::<Self>()) {
                 (Shown::Nothing, _) => return Ok(()),
-                // larder's own text about another call; what caused that is judged by its kind.
+                // larder's own error about another call. What may be shown of its cause depends on
+                // its kind.
                 (_, Some(inner)) => {
                     write!(f, ": {inner}")?;
                     shown = Shown::by(inner.kind());

@@ -43,22 +43,22 @@ const KEY_SHOWN: usize = 128;
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Event<'a> {
-    /// What it was.
+    /// The kind of the event.
     pub kind: EventKind,
     /// The adapter's name, such as `redis`.
     pub backend: &'a str,
-    /// The verb, such as `get`, where it was a call's.
+    /// The verb, such as `get`, if a call caused the event.
     pub op: Option<&'static str>,
-    /// The key, where it was about one: as the adapter was asked for it, with its namespace.
-    /// `Debug` cuts it to 128 bytes.
+    /// The key with the prefix of its namespace, if the event is about one key. `Debug` cuts it to
+    /// 128 bytes.
     pub key: Option<&'a str>,
-    /// How long the call of the backend took, or the loader; keys of a batch have the batch's time.
-    /// `None` if it was not measured.
+    /// How long the call of the backend or the loader took. The keys of a batch have the time of
+    /// the batch. `None` if the time was not measured.
     pub took: Option<Duration>,
-    /// How many such events this stands for: 1, except where an adapter removes many entries at
-    /// once without reading them.
+    /// How many such events this one stands for: 1, unless an adapter removes many entries at once
+    /// without reading them.
     pub count: u64,
-    /// What went wrong, where something did.
+    /// The error, if there was one.
     pub error: Option<&'a Error>,
     /// Whether traces may show the key.
     #[cfg(feature = "tracing")]
@@ -66,7 +66,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of a backend's, with nothing else known yet. Adapters build theirs from here, for
+    /// An event with its kind and its backend. Adapters build their events from this one, for
     /// [`EventSinks::emit`](crate::EventSinks::emit).
     ///
     /// ```
@@ -90,35 +90,35 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Names the verb.
+    /// Sets the verb.
     #[must_use]
     pub fn with_op(mut self, op: &'static str) -> Self {
         self.op = Some(op);
         self
     }
 
-    /// Names the key.
+    /// Sets the key.
     #[must_use]
     pub fn with_key(mut self, key: &'a str) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Says how long it took.
+    /// Sets how long it took.
     #[must_use]
     pub fn with_took(mut self, took: impl Into<Option<Duration>>) -> Self {
         self.took = took.into();
         self
     }
 
-    /// Says how many there were.
+    /// Sets how many events this one stands for.
     #[must_use]
     pub fn with_count(mut self, count: u64) -> Self {
         self.count = count;
         self
     }
 
-    /// Says what went wrong.
+    /// Sets the error.
     #[must_use]
     pub fn with_error(mut self, error: impl Into<Option<&'a Error>>) -> Self {
         self.error = error.into();
@@ -164,24 +164,24 @@ pub enum EventKind {
     Set,
     /// A caller removed a live key.
     Remove,
-    /// A caller removed all keys of a cache or namespace; `key` is what they began with.
+    /// A caller removed all keys of a cache or namespace; `key` is their common prefix.
     Clear,
     /// An entry was removed because it expired. Only adapters that notice this emit it.
     Expire,
     /// An entry was evicted to make room. Only adapters that notice this emit it.
     Evict,
-    /// A loader gave a value, whether it could be stored or not.
+    /// A loader returned a value. The value may not have been stored.
     Load,
-    /// A loader failed, panicked or ran out of its caller's time; a later result of the same loader
-    /// emits nothing.
+    /// A loader failed, panicked or exceeded the time limit of its caller. A later result of the
+    /// same loader emits nothing.
     LoadError,
     /// A caller waits for a loader that another caller started.
     Joined,
-    /// The backend failed, or what a loader gave could not be stored. Where it can, the call went
-    /// on without it.
+    /// The backend failed, or a loaded value could not be stored. With fail-open the call went on
+    /// without the backend.
     BackendError,
-    /// A value could not be read: its bytes are damaged or not larder's, or it is not of the type
-    /// that was asked for.
+    /// A value could not be read: its bytes are damaged or were not written by larder, or it does
+    /// not have the type that was asked for.
     DecodeError,
     /// The circuit breaker opened: the backend failed too often, and calls are answered without it.
     BreakerOpen,
@@ -215,7 +215,7 @@ impl EventKind {
         }
     }
 
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub(crate) const ALL: [Self; 16] = [
         Self::Hit,
         Self::Miss,

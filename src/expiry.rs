@@ -9,10 +9,10 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 /// arithmetic.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
-/// When an entry expires, as a caller says it.
+/// When an entry expires, as a caller specifies it.
 ///
-/// An entry has expired as soon as `now >= deadline`. Zero, and a point in the past, make a write
-/// succeed and leave the key missing at once. A thousand years or more, up to [`Duration::MAX`], is
+/// An entry has expired as soon as `now >= deadline`. With zero or a point in the past, a write
+/// succeeds and the key is missing at once. A thousand years or more, up to [`Duration::MAX`], is
 /// [`Never`](Expiry::Never).
 ///
 /// ```
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expiry {
-    /// The default of the cache or the adapter; 300 s unless configured.
+    /// The default expiry of the cache or the adapter: 300 s unless configured.
     #[default]
     Default,
     /// Never.
@@ -40,13 +40,13 @@ pub enum Expiry {
 pub enum Lifetime {
     /// The entry does not expire.
     Never,
-    /// The entry expires after this long: at once when zero.
+    /// The entry expires after this time; zero means at once.
     For(Duration),
 }
 
 impl Expiry {
-    /// The one place where an expiry becomes a lifetime; `default` stands in for
-    /// [`Expiry::Default`].
+    /// Turns an expiry into a lifetime; `default` replaces [`Expiry::Default`]. No other code does
+    /// this.
     ///
     /// ```
     /// use larder::{Expiry, Lifetime};
@@ -55,7 +55,8 @@ impl Expiry {
     /// let default = Lifetime::For(larder::DEFAULT_TTL);
     /// assert_eq!(Expiry::Default.resolve(default), default);
     /// assert_eq!(Expiry::After(Duration::MAX).resolve(default), Lifetime::Never);
-    /// assert_eq!(Expiry::At(SystemTime::UNIX_EPOCH).resolve(default), Lifetime::For(Duration::ZERO));
+    /// let past = Expiry::At(SystemTime::UNIX_EPOCH);
+    /// assert_eq!(past.resolve(default), Lifetime::For(Duration::ZERO));
     /// ```
     #[must_use]
     pub fn resolve(self, default: Lifetime) -> Lifetime {
@@ -68,7 +69,7 @@ impl Expiry {
         Lifetime::For(lasting).normal()
     }
 
-    /// This expiry, or `other` where this one is [`Expiry::Default`].
+    /// This expiry, or `other` if this one is [`Expiry::Default`].
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self == Self::Default { other } else { self }
@@ -76,14 +77,14 @@ impl Expiry {
 }
 
 impl Lifetime {
-    /// Whether a write with this lifetime leaves nothing behind.
+    /// Whether an entry with this lifetime expires at once.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self == Self::For(Duration::ZERO)
     }
 
-    /// The length in whole milliseconds, rounded up so that a positive lifetime never becomes zero;
-    /// `None` is never.
+    /// The lifetime in whole milliseconds, rounded up so that a positive lifetime never becomes
+    /// zero. `None` means never.
     ///
     /// ```
     /// use larder::Lifetime;

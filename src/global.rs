@@ -18,9 +18,9 @@ static BLOCKING: LazyLock<CacheWrapper> = LazyLock::new(|| {
 
 /// The global cache, for async code.
 ///
-/// Until [`async_adapter_set`] gives it an adapter it has the one that the environment names
-/// (`LARDER_URL`, or the Python names `PRIVEX_ASYNC_CACHE_ADAPTER`, `PRIVEX_CACHE_ADAPTER`), and a
-/// bounded one in memory where it names none.
+/// It begins with the adapter that the environment names (`LARDER_URL`, or the Python names
+/// `PRIVEX_ASYNC_CACHE_ADAPTER`, `PRIVEX_CACHE_ADAPTER`), or with a bounded cache in memory if the
+/// environment names none. [`async_adapter_set`] exchanges the adapter.
 ///
 /// ```
 /// use larder::async_cached;
@@ -35,8 +35,8 @@ pub fn async_cached() -> &'static AsyncCacheWrapper {
     &ASYNC
 }
 
-/// The global cache, for blocking code. It follows [`async_cached`] until [`adapter_set`] gives it
-/// an adapter of its own; from then on the two are separate.
+/// The global cache, for blocking code. It uses the adapter of [`async_cached`] until
+/// [`adapter_set`] gives it an adapter of its own. After that the two caches are separate.
 ///
 /// ```
 /// use larder::cached;
@@ -49,7 +49,7 @@ pub fn cached() -> &'static CacheWrapper {
     &BLOCKING
 }
 
-/// The adapter of [`async_cached`], which does not follow later swaps.
+/// The current adapter of [`async_cached`]. It does not follow later swaps.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub fn async_adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
     async_cached().adapter()
 }
 
-/// Gives [`async_cached`] another adapter, while it is in use, and returns it.
+/// Gives [`async_cached`] another adapter and returns it. The cache may be in use.
 ///
 /// ```
 /// use larder::{AsyncMemoryCache, async_adapter_set};
@@ -76,7 +76,7 @@ pub fn async_adapter_set(adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCache
     async_cached().set_adapter(adapter)
 }
 
-/// The adapter of [`cached`], which does not follow later swaps.
+/// The current adapter of [`cached`]. It does not follow later swaps.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub fn adapter_get() -> Result<Arc<dyn AsyncCacheAdapter>> {
     cached().adapter()
 }
 
-/// Gives [`cached`] an adapter of its own and returns it; from then on it does not follow
+/// Gives [`cached`] an adapter of its own and returns it. After that [`cached`] does not follow
 /// [`async_cached`].
 ///
 /// # Errors

@@ -4,13 +4,13 @@ use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Between a namespace and the keys in it.
+/// The separator between the name of a namespace and the keys in it.
 const SEPARATOR: char = ':';
 
-/// Before the code of a character that a name must not contain.
+/// The first character of an escape sequence, for characters that a name must not contain.
 const ESCAPE: char = '%';
 
-/// Any text but the empty one is a key. Every adapter calls this before it does anything else.
+/// Checks a key: every text except the empty one is a key. Every adapter calls this first.
 #[inline]
 pub(crate) fn check(key: &str) -> Result<()> {
     if key.is_empty() { Err(empty()) } else { Ok(()) }
@@ -21,15 +21,15 @@ fn empty() -> Error {
     Error::new(ErrorKind::InvalidKey).with_key("").with_message("a key must not be empty")
 }
 
-/// [`check`] for a batch: all keys, before anything is changed.
+/// [`check`] for a batch: all keys are checked before anything is changed.
 pub(crate) fn check_all<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
     keys.into_iter().try_for_each(check)
 }
 
-/// Not inlined: a hit in memory mostly has no prefix, and should stay short.
+/// Not inlined: most hits in memory have no prefix, and their code should stay short.
 #[inline(never)]
 fn joined(prefix: &str, key: &str) -> String {
-    // `format!` takes six times as long, and every call to a server does this.
+    // `format!` takes six times as long, and every call to a server comes through here.
     let mut whole = String::with_capacity(prefix.len() + key.len());
     whole.push_str(prefix);
     whole.push_str(key);
@@ -64,8 +64,8 @@ impl Scope {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// The key as the adapter knows it. Borrowed if there is no prefix, because a hit must not
-    /// allocate.
+    /// The key with the prefix, as the adapter gets it. Borrowed if there is no prefix, because a
+    /// hit must not allocate.
     #[inline]
     pub(crate) fn key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
         check(key)?;

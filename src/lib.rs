@@ -7,13 +7,14 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> larder::Result<()> {
-//!     // There is nothing to set up: until it is given another adapter, the global cache is a bounded one in memory.
+//!     // There is nothing to set up: the global cache begins as a bounded cache in memory.
 //!     async_cached().set("hello", "world").await?;
 //!     let hello: Option<String> = async_cached().get("hello").await?;
 //!     assert_eq!(hello.as_deref(), Some("world"));
 //!
-//!     // On a miss the future runs, once for all who ask; its value is stored. On a hit it is not polled.
-//!     let user = async_cached().ttl(Duration::from_secs(60)).get_or_set_async("user:7", async { load_user(7).await }).await?;
+//!     // On a miss the future runs, once for all callers, and its value is stored.
+//!     let minute = async_cached().ttl(Duration::from_secs(60));
+//!     let user = minute.get_or_set_async("user:7", load_user(7)).await?;
 //!     assert_eq!(user, "Ada");
 //!
 //!     async_cached().ttl(Expiry::Never).set("motto", "keep what is good").await?;
@@ -49,14 +50,15 @@
 //!
 //! # What holds everywhere
 //!
-//! - Values are anything serde can write. What was set as one type can be read as another that
-//!   serde can make of it.
+//! - Values are anything serde can write. A value that was set as one type can be read as another
+//!   type, if serde can convert it.
 //! - A miss is not an error. An entry is missing for every verb as soon as it has expired. By
 //!   default it lives 300 s.
-//! - Keys are any text but the empty one. `*`, `?` and `%` are text.
-//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and its kin run one loader per key,
-//!   in a task of its own (request coalescing): a caller may be dropped, and the load goes on. When
-//!   the backend is down they run the loader and return its value (fail-open).
+//! - Keys are any text except the empty one. `*`, `?` and `%` have no special meaning.
+//! - [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) and similar methods run one loader
+//!   per key, in a task of its own (single flight, request coalescing): a caller may be dropped,
+//!   and the load goes on. When the backend is down they run the loader and return its value
+//!   (fail-open).
 //! - `add`, `replace`, `incr` and `take` are each one atomic step on every backend.
 //! - Constructors do no I/O and need no runtime. Every wait on a backend has a deadline.
 //! - No value, password or whole URL is part of an error.
@@ -76,8 +78,8 @@
 //! | `test-util` | larder's clocks are tokio's, so that a test can pause them; for `dev-dependencies` |
 //! | `full` | all adapters and `tls` |
 //!
-//! An adapter whose feature is off is an error when it is named, and the message says which feature
-//! it needs.
+//! If a name or URL selects an adapter whose feature is off, the error says which feature to turn
+//! on.
 //!
 //! # Further reading
 //!
@@ -129,7 +131,7 @@ mod url;
 mod value;
 mod wrapper;
 
-/// What an `impl AsyncCacheAdapter` is written with.
+/// The attribute for an `impl AsyncCacheAdapter`.
 pub use async_trait::async_trait;
 
 pub use adapter::{AsyncCacheAdapter, Claim, Entry, Presence};

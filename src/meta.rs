@@ -1,4 +1,4 @@
-//! What is known about a value besides the value itself.
+//! The metadata of a value.
 
 use crate::clock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use std::time::Duration;
 /// Times are those of larder's own [`clock`]; the header holds them as wall-clock times.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
-    /// Milliseconds since 1970; 0 is unknown.
+    /// The time of creation in milliseconds since 1970; 0 means unknown.
     created_ms: u64,
-    /// The logical expiry, in milliseconds since 1970; 0 is unknown. A new expiry of the entry
-    /// moves it.
+    /// The logical expiry in milliseconds since 1970; 0 means unknown. A new expiry of the entry
+    /// changes it.
     expires_ms: AtomicU64,
     /// How long the value took to compute, in microseconds.
     cost_us: u32,

@@ -56,7 +56,7 @@ pub(crate) struct Options {
     pub(crate) force_refresh: bool,
 }
 
-/// A number of [`Options`] that is not set.
+/// The value of a number in [`Options`] that is not set.
 const UNSET: f32 = -1.0;
 
 /// An optional duration in microseconds; the largest value means unset.
@@ -105,9 +105,9 @@ pub(crate) enum Verdict {
     Serve,
     /// Serve it, and refresh it in the background.
     Refresh,
-    /// Compute it again, and serve it if that fails.
+    /// Compute the value again, and serve the old one if that fails.
     Recompute,
-    /// Compute it again without serving it.
+    /// Compute the value again, and never serve the old one.
     Replace,
     /// An option is invalid.
     Refused,
@@ -120,7 +120,7 @@ pub(crate) struct WritePlan {
     pub(crate) meta: Meta,
 }
 
-/// The options in a URL: each under its own name, switches as `true` or `false`.
+/// The options in a URL: each has its own name, and a switch is `true` or `false`.
 macro_rules! in_urls {
     ($($option:ident($($value:ident: $type:ty)?))*) => {
         impl Options {
@@ -155,8 +155,8 @@ macro_rules! in_urls {
 each_option!(in_urls);
 
 impl Options {
-    /// These options, with those of `other` where these are unset. `fail_open` is excluded: in a
-    /// URL it is a parameter of the resilience layer.
+    /// These options; where one is not set, the one of `other`. `fail_open` is excluded: in a URL
+    /// it is a parameter of the resilience layer.
     pub(crate) fn or(&self, other: &Self) -> Self {
         let number = |own: f32, unset: f32, other: f32| if own == unset { other } else { own };
         Self {
@@ -302,13 +302,13 @@ impl Options {
         if self.jitter <= 0.0 {
             return ttl;
         }
-        // A duration that overflows is as good as never, which `resolve` makes of it.
+        // A duration that overflows means never; `resolve` turns the longest duration into that.
         let more = ttl.as_secs_f64() * f64::from(self.jitter) * fastrand::f64();
         ttl.saturating_add(Duration::try_from_secs_f64(more).unwrap_or(Duration::MAX))
     }
 
-    /// Decides about a hit with this metadata. A call draws once for an early refresh, and keeps
-    /// the draw.
+    /// Decides about a hit with this metadata. A call makes one random draw for an early refresh,
+    /// and keeps it in `drawn`.
     pub(crate) fn judge(&self, meta: &Meta, drawn: &mut Option<bool>) -> Verdict {
         if self.check().is_err() {
             return Verdict::Refused;
@@ -326,7 +326,7 @@ impl Options {
         }
     }
 
-    /// Whether a hit on `meta` is due for a refresh that its caller need not wait for.
+    /// Whether a hit with this metadata is due for a refresh in the background.
     fn is_due(&self, meta: &Meta, now_ms: u64) -> bool {
         let (created, end) = (meta.created_ms(), meta.expires_ms());
         if !self.refresh_ahead.is_finite() || end <= created || created == 0 {
@@ -336,7 +336,7 @@ impl Options {
         age >= (end - created) as f64 * f64::from(self.refresh_ahead)
     }
 
-    /// Whether a hit on `meta` is computed again before it expires.
+    /// Whether a hit with this metadata is computed again before it expires.
     fn is_early(&self, meta: &Meta, now_ms: u64) -> bool {
         if self.early <= 0.0 || (meta.expires_ms() == 0 && self.early.is_finite()) {
             return false;

@@ -1,5 +1,5 @@
-//! Panics of the program's own code, which larder runs: each is an outcome of the call that it
-//! belongs to.
+//! Panics in the program's own code that larder runs. Each becomes the error of the call in which
+//! it happened.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;

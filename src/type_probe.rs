@@ -1,12 +1,12 @@
 //! Whether a type parameter is one of a few known types.
 //!
-//! `TypeId` asks for `'static` and cannot say "an `Arc` of anything", and Rust has no
-//! specialization. The standard library has: [`Fuse`](std::iter::Fuse) is documented to be a no-op
-//! around an iterator that is a [`FusedIterator`], and so asks such an iterator again after its
-//! end, and no other one. A probe is an iterator that is fused exactly for the types in question
-//! and counts how often it was asked. The optimizer makes a constant of the answer. Without that
-//! specialization all answers would be `false`, which costs speed and nothing else; the tests below
-//! would fail.
+//! `TypeId` requires `'static` and cannot express "an `Arc` of anything", and stable Rust has no
+//! specialization. The standard library has it: [`Fuse`](std::iter::Fuse) is documented to be a
+//! no-op around an iterator that implements [`FusedIterator`]. So `Fuse` asks a fused iterator
+//! again after its end, and asks no other iterator again. A probe is an iterator that is fused
+//! exactly for the types in question, and that counts how often it is asked. The optimizer turns
+//! the answer into a constant. Without this specialization in the standard library every answer
+//! would be `false`: larder would be slower, and the tests below would fail.
 
 use std::cell::Cell;
 use std::iter::FusedIterator;
@@ -37,10 +37,10 @@ fn ask<T: ?Sized, Q>() -> bool {
     asked.get() == 2
 }
 
-/// Is cloning a step of the processor, or a reference count, that runs no code of a user's?
+/// Whether cloning is a copy or a reference count, and runs no code of the user.
 struct ClonesSilently;
 
-/// Is it one byte, or a reference to one?
+/// Whether the type is one byte, or a reference to one byte.
 struct IsByte;
 
 macro_rules! answer_yes {
@@ -61,8 +61,7 @@ mod shape;
 #[cfg(feature = "memory")]
 pub(crate) use shape::{ListKind, is_number, list_kind};
 
-/// Whether cloning a `T` is cheap and runs no code of a user's, so that it may be done under a
-/// lock.
+/// Whether cloning a `T` is cheap and runs no code of the user, so that it may run under a lock.
 #[inline(always)]
 pub(crate) fn clones_silently<T>() -> bool {
     ask::<T, ClonesSilently>()

@@ -39,7 +39,7 @@ impl CacheUrl {
         &self.scheme
     }
 
-    /// What stands between the scheme's colon and the question mark, as written.
+    /// The part between the scheme's colon and the question mark, as written.
     #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
     pub(crate) fn rest(&self) -> &str {
         &self.rest
@@ -50,12 +50,12 @@ impl CacheUrl {
         matches!(self.rest.as_str(), "" | "//")
     }
 
-    /// Whether a parameter is given, and not taken out yet.
+    /// Whether a parameter is given and was not taken out yet.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.parameters.iter().any(|(given, _)| given == name)
     }
 
-    /// Gives a parameter that the URL does not give.
+    /// Adds a parameter, unless the URL has it.
     pub(crate) fn fill_in(&mut self, name: &'static str, value: String) {
         if !self.has(name) {
             self.parameters.push((name.to_owned(), value));
@@ -72,7 +72,7 @@ impl CacheUrl {
         T::parse(&value).map(Some).ok_or_else(|| must_be::<T>(name))
     }
 
-    /// Takes out a parameter that is a number of bytes.
+    /// Takes out a parameter whose value is a number of bytes.
     pub(crate) fn take_size<N: TryFrom<u64>>(&mut self, name: &'static str) -> Result<Option<N>> {
         let size = self.take::<Size>(name)?;
         size.map(|Size(bytes)| N::try_from(bytes).map_err(|_| must_be::<Size>(name))).transpose()
@@ -109,8 +109,8 @@ fn must_be<T: Parameter>(name: &str) -> Error {
     Error::config(format!("the URL parameter `{name}` must be {}", T::FORM))
 }
 
-/// The names and values of a query. A `+` is a `+`: what stands for a space in forms does not in
-/// the rest of a URL.
+/// The names and values of a query. A `+` is a `+`: it means a space in HTML forms only, not in a
+/// URL.
 fn parameters(query: &str) -> Result<Vec<(String, String)>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -119,15 +119,15 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>> {
     pairs.collect()
 }
 
-/// A name as an error repeats it, with a space before; nothing for what does not look like one and
-/// may be anything.
+/// A name, quoted for an error message, with a space before it. Empty if the text does not look
+/// like a name, because it could be a secret.
 pub(crate) fn quote(name: &str) -> String {
     let is_name = name.len() <= 40
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte));
     if is_name { format!(" `{name}`") } else { String::new() }
 }
 
-/// Decodes `%41` and the like; what is not UTF-8 then is an error.
+/// Decodes percent-encoding such as `%41`. A result that is not UTF-8 is an error.
 pub(crate) fn decode(text: &str) -> Result<String> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded

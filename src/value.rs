@@ -17,11 +17,11 @@ use std::time::{Duration, SystemTime};
 /// A value that an adapter stores without understanding it: a cheap handle on a shared typed
 /// object, or on encoded bytes.
 ///
-/// Adapters that live in the process keep the handle as it is, and a `get` of the type that was set
-/// is a downcast and a clone. Adapters that store bytes ask for them with
-/// [`to_stored`](CacheValue::to_stored) and come back with
-/// [`from_stored`](CacheValue::from_stored). Cloning costs a reference count. `Debug` never shows
-/// the value.
+/// Adapters within the process keep the handle itself, and a `get` of the type that was set is a
+/// downcast and a clone. Adapters that store bytes take them from
+/// [`to_stored`](CacheValue::to_stored) and make a value of them with
+/// [`from_stored`](CacheValue::from_stored). Cloning increments a reference count. `Debug` never
+/// shows the value.
 ///
 /// ```
 /// use larder::CacheValue;
@@ -44,7 +44,7 @@ struct Known<K: ?Sized> {
 trait Kept: Send + Sync {
     fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
-    /// What it takes in this process's memory, if it can be encoded.
+    /// The bytes that the value takes in this process's memory, if the value can be encoded.
     #[cfg(feature = "memory")]
     fn footprint(&self) -> Result<usize>;
     /// The object itself.
@@ -53,7 +53,7 @@ trait Kept: Send + Sync {
     fn encoded(&self) -> Option<&Encoded> {
         None
     }
-    /// The value that this one is, as it was before anything else was known about it.
+    /// The value whose metadata was replaced, if this is one with other metadata.
     fn original(&self) -> Option<&CacheValue> {
         None
     }
@@ -192,13 +192,13 @@ impl CacheValue {
         }
     }
 
-    /// Whether both are handles on the same value.
+    /// Whether both handles refer to the same value.
     #[cfg(feature = "memory")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The object, if it is a `T` and so needs no codec.
+    /// The object, if it is a `T`, which needs no codec.
     #[inline]
     pub(crate) fn object<T: 'static>(&self) -> Option<&T> {
         self.0.kept.object().downcast_ref()
@@ -208,7 +208,7 @@ impl CacheValue {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Decode`] when the value is not something serde can read as a `T`.
+    /// [`ErrorKind::Decode`] when serde cannot read the value as a `T`.
     pub fn decode<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
         if let Some(object) = self.object::<T>() {
             return Ok(object.clone());
@@ -226,7 +226,7 @@ impl CacheValue {
     /// # Errors
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when
-    /// it cannot note that the value is to be kept beyond its expiry.
+    /// the value is to be kept beyond its expiry, and the codec has no header that could say so.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
         if self.0.meta.has_stale_window() && !codec.has_header() {
             return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
@@ -246,10 +246,11 @@ impl CacheValue {
         })
     }
 
-    /// The value that a store kept under `key` with [`to_stored`](CacheValue::to_stored).
+    /// Makes a value of the bytes that a store kept under `key`, see
+    /// [`to_stored`](CacheValue::to_stored).
     ///
-    /// Never fails: bytes that are damaged, of an unknown version, or meant for another key give a
-    /// value that [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
+    /// Never fails. If the bytes are damaged, of an unknown version, or belong to another key, the
+    /// value [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
         let (meta, content) = match codec::unframe(key, stored, codec) {
@@ -260,13 +261,13 @@ impl CacheValue {
         Self(Arc::new(Known { meta, kept: Encoded(content) }))
     }
 
-    /// The value of a key that another program stored and no codec can read, such as a list.
+    /// The value of a key that another program stored and that no codec can read, such as a list.
     #[cfg(feature = "redis")]
     pub(crate) fn foreign() -> Self {
         Self(Arc::new(Known { meta: Meta::default(), kept: Encoded(Err(Defect::Foreign)) }))
     }
 
-    /// Turns a typed object into the bytes that `codec` makes of it, as a remote store would.
+    /// Encodes a typed object with `codec`, as an adapter of a remote store does.
     ///
     /// # Errors
     ///
@@ -279,8 +280,8 @@ impl CacheValue {
         Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept: Encoded(content) })))
     }
 
-    /// How many bytes `codec` needs for the value, headers aside. Also the proof that it can be
-    /// encoded.
+    /// How many bytes `codec` needs for the value, without a header. Also proves that the value can
+    /// be encoded.
     ///
     /// # Errors
     ///
@@ -289,14 +290,14 @@ impl CacheValue {
         self.0.kept.encoded_len(codec)
     }
 
-    /// How many bytes of this process's memory the value takes: of an object as far as its
-    /// `Serialize` shows it, of bytes their number. Also the proof that it can be encoded.
+    /// How many bytes of this process's memory the value takes: for an object an estimate from its
+    /// `Serialize`, for bytes their number. Also proves that the value can be encoded.
     #[cfg(feature = "memory")]
     pub(crate) fn footprint(&self) -> Result<usize> {
         self.0.kept.footprint()
     }
 
-    /// The object, if it is kept as a `T`, for a weigher: see
+    /// The object, if it is kept as a `T`. For use in a weigher, see
     /// [`MemoryBuilder::weigher`](crate::MemoryBuilder::weigher).
     ///
     /// ```
@@ -309,7 +310,7 @@ impl CacheValue {
         self.object()
     }
 
-    /// The value as a counter: any integer that fits an `i64`.
+    /// Reads the value as a counter: any integer that fits an `i64`.
     ///
     /// # Errors
     ///
@@ -318,21 +319,21 @@ impl CacheValue {
         self.decode::<i64>().map_err(|cause| Error::new(ErrorKind::NotANumber).with_source(cause))
     }
 
-    /// The stored bytes could not be read at all: damaged, from another format version, or another
-    /// key's.
+    /// Whether the stored bytes cannot be read at all: damaged, of another format version, or of
+    /// another key.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         self.defect().is_some()
     }
 
-    /// The stored bytes belong to another key. An adapter that sees this on a shared connection
-    /// should drop the connection.
+    /// Whether the stored bytes belong to another key. An adapter that reads such bytes from a
+    /// shared connection should drop the connection.
     #[must_use]
     pub fn is_misdirected(&self) -> bool {
         self.defect() == Some(Defect::OtherKey)
     }
 
-    /// When the value was written, where that is known.
+    /// When the value was written, if known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
         let [created] = clock::to_wall([self.0.meta.created_ms()]);
@@ -340,8 +341,8 @@ impl CacheValue {
     }
 
     /// Whether the value is past its logical expiry, and kept only to be served if a loader fails
-    /// (see [`stale_for`](crate::View::stale_for)). The verbs of a cache treat it as missing; an
-    /// adapter does not.
+    /// (see [`stale_for`](crate::View::stale_for)). For the verbs of a cache such a value is
+    /// missing; an adapter returns it.
     #[must_use]
     #[inline]
     pub fn is_stale(&self) -> bool {
@@ -354,18 +355,19 @@ impl CacheValue {
 
     /// The same value with other metadata.
     pub(crate) fn renewed(&self, meta: Meta) -> Self {
-        // Not a chain: an entry in memory may be renewed for ever.
+        // Keep the original instead of a chain of values: an entry in memory may be renewed for
+        // ever.
         let original = self.0.kept.original().unwrap_or(self).clone();
         Self(Arc::new(Known { meta, kept: Renewed(original) }))
     }
 
-    /// Moves the logical expiry, for all that share this handle.
+    /// Moves the logical expiry, for all callers that share this handle.
     pub(crate) fn move_end(&self, expires_ms: u64) {
         self.0.meta.move_end(expires_ms);
     }
 
-    /// Elects the caller that may replace this stale value: `true` for one caller of all that share
-    /// the handle.
+    /// Elects the caller that may replace this stale value: returns `true` to one of the callers
+    /// that share the handle.
     pub(crate) fn claim_replacement(&self) -> bool {
         self.0.meta.claim_replacement()
     }

@@ -14,11 +14,11 @@ use std::task::Waker;
 /// Sends calls directly while they are few, and in batches above that.
 ///
 /// Batching begins when one more than `max_direct` calls are in flight, and ends when a batch has
-/// been answered and no call waits. In between every call waits for its turn, so that none is sent
-/// before an earlier one about the same key.
+/// been answered and no call waits. In between every call waits for its turn, so that no call is
+/// sent before an earlier call about the same key.
 #[derive(Debug)]
 pub(crate) struct Batcher<P: Batchable> {
-    /// How many calls are sent directly at a time.
+    /// The most calls that are sent directly at the same time.
     max_direct: usize,
     direct: AtomicUsize,
     is_batching: AtomicBool,
@@ -29,7 +29,7 @@ pub(crate) struct Batcher<P: Batchable> {
 #[derive(Debug)]
 struct Waiting<P: Batchable> {
     queue: Queue<P>,
-    /// The leader's, while batches are in flight and no call waits.
+    /// The leader's waker, while batches are in flight and no call waits.
     leader: Option<Waker>,
 }
 
@@ -44,7 +44,7 @@ impl Drop for DirectPermit<'_> {
 }
 
 impl<P: Batchable> Batcher<P> {
-    /// With batches of one, every call is sent directly.
+    /// If a batch holds one call only, every call is sent directly.
     pub(crate) fn new(max_direct: usize, limits: Limits) -> Self {
         let max_direct = if limits.entries > 1 { max_direct } else { usize::MAX };
         let waiting = Mutex::new(Waiting { queue: Queue::new(limits), leader: None });
@@ -56,7 +56,7 @@ impl<P: Batchable> Batcher<P> {
         }
     }
 
-    /// A permit to be sent directly, unless calls are being batched.
+    /// Returns a permit to be sent directly; `None` while calls are being batched.
     pub(crate) fn pass(&self) -> Option<DirectPermit<'_>> {
         if self.is_batching() {
             return None;
@@ -66,7 +66,7 @@ impl<P: Batchable> Batcher<P> {
         (before < self.max_direct).then_some(pass)
     }
 
-    /// Releases a permit, for a test that cannot keep it.
+    /// Releases a permit that a test could not keep.
     #[cfg(test)]
     pub(crate) fn take_back(&self) {
         drop(DirectPermit(&self.direct));
@@ -77,7 +77,8 @@ impl<P: Batchable> Batcher<P> {
         self.is_batching.load(Ordering::Acquire)
     }
 
-    /// Waits for the next batch. The first call gets the leader, which has to be run.
+    /// Puts a call into the queue for the next batch. The first such call gets the leader, which
+    /// has to be run.
     #[must_use]
     pub(crate) fn wait(self: &Arc<Self>, request: P) -> Option<BatchLeader<P>> {
         let mut waiting = lock(&self.waiting);
@@ -92,7 +93,7 @@ impl<P: Batchable> Batcher<P> {
     }
 }
 
-/// Takes one batch after another until no call waits.
+/// Takes batches from the queue until no call waits.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BatchLeader<P: Batchable> {

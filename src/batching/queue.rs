@@ -8,7 +8,8 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
-/// At this length, and again at each doubling, a queue is searched for calls that were given up.
+/// At this length, and each time the length has doubled, the queue is searched for calls that were
+/// given up.
 const SEARCH_AT: usize = 1_024;
 
 /// A call that may wait, and share a batch.
@@ -19,21 +20,21 @@ pub(crate) trait Batchable {
     /// `None` for a call that is sent by itself.
     fn kind(&self) -> Option<Self::Kind>;
 
-    /// What it adds to the size of a batch.
+    /// How many bytes the call adds to a batch.
     fn bytes(&self) -> usize;
 
     /// Whether the caller has given up. Answers a caller whose deadline has passed with a timeout.
     fn is_over(&mut self, now: Instant) -> bool;
 
-    /// Hashes of the keys that it is about. A call is not sent before an earlier one about the same
-    /// key, and none is sent before an earlier one that is sent by itself and names no key.
+    /// The hashes of the call's keys. A call is not sent before an earlier call about the same key,
+    /// nor before an earlier call that is sent by itself and has no key.
     fn keys(&self) -> impl Iterator<Item = u64>;
 }
 
 /// How large a batch may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// 1 is no batches.
+    /// The most calls in a batch; 1 means no batches.
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
 }
@@ -57,8 +58,8 @@ impl Limits {
     }
 }
 
-/// The calls that wait, in the order in which they came. Bounded by the callers: what was given up
-/// is taken out from time to time.
+/// The calls that wait, in the order in which they came. The number of callers bounds the queue:
+/// calls that were given up are removed from time to time.
 #[derive(Debug)]
 pub(crate) struct Queue<P: Batchable> {
     limits: Limits,
@@ -67,10 +68,10 @@ pub(crate) struct Queue<P: Batchable> {
     fitting: Fitting<P::Kind>,
 }
 
-/// What is known of the calls that came since the queue was empty.
+/// A summary of the calls that came since the queue was empty.
 #[derive(Clone, Copy, Debug)]
 enum Fitting<K> {
-    /// All are of this kind, with this number of bytes in sum.
+    /// All calls are of this kind, and have this number of bytes in total.
     Together(Option<K>, usize),
     Apart,
 }
@@ -110,8 +111,8 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    /// Takes the first call out, and with it those of its kind that are not sent before an earlier
-    /// one about the same key. Empty if no call waits.
+    /// Takes out the first call, together with the later calls of its kind that no earlier call
+    /// about the same key has to precede. Empty if no call waits.
     pub(crate) fn next(&mut self) -> Vec<P> {
         let now = Instant::now();
         let mut batch = Vec::new();
@@ -144,8 +145,8 @@ impl<P: Batchable> Queue<P> {
         batch
     }
 
-    /// All of them, if that is what [`next`](Self::next) would give; calls that were given up are
-    /// still among them. Takes no longer for many than for one, since the queue is behind a lock.
+    /// Takes out all calls, if [`next`](Self::next) would return all of them. Calls that were given
+    /// up are included. Takes constant time, because the queue is behind a lock.
     #[cfg(any(feature = "redis", test))]
     pub(crate) fn all_at_once(&mut self) -> Option<VecDeque<P>> {
         match self.fitting {
@@ -159,7 +160,7 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    /// All that are left, when no leader will take them.
+    /// Takes out all calls that are left, when no leader will take them.
     pub(crate) fn take_all(&mut self) -> VecDeque<P> {
         std::mem::take(&mut self.waiting)
     }

@@ -5,8 +5,7 @@ use crate::runtime::background_timeout;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
-/// A future that async code awaits and blocking code waits for: what Python's `@awaitable` does, in
-/// every context.
+/// A future that async code awaits and that blocking code waits for, as with Python's `@awaitable`.
 ///
 /// ```
 /// use larder::{Awaitable, async_cached, awaitable};
@@ -30,27 +29,27 @@ pub struct Awaitable<F> {
     future: F,
 }
 
-/// Makes a future usable from both worlds. See [`Awaitable`].
+/// Makes a future usable in async and in blocking code. See [`Awaitable`].
 pub fn awaitable<F: Future>(future: F) -> Awaitable<F> {
     Awaitable { future }
 }
 
 impl<F: Future> Awaitable<F> {
-    /// Runs the future to its end on this thread, whatever the thread is. See
-    /// [`CacheWrapper`](crate::CacheWrapper) for where that works.
+    /// Runs the future to its end on this thread. It works on every thread that
+    /// [`CacheWrapper`](crate::CacheWrapper) lists.
     ///
-    /// In a thread-local's destructor tokio's own may be gone: a future that needs a timer, a
-    /// socket or `spawn` then panics as tokio does. larder's calls do not; what cannot be done
-    /// without waiting is [`Unavailable`](crate::ErrorKind::Unavailable).
+    /// In a thread-local's destructor tokio's own thread-locals may be gone. A future of yours that
+    /// needs a timer, a socket or `spawn` then panics, as tokio does. larder's calls do not panic;
+    /// a call that would have to wait is [`Unavailable`](crate::ErrorKind::Unavailable).
     ///
-    /// larder's own calls have their deadlines. A future of yours that waits for something only
-    /// this thread can drive (a socket of the current-thread runtime that the thread is in) never
-    /// ends: use [`wait_timeout`](Awaitable::wait_timeout) if in doubt.
+    /// larder's own calls have deadlines. A future of yours never ends if it waits for something
+    /// that only this thread can drive, for example a socket of the current-thread runtime that the
+    /// thread is in. In doubt use [`wait_timeout`](Awaitable::wait_timeout).
     pub fn wait(self) -> F::Output {
         wait(self.future)
     }
 
-    /// [`wait`](Awaitable::wait) with a time limit: `None` when `patience` has passed, and the
+    /// [`wait`](Awaitable::wait) with a time limit: `None` when `limit` has passed, and the
     /// future is dropped.
     ///
     /// ```
@@ -59,8 +58,8 @@ impl<F: Future> Awaitable<F> {
     /// let never = larder::awaitable(std::future::pending::<()>());
     /// assert_eq!(never.wait_timeout(Duration::from_millis(1)), None);
     /// ```
-    pub fn wait_timeout(self, patience: Duration) -> Option<F::Output> {
-        wait(background_timeout(patience, self.future))
+    pub fn wait_timeout(self, limit: Duration) -> Option<F::Output> {
+        wait(background_timeout(limit, self.future))
     }
 
     /// The future itself, for `select!`, `join!` and `spawn`.

@@ -29,11 +29,11 @@ use std::time::Duration;
 /// errors, for code without `.await`.
 ///
 /// It works on a plain thread, in `spawn_blocking`, on a worker of a multi-thread runtime, inside a
-/// current-thread runtime, in a `LocalSet`, in `Drop`, and after a runtime has shut down. What it
-/// waits for is driven by a background runtime of larder's own; a hit in memory needs none. In a
-/// thread-local's destructor, where tokio itself may be gone, what has to wait is
-/// [`Unavailable`](crate::ErrorKind::Unavailable). Inside async code it blocks the thread, as any
-/// blocking call does: prefer the async face there.
+/// current-thread runtime, in a `LocalSet`, in `Drop`, and after a runtime has shut down. A
+/// background runtime of larder's own drives the sockets and timers of a call; a hit in memory
+/// needs no runtime. In a thread-local's destructor, where tokio's own thread-locals may be gone, a
+/// call that has to wait is [`Unavailable`](crate::ErrorKind::Unavailable). Inside async code a
+/// call blocks the thread: prefer the async face there.
 ///
 /// ```
 /// use larder::CacheWrapper;
@@ -343,8 +343,8 @@ impl CacheWrapper {
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_async`]. The future runs inside larder's background
-    /// runtime: on this thread as long as the call waits, on another one if the call ends before,
-    /// or has a timeout.
+    /// runtime: on this thread while the call waits, or on another thread if the call has a timeout
+    /// or ends before the future.
     pub fn get_or_set_async<T, By>(
         &self,
         key: impl AsRef<str>,

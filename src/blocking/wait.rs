@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Runs a future to its end on this thread, whatever the thread is: a plain one, a runtime's
-/// worker, one inside `block_on`.
+/// Runs a future to its end on this thread: a plain thread, a worker of a runtime, or a thread
+/// inside `block_on`.
 ///
-/// larder's background runtime is entered, so that what the future opens is driven there and not by
-/// a runtime that this thread is blocking. The future is polled here and the thread parks in
-/// between, so it needs neither `Send` nor `'static`.
+/// larder's background runtime is entered, so that it drives the sockets and timers that the future
+/// opens; a runtime that this thread blocks could not. The future is polled on this thread, which
+/// parks between polls, so the future needs neither `Send` nor `'static`.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let blocked = Blocked::enter();
     // Run outside the cooperative budget of a surrounding task: that budget is not refilled while
@@ -39,7 +39,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     })
 }
 
-/// Wakes a parked thread. The flag is what counts: a nested wait on the same thread may use up the
+/// Wakes a parked thread. The flag decides, because a nested wait on the same thread may use up the
 /// park token.
 struct Bell {
     rung: AtomicBool,

@@ -1,7 +1,7 @@
 //! The header of stored bytes.
 //!
 //! ```text
-//! 0   magic C1 4C 44   0xC1 is the one byte that begins no MessagePack, no JSON and no UTF-8 text
+//! 0   magic C1 4C 44   the byte 0xC1 begins no MessagePack, no JSON and no UTF-8 text
 //! 3   format version   2; version 1 is still read
 //! 4   codec of the payload
 //! 5   flags: 1 = kept beyond the logical expiry, as stale; an unknown flag is a miss

@@ -1,4 +1,4 @@
-//! Configuration by environment variables, for settings that code leaves open.
+//! Configuration by environment variables, for settings that neither code nor a URL gives.
 
 use super::{Kind, Opened, open};
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::url::{CacheUrl, Parameter};
 use std::env;
 use std::net::Ipv6Addr;
 
-/// The adapter, by larder's name and then by those of the Python original.
+/// The variables that name the adapter: larder's own, then those of the Python original.
 const ADAPTER: [&str; 3] = ["LARDER_URL", "PRIVEX_ASYNC_CACHE_ADAPTER", "PRIVEX_CACHE_ADAPTER"];
 const TTL: [&str; 2] = ["LARDER_TTL", "PRIVEX_CACHE_TIMEOUT"];
 
@@ -21,7 +21,7 @@ pub(crate) fn from_environment() -> Result<Opened> {
     }
 }
 
-/// The URL of a kind that was named without one.
+/// The URL of a kind that was named without a URL.
 pub(super) fn url_of(kind: &Kind) -> Result<CacheUrl> {
     let url = match kind.name {
         "redis" => {
@@ -41,7 +41,7 @@ pub(super) fn url_of(kind: &Kind) -> Result<CacheUrl> {
     CacheUrl::parse(&url)
 }
 
-/// Fills in from the environment what a URL leaves open.
+/// Adds the parameters that the environment gives and the URL does not.
 pub(super) fn fill_in(url: &mut CacheUrl) -> Result<()> {
     if !url.has("default_ttl")
         && let Some((variable, ttl)) = first(&TTL)?
@@ -64,7 +64,7 @@ fn first(variables: &[&'static str]) -> Result<Option<(&'static str, String)>> {
     Ok(None)
 }
 
-/// A variable without the white space around it, which comes with files and here-documents.
+/// A variable without the white space around it, which often comes from files and here-documents.
 fn text(variable: &str) -> Result<Option<String>> {
     match env::var(variable) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -81,7 +81,7 @@ fn number(variable: &str) -> Result<Option<u16>> {
         .map_err(|_| Error::config(format!("{variable} must be a whole number up to 65535")))
 }
 
-/// A host as it stands in a URL.
+/// A host, as a URL needs it.
 fn host(variable: &str) -> Result<String> {
     let Some(host) = text(variable)? else { return Ok("127.0.0.1".to_owned()) };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);

@@ -31,13 +31,13 @@ impl From<Arc<dyn AsyncCacheAdapter>> for Opened {
     }
 }
 
-/// A kind of adapter and everything it is called. The feature has the kind's name.
+/// A kind of adapter, with its names. The feature has the name of the kind.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     aliases: &'static [&'static str],
     classes: &'static [&'static str],
     schemes: &'static [&'static str],
-    /// `None` where the feature is off.
+    /// `None` if the feature is off.
     open: Option<Open>,
 }
 
@@ -111,8 +111,8 @@ static KINDS: [Kind; 5] = [
     },
 ];
 
-/// What a cache can be given as its adapter: an alias, a class name or a URL, an adapter, or an
-/// `Arc` of one.
+/// The values that a cache accepts as its adapter: an alias, a class name, a URL, an adapter, or an
+/// `Arc` of an adapter.
 ///
 /// | kind | aliases (any case) | class names | URL |
 /// |---|---|---|---|
@@ -136,7 +136,7 @@ pub trait IntoAdapter {
     /// # Errors
     ///
     /// [`Config`](crate::ErrorKind::Config) for an unknown name, scheme or parameter, or a backend
-    /// that is not compiled in; the message says what there is.
+    /// that is not compiled in; the message lists what is available.
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>>;
 
     /// The adapter, and the options that a URL gives to the cache.
@@ -167,8 +167,8 @@ by_name!(&str, String, &String);
 
 impl<A: AsyncCacheAdapter> IntoAdapter for A {
     fn into_adapter(self) -> Result<Arc<dyn AsyncCacheAdapter>> {
-        // An `Arc<dyn AsyncCacheAdapter>` is an adapter too; it is used as it is instead of being
-        // wrapped once more.
+        // An `Arc<dyn AsyncCacheAdapter>` is an adapter as well. It is used directly instead of
+        // inside a second `Arc`.
         let mut given = Some(self);
         let shared = (&mut given as &mut dyn Any)
             .downcast_mut::<Option<Arc<dyn AsyncCacheAdapter>>>()
@@ -186,13 +186,13 @@ fn open(name: &str) -> Result<Opened> {
     read(name, |adapter, url| Ok(Opened { adapter, options: Options::take(url)? }))
 }
 
-/// The adapter of a name or URL, where there is no cache that could use the options.
+/// The adapter of a name or URL, for a caller without a cache: options are refused.
 fn adapter_alone(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
     read(name, |adapter, url| refuse_options(url).map(|()| adapter))
 }
 
-/// Reads a name or URL. The adapter takes its parameters first, then `rest` takes others, and none
-/// may be left over.
+/// Reads a name or URL. The adapter takes its parameters first, then `rest` takes others. A
+/// parameter that is left over is an error.
 fn read<R>(
     name: &str,
     rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,
@@ -230,7 +230,8 @@ fn unknown(what: &str, name: &str, names: fn(&Kind) -> &'static [&'static str]) 
     Error::config(format!("unknown {what}{}; there are: {}", quote(name), there_are.join(", ")))
 }
 
-/// An address of a server looks like a URL whose scheme is the host.
+/// The error for an unknown scheme. The address of a server without a scheme looks like a URL whose
+/// scheme is the host.
 fn unknown_scheme(name: &str, scheme: &str) -> Error {
     match address(name) {
         Some(server) => Error::config(format!(
@@ -240,7 +241,7 @@ fn unknown_scheme(name: &str, scheme: &str) -> Error {
     }
 }
 
-/// The host and the port that the text begins with; `None` for what may hold a password.
+/// The host and port at the beginning of the text; `None` if the text may contain a password.
 fn address(text: &str) -> Option<&str> {
     let server = text.split(['/', '?']).next()?;
     let (host, port) = server.rsplit_once(':')?;

@@ -1,5 +1,5 @@
-//! The layer between a cache and a server that is named by URL: [`Resilient`], unless the URL turns
-//! it off.
+//! The layer around the adapter of a server that is named by URL: [`Resilient`], unless the URL
+//! turns it off.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::adapters::Remote;
@@ -8,7 +8,8 @@ use crate::layers::Resilient;
 use crate::url::CacheUrl;
 use std::sync::Arc;
 
-/// The adapter of a URL, with the layer around it, whose parameters are taken out.
+/// Builds the adapter of a URL with the layer around it, and takes the parameters of the layer out
+/// of the URL.
 pub(super) fn around<A: AsyncCacheAdapter>(
     remote: Remote<A>,
     url: &mut CacheUrl,

@@ -52,7 +52,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// use larder::{AsyncCacheWrapper, AsyncMemoryCache};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-/// let cache = AsyncCacheWrapper::new(Batching::new(AsyncMemoryCache::new()).batch_above(8))?;
+/// let batching = Batching::new(AsyncMemoryCache::new()).batch_above(8);
+/// let cache = AsyncCacheWrapper::new(batching)?;
 /// cache.set("hello", "world").await?;
 /// assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"));
 /// # Ok(()) }

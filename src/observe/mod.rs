@@ -1,4 +1,4 @@
-//! Observers that hand events on to where programs collect such things.
+//! Observers that pass events to the facades that programs use for logs and metrics.
 //!
 //! | function | feature | hands events to |
 //! |---|---|---|
@@ -11,8 +11,8 @@
     doc = "| [`metrics`](fn@metrics) | `metrics` | the `metrics` facade, as counters and histograms |"
 )]
 //!
-//! Each is one line: `cache.observe(larder::observe::…)`. Without it nothing is handed on, whatever
-//! features are on.
+//! Each takes one line: `cache.observe(larder::observe::…)`. Without that line no event is passed
+//! on, also with the features on.
 
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -1,11 +1,10 @@
-//! Spans around calls that wait and around loaders. Without the feature `tracing` there is nothing
-//! in them.
+//! Spans around calls that wait and around loaders. Without the feature `tracing` a span is empty.
 
 use crate::error::Result;
 use crate::observers::Observers;
 use std::future::Future;
 
-/// A span of larder's, or nothing.
+/// A span, or nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
@@ -14,7 +13,7 @@ pub(crate) struct Span {
 
 #[cfg(feature = "tracing")]
 impl Span {
-    /// Around a call of the adapter.
+    /// The span of a call of the adapter.
     pub(crate) fn call<'k>(
         observers: &Observers,
         backend: &str,
@@ -26,8 +25,8 @@ impl Span {
         Self { inner }.with_key(observers, key)
     }
 
-    /// Around a loader, which runs in a task of its own: below the span that its first caller is
-    /// in.
+    /// The span of a loader, which runs in a task of its own. Its parent is the current span of the
+    /// first caller.
     pub(crate) fn load<'k>(
         observers: &Observers,
         backend: &str,
@@ -61,14 +60,14 @@ impl Span {
         self.inner.in_scope(call)
     }
 
-    /// Says how it ended.
+    /// Records how the call ended.
     pub(crate) fn end<R>(&self, result: &Result<R>) {
         if self.inner.is_disabled() {
             return;
         }
         match result {
             Ok(_) => self.inner.record("outcome", "ok"),
-            // Its kind only: the whole message names the key.
+            // The kind only, because the whole message contains the key.
             Err(error) => self.inner.record("outcome", ::tracing::field::display(error.kind())),
         };
     }

@@ -15,8 +15,8 @@ use ::tracing::Level;
 /// | `error` | the kind of the error |
 /// | `key` | the key's first 128 bytes; only after [`trace_keys`](crate::AsyncCacheWrapper::trace_keys)`(true)` |
 ///
-/// What fails is a warning, a swap and a breaker that closes are information, and the rest is for
-/// debugging. Values are never shown.
+/// Failures have the level `WARN`; a swap, and a breaker that closes, have `INFO`; all other events
+/// have `DEBUG`. Values are never shown.
 ///
 /// ```
 /// # fn main() -> larder::Result<()> {
@@ -39,7 +39,7 @@ fn emit(event: &Event<'_>) {
                 op = event.op,
                 took_us = event.took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
                 count = event.count,
-                // Its kind only: the whole message names the key.
+                // The kind only, because the whole message contains the key.
                 error = event.error.map(|error| ::tracing::field::display(error.kind())),
                 key = event.key_shown().filter(|_| event.shows_key),
             )

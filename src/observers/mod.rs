@@ -76,8 +76,7 @@ pub(crate) struct Observers {
     #[cfg(feature = "tracing")]
     pub(crate) shows_keys: AtomicBool,
     list: ArcSwap<Vec<Observer>>,
-    /// Held while the list and `has_observers` change together. No code of the user's runs under
-    /// it.
+    /// Held while the list and `has_observers` change together. No user code runs under this lock.
     changing: Mutex<()>,
 }
 

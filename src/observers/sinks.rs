@@ -1,12 +1,12 @@
-//! How an adapter emits events: through sinks, which lead to the observers of the caches that use
-//! it.
+//! How an adapter emits events: through sinks, which pass them to the observers of the caches that
+//! use the adapter.
 
 use super::Observers;
 use crate::event::Event;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Weak};
 
-/// Leads the events of an adapter to the observers of one cache: see
+/// Passes the events of an adapter to the observers of one cache, see
 /// [`AsyncCacheAdapter::subscribe`](crate::AsyncCacheAdapter::subscribe). It ends when the cache is
 /// given another adapter.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl EventSink {
         line.is_some()
     }
 
-    /// Whether both sinks lead to the same cache.
+    /// Whether both sinks belong to the same cache.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self.0.upgrade(), other.0.upgrade()) {
             (Some(this), Some(that)) => Arc::ptr_eq(&this.0, &that.0),

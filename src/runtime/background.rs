@@ -1,4 +1,5 @@
-//! larder's own runtime, and a stopgap for it while the process has no file descriptor left.
+//! larder's own runtime, and its substitute (the stopgap) while the process has no free file
+//! descriptor.
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,27 +14,28 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The background runtime of this process.
 static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
 
-/// The stopgaps that there have been: tasks may still be on them.
+/// All stopgaps so far: tasks may still run on them.
 static STOPGAPS: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
-/// Whether there has been any: all that a process with enough descriptors looks at.
+/// Whether there has been a stopgap. A process with enough file descriptors reads only this flag.
 static HAD_STOPGAP: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy)]
 struct Background {
-    /// The process it was built in: its thread does not survive a fork.
+    /// The process in which the runtime was built: its thread does not survive a fork.
     process: u32,
     runtime: &'static Runtime,
-    /// For a stopgap, which has timers and tasks and no connections: when a whole one was last
-    /// refused.
+    /// For a stopgap, which has timers and tasks but no connections: when the system last refused a
+    /// complete runtime.
     refused: Option<Instant>,
 }
 
 /// larder's own runtime: one thread, built when first needed, never dropped (dropping a runtime in
 /// async code panics).
 ///
-/// A runtime that can open connections takes file descriptors. While the process has none, a
-/// stopgap has the timers and tasks, and every so often a caller tries again.
+/// A runtime that can open connections needs file descriptors. While the process has none, a
+/// stopgap runs timers and tasks, and from time to time a caller tries again to build a complete
+/// runtime.
 ///
 /// # Panics
 ///
@@ -81,7 +83,7 @@ pub(super) fn is_background(handle: &Handle) -> bool {
     lock(&BACKGROUND).is_some_and(|known| known.runtime.handle().id() == handle.id())
 }
 
-/// Whether connections can be opened here: not on a stopgap.
+/// Checks that connections can be opened on the current runtime; on a stopgap they cannot.
 ///
 /// # Errors
 ///
@@ -92,7 +94,7 @@ pub(crate) fn can_connect() -> Result<()> {
     if is_stopgap { Err(without_descriptors()) } else { Ok(()) }
 }
 
-/// [`can_connect`], for what is driven in the background.
+/// [`can_connect`] for connections that the background runtime drives.
 #[cfg(feature = "redis")]
 pub(crate) fn background_connects() -> Result<()> {
     if current().refused.is_some() { Err(without_descriptors()) } else { Ok(()) }

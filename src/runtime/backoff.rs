@@ -1,4 +1,4 @@
-//! Exponential back-off with jitter: the pauses between all repeated attempts of larder's.
+//! Exponential back-off with jitter: the pauses between all repeated attempts of larder.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     growth: f64,
-    /// The least part of a pause that is left of it.
+    /// The least part of a pause that remains after jitter.
     at_least: f64,
 }
 
 impl Backoff {
-    /// Pauses that double from `first` to `longest`, of which jitter takes up to half.
+    /// Pauses that double from `first` to `longest`. Jitter shortens each by up to half.
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, growth: 2.0, at_least: 0.5 }
     }
@@ -32,7 +32,8 @@ impl Backoff {
     /// The longest pause after this number of consecutive failures. The first pause is the one
     /// after zero failures.
     pub(crate) fn longest_after(&self, failures: u32) -> Duration {
-        // From 64 on any growth has passed any longest pause, and no power overflows.
+        // After 64 failures every growth has passed every longest pause; a higher power could
+        // overflow.
         let growth = self.growth.powi(failures.min(64).cast_signed());
         let pause = self.first.as_secs_f64() * growth;
         Duration::from_secs_f64(pause.min(self.longest.as_secs_f64()))

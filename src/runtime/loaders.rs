@@ -12,11 +12,11 @@ use std::sync::Mutex;
 use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Far more than a system provides: a loader that waits for another one must not occupy the last
-/// thread.
+/// Far more threads than a system provides: a loader that waits for another loader must not occupy
+/// the last thread.
 const MOST_THREADS: usize = 1 << 20;
 
-/// The runtime and the process it was built in: its threads do not survive a fork.
+/// The runtime, and the process in which it was built: its threads do not survive a fork.
 static LOADERS: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
 
 thread_local! {
@@ -47,7 +47,7 @@ fn build() -> &'static Runtime {
     Box::leak(Box::new(runtime.expect("the operating system refused a thread for loaders")))
 }
 
-/// The runtime of these threads, on one of them while it polls a loader.
+/// The runtime of these threads, if the current thread is one of them and polls a loader.
 pub(super) fn home() -> Option<Handle> {
     IS_POLLING.get().then(|| handle().clone())
 }
@@ -62,7 +62,7 @@ pub(super) fn spawn(mut loader: Pin<Box<dyn Future<Output = ()> + Send>>) -> Han
     home.clone()
 }
 
-/// Sets the mark back, also when a loader panics.
+/// Resets the mark, also when a loader panics.
 struct Polling(bool);
 
 impl Drop for Polling {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor, worker_index};
 use tokio::task::JoinHandle;
 
-/// The caller's runtime; the background one where the caller has none.
+/// The caller's runtime, or the background runtime if the caller has none.
 pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| background().clone())
 }
@@ -136,7 +136,7 @@ pub(crate) fn background_sleep_until(at: std::time::Instant) -> tokio::time::Sle
     tokio::time::sleep_until(at.into())
 }
 
-/// Runs larder's own work on the background runtime, which outlives every caller's.
+/// Runs larder's own work on the background runtime, which outlives the runtime of every caller.
 #[cfg(any(feature = "memory", feature = "redis", feature = "sqlite"))]
 pub(crate) fn spawn_background<F>(work: F) -> JoinHandle<F::Output>
 where

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, Weak};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 
-/// One `T` for each runtime that asks, dropped when its runtime ends.
+/// One `T` for each runtime that asks. Each is dropped when its runtime ends.
 ///
-/// Connections belong to the runtime that drives them: a socket opened on one dies with it, and
-/// stands still while it is parked.
+/// A connection belongs to the runtime that drives it: it ends with that runtime, and makes no
+/// progress while that runtime is parked.
 #[derive(Debug)]
 pub(crate) struct PerRuntime<T>(Arc<Residents<T>>);
 
@@ -28,7 +28,7 @@ struct Resident<T> {
     /// Distinguishes residents of the same runtime before and after a `clear`.
     number: u64,
     set: Arc<T>,
-    /// Dropping it ends the sentinel.
+    /// Dropping this sender ends the sentinel.
     _leaves: oneshot::Sender<()>,
 }
 
@@ -57,7 +57,7 @@ impl<T: Send + Sync + 'static> PerRuntime<T> {
         Self(Arc::new(Residents { all: ArcSwap::default(), exchange: Mutex::new(0) }))
     }
 
-    /// The own `T` of the runtime `home`.
+    /// The `T` of the runtime `home`.
     pub(crate) fn get_or_insert_with(&self, home: &Handle, make: impl FnOnce() -> T) -> Arc<T> {
         let Self(residents) = self;
         if let Some(set) = residents.find(home.id()) {
@@ -122,7 +122,7 @@ mod tests {
         for round in 1..=10 {
             residents.clear();
             let newer = get();
-            // The sentinel of the one before ends now.
+            // The sentinel of the previous resident ends now.
             for _ in 0..10 {
                 yield_now().await;
             }

@@ -10,14 +10,14 @@ use std::thread;
 
 type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many nested loads a thread may run that larder did not start: its stack may be small.
+/// The most nested loads on a thread that larder did not start: its stack may be small.
 const DEEPEST: u32 = 8;
 
-/// The same on a stack of [`STACK`].
+/// The most nested loads on a stack of [`STACK`] bytes.
 const DEEPEST_ON_NEW_STACK: u32 = 64;
 
-/// The same size per load as a thread of 2 MiB has for each of [`DEEPEST`]. Only pages that are
-/// touched cost memory.
+/// Each load has as much stack here as each of [`DEEPEST`] loads on a thread of 2 MiB. Only pages
+/// that are used cost memory.
 const STACK: usize = 16 << 20;
 
 thread_local! {
@@ -45,7 +45,7 @@ pub(crate) fn deeper<R>(poll: impl FnOnce() -> R) -> R {
     poll()
 }
 
-/// Runs a load on a thread of its own, which ends with it; gives it back where the operating system
+/// Runs a load on a new thread, which ends with the load. Returns the load if the operating system
 /// refuses a thread.
 pub(crate) fn spawn_on_new_stack(load: Load) -> Result<(), Load> {
     // Keep the load outside the closure: if the system refuses the thread, the closure is dropped,

@@ -1,4 +1,5 @@
-//! Which flight's loader is running: a task-local, by which a loader's own calls are recognised.
+//! The flight whose loader is running: a task-local, by which larder recognises the calls that a
+//! loader makes.
 
 use std::future::Future;
 

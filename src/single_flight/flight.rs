@@ -18,14 +18,14 @@ use tokio::sync::Notify;
 /// How long a follower waits before it checks whether the flight is alive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The same, at first, for a follower that blocks a thread: the loader may need this thread.
+/// The first such wait of a follower that blocks a thread: the loader may need this thread.
 const PATIENCE_ON_OWN_THREAD: Duration = Duration::from_millis(50);
 
 /// How long the runtime of a load may take to run a probe task. A runtime that takes longer is
 /// considered stopped.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// The same where the follower itself may be blocking the runtime.
+/// The same time if the follower itself may be blocking the runtime.
 const PROBE_ON_OWN_THREAD: Duration = Duration::from_millis(500);
 
 /// The longest wait for a store. Adapters have deadlines of their own, so only one without a
@@ -167,7 +167,8 @@ impl Flight {
         }
     }
 
-    /// The outcome, however late: for a caller that gave the flight up and waits for another one.
+    /// The outcome, without a time limit: for a caller that gave the flight up and waits for
+    /// another flight.
     pub(crate) async fn outcome(&self) -> Option<Outcome> {
         match self.over().await {
             Arrival::Finished(outcome) => Some(outcome),

@@ -66,15 +66,14 @@ struct Shard {
     /// The number of writes in progress, by the hash of the key. If two keys have the same hash, at
     /// worst a load is not stored.
     writes: ByHash<u32>,
-    /// The callers that are reading, by the hash of the key. One counter for all keys of a shard
-    /// would not do: writes to other keys would make the reader of a slow backend read again
-    /// without end.
+    /// The callers that are reading, by the hash of the key. With one counter for all keys of a
+    /// shard, writes to other keys would make the reader of a slow backend read again without end.
     readers: ByHash<Readers>,
 }
 
 type ByHash<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
-/// A hasher for numbers that are hashes already.
+/// A hasher for numbers that are already hashes.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -116,7 +115,7 @@ pub(crate) struct Forced {
 }
 
 impl Forced {
-    /// For a call that begins now.
+    /// A forced refresh that begins now.
     pub(crate) fn now() -> Self {
         Self { came: flight::next_id(), has_waited: false }
     }
@@ -327,8 +326,7 @@ impl Flights {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        // The map in the shard uses the low bits of the hash, so the shard is chosen by the high
-        // ones.
+        // The map in the shard uses the low bits of the hash, so the high bits choose the shard.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }

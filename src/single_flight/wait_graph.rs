@@ -76,7 +76,7 @@ fn reaches(from: u64, to: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// Far from the numbers that flights of other tests have.
+    /// Far from the numbers of the flights in other tests.
     const FAR: u64 = 1 << 60;
 
     #[test]

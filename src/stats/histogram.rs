@@ -1,5 +1,5 @@
-//! How long something took, in buckets that grow with the time: eight for each doubling, so a
-//! figure is off by 6 % at most.
+//! A histogram of times. Its buckets grow with the time, eight for each doubling, so that a figure
+//! is wrong by 6 % at most.
 
 use super::{Times, stripe};
 use std::sync::OnceLock;
@@ -10,13 +10,13 @@ use std::time::Duration;
 const UNIT: u32 = 7;
 /// Buckets for each doubling: 2³.
 const FINE: u32 = 3;
-/// The coarsest begins at 2³⁵ units, 73 minutes.
+/// The last bucket begins at 2³⁵ units, 73 minutes.
 const DOUBLINGS: u32 = 33;
 const BUCKETS: usize = ((DOUBLINGS + 1) << FINE) as usize;
 /// Threads that measure at the same time mostly write to different stripes.
 const STRIPES: usize = 4;
 
-/// A histogram that all threads may add to at any time. It allocates nothing while it is empty.
+/// A histogram to which all threads may add at any time. An empty histogram has allocated nothing.
 #[derive(Default)]
 pub(super) struct Histogram(OnceLock<Box<[Stripe]>>);
 

@@ -54,7 +54,7 @@ impl Counters {
         self.loads.add(took);
     }
 
-    /// Records how long a call took that had to wait for the backend.
+    /// Records how long a call that waited for the backend took.
     pub(crate) fn call_took(&self, took: Duration) {
         self.calls.add(took);
     }
@@ -117,7 +117,7 @@ pub struct Stats {
     pub misses: u64,
     /// Reads that were given a value past its logical expiry.
     pub stale_hits: u64,
-    /// Values that callers stored; what loaders gave counts as a load.
+    /// Values that callers stored. A value from a loader counts as a load instead.
     pub sets: u64,
     /// Live keys that callers removed.
     pub removes: u64,
@@ -127,7 +127,7 @@ pub struct Stats {
     pub expired: u64,
     /// Entries evicted to make room, as far as the adapter emits this.
     pub evicted: u64,
-    /// Loaders that gave a value.
+    /// Loaders that returned a value.
     pub loads: u64,
     /// Loaders that failed, panicked or ran out of time.
     pub load_errors: u64,
@@ -145,13 +145,13 @@ pub struct Stats {
     pub swaps: u64,
     /// How long loaders took.
     pub load_time: Times,
-    /// How long calls of the backend took. Those that need not wait, as in memory, are not
-    /// measured; a batch is one call.
+    /// How long calls of the backend took. Calls that need not wait, as in memory, are not
+    /// measured. A batch is one call.
     pub backend_time: Times,
 }
 
 impl Stats {
-    /// The part of the reads that were given a value, stale ones included; 0 before the first.
+    /// The part of the reads that returned a value, stale values included; 0 before the first read.
     #[must_use]
     pub fn hit_ratio(&self) -> f64 {
         let served = self.hits + self.stale_hits;
@@ -195,11 +195,11 @@ impl fmt::Display for Stats {
     }
 }
 
-/// Times from a log-linear histogram, whose percentiles are off by 7 % at most.
+/// Times from a log-linear histogram. Its percentiles are wrong by 7 % at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Times {
-    /// How often it was measured.
+    /// The number of measurements.
     pub count: u64,
     /// The mean.
     pub mean: Duration,
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// More threads than lanes, and more of them one after another: nothing is lost.
+    /// More threads than stripes, at the same time and one after another: no count is lost.
     #[test]
     fn counts_are_exact_with_more_threads_than_lanes() {
         let counters = Counters::default();

@@ -28,7 +28,7 @@ struct Free {
 }
 
 thread_local! {
-    /// Has no destructor, so that a hit reads it like plain memory.
+    /// A type without a destructor, so that a hit reads it like plain memory.
     static LANE: Cell<usize> = const { Cell::new(UNKNOWN) };
     static KEPT: Kept = const { Kept };
 }

@@ -24,7 +24,8 @@ use std::time::Duration;
 /// // A store that counts in whole seconds, or cannot hold more than a megabyte: see `Suite`.
 /// conformance!(small, MyStore::new(), Suite::new().whole_seconds().max_value(1_000_000));
 ///
-/// // Verbs that the store does not offer must say `Unsupported`; any of `add`, `replace`, `incr`, `take`, `expiry`, `rebuild`.
+/// // Verbs that the store does not offer must return `Unsupported`. These can be excepted:
+/// // `add`, `replace`, `incr`, `take`, `expiry`, `rebuild`.
 /// conformance!(simple, MyStore::new(), except = [incr, take]);
 /// # }
 /// ```
@@ -48,8 +49,7 @@ macro_rules! __conformance {
             $crate::__conformance_cases!(__conformance_tests);
         }
 
-        // Here and not in the module, so that the expressions mean what they mean to who wrote
-        // them.
+        // Outside the module, so that the expressions see the names of the caller's scope.
         #[cfg(test)]
         impl $crate::testing::Source for $name::Source {
             fn suite() -> $crate::testing::Suite {

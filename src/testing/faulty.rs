@@ -52,7 +52,7 @@ pub enum Fault {
 /// use larder::{AsyncCacheAdapter, ErrorKind};
 /// # #[cfg(feature = "memory")]
 /// # fn main() -> larder::Result<()> {
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+/// # tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
 /// use larder::AsyncMemoryCache;
 ///
 /// let faulty = FaultyAdapter::new(AsyncMemoryCache::new());

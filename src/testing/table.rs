@@ -307,7 +307,8 @@ impl Case {
     /// within five minutes.
     ///
     /// ```no_run
-    /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), larder::testing::Failure> {
+    /// # use larder::testing::Failure;
+    /// # async fn example<MyStore: larder::AsyncCacheAdapter + Default>() -> Result<(), Failure> {
     /// use larder::testing::{CASES, Suite};
     ///
     /// for case in CASES.iter().filter(|case| case.name().starts_with("counters::")) {

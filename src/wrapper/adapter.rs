@@ -15,7 +15,7 @@ impl AsyncCacheWrapper {
     }
 
     /// Exchanges the adapter and returns the new one. Options that came with the old adapter's URL
-    /// end with it.
+    /// no longer apply.
     ///
     /// # Errors
     ///
@@ -44,18 +44,19 @@ impl AsyncCacheWrapper {
     /// As [`new`](AsyncCacheWrapper::new); the old adapter stays.
     pub fn swap_adapter(&self, adapter: impl IntoAdapter) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let opened = adapter.into_opened()?;
-        // A cache that was never used still has the adapter it would have used.
+        // A cache that was not used yet returns the adapter that its first call would have used.
         let unused = self.core.slot()?;
         Ok(self.core.swap(opened).unwrap_or(unused).adapter.clone())
     }
 
-    /// Exchanges the adapter for a new one of the same kind and configuration, with fresh
-    /// connections, closes the old one and returns the new. Entries that were only in the old
-    /// adapter's memory are lost.
+    /// Exchanges the adapter for a new one of the same kind and configuration, with new
+    /// connections. Closes the old adapter and returns the new one. Entries that were only in the
+    /// old adapter's memory are lost.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) when the adapter cannot be rebuilt; it stays.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when the adapter cannot be rebuilt; the old
+    /// adapter stays.
     pub async fn reset_adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let slot = self.core.slot()?;
         let fresh = slot.adapter.rebuild()?;
@@ -69,7 +70,7 @@ impl AsyncCacheWrapper {
         Ok(self.core.slot()?.generation)
     }
 
-    /// Opens the connections, which otherwise happens on first use. Idempotent.
+    /// Opens the connections. Without this call they are opened on first use. Idempotent.
     pub async fn connect(&self) -> Result<()> {
         let slot = self.core.slot()?;
         slot.inside(pin!(slot.adapter.connect()))

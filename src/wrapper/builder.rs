@@ -1,4 +1,4 @@
-//! A wrapper with options of its own, before it is built.
+//! The builder of a wrapper with options of its own.
 
 use super::slot::Core;
 use crate::config::{IntoAdapter, Opened};
@@ -47,7 +47,7 @@ impl WrapperBuilder {
         self
     }
 
-    /// The cache. Does no I/O.
+    /// Builds the cache. Does no I/O.
     ///
     /// # Errors
     ///

@@ -54,9 +54,20 @@ impl AsyncCacheWrapper {
         slot.timed(pin!(slot.inside(pin!(self.traced(slot, info, call))))).await
     }
 
+    /// Begins a call about one key: takes the slot, and adds the prefix of the namespace.
+    fn begin<'k>(
+        &self,
+        op: &'static str,
+        key: &'k str,
+    ) -> Result<(Arc<Slot>, Cow<'k, str>, CallInfo<'k>)> {
+        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+        Ok((self.core.slot()?, scoped, CallInfo::new(op, key)))
+    }
+
     /// One call of the adapter about one key, which changes no value.
     ///
-    /// Boxed: each future around a call holds its state, and a program has many of them around one.
+    /// Boxed, because each future around a call contains the call's state, and a program wraps a
+    /// call in many futures.
     pub(super) fn ask<'a, R>(
         &self,
         op: &'static str,
@@ -64,9 +75,7 @@ impl AsyncCacheWrapper {
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
     ) -> impl Future<Output = Result<Answer<'a, R>>> {
         Box::pin(async move {
-            let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
-            let slot = self.core.slot()?;
-            let info = CallInfo::new(op, key);
+            let (slot, scoped, info) = self.begin(op, key)?;
             let answer = self.call(&slot, info, pin!(call(&slot, &scoped))).await;
             self.answer(slot, info, answer)
         })
@@ -85,9 +94,7 @@ impl AsyncCacheWrapper {
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
     ) -> impl Future<Output = Result<Answer<'a, R>>> {
         Box::pin(async move {
-            let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
-            let slot = self.core.slot()?;
-            let info = CallInfo::new(op, key);
+            let (slot, scoped, info) = self.begin(op, key)?;
             let answer = {
                 let mut call = pin!(call(&slot, &scoped));
                 let write = pin!(async {

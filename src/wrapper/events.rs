@@ -7,7 +7,7 @@ use crate::single_flight::Flight;
 use crate::wrapper::AsyncCacheWrapper;
 use std::time::Duration;
 
-/// What the events of a call say about the call.
+/// The facts about a call that its events contain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallInfo<'a> {
     pub(super) op: &'static str,
@@ -50,8 +50,7 @@ impl AsyncCacheWrapper {
         kind: EventKind,
         CallInfo { op, key, took, error }: CallInfo<'_>,
     ) {
-        // An invalid key was refused before any event could happen; only a `clear` has an empty
-        // one.
+        // An invalid key is refused before the first event; only a `clear` has an empty key.
         let scoped = self.scope.key(key).unwrap_or(self.scope.prefix().into());
         slot.observers.notify(
             Event::new(kind, slot.adapter.backend())
@@ -107,7 +106,8 @@ impl AsyncCacheWrapper {
     }
 }
 
-/// Whether the backend is the cause, so that a program can go on as if the key were missing.
+/// Whether the backend is the cause of the error. If so, a program can go on as if the key were
+/// missing.
 pub(super) fn concerns_backend(error: &Error) -> bool {
     matches!(
         error.kind(),

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(2), Duration::from_millis(50)).growing_by(1.5);
 
-/// How much longer than a lease a process waits for its end: stores that count whole seconds round
-/// up.
+/// A process waits for the end of a lease this much longer than the lease itself, because stores
+/// that count whole seconds round up.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Two creation times this close belong to the same value.
+/// Two creation times that differ by no more than this belong to the same value.
 const SAME_MS: u64 = 5;
 
 /// Which value a load replaces.
@@ -35,19 +35,19 @@ pub(super) struct Replaced {
 }
 
 impl Replaced {
-    /// For a call with these options that begins now.
+    /// Which value is replaced by a call that begins now with these options.
     pub(super) fn by(options: &Options) -> Self {
         Self { seen: None, since: options.force_refresh.then(clock::now_ms) }
     }
 
-    /// Whether `value` is a different value, and new enough.
+    /// Whether `value` is a different value from the one that was read, and new enough.
     fn is_replaced_by(self, value: &CacheValue) -> bool {
         // Two reads of the same value may differ by rounding to milliseconds.
         self.seen.is_none_or(|seen| value.meta().created_ms().abs_diff(seen) > SAME_MS)
             && self.is_before(value)
     }
 
-    /// Whether the computation of `value` began after the forced refresh did. In doubt, it did not.
+    /// Whether the computation of `value` began after the forced refresh began. In doubt, `false`.
     pub(super) fn is_before(self, value: &CacheValue) -> bool {
         let cost = u64::from(value.meta().cost_us()).div_ceil(1_000);
         self.since.is_none_or(|since| value.meta().created_ms().saturating_sub(cost) > since)
@@ -65,7 +65,7 @@ pub(super) enum StoreRight {
     None,
 }
 
-/// The result of asking for the right.
+/// The result of acquiring the right.
 pub(super) enum Acquired {
     Granted(StoreRight),
     /// Another process has computed the value in the meantime.

@@ -1,12 +1,12 @@
-//! What a hit in memory keeps of the value that the adapter shows it.
+//! What a hit in memory takes from the value while the adapter holds the shard's lock.
 
 use crate::type_probe::clones_silently;
 use crate::value::CacheValue;
 
-/// What a hit keeps.
+/// What a hit takes.
 pub(super) enum Hit<T> {
     Nothing,
-    /// The object itself, of a value without a stale window.
+    /// The object itself, if the value has no stale window.
     Object(T),
     /// The value, kept because `T` is too large to clone under the lock. Never constructed for
     /// handle-sized `T` (checked at compile time).

@@ -56,14 +56,14 @@ where
     }
 }
 
-/// The keys of a call about several, as the caller named them and as the adapter knows them.
+/// The keys of a call about several keys, with and without the prefix of the namespace.
 ///
-/// They are copied before the call's future is made. A future that kept the caller's iterator, or a
-/// type that is named by way of it, would not be `Send` where the iterator holds a closure that
-/// borrows: "implementation of `FnOnce` is not general enough".
+/// They are copied before the call's future is made. A future that held the caller's iterator, or a
+/// type derived from it, would not be `Send` if the iterator contains a closure that borrows:
+/// "implementation of `FnOnce` is not general enough".
 #[derive(Debug)]
 pub(super) struct KeyBatch {
-    /// The keys one behind the other, each behind the prefix.
+    /// All keys in one text, one after another, each after the prefix.
     text: String,
     /// Where each key ends in `text`.
     ends: Vec<usize>,
@@ -99,17 +99,17 @@ impl KeyBatch {
         Ok(())
     }
 
-    /// The key, if there is but one; as the caller named it.
+    /// The only key, without the prefix; `None` if there are several.
     pub(super) fn single(&self) -> Option<&str> {
         if self.ends.len() == 1 { self.text.get(self.prefix..) } else { None }
     }
 
-    /// As the adapter knows them.
+    /// The keys with the prefix, as the adapter needs them.
     pub(super) fn scoped(&self) -> Vec<&str> {
         self.spans().map(|(start, end)| &self.text[start..end]).collect()
     }
 
-    /// As the caller named them.
+    /// The keys without the prefix, as the caller wrote them.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         self.spans().map(|(start, end)| &self.text[start + self.prefix..end])
     }

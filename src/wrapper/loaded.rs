@@ -4,9 +4,9 @@ use crate::expiry::Expiry;
 use crate::options::Options;
 use std::time::Duration;
 
-/// A value whose loader decides when it expires, or that it is not stored (also for negative
-/// caching: a short expiry for "not found"). Settings that the loader leaves out are those of the
-/// call.
+/// A loader's value together with the loader's decision how long it lives, or that it is not
+/// stored. Also for negative caching: a short expiry for "not found". What the loader leaves out is
+/// taken from the options of the call.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Expiry, Loaded};
@@ -31,16 +31,16 @@ use std::time::Duration;
 pub struct Loaded<T> {
     /// The value.
     pub value: T,
-    /// When it expires; [`Expiry::Default`] is what the call says.
+    /// When the value expires; [`Expiry::Default`] is the expiry of the call.
     pub ttl: Expiry,
-    /// How much longer it is kept; `None` is what the call says.
+    /// How long the value is kept after it has expired; `None` is the setting of the call.
     pub stale_for: Option<Duration>,
-    /// Whether it is stored at all.
+    /// Whether the value is stored.
     pub is_stored: bool,
 }
 
 impl<T> Loaded<T> {
-    /// A value with the call's options, so far.
+    /// A value with the options of the call.
     pub fn new(value: T) -> Self {
         Self { value, ttl: Expiry::Default, stale_for: None, is_stored: true }
     }
@@ -50,13 +50,14 @@ impl<T> Loaded<T> {
         Self { is_stored: false, ..Self::new(value) }
     }
 
-    /// It expires after `ttl`.
+    /// Sets the expiry.
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.ttl = ttl.into();
         self
     }
 
-    /// It is kept that much longer, as [`View::stale_for`](crate::View::stale_for) says.
+    /// Sets how long the value is kept after it has expired, see
+    /// [`View::stale_for`](crate::View::stale_for).
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.stale_for = Some(stale_for);
         self

@@ -53,8 +53,8 @@ use std::time::Duration;
 /// # Swapping
 ///
 /// A call takes one snapshot of the adapter when it is first polled. Calls that began before a swap
-/// finish on the old adapter, calls that begin after it returned use the new one, and none fails
-/// because of it.
+/// finish on the old adapter. Calls that begin after the swap has returned use the new adapter. No
+/// call fails because of a swap.
 ///
 /// # Cancel safety
 ///
@@ -76,9 +76,16 @@ use std::time::Duration;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
 /// let cache = AsyncCacheWrapper::new("memory")?;
-/// cache.set("hello", "world").await?;
-/// assert_eq!(cache.get::<String>("hello").await?.as_deref(), Some("world"));
+///
+/// // On a miss the future runs, once for all callers, and its value is stored.
+/// let user = cache.get_or_set_async("user:7", load_user(7)).await?;
+/// assert_eq!(user, "Ada");
+/// assert_eq!(cache.get::<String>("user:7").await?.as_deref(), Some("Ada"));
 /// # Ok(()) }
+///
+/// async fn load_user(id: u32) -> String {
+///     if id == 7 { "Ada".to_owned() } else { format!("user {id}") }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct AsyncCacheWrapper {
@@ -104,7 +111,8 @@ impl AsyncCacheWrapper {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let rates = larder::AsyncCacheWrapper::new("memory:?stale_for=1h&jitter=0.1&default_ttl=5m")?;
+    /// let url = "memory:?stale_for=1h&jitter=0.1&default_ttl=5m";
+    /// let rates = larder::AsyncCacheWrapper::new(url)?;
     /// rates.set("eur", 1.08).await?;
     /// # Ok(()) }
     /// ```
@@ -118,8 +126,8 @@ impl AsyncCacheWrapper {
     }
 
     /// A new cache, configured by the environment: the adapter and the options that `LARDER_URL`
-    /// names, or one of the Python names `PRIVEX_ASYNC_CACHE_ADAPTER` and `PRIVEX_CACHE_ADAPTER`;
-    /// memory where none is set. Does no I/O.
+    /// names, or that one of the Python names `PRIVEX_ASYNC_CACHE_ADAPTER` and
+    /// `PRIVEX_CACHE_ADAPTER` names; memory if none of them is set. Does no I/O.
     ///
     /// ```
     /// let cache = larder::AsyncCacheWrapper::from_env()?;
@@ -133,7 +141,7 @@ impl AsyncCacheWrapper {
         Ok(Self::over(Core::new(from_environment()?)))
     }
 
-    /// A cache with options of its own for all its calls, see [`WrapperBuilder`].
+    /// Builds a cache with options of its own for all its calls, see [`WrapperBuilder`].
     pub fn builder(adapter: impl IntoAdapter) -> WrapperBuilder {
         WrapperBuilder::new(adapter)
     }
@@ -171,7 +179,7 @@ impl AsyncCacheWrapper {
         self
     }
 
-    /// The same cache, with a lease on what `get_or_set*` compute (see [`View::lease`]).
+    /// The same cache, with a lease for the loads of `get_or_set*` (see [`View::lease`]).
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -186,12 +194,12 @@ impl AsyncCacheWrapper {
         self
     }
 
-    /// A part of this cache: keys of its own, a `clear` of its own, the same adapter, also after a
-    /// swap.
+    /// A part of this cache, with keys of its own and a `clear` of its own. It uses the same
+    /// adapter, also after a swap.
     ///
     /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so
-    /// `namespace("users").get("7")` and `get("users:7")` are the same entry. `:` and `%` in a name
-    /// are escaped, and not in a key: those of `namespace("a:b")` begin with `a%3Ab:`, so that no
+    /// `namespace("users").get("7")` and `get("users:7")` are the same entry. `:` and `%` are
+    /// escaped in names and not in keys. The keys of `namespace("a:b")` begin with `a%3Ab:`, so no
     /// name or key reaches into the namespace of another name.
     ///
     /// ```
@@ -223,7 +231,7 @@ impl AsyncCacheWrapper {
     /// cache for each event of the cache never ends.
     ///
     /// An observer that holds a clone of its cache keeps the cache and its adapter alive for ever.
-    /// [`downgrade`](Self::downgrade) gives the handle for that:
+    /// [`downgrade`](Self::downgrade) returns a handle that does not:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -242,7 +250,8 @@ impl AsyncCacheWrapper {
         self.core.observe(observer)
     }
 
-    /// A handle on this cache, its namespace and its options that does not keep it alive.
+    /// A handle on this cache, its namespace and its options. The handle does not keep the cache
+    /// alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakCache {
         WeakCache::new(self)
@@ -264,8 +273,8 @@ impl AsyncCacheWrapper {
         self.core.observers().counters.snapshot()
     }
 
-    /// Whether spans and events of `tracing` show keys, their first 128 bytes, for this cache, its
-    /// clones and namespaces. Off at first.
+    /// Sets whether spans and events of `tracing` show the first 128 bytes of each key, for this
+    /// cache, its clones and namespaces. Off by default.
     #[cfg(feature = "tracing")]
     pub fn trace_keys(&self, show: bool) {
         self.core.observers().shows_keys.store(show, std::sync::atomic::Ordering::Relaxed);
@@ -284,7 +293,7 @@ impl AsyncCacheWrapper {
         self.view().ttl(ttl)
     }
 
-    /// A view whose `get_or_set*` go on without a backend that fails, or do not.
+    /// A view with or without fail-open (see [`View::fail_open`]).
     pub fn fail_open(&self, fail_open: bool) -> View<'_> {
         self.view().fail_open(fail_open)
     }

@@ -1,9 +1,9 @@
 //! Which loaders are refused because they may fail.
 
-/// Every type but `Result`: what [`get_or_set`](crate::AsyncCacheWrapper::get_or_set) and its kin
-/// take for a value.
+/// Every type except `Result`: the values that [`get_or_set`](crate::AsyncCacheWrapper::get_or_set)
+/// and similar methods accept.
 ///
-/// A loader that returns a `Result` would have its error stored and served as a value until it
+/// If a loader returned a `Result`, its error would be stored, and served as a value until it
 /// expires. The compiler refuses it, with "type annotations needed" and a note that names this
 /// trait. `By` is inferred; generic code needs no bound.
 ///
@@ -15,7 +15,7 @@
 /// ```compile_fail,E0283
 /// # async fn f() -> larder::Result<()> {
 /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
-/// cache.get_or_set_async("u", async { Err::<u32, String>("the database is away".to_owned()) }).await?;
+/// cache.get_or_set_async("u", async { Err::<u32, String>("no database".to_owned()) }).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -24,20 +24,21 @@
 /// use larder::Loaded;
 ///
 /// let cache = larder::AsyncCacheWrapper::new("memory")?;
-/// let failed = cache.try_get_or_set_async("u", async { Err::<u32, &str>("the database is away") }).await;
+/// let failed = cache.try_get_or_set_async("u", async { Err::<u32, &str>("no database") }).await;
 /// assert!(failed.is_err() && !cache.contains("u").await?);
 ///
-/// let on_purpose = cache.get_or_set_loaded_async("u", async { Loaded::new(Err::<u32, String>("no".into())) }).await?;
-/// assert_eq!(on_purpose, Err("no".to_owned()));
+/// let error: Result<u32, String> = Err("no such user".to_owned());
+/// let stored = cache.get_or_set_loaded_async("u", async { Loaded::new(error) }).await?;
+/// assert_eq!(stored, Err("no such user".to_owned()));
 /// # Ok(()) }
 /// ```
 pub trait NotAResult<By> {}
 
-/// [`NotAResult`] holds for every type in this way,
+/// [`NotAResult`] is implemented for every type with this parameter,
 #[derive(Debug)]
 pub enum Value {}
 
-/// and for a `Result` also in this one, so that the compiler cannot choose between the two.
+/// and for `Result` also with this parameter, so that the compiler cannot choose between the two.
 #[derive(Debug)]
 pub enum UseTryGetOrSetAsync {}
 

@@ -1,4 +1,4 @@
-//! The read path: a hit that needs no wait, a read that waits, and what either emits.
+//! The read path: a hit that needs no wait, a read that waits, and the events of both.
 
 use super::events::CallInfo;
 use super::hit::Hit;
@@ -71,7 +71,7 @@ impl AsyncCacheWrapper {
         }
     }
 
-    /// [`read_now`](Self::read_now) with observers: they are given the time that the read took.
+    /// [`read_now`](Self::read_now) with observers, who are given the time that the read took.
     #[cold]
     fn read_observed<T>(
         &self,
@@ -112,9 +112,9 @@ impl AsyncCacheWrapper {
         })
     }
 
-    /// [`read_now`](Self::read_now) for a call that goes on after a miss, or after a hit that it
-    /// cannot serve: these emit nothing here. `drawn` keeps the random draw for an early refresh,
-    /// because a call draws once.
+    /// [`read_now`](Self::read_now) for a call that goes on after a miss, or after a hit that the
+    /// call cannot serve. Such a miss or hit emits no event here. `drawn` keeps the random draw for
+    /// an early refresh, because a call draws once.
     #[inline]
     pub(super) fn hit_now<T>(
         &self,

@@ -70,7 +70,7 @@ impl Core {
         }
     }
 
-    /// Builds the slot of an adapter, and subscribes this cache to its events.
+    /// Builds the slot of an adapter, and subscribes this cache to the adapter's events.
     fn fill(&self, Opened { adapter, options }: Opened, generation: u64) -> Arc<Slot> {
         let line = Line::to(&self.observers);
         adapter.subscribe(EventSink::new(&line));
@@ -87,7 +87,8 @@ impl Core {
         })
     }
 
-    /// The observers of calls that begin now: another wrapper's, while its slot is used.
+    /// The observers of calls that begin now. They are another wrapper's observers while this
+    /// wrapper uses that wrapper's slot.
     pub(crate) fn observers(&self) -> &Arc<Observers> {
         match &self.origin {
             Origin::Follow(other) if self.slot.load().is_none() => other.core.observers(),
@@ -104,7 +105,7 @@ impl Core {
         Observation::begin(observer, [self.observers(), &self.observers])
     }
 
-    /// The slot as it is now: one snapshot a call.
+    /// The current slot. Each call takes one such snapshot.
     pub(crate) fn slot(&self) -> Result<Arc<Slot>> {
         match (self.slot.load_full(), &self.origin) {
             (Some(slot), _) => Ok(slot),
@@ -114,8 +115,8 @@ impl Core {
         }
     }
 
-    /// Borrows the slot for the length of `look`, without counting a reference; `None` if there is
-    /// none yet.
+    /// Borrows the slot while `look` runs, without counting a reference; `None` if there is no slot
+    /// yet.
     #[inline]
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Slot) -> R) -> Option<R> {
         let mut core = self;
@@ -175,7 +176,7 @@ impl Slot {
         self.options_of_url().is_some_and(|options| options.allow_stale)
     }
 
-    /// A rebuilt adapter of the same configuration, to take this one's place.
+    /// Pairs a rebuilt adapter with the options of the adapter that it replaces.
     pub(super) fn reopened(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Opened {
         Opened { adapter, options: self.options(&Options::default()) }
     }
@@ -188,7 +189,7 @@ impl Slot {
         runtime::inside(|| self.adapter.get_if_ready("-", &mut |_| ()).is_ready(), call)
     }
 
-    /// Makes a call of the adapter, and measures it if it waits or if there are observers.
+    /// Makes a call of the adapter, and measures the call if it waits or if there are observers.
     pub(crate) fn timed<T>(
         &self,
         mut call: Pin<&mut impl Future<Output = Result<T>>>,

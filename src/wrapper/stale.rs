@@ -22,7 +22,7 @@ impl Slot {
     }
 
     /// Whether the entry is live or stale; `None` for a store without logical ends, where the verb
-    /// itself knows.
+    /// itself finds out.
     async fn presence(&self, key: &str) -> Result<Option<Presence>> {
         if !self.adapter.has_logical_ends() {
             return Ok(None);
@@ -60,13 +60,13 @@ impl Slot {
     ) -> Result<bool> {
         match self.presence(key).await? {
             Some(Presence::Stale) => Ok(false),
-            // A live entry may have been removed by now, and a store may not support `replace`: let
-            // the store decide.
+            // The store decides: the live entry may have been removed since, and the store may not
+            // support `replace`.
             _ => self.adapter.replace(key, value, plan.kept).await,
         }
     }
 
-    /// A stale entry does not stop `add`: one of the callers that find it replaces it.
+    /// `add` succeeds on a stale entry: one of the callers that find the entry replaces it.
     pub(super) async fn add(&self, key: &str, value: CacheValue, plan: WritePlan) -> Result<bool> {
         for _ in 0..TRIES {
             if self.adapter.add(key, value.clone(), plan.kept).await? {
@@ -83,7 +83,7 @@ impl Slot {
                 Instead::Changed => {}
             }
         }
-        // Other callers store and remove the key without end: report that it exists.
+        // Other callers store and remove the key without end. Report that the key exists.
         Ok(false)
     }
 
@@ -187,7 +187,7 @@ impl Slot {
     }
 
     /// The expiry and metadata of an entry that gets another expiry. Its stale window is the
-    /// call's, or else stays as it was.
+    /// call's, or stays as it was if the call has none.
     async fn plan_renewal(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! The verbs of a cache: those of its view with the cache's own options.
+//! The verbs of a cache. Each calls the verb of a view with the cache's own options.
 
 use super::keys::{Keys, ManyKeys};
 use super::{AsyncCacheWrapper, Cacheable, Loaded, NotAResult};
@@ -11,13 +11,13 @@ use std::future::Future;
 
 /// # Reading
 impl AsyncCacheWrapper {
-    /// The value under `key`, read as a `T`; `None` when it is missing or expired.
+    /// Returns the value under `key`, read as a `T`; `None` when the key is missing or expired.
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when the value is not something
-    /// serde can read as a `T`. Stored bytes that larder did not write, or that are damaged, are a
-    /// miss and an event.
+    /// [`Decode`](crate::ErrorKind::Decode), naming key and type, when serde cannot read the value
+    /// as a `T`. Stored bytes that are damaged, or that larder did not write, are a miss and an
+    /// event.
     pub fn get<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -52,7 +52,7 @@ impl AsyncCacheWrapper {
     /// let cache = larder::AsyncCacheWrapper::new("memory")?;
     /// cache.set("user:7", "Ada").await?;
     /// let ids = [7, 8];
-    /// let users: Vec<Option<String>> = cache.get_many(ids.iter().map(|id| format!("user:{id}"))).await?;
+    /// let users = cache.get_many::<String, _>(ids.map(|id| format!("user:{id}"))).await?;
     /// assert_eq!(users, [Some("Ada".to_owned()), None]);
     /// # Ok(()) }
     /// ```
@@ -74,8 +74,8 @@ impl AsyncCacheWrapper {
         self.view().contains(key)
     }
 
-    /// How long `key` still lives: [`Expiry::Never`] or [`Expiry::After`] what remains; `None` when
-    /// it is missing.
+    /// How long `key` still lives: [`Expiry::Never`], or [`Expiry::After`] with the time that is
+    /// left; `None` when the key is missing.
     pub fn expiry(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<Expiry>>> {
         self.view().expiry(key)
     }
@@ -88,8 +88,9 @@ impl AsyncCacheWrapper {
     /// # Errors
     ///
     /// [`Encode`](crate::ErrorKind::Encode): nothing was changed.
-    /// [`TooLarge`](crate::ErrorKind::TooLarge): the older value is no longer served.
-    /// [`Timeout`](crate::ErrorKind::Timeout): the write may still take effect.
+    /// [`TooLarge`](crate::ErrorKind::TooLarge): the new value was not stored, and the older value
+    /// is no longer served. [`Timeout`](crate::ErrorKind::Timeout): the write may still take
+    /// effect.
     pub fn set<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<()>>
     where
         T: Serialize + Send + Sync + 'static,
@@ -113,7 +114,7 @@ impl AsyncCacheWrapper {
     }
 
     /// [`set_many`](AsyncCacheWrapper::set_many) with an expiry for each entry; [`Expiry::Default`]
-    /// is the cache's.
+    /// is the default expiry of the cache.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};
@@ -136,7 +137,8 @@ impl AsyncCacheWrapper {
         self.view().set_each(entries)
     }
 
-    /// Stores `value` only if `key` is missing, in one atomic step; whether it did.
+    /// Stores `value` only if `key` is missing, in one atomic step. Returns whether the value was
+    /// stored.
     pub fn add<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<bool>>
     where
         T: Serialize + Send + Sync + 'static,
@@ -144,7 +146,8 @@ impl AsyncCacheWrapper {
         self.view().add(key, value)
     }
 
-    /// Stores `value` only if `key` is live, in one atomic step; whether it did.
+    /// Stores `value` only if `key` is live, in one atomic step. Returns whether the value was
+    /// stored.
     pub fn replace<T>(&self, key: impl AsRef<str>, value: T) -> impl Future<Output = Result<bool>>
     where
         T: Serialize + Send + Sync + 'static,
@@ -163,13 +166,14 @@ impl AsyncCacheWrapper {
         self.view().incr(key, by)
     }
 
-    /// [`incr`](AsyncCacheWrapper::incr) the other way.
+    /// Subtracts `by` from the counter under `key`; otherwise as [`incr`](AsyncCacheWrapper::incr).
     pub fn decr(&self, key: impl AsRef<str>, by: i64) -> impl Future<Output = Result<i64>> {
         self.view().decr(key, by)
     }
 
-    /// Removes keys: one, or an array, slice, set, `Vec` or other iterator of them (see [`Keys`]).
-    /// Whether all of them were live (no keys: true). The live ones go even if others are missing.
+    /// Removes one key, or all keys of an array, slice, set, `Vec` or other iterator (see
+    /// [`Keys`]). Returns whether all of them were live (for no keys, `true`). Keys that are live
+    /// are removed even if other keys are missing.
     pub fn remove<By>(&self, keys: impl Keys<By>) -> impl Future<Output = Result<bool>> {
         self.view().remove(keys)
     }
@@ -196,8 +200,8 @@ impl AsyncCacheWrapper {
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`; it is removed all the
-    /// same.
+    /// [`Decode`](crate::ErrorKind::Decode) when the value is not a `T`. The value is removed also
+    /// in this case.
     pub fn take<T>(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -205,7 +209,7 @@ impl AsyncCacheWrapper {
         self.view().take(key)
     }
 
-    /// Gives a live entry a new expiry, counted from now; whether it was live.
+    /// Gives a live entry a new expiry, counted from now. Returns whether the entry was live.
     pub fn touch(
         &self,
         key: impl AsRef<str>,
@@ -214,7 +218,8 @@ impl AsyncCacheWrapper {
         self.view().touch(key, ttl)
     }
 
-    /// [`touch`](AsyncCacheWrapper::touch) that returns the value.
+    /// Gives a live entry a new expiry as [`touch`](AsyncCacheWrapper::touch) does, and returns its
+    /// value.
     ///
     /// # Errors
     ///
@@ -239,7 +244,7 @@ impl AsyncCacheWrapper {
 
 /// # Reading, or computing
 impl AsyncCacheWrapper {
-    /// The value under `key`; on a miss `value`, which is stored. See
+    /// Returns the value under `key`. On a miss stores `value` and returns it. See
     /// [`View::get_or_set`](crate::View::get_or_set).
     pub fn get_or_set<T, By>(
         &self,
@@ -252,8 +257,8 @@ impl AsyncCacheWrapper {
         self.view().get_or_set(key, value)
     }
 
-    /// The value under `key`; on a miss the result of the closure `loader`, which is stored. See
-    /// [`View::get_or_set_with`](crate::View::get_or_set_with).
+    /// Returns the value under `key`. On a miss runs the closure `loader`, stores its result and
+    /// returns it. See [`View::get_or_set_with`](crate::View::get_or_set_with).
     pub fn get_or_set_with<T, By>(
         &self,
         key: impl AsRef<str>,
@@ -265,8 +270,8 @@ impl AsyncCacheWrapper {
         self.view().get_or_set_with(key, loader)
     }
 
-    /// The value under `key`; on a miss the result of the future `loader`, which is stored. See
-    /// [`View::get_or_set_async`](crate::View::get_or_set_async).
+    /// Returns the value under `key`. On a miss runs the future `loader`, stores its result and
+    /// returns it. See [`View::get_or_set_async`](crate::View::get_or_set_async).
     ///
     /// **For a loader that returns a `Result`:
     /// [`try_get_or_set_async`](AsyncCacheWrapper::try_get_or_set_async).** Here a `Result` is

@@ -14,7 +14,9 @@ use std::sync::{Arc, Weak};
 /// let users = larder::AsyncCacheWrapper::new("memory")?.namespace("users");
 /// let weak = users.downgrade();
 /// users.set("7", "Ada").await?;
-/// assert_eq!(weak.upgrade().expect("it is there").get::<String>("7").await?.as_deref(), Some("Ada"));
+/// let strong = weak.upgrade().expect("the cache exists");
+/// assert_eq!(strong.get::<String>("7").await?.as_deref(), Some("Ada"));
+/// drop(strong);
 /// drop(users);
 /// assert!(weak.upgrade().is_none());
 /// # Ok(()) }
@@ -32,8 +34,8 @@ impl WeakCache {
         Self { core: Arc::downgrade(core), scope: scope.clone(), options: *options }
     }
 
-    /// The cache, with the namespace and options of the handle that this one was made from; `None`
-    /// when the last such handle is gone.
+    /// Returns the cache, with the namespace and options of the handle that was downgraded; `None`
+    /// when the last strong handle is gone.
     #[must_use]
     pub fn upgrade(&self) -> Option<AsyncCacheWrapper> {
         let core = self.core.upgrade()?;

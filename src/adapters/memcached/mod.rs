@@ -122,7 +122,7 @@ use tokio::runtime::Handle;
 /// use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-/// let cache = AsyncMemcachedCache::new("memcached://10.0.0.1,10.0.0.2:11212?default_ttl=60")?;
+/// let cache = AsyncMemcachedCache::new("memcached://10.0.0.1,10.0.0.2?default_ttl=60")?;
 /// cache.set("hello", CacheValue::new("world"), Expiry::Default).await?;
 /// # Ok(()) }
 /// ```
@@ -210,7 +210,9 @@ impl AsyncMemcachedCache {
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncMemcachedCache::from_url("memcached+unix:///run/memcached.sock")?;
+    /// use larder::AsyncMemcachedCache;
+    ///
+    /// let cache = AsyncMemcachedCache::from_url("memcached+unix:///run/memcached.sock")?;
     /// # Ok(()) }
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {

@@ -35,7 +35,11 @@ impl fmt::Debug for Weigher {
 /// use larder::AsyncMemoryCache;
 /// use std::time::Duration;
 ///
-/// let cache = AsyncMemoryCache::builder().max_entries(10_000).max_bytes(1 << 20).default_ttl(Duration::from_secs(60)).build();
+/// let cache = AsyncMemoryCache::builder()
+///     .max_entries(10_000)
+///     .max_bytes(1 << 20)
+///     .default_ttl(Duration::from_secs(60))
+///     .build();
 /// assert_eq!(cache.entry_count(), 0);
 /// ```
 #[derive(Clone, Debug)]

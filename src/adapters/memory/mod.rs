@@ -91,8 +91,10 @@ impl AsyncMemoryCache {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
     /// use larder::{AsyncCacheWrapper, AsyncMemoryCache};
     ///
-    /// AsyncCacheWrapper::new(AsyncMemoryCache::shared())?.set("k", 1u8).await?;
-    /// assert_eq!(AsyncCacheWrapper::new(AsyncMemoryCache::shared())?.get::<u8>("k").await?, Some(1));
+    /// let one = AsyncCacheWrapper::new(AsyncMemoryCache::shared())?;
+    /// let other = AsyncCacheWrapper::new(AsyncMemoryCache::shared())?;
+    /// one.set("k", 1u8).await?;
+    /// assert_eq!(other.get::<u8>("k").await?, Some(1));
     /// # Ok(()) }
     /// ```
     #[must_use]

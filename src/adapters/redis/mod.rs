@@ -209,7 +209,8 @@ impl AsyncRedisCache {
     ///
     /// let cache = AsyncRedisCache::new("redis://:secret@127.0.0.1:6379/2?prefix=shop:")?;
     /// assert!(!format!("{cache:?}").contains("secret"));
-    /// assert_eq!(AsyncRedisCache::new("redis://localhost?ttl=5").unwrap_err().kind(), ErrorKind::Config);
+    /// let error = AsyncRedisCache::new("redis://localhost?ttl=5").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn new(url: &str) -> Result<Self> {

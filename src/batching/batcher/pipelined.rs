@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 impl<P: Batchable> BatchLeader<P> {
-    /// Whether a call waits. Waits for one as long as a batch is in flight; when none is, batching
-    /// has ended.
+    /// Returns whether a call waits. While a batch is in flight, waits until a call comes; if no
+    /// batch is in flight and no call waits, batching has ended.
     pub(crate) fn poll_waiting(
         &mut self,
         context: &mut Context<'_>,
@@ -28,7 +28,8 @@ impl<P: Batchable> BatchLeader<P> {
         Poll::Ready(false)
     }
 
-    /// The calls that wait, up to the size of a batch. Empty if all have been given up.
+    /// Takes the calls that wait, up to the size of a batch. Empty if all of them have been given
+    /// up.
     pub(crate) fn take(&mut self) -> Vec<P> {
         let mut waiting = lock(&self.batcher.waiting);
         let Some(all) = waiting.queue.all_at_once() else { return waiting.queue.next() };

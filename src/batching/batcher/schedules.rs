@@ -1,5 +1,4 @@
-//! The stop under the orders in which threads may take their turns. shuttle also finds who waits
-//! for ever.
+//! The batcher under many thread schedules. shuttle also finds a thread that waits for ever.
 
 use super::{BatchLeader, Batcher};
 use crate::batching::{Batchable, Limits};
@@ -41,7 +40,7 @@ impl Batchable for Request {
     }
 }
 
-/// What callers and leaders see of one another.
+/// The state that callers and leaders share.
 struct Road {
     batcher: Arc<Batcher<Request>>,
     direct: AtomicUsize,
@@ -61,7 +60,8 @@ impl Road {
         })
     }
 
-    /// Callers that each make two calls; what came of those that waited: the answer, or none.
+    /// Runs callers that each make two calls. Returns the answers of the calls that waited, `None`
+    /// for a call without an answer.
     fn run_callers(
         self: &Arc<Self>,
         callers: usize,

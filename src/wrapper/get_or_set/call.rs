@@ -40,7 +40,7 @@ pub(super) enum ClaimWhen {
     InTask,
 }
 
-/// The result of a step of a call: an answer, or read again.
+/// The result of a step of a call: break with an answer, or continue and read again.
 type Step<T> = ControlFlow<Result<T>>;
 
 /// A call in progress.
@@ -61,9 +61,9 @@ struct GetOrSet<'a> {
 }
 
 impl View<'_> {
-    /// `start`, and the loader in it, are stored once and borrowed from there. An `async fn`
-    /// argument is stored twice in the future, doubling at each level, so that nested loaders would
-    /// overflow the stack.
+    /// `start` and the loader in it are stored once and then borrowed. An argument of an `async fn`
+    /// is stored twice in its future; each level of nesting would double the size, and nested
+    /// loaders would overflow the stack.
     pub(super) fn get_or_load<T: Cacheable>(
         self,
         key: impl AsRef<str>,
@@ -138,10 +138,7 @@ impl<'a> GetOrSet<'a> {
             let joining = Joining { mark, insists: reads == READS, forced: self.forced };
             let (joined, right) = match self.join::<T>(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
-                ControlFlow::Break(value) => {
-                    self.emit_once(EventKind::Hit, info);
-                    return value.decode();
-                }
+                ControlFlow::Break(value) => return self.answer(info, &value),
             };
             if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
                 self.emit_once(EventKind::Miss, info);
@@ -320,6 +317,12 @@ impl<'a> GetOrSet<'a> {
         if !std::mem::replace(&mut self.has_emitted, true) {
             self.view.cache.emit(self.slot, kind, info);
         }
+    }
+
+    /// Answers with a value that another process has computed.
+    fn answer<T: Cacheable>(&mut self, info: CallInfo<'_>, value: &CacheValue) -> Result<T> {
+        self.emit_once(EventKind::Hit, info);
+        value.decode()
     }
 
     /// Serves the value at hand.

@@ -5,7 +5,7 @@ use crate::wrapper::events::CallInfo;
 /// What a read found.
 pub(super) enum Found<T> {
     Value(T),
-    /// A value to serve, which is due for a refresh.
+    /// A value to serve, and to refresh in the background.
     Due(T),
     /// A value to serve if the loader fails or is late.
     Usable(Usable<T>),

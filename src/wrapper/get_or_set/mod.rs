@@ -1,5 +1,5 @@
-//! `get_or_set*`, one method per kind of loader. `call` is one call, `task` one run of a loader,
-//! `driver` who polls it, `waiting` how long a call waits for it.
+//! `get_or_set*`, one method for each kind of loader. `call` implements one call, `task` one run of
+//! a loader. `driver` decides who polls the run, and `waiting` how long a call waits for it.
 
 mod call;
 mod driver;
@@ -24,7 +24,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable 
 
 /// # Reading, or computing
 impl View<'_> {
-    /// The value under `key`; on a miss `value`, which is stored and returned. A `Result` is
+    /// Returns the value under `key`. On a miss stores `value` and returns it. A `Result` is
     /// refused, see [`NotAResult`].
     ///
     /// # Errors
@@ -38,12 +38,12 @@ impl View<'_> {
         self.get_or_set_with(key, |_| value)
     }
 
-    /// The value under `key`; on a miss the result of the closure `loader`, which is stored and
-    /// returned.
+    /// Returns the value under `key`. On a miss runs the closure `loader`, stores its result and
+    /// returns it.
     ///
-    /// The closure runs at once, inside the call, and once for all callers that wait; a slow one
-    /// belongs into [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a
-    /// `Result`: [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see
+    /// The closure runs at once, inside the call, and once for all callers that wait. For slow work
+    /// use [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a `Result`:
+    /// [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see
     /// [`NotAResult`].
     ///
     /// # Errors
@@ -67,8 +67,8 @@ impl View<'_> {
         })
     }
 
-    /// The value under `key`; on a miss the result of the future `loader`, which is stored and
-    /// returned.
+    /// Returns the value under `key`. On a miss runs the future `loader`, stores its result and
+    /// returns it.
     ///
     /// **For a loader that returns a `Result`:
     /// [`try_get_or_set_async`](View::try_get_or_set_async).** Here a `Result` is refused, because
@@ -78,15 +78,15 @@ impl View<'_> {
     /// runtime, once for all callers that wait. Callers may be dropped or give up; the load goes
     /// on, and its value is stored and shared.
     ///
-    /// A write to the key while the loader runs wins, also one by another process
-    /// (`docs/leases.md`): the loader's value is returned and not stored. A swap wins likewise: the
-    /// value is not stored in the new adapter. A loader that asks for its own key, or for a key
-    /// whose load waits for it, runs the inner loader unshared.
+    /// If the key is written while the loader runs, the write wins, also if another process writes
+    /// ([`leases`](crate::docs::leases)): the loader's value is returned and not stored. After a
+    /// swap the value is not stored in the new adapter. If a loader asks for its own key, or for a
+    /// key whose load waits for this loader, the inner loader runs unshared.
     ///
     /// # Errors
     ///
     /// As [`get_or_set_with`](View::get_or_set_with); [`Reentrant`](crate::ErrorKind::Reentrant)
-    /// when loaders ask for themselves without end.
+    /// when loaders ask for their own keys without end.
     pub fn get_or_set_async<K, T, By>(
         self,
         key: K,

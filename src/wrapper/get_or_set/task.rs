@@ -42,9 +42,9 @@ pub(super) struct LoadTask {
     pub(super) skip_store: bool,
     /// A stale value can be served if the loader fails.
     pub(super) has_usable: bool,
-    /// Another loader made the call.
+    /// The call was made by another loader.
     pub(super) is_nested: bool,
-    /// The caller waits on its own thread, and so can drive the load there.
+    /// The caller waits on its own thread, and can drive the load there.
     pub(super) is_caller_driven: bool,
     pub(super) replaced: Replaced,
     /// `None` until the right is acquired, and again once it is used.

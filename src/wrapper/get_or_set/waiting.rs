@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A wait for a flight. It is boxed, because each future around it would store it again, beside a
-/// loader.
+/// A wait for a flight. Boxed, because each future around the wait would otherwise contain the wait
+/// again, beside a loader.
 pub(super) type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
 
 /// How a wait for a flight ended.
@@ -50,7 +50,7 @@ impl Abandoned {
         self.0.push(flight.clone());
     }
 
-    /// Waits for `arrival`, or for a value of one of these flights.
+    /// Waits for `arrival`, or for the value of a flight that was given up.
     pub(super) fn or_first<'a>(&'a self, arrival: Arriving<'a>) -> Arriving<'a> {
         if self.0.is_empty() {
             return arrival;

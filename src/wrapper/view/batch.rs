@@ -1,6 +1,6 @@
 //! The verbs about several keys: each is one call of the adapter.
 //!
-//! Each takes the caller's iterator apart before its future is made, see [`KeyBatch`].
+//! Each reads the caller's iterator to its end before it makes a future, see [`KeyBatch`].
 
 use super::View;
 use crate::adapter::Entry;
@@ -62,7 +62,7 @@ impl View<'_> {
     }
 
     /// [`set_many`](View::set_many) with an expiry for each entry; [`Expiry::Default`] is the
-    /// view's.
+    /// expiry of the view.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};

@@ -18,7 +18,7 @@ use std::pin::pin;
 
 /// A cache together with options for the calls that go through it. It has all verbs of a cache.
 ///
-/// It borrows its cache; [`into_cache`](View::into_cache) makes an owned one of it.
+/// A view borrows its cache; [`into_cache`](View::into_cache) makes an owned cache.
 ///
 /// ```
 /// use larder::{AsyncCacheWrapper, Expiry};
@@ -36,24 +36,25 @@ use std::pin::pin;
 pub struct View<'a> {
     pub(in crate::wrapper) cache: &'a AsyncCacheWrapper,
     pub(in crate::wrapper) options: Options,
-    /// The caller waits on its own thread until the call is over: it can drive its load there.
+    /// The caller waits on its own thread until the call ends, and can drive its load there.
     pub(in crate::wrapper) is_caller_driven: bool,
 }
 
 impl View<'_> {
-    /// An owned cache with the view's options for all its calls: to keep, to hand to a task, or to
-    /// take namespaces of.
+    /// Makes an owned cache that has the view's options for all its calls. It can be kept, moved
+    /// into a task, or divided into namespaces.
     ///
-    /// It shares adapter, swaps, observers and counters with the cache that it comes from, and has
-    /// its namespace.
+    /// It shares adapter, swaps, observers and counters with the cache of the view, and has the
+    /// same namespace.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let rates = larder::async_cached().stale_for(Duration::from_secs(3600)).jitter(0.1).into_cache();
-    /// let task = tokio::spawn(async move { rates.get_or_set_async("eur", async { 1.08 }).await });
-    /// assert_eq!(task.await.unwrap()?, 1.08);
+    /// let cache = larder::async_cached();
+    /// let rates = cache.stale_for(Duration::from_secs(3600)).jitter(0.1).into_cache();
+    /// let task = async move { rates.get_or_set_async("eur", async { 1.08 }).await };
+    /// assert_eq!(tokio::spawn(task).await.unwrap()?, 1.08);
     /// # Ok(()) }
     /// ```
     #[must_use]
@@ -147,7 +148,8 @@ impl View<'_> {
         Ok(self.cache.emit_if(|stored| *stored, EventKind::Set, stored))
     }
 
-    /// See [`AsyncCacheWrapper::incr`]. The view's expiry is for a counter that starts here.
+    /// See [`AsyncCacheWrapper::incr`]. The view's expiry applies to a counter that this call
+    /// creates.
     pub async fn incr<K: AsRef<str>>(self, key: K, by: i64) -> Result<i64> {
         let incr = async move |slot: &Slot, key: &str| {
             slot.incr(key, by, &slot.options(&self.options)).await

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 /// # Options
 ///
-/// `docs/freshness.md` explains when to use them.
+/// [`docs::freshness`](crate::docs::freshness) explains when to use them.
 impl View<'_> {
-    /// Writes expire after `ttl`; [`Expiry::Default`] is the default of the cache that the view is
-    /// of.
+    /// Writes expire after `ttl`; [`Expiry::Default`] is the default expiry of the view's cache.
     ///
     /// ```
     /// use larder::{AsyncCacheWrapper, Expiry};
@@ -26,9 +25,9 @@ impl View<'_> {
         self
     }
 
-    /// Whether `get_or_set*` go on without a backend that fails (fail-open): they run the loader,
-    /// return its value and emit an event. This is the default. Otherwise they return the backend's
-    /// error.
+    /// Whether `get_or_set*` go on without a backend that fails (fail-open). If so, which is the
+    /// default, they run the loader, return its value and emit an event. If not, they return the
+    /// backend's error.
     #[must_use]
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.options.fail_open = fail_open;
@@ -48,7 +47,9 @@ impl View<'_> {
     /// let rates = cache.ttl(Duration::from_millis(1)).stale_for(Duration::from_secs(3600));
     /// rates.set("eur", 1.08).await?;
     /// # tokio::time::sleep(Duration::from_millis(20)).await;
-    /// let rate: f64 = rates.try_get_or_set_async("eur", async { Err("the bank is closed") }).await?;
+    /// let rate: f64 = rates
+    ///     .try_get_or_set_async("eur", async { Err("the bank is closed") })
+    ///     .await?;
     /// assert_eq!(rate, 1.08);
     /// # Ok(()) }
     /// ```
@@ -60,8 +61,8 @@ impl View<'_> {
 
     /// If a stale value can be served, `get_or_set*` wait for the loader no longer than this, and
     /// then serve the stale value. The loader goes on, and its value is stored. Zero serves a stale
-    /// value at once (stale-while-revalidate). A closure runs in its caller, which always waits for
-    /// it.
+    /// value at once (stale-while-revalidate). A closure runs in its caller, so this timeout does
+    /// not apply to it.
     #[must_use]
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.options.soft_timeout(limit);
@@ -85,20 +86,22 @@ impl View<'_> {
         self
     }
 
-    /// A hit of `get_or_set*` after this part of the entry's life (more than 0, at most 1) starts
-    /// its loader in the background, once for all, and is served at once. For entries that were
-    /// stored by `get_or_set*`, or through a view with one of these options. A closure runs in the
-    /// call that finds the entry due.
+    /// A hit of `get_or_set*` after this part of the entry's life (more than 0, at most 1) returns
+    /// the value at once, and starts the loader in the background, once for all callers
+    /// (refresh-ahead). This applies to entries that were stored by `get_or_set*`, or through a
+    /// view with `refresh_ahead` or `early_refresh`. A closure does not run in the background, but
+    /// in the call that finds the entry due.
     #[must_use]
     pub fn refresh_ahead(mut self, fraction: f64) -> Self {
         self.options.refresh_ahead(fraction);
         self
     }
 
-    /// Some hits of `get_or_set*` compute the value again before it expires: the sooner it does and
-    /// the longer it took to compute, the more of them (XFetch). 1 is what the paper recommends,
-    /// more is earlier, 0 never, infinite always. The call waits; if the loader fails, it gets the
-    /// value there is.
+    /// Some hits of `get_or_set*`, chosen at random, compute the value again before it expires
+    /// (XFetch, probabilistic early expiration). The nearer the end, and the longer the value took
+    /// to compute, the more hits do so. `beta` is 1 in the paper; a larger `beta` refreshes
+    /// earlier, 0 never, infinity on every hit. The call waits for its loader; if the loader fails,
+    /// the call returns the value that is stored.
     #[must_use]
     pub fn early_refresh(mut self, beta: f64) -> Self {
         self.options.early_refresh(beta);
@@ -113,7 +116,8 @@ impl View<'_> {
         self
     }
 
-    /// `get_or_set*` return a `None` (or `()`, or a null) of the loader's, and do not store it.
+    /// If the loader returns `None` (or `()`, or a null), `get_or_set*` return it and do not store
+    /// it.
     #[must_use]
     pub fn skip_none(mut self) -> Self {
         self.options.skip_none();
@@ -138,15 +142,16 @@ impl View<'_> {
 
     /// On a miss of `get_or_set*`, one process takes an exclusive lease on the key and computes the
     /// value; the other processes wait for the value, and take over if the lease ends without one.
-    /// Off by default. Has no effect on a store that one process has to itself. See
-    /// `docs/leases.md`.
+    /// Off by default. Has no effect on a store that belongs to one process. See
+    /// [`docs::leases`](crate::docs::leases).
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
     /// let cache = larder::AsyncCacheWrapper::new("memory")?;
-    /// let report = cache.view().lease(Duration::from_secs(30)).get_or_set_async("report", async { 42u8 }).await?;
+    /// let leased = cache.view().lease(Duration::from_secs(30));
+    /// let report = leased.get_or_set_async("report", async { 42u8 }).await?;
     /// assert_eq!(report, 42);
     /// # Ok(()) }
     /// ```
