@@ -134,9 +134,13 @@ pub(in super::super) async fn set_up_writer(
     Ok(limit(on, max_bytes, RESERVE_PAGES).await?)
 }
 
-/// The settings of a connection that reads.
+/// The settings of a connection that reads, and its first read.
 pub(in super::super) async fn set_up_reader(on: &mut SqliteConnection) -> Result<(), Failure> {
-    raw_sql("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;").execute(&mut *on).await?;
+    // A connection takes its lock on the file with its first read. The opener may close the
+    // connection that began the epoch right after this, and SQLite removes the log of a file on
+    // which it sees no lock: this reader, and the next writer, would find their log gone.
+    let settings = "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; PRAGMA schema_version;";
+    raw_sql(settings).execute(&mut *on).await?;
     Ok(())
 }
 

@@ -132,3 +132,31 @@ impl EndedSession {
         self.0.wait_until_closed(deadline).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+    use super::*;
+
+    struct NoConnections;
+
+    impl Member for NoConnections {
+        fn recall(self: Arc<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_opens_the_file_first_keeps_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site::File(folder.path().join("cache.db"));
+        let source = Source::new(site, 64 << 20, Duration::from_secs(5));
+        let member: Arc<dyn Member> = Arc::new(NoConnections);
+        for round in 0..3 {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let member = Arc::downgrade(&member);
+            let reader = source.open(Role::Read, deadline, member).await.unwrap();
+            assert!(source.look_again(&reader).await, "round {round}: the log is gone");
+            reader.close().await;
+        }
+    }
+}
