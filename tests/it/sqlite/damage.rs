@@ -72,6 +72,19 @@ async fn in_use(path: &Path) -> AsyncSqliteCache {
 }
 
 #[tokio::test]
+async fn closing_writes_the_log_back_into_the_file() {
+    let path = fresh_path();
+    for round in 0..30 {
+        let cache = in_use(&path).await;
+        cache.close().await.unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let beside = format!("{}{suffix}", path.display());
+            assert!(!Path::new(&beside).exists(), "round {round}: {suffix} stays");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_deleted_is_made_anew() {
     let path = fresh_path();
     let cache = in_use(&path).await;

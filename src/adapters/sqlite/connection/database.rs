@@ -59,6 +59,8 @@ pub(in super::super) struct Database {
     epoch: Mutex<Arc<FileEpoch>>,
     /// Held while a connection is opened: one opens at a time.
     opening: AsyncMutex<OpenPause>,
+    /// Held while a connection is closed: one closes at a time.
+    closing: AsyncMutex<()>,
     members: Members,
     /// The file size that the disk had room for when it was full. It bounds the file until it may
     /// grow again.
@@ -80,6 +82,7 @@ impl Database {
             path,
             epoch: Mutex::new(FileEpoch::new(None)),
             opening: AsyncMutex::default(),
+            closing: AsyncMutex::default(),
             members: Members::default(),
             ceiling: AtomicU64::new(u64::MAX),
         }
@@ -482,9 +485,14 @@ impl Connection {
     /// Closes the connection, and returns when it is closed.
     pub(in super::super) async fn close(self) {
         let Self { raw, guard, database, .. } = self;
+        // One after the other: SQLite writes the log back and removes it when a connection closes
+        // and sees no lock of another. Two that close at once see each other's lock, and the log
+        // stays for ever beside a file that nobody has open.
+        let closing = database.closing.lock().await;
         // The only possible error is that the connection's thread has ended already.
         let _ = raw.close().await;
         drop(guard);
+        drop(closing);
         drop(database);
     }
 }
