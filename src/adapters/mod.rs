@@ -1,4 +1,4 @@
-//! The adapters. None of them uses another.
+//! The adapters. No adapter uses another.
 
 pub(crate) mod off;
 mod settings;

@@ -1,4 +1,4 @@
-//! No store at all: a cache that is turned off.
+//! The null adapter: a cache that is turned off.
 
 use super::{Settings, read_url};
 use crate::adapter::{AsyncCacheAdapter, Entry};
@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Keeps nothing: every entry is gone at once, as if all had an expiry of zero. For a cache that is
-/// to be turned off by its configuration (`LARDER_URL=off`) while the program stays as it is.
+/// Stores nothing: every entry expires at once. It turns a cache off by configuration
+/// (`LARDER_URL=off`), without a change of the program.
 ///
 /// Reads miss. Writes succeed and store nothing: `add` always stores, `incr` always starts from 0,
 /// `remove` never finds a live key. `get_or_set*` run their loader each time, still once for all
-/// who wait at the time.
+/// callers that wait at that time.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -31,22 +31,23 @@ use std::task::Poll;
 pub struct AsyncNullCache;
 
 impl AsyncNullCache {
-    /// It.
+    /// Creates the adapter that stores nothing.
     #[must_use]
     pub fn new() -> Self {
         Self
     }
 
-    /// From `off:`. The parameters that every adapter knows are taken and mean nothing.
+    /// Builds the adapter from `off:`. The parameters that all adapters have are accepted, without
+    /// effect.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for anything else.
+    /// [`Config`](crate::ErrorKind::Config) for any other URL.
     pub fn from_url(url: &str) -> Result<Self> {
         read_url(url, Self::from_cache_url)
     }
 
-    /// Takes what every adapter knows out of a URL.
+    /// Takes the parameters that all adapters have out of a URL.
     pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         if url.scheme() != "off" || !url.is_bare() {
             return Err(Error::config("the URL of a cache that is off is `off:`"));
@@ -56,7 +57,7 @@ impl AsyncNullCache {
     }
 }
 
-/// One answer a key, once all keys are checked.
+/// Checks all keys, and returns one answer for each.
 fn each<'a, R: Clone>(
     keys: impl Iterator<Item = &'a str> + Clone,
     answer: R,

@@ -1,10 +1,10 @@
-//! What an object takes in memory, as far as its `Serialize` shows it: also the proof that it can
-//! be encoded.
+//! Estimates the memory of an object from its `Serialize`. Also proves that the object can be
+//! encoded.
 //!
-//! A serializer that writes nothing and adds sizes. It sees what an object holds, not how: where
-//! the type that is handed to it is known, the size is; of an element of a list it knows only what
-//! the element writes. The rest is assumed as the standard library does it: a text is a `String`, a
-//! list a `Vec`, a number whose type is none stands in a `Box`. What is skipped is not seen.
+//! This is a serializer that writes nothing and adds sizes. It sees the content of an object, not
+//! its layout. The size of a field is known from its type. Of an element of a list only the content
+//! is known. For the rest it assumes the types of the standard library: a text is a `String`, a
+//! list is a `Vec`, and a number inside another type is in a `Box`. Skipped fields are not seen.
 
 use super::guard::{Format, JSON_ONLY, Place};
 use crate::type_probe::{ListKind, is_number, list_kind};
@@ -14,21 +14,22 @@ use serde::ser::{
 };
 use std::fmt::Display;
 
-/// The smallest piece that an allocator gives, what it notes with each, and what it rounds to.
+/// The allocator: the smallest allocation, the bytes that it adds to each, and the step to which it
+/// rounds.
 const LEAST_PIECE: usize = 32;
 const PIECE_NOTE: usize = 8;
 const PIECE_STEP: usize = 16;
 
-/// What a handle on text, or on a list, takes itself; a map; and what a list's node has besides its
+/// The size of a `String` or `Vec` itself, of a map itself, and of a list's node without its
 /// element.
 const HANDLE: usize = 24;
 const MAP: usize = 48;
 const NODE: usize = 16;
 
-/// Tables are never full: three places for two entries.
+/// Hash tables are never full: three slots for two entries.
 const TABLE: (usize, usize) = (3, 2);
 
-/// The bytes that `object` takes.
+/// The number of bytes that `object` takes.
 pub(crate) fn footprint<T: Serialize>(object: &T) -> Result<usize, Refused> {
     let part = placed(object, Place::new(Format::MessagePack))?;
     Ok(part.here + part.beyond)
@@ -52,7 +53,7 @@ impl serde::ser::Error for Refused {
     }
 }
 
-/// What a value takes: in its place, and elsewhere.
+/// The size of a value: in its own place, and in allocations.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     here: usize,
@@ -63,7 +64,7 @@ struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Is {
     Number,
-    /// A handle of a size that is assumed.
+    /// A handle whose size is assumed.
     Handle,
     Other,
 }
@@ -82,7 +83,7 @@ impl Part {
     }
 }
 
-/// What a piece of so many bytes takes of the allocator.
+/// The size of an allocation for this number of bytes.
 fn piece(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -90,7 +91,7 @@ fn piece(bytes: usize) -> usize {
     }
 }
 
-/// A value whose type is known, and so its size: a field, or what an `Option` holds.
+/// Measures a value whose type and size are known: a field, or the content of an `Option`.
 fn placed<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused> {
     let part = value.serialize(Footprint { at })?;
     let here = size_of_val(value);
@@ -103,7 +104,7 @@ fn placed<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused> 
     Ok(Part { here, beyond: part.beyond + boxed, is: part.is })
 }
 
-/// An element, of whose type only a reference is known.
+/// Measures an element whose type is not known.
 fn element<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused> {
     let part = value.serialize(Footprint { at })?;
     if part.is == Is::Number && !is_number::<T>() {
@@ -116,11 +117,11 @@ struct Footprint {
     at: Place,
 }
 
-/// A container that is still open.
+/// A container whose end has not been reached.
 struct Open {
     at: Place,
     count: usize,
-    /// The widest element so far, and key: all are as wide.
+    /// The widest element and key so far. All are counted as so wide.
     widest: usize,
     widest_key: usize,
     here: usize,
@@ -133,7 +134,7 @@ impl Footprint {
         Ok(Open { at, count: 0, widest: 0, widest_key: 0, here: 0, beyond: 0 })
     }
 
-    /// A variant with fields: its tag takes a word at most.
+    /// Opens a variant with fields. Its tag takes one word at most.
     fn open_variant(self) -> Result<Open, Refused> {
         let at = self.at.down()?;
         Ok(Open { here: size_of::<usize>(), ..Footprint { at }.open()? })
@@ -148,7 +149,7 @@ impl Open {
         Ok(())
     }
 
-    /// An element of a list, or a value of a map.
+    /// Adds an element of a list, or a value of a map.
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
         let part = element(value, self.at)?;
         self.widest = self.widest.max(part.here);
@@ -306,7 +307,7 @@ impl Serializer for Footprint {
         self.open_variant()
     }
 
-    /// All numbers of a list are as large: they are not looked at.
+    /// The numbers of a list all have the same size, so they are not visited.
     fn collect_seq<I>(self, items: I) -> Result<Part, Refused>
     where
         I: IntoIterator,

@@ -15,8 +15,8 @@
 //! 44  payload
 //! ```
 //!
-//! A later version of the program may put more before the payload: it says so by a flag, if those
-//! that do not know of it must not use the value, and by the length of the header.
+//! A later version of larder may add fields before the payload. The length of the header shows
+//! them. If older versions must not use such a value, a flag marks it.
 //!
 //! Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum
 //! at 36.
@@ -32,22 +32,23 @@ use std::hash::Hasher;
 const MAGIC: [u8; 3] = [0xC1, b'L', b'D'];
 const KEPT: u8 = 1;
 
-/// Where the payload begins, in the headers that are written and in those of version 1.
+/// The lengths of the headers that are written, and of those of version 1.
 const LEN: usize = 44;
 const LEN_1: usize = 40;
 
-/// How many of the first stored bytes [`logical_end`] needs, whichever version they are of.
+/// The number of stored bytes that [`logical_end`] needs, in both versions.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) const HEAD: usize = LEN_1;
 
-/// Where the checksum stands.
+/// The position of the checksum.
 const CHECKED: usize = 40;
 const CHECKED_1: usize = 36;
 
-/// Keys the hash of keys, so that it is no hash that anybody else computes.
+/// The key of SipHash, which other programs do not use, so that no other hash of a key is mistaken
+/// for this one.
 const HASH_KEY: (u64, u64) = (0x6c61_7264_6572_2e6b, 0x6579_2e63_6865_636b);
 
-/// Why stored bytes cannot be a value of larder's. All of them are misses.
+/// Why stored bytes are not a value of larder. Each is a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     Foreign,
@@ -69,12 +70,13 @@ impl Defect {
     }
 }
 
-/// A number for a key, and what version 1 says of it.
+/// The hash of a key: selects lanes, and checks the key in headers of version 1.
 pub(crate) fn key_hash(key: &str) -> u32 {
     crc32fast::hash(key.as_bytes())
 }
 
-/// What the header says of the key. A CRC-32 will not do: among 100,000 keys two share one.
+/// The check of the key in the header. A CRC-32 would be too short: among 100,000 keys two have the
+/// same.
 #[allow(
     deprecated,
     reason = "deprecated for maps; here SipHash-2-4 itself is meant, which only this type promises"
@@ -92,11 +94,11 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     out.put_slice(&[2, codec_id(codec), u8::from(meta.has_stale_window()) * KEPT]);
     out.put_u16(LEN as u16);
     let [created, expires] = clock::to_wall([meta.created_ms(), meta.expires_ms()]);
-    // A value that says nothing of its age is made now.
+    // A value without a time of creation is created now.
     out.put_u64(if created > 0 { created } else { clock::wall_ms() });
     out.put_u64(expires);
     out.put_u32(meta.cost_us());
-    // A payload past 4 GiB is over every store's limit; the store says so.
+    // A payload over 4 GiB exceeds the limit of every store, which refuses it.
     out.put_u32(payload.len() as u32);
     out.put_u64(key_check(key));
     out.put_u32(checksum(&[&out, payload]));
@@ -104,7 +106,7 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     out.freeze()
 }
 
-/// What [`frame`] put together: a counter's number, or the payload and how to read it.
+/// Reads what [`frame`] wrote: the number of a counter, or the payload with its codec and metadata.
 pub(crate) fn unframe(
     key: &str,
     stored: Bytes,
@@ -121,13 +123,14 @@ pub(crate) fn unframe(
         };
     }
     let (codec, meta, begin) = parse(key, &stored)?;
-    // Not a slice: that would share the bytes with nobody, at the price of an allocation.
+    // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
+    // allocation, for no second owner.
     let mut payload = stored;
     payload.advance(begin);
     Ok((None, codec, meta, payload))
 }
 
-/// How to read the payload, and where it begins.
+/// Returns the codec and metadata of the payload, and its position.
 fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta, usize), Defect> {
     let Some((magic, [version, ..])) = stored.split_first_chunk() else {
         return Err(Defect::Damaged);
@@ -153,7 +156,8 @@ fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta, usize), Defect> {
     Ok((codec, meta, begin))
 }
 
-/// Whether stored bytes are whole and the key's; where the payload begins.
+/// Checks that the stored bytes are undamaged and belong to the key. Returns the position of the
+/// payload.
 fn check(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     let begin = usize::from(stored.get(6..).map_or(0, |rest| u16_at(rest, 0)));
     let Some(payload) = stored.get(begin.max(LEN)..) else { return Err(Defect::Damaged) };
@@ -170,7 +174,7 @@ fn check(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     Ok(begin)
 }
 
-/// [`check`] for what version 1 wrote.
+/// [`check`] for bytes of version 1.
 fn check_1(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     let Some(payload) = stored.get(LEN_1..) else { return Err(Defect::Damaged) };
     if u32_at(stored, 32) as usize != payload.len()
@@ -184,21 +188,21 @@ fn check_1(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     Ok(LEN_1)
 }
 
-/// What the first [`HEAD`] stored bytes say of a logical end; `None` if there is none, or they are
-/// not larder's. The payload is not there to be checked, so this does not tell whether the value
-/// can be read.
+/// Reads the logical end from the first [`HEAD`] stored bytes. `None` if there is none, or the
+/// bytes were not written by larder. Without the payload the checksum cannot be checked, so the
+/// value may still be unreadable.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let header: &[u8; HEAD] = head.first_chunk()?;
-    // Flags and times stand where they stood in version 1.
+    // Flags and times have the same positions in both versions.
     let is_kept = header[..3] == MAGIC && matches!(header[3], 1 | 2) && header[5] & KEPT != 0;
     is_kept.then(|| Meta::from_header(0, u64_at(header, 16), 0, true))
 }
 
-/// A counter that a store keeps as decimal text, so that its own arithmetic works on it.
+/// Reads a counter, which stores keep as decimal text so that their own arithmetic works on it.
 fn counter(stored: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(stored).ok().filter(|text| text.len() <= 20)?;
-    // Canonical only: "007" or "+7" is somebody's text.
+    // Only the canonical form is a counter: "007" or "+7" is a text.
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
@@ -264,7 +268,7 @@ mod tests {
         assert_eq!(key_check(KEY), 0xb6f3_6317_cacb_3a84, "stored bytes outlive the program");
     }
 
-    /// Two keys with one CRC-32, which is all that version 1 knew of them.
+    /// Two keys with the same CRC-32, by which version 1 checked keys.
     #[test]
     fn keys_that_version_1_could_not_tell_apart_are_told_apart() {
         let mut seen = std::collections::HashMap::new();

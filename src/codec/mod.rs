@@ -1,4 +1,4 @@
-//! Bytes ↔ values: the codecs, and the header of stored bytes.
+//! The codecs, which turn values into bytes and back, and the header of stored bytes.
 
 #[cfg(feature = "memory")]
 mod footprint;
@@ -37,8 +37,9 @@ pub(crate) const NIL: u8 = 0xC0;
 /// | [`Raw`](Codec::Raw) | text and bytes as they are, numbers as decimal text | programs in other languages |
 ///
 /// Integers within `i64` that a counter verb has touched are plain decimal text under every codec.
-/// What no codec would give back as it was is refused with [`ErrorKind::Encode`]: `Some(())`,
-/// `Some(None)`, more than 64 levels of nesting, and under `Json` a float that is not finite.
+/// Values that would be read back as other values are refused with [`ErrorKind::Encode`]:
+/// `Some(())`, `Some(None)`, more than 64 levels of nesting, and under `Json` a float that is not
+/// finite.
 ///
 /// ```
 /// use larder::Codec;
@@ -68,15 +69,15 @@ impl Codec {
         Ok(bytes)
     }
 
-    /// What [`encode`](Codec::encode) would give, counted instead of kept.
+    /// The number of bytes that [`encode`](Codec::encode) would return.
     pub(crate) fn encoded_len<T: Serialize + 'static>(self, value: &T) -> Result<usize> {
         let mut count = Count(0);
         self.write(value, &mut count)?;
         Ok(count.0)
     }
 
-    /// What `value` takes in this process's memory, if it can be encoded as MessagePack: see
-    /// [`footprint`].
+    /// The number of bytes that `value` takes in this process's memory, if the value can be encoded
+    /// as MessagePack: see [`footprint`].
     #[cfg(feature = "memory")]
     pub(crate) fn footprint<T: Serialize>(value: &T) -> Result<usize> {
         let measure = || {
@@ -92,8 +93,8 @@ impl Codec {
             .with_source(cause)
     }
 
-    /// A panic of the value's own `Serialize` is an outcome of its write: an adapter may be in the
-    /// middle of a batch.
+    /// Writes a value. A panic of its `Serialize` becomes an error, because the adapter may be in
+    /// the middle of a batch.
     fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, out: W) -> Result<()> {
         panics::contain(
             || self.serialize(value, out),
@@ -133,8 +134,7 @@ impl Codec {
     }
 
     fn deserialize<T: DeserializeOwned + 'static>(self, bytes: &[u8]) -> Result<T> {
-        // The driver's own message stays out: serde's "invalid type: string \"…\"" repeats the
-        // value.
+        // serde's own message is not repeated: "invalid type: string \"…\"" contains the value.
         let failed = || {
             self.undecodable::<T>(if self.is_nothing(bytes) {
                 "the value was stored as an Option that is None, or as (); read it as an Option"
@@ -170,12 +170,12 @@ impl Codec {
         }
     }
 
-    /// Whether these bytes are what serde makes of `None` and `()`.
+    /// Whether these bytes are the form of `None` and `()`.
     fn is_nothing(self, bytes: &[u8]) -> bool {
         match self {
             Self::MessagePack => bytes == [NIL],
             Self::Json => bytes == b"null",
-            // It has no way to write them.
+            // `Raw` cannot write them.
             Self::Raw => false,
         }
     }
@@ -187,8 +187,8 @@ impl Codec {
         ))
     }
 
-    /// Whether values that are read with this codec can have a logical end: `Raw` takes a header
-    /// for the value's own bytes.
+    /// Whether values of this codec can have a logical end. Under `Raw` a header would be a part of
+    /// the value.
     #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
     pub(crate) fn has_logical_ends(self) -> bool {
         self != Self::Raw

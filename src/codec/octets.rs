@@ -1,14 +1,14 @@
-//! Values that are nothing but bytes.
+//! Values that consist of bytes only.
 //!
-//! To serde a `Vec<u8>` is a sequence of numbers, and each would be looked at. Where the type is
-//! one of these, the bytes go through in one piece.
+//! serde sees a `Vec<u8>` as a sequence of numbers, and would visit each of them. For the types of
+//! bytes that are known here, all bytes are copied at once.
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// The bytes of a value whose type is one of those.
+/// The bytes of a value, if its type is a known type of bytes.
 pub(super) fn of<T: 'static>(value: &T) -> Option<&[u8]> {
     let value: &dyn Any = value;
     if let Some(bytes) = value.downcast_ref::<Vec<u8>>() {
@@ -20,7 +20,7 @@ pub(super) fn of<T: 'static>(value: &T) -> Option<&[u8]> {
         .or_else(|| value.downcast_ref::<Arc<[u8]>>().map(AsRef::as_ref))
 }
 
-/// A value of a type that is one of those.
+/// Makes a value of a known type of bytes; `None` for another type.
 pub(super) fn into<T: 'static>(bytes: impl FnOnce() -> Vec<u8>) -> Option<T> {
     let mut made: Option<T> = None;
     let place: &mut dyn Any = &mut made;
@@ -34,12 +34,13 @@ pub(super) fn into<T: 'static>(bytes: impl FnOnce() -> Vec<u8>) -> Option<T> {
     made
 }
 
-/// Whether a type is one of those.
+/// Whether a type is a known type of bytes.
 pub(super) fn is<T: 'static>() -> bool {
     into::<T>(Vec::new).is_some()
 }
 
-/// Bytes, whether they were written in one piece or as a sequence of numbers, as larder once did.
+/// Reads bytes that were written as bytes, or as a sequence of numbers, as older versions of larder
+/// did.
 pub(super) struct Octets(pub(super) Vec<u8>);
 
 impl<'de> Deserialize<'de> for Octets {

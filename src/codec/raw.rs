@@ -1,9 +1,8 @@
-//! Text and bytes as they are, for programs in other languages: what redis-cli shows is what was
-//! set.
+//! The codec `Raw`: text and bytes without any encoding, for programs in other languages. redis-cli
+//! shows the text that was set.
 //!
-//! There is no header and nothing tells a type, so only what is one piece of text or bytes can
-//! pass. Numbers pass as their decimal text, since that is what the counters of every server and
-//! client are.
+//! There is no header and no type in the bytes, so only a single text or sequence of bytes can be
+//! stored. Numbers are stored as decimal text, as the counters of all servers and clients are.
 
 use std::fmt::{self, Display};
 use std::str::{self, FromStr};
@@ -23,8 +22,8 @@ pub(crate) fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     T::deserialize(Decoder { bytes, left: MAX_DEPTH })
 }
 
-/// Why a value and its raw form did not fit. It never holds any of the value, so what a type's own
-/// implementation has to say is dropped: `custom` messages love to quote what they were given.
+/// Why a value cannot be written or read. The error never contains a part of the value. So the
+/// messages of a type's own implementation are dropped: `custom` messages often quote their input.
 #[derive(Debug)]
 pub(crate) struct Error(String);
 
@@ -82,8 +81,8 @@ impl serde::de::Error for Error {
     }
 }
 
-/// What a value was written as. A lone byte waits, for it is a number by itself and a byte among
-/// others.
+/// The written form of a value. A single byte is kept apart, because it is a number by itself and a
+/// byte in a sequence.
 enum Piece {
     Byte(u8),
     Whole(Vec<u8>),
@@ -127,8 +126,8 @@ macro_rules! write_float {
             if !v.is_finite() {
                 return Err(Error::takes("a float that is not finite"));
             }
-            // `Debug` is the shortest text that reads back the same, also where `Display` writes
-            // 300 zeros.
+            // `Debug` writes the shortest text that is read back as the same number, where
+            // `Display` may write 300 zeros.
             Piece::text(format!("{v:?}"))
         }
     )*};
@@ -218,7 +217,7 @@ impl Serializer for Encoder {
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Bytes, Error> {
-        // A length is only a promise; `Vec` grows by itself past what is believed here.
+        // The length may be wrong, so only a part of it is reserved; `Vec` grows by itself.
         let bytes = Vec::with_capacity(len.unwrap_or(0).min(1 << 20));
         Ok(Bytes { bytes, within: self.down()? })
     }
@@ -312,7 +311,7 @@ impl<'de> Decoder<'de> {
     }
 
     fn parse<T: FromStr>(&self, what: &str) -> Result<T, Error> {
-        // `FromStr` lets a leading plus pass, which no counter writes.
+        // `FromStr` accepts a leading plus, which no counter writes.
         match self.text()? {
             text if text.starts_with('+') => Err(Error::not(what)),
             text => text.parse().map_err(|_| Error::not(what)),

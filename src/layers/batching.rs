@@ -1,4 +1,4 @@
-//! Calls of an adapter that wait are sent as batches.
+//! The batching layer: calls of an adapter that wait are sent as batches.
 
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
@@ -20,30 +20,29 @@ const BATCH_ABOVE: usize = 32;
 const MAX_BATCH: usize = 256;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// Batches the calls of an adapter when there are many: those that come while others are in flight
-/// become one [`get_many`](AsyncCacheAdapter::get_many) or
+/// Sends the calls of an adapter in batches when there are many (micro-batching): calls that come
+/// while others are in flight become one [`get_many`](AsyncCacheAdapter::get_many) or
 /// [`set_many`](AsyncCacheAdapter::set_many).
 ///
 /// While few calls are in flight each is sent by itself, at once. Batching begins with one call
 /// more than [`batch_above`](Batching::batch_above), and ends when a batch has been answered and no
 /// call waits. There is no timer. larder's own redis, memcached and sqlite adapters do the same
-/// within their connections and need no such layer; it is for adapters whose `get_many` and
+/// within their connections and do not need this layer. Use it for an adapter whose `get_many` and
 /// `set_many` cost about as much as one call.
 ///
-/// A key that fails does not fail the others in its batch: each call has its own answer, and where
-/// a batch as a whole is refused, or the adapter panics in it, each call is sent by itself. The
-/// operations on a key keep their order within a runtime, also operations whose callers have given
-/// up.
+/// A key that fails does not make the others in its batch fail: each call has its own answer. If a
+/// batch is refused as a whole, or the adapter panics in it, each call is sent by itself. The
+/// operations on a key keep their order within a runtime, also if their callers have given up.
 ///
 /// # Deadlines
 ///
-/// The layer has none of its own: a call waits for as long as the adapter takes for the batch
-/// before. To wait no longer, drop the future.
+/// The layer has no deadline of its own: a call waits for as long as the adapter takes for the
+/// batch before it. To stop waiting, drop the future.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped while it waits is taken out; one that is in flight leaves its batch
-/// whole.
+/// A call that is dropped while it waits is removed from the queue. A call that is dropped while it
+/// is in flight does not affect the others in its batch.
 ///
 /// # Example
 ///
@@ -67,7 +66,7 @@ pub struct Batching<A> {
 }
 
 impl<A: AsyncCacheAdapter> Batching<A> {
-    /// A layer around `adapter`.
+    /// Puts the layer around `adapter`.
     #[must_use]
     pub fn new(adapter: A) -> Self {
         Self::around(
@@ -81,21 +80,22 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         Self { adapter, batch_above, limits, batchers: PerRuntime::new() }
     }
 
-    /// How many calls are in flight by themselves before others wait for a batch; 32 unless set.
+    /// Sets how many calls are sent directly at the same time, before others wait for a batch.
+    /// Default 32.
     #[must_use]
     pub fn batch_above(self, calls: usize) -> Self {
         Self::around(self.adapter, calls, self.limits)
     }
 
-    /// How many calls share a batch at most; 256 unless set. 0 and 1 are no batches.
+    /// Sets the most calls in a batch. Default 256; 0 and 1 turn batching off.
     #[must_use]
     pub fn max_batch(self, calls: usize) -> Self {
         let limits = Limits { entries: calls.max(1), ..self.limits };
         Self::around(self.adapter, self.batch_above, limits)
     }
 
-    /// How many bytes of keys and encoded values a batch holds at most; 1 MiB unless set. What is
-    /// larger is sent by itself.
+    /// Sets the most bytes of keys and encoded values in a batch. Default 1 MiB. A larger value is
+    /// sent by itself.
     #[must_use]
     pub fn max_batch_bytes(self, bytes: usize) -> Self {
         let limits = Limits { bytes, ..self.limits };
@@ -107,7 +107,8 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         &self.adapter
     }
 
-    /// This runtime's; a call that is polled outside a runtime is sent by itself.
+    /// The batcher of the current runtime; `None` outside a runtime, where each call is sent by
+    /// itself.
     fn batcher(&self) -> Option<Arc<Batcher<Waiting>>> {
         let home = Handle::try_current().ok()?;
         Some(
@@ -121,8 +122,8 @@ impl<A: AsyncCacheAdapter> Batching<A> {
         }
     }
 
-    /// Runs a call that is sent by itself, in its turn: an earlier one about its key, given up by
-    /// its caller, may still be in flight.
+    /// Runs a call that is sent by itself, after the calls before it: an earlier call about its key
+    /// may still be in flight although its caller has given up.
     async fn in_turn<T>(&self, key: Option<&str>, call: impl Future<Output = T>) -> T {
         let Some(batcher) = self.batcher() else { return call.await };
         let _pass = match batcher.pass() {
@@ -130,7 +131,7 @@ impl<A: AsyncCacheAdapter> Batching<A> {
             None => {
                 let (reply, turn) = oneshot::channel();
                 self.wait(&batcher, Waiting::Turn { key: key.map(hash), reply });
-                // If the leader is lost, nothing is in flight any more.
+                // If the leader is lost, no call is in flight any more.
                 let _ = turn.await;
                 None
             }
@@ -139,7 +140,7 @@ impl<A: AsyncCacheAdapter> Batching<A> {
     }
 }
 
-/// A call that waits. An answer of `None` has it sent by itself.
+/// A call that waits. With the answer `None` its caller sends the call by itself.
 #[derive(Debug)]
 enum Waiting {
     Get {

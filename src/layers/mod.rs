@@ -1,5 +1,5 @@
-//! Adapters around adapters. A layer forwards every method: one that it forgot would silently get
-//! the trait's default.
+//! Adapters around adapters. A layer forwards every method: a method that it does not forward would
+//! silently get the trait's default.
 
 mod batching;
 mod pointer;

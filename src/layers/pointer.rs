@@ -1,4 +1,4 @@
-//! An adapter behind a pointer.
+//! The contract for `Arc` and `Box` of an adapter.
 
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::error::Result;

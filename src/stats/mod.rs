@@ -38,9 +38,9 @@ impl Default for Counters {
 impl Counters {
     #[inline]
     pub(crate) fn add(&self, kind: EventKind, count: u64) {
-        let lane = stripe::current();
-        let counter = &self.stripes[lane % stripe::ALL].0[kind as usize % KINDS];
-        if lane < stripe::OWN {
+        let stripe = stripe::current();
+        let counter = &self.stripes[stripe % stripe::ALL].0[kind as usize % KINDS];
+        if stripe < stripe::OWN {
             // This thread is the only writer of the stripe, so no addition can be lost between the
             // load and the store.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);

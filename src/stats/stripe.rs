@@ -29,7 +29,7 @@ struct Free {
 
 thread_local! {
     /// A type without a destructor, so that a hit reads it like plain memory.
-    static LANE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static STRIPE: Cell<usize> = const { Cell::new(UNKNOWN) };
     static KEPT: Kept = const { Kept };
 }
 
@@ -39,11 +39,11 @@ struct Kept;
 impl Drop for Kept {
     fn drop(&mut self) {
         // Counts that other destructors make after this point go to a shared stripe.
-        let lane = LANE.replace(shared());
-        if lane < OWN {
+        let stripe = STRIPE.replace(shared());
+        if stripe < OWN {
             // Return the stripe after leaving it, and under the lock: the lock orders this thread's
             // last store before the first load of the next owner.
-            lock(&FREE).returned.push(lane);
+            lock(&FREE).returned.push(stripe);
         }
     }
 }
@@ -51,23 +51,23 @@ impl Drop for Kept {
 /// The current thread's stripe. Below [`OWN`] this thread is its only writer.
 #[inline]
 pub(super) fn current() -> usize {
-    match LANE.get() {
+    match STRIPE.get() {
         UNKNOWN => take(),
-        lane => lane,
+        stripe => stripe,
     }
 }
 
 #[cold]
 fn take() -> usize {
-    let lane = if KEPT.try_with(|_| ()).is_ok() { own() } else { shared() };
-    LANE.set(lane);
-    lane
+    let stripe = if KEPT.try_with(|_| ()).is_ok() { own() } else { shared() };
+    STRIPE.set(stripe);
+    stripe
 }
 
 fn own() -> usize {
     let mut free = lock(&FREE);
-    if let Some(lane) = free.returned.pop() {
-        return lane;
+    if let Some(stripe) = free.returned.pop() {
+        return stripe;
     }
     if free.next == OWN {
         return shared();

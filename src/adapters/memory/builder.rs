@@ -11,7 +11,7 @@ use crate::value::CacheValue;
 use std::fmt;
 use std::sync::Arc;
 
-/// A user's own way to say what a value counts for.
+/// A user's function that weighs values.
 #[derive(Clone)]
 pub(super) struct Weigher(Arc<Weigh>);
 
@@ -29,7 +29,7 @@ impl fmt::Debug for Weigher {
     }
 }
 
-/// The settings of an [`AsyncMemoryCache`], in the words of its URL.
+/// The settings of an [`AsyncMemoryCache`]. The parameters of its URL have the same names.
 ///
 /// ```
 /// use larder::AsyncMemoryCache;
@@ -69,27 +69,27 @@ impl Default for MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// At most so many entries. Default 100,000; at least 1.
+    /// Sets the most entries. Default 100,000; at least 1.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = entries.max(1);
         self
     }
 
-    /// At most so many bytes of keys and values, with 112 bytes an entry on top. Default 128 MiB.
+    /// Sets the most bytes of keys and values, plus 112 bytes for each entry. Default 128 MiB.
     ///
-    /// What a value takes is worked out from its size and from what its `Serialize` shows: the heap
-    /// of texts, lists, maps and boxes of the standard library within a factor of two. What is
-    /// skipped when it is written, spare capacity and other allocators' habits are not seen:
-    /// [`weigher`](MemoryBuilder::weigher) is for those. Bytes count as they are.
+    /// The weight of a value is estimated from its size and its `Serialize`: the heap of texts,
+    /// lists, maps and boxes of the standard library is right within a factor of two. Skipped
+    /// fields, spare capacity and other allocators are not seen; use a
+    /// [`weigher`](MemoryBuilder::weigher) for those. Encoded bytes count with their length.
     ///
-    /// An entry that counts for more than all of it is `TooLarge`.
+    /// An entry that counts for more than this bound is `TooLarge`.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes.max(1);
         self
     }
 
-    /// A value that counts for more bytes is [`TooLarge`](crate::ErrorKind::TooLarge), on every
-    /// machine. Default 32 MiB; 4 GiB at most.
+    /// Sets the most bytes of one value. A value that counts for more is
+    /// [`TooLarge`](crate::ErrorKind::TooLarge), on every machine. Default 32 MiB; 4 GiB at most.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -106,8 +106,9 @@ impl MemoryBuilder {
         self
     }
 
-    /// Says what a value counts for, in bytes, in place of what is worked out. It gets the key,
-    /// prefix included, and the value; it runs once a write, where no lock is held.
+    /// Sets a function that returns the weight of a value in bytes, instead of the estimate. It
+    /// gets the key, prefix included, and the value. It runs once for each write, while no lock is
+    /// held.
     ///
     /// ```
     /// use larder::{AsyncMemoryCache, CacheValue};
@@ -132,38 +133,40 @@ impl MemoryBuilder {
         self
     }
 
-    /// What [`Expiry::Default`] means. Default 300 s.
+    /// Sets the expiry that [`Expiry::Default`] means. Default 300 s.
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.settings.default_ttl = ttl.into().resolve(self.settings.default_ttl);
         self
     }
 
-    /// Before every key. Default empty.
+    /// Sets the prefix of every key. Empty by default.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
-    /// The codec that values are checked and measured with. Any but [`Codec::MessagePack`] implies
-    /// [`encoded`](MemoryBuilder::encoded): what it gives back is not always what it was given.
+    /// Sets the codec that checks and measures values. Every codec except [`Codec::MessagePack`]
+    /// implies [`encoded`](MemoryBuilder::encoded), because the value that it returns may differ
+    /// from the value that was set.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;
         self
     }
 
-    /// Keeps bytes instead of objects, for parity with a remote store byte for byte.
+    /// Keeps encoded bytes instead of objects, as a remote store does.
     pub fn encoded(mut self) -> Self {
         self.encoded = true;
         self
     }
 
-    /// The process-wide store. Its bounds are the defaults, whatever is said here.
+    /// Uses the process-wide store. It has the default bounds; the bounds set here have no effect.
     pub fn shared(mut self) -> Self {
         self.shared = true;
         self
     }
 
-    /// The cache. Spawns nothing; a background sweep starts with the first entry that can expire.
+    /// Builds the cache. Spawns nothing; a background sweep starts with the first entry that can
+    /// expire.
     #[must_use]
     pub fn build(self) -> AsyncMemoryCache {
         AsyncMemoryCache::build(self)
@@ -173,7 +176,7 @@ impl MemoryBuilder {
         read_url(url, Self::from_cache_url)
     }
 
-    /// Takes what is memory's out of a URL.
+    /// Takes the parameters of this adapter out of a URL.
     pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         if url.scheme() != "memory" || !url.is_bare() {
             return Err(Error::config(

@@ -1,9 +1,9 @@
 //! Claims: the loads in flight on this store, of all wrappers that share it.
 //!
-//! A wrapper guards its own loads. Two wrappers over one store know nothing of each other, nor of
-//! a program that holds the adapter. So a load claims its key in the store. A write, a removal or a
-//! clear ends the claims on the keys that it changes, and a value whose claim has ended is not
-//! stored.
+//! A wrapper orders its own loads and writes. Two wrappers over one store do not know of each
+//! other, and not of a program that uses the adapter directly. So a load claims its key in the
+//! store. A write, a removal or a clear ends the claims on the keys that it changes, and a value
+//! whose claim has ended is not stored.
 
 use super::clock;
 use crate::adapter::Claim;
@@ -17,23 +17,23 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     table: HashTable<Outstanding>,
-    /// Counts up with every claim.
+    /// Incremented with every claim.
     number: u64,
 }
 
-/// A claim that holds.
+/// A claim that has not ended.
 #[derive(Debug)]
 struct Outstanding {
     hash: u64,
     key: CompactString,
     number: u64,
-    /// When its lease ends, by the [`clock`], if it has one.
+    /// When the lease ends, by the [`clock`]; `None` without a lease.
     leased_until: Option<u64>,
 }
 
 impl Claims {
-    /// Adds a claim; `None` where another claim has a lease on the key and this one asks for one,
-    /// too.
+    /// Adds a claim. Returns `None` if another claim has a lease on the key and this one also asks
+    /// for a lease.
     pub(super) fn add(&mut self, key: &str, hash: u64, lease: Option<Duration>) -> Option<u64> {
         let mut leased_until = None;
         if let Some(lease) = lease {
@@ -61,7 +61,7 @@ impl Claims {
         self.end(hash, |claim| claim.number == number && claim.key == key);
     }
 
-    /// Ends all claims on a key, for it has been changed.
+    /// Ends all claims on a key, because the key has changed.
     pub(super) fn end_all_of(&mut self, key: &str, hash: u64) {
         if !self.table.is_empty() {
             self.end(hash, |claim| claim.key == key);
@@ -88,12 +88,12 @@ fn nanos(lasting: Duration) -> u64 {
     u64::try_from(lasting.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where a claim is released.
+/// A store in which claims are released.
 pub(super) trait Release: Send + Sync {
     fn release(&self, key: &str, number: u64);
 }
 
-/// The token of a [`Claim`] of this store. A dropped token ends its claim, so that a dropped load
+/// The token of a [`Claim`] on this store. Dropping the token ends the claim, so a dropped load
 /// leaves nothing behind.
 struct Token {
     store: Weak<dyn Release>,
@@ -115,13 +115,13 @@ impl Drop for Token {
     }
 }
 
-/// The claim with this number.
+/// Makes a claim with this number.
 pub(super) fn with_token(store: Weak<dyn Release>, key: &str, number: u64) -> Claim {
     let token = Token { store, key: CompactString::new(key), number: number.to_be_bytes() };
     Claim::new(Bytes::from_owner(token))
 }
 
-/// The number of a claim; none of this store's is 0.
+/// The number of a claim; 0 for a claim of another store.
 pub(super) fn number(claim: &Claim) -> u64 {
     let token = claim.token().and_then(|token| token.try_into().ok());
     token.map_or(0, u64::from_be_bytes)

@@ -1,9 +1,9 @@
-//! The time that deadlines are counted in: nanoseconds on a clock that only goes forward.
+//! The clock of deadlines in memory: monotonic, in nanoseconds.
 //!
-//! A hit cannot afford a precise clock: the fenced counter read costs more than the look-up. On
-//! Linux the kernel keeps a copy of the clock at its last tick (at most 10 ms old, usually 4),
-//! which costs a memory read. Deadlines are set by the precise clock and checked by the recent one,
-//! so an entry never ends early and lives at most a tick too long.
+//! The precise clock is too slow for a hit: its serialized counter read takes longer than the
+//! look-up. On Linux the kernel keeps the time of its last tick (at most 10 ms old, usually 4),
+//! which is a memory read. Deadlines are set by the precise clock and checked by the recent one, so
+//! an entry never ends early and lives at most a tick too long.
 //!
 //! With the feature `test-util` both are tokio's clock, so that a test can pause it.
 
@@ -14,7 +14,8 @@ mod imp {
     use std::sync::LazyLock;
     use tokio::time::Instant;
 
-    /// The first reading. Far from zero, for a clock that a test has paused may stand before it.
+    /// The first reading. It is far from zero, because a clock that a test has paused may be
+    /// earlier.
     const FIRST: u64 = 1 << 60;
 
     static EPOCH: LazyLock<Instant> = LazyLock::new(|| std::time::Instant::now().into());
@@ -48,7 +49,7 @@ mod imp {
 
     fn read(clock: ClockId) -> u64 {
         let time = clock_gettime(clock);
-        // Counted from the machine's start, and so never negative.
+        // Counts from the start of the machine, so it is never negative.
         (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
     }
 }

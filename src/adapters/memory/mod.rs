@@ -1,4 +1,6 @@
-//! Values kept in this process.
+//! The memory adapter: `builder` reads the configuration, `store` has expiry and atomic steps,
+//! `engine` the bounded map, `claims` the fencing of loads, `sweeper` the background sweep, `clock`
+//! the time.
 
 mod builder;
 mod claims;
@@ -34,19 +36,19 @@ static SHARED: LazyLock<Arc<Shared>> =
 /// A bounded cache in this process's memory.
 ///
 /// It keeps the objects themselves: a `get` of the type that was `set` is a downcast and a clone,
-/// so an `Arc<T>` costs a reference count, and any other type goes through the codec as on every
-/// backend. Entries beyond the bounds are evicted, the least worth keeping first (S3-FIFO); expired
-/// ones that nobody reads are given back by a background sweep. An expiry is never early, and late
-/// by a tick of the monotonic clock at most, 10 ms.
+/// so an `Arc<T>` costs a reference count. A `get` of another type uses the codec, as on every
+/// backend. Entries beyond the bounds are evicted by S3-FIFO. A background sweep removes expired
+/// entries that are not read. An expiry is never early, and at most one tick of the monotonic clock
+/// late: 10 ms.
 ///
-/// No code of a value's type runs under a lock: `Clone`, `Drop` and `Serialize` may take their time
-/// and may use the cache. A `Drop` that panics is contained.
+/// No code of a value's type runs under a lock: `Clone`, `Drop` and `Serialize` may be slow and may
+/// use the cache. A panic in `Drop` is contained.
 ///
-/// Loads are guarded in the store: a loaded value is not stored over a write, a removal or a
-/// `clear` that another wrapper, or a holder of the adapter, made in between.
+/// The store enforces claims: a loaded value is not stored if another wrapper, or a program that
+/// uses the adapter directly, has written, removed or cleared the key during the load.
 ///
-/// A value has to be encodable although it is kept as an object: that is checked, and its size
-/// measured, when it is set.
+/// A value must be encodable although it is kept as an object: `set` checks this, and measures the
+/// size of the value.
 ///
 /// Clones share the store; two adapters share nothing, unless both are
 /// [`shared`](AsyncMemoryCache::shared).
@@ -85,7 +87,7 @@ impl AsyncMemoryCache {
         Self::builder().build()
     }
 
-    /// The process-wide store, the same for everybody who asks: what Python's memory cache is.
+    /// Returns a handle on the process-wide store, as Python's memory cache is one.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -102,13 +104,13 @@ impl AsyncMemoryCache {
         Self::builder().shared().build()
     }
 
-    /// Bounds, expiry and the rest, before it is built.
+    /// Returns a builder for bounds, expiry and all other settings.
     pub fn builder() -> MemoryBuilder {
         MemoryBuilder::default()
     }
 
-    /// From `memory:` with any of `max_entries`, `max_bytes`, `max_value_bytes`, `encoded`,
-    /// `shared`, `prefix`, `default_ttl` and `codec`.
+    /// Builds the cache that a URL describes: `memory:` with any of the parameters `max_entries`,
+    /// `max_bytes`, `max_value_bytes`, `encoded`, `shared`, `prefix`, `default_ttl` and `codec`.
     ///
     /// ```
     /// larder::AsyncMemoryCache::from_url("memory:?max_entries=10000&default_ttl=60")?;
@@ -117,12 +119,12 @@ impl AsyncMemoryCache {
     ///
     /// # Errors
     ///
-    /// [`Config`](ErrorKind::Config) for anything else.
+    /// [`Config`](ErrorKind::Config) for any other URL.
     pub fn from_url(url: &str) -> Result<Self> {
         Ok(MemoryBuilder::from_url(url)?.build())
     }
 
-    /// How many entries there are, expired ones that have not been swept included.
+    /// The number of entries, including expired ones that have not been swept.
     #[must_use]
     pub fn entry_count(&self) -> usize {
         self.shared.store.len()
@@ -136,8 +138,8 @@ impl AsyncMemoryCache {
         Self { shared, settings, weigher, encoded, bounds }
     }
 
-    /// The value as it is kept, and how many bytes it counts for. Fails for what cannot be encoded,
-    /// as it would on any backend.
+    /// The value in the form that is kept, and the number of bytes that it counts for. Fails for a
+    /// value that cannot be encoded, as on every backend.
     fn prepare(&self, key: &str, value: CacheValue) -> Result<(CacheValue, usize)> {
         let value = if self.encoded { value.into_encoded(self.settings.codec)? } else { value };
         let bytes = value.footprint()?;

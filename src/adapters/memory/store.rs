@@ -32,13 +32,14 @@ mod schedules;
 
 const STRIPES: usize = 64;
 
-/// A shard is for at least so many bytes, however many cores there are.
+/// The least bytes of a shard, for any number of cores.
 const LEAST_SHARD: u64 = 4 << 20;
 
-/// And for at least so many entries, or it could not know which entries are worth keeping.
+/// The least entries of a shard: with fewer, it could not distinguish entries that are used from
+/// others.
 const LEAST_ENTRIES: u64 = 32;
 
-/// What an entry costs beyond its key and value, as far as we know it.
+/// The approximate bytes that an entry takes besides its key and value.
 const OVERHEAD: u64 = 112;
 
 /// No deadline.
@@ -49,11 +50,11 @@ const NEVER: u64 = u64::MAX;
 pub(super) struct Bounds {
     pub(super) max_entries: u64,
     pub(super) max_bytes: u64,
-    /// What one value may count for.
+    /// The most bytes that one value may count for.
     pub(super) max_value_bytes: u64,
 }
 
-/// What became of a value.
+/// Whether a value was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Stored {
@@ -63,15 +64,16 @@ pub(super) enum Stored {
 
 /// The entries of a cache.
 ///
-/// Reads take the engine's shard lock only. What reads and then writes is a [`Step`], so that
-/// `add`, `incr` and `take` are one; the stripes are never held across an await.
+/// A read takes the engine's shard lock only. An operation that reads and then writes, such as
+/// `add`, `incr` or `take`, is a [`Step`], which holds the stripe of its key. A stripe is never
+/// held across an await.
 pub(super) struct Store {
     pub(super) engine: Engine,
     bounds: Bounds,
-    /// Each guards the steps on its keys, and the claims on them.
+    /// The locks of the steps on the keys of each stripe, with the claims on these keys.
     stripes: Box<[Mutex<Claims>]>,
     hasher: RandomState,
-    /// No entry expires before this.
+    /// The earliest time at which an entry may expire.
     sweep_at: AtomicU64,
     pub(super) sinks: EventSinks,
 }
@@ -96,8 +98,8 @@ impl Store {
         }
     }
 
-    /// Lends the live value under `key`. Counts as a use. `look` runs under a lock: it must be
-    /// short and not use the cache.
+    /// Calls `look` with the live value under `key`. Counts as a use. `look` runs under a lock, so
+    /// it must be short and must not use the cache.
     #[inline]
     pub(super) fn look<R>(&self, key: &str, look: impl FnOnce(&CacheValue) -> R) -> Option<R> {
         self.engine
@@ -111,7 +113,7 @@ impl Store {
         self.look(key, CacheValue::clone)
     }
 
-    /// Lends the live entry under `key`, without counting as a use.
+    /// Calls `look` with the live entry under `key`. Does not count as a use.
     fn peek<R>(&self, key: &str, look: impl FnOnce(&Node) -> R) -> Option<R> {
         self.engine.look(key, false, |node| is_live(node.deadline).then(|| look(node))).flatten()
     }
@@ -132,8 +134,7 @@ impl Store {
         })
     }
 
-    /// Stores the value, or nothing if it weighs more than the store can hold; either way the older
-    /// value is gone.
+    /// Stores the value. If it weighs more than the store can hold, only removes the older value.
     pub(super) fn set(
         &self,
         key: &str,
@@ -144,7 +145,7 @@ impl Store {
         self.write(key, |step| step.put(value, bytes, end(lifetime)))
     }
 
-    /// [`set`](Store::set) if the key is live or not, as `wanted` says; `None` if it was the other.
+    /// [`set`](Store::set), if whether the key is live equals `wanted`; otherwise `None`.
     pub(super) fn set_if(
         &self,
         wanted: bool,
@@ -186,7 +187,8 @@ impl Store {
 
     // ---- claims
 
-    /// Claims a key for a load; `None` while somebody else has a lease that this one asks for, too.
+    /// Claims a key for a load. Returns `None` while another claim has a lease, if this one asks
+    /// for a lease.
     pub(super) fn claim(self: &Arc<Self>, key: &str, lease: Option<Duration>) -> Option<Claim> {
         let hash = self.hash(key);
         let number = lock(self.stripe(hash)).add(key, hash, lease)?;
@@ -214,11 +216,11 @@ impl Store {
 
     // ---- changing
 
-    /// Replaces a live value by what `change` makes of it, its expiry kept; a missing or stale one
-    /// by what it makes of nothing. `None` if that is too large.
+    /// Replaces a live value by the result of `change`, and keeps its expiry. If the value is
+    /// missing or stale, `change` gets `None`. Returns `None` if the result is too large.
     ///
-    /// `change` reads the value, which may run a user's `Serialize`: so it runs where no lock is
-    /// held, and again if the value was replaced meanwhile.
+    /// `change` reads the value, which may run a user's `Serialize`. So it runs while no lock is
+    /// held, and again if the value was replaced in the meantime.
     pub(super) fn change<R>(
         &self,
         key: &str,
@@ -242,8 +244,8 @@ impl Store {
         }
     }
 
-    /// Puts a value in the place of `old`, whose expiry it gets unless it has its own; `None` if
-    /// `old` is not there any more.
+    /// Replaces `old` by a value, which gets the expiry of `old` unless it has its own. Returns
+    /// `None` if `old` is not stored any more.
     fn exchange(
         &self,
         key: &str,
@@ -265,7 +267,8 @@ impl Store {
     }
 
     pub(super) fn clear(&self, prefix: &str) {
-        // Before the entries go: a load that began before this must not be stored behind it.
+        // End the claims before removing the entries: a load that began before the clear must not
+        // be stored after it.
         for stripe in &self.stripes {
             lock(stripe).end_all_below(prefix);
         }
@@ -276,7 +279,8 @@ impl Store {
         self.engine.len()
     }
 
-    /// What a value of so many bytes counts for; `None` if that is more than there may be.
+    /// The weight of an entry whose value has this number of bytes; `None` if the weight is over
+    /// the bound.
     pub(super) fn weight(&self, key: &str, bytes: usize) -> Option<u32> {
         let bytes = bytes as u64;
         let weight = OVERHEAD.saturating_add(key.len() as u64).saturating_add(bytes);
@@ -284,10 +288,11 @@ impl Store {
         u32::try_from(weight).ok().filter(|_| fits)
     }
 
-    /// Runs a step with the key's stripe held; afterwards emits the events of what it displaced,
-    /// and drops it.
+    /// Runs a step with the key's stripe held. After that, emits the events of the displaced
+    /// entries, and drops them.
     fn write<R>(&self, key: &str, work: impl FnOnce(&mut Step<'_>) -> R) -> R {
-        // Before the stripe is taken, and so dropped after it: a value's `Drop` may use the cache.
+        // Declared before the stripe is taken, so it is dropped after the stripe is released: a
+        // value's `Drop` may use the cache.
         let mut displaced = Displaced::default();
         let outcome = {
             let hash = self.hash(key);
@@ -298,8 +303,8 @@ impl Store {
         outcome
     }
 
-    /// There will be something to sweep. Said when it is there: a sweep that has just begun forgets
-    /// what was said before.
+    /// Records that an entry will expire. Call this after storing the entry, because a sweep that
+    /// has just begun forgets earlier records.
     pub(super) fn expect(&self, deadline: u64) {
         if deadline < self.sweep_at.load(Ordering::Relaxed) {
             self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
@@ -316,7 +321,7 @@ impl Store {
 
     // ---- giving back what nobody reads
 
-    /// Whether something may have expired since the last sweep.
+    /// Whether an entry may have expired since the last sweep.
     pub(super) fn is_sweep_due(&self) -> bool {
         self.sweep_at.load(Ordering::Relaxed) <= clock::now()
     }
@@ -332,22 +337,22 @@ impl Store {
             }
             live
         };
-        self.engine.retain(keep, |gone| self.tell_one(EventKind::Expire, &gone.key));
+        self.engine.retain(keep, |gone| self.emit_one(EventKind::Expire, &gone.key));
     }
 
-    // ---- telling
+    // ---- events
 
     fn emit<'a>(&self, gone: impl Iterator<Item = &'a Gone>) {
         for gone in gone.filter(|gone| gone.evicted) {
-            // What had expired before it was evicted was not pushed out.
-            self.tell_one(
+            // An entry that had expired before its eviction counts as expired, not as evicted.
+            self.emit_one(
                 if is_live(gone.entry.deadline) { EventKind::Evict } else { EventKind::Expire },
                 &gone.key,
             );
         }
     }
 
-    fn tell_one(&self, kind: EventKind, key: &str) {
+    fn emit_one(&self, kind: EventKind, key: &str) {
         if !self.sinks.is_empty() {
             self.sinks.emit(&Event::new(kind, KIND).with_key(key));
         }
@@ -356,16 +361,16 @@ impl Store {
 
 #[inline]
 fn is_live(deadline: u64) -> bool {
-    // The clock is dear even so: it is not read for what never expires.
+    // Even the recent clock has a cost, so it is not read for an entry that never expires.
     deadline == NEVER || deadline > clock::recent()
 }
 
-/// The deadline of what is stored now; `None` if it ends at once.
+/// The deadline of an entry that is stored now; `None` if it expires at once.
 fn end(lifetime: Lifetime) -> Option<u64> {
     match lifetime {
         Lifetime::Never => Some(NEVER),
         Lifetime::For(lasting) if lasting.is_zero() => None,
-        // 584 years from now is not for ever.
+        // An end more than 584 years from now does not fit; the latest deadline stands for it.
         Lifetime::For(lasting) => {
             let lasting = u64::try_from(lasting.as_nanos()).unwrap_or(NEVER);
             Some(clock::now().saturating_add(lasting).min(NEVER - 1))

@@ -1,4 +1,4 @@
-//! Gives back what has expired and nobody reads.
+//! The background sweep, which removes expired entries that are not read.
 
 use super::store::Store;
 use crate::runtime;
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// At most so often.
+/// The shortest pause between sweeps.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// And for at most one part in so many of the time, unless that were too seldom.
+/// A sweep takes at most one part in this number of the time, unless that would exceed the longest
+/// pause.
 const SHARE: u32 = 50;
 
-/// At least so often.
+/// The longest pause between sweeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A task in the background that begins with the first entry that can expire and ends with the
-/// store.
+/// The background task. It starts with the first entry that can expire, and ends with the store.
 #[derive(Default)]
 pub(super) struct Sweeper {
     started: AtomicBool,
@@ -24,7 +24,7 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn start(&self, store: &Arc<Store>) {
-        // The load keeps the hot path from writing to a shared cache line.
+        // Load before the swap, so that the hot path does not write to a shared cache line.
         if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
             runtime::spawn_background(sweep(Arc::downgrade(store)));
         }
@@ -44,12 +44,13 @@ async fn sweep(store: Weak<Store>) {
             store.sweep();
             begun.elapsed()
         };
-        // A walk over millions of entries is no work for the thread that drives connections.
+        // On a blocking thread: a walk over millions of entries would stall the thread that drives
+        // connections.
         match runtime::spawn_blocking(sweep).await {
             Ok(took) => pause = (took * SHARE).clamp(PAUSE, LONGEST_PAUSE),
             Err(error) if error.is_cancelled() => return,
-            // Values and observers that panic are contained. Should anything else, the store must
-            // not grow for ever.
+            // Panics of values and observers are contained. After any other panic go on, or the
+            // store would grow for ever.
             Err(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The adapter's contract, verb by verb.
+//! The adapter trait, verb by verb.
 
 use super::AsyncRedisCache;
 use super::commands::Condition;
@@ -125,7 +125,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.ping_all("ping", lanes.lanes.iter().take(1)).await
     }
 
-    /// Lets go of the connections of all runtimes. Calls in flight end on theirs.
+    /// Drops the connections of all runtimes. Calls in flight finish on their connections.
     async fn close(&self) -> Result<()> {
         *lock(&self.shared.bulk) = (0, Weak::new());
         self.shared.runtimes.clear();

@@ -18,7 +18,7 @@ use std::task::Poll;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-/// As many batches are in flight at a time: while the server works on one, another is put together.
+/// The most batches in flight: while the server works on one, the next is built.
 const IN_FLIGHT: usize = 2;
 
 /// Sends batch after batch until no request waits.
@@ -42,7 +42,7 @@ pub(super) async fn lead(managed: Arc<ManagedConnection>, mut leader: BatchLeade
     }
 }
 
-/// Sends a batch. No other may be sent before it.
+/// Sends a batch. No later batch may be sent before it.
 async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>, sent: &AtomicBool) {
     sent.store(false, Ordering::Relaxed);
     let mut batch = Batch::default();
@@ -53,9 +53,9 @@ async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>, sent: &A
         let exchange = async {
             let connection = managed.ready_connection(!once).await?;
             managed.kill_orphans(&connection).await?;
-            // Only after the last wait: the next batch must not be sent before this one. A removal
-            // in it would be acknowledged, and a write of this batch whose caller has gone would
-            // then undo it.
+            // Set this after the last wait only, so that the next batch is not sent before this
+            // one. Otherwise a removal in the next batch could be acknowledged, and then undone by
+            // a write in this batch whose caller has gone.
             sent.store(true, Ordering::Relaxed);
             let answers = managed.send_all(&connection, &pipeline).await?;
             Ok::<_, Failure>((connection, answers))
@@ -71,7 +71,7 @@ async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>, sent: &A
     sent.store(true, Ordering::Relaxed);
 }
 
-/// A batch by what is to be done.
+/// A batch, sorted by the kinds of its requests.
 #[derive(Default)]
 struct Batch {
     gets: Vec<(CompactString, Waiter)>,
@@ -117,7 +117,7 @@ impl Batch {
         pipeline
     }
 
-    /// Waits as long as any caller does: each gets its error at its own deadline.
+    /// Waits as long as one of the callers does. Each gets a timeout at its own deadline.
     async fn wait<T>(
         &mut self,
         managed: &Arc<ManagedConnection>,
@@ -180,8 +180,8 @@ impl Batch {
         }
     }
 
-    /// Nothing is also what a batch says of a key that holds another program's list or hash, where
-    /// a single get is an error: if any of these keys is there, each is asked for by itself.
+    /// `MGET` answers nil also for a key that holds another program's list or hash, where `GET` is
+    /// an error. If any of the keys exists, each key is read by itself.
     async fn recheck_missing(
         mut self,
         managed: &Arc<ManagedConnection>,

@@ -1,4 +1,4 @@
-//! The settings of a redis cache, in the words that its URL and its builder share.
+//! The settings of a redis cache. URL parameters and setters have the same names.
 
 use super::AsyncRedisCache;
 use super::connection::endpoint::Endpoint;
@@ -16,21 +16,21 @@ use std::time::Duration;
 
 const PREFIX: &str = "larder:";
 const OP_TIMEOUT: Duration = Duration::from_millis(250);
-/// Measured with 1, 16 and 256 tasks on two cores, 1 lane carries as much as 2 and up to twice as
-/// much as 4: what is sent together is written and read together. More are for machines with many
-/// cores.
+/// Measured with 1, 16 and 256 tasks on two cores: 1 lane is as fast as 2 and up to twice as fast
+/// as 4, because commands that are sent together share their writes and reads. More lanes are for
+/// machines with many cores.
 const POOL_SIZE: usize = 1;
 const MAX_POOL_SIZE: usize = 64;
 const MAX_VALUE_BYTES: usize = 64 << 20;
-/// More is refused by redis itself, which then closes the connection.
+/// redis itself refuses larger values, and closes the connection.
 const LARGEST_VALUE_BYTES: usize = 512 << 20;
 const BIG_VALUE_BYTES: usize = 256 << 10;
-/// Measured: below, calls by themselves are faster; above, batches.
+/// Measured: with fewer calls in flight direct calls are faster, with more calls batches are.
 const BATCH_ABOVE: usize = 16;
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// What is the same in every runtime.
+/// The configuration that all runtimes share.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) settings: Settings,
@@ -83,7 +83,7 @@ impl Default for RedisBuilder {
 }
 
 impl RedisBuilder {
-    /// Reads a URL; setters called afterwards win over it.
+    /// Reads the settings from a URL. Setters that are called afterwards override it.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl RedisBuilder {
         read_remote_url(url, Self::from_cache_url)
     }
 
-    /// Takes what is redis's out of a URL.
+    /// Takes the parameters of this adapter out of a URL.
     pub(crate) fn from_cache_url(url: &mut CacheUrl) -> Result<Self> {
         let mut builder = Self { endpoint: Endpoint::read(url)?, ..Self::default() };
         let config = &mut builder.config;
@@ -117,14 +117,14 @@ impl RedisBuilder {
         Ok(builder)
     }
 
-    /// The server's name or address; `127.0.0.1` unless set.
+    /// Sets the server's name or address. Default `127.0.0.1`.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.endpoint.host = host.into();
         self
     }
 
-    /// The server's port; 6379 unless set.
+    /// Sets the server's port. Default 6379.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.endpoint.port = port;
@@ -138,145 +138,146 @@ impl RedisBuilder {
         self
     }
 
-    /// The number of the database; 0 unless set.
+    /// Sets the number of the database. Default 0.
     #[must_use]
     pub fn db(mut self, db: u32) -> Self {
         self.endpoint.db = db;
         self
     }
 
-    /// The user name, for a server with access control lists.
+    /// Sets the user name, for a server with access control lists.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.endpoint.user = Some(user.into());
         self
     }
 
-    /// The password. It is never printed.
+    /// Sets the password. It is never printed.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.endpoint.password = Some(Secret::new(password));
         self
     }
 
-    /// Encrypts, as `rediss:` does. Needs the feature `tls`.
+    /// Turns on TLS, as `rediss:` does. Needs the feature `tls`.
     #[must_use]
     pub fn tls(mut self, tls: bool) -> Self {
         self.endpoint.tls = tls;
         self
     }
 
-    /// A file with the certificates, in PEM form, of the authorities to trust instead of the
-    /// system's. It is read at each connect.
+    /// Sets a PEM file with the certificates of the authorities to trust, instead of the system's.
+    /// It is read at each connect.
     #[must_use]
     pub fn ca_cert(mut self, path: impl Into<PathBuf>) -> Self {
         self.endpoint.ca_cert = Some(path.into());
         self
     }
 
-    /// Speaks version 3 of the protocol.
+    /// Uses version 3 of the protocol (RESP3).
     #[must_use]
     pub fn resp3(mut self, resp3: bool) -> Self {
         self.endpoint.resp3 = resp3;
         self
     }
 
-    /// Stands before every key, so that [`clear`](crate::AsyncCacheAdapter::clear) knows its own;
-    /// `larder:` unless set.
+    /// Sets the prefix of every key. [`clear`](crate::AsyncCacheAdapter::clear) removes keys with
+    /// this prefix only. Default `larder:`.
     ///
-    /// With an empty prefix every key of the database would be this cache's own, so `clear` of
-    /// everything is then [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// With an empty prefix every key of the database would belong to this cache, so a `clear` of
+    /// everything is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.config.settings.scope = Scope::prefixed(prefix.as_ref());
         self
     }
 
-    /// What [`Expiry::Default`](crate::Expiry::Default) stands for;
-    /// [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless set.
+    /// Sets the expiry that [`Expiry::Default`](crate::Expiry::Default) means. Default
+    /// [`DEFAULT_TTL`](crate::DEFAULT_TTL).
     #[must_use]
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.config.settings.default_ttl = self.config.settings.resolve(ttl.into());
         self
     }
 
-    /// How values become bytes.
+    /// Sets how values are encoded. Default [`Codec::MessagePack`].
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.config.settings.codec = codec;
         self
     }
 
-    /// The deadline of a call, around waiting, connecting and the command; 250 ms unless set.
-    /// `clear` and batches of more than a thousand keys go in steps, and each step has it.
+    /// Sets the deadline of a call, which covers waiting, connecting and the command. Default 250
+    /// ms. `clear`, and batches of more than a thousand keys, run in steps, and each step has this
+    /// deadline.
     #[must_use]
     pub fn op_timeout(mut self, op_timeout: Duration) -> Self {
         self.config.op_timeout = op_timeout;
         self
     }
 
-    /// How many lanes, each one multiplexed connection, a runtime has; 1 unless set, 64 at most.
-    /// One more is opened for big values and batches when there are any.
+    /// Sets how many lanes a runtime has. Each is one multiplexed connection. Default 1, 64 at
+    /// most. One more is opened for large values and batches when they are used.
     #[must_use]
     pub fn pool_size(mut self, pool_size: usize) -> Self {
         self.config.pool_size = pool_size;
         self
     }
 
-    /// The largest value, as it is stored, header included; 64 MiB unless set, 512 MiB at most.
-    /// What is larger is [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) before it is sent, and
-    /// the older value is removed.
+    /// Sets the size of the largest value in stored bytes, header included. Default 64 MiB, 512 MiB
+    /// at most. A larger value is [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) before it is
+    /// sent, and the older value is removed.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.config.max_value_bytes = bytes;
         self
     }
 
-    /// Values larger than this go over a lane of their own, where small ones do not wait for them;
-    /// 256 KiB unless set.
+    /// Sets from which size values are sent over a lane of their own, where small values do not
+    /// wait for them. Default 256 KiB.
     #[must_use]
     pub fn big_value_bytes(mut self, bytes: usize) -> Self {
         self.config.big_value_bytes = bytes;
         self
     }
 
-    /// How many calls are in flight on a connection before others are sent in batches; 16 unless
-    /// set. A caller never waits for a timer: two batches are in flight at most, and the next is
-    /// sent as soon as one of them is back.
+    /// Sets how many calls are in flight on a connection before others are sent in batches. Default
+    /// 16. A caller never waits for a timer: at most two batches are in flight, and the next is
+    /// sent as soon as one of them is answered.
     #[must_use]
     pub fn batch_above(mut self, calls: usize) -> Self {
         self.config.batch_above = calls;
         self
     }
 
-    /// How many calls a batch has at most; 512 unless set, and 1 is no batches.
+    /// Sets the most calls in a batch. Default 512; 1 turns batching off.
     #[must_use]
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.config.limits.entries = calls;
         self
     }
 
-    /// How many bytes of keys and values a batch has at most; 1 MiB unless set. What is larger is
-    /// sent alone.
+    /// Sets the most bytes of keys and values in a batch. Default 1 MiB. A larger call is sent by
+    /// itself.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;
         self
     }
 
-    /// Takes connections out of a pool that the program has. It stands in for everything said about
-    /// the server, and is kept over [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
+    /// Takes connections out of a pool of the program. The pool replaces all settings about the
+    /// server, and is kept by [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
     /// [`rebuild`](crate::AsyncCacheAdapter::rebuild).
     ///
-    /// A connection is taken for good: the pool makes itself another one when it needs it.
+    /// A connection is taken out for good; the pool makes another one when it needs it.
     #[must_use]
     pub fn pool(mut self, pool: deadpool_redis::Pool) -> Self {
         self.handed_in = Some(Source::Pool(pool));
         self
     }
 
-    /// Connects with a client that the program has, which may know more ways than the builder does.
-    /// It stands in for everything said about the server, and is kept over
+    /// Connects with a client of the program, which may have settings that this builder does not
+    /// have. The client replaces all settings about the server, and is kept by
     /// [`reconnect`](crate::AsyncCacheAdapter::reconnect) and
     /// [`rebuild`](crate::AsyncCacheAdapter::rebuild).
     #[must_use]
@@ -285,12 +286,12 @@ impl RedisBuilder {
         self
     }
 
-    /// The cache. Nothing is connected, no file is read, and no runtime is needed.
+    /// Builds the cache. Nothing is connected, no file is read, and no runtime is needed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that do not go together, or are
-    /// out of range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that contradict each other, or
+    /// are out of range.
     pub fn build(self) -> Result<AsyncRedisCache> {
         let Config { op_timeout, pool_size, max_value_bytes, .. } = self.config;
         if op_timeout.is_zero() {

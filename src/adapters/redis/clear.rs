@@ -16,11 +16,11 @@ use tokio::time::Instant;
 /// How many keys the server looks at in one step of a `clear`.
 const SCAN_COUNT: usize = 1000;
 
-/// Keys that are removed by one command.
+/// The most keys that one command removes.
 const STEP_KEYS: usize = 1000;
 
-/// How long a clear that was never finished stands in the way of fills. One that takes longer
-/// renews its mark.
+/// How long the mark of a clear that was never finished refuses claimed writes. A clear that takes
+/// longer renews its mark.
 const MARKED: Duration = Duration::from_secs(60);
 const REMARK: Duration = Duration::from_secs(10);
 
@@ -30,8 +30,8 @@ redis.call('PEXPIRE', KEYS[1], 2 * ARGV[1])
 return 1",
 );
 
-/// Notes that keys with a prefix are being cleared, from now on and for [`MARKED`]; `id`
-/// distinguishes this clear from others.
+/// Marks a prefix as being cleared, for [`MARKED`] from now. `id` distinguishes this clear from
+/// others.
 fn mark(marks: &str, id: &str, prefix: &str) -> Invocation<bool> {
     let lasting = millis(MARKED).to_string();
     invoke(
@@ -57,7 +57,7 @@ impl AsyncRedisCache {
         }
         let lanes = self.lanes()?;
         for lane in lanes.all() {
-            // A write that timed out must not land after it was cleared.
+            // A write that timed out must not take effect after its key was cleared.
             lane.settle(self.deadline()).await.map_err(|failure| failure.error)?;
         }
         let clear = Clear { cache: self, lane: &lanes.bulk, prefix: &prefix };
@@ -69,7 +69,7 @@ impl AsyncRedisCache {
 struct Clear<'c> {
     cache: &'c AsyncRedisCache,
     lane: &'c Arc<Lane>,
-    /// Whole, as the server knows it.
+    /// The whole prefix, as the server knows it.
     prefix: &'c str,
 }
 
@@ -78,20 +78,20 @@ impl Clear<'_> {
         let marks = marks(self.cache.shared.config.settings.scope.prefix());
         let id = names::random();
         if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
-            // Should that fail now, it ends by itself.
+            // If this fails, the mark expires.
             let unmark = || unmark(&marks, &id, self.prefix);
             let _ = self.lane.run(unmark, self.cache.deadline()).await;
             return Ok(());
         }
-        // Without a mark a load that claimed its key before may fill it after it was walked past.
-        // Its claim does not outlive the first walk, and what it filled until then does not outlive
-        // the second.
+        // Walk twice. Without a mark, a load that claimed its key before the clear may store its
+        // value after the walk has passed the key. The first walk ends the load's claim, and the
+        // second removes a value that the load stored before that.
         self.walk(&marks, None).await?;
         self.walk(&marks, None).await.map(drop)
     }
 
-    /// Notes what is being cleared; `false` where the server refuses the note, or would refuse to
-    /// take it back. A server that is full, or does not run scripts, can be cleared all the same.
+    /// Sets the mark. Returns `false` if the server refuses the mark, or would refuse to remove it:
+    /// a server that is full, or does not run scripts, can still be cleared.
     async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
         if self.cache.shared.refusals.refuses_scripts() {
             return Ok(false);
@@ -111,7 +111,8 @@ impl Clear<'_> {
         }
     }
 
-    /// Removes what there is, key by key; whether the mark of this `id` stood until the end.
+    /// Removes all keys with the prefix, step by step. Returns whether the mark with this `id` was
+    /// set until the end.
     async fn walk(&self, marks: &str, id: Option<&str>) -> Result<bool, Failure> {
         let mut is_marked = id.is_some();
         let mut marked = Instant::now();

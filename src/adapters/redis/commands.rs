@@ -1,4 +1,4 @@
-//! The commands, and how their answers are read.
+//! The commands that the server is sent, and how their answers are read.
 
 use super::names::token;
 use crate::adapter::Presence;
@@ -7,14 +7,15 @@ use bytes::Bytes;
 use redis::{Arg, Cmd, ToRedisArgs, Value, cmd};
 use std::time::Duration;
 
-/// What a key has, more or less.
+/// The typical length of a key.
 const KEY_LEN: usize = 32;
 
-/// A command, and what its answer means; `None` for an answer that it never gives.
+/// A command, and the function that reads its answer. The function returns `None` for an answer
+/// that the command cannot give.
 pub(super) struct Command<T> {
     pub(super) cmd: Cmd,
     pub(super) read: fn(Value) -> Option<T>,
-    /// Running it twice comes to the same, so that a connection that broke is no reason to fail.
+    /// Whether the command is idempotent, and is sent again after its connection broke.
     pub(super) repeatable: bool,
 }
 
@@ -29,7 +30,7 @@ impl<T> Command<T> {
         Self { cmd: cmd(name), read, repeatable: true }
     }
 
-    /// With room for `args` arguments of `bytes` bytes together.
+    /// A command with room for `args` arguments of `bytes` bytes in total.
     fn sized(name: &str, args: usize, bytes: usize, read: fn(Value) -> Option<T>) -> Self {
         let mut cmd = Cmd::with_capacity(args + 1, name.len() + bytes);
         cmd.arg(name);
@@ -46,12 +47,12 @@ impl<T> Command<T> {
         self
     }
 
-    /// Whether it does nothing but remove keys.
+    /// Whether the command only removes keys.
     pub(super) fn removes(&self) -> bool {
         matches!(self.cmd.args_iter().next(), Some(Arg::Simple(b"UNLINK" | b"DEL")))
     }
 
-    /// The same removal by another command; what removes nothing stays as it is.
+    /// The same removal by another command. A command that is no removal stays as it is.
     pub(super) fn removing_by(self, removal: Removal) -> Self {
         if !self.removes() {
             return self;
@@ -66,8 +67,8 @@ impl<T> Command<T> {
     }
 }
 
-/// The command that removes keys. They differ in who gives the memory back, the server or another
-/// thread of its.
+/// The commands that remove keys. `DEL` frees the memory in the server's main thread, `UNLINK` in
+/// another thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     Unlink,
@@ -90,7 +91,7 @@ impl Removal {
     }
 }
 
-/// Whether a write depends on what is there.
+/// Whether a write depends on the present value of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     None,
@@ -98,7 +99,7 @@ pub(super) enum Condition {
     Live,
 }
 
-/// How long a key is to live; zero is not among it.
+/// How long a key is to live; never zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ttl {
     Never,
@@ -118,7 +119,7 @@ pub(super) fn get_many<K: AsRef<str>>(
 
 /// Whether the condition held.
 pub(super) fn set(key: &str, value: &[u8], ttl: Ttl, condition: Condition) -> Command<bool> {
-    // Of the rest, `PX` and a number are the longest.
+    // The longest of the other arguments are `PX` and a number.
     let mut command =
         Command::sized("SET", 5, key.len() + value.len() + 24, done).arg(key).arg(value);
     if let Ttl::Millis(millis) = ttl {
@@ -136,18 +137,18 @@ pub(super) fn remove(key: &str) -> Command<bool> {
     Command::new("UNLINK", flag).arg(key).once()
 }
 
-/// Removes without asking what was there.
+/// Removes keys, without the answer whether they were live.
 pub(super) fn discard<K: ToRedisArgs>(keys: K) -> Command<bool> {
     Command::new("UNLINK", flag).arg(keys)
 }
 
-/// Makes the claims on a key fail.
+/// Ends the claims on a key.
 pub(super) fn forget_claim(key: &str) -> Command<Value> {
     Command::new("UNLINK", Some).arg(token(key))
 }
 
-/// Makes the claims on a key fail. Send it before the removal that it is for: a claim between
-/// the two belongs to a load that began after the removal, so its value may be stored.
+/// Ends the claims on a key. Send it before the removal that it belongs to: a claim that is made
+/// between the two belongs to a load that began after the removal, so its value may be stored.
 pub(super) fn unclaim<T: Default>(full: &str) -> Command<T> {
     unclaim_all(&[token(full)])
 }
@@ -156,12 +157,12 @@ pub(super) fn unclaim_all<T: Default>(tokens: &[String]) -> Command<T> {
     Command::new("UNLINK", |answer| int(answer).map(|_| T::default())).arg(tokens)
 }
 
-/// The number as text in the place of a live value, whose expiry stays.
+/// Replaces a live value by a number as text, and keeps the expiry.
 pub(super) fn set_text(key: &str, number: i64) -> Command<bool> {
     Command::new("SET", done).arg(key).arg(number).arg("XX").arg("KEEPTTL")
 }
 
-/// The command, with its answer as it comes.
+/// The command with its answer unread.
 pub(super) fn as_is(command: Command<bool>) -> Command<Value> {
     Command { cmd: command.cmd, read: Some, repeatable: command.repeatable }
 }
@@ -182,7 +183,8 @@ pub(super) fn expire(key: &str, millis: u64) -> Command<bool> {
     Command::new("PEXPIRE", flag).arg(key).arg(millis)
 }
 
-/// Its answer is the same for a missing key and for one that never expires.
+/// Removes the expiry of a key. The answer is the same for a missing key and for a key that never
+/// expires.
 pub(super) fn persist(key: &str) -> Command<bool> {
     Command::new("PERSIST", flag).arg(key)
 }
@@ -196,8 +198,8 @@ pub(super) fn contain_any<K: AsRef<str>>(keys: impl Iterator<Item = K>) -> Comma
     keys.fold(Command::new("EXISTS", flag), |command, key| command.arg(key.as_ref()))
 }
 
-/// What the first bytes of a value say of its logical end. A missing key is as empty as a value
-/// without one.
+/// Reads the logical end from the first bytes of a value. The answer for a missing key is the same
+/// as for a value without a logical end.
 pub(super) fn head(key: &str) -> Command<Presence> {
     let read = |answer| {
         let end = logical_end(&bytes(answer)??);
@@ -206,7 +208,7 @@ pub(super) fn head(key: &str) -> Command<Presence> {
     Command::new("GETRANGE", read).arg(key).arg(0).arg(HEAD - 1)
 }
 
-/// [`contains`], as a presence.
+/// [`contains`], with a [`Presence`] as the answer.
 pub(super) fn exists(key: &str) -> Command<Presence> {
     let read = |answer| Some(if flag(answer)? { Presence::Live } else { Presence::Missing });
     Command::new("EXISTS", read).arg(key)
@@ -222,20 +224,20 @@ pub(super) fn is_stale(key: &str) -> Command<bool> {
     Command { cmd, read, repeatable }
 }
 
-/// `None` is missing, `Some(None)` never.
+/// The remaining lifetime of a key: `None` if the key is missing, `Some(None)` if it never expires.
 pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
     Command::new("PTTL", |answer| {
         Some(match int(answer)? {
             -2 => None,
             -1 => Some(None),
-            // Live for less than a millisecond, and not over.
+            // 0 means less than a millisecond: the key is still live.
             millis => Some(Some(Duration::from_millis(u64::try_from(millis).ok()?.max(1)))),
         })
     })
     .arg(key)
 }
 
-/// How many bytes the arguments of a command have.
+/// The number of bytes in the arguments of a command.
 pub(super) fn size(cmd: &Cmd) -> usize {
     let len = |arg: Arg<&[u8]>| match arg {
         Arg::Simple(bytes) => bytes.len(),
@@ -259,7 +261,8 @@ pub(super) fn echo(text: &str) -> Command<Option<Bytes>> {
     Command::new("ECHO", bytes).arg(text)
 }
 
-/// One step through the keys that begin with `prefix`: where to go on, and keys.
+/// One step through the keys that begin with `prefix`. The answer is the cursor for the next step,
+/// and some keys.
 pub(super) fn scan(cursor: &[u8], prefix: &str, count: usize) -> Command<(Bytes, Vec<Bytes>)> {
     let read = |answer| {
         let Value::Array(parts) = answer else { return None };

@@ -1,4 +1,4 @@
-//! Counters: by a script where the server permits one, else by a transaction.
+//! Counters: by a script if the server permits scripts, otherwise by a transaction.
 
 use super::commands::{self, Command, Condition, Ttl};
 use super::errors::{Code, Failure};
@@ -11,12 +11,12 @@ use redis::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long a counter that is written anew is kept from others: they do not wait longer for a
-/// caller that went away meanwhile.
+/// How long the lock for rewriting a counter lasts. If its holder is gone, others wait no longer
+/// than this.
 const LOCKED_MILLIS: u64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A counter that is to be left missing is there for so long.
+/// How long a counter exists whose lifetime is zero.
 const GONE: Ttl = Ttl::Millis(1);
 
 impl Call<'_> {
@@ -44,7 +44,7 @@ impl Call<'_> {
             };
             match self.try_invoke(&scripts::exchange(&self.full, &old, sum, &kept)).await {
                 Ok(Some(true)) => return Ok(sum),
-                // It was changed meanwhile; the deadline ends this.
+                // The value was changed in between: try again, until the deadline.
                 Ok(Some(false)) => {}
                 Ok(None) => return self.increase_plainly(by, ttl).await,
                 Err(failure) => return Err(self.uncounted(failure)),
@@ -52,8 +52,8 @@ impl Call<'_> {
         }
     }
 
-    /// One transaction, so that a counter that ends in the middle of it does not live on without an
-    /// expiry. A user who may not make one has the commands without it.
+    /// Counts in one transaction, because a counter that expires between the commands would live on
+    /// without an expiry. For a user who may not use transactions, sends the commands without one.
     async fn increase_plainly(&self, by: i64, ttl: Option<Ttl>) -> Result<i64> {
         let mut in_transaction = true;
         loop {
@@ -77,16 +77,16 @@ impl Call<'_> {
         if in_transaction {
             batch.insert(1, Command::new("MULTI", Some).once());
             batch.push(Command::new("EXEC", Some).once());
-            // Should `EXEC` alone be refused, the connection must not go on collecting everybody's
-            // commands.
+            // If `EXEC` alone is refused, the connection must not go on queueing the commands of
+            // all callers.
             batch.push(Command::new("DISCARD", Some).once());
         }
         batch
     }
 
-    /// Makes the number that `set` stored with a header into text, as the script does. Between the
-    /// reading and the writing no other cache of larder's does the same; another program's write in
-    /// that moment is lost.
+    /// Rewrites a number that `set` stored with a header as text, as the script does. Between the
+    /// read and the write, no other larder cache does the same; a write of another program in that
+    /// moment is lost.
     async fn rewrite_counter(&self, by: i64) -> Result<()> {
         let failed = |failure| self.uncounted(failure);
         let lane = self.lane();
@@ -97,7 +97,7 @@ impl Call<'_> {
             return Ok(());
         }
         let rewritten = self.rewrite_locked(by).await;
-        // The lock ends by itself if this fails.
+        // If this fails, the lock expires.
         let _ = lane.run(|| commands::discard(&lock), self.deadline).await;
         rewritten
     }
@@ -110,7 +110,7 @@ impl Call<'_> {
         };
         let before = self.value(old);
         if before.is_stale() {
-            // Missing for a counter: the next attempt begins anew.
+            // The value is missing for a counter: the next attempt begins anew.
             let discard = || commands::discard(&*self.full);
             return lane.run(discard, self.deadline).await.map(drop).map_err(failed);
         }
@@ -138,16 +138,16 @@ impl Call<'_> {
 
 /// Why a counter was not changed.
 enum Uncounted {
-    /// It is not decimal text.
+    /// The value is not decimal text.
     NotText,
     Overflow,
-    /// The user may begin a transaction and not end it.
+    /// The user may begin a transaction, but may not end it.
     NoTransaction,
     Failed(Failure),
 }
 
-/// The sum: the last answer of the transaction, or, where the user may not begin one, of the
-/// command itself.
+/// Reads the sum: the last answer of the transaction, or the answer of the command itself if the
+/// user may not begin a transaction.
 fn counted(
     mut answers: Vec<Result<Value, Failure>>,
     in_transaction: bool,

@@ -1,38 +1,39 @@
-//! What redis's errors mean for a call, and for the connection it went over.
+//! What redis's errors mean for a call, and for the call's connection.
 
 use crate::error::{Error, ErrorKind};
 use deadpool_redis::PoolError;
 use redis::{RedisError, ServerErrorKind};
 
-/// The name that errors carry.
+/// The name of the backend in errors and events.
 pub(super) const BACKEND: &str = "redis";
 
 /// Why an exchange with the server failed.
 ///
-/// The driver's error stays behind: it may repeat arguments ("unknown command, with args beginning
-/// with …"), replies, and so values.
+/// The driver's error is not kept, because it may repeat arguments ("unknown command, with args
+/// beginning with …") and replies, and so values.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) fate: Fate,
     pub(super) code: Code,
-    /// The connection broke, and doing it again comes to the same.
+    /// The connection broke, and the command is idempotent: send it again.
     pub(super) again: bool,
-    /// The server answered with an error of its own: a sign of life.
+    /// The server answered with an error, so it is alive.
     pub(super) answered: bool,
 }
 
-/// What becomes of the connection.
+/// What happens to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Keep,
-    /// It leads to a server that has become a replica: another connect may find the new primary.
+    /// Connect again: the server has become a replica, and a new connection may reach the new
+    /// primary.
     Renew,
-    /// It is broken, or out of step.
+    /// Drop it: it is broken or desynchronized.
     Drop,
 }
 
-/// The server's error codes that change what is done next.
+/// The server's error codes that larder acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     NoScript,
@@ -40,16 +41,16 @@ pub(super) enum Code {
     NotAuthenticated,
     /// The user may not run the command, or the server does not have it.
     Refused,
-    /// A script could not go on, for a command in it was refused.
+    /// A script failed because a command in it was refused.
     RefusedInside,
-    /// A value is longer than the server takes; it closes the connection.
+    /// A value is longer than the server accepts. The server closes the connection.
     TooLarge,
     /// The key holds another type, such as a list.
     WrongType,
-    /// What is to be counted with is not decimal text.
+    /// The value of a counter is not decimal text.
     NotAnInteger,
     Overflow,
-    /// Not the server's: the answer belongs to another command.
+    /// Not an error of the server: the answer belongs to another command.
     Desynchronized,
     Other,
 }
@@ -68,26 +69,27 @@ impl Failure {
         Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Keep)
     }
 
-    /// What became of a command that can be repeated, or cannot.
+    /// The failure of a command that is or is not idempotent.
     pub(super) fn of(self, repeatable: bool) -> Self {
         let again = repeatable && self.fate == Fate::Drop && self.code != Code::TooLarge;
         Self { again, ..self }
     }
 
-    /// Whether the server refused the command for a reason that lies in its rights or its names.
+    /// Whether the server refused the command because the user may not run it, or because the
+    /// server does not know it.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.code, Code::Refused | Code::RefusedInside)
     }
 
-    /// Whether the server gave an error that says nothing of its state, of its user's rights, or of
-    /// the value.
+    /// Whether the server answered with an error that concerns neither its state, nor the rights of
+    /// the user, nor the value.
     pub(super) fn is_odd(&self) -> bool {
         let is_for_now = self.error.is_retryable() || self.error.is_refused_write();
         self.answered && !is_for_now && matches!(self.code, Code::Other | Code::WrongType)
     }
 
-    /// An answer of a kind that the command does not give: the answers are out of step with the
-    /// questions.
+    /// The failure of a call whose answer is of a type that the command cannot give: the connection
+    /// is desynchronized.
     pub(super) fn desynchronized() -> Self {
         let failure = Self::new(
             ErrorKind::Unavailable,
@@ -123,7 +125,7 @@ impl From<RedisError> for Failure {
             Cause::Io if cause.is_timeout() => {
                 Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Drop)
             }
-            // What the operating system or TLS has to say: never a value.
+            // The text of the operating system or of TLS never contains a value.
             Cause::Io => {
                 let error = Error::new(ErrorKind::Unavailable)
                     .with_backend(BACKEND)
@@ -168,22 +170,23 @@ impl From<PoolError> for Failure {
     }
 }
 
-/// By code: the driver itself knows BUSY, OOM and WRONGTYPE only as extensions.
+/// Distinguishes errors by their code, because the driver knows BUSY, OOM and WRONGTYPE as
+/// extensions only.
 fn of_server(cause: &RedisError) -> Failure {
     let text = cause.detail().unwrap_or_default();
     let code = match cause.kind() {
         redis::ErrorKind::Server(ServerErrorKind::NoScript) => "NOSCRIPT",
         _ => cause.code().filter(|code| is_code(code)).unwrap_or("ERR"),
     };
-    // The driver's words for it; the server's own have no code.
+    // This is the driver's text; the server's own error has no code.
     if cause.to_string().starts_with("Redis server refused to switch database") {
         return answered(ErrorKind::Backend, Fate::Keep, "the server refuses the database");
     }
     of_answer(code, text)
 }
 
-/// What an error of the server's means. Nothing of its text goes into ours but the name of a
-/// command: it may quote values.
+/// Translates an error of the server. Of its text only the name of a command is repeated, because
+/// the text may quote values.
 fn of_answer(code: &str, text: &str) -> Failure {
     let (code, text) = inner_error(code, text);
     let (kind, fate, special) = match code {
@@ -238,14 +241,15 @@ fn answered(kind: ErrorKind, fate: Fate, message: impl Into<String>) -> Failure 
     Failure { answered: true, ..Failure::new(kind, message, fate) }
 }
 
-/// A cache over one part of a cluster would be half a cache.
+/// The error for a server in cluster mode: a cache on one node of a cluster would see only a part
+/// of the keys.
 pub(super) fn in_cluster_mode() -> Failure {
     let message = "the server is in cluster mode, which this adapter does not speak";
     answered(ErrorKind::Config, Fate::Keep, message)
 }
 
-/// The error that made a script or a transaction fail, where that is in the text: of scripts before
-/// redis 7, of `EXEC` always.
+/// The error that made a script or a transaction fail, if the text contains it: always for `EXEC`,
+/// and for scripts before redis 7.
 fn inner_error<'t>(code: &'t str, text: &'t str) -> (&'t str, &'t str) {
     let inner = match code {
         "ERR" if text.starts_with("Error running script") => text.rsplit_once(": -"),
@@ -263,7 +267,7 @@ fn is_refused_inside(text: &str) -> bool {
         || text.contains("The user executing the script can't run this command")
 }
 
-/// The command that an error names, which it quotes before anything else.
+/// The command that an error names: the first quoted word.
 fn quoted_command(text: &str) -> Option<String> {
     let (_, rest) = text.split_once(['\'', '`'])?;
     let (name, _) = rest.split_once(['\'', '`'])?;
@@ -272,7 +276,7 @@ fn quoted_command(text: &str) -> Option<String> {
     is_name.then(|| name.to_ascii_uppercase())
 }
 
-/// What a server said before it closed a connection that had just been opened; `None` for what
+/// The failure that a server announced before it closed a new connection; `None` if the line
 /// explains nothing.
 pub(super) fn of_farewell(line: &str) -> Option<Failure> {
     let message = if line.starts_with("ERR max number of clients") {
@@ -285,7 +289,7 @@ pub(super) fn of_farewell(line: &str) -> Option<Failure> {
     Some(Failure::new(ErrorKind::Unavailable, message, Fate::Drop))
 }
 
-/// The first word of an error, if it is what redis calls a code and not the beginning of some text.
+/// Whether the first word of an error is a code, and not the beginning of a text.
 fn is_code(word: &str) -> bool {
     (1..=24).contains(&word.len())
         && word

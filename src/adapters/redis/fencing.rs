@@ -1,13 +1,14 @@
-//! Claims: how a load learns that its key was written, removed or cleared meanwhile, in any
-//! process.
+//! Claims: how a load learns that its key was written, removed or cleared in the meantime, by this
+//! process or another.
 //!
-//! Beside a key that is being loaded stands a *token*: who claimed it, how many share the claim,
-//! and until when it is leased. Whatever removes the key removes the token first, and a fill
-//! without its token is refused. The value itself shows writes: a fill is refused if it is there
-//! and was not, or is another one. That leaves a value that comes and goes during one load, so a
-//! write that may be gone within [`BRIEF`] removes the token as well; longer ones are still there
-//! when a load of up to a minute ends, and cost nothing. `clear` meets keys and tokens in any
-//! order: while it is at work a *mark* stands there, under which nothing is filled.
+//! Beside a key that is being loaded there is a *token* (a fencing token): the identifier of the
+//! claim, how many loads share it, and the end of its lease. Every removal of the key removes the
+//! token first, and a claimed write without its token is refused. Writes show in the value itself:
+//! a claimed write is refused if the value is another one than at the time of the claim. A value
+//! that is written and expires during one load would not show, so a write whose lifetime is shorter
+//! than [`BRIEF`] removes the token as well. Values with longer lifetimes still exist when a load
+//! of up to a minute ends, and their writes need no extra command. `clear` meets keys and tokens in
+//! any order, so for its duration a *mark* refuses claimed writes under its prefix.
 
 use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg, unclaim, unclaim_all};
 use super::errors::{Code, Failure};
@@ -25,21 +26,22 @@ use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value that lives shorter may come and go while another is computed.
+/// A value with a shorter lifetime may be written and expire during one load.
 const BRIEF: Duration = Duration::from_secs(60);
 
 impl Ttl {
-    /// Whether what lives so long may be gone before a load that began earlier is done.
+    /// Whether a value with this lifetime may expire before a load ends that began before the
+    /// write.
     pub(super) fn is_brief(self) -> bool {
         matches!(self, Self::Millis(millis) if u128::from(millis) < BRIEF.as_millis())
     }
 }
 
-/// What a value looks like: enough of it to see whether it is another one. Larder's own header is
-/// in its beginning.
-macro_rules! look {
+/// A fingerprint of a value: length, and hash of its beginning and end, which distinguish it from
+/// other values. larder's header is at the beginning.
+macro_rules! fingerprint {
     () => {
-        r"local function look(key)
+        r"local function fingerprint(key)
   local length = redis.pcall('STRLEN', key)
   if type(length) == 'table' then
     if string.find(length.err, 'WRONGTYPE', 1, true) then return 'other' end
@@ -53,7 +55,7 @@ end
     };
 }
 
-/// Takes a share of a claim back; the last one takes the token along.
+/// Gives up one share of a claim. The last share removes the token.
 macro_rules! give_up {
     () => {
         r"local function give_up(key, id, leased)
@@ -68,7 +70,7 @@ end
     };
 }
 
-/// Whether a key is being cleared. A mark is 32 digits and a prefix.
+/// Whether a key is being cleared. A mark consists of 32 digits and a prefix.
 macro_rules! is_cleared {
     () => {
         r"local function is_cleared(marks, key)
@@ -85,11 +87,11 @@ end
     };
 }
 
-/// Without a lease a claim is shared: the first fill wins. A lease that has ended passes on under a
-/// new name, so that the fill of its former holder is refused. The clock is asked for leases only:
-/// not every user may.
+/// Claims a key. Without a lease several loads share a claim, and the first claimed write wins.
+/// After a lease has ended, the next claim gets a new identifier, so that the write of the former
+/// holder is refused. The clock is read for leases only, because not every user may read it.
 static CLAIM: Lua = Lua::new(concat!(
-    look!(),
+    fingerprint!(),
     r"local now = 0
 if ARGV[2] ~= '0' then
   local time = redis.call('TIME')
@@ -105,19 +107,20 @@ if i then
 end
 if ARGV[2] ~= '0' then ends = now + ARGV[2] end
 redis.call('SET', KEYS[2], string.format('%s %.0f %.0f', id, shares + 1, ends), 'PX', ARGV[3])
-return {id, look(KEYS[1])}"
+return {id, fingerprint(KEYS[1])}"
 ));
 
-/// The value comes along, or stands under a name of its own already.
-static FILL: Lua = Lua::new(concat!(
+/// Stores a value under a claim. The value is an argument, or is stored under a temporary key
+/// already.
+static SET_CLAIMED: Lua = Lua::new(concat!(
     forget!(),
     remove_key!(),
-    look!(),
+    fingerprint!(),
     give_up!(),
     is_cleared!(),
     r"local id = string.match(redis.call('GET', KEYS[2]) or '', '^(%x+) ')
-local there = look(KEYS[1])
-if id ~= ARGV[1] or (there ~= '-' and there ~= ARGV[3]) or is_cleared(KEYS[3], KEYS[1])
+local now = fingerprint(KEYS[1])
+if id ~= ARGV[1] or (now ~= '-' and now ~= ARGV[3]) or is_cleared(KEYS[3], KEYS[1])
   or (KEYS[4] and redis.call('STRLEN', KEYS[4]) == 0) then
   if KEYS[4] then forget(KEYS[4]) end
   give_up(KEYS[2], ARGV[1], ARGV[2])
@@ -136,21 +139,21 @@ return 1"
 static RELEASE: Lua =
     Lua::new(concat!(forget!(), give_up!(), "return give_up(KEYS[1], ARGV[1], ARGV[2])"));
 
-/// What a claim says, between this adapter and itself.
+/// The fencing token of a claim, as only this adapter reads it.
 #[derive(Debug, PartialEq, Eq)]
-struct Noted<'c> {
+struct ClaimToken<'c> {
     id: &'c str,
     leased: bool,
-    /// What was there.
-    there: &'c str,
+    /// The fingerprint of the value at the time of the claim.
+    before: &'c str,
 }
 
-impl<'c> Noted<'c> {
-    /// `None` for a claim that is not ours.
+impl<'c> ClaimToken<'c> {
+    /// Reads a token. `None` for one that this adapter did not write.
     fn read(claim: &'c [u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(claim).ok()?.split(' ');
-        let (leased, id, there) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { id, leased: leased == "1", there })
+        let (leased, id, before) = (words.next()?, words.next()?, words.next()?);
+        Some(Self { id, leased: leased == "1", before })
     }
 
     fn leased_arg(&self) -> &'static [u8] {
@@ -158,7 +161,7 @@ impl<'c> Noted<'c> {
     }
 }
 
-/// `None` while another load has it.
+/// Claims a key. The answer is `None` while another load holds the lease.
 fn claim(key: &str, token: &str, lease: u64) -> Invocation<Option<Vec<Bytes>>> {
     let read = |answer| match answer {
         Value::Nil => Some(None),
@@ -181,7 +184,7 @@ fn claim(key: &str, token: &str, lease: u64) -> Invocation<Option<Vec<Bytes>>> {
 }
 
 impl Call<'_> {
-    /// Runs a script; `None` where the server does not permit it.
+    /// Runs a script; `None` if the server does not permit it.
     pub(super) async fn try_invoke<T>(&self, script: &Invocation<T>) -> Result<Option<T>, Failure> {
         if self.cache.refusals.refuses_scripts() {
             return Ok(None);
@@ -201,8 +204,8 @@ impl Call<'_> {
         let lease = lease_millis(lease);
         match self.ask_claim(lease).await {
             Ok(Some(claimed)) => Ok(claimed),
-            // A lease needs the server's clock, which not every user may read; what a claim needs
-            // is less.
+            // A lease needs the server's clock, which not every user may read. Try a claim without
+            // a lease.
             Ok(None) if lease > 0 => match self.ask_claim(0).await {
                 Ok(claimed) => Ok(claimed.unwrap_or_else(|| Some(Claim::unguarded()))),
                 Err(failure) => Err(self.failed(failure)),
@@ -212,8 +215,8 @@ impl Call<'_> {
         }
     }
 
-    /// The outer `None` is for a server that cannot give claims: what is loaded is then stored as
-    /// it was before there were any.
+    /// Claims a key. The outer `None` means that the server does not support claims; loaded values
+    /// are then stored without a fencing token.
     async fn ask_claim(&self, lease: u64) -> Result<Option<Option<Claim>>, Failure> {
         let parts = match self.try_invoke(&claim(&self.full, &token(&self.full), lease)).await {
             Ok(Some(Some(parts))) => parts,
@@ -241,49 +244,50 @@ impl Call<'_> {
         let Some(note) = claim.token() else {
             return self.store(value, expiry, Condition::None).await;
         };
-        let Some(noted) = Noted::read(note) else { return Ok(false) };
-        match self.fill(value, expiry, &noted).await {
-            Ok(Some(filled)) => Ok(filled),
-            // What cannot be guarded any more is stored all the same.
+        let Some(claimed) = ClaimToken::read(note) else { return Ok(false) };
+        match self.store_claimed(value, expiry, &claimed).await {
+            Ok(Some(stored)) => Ok(stored),
+            // The server does not support claims any more: store without a fencing token.
             Ok(None) => self.store(value, expiry, Condition::None).await,
             Err(failure) if failure.is_odd() => self.store(value, expiry, Condition::None).await,
             Err(failure) => Err(self.refused_write(failure, Condition::None).await),
         }
     }
 
-    /// `None` is for a server that does not run the script.
-    async fn fill(
+    /// Stores a value under a claim, and returns whether the claim held; `None` if the server does
+    /// not permit the script.
+    async fn store_claimed(
         &self,
         value: &CacheValue,
         expiry: Expiry,
-        noted: &Noted<'_>,
+        claimed: &ClaimToken<'_>,
     ) -> Result<Option<bool>, Failure> {
         let config = &self.cache.config;
         let stored = value.to_stored(&self.full, config.settings.codec)?;
         let Some(ttl) = self.ttl(expiry) else {
-            return self.fill_with(noted, None, &[], None).await;
+            return self.try_set_claimed(claimed, None, &[], None).await;
         };
         if stored.len() > config.max_value_bytes {
-            // What it was to replace goes, unless another value is there by now.
-            let filled = self.fill_with(noted, None, &[], None).await?;
-            return if filled.is_some() { Err(self.too_large().into()) } else { Ok(None) };
+            // Remove the older value, unless another caller has replaced it in the meantime.
+            let held = self.try_set_claimed(claimed, None, &[], None).await?;
+            return if held.is_some() { Err(self.too_large().into()) } else { Ok(None) };
         }
         self.note_size(stored.len());
         if stored.len() <= config.big_value_bytes {
-            return self.fill_with(noted, Some(ttl), &stored, None).await;
+            return self.try_set_claimed(claimed, Some(ttl), &stored, None).await;
         }
         let staged = self.stage(stored).await?;
-        let filled = self.fill_with(noted, Some(ttl), &[], Some(staged.name())).await?;
-        if filled.is_some() {
+        let held = self.try_set_claimed(claimed, Some(ttl), &[], Some(staged.name())).await?;
+        if held.is_some() {
             staged.take_over();
         }
-        Ok(filled)
+        Ok(held)
     }
 
-    /// Without a lifetime, what is there goes instead.
-    async fn fill_with(
+    /// Runs the script of a claimed write. Without a lifetime it removes the older value.
+    async fn try_set_claimed(
         &self,
-        noted: &Noted<'_>,
+        claimed: &ClaimToken<'_>,
         ttl: Option<Ttl>,
         stored: &[u8],
         staged: Option<&str>,
@@ -293,22 +297,22 @@ impl Call<'_> {
         let mut keys = vec![self.full.as_bytes(), token.as_bytes(), marks.as_bytes()];
         keys.extend(staged.map(str::as_bytes));
         let args = [
-            noted.id.as_bytes(),
-            noted.leased_arg(),
-            noted.there.as_bytes(),
+            claimed.id.as_bytes(),
+            claimed.leased_arg(),
+            claimed.before.as_bytes(),
             ttl.as_bytes(),
             stored,
         ];
-        self.try_invoke(&invoke(&FILL, &keys, &args, flag)).await
+        self.try_invoke(&invoke(&SET_CLAIMED, &keys, &args, flag)).await
     }
 
-    /// Gives a claim back. Where the server does not permit that, the claim ends by itself.
+    /// Gives up a claim. If the server does not permit that, the claim expires.
     pub(super) async fn release(&self, claim: &Claim) -> Result<()> {
-        let Some(noted) = claim.token().and_then(Noted::read) else { return Ok(()) };
+        let Some(claimed) = claim.token().and_then(ClaimToken::read) else { return Ok(()) };
         let script = invoke(
             &RELEASE,
             &[token(&self.full).as_bytes()],
-            &[noted.id.as_bytes(), noted.leased_arg()],
+            &[claimed.id.as_bytes(), claimed.leased_arg()],
             flag,
         );
         match self.try_invoke(&script).await {
@@ -317,8 +321,8 @@ impl Call<'_> {
         }
     }
 
-    /// Runs a command that removes the key, or may let it end soon: no claim from before survives
-    /// it. One round trip.
+    /// Runs a command that removes the key, or gives it a brief lifetime, and ends all claims on
+    /// the key before it, in one round trip.
     pub(super) async fn run_unclaimed<T: Default>(
         &self,
         lane: &Arc<Lane>,
@@ -327,7 +331,7 @@ impl Call<'_> {
         Box::pin(lane.run_after(|| (unclaim(&self.full), make()), self.deadline)).await
     }
 
-    /// Removes the key without asking what was there.
+    /// Removes the key, without the answer whether it was live.
     pub(super) async fn discard(&self) -> Result<(), Failure> {
         let keys = [token(&self.full), self.full.to_string()];
         self.lane().run(|| unclaim_all::<bool>(&keys), self.deadline).await.map(drop)
@@ -348,10 +352,10 @@ mod tests {
 
     #[test]
     fn a_claim_is_read_as_it_was_written() {
-        let noted = Noted::read(b"1 abc 5:def").unwrap();
-        assert_eq!(noted, Noted { id: "abc", leased: true, there: "5:def" });
-        assert_eq!(Noted::read(b"another's claim"), None);
-        assert_eq!(Noted::read(b"\xFF\xFF \xFF \xFF \xFF"), None);
+        let claimed = ClaimToken::read(b"1 abc 5:def").unwrap();
+        assert_eq!(claimed, ClaimToken { id: "abc", leased: true, before: "5:def" });
+        assert_eq!(ClaimToken::read(b"another's claim"), None);
+        assert_eq!(ClaimToken::read(b"\xFF\xFF \xFF \xFF \xFF"), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A lane: runs commands over one connection in the order in which they come, directly or in a
-//! batch, and once more if it broke.
+//! batch. If the connection broke, repeats idempotent commands once.
 
 use super::batch_leader;
 use super::commands::{self, Command, Removal};
@@ -26,7 +26,8 @@ pub(super) struct Lane {
     /// Decides which calls are sent directly, and which in a batch.
     batcher: Arc<Batcher<Request>>,
     born: Instant,
-    /// The latest deadline of the calls that have waited, in milliseconds since the lane was made.
+    /// The latest deadline of all calls that have waited so far, in milliseconds since the lane was
+    /// made.
     latest: AtomicU64,
 }
 
@@ -44,7 +45,7 @@ impl Lane {
         })
     }
 
-    /// Asks something that only the right answer fits, as [`ManagedConnection::verify`] does.
+    /// Checks that the connection is in sync, as [`ManagedConnection::verify`] does.
     pub(super) async fn verify(&self, deadline: Instant) -> Result<(), Failure> {
         self.connection.verify(deadline).await
     }
@@ -64,7 +65,7 @@ impl Lane {
         }
     }
 
-    /// The same; if it is a removal, by this command.
+    /// Runs a command now, or with the next batch. A removal is sent as `removal`.
     async fn run_by<T>(
         self: &Arc<Self>,
         removal: Removal,
@@ -79,9 +80,9 @@ impl Lane {
         answer
     }
 
-    /// Runs a removal and then a command in one round trip, now or with the next batch; the
-    /// command's answer. Where the first is refused, and no other removal takes its place, only the
-    /// command counts.
+    /// Runs a removal and then a command in one round trip, now or with the next batch, and returns
+    /// the answer of the command. If the removal is refused, and no other removal replaces it, only
+    /// the command counts.
     pub(super) async fn run_after<T>(
         self: &Arc<Self>,
         make: impl Fn() -> (Command<T>, Command<T>),
@@ -99,7 +100,8 @@ impl Lane {
         match Self::retry_once(attempt(removal)).await {
             Ok((First::Done, answer)) => Ok(answer),
             Ok((First::Refused, answer)) => {
-                // It has been done already. What remains is tried by itself, and needs not succeed.
+                // The command has been executed already. The removal is tried by itself, and need
+                // not succeed.
                 let first = || make().0;
                 drop(Box::pin(self.run_by(removal.other(), &first, deadline)).await);
                 Ok(answer)
@@ -176,8 +178,7 @@ impl Lane {
         alone.await.map(|(_, found)| found).map_err(|failure| failure.of(true))
     }
 
-    /// Makes a call once more if the connection broke: that is no reason to fail for what comes to
-    /// the same if it is done twice.
+    /// Makes a call once more if the connection broke and the call is idempotent.
     async fn retry_once<T, F: Future<Output = Result<T, Failure>>>(
         attempt: impl Fn() -> F,
     ) -> Result<T, Failure> {
@@ -187,8 +188,8 @@ impl Lane {
         }
     }
 
-    /// Waits for the next batch. Its leader keeps the deadline, unless the deadline is before that
-    /// of an earlier request.
+    /// Waits for the next batch. The leader watches the deadline, unless an earlier request has a
+    /// later deadline.
     async fn wait(self: &Arc<Self>, work: Work, deadline: Instant) -> Result<Reply, Failure> {
         let (sender, receiver) = oneshot::channel();
         let until = millis(deadline - self.born);
@@ -209,8 +210,7 @@ impl Lane {
         received(receiver).await
     }
 
-    /// What the reply to a request in a batch says; `None` for a request that is to be sent
-    /// directly.
+    /// The result of a request in a batch; `None` if the caller has to send the request directly.
     fn outcome<T>(
         &self,
         reply: Reply,
@@ -245,7 +245,7 @@ impl Lane {
         }
     }
 
-    /// Asks for a sign of life. A server that refuses even that has given one.
+    /// Checks that the server answers. A server that refuses the command has answered.
     pub(super) async fn ping(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         match self.run(commands::ping, deadline).await {
             Err(failure) if failure.is_refusal() || failure.error.is_refused_write() => Ok(()),
@@ -253,7 +253,7 @@ impl Lane {
         }
     }
 
-    /// Runs a batch now, in one round trip, with one result a command.
+    /// Runs a batch now, in one round trip. Returns one result for each command.
     pub(super) async fn run_all<T>(
         self: &Arc<Self>,
         batch: &[Command<T>],
@@ -308,7 +308,7 @@ impl Lane {
         repeatable: bool,
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
-        // Not before those that were given up and have not been sent.
+        // Wait for the requests that were given up and have not been sent.
         let pass = self.batcher.pass();
         if pass.is_none() {
             self.wait(Work::Barrier, deadline).await?;
@@ -330,8 +330,7 @@ impl Lane {
         batch.iter().zip(answers).map(read).collect()
     }
 
-    /// Waits until every command that was given up on this lane has been executed, or never will
-    /// be.
+    /// Waits until every command that was given up on this lane has been executed, or can never be.
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let behind = self.batcher.is_batching() || self.connection.has_stragglers();
         if behind { self.ping(deadline).await } else { Ok(()) }

@@ -1,15 +1,15 @@
-//! Which keys hold values that are large enough to be in the way of others.
+//! Which keys hold values that are large enough to delay others.
 
 use crate::runtime::lock;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// As many are remembered; then all are forgotten, and found out again.
+/// The most keys that are remembered. Beyond that all are forgotten, and learnt again.
 const MAX: usize = 4096;
 
-/// Hashes of keys whose values were large when they were last seen. A hint, nothing rests on it: a
-/// key that is not here is read on its lane, once.
+/// Hashes of keys whose values were large when they were last read or written. Only a hint: a key
+/// that is missing here is read on its own lane once.
 #[derive(Debug, Default)]
 pub(super) struct BulkyKeys {
     count: AtomicUsize,

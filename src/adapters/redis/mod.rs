@@ -1,11 +1,11 @@
 //! The redis and Valkey adapter.
 //!
-//! `adapter` is the contract, verb by verb; `ops` does what a verb on one key does, `counter` and
-//! `fencing` what `incr` and claims do, `multi_key` and `clear` what many keys take. `commands` and
-//! `scripts` are what the server is sent, `errors` and `refusals` what its errors mean. A command
-//! goes over a `lane`, directly or as a `request` to the `batch_leader`; `connection` keeps one
-//! open. Large values are `staging` on a lane of their own, which `large_keys` chooses. `names` are
-//! those of the keys beside a user's.
+//! `builder` reads the configuration, and `adapter` implements the trait. `ops` has the operations
+//! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
+//! on many keys. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
+//! its errors. A command is sent over a `lane`, directly or as a `request` to the `batch_leader`;
+//! `connection` opens connections and keeps them open. `staging` sends large values over a lane of
+//! their own, which `large_keys` chooses. `names` are the names of larder's auxiliary keys.
 
 mod adapter;
 mod batch_leader;
@@ -59,7 +59,7 @@ use tokio::time::Instant;
 ///
 /// Calls go over a few multiplexed connections, opened on first use, one set for each runtime that
 /// calls. The operations on one key keep their order. A connection that breaks is replaced in the
-/// background, with growing pauses between attempts; until then calls fail at once with
+/// background, with exponential back-off between the attempts; until then calls fail at once with
 /// [`ErrorKind::Unavailable`]. No call takes longer than `op_timeout`.
 ///
 /// | parameter of the URL | default | |
@@ -78,43 +78,43 @@ use tokio::time::Instant;
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
 /// | `db`, `user`, `password` | | where the rest of the URL does not say them |
 ///
-/// A cache that is given the URL puts [`Resilient`](crate::layers::Resilient) around the adapter,
-/// and takes that layer's parameters too.
+/// A cache that is built from the URL puts [`Resilient`](crate::layers::Resilient) around the
+/// adapter, and also accepts the parameters of that layer.
 ///
 /// Schemes: `redis`, `rediss`, `redis+unix`, `unix`, `valkey`, `valkeys`, `valkey+unix`.
 ///
 /// # Counters
 ///
-/// [`incr`](crate::AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. An
-/// integer that `set` stored with larder's header is rewritten as text, atomically and with its
-/// expiry, by the first `incr`; reading finds the number either way.
+/// [`incr`](crate::AsyncCacheAdapter::incr) works on plain decimal text, as `INCRBY` does. The
+/// first `incr` rewrites an integer that `set` stored with larder's header as text, atomically and
+/// with its expiry. A read returns the number in both forms.
 ///
 /// # Clearing
 ///
-/// [`clear`](crate::AsyncCacheAdapter::clear) goes through the keys of the database with `SCAN` and
-/// removes those with the prefix, in steps: it takes time in proportion to all keys of the
-/// database, but holds no other call up.
+/// [`clear`](crate::AsyncCacheAdapter::clear) walks over the keys of the database with `SCAN`, in
+/// steps, and removes those with the prefix. Its time is proportional to the number of all keys in
+/// the database, but it delays no other call.
 ///
 /// # Other processes
 ///
-/// What a load computes is not stored if another process removed, cleared or wrote the key
-/// meanwhile, and a load can be [leased](crate::View::lease). While one is in flight a second key
-/// stands beside its own, for an hour at most, that ends with a `NUL` character and `larder:claim`.
-/// `docs/leases.md` has the details.
+/// A loaded value is not stored if another process removed, cleared or wrote the key during the
+/// load, and a load can have a [lease](crate::View::lease). During a load there is an auxiliary
+/// key, for an hour at most; its name is that of the key, a `NUL` character and `larder:claim`. See
+/// [`docs::leases`](crate::docs::leases).
 ///
 /// # Users who may not run every command
 ///
-/// Where a command is refused, another one takes its place if there is one;
-/// `docs/redis-permissions.md` lists the commands, and what is lost without each. A server in
-/// cluster mode is [`ErrorKind::Config`].
+/// If a command is refused, another one replaces it where there is one.
+/// [`docs::redis_permissions`](crate::docs::redis_permissions) lists the commands, and what is lost
+/// without each. A server in cluster mode is [`ErrorKind::Config`].
 ///
 /// # Order
 ///
 /// A write that timed out may still be applied, but never after a later call of the same instance
-/// and runtime that succeeded: they go over one connection, and before a new one is used the server
-/// closes the old one (`CLIENT KILL`). That cannot be promised where the server does not permit
-/// `CLIENT INFO` and `CLIENT KILL`, or when the address leads to another server meanwhile; then the
-/// expiry bounds how long an old value is seen.
+/// and runtime that succeeded: both are sent over one connection, and before a new connection is
+/// used, larder has the server close the old one (`CLIENT KILL`). This does not hold if the server
+/// does not permit `CLIENT INFO` and `CLIENT KILL`, or if the address leads to another server in
+/// the meantime. Then the expiry limits how long an old value is seen.
 ///
 /// # Example
 ///
@@ -141,7 +141,7 @@ struct Shared {
     sinks: EventSinks,
     bulky: BulkyKeys,
     runtimes: PerRuntime<Lanes>,
-    /// With the process that it was opened in: what drives it does not survive a fork.
+    /// The lane, and the process in which it was opened: its driver does not survive a fork.
     bulk: Mutex<(u32, Weak<Lane>)>,
 }
 
@@ -151,8 +151,8 @@ impl Shared {
         Arc::new(ConnectionFactory::new(self.source.clone(), orphans, refusals, &self.config))
     }
 
-    /// Notes that the server does not run scripts, and emits one event: claims, and so leases, do
-    /// not work.
+    /// Records that the server does not run scripts, and emits one event: claims and leases do not
+    /// work.
     fn note_refused_scripts(&self, error: Error) {
         if self.refusals.note_scripts() {
             let error = error.with_backend(BACKEND);
@@ -161,13 +161,12 @@ impl Shared {
         }
     }
 
-    /// The lane for big values and batches: one for all runtimes, for as long as any of them is
-    /// there.
+    /// The lane for large values and batches: one for all runtimes, as long as one of them exists.
     fn bulk(&self) -> Arc<Lane> {
         let process = std::process::id();
         let mut bulk = lock(&self.bulk);
         bulk.1.upgrade().filter(|_| bulk.0 == process).unwrap_or_else(|| {
-            // A large value would only hold the others of its batch up.
+            // No batches: a large value would delay the other calls in its batch.
             let limits = Limits { entries: 1, bytes: 0 };
             let lane =
                 Lane::new(self.factory(), Executor::Background, Batcher::new(usize::MAX, limits));
@@ -180,7 +179,7 @@ impl Shared {
 /// The connections of one runtime.
 struct Lanes {
     lanes: Vec<Arc<Lane>>,
-    /// For big values and batches.
+    /// The lane for large values and batches.
     bulk: Arc<Lane>,
 }
 
@@ -196,8 +195,8 @@ impl Lanes {
 }
 
 impl AsyncRedisCache {
-    /// A cache on the server that a URL names, such as `redis://127.0.0.1:6379/2`. Nothing is
-    /// connected yet.
+    /// Builds a cache on the server that a URL names, such as `redis://127.0.0.1:6379/2`. Nothing
+    /// is connected yet.
     ///
     /// # Errors
     ///
@@ -217,7 +216,7 @@ impl AsyncRedisCache {
         Self::from_url(url)
     }
 
-    /// The same as [`new`](AsyncRedisCache::new), under the name that all adapters have for it.
+    /// The same as [`new`](AsyncRedisCache::new). All adapters have a method of this name.
     ///
     /// # Errors
     ///
@@ -226,13 +225,13 @@ impl AsyncRedisCache {
         RedisBuilder::from_url(url)?.build()
     }
 
-    /// A builder, with every setting at its default.
+    /// Returns a builder with default settings.
     #[must_use]
     pub fn builder() -> RedisBuilder {
         RedisBuilder::default()
     }
 
-    /// A cache that takes its connections out of a pool that the program has; see
+    /// Builds a cache that takes its connections out of a pool of the program; see
     /// [`RedisBuilder::pool`].
     ///
     /// # Errors
@@ -242,7 +241,7 @@ impl AsyncRedisCache {
         Self::builder().pool(pool).build()
     }
 
-    /// A cache that connects with a client that the program has; see [`RedisBuilder::client`].
+    /// Builds a cache that connects with a client of the program; see [`RedisBuilder::client`].
     ///
     /// # Errors
     ///
@@ -267,7 +266,7 @@ impl AsyncRedisCache {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What stands around it has to know.
+    /// The adapter, with the settings that the `Resilient` layer needs.
     pub(crate) fn remote(self) -> Remote<Self> {
         let Config { settings, op_timeout, .. } = &self.shared.config;
         Remote {
@@ -278,7 +277,7 @@ impl AsyncRedisCache {
         }
     }
 
-    /// This runtime's connections.
+    /// The connections of the current runtime.
     fn lanes(&self) -> Result<Arc<Lanes>> {
         let Ok(home) = Handle::try_current() else {
             let message = "no tokio runtime drives this call; the blocking face brings its own";
@@ -302,13 +301,13 @@ impl AsyncRedisCache {
         deadline_in(self.shared.config.op_timeout)
     }
 
-    /// Says which lane has a key, and which keys may be big. The one that values have in their
-    /// headers: it is taken once a call.
+    /// The hash of a key, which selects the lane, and finds the key among the large ones. It is
+    /// also the hash in the headers of values, so a call computes it once.
     fn hash(&self, key: &str) -> u32 {
         codec::key_hash(key)
     }
 
-    /// The key as the server knows it.
+    /// The key with the prefix, as the server knows it.
     fn full_key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
         names::check(key)?;
         self.shared.config.settings.scope.key(key)
@@ -322,7 +321,7 @@ impl AsyncRedisCache {
         Ok(Call { cache: &self.shared, lanes, op, key, full, hash, deadline: self.deadline() })
     }
 
-    /// Pings on all of `lanes`, at the same time.
+    /// Pings over all lanes at the same time.
     async fn ping_all<'l>(
         &self,
         op: &'static str,
@@ -336,7 +335,7 @@ impl AsyncRedisCache {
 
 fn deadline_in(limit: Duration) -> Instant {
     let now = Instant::now();
-    // A deadline that no clock can show is never reached.
+    // A deadline beyond the range of the clock is replaced by one that no call reaches.
     now.checked_add(limit).unwrap_or_else(|| now + Duration::from_secs(86_400))
 }
 

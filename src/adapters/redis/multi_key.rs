@@ -1,4 +1,4 @@
-//! Many keys at once.
+//! The operations on many keys.
 
 use super::commands::{self, Command, Condition, unclaim_all};
 use super::errors::{BACKEND, Code, Failure};
@@ -15,13 +15,13 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// One step of a batch: few enough that the server is not held up for long, many enough that round
-/// trips do not count.
+/// The number of keys in one step of a batch: few enough to occupy the server briefly, and so many
+/// that the round trips do not matter.
 const STEP_KEYS: usize = 1000;
 const STEP_BYTES: usize = 1 << 20;
-/// Larger reads go over the lane for large values, where no small one waits for them.
+/// Reads of more keys use the lane for large values, where no small value waits for them.
 const SMALL_READ: usize = 64;
-/// What is to be done for one key of a batch, and where its result belongs.
+/// One key of a batch, and the position of its result.
 struct Item<T> {
     at: usize,
     hash: u32,
@@ -33,10 +33,10 @@ enum Write {
     Command {
         command: Command<bool>,
         bytes: usize,
-        /// What claims on the key must not survive.
+        /// The token of the key, if the write ends the claims on the key.
         token: Option<String>,
     },
-    /// Too big for a batch: goes alone, between its neighbours.
+    /// Too large for a batch: sent by itself, between the writes before and after it.
     Big(Bytes, commands::Ttl),
     TooLarge,
 }
@@ -58,7 +58,7 @@ impl AsyncRedisCache {
                 Err(failure) => {
                     found.extend(keys.iter().map(|key| Err(failed(&failure, "get_many", key))));
                     if failure.error.is_retryable() {
-                        // The next step would only wait for the same.
+                        // The next step would fail in the same way.
                         break;
                     }
                 }
@@ -91,7 +91,8 @@ impl AsyncRedisCache {
             };
             let mut values: Vec<_> = values.into_iter().zip(names).map(read).collect();
             let misdirected = values.iter().flatten().any(CacheValue::is_misdirected);
-            // As in a single get: a connection that is out of step is replaced, and asked again.
+            // As in a single `get`: a desynchronized connection is replaced, and the keys are read
+            // again.
             if !misdirected
                 || std::mem::replace(&mut verified, true)
                 || lane.verify(deadline).await.is_ok()
@@ -102,8 +103,8 @@ impl AsyncRedisCache {
         }
     }
 
-    /// To `MGET` a list of another program's is as missing as what is missing. It is there, and no
-    /// value.
+    /// Finds keys that hold another program's list or hash. `MGET` answers nil for them, as for a
+    /// missing key.
     async fn find_foreign(
         &self,
         lane: &Arc<Lane>,
@@ -127,7 +128,7 @@ impl AsyncRedisCache {
         Ok(())
     }
 
-    /// Each by a command of its own, in one round trip.
+    /// Reads each key by a command of its own, in one round trip.
     async fn get_each(
         &self,
         lane: &Arc<Lane>,
@@ -192,7 +193,7 @@ impl AsyncRedisCache {
         })
     }
 
-    /// The writes of one lane, in order.
+    /// Executes the writes of one lane, in order.
     async fn write_group(
         &self,
         lanes: &Arc<Lanes>,
@@ -269,7 +270,7 @@ impl AsyncRedisCache {
             let mut done = Vec::with_capacity(items.len());
             let mut step = Step::new("remove_many");
             for Item { at, task: (look, removal, token), .. } in items {
-                // The look first: a removed value has no end to look at.
+                // Read the head first: after the removal there is nothing to read.
                 step.push(at, look, 0, None);
                 step.push(at, removal, 0, Some(token));
                 if step.is_full() {
@@ -284,7 +285,7 @@ impl AsyncRedisCache {
         for group in join_all(groups).await {
             let mut outcomes = group.into_iter();
             while let (Some((_, look)), Some((at, removal))) = (outcomes.next(), outcomes.next()) {
-                // A look that the server refuses hinders no removal.
+                // If the server refuses to read the head, the key is removed all the same.
                 let was_stale = judges && look.unwrap_or(false);
                 removed[at] = removal.map(|live| live && !was_stale);
             }
@@ -293,18 +294,18 @@ impl AsyncRedisCache {
     }
 }
 
-/// What [`AsyncRedisCache::get_step`] found, for each name.
+/// The result of [`AsyncRedisCache::get_step`], for each name.
 type Found = Vec<Result<Option<CacheValue>, Failure>>;
 
-/// Commands that are sent together.
+/// The commands of one round trip.
 struct Step {
     op: &'static str,
     places: Vec<usize>,
     commands: Vec<Command<bool>>,
-    /// Of the keys whose claims end with it.
+    /// The tokens of the keys whose claims end with this step.
     tokens: Vec<String>,
     bytes: usize,
-    /// The server is away: what follows is not tried.
+    /// The server is unavailable: later steps are not tried.
     broken: Option<Failure>,
 }
 
@@ -343,7 +344,7 @@ impl Step {
         self.bytes = 0;
         let unclaims = !tokens.is_empty();
         if unclaims {
-            // First of all, as in `unclaim`.
+            // Before the removals, as in `unclaim`.
             commands.insert(0, unclaim_all(&tokens));
         }
         let ran = match &self.broken {
@@ -352,8 +353,8 @@ impl Step {
         };
         let answers = match ran {
             Ok(mut answers) => match unclaims.then(|| answers.remove(0)) {
-                // Nothing of it counts: a load in flight could undo it. Who may not end claims may
-                // write all the same.
+                // The claims did not end, so a load in flight could undo these writes: report them
+                // as failed. A user who may not end claims may still write.
                 Some(Err(failure)) if !failure.is_refusal() => {
                     vec![Err(failure); places.len()]
                 }
@@ -389,13 +390,13 @@ impl Step {
     }
 }
 
-/// Whether the server refused the value, so that it would go on to serve the older one.
+/// Whether the server refused the value, and so would still serve the older one.
 fn is_value_refused(answer: &Result<bool, Failure>) -> bool {
     matches!(answer, Err(failure) if matches!(failure.code, Code::OutOfMemory | Code::TooLarge))
 }
 
-/// Removes what was to be replaced, as a single `set` does where the server takes no more; whether
-/// that worked.
+/// Removes the older values, as a single `set` does if the server refuses the new value. Returns
+/// whether that succeeded.
 async fn discard(
     cache: &AsyncRedisCache,
     lane: &Arc<Lane>,
@@ -407,7 +408,7 @@ async fn discard(
     lane.run(|| commands::discard(&names), cache.deadline()).await.is_ok()
 }
 
-/// Items in the order given, lane by lane.
+/// The items in their order, grouped by lane.
 fn by_lane<T>(lanes: &Lanes, items: Vec<Item<T>>) -> Vec<(&Arc<Lane>, Vec<Item<T>>)> {
     let mut groups: Vec<(&Arc<Lane>, Vec<Item<T>>)> =
         lanes.lanes.iter().map(|lane| (lane, Vec::new())).collect();

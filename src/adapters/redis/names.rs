@@ -1,43 +1,43 @@
-//! The names of the keys that stand beside a user's own.
+//! The names of larder's auxiliary keys.
 //!
-//! All of them are UTF-8: a server may quote a name in an error, and drivers read errors as text.
-//! So a user's key could be alike; such keys are refused.
+//! All of them are UTF-8, because a server may quote a name in an error, and drivers read errors as
+//! text. So a user's key could have such a name; these keys are refused.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The token of a claim: the key, and this.
+/// The token of a claim: the key, followed by this.
 const CLAIM: &str = "\0larder:claim";
-/// Which prefixes are being cleared: the cache's prefix, and this.
+/// The prefixes that are being cleared: the cache's prefix, followed by this.
 const CLEARS: &str = "\0larder:clears";
-/// Taken for a moment while a counter is written anew: the key, and this.
+/// The lock for rewriting a counter: the key, followed by this.
 const COUNTER: &str = "\0larder:counter";
-/// A value that is on its way: the cache's prefix, this, and a random number.
+/// A staged value: the cache's prefix, followed by this and a random number.
 const STAGED: &str = "\0larder:staged:";
 const RANDOM_DIGITS: usize = 32;
-/// What no random number is.
+/// An identifier that no random number equals.
 pub(super) const NO_ID: &str = "none";
 
-/// Where the token of a key is kept.
+/// The key of the token that belongs to a key.
 pub(super) fn token(full: &str) -> String {
     [full, CLAIM].concat()
 }
 
-/// Where it is noted which keys are being cleared.
+/// The key that lists the prefixes being cleared.
 pub(super) fn marks(prefix: &str) -> String {
     [prefix, CLEARS].concat()
 }
 
-/// Who rewrites a counter without scripts holds this.
+/// The key of the lock for rewriting a counter without scripts.
 pub(super) fn counter_lock(full: &str) -> String {
     [full, COUNTER].concat()
 }
 
-/// A new name for a value that is on its way.
+/// A new temporary key for a staged value.
 pub(super) fn staged(prefix: &str) -> String {
     format!("{prefix}{STAGED}{}", random())
 }
 
-/// A number that is used nowhere else.
+/// A random identifier.
 pub(super) fn random() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
@@ -48,7 +48,7 @@ pub(super) fn random() -> String {
 ///
 /// [`ErrorKind::InvalidKey`].
 pub(super) fn check(key: &str) -> Result<()> {
-    // Hardly any key holds the character.
+    // Few keys contain this character, so the check is rarely made.
     if key.as_bytes().contains(&0) && is_reserved(key) {
         return Err(Error::new(ErrorKind::InvalidKey)
             .with_key(key)

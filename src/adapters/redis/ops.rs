@@ -1,4 +1,4 @@
-//! What a call on one key does.
+//! The operations on one key.
 
 use super::commands::{self, Command, Condition, Ttl, unclaim};
 use super::errors::{BACKEND, Code, Failure};
@@ -15,20 +15,20 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// One call: on what, over which connections, and until when.
+/// One call: its key, its connections and its deadline.
 pub(super) struct Call<'c> {
     pub(super) cache: &'c Shared,
     pub(super) lanes: Arc<Lanes>,
     pub(super) op: &'static str,
-    /// As the caller wrote it.
+    /// The key without the prefix, as the caller wrote it.
     pub(super) key: &'c str,
-    /// As the server knows it.
+    /// The key with the prefix, as the server knows it.
     pub(super) full: Cow<'c, str>,
     pub(super) hash: u32,
     pub(super) deadline: Instant,
 }
 
-/// Zero is `None`.
+/// `None` for a lifetime of zero.
 pub(super) fn ttl(lifetime: Lifetime) -> Option<Ttl> {
     match lifetime.as_millis_ceil() {
         Some(0) => None,
@@ -38,13 +38,14 @@ pub(super) fn ttl(lifetime: Lifetime) -> Option<Ttl> {
 }
 
 impl Call<'_> {
-    /// The lane of this key: what changes it is executed in the order in which it was called.
+    /// The lane of this key. All changes of the key use it, so the server executes them in the
+    /// order of the calls.
     pub(super) fn lane(&self) -> &Arc<Lane> {
         self.lanes.of(self.hash)
     }
 
-    /// Where to read: an answer that is known to be big must not be in the way of others. The order
-    /// of reads does not matter.
+    /// The lane for a read. A large answer must not delay others, so a key with a large value is
+    /// read on the lane for large values. The order of reads does not matter.
     fn reading_lane(&self) -> &Arc<Lane> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
@@ -87,15 +88,15 @@ impl Call<'_> {
         };
         let Some(stored) = stored else { return Ok(None) };
         let value = self.value(stored);
-        // Another key's value: copied there by another program, or the answers are out of step, and
-        // then only a new connection is right.
+        // The value belongs to another key. Either another program has copied it, or the connection
+        // is desynchronized and must be replaced.
         if value.is_misdirected() && Box::pin(lane.verify(self.deadline)).await.is_err() {
             return Ok(Box::pin(read()).await.map_err(failed)?.map(|stored| self.value(stored)));
         }
         Ok(Some(value))
     }
 
-    /// Writes if the condition holds; whether it did.
+    /// Stores a value if the condition holds. Returns whether it held.
     pub(super) async fn store(
         &self,
         value: &CacheValue,
@@ -138,8 +139,8 @@ impl Call<'_> {
         }
     }
 
-    /// The error of a write that failed. Where the server refused the value it would go on to serve
-    /// the older one, so that is removed.
+    /// The error of a write that failed. If the server refused the value, the older value is
+    /// removed, so that it is not served any more.
     pub(super) async fn refused_write(&self, failure: Failure, condition: Condition) -> Error {
         let is_refused = matches!(failure.code, Code::OutOfMemory | Code::TooLarge);
         if !is_refused || condition == Condition::Missing {
@@ -147,12 +148,13 @@ impl Call<'_> {
         }
         match self.discard().await {
             Ok(()) => self.failed(failure),
-            // The older value may still be there: for the layer that makes up for writes.
+            // The older value may still be there. `with_refused_write` makes the resilience layer
+            // repeat the write.
             Err(_) => self.failed(failure).with_refused_write(),
         }
     }
 
-    /// A write whose lifetime is zero.
+    /// A write with a lifetime of zero.
     async fn store_nothing(&self, condition: Condition) -> Result<bool> {
         match condition {
             Condition::None => {
@@ -163,8 +165,9 @@ impl Call<'_> {
         }
     }
 
-    /// The bytes go over the lane for big values, under another name; the key's own lane then only
-    /// renames, in its turn. Without scripts they go over the key's own lane.
+    /// Stores a large value. The bytes are sent over the lane for large values under a temporary
+    /// key, and the lane of the key only renames them. Without scripts the bytes are sent over the
+    /// lane of the key.
     pub(super) async fn store_big(
         &self,
         stored: Bytes,
@@ -182,15 +185,16 @@ impl Call<'_> {
         self.store_plain(&stored, ttl, condition).await
     }
 
-    /// Stores bytes under a name of their own, over the lane for big values.
+    /// Stores bytes under a temporary key, over the lane for large values.
     pub(super) async fn stage(&self, stored: Bytes) -> Result<Staged, Failure> {
         let config = &self.cache.config;
         let prefix = config.settings.scope.prefix();
         Staged::store(&self.lanes.bulk, prefix, stored, config.op_timeout, self.deadline).await
     }
 
-    /// Removes what the value was to replace, so that it is not served any more; then the error. If
-    /// that fails, it is the error: the older value may still be there.
+    /// Removes the older value, so that it is not served any more, and returns the error of a value
+    /// that is too large. If the removal fails, returns the error of the removal: the older value
+    /// may still be there.
     pub(super) async fn refuse_too_large(&self, condition: Condition) -> Result<Error> {
         if condition != Condition::Missing {
             self.discard().await.map_err(|failure| self.failed(failure))?;
@@ -215,7 +219,8 @@ impl Call<'_> {
             return Err(self.failed(Failure::desynchronized()));
         };
         unclaimed.map_err(|failure| self.failed(failure))?;
-        // A look that the server refuses (a list, a user who may not) hinders no removal.
+        // If the server refuses to read the head (the key holds a list, or the user may not read
+        // it), the key is removed all the same.
         Ok(removed.map_err(|failure| self.failed(failure))? && !was_stale.unwrap_or(false))
     }
 
@@ -230,12 +235,12 @@ impl Call<'_> {
         };
         match (exists, end) {
             (Ok(Presence::Missing), _) => Ok(Presence::Missing),
-            // A user who may read, but not in part.
+            // A user who may read whole values, but not parts of them.
             (Err(failure), _) | (_, Err(failure)) if failure.is_refusal() => {
                 Ok(self.get().await?.as_ref().map_or(Presence::Missing, Presence::of))
             }
             (Ok(_), Ok(end)) => Ok(end),
-            // What is no text has no logical end.
+            // A value of another type has no logical end.
             (exists, _) => exists.map_err(|failure| self.failed(failure)),
         }
     }
@@ -256,13 +261,14 @@ impl Call<'_> {
         let lane = self.reading_lane();
         let taken = async {
             if Arc::ptr_eq(lane, &self.lanes.bulk) {
-                // A write that timed out on the key's own lane must not land after this removal.
+                // A write that timed out on the lane of the key must not take effect after this
+                // removal.
                 self.lane().settle(self.deadline).await?;
             }
             self.run_unclaimed(lane, || commands::take(&self.full)).await
         };
         match taken.await {
-            // The caller whose removal succeeds has taken it.
+            // The caller whose removal succeeds has taken the value.
             Err(failure) if failure.code == Code::WrongType => {
                 Ok(self.remove().await?.then(CacheValue::foreign))
             }
@@ -323,7 +329,8 @@ impl Call<'_> {
         }
     }
 
-    /// The expiry changes in its turn; a value that is big comes over the lane for such.
+    /// Changes the expiry on the lane of the key, and reads the value, if it is large, on the lane
+    /// for large values.
     async fn touch_and_get(&self, expiry: Expiry) -> Result<Option<CacheValue>> {
         if self.touch(expiry).await? { self.get().await } else { Ok(None) }
     }

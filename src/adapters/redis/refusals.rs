@@ -1,4 +1,5 @@
-//! What the server does not permit its user, or does not know, and which commands take its place.
+//! The commands that the server refuses, because the user may not run them or the server does not
+//! know them, and the commands that replace them.
 
 use super::commands::Removal;
 use crate::runtime::lock;
@@ -6,16 +7,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// For so long a server that refused scripts is not asked again.
+/// How long no script is sent to a server that refused scripts.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// What one server was seen to refuse. A hint: what it refuses no longer is found out again.
+/// The refusals of one server. Only a hint: the cache notices when the server permits a command
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// `UNLINK` is refused, so `DEL` takes its place.
+    /// `UNLINK` is refused, so `DEL` replaces it.
     deletes: AtomicBool,
     scripts: Mutex<Option<Instant>>,
-    /// Scripts were refused at least once: looked at before the lock is.
+    /// Whether scripts were refused at least once. Read before the lock is taken.
     without_scripts: AtomicBool,
 }
 
@@ -25,7 +27,7 @@ impl Refusals {
         if self.deletes.load(Ordering::Relaxed) { Removal::Delete } else { Removal::Unlink }
     }
 
-    /// `removal` was refused, and the other one was not.
+    /// Records that one command was refused, and that `removal` was not.
     pub(super) fn prefer(&self, removal: Removal) {
         self.deletes.store(removal == Removal::Delete, Ordering::Relaxed);
     }
@@ -36,7 +38,7 @@ impl Refusals {
             && lock(&self.scripts).is_some_and(|refused| refused.elapsed() < REMEMBERED)
     }
 
-    /// Scripts were refused; whether that is the first time.
+    /// Records that scripts were refused. Returns whether this is the first time.
     pub(super) fn note_scripts(&self) -> bool {
         *lock(&self.scripts) = Some(Instant::now());
         !self.without_scripts.swap(true, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! What waits for a batch: a command, the caller that it is for, and what that caller gets.
+//! A request that waits for a batch, its caller, and the reply.
 
 use super::commands;
 use super::connection::connection::Connection;
@@ -11,20 +11,20 @@ use std::time::Instant as Clock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// What a call that waited gets.
+/// The reply to a call that waited.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The server's answer, the answer to what went before it, and over which connection they came.
+    /// The server's answer, the answer to the command before it, and their connection.
     Answer { first: Option<Value>, answer: Value, connection: Arc<Connection> },
     /// The reply was a bulk string or nil: the connection is still in sync.
     Found(Value),
-    /// The caller is to send its command directly.
+    /// The caller must send its command directly.
     SendDirectly,
 }
 
 type ReplySender = oneshot::Sender<Result<Reply, Failure>>;
 
-/// A call that waits for others.
+/// A call that waits for a batch.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) work: Work,
@@ -33,21 +33,21 @@ pub(super) struct Request {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    /// The value of a key: many of them are one command.
+    /// A read of one key. Many of them become one command.
     Get(CompactString),
     Command {
-        /// What goes before it.
+        /// The command to send before this one.
         first: Option<Box<Cmd>>,
         cmd: Cmd,
         repeatable: bool,
     },
-    /// No command: the caller sends its own directly, when the requests before this one have been
-    /// sent.
+    /// No command. The caller sends its command directly as soon as the requests before this one
+    /// have been sent.
     Barrier,
 }
 
-/// The caller that waits for an answer, and until when. One timer for a batch is enough: callers
-/// need none of their own.
+/// The caller that waits for an answer, with its deadline. One timer serves a whole batch, so
+/// callers need no timers of their own.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) deadline: Instant,
@@ -61,7 +61,7 @@ impl Request {
 }
 
 impl Waiter {
-    /// Whether it still waits.
+    /// Whether the caller still waits.
     pub(super) fn is_waiting(&self) -> bool {
         self.sender.is_some()
     }
@@ -98,7 +98,7 @@ impl Batchable for Request {
         self.waiter.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// All are sent in the order in which they came.
+    /// Empty, because all requests are sent in the order in which they came.
     fn keys(&self) -> impl Iterator<Item = u64> {
         std::iter::empty()
     }

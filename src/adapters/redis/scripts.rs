@@ -1,4 +1,4 @@
-//! Scripts: how they are called, and those of counters and large values.
+//! Scripts: how they are called, and the scripts of counters and large values.
 
 use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg};
 use super::names::token;
@@ -10,13 +10,13 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub(super) enum Counted {
     Sum(i64),
-    /// Not decimal text, so not for the server to count with.
+    /// Not decimal text: the server cannot add to this value.
     Other(Bytes),
     Overflow,
     NotANumber,
 }
 
-/// A script and the name that a server gives it.
+/// A script, and the hash by which a server knows it.
 pub(super) struct Lua {
     code: &'static str,
     hash: OnceLock<String>,
@@ -32,8 +32,8 @@ impl Lua {
     }
 }
 
-/// Removes keys that stand beside a user's. What is refused there must not undo, or fail, what a
-/// script does for the user.
+/// Removes auxiliary keys. If the server refuses this, the script must go on: its effect for the
+/// user counts.
 macro_rules! forget {
     () => {
         r"local function forget(...)
@@ -57,8 +57,9 @@ end
 }
 pub(super) use remove_key;
 
-/// Adds to decimal text, and keeps its expiry. The sum is handed back as text, for Lua's numbers
-/// end at 2^53. Whatever is too long to be an integer under any codec stays on the server.
+/// Adds to decimal text, and keeps its expiry. The sum is returned as text, because Lua's numbers
+/// are exact up to 2^53 only. A value that is too long to be an integer under any codec is not
+/// returned.
 static INCREASE: Lua = Lua::new(concat!(
     forget!(),
     r"local old = redis.pcall('GET', KEYS[1])
@@ -80,8 +81,8 @@ if string.find(sum.err, 'not an integer', 1, true) then return {'other', old} en
 return sum"
 ));
 
-/// Puts a sum in place of what it was computed from, if that is still there. Its expiry is that of
-/// before, or a new one.
+/// Replaces a value by the sum that was computed from it, if the value has not changed. The expiry
+/// stays, or is a new one.
 static EXCHANGE: Lua = Lua::new(concat!(
     forget!(),
     remove_key!(),
@@ -96,9 +97,9 @@ forget(KEYS[2])
 return 1"
 ));
 
-/// Gives a value that has been stored under a name of its own its real one. If it is gone, it was
-/// cleared or evicted meanwhile: then what it was to replace goes as well. Its expiry is set before
-/// it has its name: if that is refused, nothing has changed.
+/// Renames a staged value to its key. If the staged value is missing, it was cleared or evicted in
+/// the meantime, and the older value is removed as well. The expiry is set before the rename: if it
+/// is refused, nothing has changed.
 static INSTALL: Lua = Lua::new(concat!(
     forget!(),
     remove_key!(),
@@ -116,7 +117,7 @@ forget(KEYS[3])
 return 1"
 ));
 
-/// A script: by its hash, and in full for a server that has not seen it.
+/// A call of a script: by its hash, and in full for a server that does not know the script.
 pub(super) struct Invocation<T> {
     pub(super) by_hash: Command<T>,
     script: &'static Lua,
@@ -125,7 +126,7 @@ pub(super) struct Invocation<T> {
 impl<T> Invocation<T> {
     pub(super) fn in_full(&self) -> Command<T> {
         let mut command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
-        // After the command's name and the hash.
+        // The arguments after the command's name and the hash.
         for arg in self.by_hash.cmd.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
                 command = command.arg(arg);
@@ -146,7 +147,7 @@ pub(super) fn invoke<T>(
     Invocation { by_hash, script }
 }
 
-/// `ttl` is for a key that is missing; `None` leaves it missing.
+/// Adds to a counter. `ttl` applies to a key that is missing; `None` leaves it missing.
 pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Counted> {
     let ttl = counter_ttl(ttl);
     let read = |answer| {
@@ -170,8 +171,8 @@ pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Count
     )
 }
 
-/// Whether `old` was still there.
-/// `ttl` is [`counter_ttl`]'s, or [`KEEP_TTL`].
+/// Exchanges the value of a counter. The answer is whether the value was still `old`. `ttl` is a
+/// result of [`counter_ttl`], or [`KEEP_TTL`].
 pub(super) fn exchange(key: &str, old: &[u8], new: i64, ttl: &str) -> Invocation<bool> {
     let new = new.to_string();
     invoke(
@@ -182,7 +183,7 @@ pub(super) fn exchange(key: &str, old: &[u8], new: i64, ttl: &str) -> Invocation
     )
 }
 
-/// Whether the condition held.
+/// Installs a staged value. The answer is whether the condition held.
 pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -> Invocation<bool> {
     let condition: &[u8] = match condition {
         Condition::None => b"none",
@@ -197,10 +198,10 @@ pub(super) fn install(staged: &str, key: &str, ttl: Ttl, condition: Condition) -
     )
 }
 
-/// As [`EXCHANGE`] knows the expiry of before.
+/// The argument of [`EXCHANGE`] that keeps the expiry.
 pub(super) const KEEP_TTL: &str = "keep";
 
-/// The expiry of a counter that starts; `None` is at once.
+/// The argument for the expiry of a new counter. A `ttl` of `None` means that it expires at once.
 pub(super) fn counter_ttl(ttl: Option<Ttl>) -> String {
     ttl.map_or_else(|| "0".to_owned(), ttl_arg)
 }

@@ -1,5 +1,5 @@
-//! Values on their way: they go over the lane for what is big under a name of their own, and take
-//! their own name later.
+//! Staging of large values: a value is sent over the lane for large values under a temporary key,
+//! and is renamed later on the lane of its own key.
 
 use super::commands::{self, Condition, Ttl};
 use super::errors::{Failure, Fate};
@@ -13,17 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A value under a name of its own. If it is not taken, it is removed; if that fails too, it ends
-/// by itself.
+/// A value under a temporary key. If the value is not renamed, it is removed; if that fails too, it
+/// expires.
 pub(super) struct Staged {
-    /// `None` once it was taken.
+    /// The temporary key; `None` after the value was renamed.
     name: Option<String>,
     lane: Arc<Lane>,
     op_timeout: Duration,
 }
 
 impl Staged {
-    /// Stores bytes under a new name that begins with `prefix`, for as long as a call may take.
+    /// Stores bytes under a new temporary key that begins with `prefix`, for as long as a call may
+    /// take.
     pub(super) async fn store(
         lane: &Arc<Lane>,
         prefix: &str,
@@ -32,11 +33,12 @@ impl Staged {
         deadline: Instant,
     ) -> Result<Self, Failure> {
         let name = names::staged(prefix);
-        // Made first: a caller that goes away in the middle leaves nothing behind.
+        // Made before the store, so that a caller that is dropped during the store leaves nothing
+        // behind.
         let staged = Self { name: Some(name.clone()), lane: lane.clone(), op_timeout };
         let ttl = Lifetime::from(op_timeout).as_millis_ceil().map_or(Ttl::Never, Ttl::Millis);
         let lane = lane.clone();
-        // Putting the command together takes the thread for a while as well.
+        // In a task, because building the command also occupies the thread for some time.
         let storing = spawn_background(async move {
             lane.run(|| commands::set(&name, &stored, ttl, Condition::None), deadline).await
         });
@@ -49,7 +51,7 @@ impl Staged {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// A script has given it its own name, or removed it.
+    /// Records that a script has renamed or removed the value.
     pub(super) fn take_over(mut self) {
         self.name = None;
     }
@@ -60,7 +62,7 @@ impl Drop for Staged {
         let Some(name) = self.name.take() else { return };
         let (lane, deadline) = (self.lane.clone(), deadline_in(self.op_timeout));
         drop(spawn_background(async move {
-            // Should it fail, the name ends by itself.
+            // If this fails, the temporary key expires.
             let _ = lane.run(|| commands::discard(&name), deadline).await;
         }));
     }

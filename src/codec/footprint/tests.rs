@@ -9,7 +9,8 @@ fn bytes<T: Serialize>(object: &T) -> usize {
     footprint(object).unwrap()
 }
 
-/// What it says is between half and twice what is so, and at least the object itself.
+/// Asserts that the estimate is between half and twice the actual size, and not less than the
+/// object itself.
 fn about<T: Serialize>(what: &str, object: T, actual: usize) {
     let said = bytes(&object);
     assert!(said * 2 >= actual && said <= actual * 2, "{what}: {said} for {actual}");
@@ -22,7 +23,7 @@ fn many<T, C: FromIterator<T>>(item: impl Fn(usize) -> T) -> C {
     (0..MANY).map(item).collect()
 }
 
-/// An allocation as glibc makes it.
+/// The size of an allocation by glibc.
 fn allocation(bytes: usize) -> usize {
     (bytes + 8).div_ceil(16).max(2) * 16
 }
@@ -74,7 +75,7 @@ fn objects_count_for_their_own_size_and_what_they_hold() {
     about("a text", "x".repeat(1 << 20), 24 + (1 << 20));
 }
 
-/// It accepts what the codec can write, and refuses what it cannot.
+/// The footprint accepts the values that the codec can write, and refuses the others.
 #[test]
 fn what_cannot_be_encoded_has_no_footprint() {
     fn alike<T: Serialize + Debug + 'static>(value: T) {

@@ -1,12 +1,12 @@
-//! A serializer that takes one byte, for items of sequences that are known to be bytes.
+//! A serializer for one byte: an item of a sequence that is known to consist of bytes.
 
 use serde::ser::{Error, Impossible, Serialize, Serializer};
 use std::fmt::Display;
 
-/// Gives the byte that it is given.
+/// Returns the byte that it is given.
 pub(super) struct ByteOf;
 
-/// An item that was no byte.
+/// The error for an item that is no byte.
 #[derive(Debug)]
 pub(super) struct NoByte;
 
@@ -24,7 +24,7 @@ impl Error for NoByte {
     }
 }
 
-/// The bytes of a sequence of bytes, copied in one go.
+/// Copies the bytes of a sequence of bytes at once.
 pub(super) fn bytes_of<T: Serialize>(items: impl Iterator<Item = T>) -> Result<Vec<u8>, NoByte> {
     let mut are_bytes = true;
     let bytes = items

@@ -8,32 +8,33 @@ use serde::de::{
 
 use super::{MAX_DEPTH, too_deep};
 
-/// Elements a length may reserve room for, halved at each level down: however many lengths lie, one
-/// within another, they get twice this at the most, and honest ones soon grow past it.
+/// The most elements for which a length may reserve memory, halved at each level. So nested false
+/// lengths reserve twice this at most, and for true lengths the memory soon grows beyond it.
 const MAX_RESERVED: usize = 256;
 
-/// Stands around a deserializer, a visitor, a seed, or what one is shown by the other.
+/// Wraps a deserializer, a visitor, a seed, or an access that one passes to another.
 pub(super) struct Guard<T> {
     inner: T,
-    /// Levels that may still be entered.
+    /// The number of levels that may still be entered.
     left: usize,
     reads: Reads,
 }
 
-/// What is asked for, as far as it matters.
+/// The kind of value that is asked for, as far as the rules need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
-    /// Nothing in particular.
+    /// No special rule.
     Plain,
-    /// Fields or variants, by their names. MessagePack can have places instead, but what larder
-    /// writes has none: they are another type's.
+    /// Fields or variants, by their names. MessagePack can have positions instead, but larder never
+    /// writes these, so the bytes belong to another type.
     Names,
-    /// An `f32`, for which an `f64` may be too large: serde makes infinity of that.
+    /// An `f32`. An `f64` may be too large for it, and serde would turn that into infinity.
     Single,
-    /// Text, which bytes are not, even if they could be.
+    /// Text. Bytes are refused, even if they are valid UTF-8.
     Text,
-    /// Whatever is there, mostly for serde's own buffer behind `flatten`, `untagged` and tags. What
-    /// it holds as bytes it reads as nothing else, what it holds as a sequence also as bytes.
+    /// Any value, usually for serde's own buffer behind `flatten`, `untagged` and tags. serde reads
+    /// buffered bytes as bytes only, and a buffered sequence also as bytes; so bytes are buffered
+    /// as a sequence.
     Anything,
 }
 
@@ -97,8 +98,8 @@ impl<T> Guard<T> {
     }
 }
 
-/// An error if a visitor is done before its container is: rmp-serde would cut bytes read as a tuple
-/// short.
+/// Returns an error if a visitor has ended before its container: rmp-serde would drop the rest of
+/// bytes that are read as a tuple.
 #[inline]
 fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
     match hint {
@@ -107,7 +108,7 @@ fn used_up<E: Error>(hint: Option<usize>) -> Result<(), E> {
     }
 }
 
-/// Bytes as the sequence that a `Vec<u8>` is to serde.
+/// Bytes as a sequence, which is what serde expects for a `Vec<u8>`.
 fn numbers<'b, 'de, E: Error>(bytes: &'b [u8]) -> impl SeqAccess<'de, Error = E> + use<'b, 'de, E> {
     SeqDeserializer::new(bytes.iter().copied())
 }
@@ -256,7 +257,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<V> {
         }
     }
 
-    // These two may consume no input (msgpack-rust#381), so only the count ends them.
+    // These two may consume no input (msgpack-rust#381), so only the count of levels ends them.
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
@@ -331,8 +332,8 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<A> {
     }
 }
 
-/// A map, and whether its last key still waits for its value: rmp-serde would take that value for
-/// what follows.
+/// The entries of a map, and whether the value of the last key has not been read: rmp-serde would
+/// read that value as the next item.
 struct Entries<A> {
     map: A,
     owes_value: bool,
@@ -368,8 +369,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<Entries<A>> {
     }
 }
 
-/// An enum, and a place where its content stays until it is read, so that what a visitor drops is
-/// not left in the input.
+/// An enum, and its content until it is read. Content that the visitor has not read is read as that
+/// of a unit variant, so nothing is left in the input.
 struct Choice<'a, A, C> {
     choice: A,
     content: &'a mut Option<C>,

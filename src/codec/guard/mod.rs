@@ -1,19 +1,20 @@
-//! What every format is held to, and none enforces by itself.
+//! The guard: rules that no format enforces by itself.
 //!
-//! A recursive value must not overflow the stack, a hostile length must not take memory, and a
-//! value that would read back as another one must not be written. The guard wraps a serde
-//! `Serializer` or `Deserializer`, watches each step down, and forwards the rest unchanged, so a
-//! format keeps its bytes and its zero-copy reads.
+//! A recursive value must not overflow the stack, a hostile length must not allocate memory, and a
+//! value that would be read back as another value must not be written. The guard wraps a serde
+//! `Serializer` or `Deserializer`, counts each level, and forwards the rest unchanged. So the bytes
+//! of a format and its zero-copy reads stay the same.
 //!
-//! Both directions count alike: what could be written can be read. Fields and variants are read by
-//! name only: a list is no struct and a number no variant, however well they fit.
+//! Both directions count levels in the same way, so every value that could be written can be read.
+//! Fields and variants are read by name only: a list is never read as a struct, and a number never
+//! as a variant.
 //!
-//! Out of sight are the steps serde's derive takes among its own buffers. Reading a tagged,
-//! untagged or flattened type, the buffer came through the guard and so is shallow; only a type
-//! that holds itself with nothing of the input in between (an untagged or flattened
-//! `Option<Box<Self>>`) recurses without end, in every format. Writing a variant with fields inside
-//! an internally tagged or flattened one, serde buffers those fields before the guard is shown
-//! them, so thousands of levels there still overflow.
+//! The guard does not see how serde's derive works on its own buffers. When a tagged, untagged or
+//! flattened type is read, its buffer has passed the guard, so it is shallow. Only a type that
+//! contains itself without any input in between (an untagged or flattened `Option<Box<Self>>`)
+//! recurses without end, in every format. When a variant with fields inside an internally tagged or
+//! flattened type is written, serde buffers the fields before the guard sees them, so thousands of
+//! levels there still overflow the stack.
 
 mod byte;
 mod de;
@@ -26,16 +27,17 @@ pub(super) use ser::{JSON_ONLY, Place};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How many containers, variants, newtypes and options may lie within one another.
+/// The most containers, variants, newtypes and options that may be nested.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// Which format is guarded, for what one of them needs beyond the rules for all.
+/// The guarded format, for the rules that apply to one format only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Has a form for bytes, which sequences of `u8` get; has none for integers of more than 64
-    /// bits but 16 raw bytes, so those that fit are written as the integers that they are.
+    /// Has a form for bytes, in which sequences of `u8` are written. Has no form for integers of
+    /// more than 64 bits except 16 raw bytes, so 128-bit integers that fit into 64 bits are written
+    /// as such.
     MessagePack,
-    /// Writes NaN and the infinities as `null` without a word, and has no form for bytes.
+    /// Would write NaN and the infinities as `null` without an error. Has no form for bytes.
     Json,
 }
 

@@ -9,23 +9,23 @@ use super::byte::bytes_of;
 use super::{Format, MAX_DEPTH, too_deep};
 use crate::type_probe::is_byte;
 
-/// The names under which serde_json's own types ask its serializer for more than serde has: any
-/// other one writes what nobody can read back.
+/// The names by which serde_json's own types ask serde_json's serializer for special treatment. Any
+/// other serializer would write values that cannot be read back.
 pub(in crate::codec) const JSON_ONLY: [&str; 2] =
     ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
-/// Stands around a serializer, an open container or a value on its way into one.
+/// Wraps a serializer, an open container, or a value that is being written.
 pub(super) struct Guard<T> {
     inner: T,
     at: Place,
 }
 
-/// Where in a value one is.
+/// The position within a value.
 #[derive(Clone, Copy)]
 pub(in crate::codec) struct Place {
-    /// Levels that may still be opened.
+    /// The number of levels that may still be opened.
     left: usize,
-    /// Directly within `Some`, where a null would read back as `None`.
+    /// Whether this is directly inside `Some`, where a null would be read back as `None`.
     in_some: bool,
     format: Format,
 }
@@ -149,8 +149,8 @@ impl<S: Serializer> Serializer for Guard<S> {
         Ok(Guard { inner: self.inner.serialize_struct(name, len)?, at })
     }
 
-    /// A sequence of bytes is bytes, where the format has a form for them: each would be a number
-    /// of one or two bytes.
+    /// Writes a sequence of bytes as bytes, if the format has a form for bytes. Otherwise each
+    /// would be written as a number of one or two bytes.
     fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
     where
         I: IntoIterator,
@@ -250,7 +250,7 @@ impl<S: Serializer> Serializer for Guard<S> {
         index: u32,
         variant: &'static str,
     ) -> Result<S::Ok, S::Error> {
-        // Nothing can follow, but reading any variant takes a level.
+        // A unit variant has no content, but reading it takes a level.
         self.at.down::<S::Error>()?;
         self.inner.serialize_unit_variant(name, index, variant)
     }
@@ -267,7 +267,7 @@ impl<S: Serializer> Serializer for Guard<S> {
         self.inner.serialize_newtype_variant(name, index, variant, &Guard { inner: value, at })
     }
 
-    // A variant with fields is a container within a variant: two levels, as when it is read.
+    // A variant with fields is a container inside a variant: two levels, as in reading.
 
     #[inline]
     fn serialize_tuple_variant(

@@ -33,7 +33,7 @@ fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, String> {
     deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|e| e.to_string())
 }
 
-/// The guard changes no byte, and the value comes back.
+/// Asserts that the guard changes no byte, and that the value is read back.
 fn msgpack<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
     let mut plain = Vec::new();
     value
@@ -156,8 +156,8 @@ mod round_trips {
         assert!(from_msgpack::<f64>(&to_msgpack(&f64::NAN).unwrap()).unwrap().is_nan());
     }
 
-    /// The one place where the guard changes what is written: plain MessagePack has an array of
-    /// numbers there.
+    /// The only case in which the guard changes the written bytes: plain MessagePack would write an
+    /// array of numbers.
     #[test]
     fn bytes_are_written_as_bytes_and_read_from_both_forms() {
         let bytes = vec![1_u8, 2, 200];

@@ -18,7 +18,7 @@ enum Mood {
     Said(String),
 }
 
-/// As serde_bytes does it: asks for bytes outright.
+/// A type that asks for bytes, as serde_bytes does.
 #[derive(Debug, PartialEq)]
 struct Blob(Vec<u8>);
 
@@ -173,7 +173,7 @@ fn all_else_is_refused() {
 
 #[test]
 fn no_message_tells_the_value() {
-    /// A type whose own error quotes what it was given.
+    /// A type whose error quotes its input.
     #[derive(Debug)]
     struct Talkative;
     impl<'de> Deserialize<'de> for Talkative {

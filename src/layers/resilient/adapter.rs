@@ -1,9 +1,9 @@
-//! The methods of the contract: each is one call through the breaker, and a write is also entered
-//! and noted.
+//! The methods of the contract. Each is one call through the breaker; a write is also registered as
+//! in flight, and noted if it fails.
 
 use super::call::{Clock, Verb, batch};
 use super::in_flight::{Effect, Write};
-use super::journal::{About, Draft};
+use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             let free = || (0..keys.len()).filter(|at| !is_held(*at));
             // Register the writes before checking the journal a second time, as in `ask`.
             free().for_each(|at| writes[at].send());
-            if free().all(|at| self.0.state.journal.is_free(About::Key(keys[at]))) {
+            if free().all(|at| self.0.state.journal.is_free(Subject::Key(keys[at]))) {
                 return held;
             }
             writes.iter_mut().for_each(Write::recall);
@@ -64,11 +64,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let inner = &self.0.inner;
         let Some(held) = self.send_all(verb, clock, &keys, writes).await else {
             let attempt = || inner.set_many(entries);
-            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
+            return self.attempt(verb, Subject::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<Entry<'_>> = pick(&held, entries);
         let attempt = || inner.set_many(&free);
-        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
         Ok(fill_in(held, answers))
     }
 
@@ -83,11 +83,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let inner = &self.0.inner;
         let Some(held) = self.send_all(verb, clock, keys, writes).await else {
             let attempt = || inner.remove_many(keys);
-            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
+            return self.attempt(verb, Subject::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<&str> = pick(&held, keys);
         let attempt = || inner.remove_many(&free);
-        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
         Ok(fill_in(held, answers))
     }
 
@@ -98,11 +98,11 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let inner = &self.0.inner;
         let Some(held) = self.held_back(verb, clock, keys).await else {
             let attempt = || inner.get_many(keys);
-            return self.attempt(verb, About::Nothing, clock, batch, attempt).await;
+            return self.attempt(verb, Subject::Nothing, clock, batch, attempt).await;
         };
         let free: Vec<&str> = pick(&held, keys);
         let attempt = || inner.get_many(&free);
-        let answers = self.attempt(verb, About::Nothing, clock, batch, attempt).await?;
+        let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
         Ok(fill_in(held, answers))
     }
 
@@ -111,7 +111,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         key::check_all(keys.iter().copied())?;
         match self.0.state.breaker.pass() {
             Some(_) => Ok(()),
-            None => Err(self.refuse(verb, About::Nothing).await),
+            None => Err(self.refuse(verb, Subject::Nothing).await),
         }
     }
 
@@ -150,7 +150,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     }
 }
 
-/// The items that may be sent.
+/// The items of a batch that may be sent.
 fn pick<I: Clone>(held: &[Option<Error>], items: &[I]) -> Vec<I> {
     held.iter()
         .zip(items)
@@ -174,14 +174,15 @@ fn if_true(effect: Effect) -> impl FnOnce(&bool) -> Effect {
 impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         let attempt = || self.0.inner.get(key);
-        let found = self.ask(Verb::idempotent("get"), About::Key(key), &mut (), attempt).await;
+        let found = self.ask(Verb::idempotent("get"), Subject::Key(key), &mut (), attempt).await;
         self.read(found, || self.noted(key))
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.set(key, value.clone(), expiry);
-        let stored = self.ask(Verb::idempotent("set"), About::Key(key), &mut write, attempt).await;
+        let stored =
+            self.ask(Verb::idempotent("set"), Subject::Key(key), &mut write, attempt).await;
         let draft = |begun| self.0.state.journal.draft(&value, expiry, begun);
         self.ended(write, key, &stored, |()| Effect::Decided, Some(draft));
         self.apply_fail_open(stored, || ())
@@ -190,7 +191,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn remove(&self, key: &str) -> Result<bool> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.remove(key);
-        let removed = self.ask(Verb::once("remove"), About::Key(key), &mut write, attempt).await;
+        let removed = self.ask(Verb::once("remove"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &removed, |_| Effect::Decided, Some(Draft::removal));
         self.apply_fail_open(removed, || false)
     }
@@ -199,7 +200,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.update_timeout(key, expiry);
         let verb = Verb::once("update_timeout");
-        let found = self.ask(verb, About::Key(key), &mut write, attempt).await;
+        let found = self.ask(verb, Subject::Key(key), &mut write, attempt).await;
         let effect = |found: &Option<_>| if_true(Effect::Uncertain)(&found.is_some());
         self.ended(write, key, &found, effect, NO_DRAFT);
         self.apply_fail_open(found, || None)
@@ -210,7 +211,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let mut clear = state.in_flight.begin_clear();
         let attempt = || self.0.inner.clear(prefix);
         let verb = Verb::untimed("clear");
-        let cleared = self.ask(verb, About::Prefix(prefix), &mut clear, attempt).await;
+        let cleared = self.ask(verb, Subject::Prefix(prefix), &mut clear, attempt).await;
         match &cleared {
             Ok(()) => {
                 if let Some(ticket) = clear.acknowledged() {
@@ -225,7 +226,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.add(key, value.clone(), expiry);
-        let added = self.ask(Verb::once("add"), About::Key(key), &mut write, attempt).await;
+        let added = self.ask(Verb::once("add"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &added, if_true(Effect::Decided), NO_DRAFT);
         self.apply_fail_open(added, || false)
     }
@@ -233,7 +234,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.replace(key, value.clone(), expiry);
-        let replaced = self.ask(Verb::once("replace"), About::Key(key), &mut write, attempt).await;
+        let replaced =
+            self.ask(Verb::once("replace"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &replaced, if_true(Effect::Decided), NO_DRAFT);
         self.apply_fail_open(replaced, || false)
     }
@@ -241,7 +243,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn incr(&self, key: &str, by: i64, expiry: Expiry) -> Result<i64> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.incr(key, by, expiry);
-        let sum = self.ask(Verb::once("incr"), About::Key(key), &mut write, attempt).await;
+        let sum = self.ask(Verb::once("incr"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &sum, |_| Effect::Decided, NO_DRAFT);
         sum
     }
@@ -249,7 +251,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.take(key);
-        let taken = self.ask(Verb::once("take"), About::Key(key), &mut write, attempt).await;
+        let taken = self.ask(Verb::once("take"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &taken, |_| Effect::Decided, NO_DRAFT);
         self.apply_fail_open(taken, || None)
     }
@@ -257,21 +259,21 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
         let attempt = || self.0.inner.expiry(key);
         let verb = Verb::idempotent("expiry");
-        let expiry = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        let expiry = self.ask(verb, Subject::Key(key), &mut (), attempt).await;
         self.read(expiry, || self.noted_expiry(key))
     }
 
     async fn contains(&self, key: &str) -> Result<bool> {
         let attempt = || self.0.inner.contains(key);
         let verb = Verb::idempotent("contains");
-        let contains = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        let contains = self.ask(verb, Subject::Key(key), &mut (), attempt).await;
         self.read(contains, || self.noted(key).is_some())
     }
 
     async fn presence(&self, key: &str) -> Result<Presence> {
         let attempt = || self.0.inner.presence(key);
         let verb = Verb::idempotent("presence");
-        let presence = self.ask(verb, About::Key(key), &mut (), attempt).await;
+        let presence = self.ask(verb, Subject::Key(key), &mut (), attempt).await;
         self.read(presence, || self.noted(key).as_ref().map_or(Presence::Missing, Presence::of))
     }
 
@@ -282,7 +284,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn touch(&self, key: &str, expiry: Expiry) -> Result<bool> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.touch(key, expiry);
-        let touched = self.ask(Verb::once("touch"), About::Key(key), &mut write, attempt).await;
+        let touched = self.ask(Verb::once("touch"), Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &touched, if_true(Effect::Uncertain), NO_DRAFT);
         self.apply_fail_open(touched, || false)
     }
@@ -332,10 +334,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
 
     async fn claim(&self, key: &str, lease: Option<Duration>) -> Result<Option<Claim>> {
         let attempt = || self.0.inner.claim(key, lease);
-        self.ask(Verb::once("claim"), About::Key(key), &mut (), attempt).await
+        self.ask(Verb::once("claim"), Subject::Key(key), &mut (), attempt).await
     }
 
-    /// A value that was loaded, and failed to be stored, is not noted: it can be loaded again. One
+    /// A loaded value that could not be stored is not noted: it can be loaded again. A loaded value
     /// that was stored may be older than a write in flight, because its claim was made before the
     /// load.
     async fn set_claimed(
@@ -348,14 +350,14 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let mut write = self.begin(key);
         let attempt = || self.0.inner.set_claimed(key, value.clone(), expiry, claim);
         let verb = Verb::once("set_claimed");
-        let stored = self.ask(verb, About::Key(key), &mut write, attempt).await;
+        let stored = self.ask(verb, Subject::Key(key), &mut write, attempt).await;
         self.ended(write, key, &stored, if_true(Effect::Uncertain), NO_DRAFT);
         self.apply_fail_open(stored, || false)
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         let attempt = || self.0.inner.release(key, claim);
-        let released = self.ask(Verb::once("release"), About::Key(key), &mut (), attempt).await;
+        let released = self.ask(Verb::once("release"), Subject::Key(key), &mut (), attempt).await;
         self.apply_fail_open(released, || ())
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the breaker of a [`Resilient`](super::Resilient) layer does with calls.
+/// The state of the circuit breaker of a [`Resilient`](super::Resilient) layer.
 ///
 /// ```
 /// use larder::layers::{BreakerState, Resilient};
@@ -29,13 +29,13 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// How finely the window slides.
+/// The number of slices in the window. The window slides by whole slices.
 const SLICES: u32 = 10;
 
 /// The state, and the counts that decide it. A successful call costs a load and an increment.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// `None` without a breaker, which is then always closed.
+    /// `None` if the breaker is off, and then it is always closed.
     rules: Option<Rules>,
     /// The state in the lowest two bits, and above them how often it was opened and closed: the
     /// result of a call that was sent before a change is ignored.
@@ -55,7 +55,7 @@ struct Rules {
 #[derive(Debug, Default)]
 struct Record {
     in_a_row: u32,
-    /// How many successes there were when the last call failed.
+    /// The number of successes when the last call failed.
     successes: u64,
     slices: VecDeque<Slice>,
 }
@@ -63,7 +63,7 @@ struct Record {
 #[derive(Debug)]
 struct Slice {
     begun: Instant,
-    /// How many successes there had been.
+    /// The number of successes before the slice.
     successes: u64,
     failures: u64,
 }
@@ -106,7 +106,7 @@ impl Breaker {
         BreakerState::of(self.word.load(Ordering::Acquire))
     }
 
-    /// `None` while it is open.
+    /// The permit of a call; `None` while the breaker is open.
     pub(super) fn pass(&self) -> Option<Pass> {
         let word = self.word.load(Ordering::Acquire);
         (BreakerState::of(word) == BreakerState::Closed).then_some(Pass(word))
@@ -135,7 +135,7 @@ impl Breaker {
         opens
     }
 
-    /// From open to half open: for the task that pings the backend.
+    /// Changes from open to half open, for the task that pings the backend.
     pub(super) fn half_open(&self) -> bool {
         let _record = lock(&self.record);
         let is_open = self.state() != BreakerState::Closed;
@@ -152,7 +152,7 @@ impl Breaker {
         }
     }
 
-    /// The backend has answered. Returns whether the breaker was open.
+    /// Closes the breaker, because the backend has answered. Returns whether it was open.
     pub(super) fn close(&self) -> bool {
         if self.state() == BreakerState::Closed {
             return false;
@@ -187,7 +187,7 @@ impl Record {
         {
             self.slices.pop_front();
         }
-        // Failures that are further apart than the window are not consecutive.
+        // Two failures that are further apart than the window are not consecutive.
         let follows = self.successes == successes && !self.slices.is_empty();
         self.in_a_row = if follows { self.in_a_row.saturating_add(1) } else { 1 };
         self.successes = successes;

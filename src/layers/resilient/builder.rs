@@ -1,4 +1,4 @@
-//! The settings of a resilient layer, in the words that URLs share.
+//! The settings of a resilient layer. URL parameters have the same names.
 
 use super::Resilient;
 use crate::adapter::AsyncCacheAdapter;
@@ -23,7 +23,7 @@ pub(crate) struct Config {
     pub(super) default_ttl: Lifetime,
 }
 
-/// The time of a call, all of its attempts together.
+/// The time limit of a call, for all of its attempts together.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deadline {
     /// Enforced by the layer.
@@ -64,8 +64,8 @@ impl Default for Config {
     }
 }
 
-/// Builds a [`Resilient`] layer; made by [`Resilient::builder`]. Values out of range are taken to
-/// the nearest that is in it.
+/// Builds a [`Resilient`] layer; made by [`Resilient::builder`]. A value out of range becomes the
+/// nearest value in the range.
 ///
 /// ```
 /// use larder::layers::Resilient;
@@ -91,109 +91,110 @@ impl<A: AsyncCacheAdapter> ResilientBuilder<A> {
         Self { inner, config: Config::default() }
     }
 
-    /// The time that a call on one key or a batch has, its retries included; what takes longer is
-    /// [`Timeout`](crate::ErrorKind::Timeout). Unless set, the adapter's own deadline is the only
-    /// limit, for each attempt.
+    /// Sets the time limit of a call on one key or a batch, its retries included. A call that takes
+    /// longer is [`Timeout`](crate::ErrorKind::Timeout). By default only the adapter's own deadline
+    /// applies, to each attempt.
     ///
-    /// `clear`, `connect` and the like have no limit here: they may take many steps.
+    /// `clear`, `connect` and similar calls have no limit here: they may take many steps.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config.deadline = Some(Deadline::Own(deadline));
         self
     }
 
-    /// The deadline that the adapter itself keeps.
+    /// Sets the deadline that the adapter itself enforces.
     #[cfg(any(feature = "redis", feature = "memcached"))]
     pub(crate) fn inner_deadline(mut self, deadline: Duration) -> Self {
         self.config.deadline = Some(Deadline::Inner(deadline));
         self
     }
 
-    /// How often a call is made again, 2 unless set; 0 turns retries off.
+    /// Sets how often a failed call is repeated. Default 2; 0 turns retries off.
     ///
-    /// Reads and `set` are made again where the backend was
-    /// [`Unavailable`](crate::ErrorKind::Unavailable), after a pause of random length. A call that
-    /// timed out has had its time. `remove` would say that there was nothing to remove; `add`,
-    /// `incr` and `take` are not the same twice.
+    /// Only idempotent calls, reads and `set`, are repeated, if the backend was
+    /// [`Unavailable`](crate::ErrorKind::Unavailable), after a pause of random length (exponential
+    /// back-off with jitter). A call that timed out has used up its time. A second `remove`, `add`
+    /// or `take` would give another answer than the first, and a second `incr` would count twice.
     pub fn retry(mut self, times: u32) -> Self {
         self.config.retry = times;
         self
     }
 
-    /// How many retries a call that goes well pays for, 0.1 unless set. Ten can be spent before any
-    /// has been earned, and no more are saved up.
+    /// Sets how many retries each successful call earns. Default 0.1. Ten retries are available at
+    /// the start, and at most ten are saved.
     pub fn retry_budget(mut self, retries: f64) -> Self {
         self.config.retry_budget = retries.clamp(0.0, 1.0);
         self
     }
 
-    /// Whether there is a breaker; there is unless set. Without one, calls are tried for as long as
-    /// the backend is away.
+    /// Turns the circuit breaker on or off. On by default. Without a breaker every call is sent
+    /// while the backend is away.
     ///
-    /// It is meant for an adapter that leads to one place: with several servers, the failure of one
-    /// would stop calls to the others.
+    /// The breaker is for an adapter with one server: with several servers, the failure of one
+    /// would stop the calls to the others.
     pub fn breaker(mut self, breaker: bool) -> Self {
         self.config.breaker = breaker;
         self
     }
 
-    /// How many failures in a row open the breaker, 5 unless set.
+    /// Sets how many failures in a row open the breaker. Default 5.
     pub fn breaker_failures(mut self, failures: u32) -> Self {
         self.config.breaker_failures = failures.max(1);
         self
     }
 
-    /// What part of the calls must fail within the window to open the breaker, 0.5 unless set; of
-    /// 20 calls at least.
+    /// Sets which part of the calls must fail within the window to open the breaker. Default 0.5;
+    /// the window must contain 20 calls at least.
     pub fn breaker_rate(mut self, rate: f64) -> Self {
         self.config.breaker_rate = if rate > 0.0 { rate } else { f64::MIN_POSITIVE };
         self
     }
 
-    /// How far back failures count, 10 s unless set.
+    /// Sets the window: how long failures count. Default 10 s.
     pub fn breaker_window(mut self, window: Duration) -> Self {
         self.config.breaker_window = window.max(Duration::from_millis(1));
         self
     }
 
-    /// Whether writes that failed are noted and written when the backend is back; they are unless
-    /// set.
+    /// Sets whether writes that failed are noted, and replayed when the backend is back. On by
+    /// default.
     pub fn recovery(mut self, recovery: bool) -> Self {
         self.config.recovery = recovery;
         self
     }
 
-    /// About how many keys something can be noted at a time, 10,000 unless set. The oldest note is
-    /// dropped, and an event is emitted.
+    /// Sets how many keys can have notes. Default 10,000. Beyond that the oldest note is dropped,
+    /// and an event is emitted.
     pub fn recovery_entries(mut self, entries: usize) -> Self {
         self.config.recovery_entries = entries.max(1);
         self
     }
 
-    /// How many bytes of keys and values can be noted, 16 MiB unless set. Of what does not fit only
-    /// the key is kept, and removed.
+    /// Sets how many bytes of keys and values the notes may take. Default 16 MiB. Of a value that
+    /// does not fit only the key is kept, and removed later.
     pub fn recovery_bytes(mut self, bytes: usize) -> Self {
         self.config.recovery_bytes = bytes;
         self
     }
 
-    /// Whether callers go on without a backend that is away (fail-open): reads are a miss, and
-    /// writes succeed. Off unless set.
+    /// Sets whether callers go on without a backend that is away (fail-open): reads are a miss, and
+    /// writes succeed. Off by default.
     ///
-    /// Some verbs still fail: `incr`, `claim`, `connect`, `ping` and their kin. `add`, `replace`
-    /// and `set_claimed` return that they stored nothing.
+    /// Some verbs still fail: `incr`, `claim`, `connect`, `ping` and similar ones. `add`, `replace`
+    /// and `set_claimed` answer that they stored nothing.
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.config.fail_open = fail_open;
         self
     }
 
-    /// What [`Expiry::Default`] comes to in the adapter, [`DEFAULT_TTL`](crate::DEFAULT_TTL) unless
-    /// set: for so long a write without an expiry of its own is worth writing later.
+    /// Sets the expiry that [`Expiry::Default`] means in the adapter. Default
+    /// [`DEFAULT_TTL`](crate::DEFAULT_TTL). A failed write without an expiry of its own is not
+    /// replayed after this time.
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.config.default_ttl = ttl.into().resolve(self.config.default_ttl);
         self
     }
 
-    /// The layer. Spawns nothing, and needs no runtime.
+    /// Builds the layer. Spawns nothing, and needs no runtime.
     #[must_use]
     pub fn build(self) -> Resilient<A> {
         Resilient::assemble(self.inner, self.config)

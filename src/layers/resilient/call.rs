@@ -2,7 +2,7 @@
 
 use super::builder::Deadline;
 use super::in_flight::{Clear, Effect, Precedence, Write};
-use super::journal::{About, Displaced, Draft, Standing};
+use super::journal::{Displaced, Draft, Standing, Subject};
 use super::{Resilient, is_away, recovery};
 use crate::adapter::AsyncCacheAdapter;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-/// How long a call waits for what is to be written before it, where a call has no deadline.
+/// How long a call without a deadline waits for the note of its key to be written.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The properties of a verb that decide how it is called.
@@ -40,7 +40,7 @@ impl Verb {
     }
 }
 
-/// The error of an answer that means that the backend is away.
+/// Picks the error of an answer, if that error means that the backend is away.
 pub(super) type Judge<T> = fn(&Result<T>) -> Option<&Error>;
 
 pub(super) fn one<T>(answer: &Result<T>) -> Option<&Error> {
@@ -58,19 +58,20 @@ pub(super) fn batch<T>(answer: &Result<Vec<Result<T>>>) -> Option<&Error> {
     }
 }
 
-/// The time limit of one call, including everything that the layer does for it.
+/// The time limit of one call, which covers everything that the layer does for the call.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    /// `None` where no deadline needs it.
+    /// When the call began; `None` if there is no deadline.
     begun: Option<Instant>,
-    /// Part of the time has gone already when the adapter is first asked.
+    /// Whether part of the time was used before the adapter is first asked.
     waited: bool,
 }
 
-/// What a call has to be entered as before it is sent. Reads are not.
+/// The registration of a call among the writes in flight. Reads are not registered.
 pub(super) trait Sending: Send {
     fn send(&mut self);
-    /// A note was made about the key in between: the call is not sent yet.
+    /// Takes the registration back: a note about the key was made in between, and the call is not
+    /// sent yet.
     fn recall(&mut self);
 }
 
@@ -112,7 +113,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     pub(super) async fn ask<'a, T>(
         &'a self,
         verb: Verb,
-        about: About<'_>,
+        about: Subject<'_>,
         sending: &mut impl Sending,
         attempt: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
@@ -140,7 +141,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     pub(super) async fn attempt<'a, T>(
         &'a self,
         verb: Verb,
-        about: About<'_>,
+        about: Subject<'_>,
         clock: Clock,
         judge: Judge<T>,
         attempt: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
@@ -182,8 +183,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
     }
 
     /// Waits until the note about a key is written; an error if it cannot be written now.
-    async fn await_pending(&self, verb: Verb, about: About<'_>, clock: Clock) -> Result<()> {
-        if matches!(about, About::Nothing) {
+    async fn await_pending(&self, verb: Verb, about: Subject<'_>, clock: Clock) -> Result<()> {
+        if matches!(about, Subject::Nothing) {
             return Ok(());
         }
         recovery::summon(&self.0);
@@ -198,11 +199,10 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// The errors of the keys about which something is still to be written. `None` where there is
-    /// no such key.
+    /// The errors of the keys that still have notes to be written. `None` if no key has one.
     ///
-    /// What is pending is waited for once for the whole batch, and for half of its time: the other
-    /// keys are to have the rest.
+    /// The whole batch waits once for pending notes, and for half of its time at most: the other
+    /// half is for the keys without notes.
     pub(super) async fn held_back(
         &self,
         verb: Verb,
@@ -214,7 +214,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
             return None;
         }
         recovery::summon(&self.0);
-        let about: Vec<About<'_>> = keys.iter().map(|key| About::Key(key)).collect();
+        let about: Vec<Subject<'_>> = keys.iter().map(|key| Subject::Key(key)).collect();
         let patience = self.left(clock).map_or(PATIENCE, |left| left / 2);
         Box::pin(journal.all_settled(&about, patience)).await;
         let standings = journal.standings(&about).into_iter().zip(about);
@@ -226,7 +226,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         held.iter().any(Option::is_some).then_some(held)
     }
 
-    pub(super) async fn refuse(&self, verb: Verb, about: About<'_>) -> Error {
+    pub(super) async fn refuse(&self, verb: Verb, about: Subject<'_>) -> Error {
         // The recovery task may have ended with its runtime: start another.
         recovery::summon(&self.0);
         // Yield as well: the recovery task may be on this thread, and a loop of calls that are
@@ -240,7 +240,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    fn held(&self, verb: Verb, about: About<'_>, standing: Standing) -> Error {
+    fn held(&self, verb: Verb, about: Subject<'_>, standing: Standing) -> Error {
         let message = "what was written while the backend was away is not made up for yet";
         match standing {
             Standing::Refused => {
@@ -252,20 +252,20 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    fn error(&self, verb: Verb, about: About<'_>, message: &'static str) -> Error {
+    fn error(&self, verb: Verb, about: Subject<'_>, message: &'static str) -> Error {
         let error = Error::new(ErrorKind::Unavailable)
             .with_backend(self.0.inner.backend().to_owned())
             .with_op(verb.name);
         match about {
-            About::Key("") => Error::new(ErrorKind::InvalidKey)
+            Subject::Key("") => Error::new(ErrorKind::InvalidKey)
                 .with_op(verb.name)
                 .with_message("a key must not be empty"),
-            About::Key(key) => error.with_key(key).with_message(message),
-            About::Prefix(_) | About::Nothing => error.with_message(message),
+            Subject::Key(key) => error.with_key(key).with_message(message),
+            Subject::Prefix(_) | Subject::Nothing => error.with_message(message),
         }
     }
 
-    /// What is left of the call's time, where it has a limit.
+    /// The time that the call has left, if it has a limit.
     fn left(&self, clock: Clock) -> Option<Duration> {
         let limit = self.0.state.config.deadline?.limit();
         Some(clock.begun.map_or(limit, |begun| limit.saturating_sub(begun.elapsed())))
@@ -286,7 +286,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let is_limited = verb.timed
             && match self.0.state.config.deadline {
                 Some(Deadline::Own(_)) => true,
-                // The adapter enforces it, from the moment it is called.
+                // The adapter enforces this deadline, from the moment at which it is called.
                 Some(Deadline::Inner(_)) => before > 0 || clock.waited,
                 None => false,
             };
@@ -299,8 +299,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// A write of one key has ended. One that failed because of the backend is noted as `draft`
-    /// says, so that it can be made up for.
+    /// Ends a write of one key. If the write failed because of the backend, makes a note from
+    /// `draft`, so that the write can be replayed.
     pub(super) fn ended<T>(
         &self,
         write: Write<'_>,
@@ -374,7 +374,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         } else if !is_away(error) {
             None
         } else if state.breaker.pass().is_none() {
-            // No call waits behind an open breaker.
+            // The breaker is open, so no call waits for the note.
             Some(Standing::Failed)
         } else {
             Some(Standing::Pending)
@@ -390,8 +390,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// The answer for the caller. With fail-open, a backend that is away looks like one that is
-    /// empty.
+    /// The answer for the caller. With fail-open, a backend that is away looks like an empty one.
     pub(super) fn apply_fail_open<T>(
         &self,
         answer: Result<T>,
@@ -409,8 +408,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         }
     }
 
-    /// The same for a read. Where the backend answers and only takes no writes, what is noted about
-    /// a key is what the key holds.
+    /// The answer of a read. If the backend answers but accepts no writes, the note of a key is its
+    /// present value.
     pub(super) fn read<T>(&self, answer: Result<T>, noted: impl FnOnce() -> T) -> Result<T> {
         match answer {
             Err(error) if error.is_refused_write() => Ok(noted()),

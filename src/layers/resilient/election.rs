@@ -9,19 +9,19 @@ use tokio::time::Instant;
 /// and another one is elected.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Which task is elected, if any. A task that does not renew its tenure in time loses it to the
-/// next that asks.
+/// The election. A task that does not renew its tenure in time loses it to the next task that asks.
 #[derive(Debug, Default)]
 pub(super) struct Election(Mutex<Post>);
 
 #[derive(Debug, Default)]
 struct Post {
     number: u64,
-    /// When the elected task is overdue; `None` while there is none.
+    /// When the elected task is overdue; `None` while no task is elected.
     due: Option<Instant>,
 }
 
-/// The tenure of the elected task. It ends when it is dropped, also by the end of its runtime.
+/// The tenure of the elected task. It ends when it is dropped, also if the runtime of the task
+/// ends.
 #[derive(Debug)]
 pub(super) struct Tenure<D: AsRef<Election>> {
     owner: D,
@@ -29,7 +29,8 @@ pub(super) struct Tenure<D: AsRef<Election>> {
 }
 
 impl Election {
-    /// A tenure in the election of `owner`, if there is none or it is overdue.
+    /// Returns a tenure in the election of `owner`, if no task is elected or the elected one is
+    /// overdue.
     pub(super) fn win<D: AsRef<Election>>(owner: D) -> Option<Tenure<D>> {
         let number = {
             let mut post = lock(&owner.as_ref().0);
@@ -46,7 +47,7 @@ impl Election {
 }
 
 impl<D: AsRef<Election>> Tenure<D> {
-    /// Extends the tenure by up to `lasting`. `false` if another one has been elected.
+    /// Extends the tenure by up to `lasting`. Returns `false` if another task has been elected.
     pub(super) fn renew(&self, lasting: Duration) -> bool {
         let mut post = lock(&self.owner.as_ref().0);
         let is_held = post.number == self.number;

@@ -1,9 +1,10 @@
 //! The writes in flight, and which of them a later call has superseded.
 //!
-//! A write that fails is noted, and made up for later. It may have been in flight for a whole
-//! deadline, and a later write of the same key may have been acknowledged meanwhile: replaying the
-//! older one would undo it. So every write has a ticket, in the order in which writes are sent, and
-//! an acknowledged one marks the older ones that are in flight beside it.
+//! A write that fails is noted, and replayed later. It may have been in flight for a whole
+//! deadline, and a later write of the same key may have been acknowledged in the meantime:
+//! replaying the older write would undo the later one. So every write has a ticket, in the order in
+//! which writes are sent, and an acknowledged write marks the older writes of its key that are
+//! still in flight.
 //!
 //! Two tasks race here: a call that sends a write, and the recovery task that replays a note. A
 //! write is registered here before it checks the journal, and a replay checks here after its note
@@ -18,23 +19,23 @@ use tokio::time::Instant;
 
 const STRIPES: usize = 64;
 
-/// What an answer says about the key.
+/// The effect of a call on its key, as its answer shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// The call changed nothing.
     None,
-    /// The key holds what the call left there.
+    /// The key holds the value that the call left.
     Decided,
-    /// The key has changed, or may have, and what it holds is not known.
+    /// The key has changed or may have changed, and its value is not known.
     Uncertain,
 }
 
-/// How a write stands among those that were sent after it.
+/// Whether writes that were sent after this one have changed the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Precedence {
     /// No later call is known to have changed the key.
     Latest,
-    /// A later call has changed the key, or may have.
+    /// A later call has changed the key or may have changed it.
     Doubtful,
     /// A later write was acknowledged.
     Superseded,
@@ -45,7 +46,7 @@ pub(super) struct InFlight {
     tickets: AtomicU64,
     hasher: RandomState,
     stripes: [Mutex<Vec<Sent>>; STRIPES],
-    /// The tickets of the clears in flight, which concern all stripes.
+    /// The tickets of the clears in flight. A clear concerns all stripes.
     clears: Mutex<Vec<u64>>,
 }
 
@@ -69,7 +70,7 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// A write that begins now, and has not been sent yet.
+    /// Begins a write that has not been sent yet.
     pub(super) fn begin(&self, key: &str) -> Write<'_> {
         self.begin_at(key, Instant::now())
     }
@@ -78,26 +79,26 @@ impl InFlight {
         Write { in_flight: self, hash: self.hasher.hash_one(key), begun, ticket: None }
     }
 
-    /// A clear that begins now, and has not been sent yet.
+    /// Begins a clear that has not been sent yet.
     pub(super) fn begin_clear(&self) -> Clear<'_> {
         Clear { in_flight: self, ticket: None }
     }
 
-    /// Whether something that was sent after this ticket is in flight for the key.
-    pub(super) fn is_overtaken(&self, key: &str, ticket: u64) -> bool {
+    /// Whether a write of the key, or a clear, that was sent after this ticket is in flight.
+    pub(super) fn has_later(&self, key: &str, ticket: u64) -> bool {
         let hash = self.hasher.hash_one(key);
         lock(&self.clears).iter().any(|clear| *clear > ticket)
             || lock(self.stripe(hash)).iter().any(|sent| sent.hash == hash && sent.ticket > ticket)
     }
 
-    /// A note with this ticket has been replayed.
+    /// Records that a note with this ticket has been replayed.
     pub(super) fn replayed(&self, key: &str, ticket: u64) {
         let hash = self.hasher.hash_one(key);
         mark(&mut lock(self.stripe(hash)), hash, ticket, Precedence::Superseded);
     }
 
-    /// A clear with this ticket took effect. Its prefix is compared with no key: what is in doubt
-    /// is removed.
+    /// Records that a clear with this ticket took effect. Its prefix is not compared with the keys
+    /// in flight: a write that is in doubt becomes a removal.
     pub(super) fn cleared(&self, ticket: u64) {
         for stripe in &self.stripes {
             for sent in lock(stripe).iter_mut().filter(|sent| sent.ticket < ticket) {
@@ -129,18 +130,18 @@ fn take(stripe: &mut Vec<Sent>, ticket: u64) -> Precedence {
     }
 }
 
-/// A write of one key. Dropped with its caller it leaves nothing behind.
+/// A write of one key. If it is dropped with its caller, it leaves nothing behind.
 #[derive(Debug)]
 pub(super) struct Write<'f> {
     in_flight: &'f InFlight,
     hash: u64,
     begun: Instant,
-    /// `None` while it has not been sent.
+    /// `None` while the write has not been sent.
     ticket: Option<u64>,
 }
 
 impl Write<'_> {
-    /// When its caller wanted it written.
+    /// When the caller began the write.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
@@ -156,14 +157,15 @@ impl Write<'_> {
         stripe.push(Sent { ticket, hash: self.hash, precedence: Precedence::Latest });
     }
 
-    /// It was not sent after all.
+    /// Takes back [`send`](Sending::send): the write was not sent after all.
     pub(super) fn recall(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             take(&mut lock(self.stripe()), ticket);
         }
     }
 
-    /// It was answered. Gives its ticket, if that is one that older notes have to yield to.
+    /// Ends a write that was answered. Returns its ticket if older notes have to yield to this
+    /// write.
     pub(super) fn answered(mut self, effect: Effect) -> Option<u64> {
         let ticket = self.ticket.take()?;
         let mut stripe = lock(self.stripe());
@@ -177,13 +179,13 @@ impl Write<'_> {
         Some(ticket)
     }
 
-    /// It failed, and is to be noted. Nothing is acknowledged while `note` runs: a later write sees
-    /// this one here or its note.
+    /// Ends a write that failed and is to be noted. No write is acknowledged while `note` runs, so
+    /// a later write sees either this write or its note.
     pub(super) fn failed<R>(mut self, note: impl FnOnce(u64, Precedence) -> R) -> R {
         let mut stripe = lock(self.stripe());
         let (ticket, precedence) = match self.ticket {
             Some(ticket) => (ticket, take(&mut stripe, ticket)),
-            // Refused before it was sent: it is later than all that was sent so far.
+            // Refused before it was sent, so it is later than all writes that were sent so far.
             None => (self.in_flight.next(), Precedence::Latest),
         };
         let noted = note(ticket, precedence);
@@ -199,7 +201,7 @@ impl Drop for Write<'_> {
     }
 }
 
-/// A clear. Dropped with its caller it leaves nothing behind.
+/// A clear. If it is dropped with its caller, it leaves nothing behind.
 #[derive(Debug)]
 pub(super) struct Clear<'f> {
     in_flight: &'f InFlight,
@@ -220,7 +222,8 @@ impl Clear<'_> {
         }
     }
 
-    /// It was acknowledged. Gives its ticket, which older notes under its prefix have to yield to.
+    /// Ends a clear that was acknowledged. Returns its ticket, to which older notes under its
+    /// prefix have to yield.
     pub(super) fn acknowledged(mut self) -> Option<u64> {
         let ticket = self.ticket?;
         self.in_flight.cleared(ticket);
@@ -228,7 +231,7 @@ impl Clear<'_> {
         Some(ticket)
     }
 
-    /// It failed, and is to be noted under this ticket.
+    /// Ends a clear that failed and is to be noted. Returns its ticket.
     pub(super) fn failed(mut self) -> u64 {
         let ticket = self.ticket.unwrap_or_else(|| self.in_flight.next());
         self.recall();
@@ -286,13 +289,13 @@ mod tests {
         let all = InFlight::default();
         let first = sent(&all, "k").failed(|ticket, _| ticket);
         let (mut clear, write) = (all.begin_clear(), sent(&all, "k"));
-        assert!(all.is_overtaken("k", first));
+        assert!(all.has_later("k", first));
         drop(write);
-        assert!(!all.is_overtaken("k", first));
+        assert!(!all.has_later("k", first));
         clear.send();
-        assert!(all.is_overtaken("k", first));
+        assert!(all.has_later("k", first));
         drop(clear);
-        assert!(!all.is_overtaken("k", first));
+        assert!(!all.has_later("k", first));
         assert!(all.stripes.iter().all(|stripe| lock(stripe).is_empty()));
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What an entry takes besides its key and its value.
+/// The bytes that a note takes besides its key and its value.
 const OVERHEAD: usize = 200;
 
 /// The most prefixes, because each call checks all of them. Above the limit, two similar prefixes
@@ -45,7 +45,7 @@ pub(super) struct Journal {
 pub(super) enum Write {
     Set {
         value: CacheValue,
-        /// `None` is never.
+        /// When the value expires; `None` means never.
         until: Option<Instant>,
     },
     Remove,
@@ -59,22 +59,22 @@ pub(super) struct Draft {
     at: SystemTime,
 }
 
-/// A note about a key, to be written.
+/// A note about a key: a write to be replayed.
 #[derive(Clone, Debug)]
 pub(super) struct Noted {
     pub(super) number: u64,
     pub(super) ticket: u64,
     pub(super) key: Arc<str>,
     pub(super) write: Write,
-    /// When the caller wanted it written.
+    /// When the caller began the write.
     pub(super) at: SystemTime,
 }
 
-/// What a call is about.
+/// The keys that a call is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum About<'k> {
+pub(super) enum Subject<'k> {
     Key(&'k str),
-    /// Every key that begins with it.
+    /// Every key that begins with the prefix.
     Prefix(&'k str),
     Nothing,
 }
@@ -82,17 +82,17 @@ pub(super) enum About<'k> {
 /// Whether the backend may be asked about a key, ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It has no note.
+    /// No note exists.
     Free,
-    /// Its note is about to be written.
+    /// A note is about to be written.
     Pending,
-    /// The backend answers, and takes no writes: the note is what the key holds.
+    /// The backend answers, but accepts no writes: the note is the present value of the key.
     Refused,
-    /// Writing its note has failed.
+    /// Writing the note has failed.
     Failed,
 }
 
-/// What a new note displaced. Values are dropped with this, outside all locks.
+/// The values that a new note displaced, to be dropped outside all locks.
 #[derive(Debug, Default)]
 pub(super) struct Displaced {
     /// The keys whose writes are lost.
@@ -101,7 +101,7 @@ pub(super) struct Displaced {
 }
 
 impl Write {
-    /// Gives the end of the value's life, too: `Some(None)` is never.
+    /// The value, and when it expires: `Some(None)` means never.
     fn value(&self) -> Option<(&CacheValue, Option<Instant>)> {
         match self {
             Self::Set { value, until } => Some((value, *until)),
@@ -111,7 +111,7 @@ impl Write {
 }
 
 impl Displaced {
-    /// The draft of a note that is not made.
+    /// A draft of which no note was made.
     pub(super) fn of(draft: Draft) -> Self {
         Self { lost: Vec::new(), replaced: vec![draft.write] }
     }
@@ -122,7 +122,8 @@ impl Draft {
         Self { write: Write::Remove, value_bytes: 0, at: wall(begun) }
     }
 
-    /// Without the value: the old value must be removed, and the new one is not known.
+    /// Turns the note into a removal: the old value must be removed, and the new value is not
+    /// known.
     fn into_removal(self) -> (Self, Option<Write>) {
         let replaced = Some(self.write);
         (Self { write: Write::Remove, value_bytes: 0, at: self.at }, replaced)
@@ -156,12 +157,12 @@ impl Journal {
         self.count.load(Ordering::Acquire)
     }
 
-    /// A value that was to be stored at `begun`, and to live from then on.
+    /// Drafts a note for a value that was to be stored at `begun`, and whose life began then.
     pub(super) fn draft(&self, value: &CacheValue, expiry: Expiry, begun: Instant) -> Draft {
         let until = match expiry.resolve(self.default_ttl) {
             lifetime if lifetime.is_zero() => return Draft::removal(begun),
             Lifetime::Never => None,
-            // An expiry beyond the range of the clock is as good as never.
+            // An expiry beyond the range of the clock means never.
             Lifetime::For(lasting) => begun.checked_add(lasting),
         };
         // A value that cannot be encoded cannot be stored either.
@@ -169,7 +170,7 @@ impl Journal {
         Draft { write: Write::Set { value: value.clone(), until }, value_bytes, at: wall(begun) }
     }
 
-    /// Notes a write, unless a later one is noted already.
+    /// Notes a write, unless a later write is noted already.
     pub(super) fn note(
         &self,
         key: &str,
@@ -183,7 +184,7 @@ impl Journal {
             || book
                 .clears
                 .iter()
-                .any(|clear| clear.ticket > ticket && clear.covers(About::Key(key)))
+                .any(|clear| clear.ticket > ticket && clear.covers(Subject::Key(key)))
         {
             drop(book);
             displaced.replaced.push(draft.write);
@@ -205,7 +206,8 @@ impl Journal {
         displaced
     }
 
-    /// Notes a write that is possibly not the latest: as a removal, because a miss is never wrong.
+    /// Notes a write that may not be the latest one. The note is a removal, because a miss is never
+    /// wrong.
     pub(super) fn note_in_doubt(
         &self,
         key: &str,
@@ -229,7 +231,8 @@ impl Journal {
         displaced
     }
 
-    /// The value in the note of a key, and its expiry: `Some(None)` is a removal.
+    /// The value in the note of a key, and its expiry. `Some(None)` means a removal, `None` no
+    /// note.
     pub(super) fn look(&self, key: &str) -> Option<Option<(CacheValue, Option<Instant>)>> {
         let book = lock(&self.book);
         match book.keys.get(key).map(|entry| entry.write.value()) {
@@ -243,13 +246,13 @@ impl Journal {
 
     /// Whether the backend may be asked. Waits for notes that have not been tried yet, at most for
     /// `patience`; does not wait for notes that have failed.
-    pub(super) async fn settled(&self, about: About<'_>, patience: Duration) -> Standing {
+    pub(super) async fn settled(&self, about: Subject<'_>, patience: Duration) -> Standing {
         self.all_settled(&[about], patience).await
     }
 
     /// [`settled`](Self::settled) for several keys, with one time limit for all. Returns the worst
     /// state.
-    pub(super) async fn all_settled(&self, about: &[About<'_>], patience: Duration) -> Standing {
+    pub(super) async fn all_settled(&self, about: &[Subject<'_>], patience: Duration) -> Standing {
         if self.is_empty() {
             return Standing::Free;
         }
@@ -268,18 +271,19 @@ impl Journal {
         waited.await.unwrap_or(Standing::Failed)
     }
 
-    /// Whether it has no note at this moment.
-    pub(super) fn is_free(&self, about: About<'_>) -> bool {
+    /// Whether no note exists at this moment.
+    pub(super) fn is_free(&self, about: Subject<'_>) -> bool {
         self.is_empty() || lock(&self.book).standing(about) == Standing::Free
     }
 
-    /// How each stands at this moment.
-    pub(super) fn standings(&self, about: &[About<'_>]) -> Vec<Standing> {
+    /// The state of each subject at this moment.
+    pub(super) fn standings(&self, about: &[Subject<'_>]) -> Vec<Standing> {
         let book = lock(&self.book);
         about.iter().map(|about| book.standing(*about)).collect()
     }
 
-    /// The next clear. Clears are replayed before the notes of keys, because these were made later.
+    /// The next clear. Clears are replayed before the notes of keys, because the notes of keys were
+    /// made later.
     pub(super) fn first_clear(&self) -> Option<Clear> {
         lock(&self.book).clears.first().cloned()
     }
@@ -301,7 +305,8 @@ impl Journal {
         noted.collect()
     }
 
-    /// Removes a note that was written, or never can be. A note that was made since then stays.
+    /// Removes a note that was written, or that can never be written. A note that was made since
+    /// then stays.
     pub(super) fn done(&self, key: &str, number: u64) {
         self.forget_if(key, |entry| entry.number == number);
     }
@@ -353,7 +358,8 @@ impl Journal {
         self.changed.notify_waiters();
     }
 
-    /// The backend is away, or takes no writes: no call waits for a note any more.
+    /// Gives all notes this state: the backend is away, or accepts no writes, and no call waits for
+    /// a note any more.
     pub(super) fn all_are(&self, standing: Standing) {
         let mut book = lock(&self.book);
         book.keys.values_mut().for_each(|entry| entry.standing = standing);

@@ -1,7 +1,7 @@
 //! Retries, a circuit breaker and the recovery of failed writes around an adapter.
 //!
 //! - `adapter`: the methods of the contract, each one call
-//! - `call`: one call through breaker, retries and deadline, and what becomes of a write that fails
+//! - `call`: one call through breaker, retries and deadline, and the note of a write that fails
 //! - `breaker`, `retry`: whether the backend is asked, and how often
 //! - `in_flight`: which of two writes is the later one, while both are in flight
 //! - `journal`: the writes that failed; `recovery` and `replay` write them when the backend is back
@@ -39,33 +39,34 @@ use std::sync::{Arc, Mutex};
 ///
 /// The order is fixed: fail-open( breaker( retry( deadline( adapter )))). Each part can be turned
 /// off; see [`ResilientBuilder`]. A cache on redis or memcached that is named by alias, URL or
-/// environment has this layer already; an adapter that a program builds has it when the program
-/// puts it around. `docs/resilience.md` has the whole of it.
+/// environment has this layer already. Around an adapter that a program builds, the program puts
+/// the layer itself. The guide is [`docs::resilience`](crate::docs::resilience).
 ///
-/// **Retries** are for reads and `set`, and only where the backend was unavailable. Their number is
-/// bounded by a budget that successful calls earn.
+/// **Retries** repeat idempotent calls, reads and `set`, if the backend was unavailable. Their
+/// number is bounded by a budget that successful calls earn.
 ///
-/// **The breaker** opens after failures in a row, or when too many calls fail. While it is open,
-/// calls are answered at once with [`Unavailable`](crate::ErrorKind::Unavailable) and nothing is
-/// sent. A background task pings the backend; callers never wait for it.
+/// **The circuit breaker** opens after failures in a row, or when too many calls fail. While it is
+/// open, calls are answered at once with [`Unavailable`](crate::ErrorKind::Unavailable) and nothing
+/// is sent. A background task pings the backend; callers never wait for it.
 /// [`ping`](AsyncCacheAdapter::ping), [`connect`](AsyncCacheAdapter::connect) and
 /// [`reconnect`](AsyncCacheAdapter::reconnect) always reach the adapter, and close the breaker if
 /// they succeed.
 ///
-/// **A backend that takes no writes** ([`is_refused_write`](Error::is_refused_write)) is not away:
-/// such errors do not count in the breaker. The write is noted, and until it is made up for, reads
-/// of its key are answered by the note.
+/// **A backend that accepts no writes** ([`is_refused_write`](Error::is_refused_write)) is not
+/// away: such errors do not count in the breaker. The write is noted, and until it is replayed,
+/// reads of its key are answered from the note.
 ///
 /// **Recovery.** A `set`, `remove` or `clear` that fails because the backend is away is still an
-/// error to its caller. It is also noted, the latest for each key, and written as soon as the
-/// backend is back. Until then calls on that key do not reach the backend: they wait for a moment,
-/// or fail. So callers of this layer never see an older value again.
+/// error to its caller. The latest such write of each key is also noted, and replayed as soon as
+/// the backend is back. Until then calls on that key do not reach the backend: they wait for a
+/// moment, or fail. So callers of this layer never see an older value again. This is not
+/// write-behind: no write succeeds because of its note.
 ///
-/// A note bears the time at which its write began. It yields to every later write of the key that
-/// was acknowledged, and to what another process wrote later, as far as the clocks of both agree;
-/// in doubt the key is removed, because a miss is never wrong. A value that has expired in the
-/// meantime is not written; the value it was to replace is removed. Notes are kept in memory, for
-/// as long as the adapter lives.
+/// A note has the time at which its write began. It yields to every later write of the key that was
+/// acknowledged, and to later writes of other processes, as far as the clocks of both machines
+/// agree. In doubt the key is removed, because a miss is never wrong. A value that has expired in
+/// the meantime is not written, and the value that it was to replace is removed. Notes are kept in
+/// memory, for as long as the adapter lives.
 ///
 /// # Cancel safety
 ///
@@ -108,7 +109,7 @@ struct State {
     in_flight: InFlight,
     election: Election,
     sinks: EventSinks,
-    /// Why the backend was considered away the last time.
+    /// The error for which the backend was last considered away.
     cause: Mutex<Option<Error>>,
 }
 
@@ -141,13 +142,13 @@ where
 }
 
 impl<A: AsyncCacheAdapter> Resilient<A> {
-    /// The layer with every setting at its default.
+    /// Puts the layer around `inner`, with default settings.
     #[must_use]
     pub fn new(inner: A) -> Self {
         Self::builder(inner).build()
     }
 
-    /// A builder, with every setting at its default.
+    /// Returns a builder with default settings.
     pub fn builder(inner: A) -> ResilientBuilder<A> {
         ResilientBuilder::new(inner)
     }
@@ -180,13 +181,13 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         &self.0.inner
     }
 
-    /// What the breaker does with calls at this moment. Always closed where there is none.
+    /// The present state of the breaker. Always closed if there is no breaker.
     #[must_use]
     pub fn breaker_state(&self) -> BreakerState {
         self.0.state.breaker.state()
     }
 
-    /// How many writes wait for the backend to be back.
+    /// How many failed writes are still to be replayed.
     ///
     /// ```
     /// use larder::layers::Resilient;
@@ -218,7 +219,7 @@ impl<A: AsyncCacheAdapter> fmt::Debug for Resilient<A> {
     }
 }
 
-/// Whether an error means that the backend is away, and is not an answer of the backend.
+/// Whether an error means that the backend is away. An error that the backend answered does not.
 fn is_away(error: &Error) -> bool {
     error.is_retryable() && !error.is_refused_write()
 }

@@ -17,20 +17,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Between two attempts. The longest is short, so that a backend that is back is found within a
-/// fraction of a second.
+/// The pauses between two attempts. The longest pause is short, so that a backend that is back is
+/// found within a fraction of a second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 
-/// How long one attempt may take where calls have no deadline.
+/// How long one attempt may take if calls have no deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A clear goes in steps, over all that a server holds.
+/// How long a clear may take: it walks over all keys of the server in steps.
 const CLEAR: Duration = Duration::from_secs(60);
 
-/// How long calls are kept waiting for what is written before the breaker closes; afterwards only
-/// those that concern what is left.
+/// How long the replay of notes delays the closing of the breaker. After that, only calls on keys
+/// with notes wait.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// How many notes are written at the same time.
+/// How many notes are replayed at the same time.
 const TOGETHER: usize = 32;
 
 impl AsRef<Election> for Arc<State> {
@@ -42,8 +42,8 @@ impl AsRef<Election> for Arc<State> {
 /// Starts the recovery task, unless one is running. It runs on the caller's runtime, because
 /// connections belong to a runtime.
 pub(super) fn summon<A: AsyncCacheAdapter>(shared: &Arc<Shared<A>>) {
-    // On a runtime that cannot connect it would never see the backend come back; another caller's
-    // runtime can.
+    // On a runtime that cannot open connections the task would never see the backend come back. A
+    // caller on another runtime starts it.
     if runtime::can_connect().is_err() {
         return;
     }
@@ -52,7 +52,7 @@ pub(super) fn summon<A: AsyncCacheAdapter>(shared: &Arc<Shared<A>>) {
     }
 }
 
-/// Does not keep the adapter alive while it pauses.
+/// The recovery task. It does not keep the adapter alive while it pauses.
 async fn recover<A: AsyncCacheAdapter>(
     adapter: Weak<Shared<A>>,
     state: Arc<State>,
@@ -97,7 +97,7 @@ async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> R
     }
 }
 
-/// Why a write may succeed later, if it may.
+/// The state of a note whose write failed with this error; `None` if the write can never succeed.
 fn later(error: &Error) -> Option<Standing> {
     if error.is_refused_write() {
         Some(Standing::Refused)
@@ -111,15 +111,15 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         self.state.config.deadline.map_or(PATIENCE, |deadline| deadline.limit())
     }
 
-    /// One attempt, after this number of failed ones. Returns whether the backend is there and
-    /// takes writes.
+    /// Makes one attempt, after `misses` failed ones. Returns whether the backend answers and
+    /// accepts writes.
     async fn attend(&self, misses: u32) -> bool {
         let state = &*self.state;
         if !state.breaker.half_open() {
             return self.write_all(misses, None).await;
         }
-        // An error that does not go away by waiting counts as an answer: the callers get it. A
-        // panic says nothing about the backend.
+        // An error that waiting does not mend counts as an answer: the callers get it. A panic says
+        // nothing about the backend.
         if let Err(error) = limited(self.patience(), self.inner.ping()).await
             && (is_away(&error) || error.kind() == ErrorKind::Panic)
         {
@@ -132,14 +132,14 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         written
     }
 
-    /// The backend has shown that it is there.
+    /// Closes the breaker, because the backend has answered.
     pub(super) fn closed(&self) {
         if self.state.breaker.close() {
             self.emit(EventKind::BreakerClose, None, None);
         }
     }
 
-    /// Replays the notes, clears first. `false` if the backend was away for any of them.
+    /// Replays the notes, clears first. Returns `false` if the backend was away for any of them.
     async fn write_all(&self, misses: u32, until: Option<Instant>) -> bool {
         if !self.clear_all().await {
             return false;
@@ -168,7 +168,7 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         all_written
     }
 
-    /// `false` if one could not be done.
+    /// Replays the clears. Returns `false` if one of them failed.
     async fn clear_all(&self) -> bool {
         let journal = &self.state.journal;
         while let Some(clear) = journal.first_clear() {
@@ -184,7 +184,7 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         true
     }
 
-    /// Why those of the notes that failed may be written later.
+    /// Replays these notes. Returns the states of those that failed and may succeed later.
     async fn write(&self, notes: &[Noted]) -> Vec<Standing> {
         let outcomes = join_all(notes.iter().map(|noted| self.write_one(noted))).await;
         let mut failed = Vec::new();
@@ -207,11 +207,11 @@ impl<A: AsyncCacheAdapter> Shared<A> {
         let as_removal = || Noted { write: Write::Remove, ..noted.clone() };
         // A later write is in flight and may reach the backend before or after this one. Replay the
         // note as a removal: a miss is never wrong.
-        if self.state.in_flight.is_overtaken(&noted.key, noted.ticket) {
+        if self.state.in_flight.has_later(&noted.key, noted.ticket) {
             return limited(patience, replay(&self.inner, &as_removal())).await;
         }
         match limited(patience, replay(&self.inner, noted)).await {
-            // The note cannot be written, but the value that it was to replace is outdated: remove
+            // The note cannot be replayed, but the value that it was to replace is outdated: remove
             // the key.
             Err(error) if error.kind() == ErrorKind::Panic => {
                 limited(patience, replay(&self.inner, &as_removal())).await.and(Err(error))

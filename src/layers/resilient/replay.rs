@@ -8,8 +8,8 @@ use crate::value::CacheValue;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// How much newer than a removal a value must claim to be to survive it: clocks of two machines
-/// differ, and a removal that was not necessary costs a load.
+/// A stored value survives a replayed removal only if it is newer by this much: the clocks of two
+/// machines differ, and an unnecessary removal costs one load.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// Writes the note of a key, unless another process has written a newer value.
@@ -21,14 +21,14 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
         Write::Set { value, until: Some(until) } => {
             match until.checked_duration_since(Instant::now()) {
                 Some(left) if !left.is_zero() => (value, Expiry::After(left)),
-                // The value has expired. It would have replaced the stored value, so that one is
-                // removed.
+                // The value has expired. It would have replaced the stored value, so the stored
+                // value is removed.
                 _ => return remove(inner, key, noted.at).await,
             }
         }
     };
-    // Where no other process writes, every caller in this one waits for this, and no claim is
-    // needed.
+    // No other process writes to the store, and every caller in this process waits for the replay:
+    // no claim is needed.
     if !inner.enforces_claims() || !inner.is_shared() {
         return replay_unguarded(inner, key, value, expiry).await;
     }
@@ -86,7 +86,7 @@ async fn release(inner: &impl AsyncCacheAdapter, key: &str, claim: &Claim) -> Re
     inner.release(key, claim).await
 }
 
-/// As headers count.
+/// Milliseconds since 1970, as in headers.
 fn millis(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }

@@ -1,4 +1,4 @@
-//! Retries: how often, and when, a call is made again.
+//! Retries: how often and when a call is repeated.
 
 use super::builder::Config;
 use crate::runtime::{Backoff, lock};
@@ -9,7 +9,7 @@ use std::time::Duration;
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).full_jitter();
 
-/// The budget before any call has succeeded.
+/// The number of retries before any call has succeeded.
 const RESERVE: f64 = 10.0;
 
 /// A token bucket: each successful call earns a part of a retry, and a retry costs a whole one.
@@ -25,7 +25,7 @@ pub(super) struct Retry {
 #[derive(Debug)]
 struct TokenBucket {
     tokens: f64,
-    /// How many successes have been paid for.
+    /// The number of successes that the budget has counted.
     successes: u64,
 }
 
@@ -39,8 +39,8 @@ impl Retry {
         }
     }
 
-    /// How long to wait before the call is made once more, having been made again `before` times;
-    /// `None` if it is not to be.
+    /// The pause before the next retry of a call that was repeated `before` times; `None` if the
+    /// call must not be repeated.
     pub(super) fn pause(&self, before: u32, successes: u64) -> Option<Duration> {
         (before < self.limit && self.spend(successes)).then(|| BACKOFF.pause(before))
     }

@@ -1,9 +1,9 @@
-//! What all shards may hold together. Bounds that each shard kept for itself would be reached at
-//! different times, for keys are not spread evenly, and a value would have to fit into one.
+//! The bounds that all shards share. If each shard had bounds of its own, some shards would be full
+//! early, because keys are not spread evenly, and a value would have to fit into one shard.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// How many entries, and how many bytes they count for.
+/// A number of entries, and the number of bytes that they count for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Size {
     pub(in super::super) entries: u64,
@@ -11,7 +11,7 @@ pub(in super::super) struct Size {
 }
 
 impl Size {
-    /// One entry.
+    /// The size of one entry.
     pub(super) fn of(weight: u32) -> Self {
         Self { entries: 1, bytes: weight.into() }
     }
@@ -29,7 +29,7 @@ impl Size {
     }
 }
 
-/// What is there to be taken, and what has been.
+/// The bounds, and the part that is in use.
 #[derive(Debug)]
 pub(super) struct Budget {
     max: Size,
@@ -53,7 +53,7 @@ impl Budget {
         both
     }
 
-    /// Takes back what an entry had that is not there any more.
+    /// Returns the size of a removed entry to the budget.
     pub(super) fn give(&self, size: Size) {
         if size != Size::default() {
             self.bytes.fetch_sub(size.bytes, Ordering::Relaxed);
@@ -67,8 +67,8 @@ fn take(taken: &AtomicU64, more: u64, max: u64) -> bool {
     more == 0 || taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
 }
 
-/// The part of the budget that has been taken for an entry on its way in. What is not spent goes
-/// back.
+/// The part of the budget that is reserved for an entry that is being stored. The rest is returned
+/// when this is dropped.
 pub(super) struct Room<'a> {
     budget: &'a Budget,
     has: Size,
@@ -79,7 +79,7 @@ impl<'a> Room<'a> {
         Self { budget, has: Size::default() }
     }
 
-    /// Whether it is as large as `wanted`, with what is left of the budget if need be.
+    /// Whether the reservation is at least `wanted`. Takes more from the budget if necessary.
     pub(super) fn reaches(&mut self, wanted: Size) -> bool {
         let missing = wanted.less(self.has);
         let reaches = self.budget.try_take(missing);
@@ -89,17 +89,18 @@ impl<'a> Room<'a> {
         reaches
     }
 
-    /// Adds what was an entry's, or a part of it.
+    /// Adds the size of an evicted entry, or a part of it.
     pub(super) fn add(&mut self, freed: Size) {
         self.has.add(freed);
     }
 
-    /// The entry is in.
+    /// Spends the reservation: the entry is stored.
     pub(super) fn spend(&mut self, size: Size) {
         self.has = self.has.less(size);
     }
 
-    /// Gives back all of it: two that have each a part of what both need would wait for each other.
+    /// Returns the whole reservation: two writers that each hold a part of what both need would
+    /// wait for each other.
     pub(super) fn give_back(&mut self) {
         self.budget.give(std::mem::take(&mut self.has));
     }

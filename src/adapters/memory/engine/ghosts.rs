@@ -1,15 +1,16 @@
-//! Who was evicted lately: fingerprints only, so that a key that comes back is known.
+//! The fingerprints of the keys that were evicted recently (the ghost queue of S3-FIFO).
 
-/// In a bucket one looks at every slot.
+/// The slots of a bucket. A search checks all of them.
 const BUCKET: usize = 4;
 
-/// A slot holds a fingerprint and the number of the eviction that wrote it. The oldest of a bucket
-/// is overwritten, and what is older than `memory` evictions counts as forgotten: a queue of that
-/// length that needs neither order nor removal.
+/// A slot holds a fingerprint and the number of the eviction that wrote it. A new fingerprint
+/// overwrites the oldest slot of its bucket, and a fingerprint that is too many evictions old
+/// counts as forgotten. So this works as a queue, but needs neither order nor removal.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     slots: Box<[Ghost]>,
-    /// The number of the latest eviction. Starts at 1: a slot with 0 was never written.
+    /// The number of the latest eviction. It starts at 1, because 0 marks a slot that was never
+    /// written.
     evictions: u32,
 }
 
@@ -20,7 +21,8 @@ struct Ghost {
 }
 
 impl Ghosts {
-    /// Notes an eviction, in a store that has `entries`: as many are remembered.
+    /// Records an eviction. `entries` is the number of entries in the shard, and of the evictions
+    /// that are remembered.
     pub(super) fn add(&mut self, tag: u32, entries: usize) {
         if self.slots.len() < entries {
             self.grow(entries);
@@ -35,7 +37,7 @@ impl Ghosts {
         self.put(Ghost { tag, eviction: self.evictions });
     }
 
-    /// Whether `tag` was among the latest `entries` evictions; it is forgotten then.
+    /// Whether `tag` is among the latest `entries` evictions. If so, it is forgotten.
     pub(super) fn take(&mut self, tag: u32, entries: usize) -> bool {
         let since = self.evictions.saturating_sub(u32::try_from(entries).unwrap_or(u32::MAX));
         let found =

@@ -1,9 +1,9 @@
-//! The engine: a bounded map, sharded, that keeps what is worth keeping by S3-FIFO. It knows
-//! nothing of expiry or of atomic steps.
+//! The engine: a bounded, sharded map that evicts by S3-FIFO. Expiry and atomic steps are the
+//! store's.
 //!
-//! A read takes a shard's read lock, finds the entry, marks it as used and lends it: no list is
-//! reordered on a hit, so that hits of one shard do not wait for one another. Entries lie in a
-//! slab, 64 bytes each, short keys included; the table holds their numbers.
+//! A read takes a shard's read lock, finds the entry, marks it as used and passes a reference to
+//! the caller. No list is reordered on a hit, so hits in one shard do not wait for each other.
+//! Entries are in a slab, 64 bytes each, short keys included; the table holds their numbers.
 
 mod budget;
 mod ghosts;
@@ -25,27 +25,27 @@ use foldhash::quality::RandomState;
 use shard::Shard;
 use std::hash::{BuildHasher, Hasher};
 
-/// An entry, on its way in or out.
+/// An entry that is stored or displaced.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) value: CacheValue,
-    /// By the [`clock`](super::clock).
+    /// When the entry expires, by the [`clock`](super::clock).
     pub(super) deadline: u64,
     pub(super) weight: u32,
 }
 
-/// An entry on its way out. Dropped where no lock is held, for a value's own `drop` may use the
-/// cache.
+/// A displaced entry. It is dropped while no lock is held, because the `Drop` of a value may use
+/// the cache.
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) key: CompactString,
     pub(super) entry: Entry,
-    /// It had to make room.
+    /// Whether the entry was evicted to make room.
     pub(super) evicted: bool,
 }
 
 impl Gone {
-    /// A value that was in no entry, or that another has replaced: no event is emitted for it.
+    /// A value that was not stored, or was replaced: no event is emitted for it.
     pub(super) fn value(value: CacheValue) -> Self {
         Self::replaced(Entry { value, deadline: 0, weight: 0 })
     }
@@ -55,7 +55,7 @@ impl Gone {
     }
 }
 
-/// What a write displaces. Mostly one: the older value, or one that made room.
+/// The entries that a write displaces. Usually one: the older value, or an entry that was evicted.
 #[derive(Debug, Default)]
 pub(super) struct Displaced {
     first: Option<Gone>,
@@ -75,7 +75,7 @@ impl Displaced {
     }
 }
 
-/// The hash of a key. Half of it says which shard, the other half where in it.
+/// The hash of a key. One half selects the shard, the other half the place in the shard.
 #[derive(Clone, Copy)]
 struct Hash(u64);
 
@@ -91,7 +91,7 @@ impl Hash {
         self.0 as u32
     }
 
-    /// The table wants its bits at both ends, and a tag is as many as it needs.
+    /// Spreads the bits to both ends, because the table uses both ends.
     #[inline]
     fn spread(self) -> u64 {
         u64::from(self.tag()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -105,14 +105,14 @@ pub(super) struct Engine {
     hasher: RandomState,
 }
 
-/// Locks that different threads hold do not share a cache line.
+/// A shard on cache lines of its own, so that locks of different threads do not share a line.
 #[repr(align(128))]
 struct Padded(RwLock<Shard>);
 
 impl Padded {
     fn read(&self) -> RwLockReadGuard<'_, Shard> {
-        // Nothing panics while a shard is changed, but for a key's or value's allocation, before
-        // anything was.
+        // Ignore poisoning: while a shard is changed only an allocation can panic, and that is
+        // before the change.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,8 +122,8 @@ impl Padded {
 }
 
 impl Engine {
-    /// `max` is what all entries may be together, whichever of the `shards`, a power of two, they
-    /// are in.
+    /// Makes an engine with `shards` shards, a power of two. `max` bounds all entries together, in
+    /// all shards.
     pub(super) fn new(max: Size, shards: usize) -> Self {
         let hasher = RandomState::default();
         let shards = std::iter::repeat_with(|| Padded(RwLock::new(Shard::new(hasher.clone()))))
@@ -139,8 +139,8 @@ impl Engine {
         ((hash.0 >> 32) as usize & (self.shards.len() - 1), hash)
     }
 
-    /// Lends the entry under `key`. `look` runs under the shard's lock, and must be short and not
-    /// use the cache.
+    /// Calls `look` with the entry under `key`. `look` runs under the shard's lock, so it must be
+    /// short and must not use the cache.
     #[inline]
     pub(super) fn look<R>(
         &self,
@@ -152,8 +152,8 @@ impl Engine {
         self.shards[at].read().look(key, hash, counts_as_use).map(look)
     }
 
-    /// Stores an entry, which must not weigh more than there may be altogether. Replacing counts as
-    /// a use.
+    /// Stores an entry, which must not weigh more than the bound of the engine. Replacing an entry
+    /// counts as a use.
     pub(super) fn insert(&self, key: &str, entry: Entry, displaced: &mut Displaced) {
         let (at, hash) = self.place(key);
         let put = |entry, room: &mut Room<'_>, displaced: &mut Displaced| {
@@ -163,8 +163,8 @@ impl Engine {
         self.make_way(at, entry, displaced, put);
     }
 
-    /// Stores an entry in the place of the one under `key`; whether there was one. If not, the new
-    /// one is displaced itself.
+    /// Replaces the entry under `key`. Returns whether there was one; if not, the new entry is
+    /// displaced itself.
     #[must_use]
     pub(super) fn replace(&self, key: &str, entry: Entry, displaced: &mut Displaced) -> bool {
         let (at, hash) = self.place(key);
@@ -174,8 +174,8 @@ impl Engine {
         self.make_way(at, entry, displaced, put)
     }
 
-    /// Tries to `put` an entry into the shard `at`, which makes room itself if it can, and helps it
-    /// to room from the other shards if not. No two shards are locked at once.
+    /// Puts an entry into the shard `at`. The shard evicts to make room; if it has nothing to
+    /// evict, other shards evict. No two shards are locked at the same time.
     fn make_way(
         &self,
         at: usize,
@@ -195,7 +195,7 @@ impl Engine {
                     room.add(Size::of(gone.entry.weight));
                     displaced.push(gone);
                 }
-                // What is missing has been taken by others who are on their way in, too.
+                // The missing room is reserved by other writers.
                 None => {
                     room.give_back();
                     std::thread::yield_now();
@@ -211,9 +211,9 @@ impl Engine {
         Some(gone)
     }
 
-    /// Removes what `keep` does not want, and hands it to `gone` where no lock is held. A shard is
-    /// locked for a stretch of entries at a time. What is stored meanwhile may or may not be looked
-    /// at.
+    /// Removes the entries that `keep` rejects, and passes them to `gone` while no lock is held. A
+    /// shard is locked for a limited number of entries at a time. Entries that are stored in the
+    /// meantime may or may not be checked.
     pub(super) fn retain(&self, keep: impl Fn(&Node) -> bool, mut gone: impl FnMut(Gone)) {
         const STRETCH: usize = 1_024;
         for shard in &self.shards {

@@ -6,7 +6,7 @@ use crate::value::CacheValue;
 use compact_str::CompactString;
 use std::mem;
 
-/// No node.
+/// The number that is no node's.
 pub(super) const NIL: u32 = u32::MAX;
 
 /// Which queue a node is in.
@@ -16,7 +16,7 @@ pub(super) enum Stage {
     Main,
 }
 
-/// An entry in its place: one cache line. A key of up to 24 bytes lies in it.
+/// An entry in the slab: one cache line. It contains keys of up to 24 bytes.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(in super::super) struct Node {
@@ -27,7 +27,7 @@ pub(in super::super) struct Node {
     newer: u32,
     older: u32,
     pub(super) stage: Stage,
-    /// How often it was read, as far as it matters.
+    /// How often the entry was read, up to a small maximum.
     pub(super) uses: AtomicU8,
 }
 
@@ -40,7 +40,7 @@ impl Node {
         Self { key, value, deadline, weight, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
     }
 
-    /// Puts another entry in its place.
+    /// Replaces the entry, and returns the old one.
     pub(super) fn replace(&mut self, entry: Entry) -> Entry {
         Entry {
             value: mem::replace(&mut self.value, entry.value),
@@ -55,7 +55,7 @@ impl Node {
     }
 }
 
-/// Nodes by number. Numbers of removed ones are used again.
+/// Nodes by number. The numbers of removed nodes are used again.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
     nodes: Vec<Option<Node>>,
@@ -78,18 +78,18 @@ impl Slab {
             return at;
         }
         if self.nodes.len() == self.nodes.capacity() {
-            // By a quarter: doubling would leave a third of the memory unused on average.
+            // Grow by a quarter: doubling would leave a third of the memory unused on average.
             self.nodes.reserve_exact((self.nodes.len() / 4).max(16));
         }
         self.nodes.push(Some(node));
-        // Four billion entries in a shard weigh more than it may hold.
+        // The number fits 32 bits: four billion entries weigh more than a shard may hold.
         (self.nodes.len() - 1) as u32
     }
 
     pub(super) fn remove(&mut self, at: u32) -> Option<Node> {
         let node = self.nodes.get_mut(at as usize)?.take()?;
         if self.nodes.len() == self.free.len() + 1 {
-            // The last one: what a burst has grown is given back.
+            // This was the last node: free the memory to which a burst has grown the slab.
             *self = Self::default();
         } else {
             self.free.push(at);
@@ -103,7 +103,7 @@ impl Slab {
     }
 }
 
-/// A queue. It knows what its nodes weigh together.
+/// A queue, and the weight of all its nodes.
 #[derive(Debug)]
 pub(super) struct Queue {
     newest: u32,

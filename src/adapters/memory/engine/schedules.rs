@@ -1,4 +1,4 @@
-//! The engine under the orders in which threads may take their turns.
+//! The engine under many thread schedules.
 
 use super::tests::{WEIGHT, put, read, room_for};
 use super::{CacheValue, Engine, Gone};
@@ -10,7 +10,8 @@ fn number(value: &CacheValue) -> u64 {
     value.decode().expect("a number")
 }
 
-/// What has come out of the engine. A lock of std's: it is no step of anybody's.
+/// The values that have left the engine. The lock is std's, because it must not be a step of the
+/// schedule.
 #[derive(Clone, Default)]
 struct Out(Arc<Mutex<Vec<u64>>>);
 
@@ -24,7 +25,7 @@ fn put_in(engine: &Engine, key: &str, value: u64, out: &Out) {
     put(engine, key, value, WEIGHT).iter().for_each(|gone| out.note(gone));
 }
 
-/// Replaced, evicted, removed or swept: what was put in comes out once.
+/// Every entry leaves the engine exactly once: replaced, evicted, removed or swept.
 #[test]
 fn nothing_is_lost_and_nothing_comes_out_twice() {
     under_many_schedules(|| {
@@ -70,8 +71,8 @@ fn nothing_is_lost_and_nothing_comes_out_twice() {
     });
 }
 
-/// One writes, others read: nobody sees an older value after a newer one, nor any after it was
-/// removed.
+/// One thread writes, others read: no reader sees an older value after a newer one, or a value
+/// after its removal.
 #[test]
 fn what_is_read_never_goes_back() {
     under_many_schedules(|| {

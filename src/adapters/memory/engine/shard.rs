@@ -1,11 +1,12 @@
-//! A part of the map, with its own queues.
+//! A shard: a part of the map, with its own queues.
 //!
 //! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction", SOSP
-//! 2023). New entries go into a small queue. Those that were read by the time they reach its end
-//! move to the main queue, the others go, and only their fingerprint is remembered: if they come
-//! back soon, they go to the main queue at once. The main queue gives those that were read another
-//! round. So what is asked for once, a scan for instance, passes through a tenth of the memory and
-//! leaves the rest alone.
+//! 2023). A new entry is put into the small queue. At the end of the small queue, an entry that was
+//! read since moves to the main queue; any other entry is evicted, and only its fingerprint is
+//! remembered. A key that is stored again soon after its eviction is put into the main queue at
+//! once. At the end of the main queue, an entry that was read since is put at the beginning again.
+//! So entries that are read once, for example by a scan, use a tenth of the memory and do not
+//! displace the others.
 
 use super::budget::{Room, Size};
 use super::ghosts::Ghosts;
@@ -17,10 +18,10 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use std::ops::Range;
 
-/// The small queue's part of the weight: one in so many.
+/// The small queue has one part in this number of the weight.
 const SMALL: u64 = 10;
 
-/// Reads beyond so many are not counted.
+/// More reads of an entry are not counted.
 const MOST_USES: u8 = 3;
 
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(super) struct Shard {
 #[cfg(not(shuttle))]
 const _: () = assert!(size_of::<Option<Node>>() == 64, "a node is one cache line");
 
-/// Whether two keys are the same. Short ones are compared here: a call of `memcmp` costs a
-/// `get_or_set` hit 8 ns of 75.
+/// Whether two keys are equal. Short keys are compared here: a call of `memcmp` takes 8 of the 75
+/// ns of a `get_or_set` hit.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
@@ -77,7 +78,7 @@ impl Shard {
         Some(node)
     }
 
-    /// The number of a key's node; [`NIL`] is no node's.
+    /// The number of a key's node, or [`NIL`].
     #[inline]
     fn find(&self, key: &str, hash: Hash) -> u32 {
         let is_it = |at: &u32| {
@@ -86,7 +87,7 @@ impl Shard {
         self.table.find(hash.spread(), is_it).copied().unwrap_or(NIL)
     }
 
-    /// Stores an entry. Gives it back if there is no room, and nothing here that could make room.
+    /// Stores an entry. Returns the entry if there is no room and nothing to evict in this shard.
     pub(super) fn insert(
         &mut self,
         key: &str,
@@ -116,7 +117,7 @@ impl Shard {
         Ok(())
     }
 
-    /// [`insert`](Self::insert), if the key is there; if not, the new entry is displaced.
+    /// [`insert`](Self::insert) if the key exists; if not, the new entry is displaced.
     pub(super) fn replace(
         &mut self,
         key: &str,
@@ -147,7 +148,8 @@ impl Shard {
             displaced.push(Gone::replaced(node.replace(entry)));
             return Ok(());
         }
-        // Out of its queue it is not evicted while room is made for it.
+        // Take the old node out of its queue, so that it is not evicted while room is made for its
+        // replacement.
         self.unlink(at, stage);
         let more = Size { entries: 0, bytes: after.saturating_sub(before).into() };
         let fits = self.make_room(more, room, displaced);
@@ -171,7 +173,7 @@ impl Shard {
         self.take_out(at, hash, false)
     }
 
-    /// Looks at the nodes of a range of numbers. Whether there are more behind it.
+    /// Checks the nodes in a range of numbers. Returns whether there are nodes after the range.
     pub(super) fn retain(
         &mut self,
         range: Range<usize>,
@@ -192,7 +194,7 @@ impl Shard {
         range.end < end
     }
 
-    /// Evicts until there is room for `wanted`, or nothing left.
+    /// Evicts until there is room for `wanted`, or nothing to evict. Returns whether there is room.
     fn make_room(&mut self, wanted: Size, room: &mut Room<'_>, displaced: &mut Displaced) -> bool {
         while !room.reaches(wanted) {
             let Some(gone) = self.evict() else { return false };
@@ -202,7 +204,7 @@ impl Shard {
         true
     }
 
-    /// Takes out what is least worth keeping.
+    /// Evicts one entry by S3-FIFO.
     pub(super) fn evict(&mut self) -> Option<Gone> {
         loop {
             let all = self.small.weight + self.main.weight;
@@ -258,8 +260,8 @@ impl Shard {
 impl Node {
     fn count_use(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
-        // What is read often is not written to: its cache line stays shared among the cores. A
-        // count that is lost does not matter.
+        // An entry that is read often is not written to any more, so its cache line stays shared
+        // among the cores. A lost count does not matter.
         if uses < MOST_USES {
             self.uses.store(uses + 1, Ordering::Relaxed);
         }

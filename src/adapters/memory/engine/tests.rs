@@ -1,4 +1,4 @@
-//! The engine against a map that hears what was displaced.
+//! Compares the engine with a map that follows what the engine displaces.
 
 use super::*;
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ pub(super) fn read(engine: &Engine, key: &str) -> Option<u64> {
     engine.look(key, true, |node| node.value.decode().expect("a number"))
 }
 
-/// Whatever is done, the engine holds what the map holds: the last value of every key that was
-/// neither removed nor handed back.
+/// After random operations the engine holds the same as the map: the last value of every key that
+/// was neither removed nor displaced.
 #[test]
 fn it_agrees_with_a_map() {
     for shards in [1, 4] {
@@ -81,8 +81,8 @@ fn nothing_goes_as_long_as_there_is_room() {
     assert_eq!(put(&engine, "one more", 1, WEIGHT).iter().filter(|gone| gone.evicted).count(), 1);
 }
 
-/// However unevenly the keys are spread, and whatever they weigh, both bounds are reached and
-/// neither is passed.
+/// With keys that are spread unevenly and have any weight, both bounds are reached and none is
+/// exceeded.
 #[test]
 fn as_many_fit_as_there_is_room_for_in_all_shards_together() {
     for shards in [1, 8, 64] {
@@ -99,7 +99,7 @@ fn as_many_fit_as_there_is_room_for_in_all_shards_together() {
         for at in 0..entries {
             assert_eq!(put(&engine, &format!("k{at}"), at, WEIGHT).iter().count(), 0);
         }
-        // One that needs the room of all shards.
+        // An entry that needs the room of all shards.
         let displaced = put(&engine, "huge", 1, bytes as u32);
         assert_eq!((displaced.iter().count() as u64, engine.len()), (entries, 1));
         assert_eq!(put(&engine, "huge", 2, 5 * WEIGHT).iter().count(), 1);
@@ -114,7 +114,7 @@ fn as_many_fit_as_there_is_room_for_in_all_shards_together() {
     }
 }
 
-/// Each has a part of the room that both need.
+/// Two threads each hold a part of the room that both need.
 #[test]
 fn two_that_need_nearly_everything_do_not_wait_for_each_other() {
     let engine = room_for(100, 8);
@@ -186,8 +186,7 @@ fn ghosts_are_remembered_for_as_long_as_told_and_once() {
     assert!((901..=1_000).all(|tag| !ghosts.take(tag, 100)), "once");
 }
 
-/// Threads that read, write and sweep the same keys: every value read is one that was written under
-/// that key.
+/// Threads read, write and sweep the same keys: every value that is read was written under its key.
 #[test]
 fn many_threads() {
     let engine = room_for(200, 4);

@@ -1,4 +1,4 @@
-//! Steps that are to be atomic, under the orders in which threads may take their turns.
+//! Atomic steps under many thread schedules.
 
 use super::{Bounds, Ordering, Store, Stored};
 use crate::expiry::Lifetime;
@@ -35,7 +35,7 @@ fn add(store: &Store, by: i64) -> i64 {
     sum.expect("no error").expect("not too large")
 }
 
-/// Runs `step` beside a `clear`; what it came to, and what is there afterwards.
+/// Runs `step` beside a `clear`. Returns the result of the step, and the value afterwards.
 fn beside_a_clear<R: Send + 'static>(step: fn(&Store) -> R) -> (R, Option<i64>) {
     let store = store(Some(5));
     let clearing = store.clone();

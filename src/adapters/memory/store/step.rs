@@ -1,4 +1,4 @@
-//! A step that is atomic: what reads and then writes holds the key's stripe.
+//! An atomic step: it reads and then writes while it holds the key's stripe.
 
 use super::{Store, Stored};
 use crate::adapters::memory::claims::Claims;
@@ -6,11 +6,12 @@ use crate::adapters::memory::engine::{Displaced, Entry, Gone};
 use crate::sync::MutexGuard;
 use crate::value::CacheValue;
 
-/// The stripe of a key, held. No user code runs under it: afterwards the displaced values are
-/// dropped, and their events are emitted.
+/// The held stripe of a key. No user code runs under it: displaced values are dropped, and their
+/// events emitted, after its release.
 ///
-/// `clear`, eviction and the sweep take no stripe: an entry that was found may have gone since. So
-/// a write over a found entry [replaces](Step::replace) it, which does nothing if it has gone.
+/// `clear`, eviction and the sweep take no stripe, so an entry that was found may have been removed
+/// since. So a write over a found entry [replaces](Step::replace) the entry, which does nothing if
+/// the entry was removed.
 pub(super) struct Step<'a> {
     pub(super) store: &'a Store,
     pub(super) key: &'a str,
@@ -20,8 +21,8 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Stores a value that counts for so many bytes and ends at `deadline`, at once if there is
-    /// none.
+    /// Stores a value that counts for `bytes` bytes and expires at `deadline`. `None` expires at
+    /// once.
     pub(super) fn put(&mut self, value: CacheValue, bytes: usize, deadline: Option<u64>) -> Stored {
         match self.entry(value, bytes, deadline) {
             Ok(entry) => {
@@ -35,7 +36,8 @@ impl Step<'_> {
         }
     }
 
-    /// [`put`](Self::put) over an entry that was there a moment ago; `None` if it has gone.
+    /// [`put`](Self::put) over an entry that was found before; `None` if the entry was removed
+    /// since.
     pub(super) fn put_over(
         &mut self,
         value: CacheValue,
@@ -51,7 +53,7 @@ impl Step<'_> {
         }
     }
 
-    /// Puts an entry in the place of the one that is there; whether there was one.
+    /// Replaces the entry of the key. Returns whether there was one.
     pub(super) fn replace(&mut self, entry: Entry) -> bool {
         let deadline = entry.deadline;
         let replaced = self.store.engine.replace(self.key, entry, self.displaced);
@@ -59,8 +61,8 @@ impl Step<'_> {
         replaced
     }
 
-    /// Takes the entry out. Loads in flight are not stored after that, whether there was an entry
-    /// or not.
+    /// Takes the entry out. Also ends the claims on the key, so that loads in flight are not
+    /// stored.
     pub(super) fn take_out(&mut self) -> Option<Gone> {
         self.end_claims();
         self.store.engine.remove(self.key)
@@ -72,12 +74,12 @@ impl Step<'_> {
         }
     }
 
-    /// A value that is not stored.
+    /// Drops a value that is not stored, after the stripe is released.
     pub(super) fn discard(&mut self, value: CacheValue) {
         self.displaced.push(Gone::value(value));
     }
 
-    /// An entry for a value; for one that is not to be stored, the older one goes.
+    /// Makes an entry of a value. If the value is not to be stored, removes the older entry.
     fn entry(
         &mut self,
         value: CacheValue,

@@ -66,7 +66,7 @@ struct Pair(u8, Option<Box<Pair>>);
 
 const STACK: usize = 512 * 1024;
 
-/// Overflowing aborts the process, so that these tests end at all is what they show.
+/// A stack overflow aborts the process, so a test that ends has shown that there was none.
 fn on_small_stack(run: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap();
 }
@@ -75,8 +75,8 @@ fn nested(open: &str, core: &str, close: &str, levels: usize) -> String {
     [&open.repeat(levels), core, &close.repeat(levels)].concat()
 }
 
-/// Shallow documents are values, 64 levels may be either (a level of the document is up to two of
-/// the type), more are errors.
+/// Shallow documents can be read, deep ones are errors. Near 64 levels both may happen, because one
+/// level of the document is one or two levels of the type.
 fn probe<T: DeserializeOwned + 'static>(
     open: &'static str,
     core: &'static str,
@@ -98,8 +98,8 @@ fn probe<T: DeserializeOwned + 'static>(
     });
 }
 
-/// The same document in MessagePack, where closing takes no bytes: `z` sorts last, so what comes
-/// before the core is a level's opening.
+/// The same document in MessagePack, where closing a container takes no bytes. `z` sorts last, so
+/// the bytes before the core open the levels.
 fn msgpack_of(open: &str, core: &str, close: &str, levels: usize) -> Vec<u8> {
     let pack = |json: &str| to_msgpack(&serde_json::from_str::<Value>(json).unwrap()).unwrap();
     let mut head = pack(&nested(open, "null", close, 1));
@@ -189,7 +189,7 @@ fn of_what_is_written() {
     fn refused<T: Serialize>(value: T) {
         assert_eq!(to_msgpack(&value).unwrap_err(), too_deep());
         assert!(to_json(&value).unwrap_err().contains(&too_deep()));
-        // Dropping it would recurse as deep.
+        // Dropping the value would recurse to the same depth.
         forget(value);
     }
     on_small_stack(|| {

@@ -43,7 +43,7 @@ fn floats_json_has_no_word_for() {
     }
 }
 
-/// Reads the first word of whatever comes and leaves the rest.
+/// Reads the first element of any container and leaves the rest unread.
 #[derive(Debug)]
 struct Sloppy<const ENUM: bool>;
 
@@ -85,12 +85,12 @@ fn what_a_visitor_leaves_is_not_taken_for_what_follows() {
     refused::<(Sloppy<false>, u8)>(&json!([{"a": 1}, 3]));
     refused::<(Sloppy<true>, u8)>(&json!([{"a": 1}, 3]));
     from_msgpack::<(Sloppy<true>, u8)>(&to_msgpack(&("a", 3)).unwrap()).unwrap();
-    // Bytes read as a tuple: rmp-serde alone gives the first two.
+    // Bytes that are read as a tuple: rmp-serde alone returns the first two.
     from_msgpack::<(u8, u8)>(&[0xc4, 3, 1, 2, 3]).unwrap_err();
     assert_eq!(from_msgpack::<(u8, u8)>(&[0xc4, 2, 1, 2]).unwrap(), (1, 2));
 }
 
-/// Claims of four billion elements, one within another.
+/// Lengths of four billion elements, nested.
 #[test]
 fn lengths_reserve_little() {
     struct Hint(usize);
@@ -120,7 +120,8 @@ fn lengths_reserve_little() {
     assert!(from_msgpack::<Vec<Vec<u8>>>(&[0xdd, 255, 255, 255, 255]).is_err());
 }
 
-/// What serde_json's `RawValue` looks like to a serializer. Only serde_json's own makes JSON of it.
+/// A value that looks like serde_json's `RawValue` to a serializer. Only serde_json's serializer
+/// turns it into JSON.
 #[test]
 fn a_piece_of_json_is_refused_where_it_could_not_be_read_back() {
     #[derive(Serialize)]

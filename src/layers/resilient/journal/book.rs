@@ -1,6 +1,7 @@
-//! What is noted: by key in the order of the notes, and by prefix. Behind the journal's lock.
+//! The notes of the journal, by key in the order in which they were made, and by prefix. Protected
+//! by the journal's lock.
 
-use super::{About, Displaced, OVERHEAD, Standing, Write};
+use super::{Displaced, OVERHEAD, Standing, Subject, Write};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,11 +10,11 @@ use std::time::SystemTime;
 pub(super) struct Book {
     pub(super) keys: HashMap<Arc<str>, Entry>,
     pub(super) order: BTreeMap<u64, Arc<str>>,
-    /// The numbers of those in `order` that hold a value.
+    /// The numbers of the notes in `order` that hold a value.
     pub(super) values: BTreeSet<u64>,
     pub(super) clears: Vec<Clear>,
     pub(super) bytes: usize,
-    /// Counts up with every note.
+    /// Incremented with every note.
     pub(super) number: u64,
 }
 
@@ -30,7 +31,8 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(in super::super) struct Clear {
     pub(in super::super) number: u64,
-    /// When it was sent, among all writes: see [`InFlight`](super::super::in_flight::InFlight).
+    /// The position of the write in the order in which all writes were sent, see
+    /// [`InFlight`](super::super::in_flight::InFlight).
     pub(in super::super) ticket: u64,
     pub(in super::super) prefix: Arc<str>,
     pub(super) standing: Standing,
@@ -54,7 +56,7 @@ impl Book {
         Some(entry.write)
     }
 
-    /// Forgets what is noted under a prefix, and was sent before this ticket.
+    /// Removes the notes under a prefix whose writes were sent before this ticket.
     pub(super) fn forget_older(&mut self, prefix: &str, ticket: u64) -> Vec<Write> {
         let covered = self
             .keys
@@ -64,7 +66,7 @@ impl Book {
         covered.iter().filter_map(|key| self.forget(key)).collect()
     }
 
-    /// Makes a removal of a note that was sent before this ticket.
+    /// Turns a note whose write was sent before this ticket into a removal.
     pub(super) fn drop_value(&mut self, key: &str, ticket: u64) -> Option<Write> {
         let entry = self.keys.get_mut(key)?;
         if entry.ticket >= ticket || entry.write.value().is_none() {
@@ -77,9 +79,9 @@ impl Book {
         Some(std::mem::replace(&mut entry.write, Write::Remove))
     }
 
-    /// Keeps to the bounds. Values go first, the oldest before the others: that the older value
-    /// must go is still known then, and the newer one costs a load. What is over the bounds after
-    /// that is lost.
+    /// Enforces the bounds. Values are dropped first, from the oldest on: the note then still says
+    /// that the older value must be removed, and the newer value costs a load. Notes that exceed
+    /// the bounds after that are lost.
     pub(super) fn shrink(
         &mut self,
         max_entries: usize,
@@ -100,8 +102,8 @@ impl Book {
         }
     }
 
-    /// Adds a clear, of which those under its prefix become a part, or which becomes a part of a
-    /// wider one.
+    /// Adds a clear. It absorbs the clears under its prefix, or becomes part of a clear with a
+    /// shorter prefix.
     pub(super) fn add_clear(&mut self, prefix: &str, ticket: u64, standing: Standing, most: usize) {
         self.clears.retain(|clear| !clear.prefix.starts_with(prefix));
         match self.clears.iter_mut().find(|clear| prefix.starts_with(&*clear.prefix)) {
@@ -114,14 +116,14 @@ impl Book {
         }
     }
 
-    /// Forgets the clears under a prefix that were sent before this ticket.
+    /// Removes the clears under a prefix that were sent before this ticket.
     pub(super) fn forget_clears(&mut self, prefix: &str, ticket: u64) {
         self.clears.retain(|clear| clear.ticket > ticket || !clear.prefix.starts_with(prefix));
     }
 
-    /// Keeps to the bound on clears: the two prefixes that have most in common become what they
-    /// have in common, so that an overflow costs keys with similar names and no others, unless all
-    /// prefixes differ from the first letter on.
+    /// Enforces the bound on clears: the two prefixes with the longest common beginning are
+    /// replaced by that beginning. So an overflow removes only keys with similar names, unless all
+    /// prefixes differ in their first letter.
     fn join_clears(&mut self, most: usize) {
         while self.clears.len() > most.max(1) {
             self.clears.sort_by(|one, other| one.prefix.cmp(&other.prefix));
@@ -136,8 +138,8 @@ impl Book {
             let number = self.next();
             self.clears.push(Clear {
                 number,
-                // A write that fails later, and was sent before one of them, is not noted: its key
-                // is removed with the others.
+                // A write that was sent before one of the two clears, and fails later, is not
+                // noted: its key is removed with the others.
                 ticket: joined.iter().map(|clear| clear.ticket).max().unwrap_or_default(),
                 standing: joined
                     .iter()
@@ -149,12 +151,12 @@ impl Book {
         }
     }
 
-    /// The worst that is noted about it.
-    pub(super) fn standing(&self, about: About<'_>) -> Standing {
+    /// The worst state among the notes about the subject.
+    pub(super) fn standing(&self, about: Subject<'_>) -> Standing {
         let of_keys = match about {
-            About::Nothing => return Standing::Free,
-            About::Key(key) => self.keys.get(key).map(|entry| entry.standing),
-            About::Prefix(prefix) => self
+            Subject::Nothing => return Standing::Free,
+            Subject::Key(key) => self.keys.get(key).map(|entry| entry.standing),
+            Subject::Prefix(prefix) => self
                 .keys
                 .iter()
                 .filter(|(key, _)| key.starts_with(prefix))
@@ -173,13 +175,13 @@ fn common(one: &str, other: &str) -> usize {
 }
 
 impl Clear {
-    pub(super) fn covers(&self, about: About<'_>) -> bool {
+    pub(super) fn covers(&self, about: Subject<'_>) -> bool {
         match about {
-            About::Key(key) => key.starts_with(&*self.prefix),
-            About::Prefix(prefix) => {
+            Subject::Key(key) => key.starts_with(&*self.prefix),
+            Subject::Prefix(prefix) => {
                 self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix)
             }
-            About::Nothing => false,
+            Subject::Nothing => false,
         }
     }
 }

@@ -33,7 +33,7 @@ fn value(text: &str) -> CacheValue {
     CacheValue::new(text.to_owned())
 }
 
-/// The keys in the order in which they are written, a removal with a minus before it.
+/// The keys in the order in which they are written. A minus marks a removal.
 fn order(journal: &Journal) -> Vec<String> {
     let written = |noted: Noted| match noted.write {
         Write::Set { .. } => noted.key.to_string(),
@@ -189,25 +189,28 @@ fn what_was_sent_later_is_what_counts_whatever_fails_first() {
 async fn what_is_noted_is_waited_for_until_it_was_tried() {
     let journal = Arc::new(journal(10, 10_000));
     let patience = Duration::from_millis(100);
-    assert_eq!(journal.settled(About::Key("a"), patience).await, Standing::Free);
+    assert_eq!(journal.settled(Subject::Key("a"), patience).await, Standing::Free);
     journal.remove("a", false);
     journal.clear("users:", false);
     assert_eq!(
-        journal.settled(About::Key("b"), patience).await,
+        journal.settled(Subject::Key("b"), patience).await,
         Standing::Free,
         "nothing is noted about it"
     );
     let begun = Instant::now();
-    for about in
-        [About::Key("a"), About::Key("users:1"), About::Prefix(""), About::Prefix("users:1:")]
-    {
+    for about in [
+        Subject::Key("a"),
+        Subject::Key("users:1"),
+        Subject::Prefix(""),
+        Subject::Prefix("users:1:"),
+    ] {
         assert_eq!(journal.settled(about, patience).await, Standing::Failed);
     }
     assert_eq!(begun.elapsed(), patience * 4, "each has waited");
 
     let waits = tokio::spawn({
         let journal = journal.clone();
-        async move { journal.settled(About::Key("a"), Duration::from_secs(60)).await }
+        async move { journal.settled(Subject::Key("a"), Duration::from_secs(60)).await }
     });
     tokio::task::yield_now().await;
     let noted = journal.after(0, 1).remove(0);
@@ -216,6 +219,6 @@ async fn what_is_noted_is_waited_for_until_it_was_tried() {
 
     journal.all_are(Standing::Failed);
     let begun = Instant::now();
-    assert_eq!(journal.settled(About::Key("users:1"), patience).await, Standing::Failed);
+    assert_eq!(journal.settled(Subject::Key("users:1"), patience).await, Standing::Failed);
     assert_eq!(begun.elapsed(), Duration::ZERO, "no call waits for a backend that is away");
 }
