@@ -357,6 +357,21 @@ impl Options {
         now_ms < meta.expires_ms().saturating_add(clock::micros(stale_for).div_ceil(1_000))
     }
 
+    /// Rejects the options that need a load which outlives its caller.
+    pub(crate) fn check_here(&self) -> Result<()> {
+        let name = if self.soft_limit().is_some() {
+            "soft_timeout"
+        } else if self.refresh_ahead.is_finite() {
+            "refresh_ahead"
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(format!(
+            "`{name}` needs a load that goes on without its caller: `get_or_load` has one, \
+             `get_or_load_here` has not"
+        )))
+    }
+
     /// Rejects invalid numbers.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |is_wrong: bool, what: &'static str| {

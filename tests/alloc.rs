@@ -99,6 +99,12 @@ fn a_cache_of_ones_own() {
     free("get_or_set_async", || {
         assert_eq!(ready(cache.get_or_set_async("n", async { 6u64 })).unwrap(), 5)
     });
+    free("get_or_load", || {
+        assert_eq!(ready(cache.get_or_load("n", || async { 6u64 })).unwrap(), 5)
+    });
+    free("get_or_load_here", || {
+        assert_eq!(ready(cache.get_or_load_here("n", || async { 6u64 })).unwrap(), 5)
+    });
     free("get through a clone", || {
         assert!(ready(cache.clone().get::<Arc<Big>>("k")).unwrap().is_some())
     });

@@ -240,6 +240,73 @@ impl BlockingView<'_> {
         wait(self.0.caller_driven().try_get_or_set_async(key, loader))
     }
 
+    /// See [`View::try_get_or_set_with`].
+    pub fn try_get_or_set_with<T, E>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        wait(self.0.try_get_or_set_with(key, loader))
+    }
+
+    /// See [`View::get_or_load`].
+    pub fn get_or_load<T, By, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T> + Send + 'static,
+    {
+        wait(self.0.caller_driven().get_or_load(key, loader))
+    }
+
+    /// See [`View::try_get_or_load`].
+    pub fn try_get_or_load<T, E, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        wait(self.0.caller_driven().try_get_or_load(key, loader))
+    }
+
+    /// See [`View::get_or_load_here`]. The future runs on this thread, which waits for it.
+    pub fn get_or_load_here<T, By, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T>,
+    {
+        wait(self.0.caller_driven().get_or_load_here(key, loader))
+    }
+
+    /// See [`View::try_get_or_load_here`]. The future runs on this thread, which waits for it.
+    pub fn try_get_or_load_here<T, E, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<T, E>>,
+    {
+        wait(self.0.caller_driven().try_get_or_load_here(key, loader))
+    }
+
     /// See [`View::get_or_set_loaded_with`].
     pub fn get_or_set_loaded_with<T: Cacheable>(
         self,

@@ -45,6 +45,11 @@ pub(crate) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable).with_message("the thread is ending, and tokio has left it")
 }
 
+/// The error of a call whose task ended with its runtime.
+pub(crate) fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable).with_message("the runtime of the call has stopped")
+}
+
 /// Polls `call` inside a runtime: the caller's, or the background one if the caller has none. On a
 /// thread that can enter no runtime any more (see [`is_gone`]), only a call that `can_do_without`
 /// is polled.

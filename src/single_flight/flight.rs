@@ -1,5 +1,6 @@
 //! One load of one key: its phases, and how callers wait for it.
 
+use super::carrier::Carrier;
 use super::current;
 use super::wait_graph::Edge;
 use crate::error::Error;
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -27,6 +29,11 @@ const PROBE: Duration = Duration::from_secs(10);
 
 /// The same time if the follower itself may be blocking the runtime.
 const PROBE_ON_OWN_THREAD: Duration = Duration::from_millis(500);
+
+/// How long a follower waits before it checks on a caller that carries its load, and how long that
+/// caller may take to poll it: together the 5 s that a follower waits for one that never does.
+const PATIENCE_WITH_CARRIER: Duration = Duration::from_secs(4);
+const PROBE_OF_CARRIER: Duration = Duration::from_secs(1);
 
 /// The longest wait for a store. Adapters have deadlines of their own, so only one without a
 /// deadline takes longer.
@@ -47,14 +54,24 @@ pub(crate) struct Flight {
     phase: Mutex<Phase>,
     /// Notified when the flight has ended.
     done: Notify,
-    /// The runtime of the load's task; `None` if the caller drives the load.
-    home: Mutex<Option<Handle>>,
+    driver: Mutex<Driver>,
     /// The thread that polled the loader last.
     thread: Mutex<ThreadId>,
     /// How many unshared loads this flight is nested in.
     depth: u32,
     /// Whether the event of the load's outcome has been emitted.
     is_load_event_claimed: AtomicBool,
+}
+
+/// Who drives a load.
+#[derive(Clone)]
+enum Driver {
+    /// The caller that began it. If the caller leaves, a task takes the load over.
+    Caller,
+    /// The caller that began it, for as long as the caller likes.
+    Carrier(Arc<Carrier>),
+    /// A task on this runtime.
+    Task(Handle),
 }
 
 /// The outcome of a load.
@@ -89,13 +106,15 @@ pub(crate) enum Arrival {
 }
 
 impl Flight {
-    pub(super) fn new(key: &str, depth: u32) -> Arc<Self> {
+    /// `is_carried` is for a load that ends when its caller leaves.
+    pub(super) fn new(key: &str, depth: u32, is_carried: bool) -> Arc<Self> {
+        let driver = if is_carried { Driver::Carrier(Arc::default()) } else { Driver::Caller };
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::SeqCst),
             key: key.into(),
             phase: Mutex::new(Phase::Loading { invalidated: false }),
             done: Notify::new(),
-            home: Mutex::new(None),
+            driver: Mutex::new(driver),
             thread: Mutex::new(thread::current().id()),
             depth,
             is_load_event_claimed: AtomicBool::new(false),
@@ -126,7 +145,16 @@ impl Flight {
 
     /// From now on a task on `home` drives the load.
     pub(crate) fn runs_on(&self, home: Handle) {
-        *lock(&self.home) = Some(home);
+        *lock(&self.driver) = Driver::Task(home);
+    }
+
+    /// Notes that the caller which carries the load polls it.
+    pub(crate) fn note_poll(&self, waker: &Waker) {
+        let carrier = match &*lock(&self.driver) {
+            Driver::Carrier(carrier) => carrier.clone(),
+            Driver::Caller | Driver::Task(_) => return,
+        };
+        carrier.note_poll(waker);
     }
 
     pub(super) fn note_thread(&self) {
@@ -136,7 +164,8 @@ impl Flight {
     /// Waits for the outcome for as long as the flight is alive. Cancel safe.
     pub(crate) async fn arrival(&self) -> Arrival {
         let mut landing = pin!(self.landing());
-        let mut patience = first_patience();
+        let most = self.patience();
+        let mut patience = first_patience(most);
         loop {
             if let Some(arrival) = runtime::user_timeout(patience, landing.as_mut()).await {
                 return arrival;
@@ -144,7 +173,7 @@ impl Flight {
             if !self.is_alive().await {
                 return Arrival::Lost;
             }
-            patience = (patience * 2).min(PATIENCE);
+            patience = (patience * 2).min(most);
         }
     }
 
@@ -160,7 +189,7 @@ impl Flight {
                 return Arrival::Cycle;
             };
             // A thread that is ending cannot wait.
-            if runtime::is_gone() && !lock(&self.phase).is_over() {
+            if runtime::is_gone() && !self.is_over() {
                 return Arrival::Lost;
             }
             self.over().await
@@ -191,11 +220,28 @@ impl Flight {
         }
     }
 
-    /// Whether the load can make progress: whether the runtime of its task runs tasks. A load that
-    /// its caller drives is always alive, because a caller that leaves hands it to a task.
+    /// How long a follower waits before it checks whether the load is alive.
+    fn patience(&self) -> Duration {
+        match &*lock(&self.driver) {
+            Driver::Carrier(_) => PATIENCE_WITH_CARRIER,
+            Driver::Caller | Driver::Task(_) => PATIENCE,
+        }
+    }
+
+    /// Whether the load can make progress: whether the runtime of its task runs tasks, or the
+    /// caller that carries it polls it. A load that its caller only drives is always alive, because
+    /// a caller that leaves hands it to a task.
     async fn is_alive(&self) -> bool {
-        let Some(home) = lock(&self.home).clone() else { return true };
+        let driver = lock(&self.driver).clone();
         let is_blocked = runtime::is_blocked();
+        let home = match driver {
+            Driver::Task(home) => home,
+            Driver::Caller => return true,
+            Driver::Carrier(carrier) => {
+                let patience = if is_blocked { PROBE_ON_OWN_THREAD } else { PROBE_OF_CARRIER };
+                return self.is_over() || carrier.polls_within(patience).await || self.is_over();
+            }
+        };
         let is_in_the_way = is_blocked && *lock(&self.thread) == thread::current().id();
         if is_in_the_way && home.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return false;
@@ -249,6 +295,10 @@ impl Flight {
         )
     }
 
+    fn is_over(&self) -> bool {
+        lock(&self.phase).is_over()
+    }
+
     pub(super) fn end(&self, end: Phase) {
         let mut phase = lock(&self.phase);
         if !phase.is_over() {
@@ -265,8 +315,9 @@ impl Phase {
     }
 }
 
-fn first_patience() -> Duration {
-    if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { PATIENCE }
+/// A follower that blocks a thread checks sooner: the load may need this thread.
+fn first_patience(most: Duration) -> Duration {
+    if runtime::is_blocked() { PATIENCE_ON_OWN_THREAD } else { most }
 }
 
 /// Waits until the stores have ended, or their runtimes have stopped.
@@ -277,7 +328,8 @@ pub(super) async fn await_stores(storing: Vec<Arc<Flight>>) {
     let all = async {
         for flight in &storing {
             let mut over = pin!(flight.over());
-            while runtime::background_timeout(first_patience(), over.as_mut()).await.is_none() {
+            let patience = first_patience(flight.patience());
+            while runtime::background_timeout(patience, over.as_mut()).await.is_none() {
                 if !flight.is_alive().await {
                     break;
                 }

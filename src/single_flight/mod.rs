@@ -18,6 +18,7 @@
 //! The states follow moka (computing, ready, panicked, leader gone); cycles are found by the
 //! wait-for graph of database deadlock detection.
 
+mod carrier;
 mod cooldown;
 mod current;
 mod flight;
@@ -130,6 +131,8 @@ pub(crate) struct Joining<'a> {
     /// stored.
     pub(crate) insists: bool,
     pub(crate) forced: Option<Forced>,
+    /// A load that the caller begins ends when the caller leaves.
+    pub(crate) is_carried: bool,
 }
 
 /// What a caller does after a miss.
@@ -196,7 +199,7 @@ impl Flights {
         if is_outdated && !joining.insists {
             return Join::ReadAgain;
         }
-        let flight = Flight::new(key, 0);
+        let flight = Flight::new(key, 0, joining.is_carried);
         if is_outdated || shard.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0
         {
             flight.invalidate();
@@ -214,7 +217,7 @@ impl Flights {
         if depth > DEEPEST_UNSHARED {
             return Err(Error::new(ErrorKind::Reentrant).with_key(key));
         }
-        let flight = Flight::new(key, depth);
+        let flight = Flight::new(key, depth, false);
         flight.invalidate();
         Ok(LeaderGuard::new(self, flight))
     }

@@ -12,6 +12,7 @@ use crate::runtime::Backoff;
 use crate::value::CacheValue;
 use crate::{clock, runtime};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The pauses between checks whether another process has finished.
@@ -55,14 +56,48 @@ impl Replaced {
 }
 
 /// What a load may do with its value.
-#[derive(Debug)]
 pub(super) enum StoreRight {
     /// Store it: no other process writes to this store.
     Free,
     /// Store it if the key was not written, removed or cleared since the claim.
-    Claimed { claim: Claim, leased: bool },
+    Claimed(Claim),
+    /// The same, and no other process loads the key meanwhile.
+    Leased(Lease),
     /// Do not store it.
     None,
+}
+
+/// A leased claim. It keeps other processes waiting, so a lease that is dropped unused, because a
+/// caller went away in the middle of a call, is given back in a task.
+pub(super) struct Lease {
+    slot: Arc<Slot>,
+    scoped: String,
+    /// `None` once the claim was used or given back.
+    claim: Option<Claim>,
+}
+
+impl Lease {
+    async fn give_back(&mut self) {
+        if let Some(claim) = &self.claim {
+            // An error is ignored, because a lease ends by itself.
+            let _ = self.slot.adapter.release(&self.scoped, claim).await;
+        }
+        self.claim = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A thread that is ending can start no task: then the lease ends by itself.
+        if let Some(claim) = self.claim.take()
+            && !runtime::is_gone()
+        {
+            let (slot, scoped) = (self.slot.clone(), std::mem::take(&mut self.scoped));
+            runtime::spawn(async move {
+                let _ = slot.adapter.release(&scoped, &claim).await;
+            });
+        }
+    }
 }
 
 /// The result of acquiring the right.
@@ -73,9 +108,9 @@ pub(super) enum Acquired {
 }
 
 impl StoreRight {
-    /// Stores a value, as far as the right allows.
+    /// Stores a value, as far as the right allows. A store that succeeds uses up the right.
     pub(super) async fn store(
-        &self,
+        &mut self,
         slot: &Slot,
         key: &str,
         value: CacheValue,
@@ -84,22 +119,41 @@ impl StoreRight {
         match self {
             Self::Free => slot.adapter.set(key, value, expiry).await,
             // If the claim has ended, the other process's write stands: not an error.
-            Self::Claimed { claim, .. } => {
+            Self::Claimed(claim) => {
                 slot.adapter.set_claimed(key, value, expiry, claim).await.map(drop)
+            }
+            Self::Leased(lease) => {
+                if let Some(claim) = &lease.claim {
+                    slot.adapter.set_claimed(key, value, expiry, claim).await?;
+                }
+                lease.claim = None;
+                Ok(())
             }
             Self::None => Ok(()),
         }
     }
 
     /// Gives the right back unused. Errors are ignored, because a claim ends by itself.
-    pub(super) async fn give_up(&self, slot: &Slot, key: &str) {
-        if let Self::Claimed { claim, .. } = self {
-            let _ = slot.adapter.release(key, claim).await;
+    pub(super) async fn give_up(mut self, slot: &Slot, key: &str) {
+        match &mut self {
+            Self::Claimed(claim) => {
+                let _ = slot.adapter.release(key, claim).await;
+            }
+            Self::Leased(lease) => lease.give_back().await,
+            Self::Free | Self::None => {}
+        }
+    }
+
+    /// Drops the right without a word to the store: it is unavailable, and the claim ends by
+    /// itself.
+    pub(super) fn forget(self) {
+        if let Self::Leased(mut lease) = self {
+            lease.claim = None;
         }
     }
 
     pub(super) fn is_leased(&self) -> bool {
-        matches!(self, Self::Claimed { leased: true, .. })
+        matches!(self, Self::Leased(_))
     }
 }
 
@@ -108,7 +162,7 @@ impl View<'_> {
     /// the namespace.
     pub(super) async fn ask<T: Cacheable>(
         &self,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         key: &str,
         scoped: &str,
         replaced: Replaced,
@@ -133,9 +187,29 @@ impl View<'_> {
     }
 }
 
-async fn claim(slot: &Slot, scoped: &str, lease: Option<Duration>) -> Result<Option<StoreRight>> {
-    let claim = slot.adapter.claim(scoped, lease).await?;
-    Ok(claim.map(|claim| StoreRight::Claimed { claim, leased: lease.is_some() }))
+async fn claim(
+    slot: &Arc<Slot>,
+    scoped: &str,
+    lease: Option<Duration>,
+) -> Result<Option<StoreRight>> {
+    match lease {
+        Some(lease) => Ok(take_lease(slot, scoped, lease).await?.map(StoreRight::Leased)),
+        None => Ok(slot.adapter.claim(scoped, None).await?.map(StoreRight::Claimed)),
+    }
+}
+
+/// Asks for a lease in a task. The answer to a caller that went away would otherwise be lost, and
+/// the lease with it; the task gives it back.
+async fn take_lease(slot: &Arc<Slot>, scoped: &str, lease: Duration) -> Result<Option<Lease>> {
+    let (slot, scoped) = (slot.clone(), scoped.to_owned());
+    let asking = async move {
+        let claim = slot.adapter.claim(&scoped, Some(lease)).await?;
+        Ok(claim.map(|claim| Lease { slot, scoped, claim: Some(claim) }))
+    };
+    if runtime::is_gone() {
+        return asking.await;
+    }
+    runtime::spawn(asking).await.unwrap_or_else(|_| Err(runtime::stopped()))
 }
 
 /// Whether another process has computed the value already. A value whose `Clone` or `Deserialize`
@@ -150,7 +224,7 @@ fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
 /// Acquires the lease, or returns the value that the holder of the lease stored. After waiting for
 /// longer than one lease, goes on without a lease.
 async fn lease_or_value<T: Cacheable>(
-    slot: &Slot,
+    slot: &Arc<Slot>,
     scoped: &str,
     lease: Duration,
     replaced: Replaced,

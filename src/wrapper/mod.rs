@@ -60,7 +60,7 @@ use std::time::Duration;
 ///
 /// Every future here may be dropped at any point: no lock stays held and no connection is left half
 /// read. Whether a dropped write took effect is not known. A dropped `get_or_set*` leaves its
-/// loader running; the value is stored.
+/// loader running; the value is stored. Only `get_or_load_here` and its kin take their loader along.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@
 ///
 /// | for | call |
 /// |---|---|
-/// | a loader that may fail | [`try_get_or_set_async`](crate::AsyncCacheWrapper::try_get_or_set_async) |
+/// | a loader that may fail | the verb in `try_`, such as [`try_get_or_set_async`](crate::AsyncCacheWrapper::try_get_or_set_async) |
 /// | a `Result` that is to be stored, error or not | [`get_or_set_loaded_async`](crate::AsyncCacheWrapper::get_or_set_loaded_async) with [`Loaded::new`](crate::Loaded::new) |
 ///
 /// ```compile_fail,E0283

@@ -302,6 +302,78 @@ impl AsyncCacheWrapper {
         self.view().try_get_or_set_async(key, loader)
     }
 
+    /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that may fail. See
+    /// [`View::try_get_or_set_with`](crate::View::try_get_or_set_with).
+    pub fn try_get_or_set_with<T, E>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Result<T, E>,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.view().try_get_or_set_with(key, loader)
+    }
+
+    /// [`get_or_set_async`](AsyncCacheWrapper::get_or_set_async) with a closure that makes the
+    /// future, on a miss only. See [`View::get_or_load`](crate::View::get_or_load).
+    pub fn get_or_load<T, By, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.view().get_or_load(key, loader)
+    }
+
+    /// [`get_or_load`](AsyncCacheWrapper::get_or_load) with a loader that may fail. See
+    /// [`View::try_get_or_load`](crate::View::try_get_or_load).
+    pub fn try_get_or_load<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.view().try_get_or_load(key, loader)
+    }
+
+    /// [`get_or_load`](AsyncCacheWrapper::get_or_load) in the caller: the future may borrow, and
+    /// ends with the call. See [`View::get_or_load_here`](crate::View::get_or_load_here).
+    pub fn get_or_load_here<T, By, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T>,
+    {
+        self.view().get_or_load_here(key, loader)
+    }
+
+    /// [`get_or_load_here`](AsyncCacheWrapper::get_or_load_here) with a loader that may fail. See
+    /// [`View::try_get_or_load_here`](crate::View::try_get_or_load_here).
+    pub fn try_get_or_load_here<T, E, F>(
+        &self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.view().try_get_or_load_here(key, loader)
+    }
+
     /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that also decides
     /// when its value expires, see [`Loaded`].
     pub fn get_or_set_loaded_with<T>(

@@ -1,9 +1,9 @@
 //! One call of `get_or_set*`: read, join a flight, then lead or follow.
 
-use super::driver::CallerDriven;
+use super::driver::Runs;
 use super::found::{Found, Miss, Usable};
 use super::task::LoadTask;
-use super::waiting::{Abandoned, Arriving, Wait};
+use super::waiting::{Abandoned, Wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::options::Verdict;
@@ -20,7 +20,7 @@ use crate::{clock, runtime};
 use futures_util::future::join;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -29,16 +29,6 @@ const OP: &str = "get_or_set";
 
 /// How often a caller reads again because the key changed after its read mark.
 const READS: usize = 16;
-
-/// When the right to store is acquired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClaimWhen {
-    /// Before the load begins. A closure runs in its caller, which may be parked while it waits for
-    /// the claim; followers must not wait for a parked leader.
-    BeforeJoin,
-    /// In the load's own task.
-    InTask,
-}
 
 /// The result of a step of a call: break with an answer, or continue and read again.
 type Step<T> = ControlFlow<Result<T>>;
@@ -53,7 +43,7 @@ struct GetOrSet<'a> {
     has_emitted: bool,
     /// The random draw for an early refresh: one per call.
     drawn: Option<bool>,
-    ask: ClaimWhen,
+    runs: Runs,
     replaced: Replaced,
     /// Set for a call that accepts only a load that begins after it.
     forced: Option<Forced>,
@@ -64,18 +54,23 @@ impl View<'_> {
     /// `start` and the loader in it are stored once and then borrowed. An argument of an `async fn`
     /// is stored twice in its future; each level of nesting would double the size, and nested
     /// loaders would overflow the stack.
-    pub(super) fn get_or_load<T: Cacheable>(
+    pub(super) fn load_with<T: Cacheable, D: Future<Output = ()>>(
         self,
         key: impl AsRef<str>,
-        ask: ClaimWhen,
-        start: impl FnOnce(&str, LoadTask) -> Option<CallerDriven>,
+        runs: Runs,
+        start: impl FnOnce(&str, LoadTask) -> Option<D>,
     ) -> impl Future<Output = Result<T>> {
         ready_or_boxed(
             (self, key, start, None),
-            |(view, key, _, drawn)| match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn)
-            {
-                Some(value) => Poll::Ready(Ok(value)),
-                None => Poll::Pending,
+            move |(view, key, _, drawn)| {
+                // A call that is refused is refused on a hit, too.
+                if runs == Runs::InCaller && view.outlives_callers() {
+                    return Poll::Pending;
+                }
+                match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn) {
+                    Some(value) => Poll::Ready(Ok(value)),
+                    None => Poll::Pending,
+                }
             },
             move |(view, key, start, drawn)| {
                 let mut start = Some(start);
@@ -84,7 +79,11 @@ impl View<'_> {
                     let slot = view.cache.core.slot()?;
                     let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
                     let view = View { options: slot.options(&view.options), ..view };
-                    view.options.check().map_err(|error| error.with_op(OP).with_key(key))?;
+                    let refused = |error: Error| error.with_op(OP).with_key(key);
+                    view.options.check().map_err(refused)?;
+                    if runs == Runs::InCaller {
+                        view.options.check_here().map_err(refused)?;
+                    }
                     let call = GetOrSet {
                         view,
                         slot: &slot,
@@ -92,7 +91,7 @@ impl View<'_> {
                         scoped: &scoped,
                         has_emitted: false,
                         drawn,
-                        ask,
+                        runs,
                         replaced: Replaced::by(&view.options),
                         forced: view.options.force_refresh.then(Forced::now),
                         abandoned: Abandoned::default(),
@@ -104,10 +103,18 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// Whether the options ask for loads that go on without their callers.
+    fn outlives_callers(&self) -> bool {
+        let options = self.cache.core.look(|slot| slot.options(&self.options));
+        options.unwrap_or(self.options).check_here().is_err()
+    }
+}
+
 impl<'a> GetOrSet<'a> {
-    async fn load<T: Cacheable>(
+    async fn load<T: Cacheable, D: Future<Output = ()>>(
         mut self,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
     ) -> Result<T> {
         let flights = &self.slot.flights;
         let mut reads = 0;
@@ -122,7 +129,7 @@ impl<'a> GetOrSet<'a> {
                 }
                 Found::Due(value) => {
                     self.emit_once(EventKind::Hit, info);
-                    self.refresh::<T>(mark, spawn).await;
+                    self.refresh::<T, D>(mark, spawn).await;
                     return Ok(value);
                 }
                 Found::Usable(usable) => (Some(mark), false, Some(usable)),
@@ -135,7 +142,9 @@ impl<'a> GetOrSet<'a> {
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
                 return self.serve(miss);
             }
-            let joining = Joining { mark, insists: reads == READS, forced: self.forced };
+            let is_carried = self.runs == Runs::InCaller;
+            let joining =
+                Joining { mark, insists: reads == READS, forced: self.forced, is_carried };
             let (joined, right) = match self.join::<T>(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
                 ControlFlow::Break(value) => return self.answer(info, &value),
@@ -240,9 +249,9 @@ impl<'a> GetOrSet<'a> {
 
     /// Runs the loader for this caller alone, because waiting for the flight on the key would close
     /// a cycle.
-    async fn run_unshared<T: Cacheable>(
+    async fn run_unshared<T: Cacheable, D: Future<Output = ()>>(
         mut self,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
         miss: Miss<'a, T>,
     ) -> Result<T> {
         let unshared = self.slot.flights.unshared(self.scoped);
@@ -343,7 +352,7 @@ impl<'a> GetOrSet<'a> {
         skip_store: bool,
     ) -> Result<ControlFlow<CacheValue, (Join, Option<StoreRight>)>> {
         let mut right = None;
-        if self.ask == ClaimWhen::BeforeJoin && !skip_store {
+        if self.runs == Runs::AtOnce && !skip_store {
             match self.view.ask::<T>(self.slot, self.key, self.scoped, self.replaced).await? {
                 Acquired::Computed(value) => return Ok(ControlFlow::Break(value)),
                 Acquired::Granted(granted) => right = Some(granted),
@@ -352,9 +361,8 @@ impl<'a> GetOrSet<'a> {
         let joined = self.slot.flights.join(self.scoped, joining);
         // Only a lease is given back: it keeps other processes waiting. A claim without a lease
         // blocks no other process, and the leader's store ends it.
-        if let Some(right) = &right
-            && right.is_leased()
-            && !matches!(joined, Join::Lead(_))
+        if !matches!(joined, Join::Lead(_))
+            && let Some(right) = right.take_if(|right| right.is_leased())
         {
             right.give_up(self.slot, self.scoped).await;
         }
@@ -387,10 +395,10 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// Starts the loader without waiting for it. Errors are ignored: the caller has its value.
-    async fn refresh<T: Cacheable>(
+    async fn refresh<T: Cacheable, D: Future<Output = ()>>(
         &self,
         mark: ReadMark<'_>,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
     ) {
         let flights = &self.slot.flights;
         if flights.is_throttled(self.scoped) {
@@ -408,19 +416,21 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// Starts the load and waits for its outcome.
-    async fn finish<T: Cacheable>(
+    async fn finish<T: Cacheable, D: Future<Output = ()>>(
         &mut self,
         task: LoadTask,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
+        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
         miss: Miss<'a, T>,
     ) -> Result<T> {
         let flight = task.flight().clone();
         let landing = flight.landing();
         let driven = start(self.key, task, spawn);
-        let arrival: Arriving<'_> = match driven {
-            None => Box::pin(landing),
-            Some(driven) => Box::pin(async move { join(driven, landing).await.1 }),
-        };
+        let arrival = Box::pin(async move {
+            match driven {
+                None => landing.await,
+                Some(driven) => join(driven, landing).await.1,
+            }
+        });
         let failed =
             |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
         let value = match self.wait(&miss, arrival).await {
@@ -451,7 +461,11 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// Waits for a flight within the time limits of the caller.
-    async fn wait<T>(&self, miss: &Miss<'_, T>, arrival: Arriving<'_>) -> Wait {
+    async fn wait<T>(
+        &self,
+        miss: &Miss<'_, T>,
+        arrival: Pin<Box<impl Future<Output = Arrival>>>,
+    ) -> Wait {
         let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
         Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
     }
@@ -474,10 +488,10 @@ impl<'a> GetOrSet<'a> {
 }
 
 /// A loader is used once. Without one the task is dropped, and its flight is lost.
-fn start(
+fn start<D>(
     key: &str,
     task: LoadTask,
-    spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<CallerDriven>>,
-) -> Option<CallerDriven> {
+    spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
+) -> Option<D> {
     spawn.take().and_then(|spawn| spawn(key, task))
 }

@@ -2,7 +2,8 @@
 //!
 //! Callers of the async face hand the load to a task, because they may be parked or dropped. A
 //! caller of the blocking face waits on its own thread for as long as the load takes, and polls it
-//! there: nested loads then need no further threads.
+//! there: nested loads then need no further threads. A load that borrows from its caller
+//! (`get_or_load_here`) cannot leave it on either face.
 
 use super::task::{Cause, LoadTask};
 use crate::observers::inherit;
@@ -13,6 +14,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+/// Where a loader runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// A closure, in the call that calls it. The right to store is acquired before the call joins a
+    /// flight: the call may be parked while it waits for the right, and followers must not wait for
+    /// a parked leader.
+    AtOnce,
+    /// A future, in a task of its own, which also acquires the right.
+    InTask,
+    /// A future, in the call, which ends the load if it is dropped.
+    InCaller,
+}
 
 type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -59,6 +73,39 @@ impl LoadTask {
             }
         }
         Some(CallerDriven { flight, load: Some(load), has_parked: false })
+    }
+}
+
+/// A load that only its caller can poll, because its future borrows or is not `Send`. If the caller
+/// is dropped, so is the load.
+pub(super) struct Carried<L> {
+    flight: Arc<Flight>,
+    load: Pin<Box<L>>,
+    /// As in [`CallerDriven`]; true from the start for a caller that blocks no thread.
+    has_parked: bool,
+}
+
+impl LoadTask {
+    /// Leaves the load to its caller.
+    pub(super) fn carry<T: Cacheable>(
+        self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) -> Carried<impl Future<Output = ()>> {
+        let (flight, has_parked) = (self.flight().clone(), !self.is_caller_driven);
+        Carried { flight, load: Box::pin(self.run_in_caller(loader)), has_parked }
+    }
+}
+
+impl<L: Future<Output = ()>> Future for Carried<L> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.has_parked, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.flight.note_poll(cx.waker());
+        runtime::deeper(|| self.load.as_mut().poll(cx))
     }
 }
 

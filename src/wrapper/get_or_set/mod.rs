@@ -9,12 +9,15 @@ mod waiting;
 
 use super::{Loaded, NotAResult, View};
 use crate::error::Result;
-use call::ClaimWhen;
+use driver::{CallerDriven, Runs};
+use futures_util::FutureExt;
+use futures_util::future::{Either, lazy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
-use task::LoadTask;
+use std::panic::resume_unwind;
+use task::{Cause, LoadTask, Panic};
 
 /// The values of `get_or_set*`: types that can be stored, read back and cloned for all callers that
 /// wait.
@@ -42,8 +45,8 @@ impl View<'_> {
     /// returns it.
     ///
     /// The closure runs at once, inside the call, and once for all callers that wait. For slow work
-    /// use [`get_or_set_async`](View::get_or_set_async). **For a loader that returns a `Result`:
-    /// [`try_get_or_set_async`](View::try_get_or_set_async)**; a `Result` is refused, see
+    /// use [`get_or_set_async`](View::get_or_set_async). **For a closure that returns a `Result`:
+    /// [`try_get_or_set_with`](View::try_get_or_set_with)**; a `Result` is refused, see
     /// [`NotAResult`].
     ///
     /// # Errors
@@ -61,10 +64,36 @@ impl View<'_> {
         K: AsRef<str>,
         T: Cacheable + NotAResult<By>,
     {
-        self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
-            task.run_now(|| Loaded::new(loader(key)));
-            None
-        })
+        self.get_or_call(key, |key| Ok(Loaded::new(loader(key))))
+    }
+
+    /// [`get_or_set_with`](View::get_or_set_with) with a closure that may fail.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// let port: u16 = cache.try_get_or_set_with("8080", |key| key.parse::<u16>()).await?;
+    /// assert_eq!(port, 8080);
+    /// assert!(cache.try_get_or_set_with("x", |key| key.parse::<u16>()).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Load`](crate::ErrorKind::Load) with the closure's own error as its `source`, for all
+    /// callers that wait; nothing is stored and the next call tries again. Otherwise as
+    /// [`get_or_set_with`](View::get_or_set_with).
+    pub fn try_get_or_set_with<K, T, E>(
+        self,
+        key: K,
+        loader: impl FnOnce(&str) -> Result<T, E>,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.get_or_call(key, |key| loader(key).map(Loaded::new).map_err(Into::into))
     }
 
     /// Returns the value under `key`. On a miss runs the future `loader`, stores its result and
@@ -119,6 +148,125 @@ impl View<'_> {
         self.get_or_start(key, || async { loader.await.map(Loaded::new).map_err(Into::into) })
     }
 
+    /// [`get_or_set_async`](View::get_or_set_async) with a closure that makes the future, on a miss
+    /// only: a hit prepares nothing that a load needs.
+    ///
+    /// The closure runs inside the call and may borrow. What the load reads must be read in the
+    /// future: only what it reads there is safe from removals by other processes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// # #[derive(Clone)] struct Db;
+    /// # impl Db { async fn name(&self, id: u32) -> String { format!("user {id}") } }
+    /// async fn name(cache: &larder::AsyncCacheWrapper, db: &Db, id: u32) -> larder::Result<String> {
+    ///     let load = || {
+    ///         let db = db.clone();
+    ///         async move { db.name(id).await }
+    ///     };
+    ///     cache.get_or_load(format!("user:{id}"), load).await
+    /// }
+    /// assert_eq!(name(&cache, &Db, 7).await?, "user 7");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_async`](View::get_or_set_async).
+    pub fn get_or_load<K, T, By, F>(
+        self,
+        key: K,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.get_or_start(key, || loader().map(|value| Ok(Loaded::new(value))))
+    }
+
+    /// [`get_or_load`](View::get_or_load) with a loader that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get_or_set_async`](View::try_get_or_set_async).
+    pub fn try_get_or_load<K, T, E, F>(
+        self,
+        key: K,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.get_or_start(key, || {
+            loader().map(|loaded| loaded.map(Loaded::new).map_err(Into::into))
+        })
+    }
+
+    /// [`get_or_load`](View::get_or_load) without a task: the call carries the load, so the future
+    /// may borrow, and needs neither `Send` nor `'static`.
+    ///
+    /// Still one load for all callers that wait. The price: a call that is dropped, or reaches its
+    /// [`hard_timeout`](View::hard_timeout), drops its load, and the next caller that waits begins
+    /// anew. A value that was loaded is stored in any case. A caller that waits for a call which is
+    /// not polled any more loads by itself after 5 s at most.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// # struct Db;
+    /// # impl Db { async fn name(&mut self, id: u32) -> String { format!("user {id}") } }
+    /// async fn name(cache: &larder::AsyncCacheWrapper, db: &mut Db, id: u32) -> larder::Result<String> {
+    ///     cache.get_or_load_here(format!("user:{id}"), || db.name(id)).await
+    /// }
+    /// assert_eq!(name(&cache, &mut Db, 7).await?, "user 7");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_set_async`](View::get_or_set_async). [`Config`](crate::ErrorKind::Config) with
+    /// [`soft_timeout`](View::soft_timeout) or [`refresh_ahead`](View::refresh_ahead), which need a
+    /// load that goes on without its caller.
+    pub fn get_or_load_here<K, T, By, F>(
+        self,
+        key: K,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable + NotAResult<By>,
+        F: Future<Output = T>,
+    {
+        self.get_or_carry(key, || loader().map(|value| Ok(Loaded::new(value))))
+    }
+
+    /// [`get_or_load_here`](View::get_or_load_here) with a loader that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load_here`](View::get_or_load_here) and
+    /// [`try_get_or_set_async`](View::try_get_or_set_async).
+    pub fn try_get_or_load_here<K, T, E, F>(
+        self,
+        key: K,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.get_or_carry(key, || {
+            loader().map(|loaded| loaded.map(Loaded::new).map_err(Into::into))
+        })
+    }
+
     /// [`get_or_set_with`](View::get_or_set_with) with a closure that also decides when its value
     /// expires, see [`Loaded`].
     ///
@@ -134,10 +282,7 @@ impl View<'_> {
         K: AsRef<str>,
         T: Cacheable,
     {
-        self.get_or_load(key, ClaimWhen::BeforeJoin, |key: &str, task: LoadTask| {
-            task.run_now(|| loader(key));
-            None
-        })
+        self.get_or_call(key, |key| Ok(loader(key)))
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a future that also decides when its value
@@ -178,6 +323,18 @@ impl View<'_> {
         self.get_or_start(key, || async { loader.await.map_err(Into::into) })
     }
 
+    /// The call with a loader that is a closure.
+    fn get_or_call<T: Cacheable>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce(&str) -> Result<Loaded<T>, Cause>,
+    ) -> impl Future<Output = Result<T>> {
+        self.load_with(key, Runs::AtOnce, |key: &str, task: LoadTask| {
+            task.run_now(|| loader(key));
+            None::<CallerDriven>
+        })
+    }
+
     /// The call with a loader that is a future: on a miss, it runs in a task of its own. `loader`
     /// makes the future on a miss only, which keeps the future of a call small.
     fn get_or_start<T, F>(
@@ -187,10 +344,36 @@ impl View<'_> {
     ) -> impl Future<Output = Result<T>>
     where
         T: Cacheable,
-        F: Future<Output = Result<Loaded<T>, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+        F: Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
     {
-        self.get_or_load(key, ClaimWhen::InTask, |_: &str, task: LoadTask| {
-            task.start(Box::pin(loader()))
+        self.load_with(key, Runs::InTask, |_: &str, task: LoadTask| {
+            let loader = made(task.call(loader));
+            task.start(Box::pin(loader))
         })
+    }
+
+    /// The call with a loader that is a future which stays in the call.
+    fn get_or_carry<T, F>(
+        self,
+        key: impl AsRef<str>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        F: Future<Output = Result<Loaded<T>, Cause>>,
+    {
+        self.load_with(key, Runs::InCaller, |_: &str, task: LoadTask| {
+            let loader = made(task.call(loader));
+            Some(task.carry(loader))
+        })
+    }
+}
+
+/// A loader's future. The panic of the closure that was to make it goes on in the load, for all
+/// callers that wait.
+fn made<F: Future>(made: Result<F, Panic>) -> impl Future<Output = F::Output> {
+    match made {
+        Ok(loader) => Either::Left(loader),
+        Err(panic) => Either::Right(lazy(|_| -> F::Output { resume_unwind(panic) })),
     }
 }

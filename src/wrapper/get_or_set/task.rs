@@ -28,7 +28,15 @@ const OP: &str = "get_or_set";
 
 pub(super) type Cause = Box<dyn StdError + Send + Sync>;
 
-type Panic = Box<dyn Any + Send>;
+pub(super) type Panic = Box<dyn Any + Send>;
+
+/// What a run came to before anything is stored.
+enum Loading<T> {
+    /// The loader has ended after so long.
+    Over(Result<Result<Loaded<T>, Cause>, Panic>, Duration),
+    /// The loader was not run.
+    Needless(Outcome),
+}
 
 /// One run of a loader, with everything that the run needs to go on without its caller.
 pub(super) struct LoadTask {
@@ -72,16 +80,33 @@ impl LoadTask {
         self.finish(ended).await;
     }
 
-    /// Runs a closure as the loader, in the caller. Only a store that has to wait goes on in a
-    /// task.
-    pub(super) fn run_now<T: Cacheable>(mut self, loader: impl FnOnce() -> Loaded<T>) {
+    /// Runs a closure as the loader, in the caller.
+    pub(super) fn run_now<T: Cacheable>(self, loader: impl FnOnce() -> Result<Loaded<T>, Cause>) {
         let started = Instant::now();
-        let loaded =
-            self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(loader))));
-        let cost = started.elapsed();
+        let loaded = self.call(loader);
+        self.land(Loading::Over(loaded, started.elapsed()));
+    }
+
+    /// Runs a future as the loader, in the caller. If the caller goes away, so does the load.
+    pub(super) async fn run_in_caller<T: Cacheable>(
+        mut self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) {
+        let loading = AssertUnwindSafe(self.load(loader)).catch_unwind().await;
+        self.land(loading.unwrap_or_else(|panic| Loading::Over(Err(panic), Duration::ZERO)));
+    }
+
+    /// Calls a closure of the user's as a part of the loader.
+    pub(super) fn call<R>(&self, closure: impl FnOnce() -> R) -> Result<R, Panic> {
+        self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(closure))))
+    }
+
+    /// Concludes a load that ran in the caller. A store that has to wait goes on in a task: writers
+    /// of the key wait for it, and must not depend on a caller that may be parked.
+    fn land<T: Cacheable>(mut self, loading: Loading<T>) {
         let flight = self.flight().clone();
         let mut landing = Box::pin(async move {
-            let concluded = AssertUnwindSafe(self.conclude(loaded.map(Ok), cost));
+            let concluded = AssertUnwindSafe(self.conclude(loading));
             let ended = concluded.catch_unwind().await;
             self.finish(ended).await;
         });
@@ -96,10 +121,21 @@ impl LoadTask {
         &mut self,
         loader: impl Future<Output = Result<Loaded<T>, Cause>>,
     ) -> Outcome {
+        let loading = self.load(loader).await;
+        self.conclude(loading).await
+    }
+
+    /// Acquires the right to load, and runs the loader.
+    async fn load<T: Cacheable>(
+        &mut self,
+        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+    ) -> Loading<T> {
         match self.claim::<T>().await {
             Ok(Acquired::Granted(right)) => self.right = Some(right),
-            Ok(Acquired::Computed(value)) => return Outcome::Loaded { value, not_stored: None },
-            Err(error) => return Outcome::Refused(error),
+            Ok(Acquired::Computed(value)) => {
+                return Loading::Needless(Outcome::Loaded { value, not_stored: None });
+            }
+            Err(error) => return Loading::Needless(Outcome::Refused(error)),
         }
         let started = Instant::now();
         // The `async move` block drops the loader as soon as it has ended, inside the guard against
@@ -107,7 +143,7 @@ impl LoadTask {
         #[allow(clippy::redundant_async_block)]
         let loader = AssertUnwindSafe(async move { loader.await }).catch_unwind();
         let loaded = self.span.around(self.guard.run(loader)).await;
-        self.conclude(loaded, started.elapsed()).await
+        Loading::Over(loaded, started.elapsed())
     }
 
     async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
@@ -130,11 +166,11 @@ impl LoadTask {
     }
 
     /// Turns the loader's result into an outcome. A value is stored first.
-    async fn conclude<T: Cacheable>(
-        &mut self,
-        loaded: Result<Result<Loaded<T>, Cause>, Panic>,
-        cost: Duration,
-    ) -> Outcome {
+    async fn conclude<T: Cacheable>(&mut self, loading: Loading<T>) -> Outcome {
+        let (loaded, cost) = match loading {
+            Loading::Over(loaded, cost) => (loaded, cost),
+            Loading::Needless(outcome) => return outcome,
+        };
         self.slot.observers.counters.load_took(cost);
         let error = match loaded {
             Ok(Ok(loaded)) => {
@@ -181,6 +217,8 @@ impl LoadTask {
         // Do not ask a backend again that is unavailable: the claim ends by itself.
         if !concerns_backend(&error) || error.kind() == ErrorKind::TooLarge {
             self.give_up_right().await;
+        } else if let Some(right) = self.right.take() {
+            right.forget();
         }
         let error = self.slot.with_context("set")(error).with_key(&self.key);
         // Emitted for encode errors as well: without the event it would not be visible that the
@@ -203,7 +241,7 @@ impl LoadTask {
             return (Ok(()), None);
         }
         let store = async {
-            match &self.right {
+            match &mut self.right {
                 Some(right) => right.store(&self.slot, &scoped, value.clone(), plan.kept).await,
                 None => Ok(()),
             }

@@ -9,10 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A wait for a flight. Boxed, because each future around the wait would otherwise contain the wait
-/// again, beside a loader.
-pub(super) type Arriving<'a> = Pin<Box<dyn Future<Output = Arrival> + Send + 'a>>;
-
 /// How a wait for a flight ended.
 pub(super) enum Wait {
     Over(Arrival),
@@ -26,7 +22,7 @@ impl Wait {
     pub(super) async fn within(
         soft: Option<Duration>,
         hard: Option<Duration>,
-        arrival: Arriving<'_>,
+        arrival: impl Future<Output = Arrival>,
     ) -> Self {
         let (limit, end) = match (soft, hard) {
             (None, None) => return Self::Over(arrival.await),
@@ -50,17 +46,19 @@ impl Abandoned {
         self.0.push(flight.clone());
     }
 
-    /// Waits for `arrival`, or for the value of a flight that was given up.
-    pub(super) fn or_first<'a>(&'a self, arrival: Arriving<'a>) -> Arriving<'a> {
+    /// Waits for `arrival`, or for the value of a flight that was given up. `arrival` is boxed,
+    /// because each future around the wait would otherwise contain it again, beside a loader.
+    pub(super) async fn or_first(
+        &self,
+        arrival: Pin<Box<impl Future<Output = Arrival>>>,
+    ) -> Arrival {
         if self.0.is_empty() {
-            return arrival;
+            return arrival.await;
         }
-        Box::pin(async move {
-            match select(arrival, Box::pin(self.value())).await {
-                Either::Left((arrival, _)) => arrival,
-                Either::Right((outcome, _)) => Arrival::Finished(outcome),
-            }
-        })
+        match select(arrival, Box::pin(self.value())).await {
+            Either::Left((arrival, _)) => arrival,
+            Either::Right((outcome, _)) => Arrival::Finished(outcome),
+        }
     }
 
     /// Waits for the first value of these flights; for ever if none has one.

@@ -62,7 +62,7 @@ impl View<'_> {
     /// If a stale value can be served, `get_or_set*` wait for the loader no longer than this, and
     /// then serve the stale value. The loader goes on, and its value is stored. Zero serves a stale
     /// value at once (stale-while-revalidate). A closure runs in its caller, so this timeout does
-    /// not apply to it.
+    /// not apply to it; `get_or_load_here` refuses this option.
     #[must_use]
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.options.soft_timeout(limit);
@@ -71,7 +71,7 @@ impl View<'_> {
 
     /// `get_or_set*` wait for the loader no longer than this. After that they serve a stale value,
     /// or return a [`Timeout`](crate::ErrorKind::Timeout). The loader goes on, and its value is
-    /// stored.
+    /// stored; that of `get_or_load_here` ends.
     #[must_use]
     pub fn hard_timeout(mut self, limit: Duration) -> Self {
         self.options.hard_timeout(limit);
@@ -90,7 +90,7 @@ impl View<'_> {
     /// the value at once, and starts the loader in the background, once for all callers
     /// (refresh-ahead). This applies to entries that were stored by `get_or_set*`, or through a
     /// view with `refresh_ahead` or `early_refresh`. A closure does not run in the background, but
-    /// in the call that finds the entry due.
+    /// in the call that finds the entry due; `get_or_load_here` refuses this option.
     #[must_use]
     pub fn refresh_ahead(mut self, fraction: f64) -> Self {
         self.options.refresh_ahead(fraction);

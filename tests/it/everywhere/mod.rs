@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod freshness;
+mod loads;
 mod races;
 
 use std::time::Duration;

@@ -139,6 +139,15 @@ macro_rules! every_verb {
         assert_eq!($face.get_or_set_async("async", async { 3u64 }) $($wait)* ?, 3);
         let fallible = async { "4".parse::<u64>() };
         assert_eq!($face.try_get_or_set_async("try", fallible) $($wait)* ?, 4);
+        let parsed = $face.try_get_or_set_with("7", |key| (key.len() + site.len()).to_string().parse::<u64>()) $($wait)* ?;
+        assert_eq!(parsed, 5);
+        let made = || { let name = site.clone(); async move { name.len() } };
+        assert_eq!($face.get_or_load("load", made) $($wait)* ?, 4);
+        let made = || { let name = format!("{}8", ids[0]); async move { name.parse::<u64>() } };
+        assert_eq!($face.try_get_or_load("tload", made) $($wait)* ?, 18);
+        assert_eq!($face.get_or_load_here("here", || async { site.len() }) $($wait)* ?, 4);
+        let fallible = || async { site.parse::<u64>().or(ids[1].to_string().parse()) };
+        assert_eq!($face.try_get_or_load_here("there", fallible) $($wait)* ?, 2);
         let loaded = $face.get_or_set_loaded_with("l", |key| Loaded::new(key.len() + site.len())) $($wait)* ?;
         assert_eq!(loaded, 5);
         assert_eq!($face.get_or_set_loaded_async("l", async { Loaded::new(0u64) }) $($wait)* ?, 5);
@@ -309,6 +318,8 @@ async fn futures_of_calls_are_small() -> larder::Result<()> {
         ("get_or_set", size_of_val(&cache.get_or_set("k", 1u64))),
         ("get_or_set_with", size_of_val(&cache.get_or_set_with("k", |_| 1u64))),
         ("get_or_set_async", size_of_val(&cache.get_or_set_async("k", async { 1u64 }))),
+        ("get_or_load", size_of_val(&cache.get_or_load("k", || async { 1u64 }))),
+        ("get_or_load_here", size_of_val(&cache.get_or_load_here("k", || async { 1u64 }))),
     ];
     let large: Vec<_> = sizes.into_iter().filter(|(_, size)| *size > 512).collect();
     assert!(large.is_empty(), "{large:?}");

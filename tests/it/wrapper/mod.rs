@@ -7,6 +7,7 @@ mod faces;
 mod fail_open;
 mod forms;
 mod globals;
+mod loads;
 #[cfg(feature = "test-util")]
 mod meanings;
 mod namespaces;
