@@ -1,5 +1,7 @@
 //! The adapters. No adapter uses another.
 
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) mod given_up;
 pub(crate) mod off;
 mod settings;
 

@@ -204,7 +204,7 @@ macro_rules! __conformance_cases {
                 rebuilds [Rebuild]: "rebuild gives an adapter with connections of its own",
                 look_now_agrees: "get_if_ready answers as get does, where it answers",
                 dropped_futures: "a future of each verb, polled once and dropped, leaves the adapter working",
-                later_writes_win: "a write or removal that is dropped in flight does not undo a later one of the same key",
+                later_writes_win: "a write, removal or clear that is dropped in flight does not undo a later one of the same key",
                 cancelled_reads_do_not_cross: "cancelled reads do not give their answers to others",
                 outlives_a_runtime: "an adapter that was used on a runtime which ended works on another",
                 serves_runtimes_at_once: "four runtimes at once",

@@ -1,6 +1,5 @@
 //! The adapter trait: what each operation asks of a lane.
 
-use super::clear_log::CLEAR_LOG_TTL;
 use super::connection::Want;
 use super::connection::lane::Command;
 use super::errors::{BACKEND, about};
@@ -18,7 +17,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 
 #[async_trait]
 impl AsyncCacheAdapter for AsyncMemcachedCache {
@@ -58,15 +56,7 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        let whole = format!("{}{prefix}", self.inner.config.settings.scope.prefix());
-        // Servers whose lanes have settled are cleared, even if others fail.
-        let settled = self.settle_lanes().await;
-        let cleared = self.ask_all("clear", |reply| Command::Clear(whole.clone(), reply)).await;
-        if Handle::try_current().is_ok() {
-            // After this pause no instance uses a clear log that it read before the clear.
-            tokio::time::sleep(CLEAR_LOG_TTL).await;
-        }
-        settled.and(cleared)
+        self.clear_prefix(prefix).await
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {

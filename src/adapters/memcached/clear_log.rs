@@ -190,6 +190,11 @@ impl ClearLog {
         Self { seq: self.seq + 1, ..self.clone() }
     }
 
+    /// This log under the next number, and otherwise unchanged.
+    pub(super) fn renewed(&self) -> Self {
+        self.next()
+    }
+
     /// This log after a clear of `prefix`; `own` is the adapter's prefix.
     pub(super) fn with_cleared(&self, prefix: &str, own: &str) -> Self {
         let mut next = self.next();

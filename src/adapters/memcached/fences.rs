@@ -21,10 +21,23 @@ impl Session {
         if !self.unsure.is_empty() {
             self.fence_off().await?;
         }
+        if self.log_in_doubt {
+            self.renew_log().await?;
+        }
         if self.fenced.iter().any(|(_, late)| late.is_over()) {
             // If this fails, the fence stays for now and still keeps late writes off.
             let _ = self.take_back().await;
         }
+        Ok(())
+    }
+
+    /// Changes the clear log, so that an unanswered change of it does not match the log any more. A
+    /// late clear would otherwise undo what is written from now on.
+    async fn renew_log(&mut self) -> Result<()> {
+        let (known, _) = self.refresh().await?;
+        // If it is refused, the log was changed in between, which is as good.
+        self.write_log(known.log.renewed(), Condition::Unchanged(known.cas)).await?;
+        self.log_in_doubt = false;
         Ok(())
     }
 

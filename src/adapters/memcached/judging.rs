@@ -153,7 +153,9 @@ impl Session {
         // It expires with the server's calendar instead of never, because its remaining lifetime is
         // how the server's clock is read.
         let draft = Draft { bytes: bytes.clone(), flags: 0, ttl: Ttl::at(LAST_SECOND) };
-        match self.write(&key, draft, condition).await? {
+        let written = self.write(&key, draft, condition).await;
+        self.log_in_doubt |= written.as_ref().is_err_and(Error::is_retryable);
+        match written? {
             Written::Refused => Ok(None),
             Written::Done { cas } => {
                 let read = ClearLog::from_bytes(&bytes, cas).unwrap_or_else(|| log.clone());

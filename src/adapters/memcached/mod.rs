@@ -2,7 +2,7 @@
 //!
 //! `adapter` implements the adapter trait; `multi_key` splits batches among lanes. `builder` reads
 //! the configuration. `connection` has the lanes, one queue and one connection each, and what they
-//! need. `ops` is what each operation does on a connection, `fencing` what a claim does. `keys`,
+//! need. `ops` is what each operation does on a connection, `fencing` what a claim does, `clear` what a clear does. `keys`,
 //! `ttl` and `errors` translate between larder's terms and memcached's. `server` is the state that
 //! all lanes of a server share. `clear_log` records clears, by sequence numbers (`stamps`) and CAS
 //! numbers, and `judging` decides by it whether a value is live or cleared. `late` and `fences`
@@ -10,6 +10,7 @@
 
 mod adapter;
 mod builder;
+mod clear;
 mod clear_log;
 mod connection;
 mod errors;
@@ -28,11 +29,13 @@ mod ttl;
 pub use builder::MemcachedBuilder;
 
 use crate::adapters::Remote;
+use crate::adapters::given_up::GivenUp;
 use crate::batching::Limits;
 use crate::error::Result;
 use crate::runtime;
 use crate::runtime::PerRuntime;
 use builder::Config;
+use clear::CLEARING;
 use connection::Connector;
 use connection::address::Address;
 use connection::lane::{Command, Lane, Reply};
@@ -47,6 +50,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// A cache on one or more memcached servers, 1.6 or later.
 ///
@@ -104,7 +108,8 @@ use tokio::runtime::Handle;
 ///
 /// Every call ends within `op_timeout`; `clear` takes 20 ms longer. Operations on one key keep
 /// their order within one runtime, including those whose callers have given up: a write that timed
-/// out does not take effect after a later removal that succeeded. After twice the deadline without
+/// out does not take effect after a later removal that succeeded, and a `clear` that was given up
+/// does not take effect after a later write. After twice the deadline without
 /// an answer the connection is abandoned. Before any other operation, the writes that were sent
 /// over it are fenced off: if they still arrive, they are misses. The fence is removed when the
 /// answer arrives, or after 30 s. Values under `json` and `raw` have no stamp for a fence to check:
@@ -146,6 +151,8 @@ struct Lanes {
     pool: Pool<Connector>,
     lanes: Vec<OnceLock<Lane>>,
     limits: Limits,
+    /// The clears that were given up.
+    clears: GivenUp,
 }
 
 impl Lanes {
@@ -159,6 +166,7 @@ impl Lanes {
             pool,
             lanes: (0..size).map(|_| OnceLock::new()).collect(),
             limits: config.limits,
+            clears: GivenUp::default(),
         }
     }
 
@@ -285,13 +293,27 @@ impl AsyncMemcachedCache {
         };
         runtime::can_connect()?;
         let deadline = Instant::now() + server.op_timeout;
-        let lane = self.home(&runtime).0[place.server].get(place.lane);
-        match tokio::time::timeout_at(deadline.into(), lane.ask(deadline, command)).await {
-            Ok(Some(answer)) => answer,
+        let home = self.home(&runtime);
+        let lanes = &home.0[place.server];
+        let asked = async {
+            let (reply, answer) = oneshot::channel();
+            let command = command(reply);
+            if command.stores() && lanes.clears.in_flight().is_some() {
+                Box::pin(lanes.outlast_clears(deadline)).await?;
+            }
+            let lane = lanes.get(place.lane);
+            Ok(match lane.send(deadline, command).await {
+                Some(()) => answer.await.ok(),
+                None => None,
+            })
+        };
+        match tokio::time::timeout_at(deadline.into(), asked).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Some(answer))) => answer,
             // The lane dropped the command: its deadline passed before it began, or its runtime
             // ends.
-            Ok(None) if Instant::now() >= deadline => Err(server.timeout()),
-            Ok(None) => {
+            Ok(Ok(None)) if Instant::now() >= deadline => Err(server.timeout()),
+            Ok(Ok(None)) => {
                 Err(server.unavailable("was not asked: the connection's runtime has ended"))
             }
             Err(_) => Err(server.timeout()),
@@ -312,20 +334,6 @@ impl AsyncMemcachedCache {
         asked.await.map_err(|error| about(error, op, key))
     }
 
-    /// Waits until the lanes have done what they have begun. A clear goes over a lane of its own: a
-    /// write that was dropped in the queue of another lane would reach the server after the clear,
-    /// and would not count as cleared.
-    async fn settle_lanes(&self) -> Result<()> {
-        let Ok(runtime) = Handle::try_current() else { return Ok(()) };
-        let home = self.home(&runtime);
-        let asked = home.0.iter().enumerate().flat_map(|(server, lanes)| {
-            let opened = lanes.opened();
-            opened.map(move |lane| self.ask(Place { server, lane }, Command::Ping))
-        });
-        let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
-        answers.map(drop).map_err(|error| error.with_backend(BACKEND).with_op("clear"))
-    }
-
     /// Sends the same command to all servers at once, waits for all answers, and returns the first
     /// error.
     async fn ask_all(
@@ -334,7 +342,7 @@ impl AsyncMemcachedCache {
         command: impl Fn(Reply<()>) -> Command,
     ) -> Result<()> {
         let asked = (0..self.inner.servers.len())
-            .map(|server| self.ask(Place { server, lane: 0 }, &command));
+            .map(|server| self.ask(Place { server, lane: CLEARING }, &command));
         let answers: Result<Vec<()>> = join_all(asked).await.into_iter().collect();
         answers.map(drop).map_err(|error| error.with_backend(BACKEND).with_op(op))
     }

@@ -60,8 +60,11 @@ impl AsyncRedisCache {
             // A write that timed out must not take effect after its key was cleared.
             lane.settle(self.deadline()).await.map_err(|failure| failure.error)?;
         }
+        let watched = lanes.bulk.watch_removal();
         let clear = Clear { cache: self, lane: &lanes.bulk, prefix: &prefix };
-        clear.run().await.map_err(|failure| failure.error)
+        clear.run().await.map_err(|failure| failure.error)?;
+        watched.answered();
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ const GONE: Ttl = Ttl::Millis(1);
 
 impl Call<'_> {
     pub(super) async fn increase(&self, by: i64, expiry: Expiry) -> Result<i64> {
+        self.outlast_removals().await?;
         let ttl = self.ttl(expiry);
         loop {
             let counted = match self.try_invoke(&scripts::increase(&self.full, by, ttl)).await {

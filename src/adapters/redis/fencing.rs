@@ -245,6 +245,7 @@ impl Call<'_> {
             return self.store(value, expiry, Condition::None).await;
         };
         let Some(claimed) = ClaimToken::read(note) else { return Ok(false) };
+        self.outlast_removals().await?;
         match self.store_claimed(value, expiry, &claimed).await {
             Ok(Some(stored)) => Ok(stored),
             // The server does not support claims any more: store without a fencing token.

@@ -9,6 +9,7 @@ use super::errors::{Code, Failure, Fate};
 use super::millis;
 use super::request::{Reply, Request, Work};
 use super::scripts::Invocation;
+use crate::adapters::given_up::{GivenUp, Watched};
 use crate::batching::Batcher;
 use crate::error::ErrorKind;
 use crate::runtime::spawn;
@@ -29,6 +30,8 @@ pub(super) struct Lane {
     /// The latest deadline of all calls that have waited so far, in milliseconds since the lane was
     /// made.
     latest: AtomicU64,
+    /// The removals over this lane, of keys that are written over others, that were given up.
+    removals: GivenUp,
 }
 
 impl Lane {
@@ -42,6 +45,7 @@ impl Lane {
             batcher: Arc::new(batcher),
             born: Instant::now(),
             latest: AtomicU64::new(0),
+            removals: GivenUp::default(),
         })
     }
 
@@ -334,6 +338,23 @@ impl Lane {
     pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let behind = self.batcher.is_batching() || self.connection.has_stragglers();
         if behind { self.ping(deadline).await } else { Ok(()) }
+    }
+
+    /// A removal that begins now, of keys that are written over other lanes.
+    pub(super) fn watch_removal(&self) -> Watched<'_> {
+        self.removals.watch()
+    }
+
+    /// Waits until the removals that were given up on this lane have been executed: one of them
+    /// could otherwise undo a write that is sent now over another lane.
+    pub(super) async fn outlast_removals(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let Some(count) = self.removals.in_flight() else { return Ok(()) };
+        Box::pin(self.settle(deadline)).await?;
+        self.removals.settle(count);
+        Ok(())
     }
 }
 

@@ -149,6 +149,8 @@ impl AsyncRedisCache {
     pub(super) async fn set_batch(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         check_all(entries.iter().map(|entry| entry.key))?;
         let lanes = self.lanes()?;
+        let outlasted = lanes.bulk.outlast_removals(self.deadline()).await;
+        outlasted.map_err(|failure| failure.error)?;
         let mut stored: Vec<Result<()>> = Vec::with_capacity(entries.len());
         let mut items = Vec::with_capacity(entries.len());
         for (at, entry) in entries.iter().enumerate() {

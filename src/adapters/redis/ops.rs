@@ -96,6 +96,13 @@ impl Call<'_> {
         Ok(Some(value))
     }
 
+    /// Waits, before a write, for removals that were given up on the lane for large values: one of
+    /// them may concern this key.
+    pub(super) async fn outlast_removals(&self) -> Result<()> {
+        let outlasted = self.lanes.bulk.outlast_removals(self.deadline).await;
+        outlasted.map_err(|failure| self.failed(failure))
+    }
+
     /// Stores a value if the condition holds. Returns whether it held.
     pub(super) async fn store(
         &self,
@@ -103,6 +110,7 @@ impl Call<'_> {
         expiry: Expiry,
         condition: Condition,
     ) -> Result<bool> {
+        self.outlast_removals().await?;
         let config = &self.cache.config;
         let stored = value
             .to_stored(&self.full, config.settings.codec)
@@ -260,12 +268,18 @@ impl Call<'_> {
     pub(super) async fn take(&self) -> Result<Option<CacheValue>> {
         let lane = self.reading_lane();
         let taken = async {
-            if Arc::ptr_eq(lane, &self.lanes.bulk) {
+            let is_elsewhere = !Arc::ptr_eq(lane, self.lane());
+            if is_elsewhere {
                 // A write that timed out on the lane of the key must not take effect after this
                 // removal.
                 self.lane().settle(self.deadline).await?;
             }
-            self.run_unclaimed(lane, || commands::take(&self.full)).await
+            let watched = is_elsewhere.then(|| lane.watch_removal());
+            let taken = self.run_unclaimed(lane, || commands::take(&self.full)).await?;
+            if let Some(watched) = watched {
+                watched.answered();
+            }
+            Ok::<_, Failure>(taken)
         };
         match taken.await {
             // The caller whose removal succeeds has taken the value.
@@ -280,6 +294,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn touch(&self, expiry: Expiry) -> Result<bool> {
+        self.outlast_removals().await?;
         match self.ttl(expiry) {
             None => self.remove().await,
             Some(ttl @ Ttl::Millis(millis)) => {
@@ -309,6 +324,7 @@ impl Call<'_> {
 
     pub(super) async fn update_timeout(&self, expiry: Expiry) -> Result<Option<CacheValue>> {
         let Some(ttl) = self.ttl(expiry) else { return self.take().await };
+        self.outlast_removals().await?;
         if self.cache.bulky.contains(self.hash) {
             return self.touch_and_get(expiry).await;
         }

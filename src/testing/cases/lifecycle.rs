@@ -1,5 +1,6 @@
 //! Connections, runtimes, and futures that are dropped half-way.
 
+pub(crate) use super::later::later_writes_win;
 use super::*;
 use futures_util::FutureExt;
 use std::task::Poll;
@@ -148,59 +149,6 @@ pub(crate) async fn dropped_futures(f: &Fixture) -> Outcome {
         drop(f.close().now_or_never());
         drop(f.reconnect().now_or_never());
         works(f, "after a close was dropped").await?;
-    }
-    Ok(())
-}
-
-/// Begins a write or a removal of `key`, by a verb that goes with `turn`, and drops it in flight.
-async fn begin_and_drop(f: &Fixture, turn: usize, key: &str, in_flight: Duration) {
-    let value = || CacheValue::new("dropped");
-    let entries = [Entry::new(key, value(), LONG)];
-    let keys = [key];
-    let call = match turn % 7 {
-        0 => f.set(key, value(), LONG).map(drop).boxed(),
-        1 => f.remove(key).map(drop).boxed(),
-        2 => f.add(key, value(), LONG).map(drop).boxed(),
-        3 => f.replace(key, value(), LONG).map(drop).boxed(),
-        4 => f.take(key).map(drop).boxed(),
-        5 => f.set_many(&entries).map(drop).boxed(),
-        _ => f.remove_many(&keys).map(drop).boxed(),
-    };
-    if in_flight.is_zero() {
-        let _dropped = call.now_or_never();
-    } else {
-        let _dropped = tokio::time::timeout(in_flight, call).await;
-    }
-}
-
-pub(crate) async fn later_writes_win(f: &Fixture) -> Outcome {
-    let seed = model::seed();
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut expected = Vec::new();
-    for turn in 0..180 {
-        let key = format!("later {turn:03}");
-        // What is dropped finds the key missing or live.
-        if random.bool() {
-            f.put(&key, "older").await?;
-        }
-        let in_flight = Duration::from_micros(if random.bool() { 0 } else { random.u64(1..400) });
-        begin_and_drop(f, turn, &key, in_flight).await;
-        let left = match random.u8(..4) {
-            0 => f.remove(&key).await.map(|_| None)?,
-            1 => f.clear(&key).await.map(|()| None)?,
-            2 => f
-                .put_many(&[Entry::new(&key, CacheValue::new("later"), LONG)])
-                .await
-                .map(|()| Some("later"))?,
-            _ => f.put(&key, "later").await.map(|()| Some("later"))?,
-        };
-        check_eq!(f.text(&key).await?.as_deref(), left, "seed {seed}: {key:?} after the later one");
-        expected.push((key, left));
-    }
-    // What is on its way somewhere has arrived by then, as far as anybody can tell from here.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    for (key, left) in expected {
-        check_eq!(f.text(&key).await?.as_deref(), left, "seed {seed}: {key:?} in the end");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub(super) mod counters;
 pub(super) mod expired;
 pub(super) mod expiry;
 pub(super) mod keys;
+mod later;
 pub(super) mod lifecycle;
 pub(super) mod limits;
 pub(super) mod model;

@@ -64,6 +64,7 @@ bugs! {
     ClearForgetsThePrefix clear_forgets_the_prefix "clear::siblings_stay",
     ClearSparesTheImmortal clear_spares_the_immortal "clear::immortal_and_counters",
     ClosedStaysClosed closed_stays_closed "lifecycle::works_after_close",
+    DroppedClearComesLate dropped_clear_comes_late "lifecycle::later_writes_win",
     DroppedWriteComesLate dropped_write_comes_late "lifecycle::later_writes_win",
     DropsUnderTheLock drops_under_the_lock "user_code::drop_uses_the_adapter",
     DroppedFutureHoldsTheLock dropped_future_holds_the_lock "lifecycle::dropped_futures",

@@ -29,8 +29,14 @@ pub(super) struct Store {
     ledger: Mutex<Ledger>,
     busy: AtomicBool,
     closed: AtomicBool,
-    /// Writes in flight, for the bug that lets them come late.
-    in_flight: Mutex<Vec<(String, CacheValue, Expiry)>>,
+    /// Calls in flight, for the bugs that let them come late.
+    in_flight: Mutex<Vec<Late>>,
+}
+
+/// A call whose future may be dropped before it takes effect.
+enum Late {
+    Write(String, CacheValue, Expiry),
+    Clear(String),
 }
 
 #[derive(Clone)]
@@ -163,6 +169,26 @@ impl Store {
         }
     }
 
+    fn remove_all(&self, prefix: &str) -> Result<()> {
+        let (mut map, _) = self.open("any")?;
+        let goes = |key: &String, slot: &mut Slot| match self.bug {
+            Some(Bug::PrefixIsAGlob) => glob(prefix, key),
+            Some(Bug::PrefixFoldsCase) => {
+                key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase())
+            }
+            Some(Bug::ClearSparesTheImmortal) => slot.deadline.is_some() && key.starts_with(prefix),
+            Some(Bug::ClearForgetsThePrefix) => true,
+            _ => key.starts_with(prefix),
+        };
+        let gone: Vec<_> = map.extract_if(goes).collect();
+        drop(map);
+        drop(gone);
+        if !self.has(Bug::FillUndoesClears) {
+            lock(&self.ledger).cleared(prefix);
+        }
+        Ok(())
+    }
+
     fn write(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
         self.put(key, value, expiry)?;
         self.changed(key, Bug::FillUndoesWrites);
@@ -248,15 +274,18 @@ impl AsyncCacheAdapter for Store {
             tokio::task::yield_now().await;
             self.busy.store(false, Ordering::Release);
         }
-        for (key, value, expiry) in std::mem::take(&mut *lock(&self.in_flight)) {
-            self.write(&key, &value, expiry)?;
+        for late in std::mem::take(&mut *lock(&self.in_flight)) {
+            match late {
+                Late::Write(key, value, expiry) => self.write(&key, &value, expiry)?,
+                Late::Clear(prefix) => self.remove_all(&prefix)?,
+            }
         }
         self.look(key)
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         if self.has(Bug::DroppedWriteComesLate) {
-            lock(&self.in_flight).push((key.to_owned(), value.clone(), expiry));
+            lock(&self.in_flight).push(Late::Write(key.to_owned(), value.clone(), expiry));
             tokio::task::yield_now().await;
             lock(&self.in_flight).pop();
         }
@@ -285,23 +314,12 @@ impl AsyncCacheAdapter for Store {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        let (mut map, _) = self.open("any")?;
-        let goes = |key: &String, slot: &mut Slot| match self.bug {
-            Some(Bug::PrefixIsAGlob) => glob(prefix, key),
-            Some(Bug::PrefixFoldsCase) => {
-                key.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase())
-            }
-            Some(Bug::ClearSparesTheImmortal) => slot.deadline.is_some() && key.starts_with(prefix),
-            Some(Bug::ClearForgetsThePrefix) => true,
-            _ => key.starts_with(prefix),
-        };
-        let gone: Vec<_> = map.extract_if(goes).collect();
-        drop(map);
-        drop(gone);
-        if !self.has(Bug::FillUndoesClears) {
-            lock(&self.ledger).cleared(prefix);
+        if self.has(Bug::DroppedClearComesLate) {
+            lock(&self.in_flight).push(Late::Clear(prefix.to_owned()));
+            tokio::task::yield_now().await;
+            lock(&self.in_flight).pop();
         }
-        Ok(())
+        self.remove_all(prefix)
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {

@@ -1,10 +1,11 @@
 //! A write that timed out must not take effect after a later removal.
 
+use super::late::CODECS;
 use super::{on, patient, prefix};
-use crate::remote::Cache;
-use crate::remote::order::{TOGETHER, remove_all};
+use crate::remote::order::{LATER, TOGETHER, dropped_before, remove_all, write_by};
+use crate::remote::{Cache, PATIENT};
 use crate::support::turns::turn;
-use crate::support::{Memcached, holds_within};
+use crate::support::{Memcached, Proxy, eventually, holds_within};
 use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Entry, ErrorKind, Expiry};
 use std::io;
 use std::net::SocketAddr;
@@ -125,4 +126,61 @@ async fn nor_from_a_connection_that_was_given_up() {
     println!("{arrived} writes arrived after their removal, {old} of them served");
     assert!(arrived > 0);
     assert_eq!(old, 0);
+}
+
+/// What a clear sends: the log of clears.
+const LOG: &[u8] = b"ms ~r";
+
+/// Every verb that writes, after a clear that was dropped with its last command in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_without_a_caller_lands_before_later_writes() {
+    for codec in CODECS {
+        for verb in LATER {
+            let server = Memcached::start();
+            let proxy = Proxy::start(server.addr());
+            let builder = AsyncMemcachedCache::builder().server(proxy.addr().to_string());
+            let builder = builder.prefix(prefix()).codec(codec).pool_size(4);
+            let cache = builder.op_timeout(PATIENT).build().unwrap();
+            cache.set("k", CacheValue::new(1), Expiry::Never).await.unwrap();
+            let clearing = cache.clone();
+            let clear = async move { clearing.clear("").await.unwrap() };
+            let cleared = server.stat("cas_hits");
+            dropped_before(&proxy, LOG, clear, write_by(&cache, verb)).await;
+            eventually("the clear arrives", PATIENT, async || server.stat("cas_hits") > cleared)
+                .await;
+            assert!(cache.contains("k").await.unwrap(), "{codec}, {verb}");
+        }
+    }
+}
+
+/// The clear's connection is given up, a write is acknowledged, and then the clear arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_from_a_connection_that_was_given_up_undoes_no_later_write() {
+    for codec in CODECS {
+        let server = Memcached::start();
+        let proxy = Proxy::start(server.addr());
+        let builder = AsyncMemcachedCache::builder().server(proxy.addr().to_string());
+        let builder = builder.prefix(prefix()).codec(codec).pool_size(4);
+        let cache = builder.op_timeout(Duration::from_millis(100)).build().unwrap();
+        eventually("the log is there", PATIENT, async || {
+            cache.set("k", CacheValue::new(1), Expiry::Never).await.is_ok()
+        })
+        .await;
+        proxy.keep_requests_from(LOG);
+        cache.clear("").await.unwrap_err();
+        assert!(proxy.sent() > 0);
+        eventually("a write is acknowledged", PATIENT, async || {
+            cache.set("k", CacheValue::new(2), Expiry::Never).await.is_ok()
+        })
+        .await;
+        let before = server.stat("cas_badval") + server.stat("cas_hits");
+        proxy.release_kept();
+        eventually("the clear arrives", PATIENT, async || {
+            server.stat("cas_badval") + server.stat("cas_hits") > before
+        })
+        .await;
+        eventually("the connection answers", PATIENT, async || cache.ping().await.is_ok()).await;
+        let found = cache.get("k").await.unwrap().map(|value| value.decode::<i64>().unwrap());
+        assert_eq!(found, Some(2), "{codec}");
+    }
 }

@@ -2,13 +2,12 @@
 
 use super::together::calls;
 use super::{on, prefix};
-use crate::remote::order::{PATIENCE, race};
+use crate::remote::order::{LATER, PATIENCE, PROMPT, dropped_before, race, write_by};
 use crate::remote::{Cache, PATIENT};
 use crate::support::turns::turn;
 use crate::support::{Proxy, Redis, eventually};
 use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder};
 use std::sync::Arc;
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_big_write_that_timed_out_does_not_come_back() {
@@ -25,9 +24,6 @@ async fn a_big_write_that_timed_out_does_not_come_back() {
     race(&cache, &proxy, &witness, "redis, big").await;
 }
 
-/// How long a removal may take to reach the server where nothing holds it back.
-const PROMPT: Duration = Duration::from_millis(500);
-
 /// Runs `work` on a runtime of its own, which ends after it with whatever is in flight.
 fn on_another_runtime<F: Future<Output = ()> + Send + 'static>(work: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -43,7 +39,7 @@ fn leave_a_connection(cache: &AsyncRedisCache, proxy: &Arc<Proxy>) {
         eventually("the read was sent", PATIENT, async || on_its_way.sent() > 0).await;
         assert!(!read.is_finished());
     });
-    proxy.release_answers();
+    proxy.release_kept();
 }
 
 /// While a batch waits for the server to close an old connection, another runtime has that done. The batch is behind nothing that a
@@ -81,7 +77,7 @@ async fn a_write_without_a_caller_is_sent_in_its_turn(direct: usize) {
     // Out of its turn the removal is executed at once, and in its turn not before the answers come.
     let executed = eventually("", PATIENT, async || calls(&server, "unlink") > 0);
     let _ = tokio::time::timeout(PROMPT, executed).await;
-    proxy.release_answers();
+    proxy.release_kept();
     removal.await.unwrap().unwrap();
     reads.join_all().await;
     eventually("the write is executed", PATIENT, async || calls(&server, "set") > 0).await;
@@ -93,5 +89,49 @@ async fn a_write_without_a_caller_lands_before_a_later_removal() {
     let default = 16;
     for direct in [0, default] {
         a_write_without_a_caller_is_sent_in_its_turn(direct).await;
+    }
+}
+
+/// A cache behind a proxy, and another one over the same keys.
+fn behind_a_proxy(big: usize) -> (Redis, Proxy, AsyncRedisCache, AsyncRedisCache) {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.addr());
+    let builder = RedisBuilder::from_url(&proxy.url(server.url())).unwrap();
+    let builder = builder.prefix(prefix()).op_timeout(PATIENT).big_value_bytes(big);
+    let (cache, another) = (builder.clone().build().unwrap(), builder.build().unwrap());
+    (server, proxy, cache, another)
+}
+
+const WHOLE: &[u8] = b"\r\nUNLINK\r\n";
+
+/// Every verb that writes, after a clear that was dropped with its last command in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_without_a_caller_lands_before_later_writes() {
+    for verb in LATER {
+        let (server, proxy, cache, _) = behind_a_proxy(1 << 20);
+        cache.set("k", CacheValue::new(1), Expiry::Never).await.unwrap();
+        let clearing = cache.clone();
+        let clear = async move { clearing.clear("").await.unwrap() };
+        dropped_before(&proxy, WHOLE, clear, write_by(&cache, verb)).await;
+        eventually("the keys are removed", PATIENT, async || calls(&server, "unlink") > 0).await;
+        assert!(cache.contains("k").await.unwrap(), "{verb}");
+    }
+}
+
+/// A large value is taken over the lane of large values, and written over that of its key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_take_without_a_caller_lands_before_later_writes() {
+    for verb in LATER {
+        let (server, proxy, cache, another) = behind_a_proxy(100);
+        cache.set("k", CacheValue::new("v".repeat(1_000)), Expiry::Never).await.unwrap();
+        if verb == "incr" {
+            // The cache still takes the value for large.
+            another.set("k", CacheValue::new(1), Expiry::Never).await.unwrap();
+        }
+        let taking = cache.clone();
+        let take = async move { drop(taking.take("k").await.unwrap()) };
+        dropped_before(&proxy, b"\r\nGETDEL\r\n", take, write_by(&cache, verb)).await;
+        eventually("the value is taken", PATIENT, async || calls(&server, "getdel") > 0).await;
+        assert!(cache.contains("k").await.unwrap(), "{verb}");
     }
 }

@@ -1,14 +1,16 @@
 //! A write that timed out must not land after a later removal.
 
-use super::{Cache, Remote, Setup, on_each};
-use crate::support::Proxy;
+use super::{Cache, PATIENT, Remote, Setup, on_each};
 use crate::support::turns::turn;
-use larder::{CacheValue, ErrorKind, Expiry};
+use crate::support::{Proxy, eventually};
+use larder::{AsyncCacheAdapter, CacheValue, Entry, ErrorKind, Expiry};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub(crate) const PATIENCE: Duration = Duration::from_millis(25);
 pub(crate) const TOGETHER: usize = 50;
+/// How long a call may take to reach the server where nothing holds it back.
+pub(crate) const PROMPT: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 20;
 /// A busy machine may find its connections gone and be told so at once, in place of a timeout. Such rounds prove nothing and are
 /// run again.
@@ -156,4 +158,65 @@ async fn nor_after_a_clear<S: Remote>() {
     );
     assert_eq!(left, 0);
     assert!(timed_out >= TOGETHER, "{timed_out}");
+}
+
+/// The verbs after which a live key `k` is there, whether or not it was before; `incr` needs a number.
+pub(crate) const LATER: [&str; 6] = ["set", "set_many", "add", "incr", "set_claimed", "replace"];
+
+/// Writes the key `k` by a verb, until the key is there.
+pub(crate) fn write_by<A: AsyncCacheAdapter + Clone>(
+    cache: &A,
+    verb: &'static str,
+) -> impl Future<Output = ()> + Send + use<A> {
+    let cache = cache.clone();
+    async move {
+        let value = || CacheValue::new("later");
+        match verb {
+            "set" => cache.set("k", value(), Expiry::Never).await.unwrap(),
+            "set_many" => {
+                let entries = [Entry::new("k", value(), Expiry::Never)];
+                cache.set_many(&entries).await.unwrap().remove(0).unwrap();
+            }
+            "add" => {
+                // `false` while the older value is still there.
+                if !cache.add("k", value(), Expiry::Never).await.unwrap() {
+                    cache.set("k", value(), Expiry::Never).await.unwrap();
+                }
+            }
+            "incr" => drop(cache.incr("k", 1, Expiry::Never).await.unwrap()),
+            "set_claimed" => {
+                let claim = cache.claim("k", None).await.unwrap().unwrap();
+                if !cache.set_claimed("k", value(), Expiry::Never, &claim).await.unwrap() {
+                    cache.set("k", value(), Expiry::Never).await.unwrap();
+                }
+            }
+            _ => {
+                if !cache.replace("k", value(), Expiry::Never).await.unwrap() {
+                    cache.set("k", value(), Expiry::Never).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Drops a call whose request, which contains `word`, a proxy keeps; then makes a later one, and lets both arrive. Out of its turn the
+/// later one is executed at once, and in its turn not before the first one.
+pub(crate) async fn dropped_before(
+    proxy: &Proxy,
+    word: &'static [u8],
+    dropped: impl Future<Output = ()> + Send + 'static,
+    later: impl Future<Output = ()> + Send + 'static,
+) {
+    proxy.keep_requests_from(word);
+    let dropped = tokio::spawn(dropped);
+    eventually("the call is on its way", PATIENT, async || proxy.sent() > 0).await;
+    dropped.abort();
+    assert!(dropped.await.unwrap_err().is_cancelled());
+    let mut later = tokio::spawn(later);
+    let done = tokio::time::timeout(PROMPT, &mut later).await;
+    proxy.release_kept();
+    match done {
+        Ok(done) => done.unwrap(),
+        Err(_) => later.await.unwrap(),
+    }
 }

@@ -49,14 +49,22 @@ struct Faults {
     open: AtomicUsize,
 }
 
-/// The one connection whose answers are kept.
+/// The one connection of which something is kept.
 #[derive(Default)]
 struct Kept {
+    what: Option<What>,
     /// What chooses the connection: the first that sends these bytes.
     word: Option<&'static [u8]>,
     connection: Option<u64>,
     /// How often it has sent them.
     sent: usize,
+}
+
+/// What is kept of a connection.
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    Requests,
+    Answers,
 }
 
 enum Order {
@@ -160,18 +168,29 @@ impl Proxy {
     }
 
     /// Keeps all answers to the first connection that sends `word`, from that answer on, until
-    /// [`release_answers`](Self::release_answers).
+    /// [`release_kept`](Self::release_kept).
     pub(crate) fn keep_answers_after(&self, word: &'static [u8]) {
-        self.faults.kept.send_replace(Kept { word: Some(word), ..Kept::default() });
+        self.keep(What::Answers, word);
     }
 
-    /// How often the connection whose answers are kept has sent the word.
+    /// Keeps what the first connection that sends `word` sends, the word included, until
+    /// [`release_kept`](Self::release_kept). It arrives even if the client has closed the connection.
+    pub(crate) fn keep_requests_from(&self, word: &'static [u8]) {
+        self.keep(What::Requests, word);
+    }
+
+    fn keep(&self, what: What, word: &'static [u8]) {
+        let (what, word) = (Some(what), Some(word));
+        self.faults.kept.send_replace(Kept { what, word, ..Kept::default() });
+    }
+
+    /// How often the connection of which something is kept has sent the word.
     pub(crate) fn sent(&self) -> usize {
         self.faults.kept.borrow().sent
     }
 
-    /// Forwards the answers that were kept, and goes on.
-    pub(crate) fn release_answers(&self) {
+    /// Forwards what was kept, and goes on.
+    pub(crate) fn release_kept(&self) {
         self.faults.kept.send_replace(Kept::default());
     }
 
@@ -325,8 +344,11 @@ async fn pump(
             time::sleep_until(due).await;
             faults.released().await;
             match way {
-                Way::ToServer(connection) => faults.look_for_word(connection, &chunk),
-                Way::ToClient(connection) => faults.not_kept(connection).await,
+                Way::ToServer(connection) => {
+                    faults.look_for_word(connection, &chunk);
+                    faults.not_kept(connection, What::Requests).await;
+                }
+                Way::ToClient(connection) => faults.not_kept(connection, What::Answers).await,
             }
             if chunk.is_empty() {
                 break;
@@ -369,9 +391,10 @@ impl Faults {
         });
     }
 
-    async fn not_kept(&self, connection: u64) {
+    async fn not_kept(&self, connection: u64, what: What) {
+        let is_free = |kept: &Kept| kept.connection != Some(connection) || kept.what != Some(what);
         // The sender lives in `self`, so the wait cannot fail.
-        let _ = self.kept.subscribe().wait_for(|kept| kept.connection != Some(connection)).await;
+        let _ = self.kept.subscribe().wait_for(is_free).await;
     }
 
     async fn write(

@@ -100,8 +100,17 @@ impl Lane {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Option<Result<T>> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Job { command: command(reply), deadline }).await.ok()?;
+        self.send(deadline, command(reply)).await?;
         answer.await.ok()
+    }
+
+    /// Queues a command. `None` if the lane has ended.
+    pub(in crate::adapters::memcached) async fn send(
+        &self,
+        deadline: Instant,
+        command: Command,
+    ) -> Option<()> {
+        self.0.send(Job { command, deadline }).await.ok()
     }
 }
 
@@ -226,6 +235,25 @@ fn answer<T>(reply: Reply<T>, result: Result<T>) {
 }
 
 impl Command {
+    /// Whether a clear that takes effect later would undo it.
+    pub(in crate::adapters::memcached) fn stores(&self) -> bool {
+        match self {
+            Self::Store(..)
+            | Self::Add(..)
+            | Self::Replace(..)
+            | Self::Touch(..)
+            | Self::Count(..)
+            | Self::Claim(..)
+            | Self::SetClaimed(..) => true,
+            Self::Fetch(..)
+            | Self::Remove(..)
+            | Self::Take(..)
+            | Self::Release(..)
+            | Self::Clear(..)
+            | Self::Ping(..) => false,
+        }
+    }
+
     fn kind(&self) -> Option<Kind> {
         match self {
             Self::Fetch(_, want, _) => Some(Kind::Fetch(*want)),

@@ -30,6 +30,8 @@ pub(in crate::adapters::memcached) struct Session {
     pub(in crate::adapters::memcached) unsure: Vec<Arc<Late>>,
     /// Writes that a fence keeps off, with the fence's number.
     pub(in crate::adapters::memcached) fenced: Vec<(u64, Arc<Late>)>,
+    /// Whether a change of the clear log was never answered, and may still take effect.
+    pub(in crate::adapters::memcached) log_in_doubt: bool,
 }
 
 struct Connection {
@@ -69,7 +71,15 @@ pub(in crate::adapters::memcached) struct Draft {
 
 impl Session {
     pub(in crate::adapters::memcached) fn new(server: Arc<Server>, pool: Pool<Connector>) -> Self {
-        Self { server, pool, connection: None, asked: 0, unsure: Vec::new(), fenced: Vec::new() }
+        Self {
+            server,
+            pool,
+            connection: None,
+            asked: 0,
+            unsure: Vec::new(),
+            fenced: Vec::new(),
+            log_in_doubt: false,
+        }
     }
 
     /// Abandons the connection, which is not used again.
