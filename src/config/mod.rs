@@ -235,7 +235,8 @@ fn unknown(what: &str, name: &str, names: fn(&Kind) -> &'static [&'static str]) 
 fn unknown_scheme(name: &str, scheme: &str) -> Error {
     match address(name) {
         Some(server) => Error::config(format!(
-            "`{server}` has no scheme; it is `redis://{server}` for redis, and `memcached://{server}` for memcached"
+            "`{server}` has no scheme; it is `redis://{server}` for redis, and \
+             `memcached://{server}` for memcached"
         )),
         None => unknown("URL scheme", scheme, |kind| kind.schemes),
     }

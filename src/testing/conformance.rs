@@ -1,4 +1,4 @@
-//! The macro, and what its tests run.
+//! The macro `conformance!`, and the body of its tests.
 
 use super::{CASES, Suite};
 use crate::adapter::AsyncCacheAdapter;
@@ -6,13 +6,13 @@ use futures_util::future::LocalBoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Runs the conformance suite on an adapter: a module of tests, one a case.
+/// Runs the conformance suite on an adapter: makes a module with one test for each case.
 ///
-/// Takes a name for the module and an expression that makes a fresh adapter: anything that is an
-/// [`AsyncCacheAdapter`](crate::AsyncCacheAdapter), `Arc<dyn AsyncCacheAdapter>` included. It is
-/// evaluated once a test, inside a tokio runtime that the test brings along, and may `.await`.
-/// Cases use fixed keys, so an adapter over a server that others use needs a prefix of its own in
-/// each evaluation; the server need not be idle. Goes where items go, not inside a function.
+/// Takes a name for the module and an expression for a fresh adapter: any
+/// [`AsyncCacheAdapter`](crate::AsyncCacheAdapter), also an `Arc<dyn AsyncCacheAdapter>`. Each test
+/// evaluates the expression once, inside a tokio runtime of its own; the expression may `.await`.
+/// Cases use fixed keys, so on a shared server each evaluation needs a prefix of its own; the
+/// server need not be idle. Use the macro outside functions.
 ///
 /// ```
 /// # #[cfg(feature = "memory")] mod tests {
@@ -63,7 +63,7 @@ macro_rules! __conformance {
     };
 }
 
-/// A verb that may be excepted, by the method's name.
+/// Translates the name of a method that may be excepted into a verb.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __conformance_verb {
@@ -94,7 +94,7 @@ macro_rules! __conformance_verb {
     };
 }
 
-/// Where `conformance!` puts what it was given.
+/// The arguments of `conformance!`.
 #[doc(hidden)]
 pub trait Source {
     fn suite() -> Suite;
@@ -112,8 +112,8 @@ pub fn run_case<S: Source>(name: &str) {
         .iter()
         .find(|case| case.name() == name)
         .expect("the tests and the cases come from one table");
-    // Each test has a runtime of its own, as with `#[tokio::test]`; two workers, so that tasks
-    // really meet.
+    // Each test has a runtime of its own, as with `#[tokio::test]`. It has two workers, so that
+    // tasks run at the same time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

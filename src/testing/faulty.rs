@@ -16,36 +16,37 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-/// What [`FaultyAdapter`] does to a call.
+/// The faults that a [`FaultyAdapter`] can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The call fails with an error of this kind and changes nothing.
     Fail(ErrorKind),
-    /// The call fails and changes nothing, as by a store that answers and takes no writes for now:
-    /// see [`is_refused_write`](Error::is_refused_write).
+    /// The call fails and changes nothing, as on a store that answers but accepts no writes for
+    /// now: see [`is_refused_write`](Error::is_refused_write).
     Refuse,
-    /// The call takes effect and then fails with an error of this kind, as when an answer is lost.
+    /// The call takes effect and then fails with an error of this kind, as if its answer were lost.
     FailAfter(ErrorKind),
     /// The call takes this much longer.
     Delay(Duration),
     /// The call never answers.
     Hang,
-    /// The values that the call gives are damaged. For verbs that give values; the others work.
+    /// The values that the call returns are damaged. Verbs without values work normally.
     Corrupt,
 }
 
-/// Wraps an adapter and makes some of its verbs fail, hang, or answer late or damaged: for tests of
-/// what stands above it.
+/// Wraps an adapter and makes some of its verbs fail, hang, or answer late or with damaged values:
+/// for tests of code that uses a cache.
 ///
-/// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal);
-/// both at run time, from any clone of an `Arc` of it. Calls are counted, whatever came of them.
-/// What [`rebuild`](AsyncCacheAdapter::rebuild) gives has the same faults and counts. While there
-/// is a fault on [`Verb::Get`], [`get_if_ready`](AsyncCacheAdapter::get_if_ready) does not answer.
+/// Each verb works until a [`Fault`] is put on it, and again after [`heal`](FaultyAdapter::heal).
+/// Both work at run time, through any clone of an `Arc` of the adapter. All calls are counted, also
+/// those that fail. An adapter from [`rebuild`](AsyncCacheAdapter::rebuild) has the same faults and
+/// counters. While there is a fault on [`Verb::Get`],
+/// [`get_if_ready`](AsyncCacheAdapter::get_if_ready) returns `Pending`.
 ///
 /// # Cancel safety
 ///
-/// A dropped call counts; a fault that was put on the next calls is used up by it.
+/// A dropped call is counted, and uses up a fault that was put on the next calls.
 ///
 /// ```
 /// use larder::testing::{Fault, FaultyAdapter, Verb};
@@ -85,18 +86,18 @@ struct Board {
 #[derive(Clone, Copy, Debug)]
 struct Planned {
     fault: Fault,
-    /// How many calls it is still for; `None` is all.
+    /// The number of further calls with this fault; `None` means all.
     left: Option<u64>,
 }
 
 impl<A> FaultyAdapter<A> {
-    /// An adapter that works as `inner` does, so far.
+    /// Wraps `inner`, without faults.
     pub fn new(inner: A) -> Self {
         Self { inner, enforces_claims: true, board: Arc::default() }
     }
 
-    /// The same adapter without claims, as an adapter of one's own has none: a load is stored by
-    /// [`Verb::Set`], and nothing but the cache above it keeps loads and removals in order.
+    /// The same adapter without claims, like a simple adapter of your own: a load is stored by
+    /// [`Verb::Set`], and only the cache orders loads and removals.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -113,12 +114,12 @@ impl<A> FaultyAdapter<A> {
         self
     }
 
-    /// Puts a fault on every call of `verb` from now on, in place of the one that was there.
+    /// Puts a fault on every further call of `verb`. It replaces an earlier fault.
     pub fn put(&self, verb: Verb, fault: Fault) {
         lock(&self.board).faults.insert(verb, Planned { fault, left: None });
     }
 
-    /// Puts a fault on the next `calls` calls of `verb`, in place of the one that was there.
+    /// Puts a fault on the next `calls` calls of `verb`. It replaces an earlier fault.
     pub fn put_next(&self, verb: Verb, calls: u64, fault: Fault) {
         lock(&self.board).faults.insert(verb, Planned { fault, left: Some(calls) });
     }
@@ -128,7 +129,7 @@ impl<A> FaultyAdapter<A> {
         Verb::ALL.iter().for_each(|verb| self.put(*verb, fault));
     }
 
-    /// Takes the fault off `verb`. Calls that hang stay hanging.
+    /// Removes the fault of `verb`. Calls that hang go on hanging.
     pub fn heal(&self, verb: Verb) {
         lock(&self.board).faults.remove(&verb);
     }
@@ -150,7 +151,7 @@ impl<A> FaultyAdapter<A> {
         lock(&self.board).calls.values().sum()
     }
 
-    /// Counts from zero again.
+    /// Resets the counters of calls.
     pub fn reset_calls(&self) {
         lock(&self.board).calls.clear();
     }
@@ -160,7 +161,7 @@ impl<A> FaultyAdapter<A> {
         &self.inner
     }
 
-    /// Counts a call, and gives the fault that is on it.
+    /// Counts a call, and returns its fault.
     fn called(&self, verb: Verb) -> Option<Fault> {
         let mut board = lock(&self.board);
         *board.calls.entry(verb).or_default() += 1;
@@ -175,14 +176,14 @@ impl<A> FaultyAdapter<A> {
         }
     }
 
-    /// Whether the next call of `verb` has a fault on it.
+    /// Whether the next call of `verb` has a fault.
     fn faulty(&self, verb: Verb) -> bool {
         lock(&self.board).faults.get(&verb).is_some_and(|planned| planned.left != Some(0))
     }
 }
 
 impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
-    /// Makes a call, and does to it what was planned; says whether values are to be damaged.
+    /// Makes a call with its fault. Also returns whether its values are to be damaged.
     async fn run<T>(&self, verb: Verb, call: impl Future<Output = Result<T>>) -> Result<(T, bool)> {
         let fault = self.called(verb);
         match fault {
@@ -220,7 +221,7 @@ impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
     }
 }
 
-/// Stored bytes that no header and no codec fits.
+/// A value of stored bytes that no codec can read.
 fn damaged(key: &str) -> CacheValue {
     CacheValue::from_stored(
         key,
@@ -276,7 +277,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_plain(Verb::Contains, self.inner.contains(key)).await
     }
 
-    /// Counts, and fails, as [`Verb::Contains`].
+    /// Counted as [`Verb::Contains`], and has its faults.
     async fn presence(&self, key: &str) -> Result<Presence> {
         self.run_plain(Verb::Contains, self.inner.presence(key)).await
     }
@@ -346,7 +347,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         expiry: Expiry,
         claim: &Claim,
     ) -> Result<bool> {
-        self.run_plain(Verb::Fill, async {
+        self.run_plain(Verb::SetClaimed, async {
             if self.enforces_claims {
                 return self.inner.set_claimed(key, value, expiry, claim).await;
             }
@@ -385,7 +386,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_plain(Verb::Reconnect, self.inner.reconnect()).await
     }
 
-    /// A rebuild is no future: [`Fault::Delay`] and [`Fault::Hang`] pass it by.
+    /// A rebuild is no future, so [`Fault::Delay`] and [`Fault::Hang`] do not apply.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let fault = self.called(Verb::Rebuild);
         if let Some(Fault::Fail(kind) | Fault::FailAfter(kind)) = fault {

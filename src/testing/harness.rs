@@ -1,4 +1,4 @@
-//! What runs a case, and what a case has at hand.
+//! The fixture of a case, and its checks.
 
 use super::{Suite, Verb};
 use crate::adapter::{AsyncCacheAdapter, Entry};
@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// A case that takes longer hangs. On a machine that does much else besides, the longest take a
-/// minute.
+/// A case that takes longer counts as hanging. On a busy machine the longest cases take a minute.
 pub(super) const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
-/// What is shown of a message: values of megabytes are compared.
+/// The longest part of a message that is shown, because some values have megabytes.
 const SHOWN: usize = 600;
 
 /// Why an adapter does not pass a case.
@@ -66,7 +65,7 @@ macro_rules! check {
     };
 }
 
-/// `assert_eq!` for cases: got, expected, what it is.
+/// `assert_eq!` for cases: actual value, expected value, description.
 macro_rules! check_eq {
     ($got:expr, $expected:expr, $($what:tt)+) => {
         match (&$got, &$expected) {
@@ -75,7 +74,7 @@ macro_rules! check_eq {
     };
 }
 
-/// That an answer is an error of this kind.
+/// Checks that an answer is an error of this kind.
 macro_rules! check_kind {
     ($answer:expr, $kind:expr, $($what:tt)+) => {
         match $answer {
@@ -136,7 +135,7 @@ impl Fixture {
         decoded(self.get(key).await?)
     }
 
-    /// What can be said without waiting.
+    /// The answer of `get_if_ready`.
     pub(super) fn found_now(&self, key: &str) -> Poll<Result<Option<CacheValue>>> {
         let mut found = None;
         self.get_if_ready(key, &mut |value| found = Some(value.clone())).map_ok(|()| found)
@@ -150,7 +149,7 @@ impl Fixture {
         self.get_many(keys).await?.into_iter().map(|found| decoded(found?)).collect()
     }
 
-    /// All entries of a batch, each of which must be stored.
+    /// Stores a batch, and checks that every entry was stored.
     pub(super) async fn put_many(&self, entries: &[Entry<'_>]) -> Outcome {
         let stored = self.set_many(entries).await?;
         check_eq!(stored.len(), entries.len(), "results of set_many");
@@ -162,7 +161,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Whether the case may use `verb`; where it may not, the verb must say that it is not there.
+    /// Whether the case may use `verb`. If not, checks that the verb returns `Unsupported`.
     pub(super) async fn offers(&self, verb: Verb) -> Outcome<bool> {
         if self.suite.offers(verb) {
             return Ok(true);
@@ -186,7 +185,7 @@ impl Fixture {
         Ok(false)
     }
 
-    /// That `key` is missing for every verb that only looks.
+    /// Checks that `key` is missing for every verb that only reads.
     pub(super) async fn check_missing(&self, key: &str, why: &str) -> Outcome {
         check_eq!(self.get(key).await?.is_some(), false, "get of {key:?} {why}: found");
         check_eq!(self.contains(key).await?, false, "contains of {key:?} {why}");
@@ -197,10 +196,10 @@ impl Fixture {
         Ok(())
     }
 
-    /// Waits until everything written up to now with the expiry [`Suite::short`] has expired.
+    /// Waits until all entries that were written with the expiry [`Suite::short`] have expired.
     ///
-    /// Only a later key of its own is looked at, so that a store that removes what it finds expired
-    /// still has the others.
+    /// It reads only a later key of its own, so that a store that removes expired entries on
+    /// reading still has the others.
     pub(super) async fn outlive_short(&self) -> Outcome {
         const SENTINEL: &str = "the last to expire";
         self.put_for(SENTINEL, 1, self.suite.short()).await?;
@@ -211,26 +210,26 @@ impl Fixture {
             let asked = written.elapsed();
             if self.get(SENTINEL).await?.is_none() {
                 if self.suite.whole_seconds {
-                    // The seconds of a store on several servers do not begin together.
+                    // On several servers the seconds do not begin at the same time.
                     tokio::time::sleep(self.suite.short()).await;
                 }
                 return Ok(());
             }
             check!(
                 asked < self.suite.gone_after(self.suite.short()),
-                "an entry lives {asked:?} after it was told {:?}",
+                "an entry lives {asked:?} after a write with {:?}",
                 self.suite.short()
             );
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// The same expectations of another adapter.
+    /// A fixture with the same expectations for another adapter.
     pub(super) fn with(&self, adapter: Arc<dyn AsyncCacheAdapter>) -> Self {
         Self { adapter, neighbour: None, suite: self.suite.clone() }
     }
 
-    /// Another fresh adapter, for a case that asks for one in the table.
+    /// A second fresh adapter, for a case that declares this in the table.
     pub(super) fn neighbour(&self) -> Outcome<Self> {
         let neighbour = self.neighbour.clone().ok_or_else(|| {
             Failure::new("a case of one adapter asks for two", Location::caller())
@@ -238,7 +237,7 @@ impl Fixture {
         Ok(self.with(neighbour))
     }
 
-    /// Does `work` on a thread with a runtime of its own, which ends with it.
+    /// Runs `work` on a thread with a runtime of its own, which ends with the work.
     pub(super) async fn elsewhere<F>(
         &self,
         work: impl FnOnce(Self) -> F + Send + 'static,
@@ -252,13 +251,13 @@ impl Fixture {
                 Ok(runtime) => runtime.block_on(work(fixture)),
                 Err(refused) => Err(Failure::new(refused, Location::caller())),
             };
-            // Nobody waits any more when the case has run into its deadline.
+            // The receiver is gone if the case has reached its deadline.
             drop(done.send(outcome));
         });
         came.await.map_err(|_| Failure::new("the other thread panicked", Location::caller()))?
     }
 
-    /// Runs `count` tasks at once and gives what each came to.
+    /// Runs `count` tasks at the same time and returns their results.
     pub(super) async fn at_once<T, F>(
         &self,
         count: usize,

@@ -20,9 +20,8 @@ pub use suite::Suite;
 pub use table::{CASES, Case};
 pub use verb::Verb;
 
-/// Sets the wall clock back, as far as larder's adapters read it, for this whole process: a test
-/// that does so needs a process of its own. Zero sets it right again. Needs the feature
-/// `test-util` too.
+/// Sets the wall clock back, as larder's adapters read it, in this whole process: a test that uses
+/// it needs a process of its own. Zero ends the effect. Also needs the feature `test-util`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,15 +1,14 @@
-//! What the suite may expect of a store.
+//! The expectations of the suite about a store.
 
 use super::Verb;
 use crate::codec::Codec;
 use crate::expiry::{DEFAULT_TTL, Expiry, Lifetime};
 use std::time::Duration;
 
-/// What [`conformance!`](super::conformance) may expect of a store. As it comes, it is strict:
-/// expiry to the millisecond, every verb, every type.
+/// The expectations of [`conformance!`](super::conformance) about a store. By default they are
+/// strict: expiry to the millisecond, every verb, every type.
 ///
-/// Each setter names something that a store is known to do differently, and what is then checked
-/// instead.
+/// Each setter declares a known difference of a store, and says what is then checked instead.
 ///
 /// ```
 /// use larder::testing::{Suite, Verb};
@@ -39,40 +38,39 @@ impl Suite {
         }
     }
 
-    /// The store counts expiry in whole seconds. An entry still lives as long as it was asked to,
-    /// and at most to the next whole second but one.
+    /// The store counts expiry in whole seconds. An entry still lives at least as long as
+    /// requested, and less than two seconds longer.
     #[must_use]
     pub fn whole_seconds(mut self) -> Self {
         self.whole_seconds = true;
         self
     }
 
-    /// The store's limit in bytes. Values of half the limit must then be stored and values over it
-    /// must be [`TooLarge`](crate::ErrorKind::TooLarge); without it, either will do for values of
-    /// some megabytes.
+    /// The store's limit in bytes. Values of half the limit must then be stored, and values over
+    /// the limit must be [`TooLarge`](crate::ErrorKind::TooLarge). Without this setting both are
+    /// accepted for values of some megabytes.
     #[must_use]
     pub fn max_value(mut self, bytes: usize) -> Self {
         self.max_value = Some(bytes);
         self
     }
 
-    /// The default expiry the adapter is configured with, where it is not larder's.
+    /// The default expiry of the adapter, if it is not larder's default.
     #[must_use]
     pub fn default_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.default_ttl = ttl.into().resolve(Lifetime::default());
         self
     }
 
-    /// The codec the adapter is configured with. Under [`Codec::Json`] and [`Codec::Raw`] a value
-    /// that the codec cannot hold may be [`Encode`](crate::ErrorKind::Encode) instead of coming
-    /// back as it was.
+    /// The codec of the adapter. Under [`Codec::Json`] and [`Codec::Raw`] a value that the codec
+    /// cannot represent may be [`Encode`](crate::ErrorKind::Encode).
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Verbs that the store does not offer. Cases about them check that they say
+    /// Verbs that the store does not support. Their cases check that they return
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
     #[must_use]
     pub fn except(mut self, verbs: impl IntoIterator<Item = Verb>) -> Self {
@@ -89,7 +87,7 @@ impl Suite {
         if self.whole_seconds { Duration::from_secs(1) } else { Duration::from_millis(60) }
     }
 
-    /// How long after being written an entry must be gone at the latest.
+    /// The longest time after its write at which an entry may still exist.
     pub(super) fn gone_after(&self, ttl: Duration) -> Duration {
         if self.whole_seconds {
             Duration::from_secs(ttl.as_millis().div_ceil(1_000) as u64)
@@ -99,7 +97,7 @@ impl Suite {
         }
     }
 
-    /// How far off an answer about remaining time may be.
+    /// The allowed error of an answer about remaining time.
     pub(super) fn tolerance(&self) -> Duration {
         if self.whole_seconds { Duration::from_millis(1_100) } else { Duration::from_millis(20) }
     }

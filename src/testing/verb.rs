@@ -19,7 +19,7 @@ macro_rules! verbs {
         }
 
         impl Verb {
-            /// All of them.
+            /// All verbs.
             pub const ALL: &'static [Self] = &[$(Self::$verb),*];
 
             /// The method's name.
@@ -35,7 +35,7 @@ macro_rules! verbs {
 
 verbs! {
     /// [`get`](crate::AsyncCacheAdapter::get), and
-    /// [`get_if_ready`](crate::AsyncCacheAdapter::get_if_ready) where it answers.
+    /// [`get_if_ready`](crate::AsyncCacheAdapter::get_if_ready) if it answers.
     Get = "get",
     /// [`set`](crate::AsyncCacheAdapter::set).
     Set = "set",
@@ -68,7 +68,7 @@ verbs! {
     /// [`claim`](crate::AsyncCacheAdapter::claim).
     Claim = "claim",
     /// [`set_claimed`](crate::AsyncCacheAdapter::set_claimed).
-    Fill = "set_claimed",
+    SetClaimed = "set_claimed",
     /// [`release`](crate::AsyncCacheAdapter::release).
     Release = "release",
     /// [`connect`](crate::AsyncCacheAdapter::connect).

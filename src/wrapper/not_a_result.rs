@@ -15,7 +15,7 @@
 /// ```compile_fail,E0283
 /// # async fn f() -> larder::Result<()> {
 /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
-/// cache.get_or_set_async("u", async { Err::<u32, String>("no database".to_owned()) }).await?;
+/// cache.get_or_set_async("u", async { Err::<u32, String>("no database".into()) }).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -24,8 +24,9 @@
 /// use larder::Loaded;
 ///
 /// let cache = larder::AsyncCacheWrapper::new("memory")?;
-/// let failed = cache.try_get_or_set_async("u", async { Err::<u32, &str>("no database") }).await;
-/// assert!(failed.is_err() && !cache.contains("u").await?);
+/// let loader = async { Err::<u32, &str>("no database") };
+/// assert!(cache.try_get_or_set_async("u", loader).await.is_err());
+/// assert!(!cache.contains("u").await?);
 ///
 /// let error: Result<u32, String> = Err("no such user".to_owned());
 /// let stored = cache.get_or_set_loaded_async("u", async { Loaded::new(error) }).await?;

@@ -93,8 +93,8 @@ impl RedisBuilder {
     /// ```
     /// use larder::RedisBuilder;
     ///
-    /// let builder = RedisBuilder::from_url("redis://:secret@127.0.0.1:6379/2?op_timeout=100ms")?;
-    /// let cache = builder.prefix("shop:").build()?;
+    /// let url = "redis://:secret@127.0.0.1:6379/2?op_timeout=100ms";
+    /// let cache = RedisBuilder::from_url(url)?.prefix("shop:").build()?;
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {

@@ -44,7 +44,7 @@ pub(crate) async fn refused_keeps_the_expiry(f: &Fixture) -> Outcome {
         Some("v"),
         "the value after a refused add with no lifetime"
     );
-    // It may have expired before the add, which then stored for ever; that is right too.
+    // The entry may have expired before the add, which then stored for ever. This is correct, too.
     let kept = f.text("short").await?;
     check!(kept.as_deref() != Some("v"), "a refused add made a short life longer");
     Ok(())

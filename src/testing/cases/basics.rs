@@ -74,7 +74,7 @@ pub(crate) async fn set_after_remove(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn contains_tells(f: &Fixture) -> Outcome {
+pub(crate) async fn contains_is_whether_live(f: &Fixture) -> Outcome {
     check_eq!(f.contains("k").await?, false, "contains before the set");
     f.put("k", "v").await?;
     check_eq!(f.contains("k").await?, true, "contains after the set");

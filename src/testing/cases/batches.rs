@@ -46,7 +46,7 @@ pub(crate) async fn set_all(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn remove_tells_of_each(f: &Fixture) -> Outcome {
+pub(crate) async fn remove_answers_for_each(f: &Fixture) -> Outcome {
     for key in ["a", "b", "c"] {
         f.put(key, 1).await?;
     }
@@ -150,7 +150,7 @@ pub(crate) async fn each_its_own_expiry(f: &Fixture) -> Outcome {
 }
 
 pub(crate) async fn a_thousand_in_time(f: &Fixture) -> Outcome {
-    /// A bound on work that is done key by key with a wait for each, not on speed.
+    /// This limit excludes a wait for each single key. It is no test of speed.
     const IN_TIME: Duration = Duration::from_secs(30);
     async fn timely<T>(call: impl Future<Output = crate::Result<Vec<T>>>) -> Outcome<Vec<T>> {
         let late = |_| Failure::new("a batch of 1,000 keys does not answer", Location::caller());

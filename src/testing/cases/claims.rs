@@ -1,27 +1,32 @@
-//! Claims: changes of a key while its value is computed are noticed, by all callers. Where
-//! claims guard nothing ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), that they
-//! are always given and always hold.
+//! Claims: a change of a key during a load ends the claim of the load, whoever makes the change. If
+//! the adapter does not enforce claims
+//! ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), every claim is given and
+//! holds.
+
+mod leases;
+
+pub(crate) use leases::*;
 
 use super::*;
 use crate::adapter::Claim;
 
 const LEASE: Option<Duration> = Some(Duration::from_secs(100));
 
-/// A claim that nobody is in the way of.
+/// Takes a claim that no other claim excludes.
 async fn claimed(f: &Fixture, key: &str, lease: Option<Duration>) -> Outcome<Claim> {
     f.claim(key, lease).await?.ok_or_else(|| {
         Failure::new(
-            format_args!("nobody else has claimed {key:?}, and a claim is refused"),
+            format_args!("a claim of {key:?} is refused, although there is no other"),
             Location::caller(),
         )
     })
 }
 
-async fn fill(f: &Fixture, key: &str, value: &'static str, claim: &Claim) -> Outcome<bool> {
+async fn set_claimed(f: &Fixture, key: &str, value: &'static str, claim: &Claim) -> Outcome<bool> {
     Ok(f.set_claimed(key, CacheValue::new(value), LONG, claim).await?)
 }
 
-/// That a fill was refused, and changed nothing.
+/// Checks that `set_claimed` is refused, and changes nothing.
 async fn check_refused(
     f: &Fixture,
     key: &str,
@@ -29,56 +34,60 @@ async fn check_refused(
     left: Option<&str>,
     why: &str,
 ) -> Outcome {
-    check_eq!(fill(f, key, "late", claim).await?, false, "fill of {key:?} {why}");
-    check_eq!(f.text(key).await?.as_deref(), left, "{key:?} {why}, after the fill");
+    check_eq!(set_claimed(f, key, "late", claim).await?, false, "set_claimed of {key:?} {why}");
+    check_eq!(f.text(key).await?.as_deref(), left, "{key:?} {why}, after set_claimed");
     Ok(())
 }
 
-pub(crate) async fn fill_stores(f: &Fixture) -> Outcome {
+pub(crate) async fn set_claimed_stores(f: &Fixture) -> Outcome {
     for (key, lease) in [("k", None), ("leased", LEASE)] {
         let claim = claimed(f, key, lease).await?;
         f.check_missing(key, "that is claimed").await?;
         let from = Instant::now();
-        check_eq!(fill(f, key, "v", &claim).await?, true, "fill of {key:?}");
-        check_eq!(f.text(key).await?.as_deref(), Some("v"), "what {key:?} was filled with");
+        check_eq!(set_claimed(f, key, "v", &claim).await?, true, "set_claimed of {key:?}");
+        check_eq!(
+            f.text(key).await?.as_deref(),
+            Some("v"),
+            "the value of {key:?} after set_claimed"
+        );
         if f.suite.offers(Verb::Expiry) {
             check_remaining(
                 f,
                 f.expiry(key).await?,
                 Duration::from_secs(100),
                 from,
-                "what was filled",
+                "the value of set_claimed",
             )?;
         }
-        check_eq!(f.remove(key).await?, true, "remove of what was filled");
+        check_eq!(f.remove(key).await?, true, "remove after set_claimed");
     }
     Ok(())
 }
 
-pub(crate) async fn fill_for_ever_and_for_nothing(f: &Fixture) -> Outcome {
+pub(crate) async fn set_claimed_for_ever_and_for_nothing(f: &Fixture) -> Outcome {
     let claim = claimed(f, "never", None).await?;
     check_eq!(
         f.set_claimed("never", CacheValue::new("v"), Expiry::Never, &claim).await?,
         true,
-        "fill for ever"
+        "set_claimed for ever"
     );
     if f.suite.offers(Verb::Expiry) {
         check_eq!(
             f.expiry("never").await?,
             Some(Expiry::Never),
-            "expiry of what was filled for ever"
+            "expiry after set_claimed for ever"
         );
     }
     let claim = claimed(f, "never", None).await?;
     check_eq!(
         f.set_claimed("never", CacheValue::new("v"), Duration::ZERO.into(), &claim).await?,
         true,
-        "fill for no time"
+        "set_claimed with a lifetime of zero"
     );
-    f.check_missing("never", "that was filled for no time").await
+    f.check_missing("never", "after set_claimed with a lifetime of zero").await
 }
 
-pub(crate) async fn fill_replaces(f: &Fixture) -> Outcome {
+pub(crate) async fn set_claimed_replaces(f: &Fixture) -> Outcome {
     for (key, lease) in [("k", None), ("leased", LEASE)] {
         f.put(key, "old").await?;
         let claim = claimed(f, key, lease).await?;
@@ -87,8 +96,12 @@ pub(crate) async fn fill_replaces(f: &Fixture) -> Outcome {
             Some("old"),
             "a value that is about to be replaced"
         );
-        check_eq!(fill(f, key, "new", &claim).await?, true, "fill of a live {key:?}");
-        check_eq!(f.text(key).await?.as_deref(), Some("new"), "what {key:?} was filled with");
+        check_eq!(set_claimed(f, key, "new", &claim).await?, true, "set_claimed of a live {key:?}");
+        check_eq!(
+            f.text(key).await?.as_deref(),
+            Some("new"),
+            "the value of {key:?} after set_claimed"
+        );
     }
     Ok(())
 }
@@ -101,9 +114,9 @@ pub(crate) async fn unwritable(f: &Fixture) -> Outcome {
         Err(error) if error.kind() == ErrorKind::Encode => {
             check_eq!(f.text("k").await?.as_deref(), Some("old"), "the older value")
         }
-        Err(error) => check!(false, "fill with an odd value: {error:?}"),
-        // A codec that can hold it.
-        Ok(filled) => check_eq!(filled, true, "fill with an odd value"),
+        Err(error) => check!(false, "set_claimed of an odd value: {error:?}"),
+        // This codec can represent the value.
+        Ok(stored) => check_eq!(stored, true, "set_claimed of an odd value"),
     }
     f.release("k", &claim).await?;
     Ok(())
@@ -134,11 +147,11 @@ pub(crate) async fn writes_win(f: &Fixture) -> Outcome {
             let claim = claimed(f, &key("incr"), lease).await?;
             check_eq!(f.incr(&key("incr"), 7, LONG).await?, 7, "incr of a claimed key");
             check_eq!(
-                fill(f, &key("incr"), "late", &claim).await?,
+                set_claimed(f, &key("incr"), "late", &claim).await?,
                 false,
-                "fill of what was counted"
+                "set_claimed of a counter"
             );
-            check_eq!(f.read::<i64>(&key("incr")).await?, Some(7), "the count, after the fill");
+            check_eq!(f.read::<i64>(&key("incr")).await?, Some(7), "the count after set_claimed");
         }
     }
     Ok(())
@@ -149,8 +162,7 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
         return Ok(());
     }
     for (number, lease) in [None, LEASE].into_iter().enumerate() {
-        // The key is missing, and so is there nothing to remove: what counts is that somebody said
-        // so.
+        // The key is missing, so there is nothing to remove. The removal still ends the claim.
         let key = |name: &str| format!("a:{name}{number}");
         let claim = claimed(f, &key("remove"), lease).await?;
         check_eq!(f.remove(&key("remove")).await?, false, "remove of a claimed key");
@@ -170,7 +182,8 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
         }
         let claim = claimed(f, &key("zero"), lease).await?;
         f.put_for(&key("zero"), "v", Duration::ZERO).await?;
-        check_refused(f, &key("zero"), &claim, None, "that was set for no time").await?;
+        check_refused(f, &key("zero"), &claim, None, "that was set with a lifetime of zero")
+            .await?;
         let claim = claimed(f, &key("both"), lease).await?;
         f.put(&key("both"), "theirs").await?;
         f.remove(&key("both")).await?;
@@ -183,9 +196,9 @@ pub(crate) async fn removals_win(f: &Fixture) -> Outcome {
             f.clear(prefix).await?;
             check_refused(f, &key("clear"), &claim, None, "that was cleared").await?;
             check_eq!(
-                fill(f, &format!("b:{number}"), "v", &other).await?,
+                set_claimed(f, &format!("b:{number}"), "v", &other).await?,
                 prefix == "a:",
-                "fill of another key after clear({prefix:?})"
+                "set_claimed of another key after clear({prefix:?})"
             );
             f.remove(&format!("b:{number}")).await?;
         }
@@ -242,7 +255,7 @@ pub(crate) async fn a_refresh_that_comes_late(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// A claim is no value: not for readers, and not in the way of writers.
+/// A claim is a miss for every verb that reads, and does not hinder writes.
 pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
     for lease in [None, LEASE] {
         for key in ["remove", "many", "touch", "update", "take", "add", "replace", "incr", "set"] {
@@ -281,13 +294,21 @@ pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
                 true,
                 "add over a claimed key"
             );
-            check_eq!(f.text("add").await?.as_deref(), Some("v"), "what was added over a claim");
+            check_eq!(
+                f.text("add").await?.as_deref(),
+                Some("v"),
+                "the value that was added over a claim"
+            );
         }
         if f.offers(Verb::Incr).await? {
             check_eq!(f.incr("incr", 2, LONG).await?, 2, "incr of a claimed key");
         }
         f.put("set", "v").await?;
-        check_eq!(f.text("set").await?.as_deref(), Some("v"), "what was set over a claim");
+        check_eq!(
+            f.text("set").await?.as_deref(),
+            Some("v"),
+            "the value that was set over a claim"
+        );
         f.clear("").await?;
         for key in ["touch", "add", "incr", "set"] {
             f.check_missing(key, "that was claimed and cleared").await?;
@@ -296,137 +317,43 @@ pub(crate) async fn missing_for_every_verb(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn the_first_fill_wins(f: &Fixture) -> Outcome {
+pub(crate) async fn the_first_set_claimed_wins(f: &Fixture) -> Outcome {
     if !f.enforces_claims() {
         return Ok(());
     }
     let (first, second) = (claimed(f, "k", None).await?, claimed(f, "k", None).await?);
-    check_eq!(fill(f, "k", "first", &second).await?, true, "the first fill of two");
-    check_refused(f, "k", &first, Some("first"), "that was filled").await?;
+    check_eq!(set_claimed(f, "k", "first", &second).await?, true, "the first set_claimed of two");
+    check_refused(f, "k", &first, Some("first"), "after the first set_claimed").await?;
     f.put("live", "old").await?;
     let (first, second) = (claimed(f, "live", None).await?, claimed(f, "live", None).await?);
-    check_eq!(fill(f, "live", "first", &first).await?, true, "the first fill of two, over a value");
-    check_refused(f, "live", &second, Some("first"), "that was filled").await?;
+    check_eq!(
+        set_claimed(f, "live", "first", &first).await?,
+        true,
+        "the first set_claimed of two, over a value"
+    );
+    check_refused(f, "live", &second, Some("first"), "after the first set_claimed").await?;
     let stored = f.at_once(16, |f, _| async move {
         let claim = claimed(&f, "many", None).await?;
-        fill(&f, "many", "v", &claim).await
+        set_claimed(&f, "many", "v", &claim).await
     });
     let stored = stored.await?.into_iter().filter(|stored| *stored).count();
-    // A claim that comes after a fill is of what was filled.
-    check!((1..=16).contains(&stored), "fills that say true, of 16 at once: {stored}");
-    check_eq!(f.text("many").await?.as_deref(), Some("v"), "what they filled it with");
+    // A claim that is made after one `set_claimed` is for that value, and can be used as well.
+    check!((1..=16).contains(&stored), "{stored} of 16 set_claimed at once are true");
+    check_eq!(f.text("many").await?.as_deref(), Some("v"), "the value of set_claimed");
     Ok(())
 }
 
-pub(crate) async fn a_fill_ends_its_claim(f: &Fixture) -> Outcome {
+pub(crate) async fn set_claimed_ends_its_claim(f: &Fixture) -> Outcome {
     if !f.enforces_claims() {
         return Ok(());
     }
     let claim = claimed(f, "k", LEASE).await?;
-    check_eq!(fill(f, "k", "v", &claim).await?, true, "a fill");
-    check_refused(f, "k", &claim, Some("v"), "that was filled with the same claim").await?;
+    check_eq!(set_claimed(f, "k", "v", &claim).await?, true, "set_claimed");
+    check_refused(f, "k", &claim, Some("v"), "after set_claimed with the same claim").await?;
     f.remove("k").await?;
-    check_refused(f, "k", &claim, None, "that was filled with the same claim, and removed").await?;
-    drop(claimed(f, "k", LEASE).await?);
-    Ok(())
-}
-
-pub(crate) async fn a_lease_is_exclusive(f: &Fixture) -> Outcome {
-    if !f.enforces_claims() {
-        return Ok(());
-    }
-    f.put("live", "old").await?;
-    for key in ["k", "live"] {
-        let claim = claimed(f, key, LEASE).await?;
-        check_eq!(f.claim(key, LEASE).await?, None, "a second lease on {key:?}");
-        let other = claimed(f, &format!("other than {key}"), LEASE).await?;
-        check_eq!(
-            fill(f, &format!("other than {key}"), "v", &other).await?,
-            true,
-            "fill of another key"
-        );
-        check_eq!(
-            f.claim(key, LEASE).await?,
-            None,
-            "a second lease on {key:?}, after another key was filled"
-        );
-        f.release(key, &claim).await?;
-        let claim = claimed(f, key, LEASE).await?;
-        check_eq!(fill(f, key, "new", &claim).await?, true, "fill of {key:?} by the second holder");
-        let claim = claimed(f, key, LEASE).await?;
-        f.release(key, &claim).await?;
-    }
-    // The claims are kept: a store may end a claim with its handle.
-    let leases = f.at_once(32, |f, _| async move { Ok(f.claim("many", LEASE).await?) }).await?;
-    check_eq!(leases.iter().flatten().count(), 1, "leases given, of 32 asked for at once");
-    Ok(())
-}
-
-pub(crate) async fn a_claim_without_a_lease_is_always_given(f: &Fixture) -> Outcome {
-    let holder = claimed(f, "k", LEASE).await?;
-    let other = claimed(f, "k", None).await?;
-    f.release("k", &other).await?;
-    if f.enforces_claims() {
-        check_eq!(
-            f.claim("k", LEASE).await?,
-            None,
-            "a lease on a key that is leased, after somebody else gave a claim up"
-        );
-        check_eq!(fill(f, "k", "v", &holder).await?, true, "the holder's fill");
-    }
-    Ok(())
-}
-
-/// Waits until a lease has ended, and takes the next one.
-async fn next_lease(f: &Fixture, key: &str, lasting: Duration, taken: Instant) -> Outcome<Claim> {
-    loop {
-        let asked = taken.elapsed();
-        if let Some(claim) = f.claim(key, LEASE).await? {
-            return Ok(claim);
-        }
-        check!(
-            asked < f.suite.gone_after(lasting) + Duration::from_secs(3),
-            "a lease of {lasting:?} still holds {asked:?} after it was given"
-        );
-        tokio::time::sleep(f.suite.short() / 6).await;
-    }
-}
-
-pub(crate) async fn a_lease_ends_by_itself(f: &Fixture) -> Outcome {
-    if !f.enforces_claims() {
-        return Ok(());
-    }
-    f.put("live", "old").await?;
-    for (key, old) in [("k", None), ("live", Some("old"))] {
-        let first = claimed(f, key, Some(f.suite.short())).await?;
-        let second = next_lease(f, key, f.suite.short(), Instant::now()).await?;
-        check_refused(f, key, &first, old, "whose lease has passed on").await?;
-        check_eq!(
-            f.claim(key, LEASE).await?,
-            None,
-            "a lease on {key:?}, after the late fill of its first holder"
-        );
-        f.release(key, &first).await?;
-        check_eq!(
-            f.claim(key, LEASE).await?,
-            None,
-            "a lease on {key:?}, after its first holder gave it up late"
-        );
-        check_eq!(fill(f, key, "second", &second).await?, true, "fill by the second holder");
-        check_eq!(
-            f.text(key).await?.as_deref(),
-            Some("second"),
-            "what the second holder filled it with"
-        );
-        check_refused(
-            f,
-            key,
-            &first,
-            Some("second"),
-            "whose lease has passed on, and that was filled",
-        )
+    check_refused(f, "k", &claim, None, "after set_claimed with the same claim, and a removal")
         .await?;
-    }
+    drop(claimed(f, "k", LEASE).await?);
     Ok(())
 }
 
@@ -464,7 +391,7 @@ pub(crate) async fn hostile_keys(f: &Fixture) -> Outcome {
             check_eq!(
                 f.set_claimed(key, CacheValue::new(number), LONG, claim).await?,
                 true,
-                "fill of {key:?}"
+                "set_claimed of {key:?}"
             );
         }
     }
@@ -472,7 +399,7 @@ pub(crate) async fn hostile_keys(f: &Fixture) -> Outcome {
         check_eq!(
             f.read::<usize>(key).await?,
             (number % 2 == 1).then_some(number),
-            "{key:?}, of which every second was filled"
+            "{key:?}, of which every second was stored"
         );
     }
     for answer in [
@@ -491,12 +418,12 @@ pub(crate) async fn large(f: &Fixture) -> Outcome {
         check_eq!(
             f.set_claimed("k", CacheValue::new("x".repeat(size)), LONG, &claim).await?,
             true,
-            "fill with {size} bytes"
+            "set_claimed with {size} bytes"
         );
         check_eq!(
             f.text("k").await?.map(|text| text.len()),
             Some(size),
-            "bytes of what was filled"
+            "bytes of the stored value"
         );
         if f.enforces_claims() {
             let (refresh, cold) = (claimed(f, "k", None).await?, claimed(f, "other", None).await?);
@@ -506,7 +433,7 @@ pub(crate) async fn large(f: &Fixture) -> Outcome {
                 check_eq!(
                     f.set_claimed(key, CacheValue::new("x".repeat(size)), LONG, claim).await?,
                     false,
-                    "fill of a removed key with {size} bytes"
+                    "set_claimed of a removed key with {size} bytes"
                 );
                 f.check_missing(key, "that was removed").await?;
             }
@@ -515,9 +442,9 @@ pub(crate) async fn large(f: &Fixture) -> Outcome {
     let Some(limit) = f.suite.max_value else { return Ok(()) };
     f.put("k", "old").await?;
     let claim = claimed(f, "k", None).await?;
-    let filled = f.set_claimed("k", CacheValue::new("x".repeat(limit + 1)), LONG, &claim).await;
-    check_kind!(filled, ErrorKind::TooLarge, "fill with more than the limit of {limit}");
-    f.check_missing("k", "that was filled with too much").await
+    let refused = f.set_claimed("k", CacheValue::new("x".repeat(limit + 1)), LONG, &claim).await;
+    check_kind!(refused, ErrorKind::TooLarge, "set_claimed with more than the limit of {limit}");
+    f.check_missing("k", "after set_claimed of a value over the limit").await
 }
 
 pub(crate) async fn between_instances(f: &Fixture) -> Outcome {
@@ -527,7 +454,7 @@ pub(crate) async fn between_instances(f: &Fixture) -> Outcome {
     let other = f.with(f.rebuild()?);
     f.put("shared?", 1).await?;
     if other.get("shared?").await?.is_none() {
-        // A database in memory is its adapter's own.
+        // A database in memory belongs to one adapter.
         return Ok(());
     }
     for lease in [None, LEASE] {
@@ -544,8 +471,12 @@ pub(crate) async fn between_instances(f: &Fixture) -> Outcome {
         other.clear("").await?;
         check_refused(f, "k", &claim, None, "that another instance cleared").await?;
         let claim = claimed(f, "k", lease).await?;
-        check_eq!(fill(f, "k", "v", &claim).await?, true, "set_claimed");
-        check_eq!(other.text("k").await?.as_deref(), Some("v"), "what the other instance sees");
+        check_eq!(set_claimed(f, "k", "v", &claim).await?, true, "set_claimed");
+        check_eq!(
+            other.text("k").await?.as_deref(),
+            Some("v"),
+            "the value that the other instance reads"
+        );
         other.remove("k").await?;
     }
     Ok(())

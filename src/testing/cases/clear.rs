@@ -1,4 +1,4 @@
-//! `clear`: what begins with a prefix, literally, and nothing else.
+//! `clear`: removes the keys that begin with the prefix, taken literally, and no others.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ async fn fill(f: &Fixture, keys: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// That of `keys` those are left that do not begin with `prefix`.
+/// Checks that the keys that do not begin with `prefix` are left, and the others are missing.
 async fn check_cleared(f: &Fixture, keys: &[&str], prefix: &str) -> Outcome {
     for (key, found) in keys.iter().zip(f.texts(keys).await?) {
         check_eq!(
@@ -230,7 +230,7 @@ pub(crate) async fn beside_others(f: &Fixture) -> Outcome {
         let sums: BTreeMap<String, i64> = sums.into_iter().flatten().collect();
         for key in &keys {
             match (sums.get(key), f.read::<i64>(key).await?) {
-                // Counted anew after the clear had passed.
+                // The counter was counted again after the clear had passed it.
                 (Some(1), None | Some(1)) | (Some(6), None) | (None, None) => {}
                 (sum, left) => check_eq!(
                     left,

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 
-/// That a counter reads as `expected`, whichever verb asks.
+/// Checks that every verb that reads returns `expected` for the counter.
 async fn stands_at(f: &Fixture, key: &str, expected: i64) -> Outcome {
     check_eq!(f.read::<i64>(key).await?, Some(expected), "get of the counter");
     let [found] = &f.get_many(&[key]).await?[..] else {
@@ -108,7 +108,8 @@ pub(crate) async fn live_keeps_its_expiry(f: &Fixture) -> Outcome {
         f.incr(key, 1, Duration::ZERO.into()).await?;
     }
     for key in ["set short", "counted short"] {
-        // Written again until both came in time: a busy machine may sleep through the short life.
+        // Repeat until both calls come in time, because a busy machine may be late for the short
+        // lifetime.
         for _ in 0..50 {
             if key == "set short" {
                 f.put_for(key, 10, short).await?
@@ -133,7 +134,7 @@ pub(crate) async fn live_keeps_its_expiry(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// That `incr` refuses what is under `key` and leaves it as it is.
+/// Checks that `incr` refuses the value and leaves it unchanged.
 async fn refused<T>(f: &Fixture, key: &str, value: T) -> Outcome
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,

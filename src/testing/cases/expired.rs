@@ -1,9 +1,9 @@
-//! What has expired is missing for every caller, whether or not it is still in the store.
+//! Expired entries are missing for every caller, also if the store still holds them.
 
 use super::*;
 use std::task::Poll;
 
-/// Keys that hold 1 and have expired, none of which was looked at since.
+/// Writes 1 under each key and waits until all have expired, without reading them.
 async fn expire(f: &Fixture, keys: &[&str]) -> Outcome {
     for key in keys {
         f.put_for(key, 1, f.suite.short()).await?;

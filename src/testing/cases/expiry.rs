@@ -1,11 +1,12 @@
-//! How long entries live, by each verb that writes.
+//! The lifetime of entries, for each verb that writes.
 
 use super::*;
 
 /// The verbs that write, each with a key of its own. `replace` finds an older value.
 const WRITERS: [&str; 4] = ["set", "add", "replace", "set_many"];
 
-/// Writes by `verb` under the key of that name; `None` if the store lacks the verb.
+/// Writes with `verb` under the key of that name. Returns `None` if the store does not support the
+/// verb.
 async fn write(f: &Fixture, verb: &str, expiry: Expiry) -> Outcome<Option<bool>> {
     let value = CacheValue::new(verb.to_owned());
     Ok(Some(match verb {
@@ -23,10 +24,10 @@ async fn write(f: &Fixture, verb: &str, expiry: Expiry) -> Outcome<Option<bool>>
     }))
 }
 
-/// That entries written with `ttl` live as long as they should and no longer.
+/// Checks that entries written with `ttl` live as long as they should and no longer.
 async fn lives(f: &Fixture, ttl: Duration) -> Outcome {
-    // A store that counts seconds by a timer of its own misses some on a machine that starves it:
-    // one good run in three is proof.
+    // A store that counts seconds by a timer may miss some on a busy machine: one good run in three
+    // is enough.
     if f.suite.whole_seconds
         && (lives_once(f, ttl).await.is_ok() || lives_once(f, ttl).await.is_ok())
     {
@@ -36,7 +37,7 @@ async fn lives(f: &Fixture, ttl: Duration) -> Outcome {
 }
 
 async fn lives_once(f: &Fixture, ttl: Duration) -> Outcome {
-    // A store that cuts its clock to whole milliseconds is a millisecond short at most.
+    // A store that cuts its clock to whole milliseconds is at most one millisecond early.
     const GRAIN: Duration = Duration::from_millis(2);
     let mut alive = Vec::new();
     for verb in WRITERS {
@@ -85,7 +86,7 @@ pub(crate) async fn nearly_two_seconds(f: &Fixture) -> Outcome {
     lives(f, Duration::from_millis(1_900)).await
 }
 
-/// That a write with `expiry` succeeds and leaves nothing, the older value included.
+/// Checks that a write with `expiry` succeeds and that the key is missing afterwards.
 async fn leaves_nothing(f: &Fixture, expiry: Expiry) -> Outcome {
     for verb in WRITERS {
         f.put(verb, "older").await?;
@@ -257,7 +258,7 @@ pub(crate) async fn each_write_starts_anew(f: &Fixture) -> Outcome {
     for verb in ["set", "replace", "set_many"] {
         f.put_for(verb, "older", f.suite.short()).await?;
         if verb == "replace" && f.offers(Verb::Replace).await? {
-            // What has expired by then, on a busy machine, is not replaced.
+            // `replace` finds nothing if the entry has expired before, as it may on a busy machine.
             for _ in 0..100 {
                 if f.replace(verb, CacheValue::new("replace"), LONG).await? {
                     break;

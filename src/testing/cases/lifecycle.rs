@@ -11,7 +11,7 @@ async fn works(f: &Fixture, when: &str) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn kind_is_named(f: &Fixture) -> Outcome {
+pub(crate) async fn backend_is_named(f: &Fixture) -> Outcome {
     check!(!f.backend().trim().is_empty(), "kind is empty");
     Ok(())
 }
@@ -90,7 +90,7 @@ pub(crate) async fn rebuilds(f: &Fixture) -> Outcome {
     works(&rebuilt, "on the rebuilt, after the old was closed").await
 }
 
-pub(crate) async fn look_now_agrees(f: &Fixture) -> Outcome {
+pub(crate) async fn get_if_ready_agrees(f: &Fixture) -> Outcome {
     let agree = |key: &'static str, expected: Option<&'static str>| async move {
         if let Poll::Ready(answer) = f.found_now(key) {
             check_eq!(decoded::<String>(answer?)?.as_deref(), expected, "get_if_ready of {key:?}");

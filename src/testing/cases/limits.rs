@@ -10,8 +10,8 @@ fn large(bytes: usize) -> String {
     text
 }
 
-/// Sets so many bytes over a small value; whether the store took them. If not, the small one must
-/// be gone.
+/// Sets this number of bytes over a small value, and returns whether the store accepted them. If
+/// not, the small value must be removed.
 async fn fits(f: &Fixture, bytes: usize) -> Outcome<bool> {
     let key = format!("{bytes} bytes");
     f.put(&key, "small").await?;
@@ -104,7 +104,7 @@ pub(crate) async fn in_a_batch(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// The largest text that is stored under `key`, by asking; `None` where eight megabytes are.
+/// Finds the largest text that the store accepts, by trying; `None` if it accepts eight megabytes.
 async fn largest(f: &Fixture, key: &str) -> Outcome<Option<usize>> {
     let (mut stored, mut refused) = (0, f.suite.max_value.map_or(8 * MEGABYTE, |most| most + 1));
     if takes(f.put(key, large(refused)).await)? {
@@ -117,7 +117,7 @@ async fn largest(f: &Fixture, key: &str) -> Outcome<Option<usize>> {
     Ok(Some(stored))
 }
 
-/// Whether a value was stored, where it may be too large.
+/// Whether a value was stored; only `TooLarge` is allowed as an error.
 fn takes(answer: crate::Result<()>) -> Outcome<bool> {
     match answer {
         Err(refused) if refused.kind() == ErrorKind::TooLarge => Ok(false),
@@ -149,7 +149,7 @@ pub(crate) async fn at_the_edge(f: &Fixture) -> Outcome {
         f.put(KEY, "older").await?;
         if let Some(claim) = f.claim(KEY, None).await? {
             let answer = f.set_claimed(KEY, value(), LONG, &claim).await.map(drop);
-            answers.push((Verb::Fill, answer, f.text(KEY).await?));
+            answers.push((Verb::SetClaimed, answer, f.text(KEY).await?));
         }
         for (verb, answer, found) in answers {
             let taken = takes(answer).map_err(|failure| failure.prefixed(verb))?;

@@ -1,4 +1,4 @@
-//! The cases, a section each. What each is called and checks stands in the table.
+//! The cases, one module for each section. The table has the name and the description of each case.
 
 pub(super) mod add;
 pub(super) mod basics;
@@ -38,8 +38,8 @@ use std::time::{Duration, Instant, SystemTime};
 const DAY: Duration = Duration::from_secs(86_400);
 const LONG: Expiry = Expiry::After(Duration::from_secs(100));
 
-/// That `value` comes back as it went in; whether it went in at all. The plain codecs may refuse
-/// what they cannot hold.
+/// Checks that `value` is read back equal, and returns whether it was stored: the plain codecs may
+/// refuse a value that they cannot represent.
 async fn exact<T>(f: &Fixture, key: &str, value: T) -> Outcome<bool>
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
@@ -61,8 +61,8 @@ where
     Ok(true)
 }
 
-/// That an answer of `expiry` to an entry written between `from` and now with the lifetime `ttl` is
-/// right.
+/// Checks an answer of `expiry` for an entry that was written between `from` and now with the
+/// lifetime `ttl`.
 fn check_remaining(
     f: &Fixture,
     answer: Option<Expiry>,
@@ -70,7 +70,7 @@ fn check_remaining(
     from: Instant,
     what: &str,
 ) -> Outcome {
-    // A timer that counts seconds, on a machine that starves it, makes them up afterwards.
+    // A timer that counts seconds may lag on a busy machine, and catch up afterwards.
     let made_up = if f.suite.whole_seconds { Duration::from_secs(3) } else { Duration::ZERO };
     let (slack, passed) = (f.suite.tolerance() + made_up, from.elapsed());
     match answer {

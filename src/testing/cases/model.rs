@@ -40,7 +40,8 @@ impl Model {
         }
     }
 
-    /// A lifetime that outlasts the run; nothing one time in eight. `true` is for ever.
+    /// A random lifetime that outlasts the run, or zero in one of eight cases. `Some(true)` means
+    /// for ever, `None` zero.
     fn expiry(&mut self) -> (Expiry, Option<bool>) {
         match self.random.u8(..8) {
             0 => (Duration::ZERO.into(), None),
@@ -72,7 +73,8 @@ fn carried(value: &Known) -> CacheValue {
     }
 }
 
-/// Reads what was found as the type the model expects; a mismatch shows as the other type.
+/// Reads a found value as the type that the model expects. A mismatch is returned as the other
+/// type.
 fn seen(found: Option<CacheValue>, expected: Option<&Known>) -> Outcome<Option<Known>> {
     let Some(found) = found else { return Ok(None) };
     Ok(Some(match expected {

@@ -1,4 +1,4 @@
-//! Two adapters, each from an evaluation of its own.
+//! Two adapters from two evaluations of the expression.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Null and the falsy are values like others.
+//! Null, false, zero and empty values are values like others.
 
 use super::*;
 use std::collections::BTreeMap;
 
-/// That `value` is a hit for everything that looks.
+/// Checks that `value` is a hit for every verb that reads.
 async fn is_a_hit<T>(f: &Fixture, key: &str, value: T) -> Outcome
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,
@@ -55,7 +55,7 @@ pub(crate) async fn empty(f: &Fixture) -> Outcome {
     is_a_hit(f, "map", BTreeMap::<String, u8>::new()).await
 }
 
-/// That the store gives back what it took, or took nothing.
+/// Checks that the store returns the same value, or refuses it and stores nothing.
 async fn exact_or_refused<T>(f: &Fixture, key: &str, value: T) -> Outcome
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static,

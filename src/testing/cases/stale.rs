@@ -1,5 +1,5 @@
-//! Values past their logical end: `get` gives them, and verbs that do not see the value count them
-//! as missing.
+//! Values past their logical end: `get` returns them, and they are missing for verbs that do not
+//! see the value.
 
 use super::*;
 use crate::adapter::Presence;
@@ -8,8 +8,9 @@ use crate::meta::Meta;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A value whose logical end is so far away, in milliseconds, and which the store keeps for a
-/// minute; `None` where the store cannot note a logical end, and then says so.
+/// Stores a value whose logical end is `end_ms` milliseconds away, and which the store keeps for a
+/// minute. Returns `None` if the store cannot record a logical end, and then checks that
+/// `has_logical_ends` is false.
 async fn keep(f: &Fixture, key: &str, value: u64, end_ms: i64) -> Outcome<Option<()>> {
     let mut meta = Meta::default();
     meta.end_at(clock::now_ms().saturating_add_signed(end_ms));
@@ -33,7 +34,7 @@ pub(crate) async fn is_read(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn presence_tells(f: &Fixture) -> Outcome {
+pub(crate) async fn presence_of_each(f: &Fixture) -> Outcome {
     check_eq!(f.presence("none").await?, Presence::Missing, "of a missing key");
     f.put("plain", 5u64).await?;
     check_eq!(f.presence("plain").await?, Presence::Live, "of a value without a logical end");

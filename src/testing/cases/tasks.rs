@@ -1,4 +1,4 @@
-//! Many at once.
+//! Many tasks at the same time.
 
 use super::*;
 

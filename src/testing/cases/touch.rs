@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Gives `key` a new expiry by one of the two verbs; whether it was live.
+/// Gives `key` a new expiry with one of the two verbs, and returns whether it was live.
 async fn renew(f: &Fixture, verb: &str, key: &str, expiry: Expiry) -> Outcome<bool> {
     match verb {
         "touch" => Ok(f.touch(key, expiry).await?),
@@ -14,8 +14,8 @@ const VERBS: [&str; 2] = ["touch", "update_timeout"];
 
 pub(crate) async fn lengthens(f: &Fixture) -> Outcome {
     for verb in VERBS {
-        // Written again until the touch came in time: a busy machine may sleep through the short
-        // life.
+        // Repeat until the touch comes in time, because a busy machine may be late for the short
+        // lifetime.
         let mut renewed = false;
         for _ in 0..50 {
             f.put_for(verb, "v", f.suite.short()).await?;

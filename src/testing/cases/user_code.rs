@@ -1,5 +1,5 @@
-//! Values whose own code panics, or uses the adapter that holds them: no lock may be held where it
-//! runs.
+//! Values whose own code panics, or uses the adapter that holds them: no lock may be held while
+//! this code runs.
 
 use super::*;
 use crate::runtime::lock;
@@ -9,15 +9,16 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-/// How long a call may wait for a lock, or for anything else.
+/// After this time a call counts as hanging.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// Without the report of the panic hook, which would fill the output of a suite that passes.
+/// Panics without the report of the panic hook, which would clutter the output of a suite that
+/// passes.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("a value's own code panics"))
 }
 
-/// What cannot be written, and says so by a panic.
+/// A value whose `Serialize` panics.
 struct Panicking;
 
 impl Serialize for Panicking {
@@ -26,8 +27,7 @@ impl Serialize for Panicking {
     }
 }
 
-/// That a call with a [`Panicking`] value is an error of that value, and neither a panic nor a
-/// hang.
+/// Checks that a call with a [`Panicking`] value returns an error, and neither panics nor hangs.
 async fn is_refused<T: Debug>(verb: Verb, call: impl Future<Output = crate::Result<T>>) -> Outcome {
     let call = tokio::time::timeout(STUCK, AssertUnwindSafe(call).catch_unwind()).await;
     let Ok(ended) = call else {
@@ -39,7 +39,7 @@ async fn is_refused<T: Debug>(verb: Verb, call: impl Future<Output = crate::Resu
         return Ok(());
     };
     match answer {
-        // An adapter that wraps values has the panic inside an `Encode` of its own.
+        // An adapter that wraps values returns the panic inside an `Encode` of its own.
         Err(error) if matches!(error.kind(), ErrorKind::Panic | ErrorKind::Encode) => {}
         answer => check!(false, "{verb} of what panics: {answer:?}"),
     }
@@ -64,7 +64,7 @@ pub(crate) async fn serialize_panics(f: &Fixture) -> Outcome {
         ];
         is_refused(Verb::SetMany, async { f.set_many(&entries).await?.swap_remove(1) }).await?;
         if let Some(claim) = f.claim("k", Some(STUCK)).await? {
-            is_refused(Verb::Fill, f.set_claimed("k", value(), LONG, &claim)).await?;
+            is_refused(Verb::SetClaimed, f.set_claimed("k", value(), LONG, &claim)).await?;
             f.release("k", &claim).await?;
         }
         check_eq!(f.text("k").await?.as_deref(), Some("old"), "the value before those that panic");
@@ -76,7 +76,7 @@ pub(crate) async fn serialize_panics(f: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// Uses an adapter from a value's own code, while it is armed.
+/// Uses an adapter from a value's own code, as long as it is armed.
 struct User {
     adapter: Fixture,
     armed: AtomicBool,
@@ -88,8 +88,8 @@ impl User {
         Arc::new(Self { adapter: f.clone(), armed: true.into(), stuck: Mutex::default() })
     }
 
-    /// On a thread of its own, as code that is not async would: this one must not be what those
-    /// calls wait for.
+    /// Uses the adapter on a separate thread, as blocking code does: the calls must not need the
+    /// present thread.
     fn use_the_adapter(&self) {
         if !self.armed.load(Ordering::SeqCst) {
             return;
@@ -100,7 +100,7 @@ impl User {
             let outcome = runtime
                 .map_err(|refused| Failure::new(refused, Location::caller()))
                 .and_then(|runtime| runtime.block_on(every_day(&f)));
-            // Nobody waits any more when it has taken too long.
+            // The receiver is gone if this took too long.
             drop(done.send(outcome));
         });
         let outcome = came.recv_timeout(STUCK).unwrap_or_else(|_| {
@@ -113,14 +113,14 @@ impl User {
         }
     }
 
-    /// What went wrong in there; from now on values do nothing.
+    /// Returns the failure of the value's code, and disarms all values.
     fn verdict(&self) -> Outcome {
         self.armed.store(false, Ordering::SeqCst);
         lock(&self.stuck).take().map_or(Ok(()), Err)
     }
 }
 
-/// What a value's code does with the adapter.
+/// The calls that a value's code makes.
 async fn every_day(f: &Fixture) -> Outcome {
     f.get("k").await?;
     f.put("k", 1).await?;
@@ -146,7 +146,7 @@ impl Serialize for Writing {
 pub(crate) async fn serialize_uses_the_adapter(f: &Fixture) -> Outcome {
     let user = User::new(f);
     let used = user.clone();
-    // Elsewhere, for a runtime of one thread would stand still as long as the value's code waits.
+    // On a thread of its own, because a runtime of one thread stops while the value's code waits.
     f.elsewhere(|f| async move {
         let value = || CacheValue::new(Writing(used.clone()));
         f.set("k", value(), LONG).await?;
@@ -171,11 +171,12 @@ pub(crate) async fn serialize_uses_the_adapter(f: &Fixture) -> Outcome {
     })
     .await?;
     user.verdict()?;
-    // A handle on the adapter that the adapter itself holds would keep both for ever.
+    // Clear, because a value that refers to the adapter inside the adapter would keep both alive
+    // for ever.
     Ok(f.clear("").await?)
 }
 
-/// Uses the adapter where it is dropped, and panics.
+/// A value whose `Drop` uses the adapter and panics.
 struct Leaving(Arc<User>);
 
 impl Serialize for Leaving {

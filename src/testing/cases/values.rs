@@ -28,7 +28,7 @@ struct Name {
     name: String,
 }
 
-/// Bytes as bytes, which a `Vec<u8>` is not to serde.
+/// Bytes that serde sees as bytes; a `Vec<u8>` is a sequence to serde.
 #[derive(Clone, Debug, PartialEq)]
 struct Blob(Vec<u8>);
 
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// What no codec can write.
+/// A value that no codec can write.
 #[derive(Clone, Deserialize)]
 pub(super) struct Unwritable;
 

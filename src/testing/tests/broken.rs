@@ -1,11 +1,11 @@
-//! The bugs, and the case that must find each.
+//! The bugs, and for each the case that must find it.
 
 use super::store::Store;
 use crate::testing::{CASES, Suite};
 use std::sync::Arc;
 use tokio::runtime::Builder;
 
-/// That the named case fails on a store with this bug, and says something.
+/// Checks that the named case fails on a store with this bug, with a message.
 fn is_caught(bug: Bug, name: &str) {
     let case = CASES
         .iter()
@@ -31,7 +31,7 @@ fn is_caught(bug: Bug, name: &str) {
 }
 
 impl Bug {
-    /// Whether it shows on a store with a limit only.
+    /// Whether only a store with a limit shows the bug.
     pub(super) fn is_about_limits(self) -> bool {
         matches!(self, Self::TooLargeServesTheOld | Self::ReplaceHasNoLimit)
     }
@@ -39,7 +39,7 @@ impl Bug {
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $bug:ident $test:ident $case:literal,)*) => {
-        /// Something that an adapter's author gets wrong.
+        /// A mistake of an adapter's author.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Bug {
             $($(#[$doc])* $bug,)*
@@ -73,10 +73,10 @@ bugs! {
     EncodeErrorDropsTheOld encode_error_drops_the_old "values::unwritable_leaves_the_old",
     ExpiresLate expires_late "expiry::half_a_second",
     ExpiryIsAlwaysTheDefault expiry_is_always_the_default "expiry::remaining",
-    FillUndoesClears fill_undoes_clears "claims::removals_win",
-    FillUndoesRemovals fill_undoes_removals "claims::removals_win",
-    FillUndoesWrites fill_undoes_writes "claims::writes_win",
-    LookNowForgetsExpiry look_now_forgets_expiry "lifecycle::look_now_agrees",
+    SetClaimedUndoesClears set_claimed_undoes_clears "claims::removals_win",
+    SetClaimedUndoesRemovals set_claimed_undoes_removals "claims::removals_win",
+    SetClaimedUndoesWrites set_claimed_undoes_writes "claims::writes_win",
+    GetIfReadyForgetsExpiry get_if_ready_forgets_expiry "lifecycle::get_if_ready_agrees",
     IncrIsNotAtomic incr_is_not_atomic "counters::exact_among_many",
     IncrResetsTheExpiry incr_resets_the_expiry "counters::live_keeps_its_expiry",
     IncrStopsAtZero incr_stops_at_zero "counters::goes_below_zero",
@@ -84,7 +84,7 @@ bugs! {
     KeysAreTrimmed keys_are_trimmed "keys::hostile_do_not_collide",
     KeysEndAtNul keys_end_at_nul "keys::hostile_round_trip",
     KeysFoldCase keys_fold_case "keys::matched_literally",
-    KindIsEmpty kind_is_empty "lifecycle::kind_is_named",
+    BackendIsEmpty backend_is_empty "lifecycle::backend_is_named",
     LateReleaseFreesTheLease late_release_frees_the_lease "claims::a_lease_ends_by_itself",
     LeaseIsShared lease_is_shared "claims::a_lease_is_exclusive",
     LeaseNeverEnds lease_never_ends "claims::a_lease_ends_by_itself",
@@ -93,7 +93,7 @@ bugs! {
     NeverIsTheDefault never_is_the_default "touch::to_never",
     NotFresh not_fresh "neighbours::clear_stays_at_home",
     NullIsAMiss null_is_a_miss "nulls::unit",
-    OverdueFillIsStored overdue_fill_is_stored "claims::a_lease_ends_by_itself",
+    LateSetClaimedIsStored late_set_claimed_is_stored "claims::a_lease_ends_by_itself",
     PanicsWithTheValue panics_with_the_value "user_code::serialize_panics",
     PrefixFoldsCase prefix_folds_case "clear::case_matters",
     PrefixIsAGlob prefix_is_a_glob "clear::patterns_are_text",
@@ -102,7 +102,7 @@ bugs! {
     IncrRevivesTheStale incr_revives_the_stale "stale::incr_starts_anew",
     RemoveCountsTheStale remove_counts_the_stale "stale::remove_is_false",
     RemoveCountsTheExpired remove_counts_the_expired "expired::remove_is_false",
-    RemoveManySaysTrue remove_many_says_true "batches::remove_tells_of_each",
+    RemoveManySaysTrue remove_many_says_true "batches::remove_answers_for_each",
     SecondsAreCut seconds_are_cut "expiry::nearly_two_seconds",
     SetKeepsTheOldExpiry set_keeps_the_old_expiry "expiry::each_write_starts_anew",
     TakeIsNotAtomic take_is_not_atomic "take::once_among_many",

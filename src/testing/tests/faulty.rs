@@ -1,4 +1,4 @@
-//! What `FaultyAdapter` does to each verb.
+//! Tests of `FaultyAdapter`, for each verb.
 
 use super::store::Store;
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 conformance!(without_faults, FaultyAdapter::new(Store::new()));
 
-/// Calls a verb with something that succeeds on an empty store.
+/// Calls a verb with arguments that succeed on an empty store.
 async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::error::Result<()> {
     let (one, soon) = (|| CacheValue::new(1), Expiry::Default);
     match verb {
@@ -32,7 +32,9 @@ async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::error::Resu
         Verb::SetMany => adapter.set_many(&[Entry::new("k", one(), soon)]).await.map(drop),
         Verb::RemoveMany => adapter.remove_many(&["k"]).await.map(drop),
         Verb::Claim => adapter.claim("k", None).await.map(drop),
-        Verb::Fill => adapter.set_claimed("k", one(), soon, &Claim::unguarded()).await.map(drop),
+        Verb::SetClaimed => {
+            adapter.set_claimed("k", one(), soon, &Claim::unguarded()).await.map(drop)
+        }
         Verb::Release => adapter.release("k", &Claim::unguarded()).await,
         Verb::Connect => adapter.connect().await,
         Verb::Ping => adapter.ping().await,

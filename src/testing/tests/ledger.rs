@@ -1,11 +1,11 @@
-//! Who has claimed what, and what happened since.
+//! The claims on the small store, and the changes of keys since.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub(super) struct Ledger {
-    /// Counts everything that happens.
+    /// Incremented with each event.
     now: u64,
     changed: HashMap<String, u64>,
     cleared: HashMap<String, u64>,
@@ -40,7 +40,8 @@ impl Ledger {
         Some([u64::from(lease.is_some()).to_be_bytes(), now.to_be_bytes()].concat())
     }
 
-    /// Whether nothing has happened since a claim, and its lease has not passed on.
+    /// Whether the key has not changed since a claim, and its lease has not passed to another
+    /// claim.
     pub(super) fn holds(&self, key: &str, claim: &[u8], though_overdue: bool) -> bool {
         let Some((leased, at)) = read(claim) else { return false };
         let clears = self

@@ -1,4 +1,4 @@
-//! An adapter with the five required methods, and a suite that knows what it lacks.
+//! An adapter with only the five required methods, and a suite with the other verbs excepted.
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::codec::Codec;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// What stands in an author's first version.
+/// The first version of an author's adapter.
 #[derive(Default)]
 struct Minimal(Mutex<HashMap<String, (CacheValue, Option<Instant>)>>);
 
@@ -46,7 +46,7 @@ impl AsyncCacheAdapter for Minimal {
         check(key)?;
         value.encoded_len(Codec::MessagePack)?;
         let gone = lock(&self.0).insert(key.to_owned(), (value, deadline(expiry)));
-        // Its `Drop` may use the store: not where the lock is held.
+        // Drop the value after the lock is released, because its `Drop` may use the store.
         drop(gone);
         Ok(())
     }
@@ -128,7 +128,7 @@ async fn faults_are_failures_and_hangs_come_to_an_end() {
     assert!(started.elapsed() <= Duration::from_secs(600));
 }
 
-/// All cases at once: their waits of whole seconds overlap.
+/// Runs all cases at the same time, so that their waits of whole seconds overlap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_seconds_are_enough_where_the_suite_is_told() {
     let suite = Suite::new().whole_seconds();

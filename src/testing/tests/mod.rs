@@ -1,9 +1,11 @@
-//! The suite on a small store, and on the same store with bugs put in: each must be caught.
+//! Runs the suite on a small store, and on the same store with one bug at a time: the suite must
+//! find each.
 
 mod broken;
 mod faulty;
 mod ledger;
 mod minimal;
+mod slot;
 mod store;
 
 use super::{Suite, conformance};

@@ -1,7 +1,8 @@
-//! A whole adapter in one map, with a place for each bug.
+//! A complete adapter on one map, in which each bug can be turned on.
 
 use super::broken::Bug;
 use super::ledger::Ledger;
+use super::slot::{Kept, Late, Slot, glob};
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
@@ -10,15 +11,14 @@ use crate::key;
 use crate::runtime::lock;
 use crate::value::CacheValue;
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Values in a map, as handles or as the bytes of a codec. The code of a value (`Serialize`,
-/// `Drop`) may use the store, and so runs where no lock is held.
+/// Values in a map, as handles or as encoded bytes. The code of a value (`Serialize`, `Drop`) may
+/// use the store, so it runs while no lock is held.
 #[derive(Default)]
 pub(super) struct Store {
     map: Mutex<HashMap<String, Slot>>,
@@ -29,50 +29,11 @@ pub(super) struct Store {
     ledger: Mutex<Ledger>,
     busy: AtomicBool,
     closed: AtomicBool,
-    /// Calls in flight, for the bugs that let them come late.
+    /// Calls in flight, for the bugs that apply them late.
     in_flight: Mutex<Vec<Late>>,
 }
 
-/// A call whose future may be dropped before it takes effect.
-enum Late {
-    Write(String, CacheValue, Expiry),
-    Clear(String),
-}
-
-#[derive(Clone)]
-struct Slot {
-    kept: Kept,
-    deadline: Option<Instant>,
-}
-
-#[derive(Clone)]
-enum Kept {
-    /// And the number that it is to a counter.
-    Handle(CacheValue, Result<i64>),
-    Bytes(Bytes, Codec),
-}
-
-impl Slot {
-    fn live(&self) -> bool {
-        self.deadline.is_none_or(|deadline| Instant::now() < deadline)
-    }
-
-    fn value(&self, key: &str) -> CacheValue {
-        match &self.kept {
-            Kept::Handle(value, _) => value.clone(),
-            Kept::Bytes(stored, codec) => CacheValue::from_stored(key, stored.clone(), *codec),
-        }
-    }
-
-    fn counter(&self, key: &str) -> Result<i64> {
-        match &self.kept {
-            Kept::Handle(_, number) => number.clone(),
-            Kept::Bytes(..) => self.value(key).as_counter(),
-        }
-    }
-}
-
-/// The map, and a key as the store knows it.
+/// The locked map, and a key in the store's form.
 type Opened<'a> = (MutexGuard<'a, HashMap<String, Slot>>, String);
 
 impl Store {
@@ -84,7 +45,7 @@ impl Store {
         Self { codec: Some(codec), ..Self::default() }
     }
 
-    /// What [`Store::limited`] holds, in bytes.
+    /// The limit of [`Store::limited`], in bytes.
     pub(super) const LIMIT: usize = 900_000;
 
     pub(super) fn limited() -> Self {
@@ -107,7 +68,7 @@ impl Store {
         self.bug == Some(bug)
     }
 
-    /// The map, and the key as the store knows it.
+    /// Locks the map, and turns the key into the store's form.
     fn open(&self, key: &str) -> Result<Opened<'_>> {
         if !self.has(Bug::EmptyKeyAccepted) {
             key::check(key)?;
@@ -141,7 +102,7 @@ impl Store {
         })
     }
 
-    /// When an entry with this expiry ends: `None` is never, `Some(now)` at once.
+    /// When an entry with this expiry ends. `None` means never, `Some(now)` at once.
     fn deadline(&self, expiry: Expiry) -> Option<Instant> {
         let lifetime = match (self.bug, expiry) {
             (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
@@ -183,7 +144,7 @@ impl Store {
         let gone: Vec<_> = map.extract_if(goes).collect();
         drop(map);
         drop(gone);
-        if !self.has(Bug::FillUndoesClears) {
+        if !self.has(Bug::SetClaimedUndoesClears) {
             lock(&self.ledger).cleared(prefix);
         }
         Ok(())
@@ -191,7 +152,7 @@ impl Store {
 
     fn write(&self, key: &str, value: &CacheValue, expiry: Expiry) -> Result<()> {
         self.put(key, value, expiry)?;
-        self.changed(key, Bug::FillUndoesWrites);
+        self.changed(key, Bug::SetClaimedUndoesWrites);
         Ok(())
     }
 
@@ -209,7 +170,7 @@ impl Store {
         self.place(self.open(key)?, kept, expiry).map(drop)
     }
 
-    /// Puts in place what is to be kept, and gives what was there.
+    /// Stores an entry, and returns the old one.
     fn place(
         &self,
         (mut map, name): Opened<'_>,
@@ -235,7 +196,7 @@ impl Store {
         Ok(gone.filter(|_| !self.has(Bug::DropsUnderTheLock)))
     }
 
-    /// What is under a key and alive.
+    /// The live value of a key.
     fn look(&self, key: &str) -> Result<Option<CacheValue>> {
         let (map, name) = self.open(key)?;
         let found = map.get(&name).filter(|slot| slot.live()).map(|slot| slot.value(key));
@@ -249,18 +210,10 @@ impl Store {
 
     fn delete(&self, key: &str) -> Result<Option<Slot>> {
         let (mut map, name) = self.open(key)?;
-        self.changed(key, Bug::FillUndoesRemovals);
+        self.changed(key, Bug::SetClaimedUndoesRemovals);
         let gone = map.remove(&name);
         drop(map);
         Ok(gone.filter(|slot| slot.live() || self.has(Bug::RemoveCountsTheExpired)))
-    }
-}
-
-/// Globs as a store that misuses them would: only `*`, and only at the end.
-fn glob(pattern: &str, key: &str) -> bool {
-    match pattern.split_once('*') {
-        Some((before, after)) => key.strip_prefix(before).is_some_and(|rest| rest.contains(after)),
-        None => key.starts_with(pattern),
     }
 }
 
@@ -341,7 +294,7 @@ impl AsyncCacheAdapter for Store {
         let gone = map.insert(name, Slot { kept: kept?, deadline: self.deadline(expiry) });
         drop(map);
         drop(gone);
-        self.changed(key, Bug::FillUndoesWrites);
+        self.changed(key, Bug::SetClaimedUndoesWrites);
         Ok(true)
     }
 
@@ -358,7 +311,7 @@ impl AsyncCacheAdapter for Store {
         }
         let gone = self.place(opened, kept, expiry)?;
         drop(gone);
-        self.changed(key, Bug::FillUndoesWrites);
+        self.changed(key, Bug::SetClaimedUndoesWrites);
         Ok(true)
     }
 
@@ -390,7 +343,7 @@ impl AsyncCacheAdapter for Store {
         let gone = map.insert(name, Slot { kept, deadline });
         drop(map);
         drop(gone);
-        self.changed(key, Bug::FillUndoesWrites);
+        self.changed(key, Bug::SetClaimedUndoesWrites);
         Ok(sum)
     }
 
@@ -461,7 +414,7 @@ impl AsyncCacheAdapter for Store {
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let found = match self.bug {
-            Some(Bug::LookNowForgetsExpiry) => {
+            Some(Bug::GetIfReadyForgetsExpiry) => {
                 self.open(key).map(|(map, name)| map.get(&name).map(|slot| slot.value(key)))
             }
             Some(Bug::DroppedFutureHoldsTheLock) => return Poll::Pending,
@@ -500,8 +453,11 @@ impl AsyncCacheAdapter for Store {
         drop(self.open(key)?);
         let kept = self.keep(key, &value);
         let mut ledger = lock(&self.ledger);
-        if !ledger.holds(key, claim.token().unwrap_or_default(), self.has(Bug::OverdueFillIsStored))
-        {
+        if !ledger.holds(
+            key,
+            claim.token().unwrap_or_default(),
+            self.has(Bug::LateSetClaimedIsStored),
+        ) {
             return Ok(false);
         }
         let gone = self.place(self.open(key)?, kept, expiry)?;
@@ -538,6 +494,6 @@ impl AsyncCacheAdapter for Store {
     }
 
     fn backend(&self) -> &str {
-        if self.has(Bug::KindIsEmpty) { "" } else { "store" }
+        if self.has(Bug::BackendIsEmpty) { "" } else { "store" }
     }
 }

@@ -97,7 +97,7 @@ async fn a_removal_that_fails_late_does_not_take_what_was_stored_since() {
 /// A later call that tells nothing about the value leaves a doubt, and a miss is never wrong.
 #[tokio::test(start_paused = true)]
 async fn in_doubt_the_key_is_removed() {
-    for verb in [Verb::Touch, Verb::UpdateTimeout, Verb::Fill, Verb::Clear] {
+    for verb in [Verb::Touch, Verb::UpdateTimeout, Verb::SetClaimed, Verb::Clear] {
         let (cache, store) = limited().await;
         let late = cache.clone();
         let late = hung(&store, Verb::Set, async move { put(&late, "k", "older").await }).await;
@@ -106,7 +106,7 @@ async fn in_doubt_the_key_is_removed() {
             Verb::UpdateTimeout => {
                 assert!(cache.update_timeout("k", Expiry::Never).await.unwrap().is_some());
             }
-            Verb::Fill => {
+            Verb::SetClaimed => {
                 let claim = Claim::unguarded();
                 let value = text_value("loaded before");
                 assert!(cache.set_claimed("k", value, Expiry::Never, &claim).await.unwrap());

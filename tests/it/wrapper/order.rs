@@ -141,7 +141,7 @@ pub(crate) async fn removals_beside_clears(store: Arc<dyn AsyncCacheAdapter>, tr
     let mut random = rng("removals_beside_clears");
     for trial in 0..trials {
         let delay = Fault::Delay(Duration::from_micros(random.u64(..300)));
-        for verb in [Verb::Set, Verb::Fill] {
+        for verb in [Verb::Set, Verb::SetClaimed] {
             adapter.heal(verb);
             adapter.put_next(verb, random.u64(..4), delay);
         }
