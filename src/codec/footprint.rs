@@ -26,6 +26,10 @@ const HANDLE: usize = 24;
 const MAP: usize = 48;
 const NODE: usize = 16;
 
+/// The width of an element of which only is known that it is `None` or `()`. An `Option` is as wide
+/// as its content would be.
+const NOTHING: usize = 8;
+
 /// Hash tables are never full: three slots for two entries.
 const TABLE: (usize, usize) = (3, 2);
 
@@ -110,7 +114,7 @@ fn element<T: Serialize + ?Sized>(value: &T, at: Place) -> Result<Part, Refused>
     if part.is == Is::Number && !is_number::<T>() {
         return Ok(Part::other(size_of::<usize>(), part.beyond + piece(part.here)));
     }
-    Ok(part)
+    Ok(if part.here == 0 { Part { here: NOTHING, ..part } } else { part })
 }
 
 struct Footprint {
@@ -125,13 +129,15 @@ struct Open {
     widest: usize,
     widest_key: usize,
     here: usize,
+    /// The strictest alignment of the fields so far.
+    align: usize,
     beyond: usize,
 }
 
 impl Footprint {
     fn open(self) -> Result<Open, Refused> {
         let at = self.at.down()?;
-        Ok(Open { at, count: 0, widest: 0, widest_key: 0, here: 0, beyond: 0 })
+        Ok(Open { at, count: 0, widest: 0, widest_key: 0, here: 0, align: 1, beyond: 0 })
     }
 
     /// Opens a variant with fields. Its tag takes one word at most.
@@ -145,6 +151,7 @@ impl Open {
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
         let part = placed(value, self.at)?;
         self.here += part.here;
+        self.align = self.align.max(align_of_val(value));
         self.beyond += part.beyond;
         Ok(())
     }
@@ -167,7 +174,7 @@ impl Open {
     }
 
     fn fields(self) -> Part {
-        Part::other(self.here, self.beyond)
+        Part::other(self.here.next_multiple_of(self.align), self.beyond)
     }
 }
 

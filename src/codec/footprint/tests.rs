@@ -44,6 +44,10 @@ fn lists_count_for_what_their_elements_take() {
     );
     about("lists", many::<_, Vec<Vec<u32>>>(|_| vec![1, 2, 3]), MANY * (24 + allocation(12)));
     about("pairs", many::<_, Vec<(u64, u64)>>(|at| (at as u64, 1)), MANY * 16);
+    about("uneven pairs", many::<_, Vec<(u8, u64)>>(|at| (at as u8, 1)), MANY * 16);
+    about("uneven triples", many::<_, Vec<(u8, u32, u8)>>(|at| (1, at as u32, 1)), MANY * 8);
+    about("nothing", many::<_, Vec<Option<u64>>>(|_| None), MANY * 16);
+    about("an option", many::<_, HashMap<u64, Option<u32>>>(|at| (at as u64, None)), 2_048 * 17);
     about("options", many::<_, Vec<Option<u64>>>(|at| (at % 2 == 0).then_some(1)), MANY * 16);
     about("a chain", many::<_, LinkedList<u64>>(|at| at as u64), MANY * allocation(24));
 }
