@@ -37,16 +37,16 @@
 //! |---|---|
 //! | use the global cache | [`async_cached`], [`async_adapter_set`], [`async_adapter_get`] |
 //! | have a separate cache | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
-//! | say when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
-//! | serve what is stale when things go wrong, or refresh it in time | [`stale_for`](View::stale_for) and its neighbours, [`Loaded`], [`WrapperBuilder`] |
-//! | call it without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
-//! | write one function for both | [`awaitable`], [`Awaitable`] |
+//! | set when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
+//! | serve stale values when a loader fails, or refresh values before they expire | [`stale_for`](View::stale_for), [`refresh_ahead`](View::refresh_ahead) and the other options of [`View`]; [`Loaded`], [`WrapperBuilder`] |
+//! | call a cache without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
+//! | write one function for async and blocking callers | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
-//! | write your own adapter | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for one that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
-//! | get through outages of a backend: retries, circuit breaker, write recovery | [`layers::Resilient`], which redis and memcached have if they are named by URL |
-//! | send the waiting calls of such a store as batches | [`layers::Batching`] |
-//! | see what went wrong | [`Error`], [`ErrorKind`]; [`Event`] for what a call's result does not show; [`Stats`] for counters and times |
+//! | write your own adapter | [`AsyncCacheAdapter`]; [`CacheAdapter`] and [`Blocking`](struct@Blocking) for a store that blocks; [`CacheValue`], [`Entry`], [`Lifetime`], [`Claim`] |
+//! | survive outages of a backend: retries, circuit breaker, write recovery | [`layers::Resilient`], which redis and memcached have if they are named by URL |
+//! | send the calls of your own store in batches | [`layers::Batching`] |
+//! | see what happens | [`Error`], [`ErrorKind`]; [`Event`] for facts that the result of a call does not show; [`Stats`] for counters and times |
 //!
 //! # What holds everywhere
 //!
@@ -83,8 +83,10 @@
 //!
 //! # Further reading
 //!
-//! The guides in [`docs`], a page for each capability. In the repository: `ARCHITECTURE.md`, and
-//! `examples/`, which begins with `quickstart.rs`.
+//! The guides in [`docs`], a page for each capability. In the repository:
+//! [ARCHITECTURE.md](https://github.com/larder-rs/larder/blob/main/ARCHITECTURE.md), and the
+//! [examples](https://github.com/larder-rs/larder/tree/main/examples), which begin with
+//! `quickstart.rs`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // With no adapter feature enabled, shared adapter code is unused.
@@ -92,6 +94,9 @@
     not(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite")),
     allow(dead_code, unused_imports)
 )]
+
+// First, so that the documentation of a cache begins with its verbs and not with `blocking`.
+mod wrapper;
 
 mod adapter;
 mod adapters;
@@ -129,7 +134,6 @@ pub mod testing;
 mod type_probe;
 mod url;
 mod value;
-mod wrapper;
 
 /// The attribute for an `impl AsyncCacheAdapter`.
 pub use async_trait::async_trait;

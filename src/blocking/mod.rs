@@ -406,7 +406,7 @@ impl CacheWrapper {
         self.view().try_get_or_load(key, loader)
     }
 
-    /// See [`AsyncCacheWrapper::get_or_load_here`]. The future runs on this thread, which waits for it.
+    /// See [`AsyncCacheWrapper::get_or_load_here`]. The future runs on this thread.
     pub fn get_or_load_here<T, By, F>(
         &self,
         key: impl AsRef<str>,
@@ -419,7 +419,7 @@ impl CacheWrapper {
         self.view().get_or_load_here(key, loader)
     }
 
-    /// See [`AsyncCacheWrapper::try_get_or_load_here`]. The future runs on this thread, which waits for it.
+    /// See [`AsyncCacheWrapper::try_get_or_load_here`]. The future runs on this thread.
     pub fn try_get_or_load_here<T, E, F>(
         &self,
         key: impl AsRef<str>,

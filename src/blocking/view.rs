@@ -280,7 +280,7 @@ impl BlockingView<'_> {
         wait(self.0.caller_driven().try_get_or_load(key, loader))
     }
 
-    /// See [`View::get_or_load_here`]. The future runs on this thread, which waits for it.
+    /// See [`View::get_or_load_here`]. The future runs on this thread.
     pub fn get_or_load_here<T, By, F>(
         self,
         key: impl AsRef<str>,
@@ -293,7 +293,7 @@ impl BlockingView<'_> {
         wait(self.0.caller_driven().get_or_load_here(key, loader))
     }
 
-    /// See [`View::try_get_or_load_here`]. The future runs on this thread, which waits for it.
+    /// See [`View::try_get_or_load_here`]. The future runs on this thread.
     pub fn try_get_or_load_here<T, E, F>(
         self,
         key: impl AsRef<str>,

@@ -1,13 +1,20 @@
 //! The cache that people call: typed verbs over an adapter that can be exchanged at any moment.
 //!
-//! - `mod`, `builder`, `verbs`, `view`: the public methods; `view` implements the verbs
+//! - `mod`, `builder`, `options`, `verbs`, `view`: the public methods; `view` implements the verbs
 //! - `read`, `hit`, `ready_or_boxed`: the read path
 //! - `call`, `events`: calls of the adapter, and the events that they emit
 //! - `get_or_set`, `fencing`: loads, and the right to store their values
 //! - `stale`: stale entries under verbs that do not read the value
 //! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
 
+// The documentation shows the methods of a cache in the order of these modules, the methods in this
+// file last.
+mod verbs;
+
+mod options;
+
 mod adapter;
+
 mod builder;
 mod call;
 mod events;
@@ -21,7 +28,6 @@ mod read;
 mod ready_or_boxed;
 mod slot;
 mod stale;
-mod verbs;
 mod view;
 mod weak;
 
@@ -37,13 +43,11 @@ pub use weak::WeakCache;
 use crate::config::{IntoAdapter, from_environment};
 use crate::error::Result;
 use crate::event::Event;
-use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::observers::Observation;
-use crate::options::{Options, each_option};
+use crate::options::Options;
 use crate::stats::Stats;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A cache over an adapter that can be exchanged while it is in use.
 ///
@@ -59,8 +63,9 @@ use std::time::Duration;
 /// # Cancel safety
 ///
 /// Every future here may be dropped at any point: no lock stays held and no connection is left half
-/// read. Whether a dropped write took effect is not known. A dropped `get_or_set*` leaves its
-/// loader running; the value is stored. Only `get_or_load_here` and its kin take their loader along.
+/// read. Whether a dropped write took effect is not known. If a `get_or_set*` or `get_or_load` is
+/// dropped, its loader goes on, and the value is stored. The verbs that end in `_here` are the
+/// exception: their loader ends with the call.
 ///
 /// # Errors
 ///
@@ -94,15 +99,7 @@ pub struct AsyncCacheWrapper {
     pub(crate) options: Options,
 }
 
-macro_rules! mirror {
-    ($($option:ident($($value:ident: $type:ty)?))*) => {$(
-        #[doc = concat!("A view with [`", stringify!($option), "`](View::", stringify!($option), ").")]
-        pub fn $option(&self $(, $value: $type)?) -> View<'_> {
-            self.view().$option($($value)?)
-        }
-    )*};
-}
-
+/// # Construction, namespaces, observers
 impl AsyncCacheWrapper {
     /// A new cache over an alias, class name, URL, adapter or `Arc<dyn AsyncCacheAdapter>`. Does no
     /// I/O.
@@ -148,50 +145,6 @@ impl AsyncCacheWrapper {
 
     pub(crate) fn over(core: Core) -> Self {
         Self { core: Arc::new(core), scope: Scope::default(), options: Options::default() }
-    }
-
-    /// The same cache with another default expiry; a call's own `.ttl(…)` still wins.
-    ///
-    /// ```
-    /// use larder::{AsyncCacheWrapper, Expiry};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let cache = AsyncCacheWrapper::new("memory")?.with_ttl(Expiry::Never);
-    /// cache.set("k", 1).await?;
-    /// assert_eq!(cache.expiry("k").await?, Some(Expiry::Never));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
-        self.options.expiry = ttl.into();
-        self
-    }
-
-    /// The same cache, with or without fail-open (see [`View::fail_open`]).
-    ///
-    /// ```
-    /// # fn main() -> larder::Result<()> {
-    /// let strict = larder::AsyncCacheWrapper::new("memory")?.with_fail_open(false);
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn with_fail_open(mut self, fail_open: bool) -> Self {
-        self.options.fail_open = fail_open;
-        self
-    }
-
-    /// The same cache, with a lease for the loads of `get_or_set*` (see [`View::lease`]).
-    ///
-    /// ```
-    /// # fn main() -> larder::Result<()> {
-    /// use std::time::Duration;
-    ///
-    /// let cache = larder::AsyncCacheWrapper::new("memory")?.with_lease(Duration::from_secs(10));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn with_lease(mut self, lease: Duration) -> Self {
-        self.options.lease(lease);
-        self
     }
 
     /// A part of this cache, with keys of its own and a `clear` of its own. It uses the same
@@ -279,24 +232,4 @@ impl AsyncCacheWrapper {
     pub fn trace_keys(&self, show: bool) {
         self.core.observers().shows_keys.store(show, std::sync::atomic::Ordering::Relaxed);
     }
-
-    // ---- options
-
-    /// A view of this cache with the wrapper's own options.
-    #[must_use]
-    pub fn view(&self) -> View<'_> {
-        View { cache: self, options: self.options, is_caller_driven: false }
-    }
-
-    /// A view whose writes expire after `ttl`.
-    pub fn ttl(&self, ttl: impl Into<Expiry>) -> View<'_> {
-        self.view().ttl(ttl)
-    }
-
-    /// A view with or without fail-open (see [`View::fail_open`]).
-    pub fn fail_open(&self, fail_open: bool) -> View<'_> {
-        self.view().fail_open(fail_open)
-    }
-
-    each_option!(mirror);
 }

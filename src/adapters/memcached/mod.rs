@@ -2,11 +2,11 @@
 //!
 //! `adapter` implements the adapter trait; `multi_key` splits batches among lanes. `builder` reads
 //! the configuration. `connection` has the lanes, one queue and one connection each, and what they
-//! need. `ops` is what each operation does on a connection, `fencing` what a claim does, `clear` what a clear does. `keys`,
-//! `ttl` and `errors` translate between larder's terms and memcached's. `server` is the state that
-//! all lanes of a server share. `clear_log` records clears, by sequence numbers (`stamps`) and CAS
-//! numbers, and `judging` decides by it whether a value is live or cleared. `late` and `fences`
-//! handle writes that were given up and may still arrive.
+//! need. `ops` has the operations on one connection, `fencing` those of claims, `clear` those of
+//! clears. `keys`, `ttl` and `errors` translate between larder's terms and memcached's. `server` is
+//! the state that all lanes of a server share. `clear_log` records clears, by sequence numbers
+//! (`stamps`) and CAS numbers, and `judging` decides by it whether a value is live or cleared.
+//! `late` and `fences` handle writes that were given up and may still arrive.
 
 mod adapter;
 mod builder;

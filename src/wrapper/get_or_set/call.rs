@@ -142,9 +142,7 @@ impl<'a> GetOrSet<'a> {
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
                 return self.serve(miss);
             }
-            let is_carried = self.runs == Runs::InCaller;
-            let joining =
-                Joining { mark, insists: reads == READS, forced: self.forced, is_carried };
+            let joining = self.joining(mark, reads == READS);
             let (joined, right) = match self.join::<T>(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
                 ControlFlow::Break(value) => return self.answer(info, &value),
@@ -172,6 +170,11 @@ impl<'a> GetOrSet<'a> {
                 None => return self.run_unshared(spawn, miss).await,
             }
         }
+    }
+
+    /// How the call joins a flight.
+    fn joining<'m>(&self, mark: Option<ReadMark<'m>>, insists: bool) -> Joining<'m> {
+        Joining { mark, insists, forced: self.forced, is_carried: self.runs == Runs::InCaller }
     }
 
     /// Waits for the flight of another caller; `None` if that flight waits for this call.

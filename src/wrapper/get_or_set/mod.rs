@@ -151,15 +151,17 @@ impl View<'_> {
     /// [`get_or_set_async`](View::get_or_set_async) with a closure that makes the future, on a miss
     /// only: a hit prepares nothing that a load needs.
     ///
-    /// The closure runs inside the call and may borrow. What the load reads must be read in the
-    /// future: only what it reads there is safe from removals by other processes.
+    /// The closure runs inside the call and may borrow. Read the source in the future and not in
+    /// the closure: a value that the closure read may have been removed by another process before
+    /// the load began.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// # use larder::{AsyncCacheWrapper, Result};
+    /// # let cache = AsyncCacheWrapper::new("memory")?;
     /// # #[derive(Clone)] struct Db;
     /// # impl Db { async fn name(&self, id: u32) -> String { format!("user {id}") } }
-    /// async fn name(cache: &larder::AsyncCacheWrapper, db: &Db, id: u32) -> larder::Result<String> {
+    /// async fn name(cache: &AsyncCacheWrapper, db: &Db, id: u32) -> Result<String> {
     ///     let load = || {
     ///         let db = db.clone();
     ///         async move { db.name(id).await }
@@ -210,17 +212,19 @@ impl View<'_> {
     /// [`get_or_load`](View::get_or_load) without a task: the call carries the load, so the future
     /// may borrow, and needs neither `Send` nor `'static`.
     ///
-    /// Still one load for all callers that wait. The price: a call that is dropped, or reaches its
-    /// [`hard_timeout`](View::hard_timeout), drops its load, and the next caller that waits begins
-    /// anew. A value that was loaded is stored in any case. A caller that waits for a call which is
-    /// not polled any more loads by itself after 5 s at most.
+    /// There is still one load for all callers that wait. But if the call is dropped, or reaches
+    /// its [`hard_timeout`](View::hard_timeout), its load ends as well, and the next caller that
+    /// waits begins another one. A value that was already loaded is stored in any case. If the call
+    /// is not polled any more, a caller that waits for its load begins a load of its own after at
+    /// most 5 s.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// # use larder::{AsyncCacheWrapper, Result};
+    /// # let cache = AsyncCacheWrapper::new("memory")?;
     /// # struct Db;
     /// # impl Db { async fn name(&mut self, id: u32) -> String { format!("user {id}") } }
-    /// async fn name(cache: &larder::AsyncCacheWrapper, db: &mut Db, id: u32) -> larder::Result<String> {
+    /// async fn name(cache: &AsyncCacheWrapper, db: &mut Db, id: u32) -> Result<String> {
     ///     cache.get_or_load_here(format!("user:{id}"), || db.name(id)).await
     /// }
     /// assert_eq!(name(&cache, &mut Db, 7).await?, "user 7");

@@ -71,7 +71,7 @@ impl View<'_> {
 
     /// `get_or_set*` wait for the loader no longer than this. After that they serve a stale value,
     /// or return a [`Timeout`](crate::ErrorKind::Timeout). The loader goes on, and its value is
-    /// stored; that of `get_or_load_here` ends.
+    /// stored; the loader of `get_or_load_here` ends.
     #[must_use]
     pub fn hard_timeout(mut self, limit: Duration) -> Self {
         self.options.hard_timeout(limit);

@@ -342,19 +342,17 @@ fn lengths_that_lie() {
 async fn through_the_wrapper() {
     let memory = AsyncMemoryCache::builder().encoded().build();
     let cache = AsyncCacheWrapper::new(memory.clone()).unwrap();
+    let keep = async |bytes: &[u8]| {
+        let stored = Bytes::copy_from_slice(bytes);
+        let value = CacheValue::from_stored("k", stored, Codec::MessagePack);
+        memory.set("k", value, Expiry::Never).await.unwrap();
+    };
     for (bytes, is_miss) in [
         (&b"hello"[..], true),
         (b"\xC1LD\x09 from the future, where headers are longer than forty bytes", true),
         (&framed("k", b"\xa5world"), false),
     ] {
-        memory
-            .set(
-                "k",
-                CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack),
-                Expiry::Never,
-            )
-            .await
-            .unwrap();
+        keep(bytes).await;
         match cache.get::<u64>("k").await {
             Ok(found) => assert!(is_miss && found.is_none()),
             Err(e) => assert!(
@@ -366,20 +364,10 @@ async fn through_the_wrapper() {
         }
         assert_eq!(cache.get_or_set("k", 5u64).await.unwrap(), 5);
         assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(5));
-        memory
-            .set(
-                "k",
-                CacheValue::from_stored("k", Bytes::copy_from_slice(bytes), Codec::MessagePack),
-                Expiry::Never,
-            )
-            .await
-            .unwrap();
+        keep(bytes).await;
         assert!(cache.remove("k").await.unwrap(), "remove never decodes");
     }
-    memory
-        .set("k", CacheValue::from_stored("k", "hello".into(), Codec::MessagePack), Expiry::Never)
-        .await
-        .unwrap();
+    keep(b"hello").await;
     cache.set("other", 1u8).await.unwrap();
     assert_eq!(cache.get_many::<u8, _>(["k", "other"]).await.unwrap(), [None, Some(1)]);
     assert!(cache.update_timeout::<u8>("k", Expiry::Never).await.unwrap_err().is_not_found());

@@ -1,7 +1,6 @@
 //! Servers that refuse many commands.
 
-use super::late::CODECS;
-use super::{on, patient, prefix, put, text};
+use super::{CODECS, on, patient, prefix, put, text};
 use crate::support::memcached::{AWKWARD, FEW_CONNECTIONS, SMALL_ITEMS};
 use crate::support::{Memcached, eventually};
 use futures_util::future::join_all;

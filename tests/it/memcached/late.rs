@@ -1,7 +1,7 @@
 //! Writes that were given up and may still take effect: the protection against them ends with them,
 //! and affects no other value.
 
-use super::{on, patient, prefix};
+use super::{CODECS, on, patient, prefix};
 use crate::remote::order::race;
 use crate::remote::{Cache, PATIENT};
 use crate::support::noise::noise;
@@ -11,8 +11,6 @@ use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, E
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-pub(super) const CODECS: [Codec; 3] = [Codec::MessagePack, Codec::Json, Codec::Raw];
 
 /// The length, in bytes, of the clear logs on a server.
 fn log_bytes(server: &Memcached) -> usize {

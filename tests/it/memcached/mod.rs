@@ -5,22 +5,23 @@
 
 mod awkward;
 mod clear;
+#[cfg(all(feature = "memory", feature = "testing"))]
 mod conformance;
 mod deadlines;
 mod expiry;
 mod keys;
 mod large;
+#[cfg(feature = "redis")]
 mod late;
+#[cfg(feature = "redis")]
 mod order;
 mod outage;
 mod secrets;
 
+use crate::support::values::{PATIENT, percentile, put, text, value_of};
 use crate::support::{Memcached, Proxy};
-use larder::{
-    AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Expiry, MemcachedBuilder, Result,
-};
+use larder::{AsyncMemcachedCache, Codec, MemcachedBuilder};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// A prefix that no other test uses.
 fn prefix() -> String {
@@ -61,23 +62,4 @@ fn through(proxy: &Proxy) -> MemcachedBuilder {
         .op_timeout(PATIENT)
 }
 
-const PATIENT: Duration = Duration::from_secs(60);
-
-async fn put(cache: &AsyncMemcachedCache, key: &str, value: &str) -> Result<()> {
-    cache.set(key, CacheValue::new(value.to_owned()), Expiry::Default).await
-}
-
-async fn text(cache: &AsyncMemcachedCache, key: &str) -> Result<Option<String>> {
-    cache.get(key).await?.map(|value| value.decode()).transpose()
-}
-
-/// The value of a key, by which a wrong value is noticed.
-fn value_of(key: &str) -> String {
-    format!("value of {key}: {}", key.len() * 7919)
-}
-
-/// The duration at `share` of the sorted durations.
-fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
-}
+const CODECS: [Codec; 3] = [Codec::MessagePack, Codec::Json, Codec::Raw];

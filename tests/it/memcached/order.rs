@@ -1,6 +1,6 @@
 //! A write that timed out must not take effect after a later removal.
 
-use super::late::CODECS;
+use super::CODECS;
 use super::{on, patient, prefix};
 use crate::remote::order::{LATER, TOGETHER, dropped_before, remove_all, write_by};
 use crate::remote::{Cache, PATIENT};

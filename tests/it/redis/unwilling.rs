@@ -4,7 +4,7 @@ use super::{PATIENT, on, prefix, put, text};
 use crate::support::{Redis, eventually};
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, CacheValue, Codec, Entry, Error,
-    ErrorKind, Expiry, RedisBuilder, Result,
+    ErrorKind, Expiry, Result,
 };
 use std::error::Error as _;
 use std::time::{Duration, Instant};
@@ -237,7 +237,8 @@ fn causes(error: &Error) -> String {
     format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
 }
 
-/// The text of the first error that is not a mere timeout.
+/// The text of the first error that is no timeout.
+#[cfg(feature = "tls")]
 async fn explained(cache: &AsyncRedisCache) -> String {
     let end = Instant::now() + PATIENT;
     loop {
@@ -270,7 +271,7 @@ async fn too_many_connections_are_named() {
 async fn encryption_where_there_is_none_is_named() {
     let server = Redis::start();
     let url = format!("rediss://{}", server.addr());
-    let cache = RedisBuilder::from_url(&url)
+    let cache = larder::RedisBuilder::from_url(&url)
         .unwrap()
         .op_timeout(Duration::from_millis(250))
         .ca_cert(super::tls::authority())
@@ -281,7 +282,7 @@ async fn encryption_where_there_is_none_is_named() {
 
     let Some(server) = super::tls::server() else { return };
     let url = format!("redis://{}", server.addr());
-    let cache = RedisBuilder::from_url(&url).unwrap().op_timeout(PATIENT).build().unwrap();
+    let cache = larder::RedisBuilder::from_url(&url).unwrap().op_timeout(PATIENT).build().unwrap();
     let error = causes(&cache.get("k").await.unwrap_err());
     assert!(error.contains("TLS"), "{error}");
 }

@@ -16,19 +16,15 @@ mod scheduling;
 mod together;
 
 use crate::support::server::Server;
+pub(crate) use crate::support::values::{PATIENT, percentile, put, soak, text, value_of};
 use crate::support::{Memcached, Redis};
-use larder::{
-    AsyncCacheAdapter, CacheValue, Codec, Expiry, MemcachedBuilder, RedisBuilder, Result,
-};
+use larder::{AsyncCacheAdapter, Codec, MemcachedBuilder, RedisBuilder};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(crate) type Cache = Arc<dyn AsyncCacheAdapter>;
-
-/// Patience for a machine on which everything else is tested at the same time.
-pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
 /// How an adapter differs from the defaults, in the words that both builders have.
 #[derive(Clone, Debug)]
@@ -252,27 +248,3 @@ macro_rules! on_each {
     };
 }
 pub(crate) use on_each;
-
-/// Whether the long forms run.
-pub(crate) fn soak() -> bool {
-    std::env::var_os("LARDER_SOAK").is_some()
-}
-
-pub(crate) async fn put(cache: &dyn AsyncCacheAdapter, key: &str, value: &str) -> Result<()> {
-    cache.set(key, CacheValue::new(value.to_owned()), Expiry::Default).await
-}
-
-pub(crate) async fn text(cache: &dyn AsyncCacheAdapter, key: &str) -> Result<Option<String>> {
-    cache.get(key).await?.map(|value| value.decode()).transpose()
-}
-
-/// The value that belongs to a key, so that a wrong one is seen.
-pub(crate) fn value_of(key: &str) -> String {
-    format!("value of {key}: {}", key.len() * 7919)
-}
-
-/// What lies at `share` of the sorted durations.
-pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
-}

@@ -7,6 +7,7 @@ mod bounds;
 mod child;
 #[cfg(feature = "test-util")]
 mod clocks;
+#[cfg(all(feature = "memory", feature = "testing"))]
 mod conformance;
 mod damage;
 mod files;

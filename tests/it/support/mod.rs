@@ -3,8 +3,8 @@
 //! Everything here blocks briefly and needs no runtime, so it can be called from any test, synchronous or not. Servers
 //! run on free loopback ports, in a temporary directory of their own, and never outlive the test process.
 
-// Which of these are used depends on the features the tests are built with.
-#![allow(dead_code)]
+// The features that the tests are built with decide which of these are used.
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod alone;
 pub(crate) mod memcached;
@@ -13,6 +13,7 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod turns;
+pub(crate) mod values;
 pub(crate) mod wire;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
