@@ -165,11 +165,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
                 None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
             };
             match found {
-                Ok(found) => {
-                    results.extend(chunk.iter().map(|key| {
-                        Ok(found.get(key).map(|stored| self.value(key, stored.clone())))
-                    }))
-                }
+                Ok(found) => results.extend(
+                    chunk
+                        .iter()
+                        .zip(found)
+                        .map(|(key, stored)| Ok(stored.map(|stored| self.value(key, stored)))),
+                ),
                 Err(error) => {
                     results.extend(chunk.iter().map(|key| {
                         Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))

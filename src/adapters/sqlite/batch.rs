@@ -6,7 +6,6 @@ use crate::batching::{Batchable, Queue};
 use crate::error::Error;
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
-use std::collections::HashSet;
 use std::time::Instant;
 
 /// A command in a lane's queue.
@@ -105,12 +104,9 @@ impl GetTogether {
 impl Work for GetTogether {
     fn run<'a>(&'a mut self, on: &'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<()>> {
         Box::pin(async move {
-            let keys: HashSet<&str> = self.0.iter().map(|get| get.command.0.as_str()).collect();
-            let found = select_many(on, keys.into_iter()).await?;
-            for get in &mut self.0 {
-                let value = found.get(&get.command.0).cloned();
-                get.answer(Ok(value));
-            }
+            let keys: Vec<&str> = self.0.iter().map(|get| get.command.0.as_str()).collect();
+            let found = select_many(on, &keys).await?;
+            self.0.iter_mut().zip(found).for_each(|(get, value)| get.answer(Ok(value)));
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use crate::value::CacheValue;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// The most keys or rows that one statement of a batch names.
 pub(super) const CHUNK: usize = 512;
@@ -55,37 +55,41 @@ impl Command for Get {
     }
 }
 
-/// Reads the live values of several keys.
+/// Reads the live values of several keys, in their order.
 pub(super) struct GetMany(pub(super) Vec<String>);
 
 impl Command for GetMany {
-    type Output = HashMap<String, Bytes>;
+    type Output = Vec<Option<Bytes>>;
     const BRIEF: bool = false;
 
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Bytes>> {
-        select_many(on, self.0.iter().map(String::as_str)).await
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Vec<Option<Bytes>>> {
+        let keys: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        select_many(on, &keys).await
     }
 }
 
-pub(super) async fn select_many<'k>(
+/// Reads the live values of keys, which may repeat. The keys are one parameter, a JSON array, and a
+/// row names the place in it: one statement for all sizes, and no key comes back.
+pub(super) async fn select_many(
     on: &mut SqliteConnection,
-    keys: impl ExactSizeIterator<Item = &'k str>,
-) -> sqlx::Result<HashMap<String, Bytes>> {
-    let (count, marks) = padded(keys.len());
-    let sql = format!(
-        "SELECT key, value FROM larder_cache WHERE key IN ({marks}) \
-         AND (expires_at IS NULL OR expires_at > ?)"
-    );
-    let mut select = query(AssertSqlSafe(sql));
-    let missing = count - keys.len();
-    for key in keys {
-        select = select.bind(key);
+    keys: &[&str],
+) -> sqlx::Result<Vec<Option<Bytes>>> {
+    let sql = "SELECT wanted.key, cached.value FROM json_each(?1) AS wanted \
+               CROSS JOIN larder_cache AS cached ON cached.key = wanted.value \
+               WHERE cached.expires_at IS NULL OR cached.expires_at > ?2";
+    let json = serde_json::to_string(keys).map_err(|cause| sqlx::Error::Encode(cause.into()))?;
+    let mut found = vec![None; keys.len()];
+    for row in query(sql).bind(json).bind(time::now()).fetch_all(&mut *on).await? {
+        let at: i64 = row.try_get_unchecked(0)?;
+        if let Some(place) = usize::try_from(at).ok().and_then(|at| found.get_mut(at)) {
+            *place = Some(bytes_at(&row, 1)?);
+        }
     }
-    for _ in 0..missing {
-        select = select.bind(None::<&str>);
+    // SQLite ends a text from JSON at its first NUL.
+    for (place, key) in found.iter_mut().zip(keys).filter(|(_, key)| key.contains('\0')) {
+        *place = Get((*key).to_owned()).run(on).await?;
     }
-    let rows = select.bind(time::now()).fetch_all(on).await?;
-    rows.iter().map(|row| Ok((row.try_get_unchecked(0)?, bytes_at(row, 1)?))).collect()
+    Ok(found)
 }
 
 /// Placeholders for at least `keys` keys, padded to a power of two: there are then few different
