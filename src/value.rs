@@ -1,6 +1,6 @@
 //! The value that passes between a wrapper and an adapter.
 
-use crate::codec::{Codec, Defect};
+use crate::codec::{Codec, Defect, scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
 use crate::{clock, codec};
@@ -42,7 +42,8 @@ struct Known<K: ?Sized> {
 }
 
 trait Kept: Send + Sync {
-    fn encode(&self, codec: Codec) -> Result<Vec<u8>>;
+    /// Appends the encoded value.
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()>;
     fn encoded_len(&self, codec: Codec) -> Result<usize>;
     /// The bytes that the value takes in this process's memory, if the value can be encoded.
     #[cfg(feature = "memory")]
@@ -73,8 +74,8 @@ struct Encoded(Result<(Codec, Bytes), Defect>);
 struct Renewed(CacheValue);
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
-    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        codec.encode(&self.0)
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()> {
+        codec.write(&self.0, out)
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
@@ -92,8 +93,8 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
 }
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Contained<T> {
-    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        self.0.as_ref().map_or_else(|| Ok(Vec::new()), |object| codec.encode(object))
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |object| codec.write(object, out))
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
@@ -122,9 +123,12 @@ impl<T> Drop for Contained<T> {
 }
 
 impl Kept for Encoded {
-    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()> {
         match &self.0 {
-            Ok((written, payload)) if *written == codec => Ok(payload.to_vec()),
+            Ok((written, payload)) if *written == codec => {
+                out.extend_from_slice(payload);
+                Ok(())
+            }
             Ok((written, _)) => Err(Error::new(ErrorKind::Encode).with_message(format!(
                 "the value is encoded as {written} already and cannot be stored as {codec}"
             ))),
@@ -151,8 +155,8 @@ impl Kept for Encoded {
 }
 
 impl Kept for Renewed {
-    fn encode(&self, codec: Codec) -> Result<Vec<u8>> {
-        self.0.0.kept.encode(codec)
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()> {
+        self.0.0.kept.write(codec, out)
     }
 
     fn encoded_len(&self, codec: Codec) -> Result<usize> {
@@ -214,7 +218,9 @@ impl CacheValue {
             return Ok(object.clone());
         }
         match self.0.kept.encoded() {
-            None => Codec::MessagePack.decode(&self.0.kept.encode(Codec::MessagePack)?),
+            None => {
+                self.encoded_with(Codec::MessagePack, |bytes| Codec::MessagePack.decode(bytes))?
+            }
             Some(Encoded(Ok((codec, payload)))) => codec.decode(payload),
             Some(Encoded(Err(defect))) => Err(defect.error::<T>()),
         }
@@ -233,17 +239,16 @@ impl CacheValue {
                 "`stale_for` has to be noted in a header, and {codec} has none"
             )));
         }
-        let (written, payload) = match self.0.kept.encoded() {
-            Some(Encoded(Ok((written, payload)))) if *written == codec || codec.has_header() => {
-                (*written, payload.clone())
+        match self.0.kept.encoded() {
+            Some(Encoded(Ok((written, payload)))) if codec.has_header() => {
+                Ok(codec::frame(key, *written, &self.0.meta, payload))
             }
-            _ => (codec, self.0.kept.encode(codec)?.into()),
-        };
-        Ok(if codec.has_header() {
-            codec::frame(key, written, &self.0.meta, &payload)
-        } else {
-            payload
-        })
+            Some(Encoded(Ok((written, payload)))) if *written == codec => Ok(payload.clone()),
+            _ if codec.has_header() => {
+                self.encoded_with(codec, |payload| codec::frame(key, codec, &self.0.meta, payload))
+            }
+            _ => self.encoded_with(codec, Bytes::copy_from_slice),
+        }
     }
 
     /// Makes a value of the bytes that a store kept under `key`, see
@@ -276,8 +281,16 @@ impl CacheValue {
         if self.0.kept.encoded().is_some() {
             return Ok(self);
         }
-        let content = Ok((codec, self.0.kept.encode(codec)?.into()));
+        let content = Ok((codec, self.encoded_with(codec, Bytes::copy_from_slice)?));
         Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept: Encoded(content) })))
+    }
+
+    /// Encodes the value into a buffer that is used again, and reads it there.
+    fn encoded_with<R>(&self, codec: Codec, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        scratch::with(|bytes| {
+            self.0.kept.write(codec, bytes)?;
+            Ok(read(bytes))
+        })
     }
 
     /// How many bytes `codec` needs for the value, without a header. Also proves that the value can
@@ -375,7 +388,7 @@ impl CacheValue {
     /// Whether serde writes the value as nil: `None`, `()` or a null.
     pub(crate) fn is_nil(&self) -> Result<bool> {
         Ok(self.0.kept.encoded_len(Codec::MessagePack)? == 1
-            && self.0.kept.encode(Codec::MessagePack)? == [codec::NIL])
+            && self.encoded_with(Codec::MessagePack, |bytes| bytes == [codec::NIL])?)
     }
 
     pub(crate) fn unreadable_reason(&self) -> Option<Error> {

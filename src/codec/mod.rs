@@ -6,6 +6,7 @@ mod guard;
 mod header;
 mod octets;
 mod raw;
+pub(crate) mod scratch;
 
 #[cfg(feature = "redis")]
 pub(crate) use header::key_hash;
@@ -63,13 +64,8 @@ impl Codec {
     const NAMES: [(&'static str, Self); 3] =
         [("msgpack", Self::MessagePack), ("json", Self::Json), ("raw", Self::Raw)];
 
-    pub(crate) fn encode<T: Serialize + 'static>(self, value: &T) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(64);
-        self.write(value, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// The number of bytes that [`encode`](Codec::encode) would return.
+    /// Encodes a value. A panic of the value's own `Serialize` is an outcome of its write: an
+    /// adapter may be in the middle of a batch.
     pub(crate) fn encoded_len<T: Serialize + 'static>(self, value: &T) -> Result<usize> {
         let mut count = Count(0);
         self.write(value, &mut count)?;
@@ -95,7 +91,11 @@ impl Codec {
 
     /// Writes a value. A panic of its `Serialize` becomes an error, because the adapter may be in
     /// the middle of a batch.
-    fn write<T: Serialize + 'static, W: io::Write>(self, value: &T, out: W) -> Result<()> {
+    pub(crate) fn write<T: Serialize + 'static, W: io::Write>(
+        self,
+        value: &T,
+        out: W,
+    ) -> Result<()> {
         panics::contain(
             || self.serialize(value, out),
             || format!("the `Serialize` of {} panicked", type_name::<T>()),
