@@ -56,6 +56,11 @@ pub(crate) fn inherit<F: Future + ?Sized>(
     })
 }
 
+/// Whether an observer makes this call.
+pub(crate) fn is_observing() -> bool {
+    INSIDE.get()
+}
+
 type Observe = dyn Fn(&Event<'_>) + Send + Sync;
 
 /// An observer, and the number by which it is removed.

@@ -29,6 +29,11 @@ pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| background().clone())
 }
 
+/// Whether the caller is inside a runtime.
+pub(crate) fn is_inside_one() -> bool {
+    Handle::try_current().is_ok()
+}
+
 /// Enters the background runtime; `None` on a thread that is ending, see [`is_gone`].
 pub(crate) fn enter_background() -> Option<EnterGuard<'static>> {
     (!is_gone()).then(|| background().enter())

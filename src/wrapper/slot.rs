@@ -181,6 +181,11 @@ impl Slot {
         Opened { adapter, options: self.options(&Options::default()) }
     }
 
+    /// Whether a call of the adapter has ever waited.
+    pub(super) fn has_waited(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     /// Makes a call of the adapter inside a runtime. An adapter that never waits needs none.
     pub(crate) fn inside<T>(
         &self,

@@ -6,14 +6,14 @@
 //! (`get_or_load_here`) cannot leave it on either face.
 
 use super::task::{Cause, LoadTask};
-use crate::observers::inherit;
+use crate::observers::{inherit, is_observing};
 use crate::runtime;
 use crate::single_flight::Flight;
 use crate::wrapper::{Cacheable, Loaded, View};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// Where a loader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Runs {
     /// flight: the call may be parked while it waits for the right, and followers must not wait for
     /// a parked leader.
     AtOnce,
-    /// A future, in a task of its own, which also acquires the right.
+    /// A future, in a task of its own unless it is ready at once, which also acquires the right.
     InTask,
     /// A future, in the call, which ends the load if it is dropped.
     InCaller,
@@ -59,10 +59,14 @@ impl LoadTask {
         // poll the loader itself.
         let is_left_alone = self.has_limit() && !self.is_nested;
         let by_caller = self.is_caller_driven && !is_left_alone && !runtime::is_gone();
+        let is_tried_at_once = self.is_tried_at_once();
+        let load: Load = Box::pin(self.run(loader));
         // If an observer started the load, its events are passed to no observer.
-        let mut load: Load = Box::pin(inherit(Box::pin(self.run(loader))));
+        let mut load: Load = if is_observing() { Box::pin(inherit(load)) } else { load };
         if !by_caller {
-            flight.runs_on(runtime::spawn_loader(load));
+            if !is_tried_at_once || is_pending(&mut load) {
+                flight.runs_on(runtime::spawn_loader(load));
+            }
             return None;
         }
         if runtime::is_stack_deep() {
@@ -74,6 +78,24 @@ impl LoadTask {
         }
         Some(CallerDriven { flight, load: Some(load), has_parked: false })
     }
+
+    /// Whether the call polls the load once before a task is made for it: what is ready at once
+    /// needs no task. Not where a value or a time limit waits for the caller, because a loader may
+    /// block; not in another loader, because the stack would grow with each level; and not over a
+    /// store that waits, where the load is never ready at once.
+    fn is_tried_at_once(&self) -> bool {
+        !self.is_caller_driven
+            && !self.is_nested
+            && !self.has_usable
+            && !self.has_limit()
+            && !self.slot.has_waited()
+            && runtime::is_inside_one()
+    }
+}
+
+/// Polls a load whose waker is nobody's: a load that is pending is polled again by its task.
+fn is_pending(load: &mut Load) -> bool {
+    load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 /// A load that only its caller can poll, because its future borrows or is not `Send`. If the caller

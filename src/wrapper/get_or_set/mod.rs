@@ -105,7 +105,8 @@ impl View<'_> {
     ///
     /// The future is not polled on a hit. On a miss it runs in a task of its own on the caller's
     /// runtime, once for all callers that wait. Callers may be dropped or give up; the load goes
-    /// on, and its value is stored and shared.
+    /// on, and its value is stored and shared. Over a store that never waits, the call polls the
+    /// future once itself, and needs no task if the future is ready.
     ///
     /// If the key is written while the loader runs, the write wins, also if another process writes
     /// ([`leases`](crate::docs::leases)): the loader's value is returned and not stored. After a

@@ -554,3 +554,23 @@ async fn a_call_is_not_many_times_its_fallback() {
         assert!(size < once, "{size} bytes for a loader of {}", size_of_val(&big()));
     }
 }
+
+#[tokio::test]
+async fn a_loader_that_is_ready_at_once_needs_no_task() {
+    let cache = fresh();
+    let calls = tokio::spawn(async move {
+        let task = || async { tokio::task::id().to_string() };
+        let own = task().await;
+        let at_once = cache.get_or_set_async("at once", task()).await.unwrap();
+        assert_eq!(at_once, own);
+        let later = async {
+            tokio::task::yield_now().await;
+            tokio::task::id().to_string()
+        };
+        assert_ne!(cache.get_or_set_async("later", later).await.unwrap(), own);
+        // A caller that can be answered otherwise is not held up by a loader that blocks.
+        let limited = cache.hard_timeout(Duration::from_secs(60));
+        assert_ne!(limited.get_or_set_async("limited", task()).await.unwrap(), own);
+    });
+    calls.await.unwrap();
+}
