@@ -47,17 +47,17 @@ async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>, sent: &A
     sent.store(false, Ordering::Relaxed);
     let mut batch = Batch::default();
     requests.into_iter().for_each(|request| batch.put(request));
-    let once = batch.once;
+    let (once, deadline) = (batch.once, batch.latest());
     let pipeline = batch.pipeline();
     if !pipeline.is_empty() {
         let exchange = async {
-            let connection = managed.ready_connection(!once).await?;
-            managed.kill_orphans(&connection).await?;
+            let connection = managed.ready_connection(!once, deadline).await?;
+            managed.kill_orphans(&connection, deadline).await?;
             // Set this after the last wait only, so that the next batch is not sent before this
             // one. Otherwise a removal in the next batch could be acknowledged, and then undone by
             // a write in this batch whose caller has gone.
             sent.store(true, Ordering::Relaxed);
-            let answers = managed.send_all(&connection, &pipeline).await?;
+            let answers = managed.send_all(&connection, &pipeline, deadline).await?;
             Ok::<_, Failure>((connection, answers))
         };
         match batch.wait(managed, pin!(exchange)).await {
@@ -96,6 +96,11 @@ impl Batch {
             .iter_mut()
             .map(|(_, waiter)| waiter)
             .chain(self.commands.iter_mut().map(|(.., waiter)| waiter))
+    }
+
+    /// The deadline of the caller that may wait longest.
+    fn latest(&mut self) -> Instant {
+        self.waiters().map(|waiter| waiter.deadline).max().unwrap_or_else(Instant::now)
     }
 
     fn pipeline(&mut self) -> Pipeline {
@@ -188,7 +193,8 @@ impl Batch {
         connection: &Arc<Connection>,
     ) {
         let exist = commands::contain_any(self.gets.iter().map(|(key, _)| key));
-        let exist = self.wait(managed, pin!(managed.run_over(connection, &exist))).await;
+        let asking = managed.run_over(connection, &exist, self.latest());
+        let exist = self.wait(managed, pin!(asking)).await;
         let all_missing = matches!(exist, Some(Ok(false)));
         for waiter in self.waiters() {
             waiter.answer(Ok(if all_missing {

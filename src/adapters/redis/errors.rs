@@ -52,6 +52,8 @@ pub(super) enum Code {
     Overflow,
     /// Not an error of the server: the answer belongs to another command.
     Desynchronized,
+    /// Not the server's: the deadline passed before an answer came.
+    Late,
     Other,
 }
 
@@ -66,7 +68,26 @@ impl Failure {
     }
 
     pub(super) fn timeout() -> Self {
-        Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Keep)
+        let error = Error::new(ErrorKind::Timeout).with_backend(BACKEND);
+        Self { code: Code::Late, ..Self::with(error, Fate::Keep) }
+    }
+
+    pub(super) fn not_authenticated() -> Self {
+        let message = "the server refuses the user name or password";
+        let failure = Self::new(ErrorKind::Backend, message, Fate::Drop);
+        Self { code: Code::NotAuthenticated, ..failure }
+    }
+
+    /// What the error of a `HELLO` means, which chooses the version of the protocol.
+    pub(super) fn of_hello(cause: RedisError) -> Self {
+        match cause.detail() {
+            Some(text) if text.starts_with("unknown command") => Self::no_resp3(),
+            _ => cause.into(),
+        }
+    }
+
+    fn no_resp3() -> Self {
+        Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop)
     }
 
     /// The failure of a command that is or is not idempotent.
@@ -105,23 +126,13 @@ impl From<RedisError> for Failure {
         use redis::ErrorKind as Cause;
         match cause.kind() {
             Cause::Server(_) | Cause::Extension => of_server(&cause),
-            Cause::AuthenticationFailed => {
-                let mut failure = Self::new(
-                    ErrorKind::Backend,
-                    "the server refuses the user name or password",
-                    Fate::Drop,
-                );
-                failure.code = Code::NotAuthenticated;
-                failure
-            }
+            Cause::AuthenticationFailed => Self::not_authenticated(),
             Cause::InvalidClientConfig => Self::new(
                 ErrorKind::Config,
                 "the address or the TLS settings cannot be used",
                 Fate::Drop,
             ),
-            Cause::RESP3NotSupported => {
-                Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop)
-            }
+            Cause::RESP3NotSupported => Self::no_resp3(),
             Cause::Io if cause.is_timeout() => {
                 Self::with(Error::new(ErrorKind::Timeout).with_backend(BACKEND), Fate::Drop)
             }
@@ -150,7 +161,7 @@ impl From<PoolError> for Failure {
     fn from(cause: PoolError) -> Self {
         match cause {
             PoolError::Backend(cause) => cause.into(),
-            PoolError::Timeout(_) => Self::timeout(),
+            PoolError::Timeout(_) => Self { code: Code::Other, ..Self::timeout() },
             PoolError::Closed => Self::new(
                 ErrorKind::Unavailable,
                 "the pool that was handed in is closed",
@@ -180,7 +191,7 @@ fn of_server(cause: &RedisError) -> Failure {
     };
     // This is the driver's text; the server's own error has no code.
     if cause.to_string().starts_with("Redis server refused to switch database") {
-        return answered(ErrorKind::Backend, Fate::Keep, "the server refuses the database");
+        return refused_database();
     }
     of_answer(code, text)
 }
@@ -235,6 +246,10 @@ fn of_answer(code: &str, text: &str) -> Failure {
         failure.error = failure.error.with_refused_write();
     }
     failure
+}
+
+pub(super) fn refused_database() -> Failure {
+    answered(ErrorKind::Backend, Fate::Keep, "the server refuses the database")
 }
 
 fn answered(kind: ErrorKind, fate: Fate, message: impl Into<String>) -> Failure {

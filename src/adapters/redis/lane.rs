@@ -3,8 +3,9 @@
 
 use super::batch_leader;
 use super::commands::{self, Command, Removal};
+use super::connection::calls::Drive;
 use super::connection::factory::ConnectionFactory;
-use super::connection::managed::{Executor, First, ManagedConnection, is_refused};
+use super::connection::managed::{First, ManagedConnection, is_refused};
 use super::errors::{Code, Failure, Fate};
 use super::millis;
 use super::request::{Reply, Request, Work};
@@ -37,11 +38,11 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(
         factory: Arc<ConnectionFactory>,
-        executor: Executor,
+        drive: Drive,
         batcher: Batcher<Request>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            connection: ManagedConnection::new(factory, executor),
+            connection: ManagedConnection::new(factory, drive),
             batcher: Arc::new(batcher),
             born: Instant::now(),
             latest: AtomicU64::new(0),
@@ -131,12 +132,7 @@ impl Lane {
         let (read, repeatable) = (command.read, command.repeatable);
         let pass = self.batcher.pass();
         let ran = if pass.is_some() {
-            Box::pin(async {
-                self.connection
-                    .with_deadline(deadline, pin!(self.connection.run_directly(first, &command)))
-                    .await
-            })
-            .await
+            Box::pin(self.connection.run_directly(first, &command, deadline)).await
         } else {
             let first = first.map(|first| Box::new(first.cmd));
             match self.wait(Work::Command { first, cmd: command.cmd, repeatable }, deadline).await {
@@ -173,12 +169,8 @@ impl Lane {
                 return found.map(|(_, found)| found);
             }
         }
-        let alone = Box::pin(async {
-            let get = commands::get(key);
-            self.connection
-                .with_deadline(deadline, pin!(self.connection.run_directly(None, &get)))
-                .await
-        });
+        let get = commands::get(key);
+        let alone = Box::pin(self.connection.run_directly(None, &get, deadline));
         alone.await.map(|(_, found)| found).map_err(|failure| failure.of(true))
     }
 
@@ -317,12 +309,8 @@ impl Lane {
         if pass.is_none() {
             self.wait(Work::Barrier, deadline).await?;
         }
-        let exchange = async {
-            let connection = self.connection.ready_connection(repeatable).await?;
-            let answers = self.connection.exchange_all(&connection, pipeline).await?;
-            Ok::<_, Failure>((connection, answers))
-        };
-        let (connection, answers) = self.connection.with_deadline(deadline, pin!(exchange)).await?;
+        let connection = self.connection.connection_by(deadline, repeatable).await?;
+        let answers = self.connection.exchange_all(&connection, pipeline, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
             &connection,
             command.read,

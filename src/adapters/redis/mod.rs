@@ -36,9 +36,9 @@ use crate::event::{Event, EventKind};
 use crate::observers::EventSinks;
 use crate::runtime::{PerRuntime, can_connect, lock};
 use builder::Config;
+use connection::calls::Drive;
 use connection::connection::Orphans;
 use connection::factory::ConnectionFactory;
-use connection::managed::Executor;
 #[cfg(feature = "tls")]
 use connection::source;
 use connection::source::Source;
@@ -169,7 +169,7 @@ impl Shared {
             // No batches: a large value would delay the other calls in its batch.
             let limits = Limits { entries: 1, bytes: 0 };
             let lane =
-                Lane::new(self.factory(), Executor::Background, Batcher::new(usize::MAX, limits));
+                Lane::new(self.factory(), Drive::ByWatchdog, Batcher::new(usize::MAX, limits));
             *bulk = (process, Arc::downgrade(&lane));
             lane
         })
@@ -291,7 +291,7 @@ impl AsyncRedisCache {
             let factory = shared.factory();
             let Config { batch_above, limits, .. } = shared.config;
             let lane =
-                |_| Lane::new(factory.clone(), Executor::Caller, Batcher::new(batch_above, limits));
+                |_| Lane::new(factory.clone(), Drive::ByCallers, Batcher::new(batch_above, limits));
             let lanes = (0..shared.config.pool_size).map(lane).collect();
             Lanes { lanes, bulk: shared.bulk() }
         }))

@@ -1,13 +1,14 @@
 //! One connection, and what is known of the commands that went over it.
 
-use super::driver::DriverHandle;
+use super::driven::DrivenConnection;
+use super::handed_in::HandedInConnection;
+use super::open::explained;
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
 use crate::adapters::redis::millis;
 use crate::error::ErrorKind;
 use crate::runtime::lock;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,19 +20,69 @@ const FRESH: Duration = Duration::from_millis(10);
 /// As many connections are remembered to be killed; older ones are long gone.
 const MAX_ORPHANS: usize = 256;
 
-/// A multiplexed connection: commands are executed, and answered, in the order in which they were
-/// begun.
+/// Commands over it are executed, and answered, in the order in which they were begun.
+#[derive(Debug)]
+pub(in crate::adapters::redis) enum Link {
+    Driven(DrivenConnection),
+    HandedIn(HandedInConnection),
+}
+
+impl Link {
+    /// Sends one command and waits for its reply until the deadline; an error of the server's is a
+    /// reply.
+    async fn exchange(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        match self {
+            Self::Driven(connection) => connection.exchange(command, deadline).await,
+            Self::HandedIn(connection) => connection.exchange(command, deadline).await,
+        }
+    }
+
+    /// Sends many commands together. An error of the server's is in the place of its answer.
+    async fn exchange_all(
+        &self,
+        commands: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Failure> {
+        match self {
+            Self::Driven(connection) => connection.exchange_all(commands, deadline).await,
+            Self::HandedIn(connection) => connection.exchange_all(commands, deadline).await,
+        }
+    }
+
+    /// Whether a command without a caller may not have been executed yet.
+    fn has_stragglers(&self) -> bool {
+        match self {
+            Self::Driven(connection) => connection.has_abandoned(),
+            Self::HandedIn(connection) => connection.has_abandoned(),
+        }
+    }
+
+    /// A number that grows with each answer.
+    fn answered(&self) -> u64 {
+        match self {
+            Self::Driven(connection) => connection.answered(),
+            Self::HandedIn(connection) => connection.answered(),
+        }
+    }
+
+    /// Why the server closed a connection that had just been opened, if it said so.
+    fn explained(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Driven(connection) => explained(failure, connection),
+            Self::HandedIn(_) => failure,
+        }
+    }
+}
+
+/// A multiplexed connection, and what is known of the commands that went over it.
 #[derive(Debug)]
 pub(in crate::adapters::redis) struct Connection {
-    driver: DriverHandle,
+    link: Link,
     client: Option<ClientId>,
     born: Instant,
-    /// The number of the last command that had begun when one was given up.
-    given_up: AtomicU64,
     /// When the last answer came, in milliseconds since it was born.
     heard: AtomicU64,
     silence: Mutex<Silence>,
-    poisoned: AtomicBool,
     orphans: Arc<Orphans>,
 }
 
@@ -44,20 +95,22 @@ struct Silence {
 }
 
 impl Connection {
-    pub(in crate::adapters::redis) fn new(
-        driver: DriverHandle,
-        client: Option<ClientId>,
+    /// Takes a link into use that was just opened.
+    pub(in crate::adapters::redis) async fn identified(
+        link: Link,
         orphans: Arc<Orphans>,
-    ) -> Self {
-        Self {
-            driver,
-            client,
-            born: Instant::now(),
-            given_up: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-            silence: Mutex::default(),
-            poisoned: AtomicBool::new(false),
-            orphans,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        match identify(&link, deadline).await {
+            Ok(client) => Ok(Self {
+                link,
+                client,
+                born: Instant::now(),
+                heard: AtomicU64::new(0),
+                silence: Mutex::default(),
+                orphans,
+            }),
+            Err(failure) => Err(link.explained(failure)),
         }
     }
 
@@ -65,13 +118,12 @@ impl Connection {
     pub(in crate::adapters::redis) async fn exchange(
         &self,
         command: &Cmd,
+        deadline: Instant,
     ) -> Result<Value, Failure> {
-        let flight = InFlight::begin(self);
-        let answer = self.driver.connection.clone().send_packed_command(command).await;
-        flight.end();
-        match answer? {
+        let answer = self.link.exchange(command, deadline).await?;
+        self.heard();
+        match answer {
             Value::ServerError(error) => Err(Failure::from(redis::RedisError::from(error))),
-            _ if self.poisoned.load(Ordering::Relaxed) => Err(Failure::desynchronized()),
             answer => Ok(answer),
         }
     }
@@ -80,28 +132,28 @@ impl Connection {
     pub(in crate::adapters::redis) async fn exchange_all(
         &self,
         commands: &Pipeline,
+        deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let flight = InFlight::begin(self);
-        let answers =
-            self.driver.connection.clone().send_packed_commands(commands, 0, commands.len()).await;
-        flight.end();
-        let answers = answers?;
-        if answers.len() != commands.len() || self.poisoned.load(Ordering::Relaxed) {
-            return Err(Failure::desynchronized());
-        }
+        let answers = self.link.exchange_all(commands, deadline).await?;
+        self.heard();
         Ok(answers)
+    }
+
+    fn heard(&self) {
+        self.heard.store(millis(self.age()), Ordering::Relaxed);
     }
 
     /// Whether a command without a caller may not have been executed yet.
     pub(in crate::adapters::redis) fn has_stragglers(&self) -> bool {
-        self.given_up.load(Ordering::Acquire) > self.driver.coalescer.answered()
+        self.link.has_stragglers()
     }
 
     /// Whether it was alive a moment ago, and the other side has not closed it since. Of a
     /// connection that was handed in that is not known.
     pub(in crate::adapters::redis) fn is_fresh(&self) -> bool {
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        self.age().saturating_sub(heard) < FRESH && self.driver.is_open_and_quiet()
+        self.age().saturating_sub(heard) < FRESH
+            && matches!(&self.link, Link::Driven(connection) if connection.is_open_and_quiet())
     }
 
     pub(in crate::adapters::redis) fn age(&self) -> Duration {
@@ -112,7 +164,7 @@ impl Connection {
     /// be taken for dead: after some timeouts in a row, and twice the timeout without a single
     /// answer. One slow command is not enough.
     pub(in crate::adapters::redis) fn is_silent(&self, begun: Instant, timeout: Duration) -> bool {
-        let answered = self.driver.coalescer.answered();
+        let answered = self.link.answered();
         let mut silence = lock(&self.silence);
         if silence.answered != answered {
             *silence = Silence { since: None, timeouts: 0, answered };
@@ -124,7 +176,10 @@ impl Connection {
 
     /// Makes every answer still to come an error.
     pub(in crate::adapters::redis) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Relaxed);
+        match &self.link {
+            Link::Driven(connection) => connection.end(&Failure::desynchronized()),
+            Link::HandedIn(connection) => connection.poison(),
+        }
     }
 
     /// Has the server close this connection before it executes anything else of ours.
@@ -140,35 +195,6 @@ impl Drop for Connection {
         if self.has_stragglers() {
             self.orphan();
         }
-    }
-}
-
-/// A command in flight; dropped before its end, it was given up.
-struct InFlight<'l> {
-    connection: &'l Connection,
-    number: u64,
-}
-
-impl<'l> InFlight<'l> {
-    fn begin(connection: &'l Connection) -> Self {
-        Self { connection, number: connection.driver.coalescer.begin() }
-    }
-
-    fn end(self) {
-        self.connection.driver.coalescer.answer(self.number);
-        self.connection.heard.store(millis(self.connection.age()), Ordering::Relaxed);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.connection.driver.coalescer.give_up();
-        // Not its own number: two commands may be sent in the other order than they were numbered.
-        // Whatever begins from now on is sent later.
-        self.connection
-            .given_up
-            .fetch_max(self.connection.driver.coalescer.begun(), Ordering::AcqRel);
     }
 }
 
@@ -195,14 +221,12 @@ impl ClientId {
 
 /// What the server calls this connection, `None` if it does not say; an error for a server that is
 /// not one for a cache.
-pub(in crate::adapters::redis) async fn identify(
-    connection: &mut MultiplexedConnection,
-) -> Result<Option<ClientId>, Failure> {
+async fn identify(link: &Link, deadline: Instant) -> Result<Option<ClientId>, Failure> {
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("CLIENT").arg("INFO");
     // Without arguments it changes nothing, and says in which mode the server is.
     questions.cmd("HELLO");
-    let answers = connection.send_packed_commands(&questions, 0, 2).await?;
+    let answers = link.exchange_all(&questions, deadline).await?;
     let [client, server] =
         <[Value; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
     match mode(&server) {
@@ -278,6 +302,7 @@ impl Orphans {
     pub(in crate::adapters::redis) async fn kill(
         &self,
         connection: &Connection,
+        deadline: Instant,
     ) -> Result<(), Failure> {
         let mut clients = lock(&self.clients).clone();
         // A late caller of a connection that was thrown away itself: the server would spare it, and
@@ -290,7 +315,7 @@ impl Orphans {
         for ClientId { id, addr } in &clients {
             kills.cmd("CLIENT").arg("KILL").arg("ID").arg(id).arg("ADDR").arg(addr);
         }
-        connection.exchange_all(&kills).await?;
+        connection.exchange_all(&kills, deadline).await?;
         let mut left = lock(&self.clients);
         left.retain(|client| !clients.contains(client));
         self.count.store(left.len(), Ordering::Release);

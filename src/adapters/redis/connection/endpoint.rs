@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::url::{CacheUrl, decode};
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{ProtocolVersion, RedisConnectionInfo};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
@@ -214,20 +213,6 @@ impl Endpoint {
             return Err(Error::config("`rediss:` needs the feature `tls`"));
         }
         Ok(())
-    }
-
-    /// What is said to the server first.
-    pub(in crate::adapters::redis) fn login(&self) -> RedisConnectionInfo {
-        let protocol = if self.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
-        let mut login =
-            RedisConnectionInfo::default().set_db(self.db.into()).set_protocol(protocol);
-        if let Some(user) = &self.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            login = login.set_password(password.expose());
-        }
-        login
     }
 }
 

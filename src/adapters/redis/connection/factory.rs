@@ -1,17 +1,20 @@
 //! Opens connections for the lanes of one runtime.
 
 use super::backoff::ReconnectBackoff;
-use super::connection::{Connection, Orphans, identify};
-use super::driver::Progress;
-use super::replies::Bounds;
+use super::calls::Drive;
+use super::connection::{Connection, Orphans};
+use super::open::{Opening, Progress};
+use super::resp::Bounds;
 use super::source::Source;
 use crate::adapters::redis::builder::Config;
-use crate::adapters::redis::errors::{Failure, Fate};
+use crate::adapters::redis::deadline_in;
+use crate::adapters::redis::errors::{Code, Failure, Fate};
 use crate::adapters::redis::refusals::Refusals;
 use crate::error::ErrorKind;
 use deadpool_redis::Pool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::time::timeout_at;
 
 /// What the lanes of one runtime share, or the one for what is big.
 pub(in crate::adapters::redis) struct ConnectionFactory {
@@ -48,24 +51,29 @@ impl ConnectionFactory {
 
     /// Connects. This may take longer than a call may wait: then the calls time out, and a later
     /// one finds it done.
-    pub(in crate::adapters::redis) async fn open(&self) -> Result<Connection, Failure> {
+    pub(in crate::adapters::redis) async fn open(
+        &self,
+        drive: Drive,
+    ) -> Result<Connection, Failure> {
         let limit = self.timeout.saturating_mul(4).max(Duration::from_secs(1));
         let bounds = Bounds::new(self.max_value_bytes, limit);
+        let deadline = deadline_in(limit);
         let opening = async {
-            let mut driver = self.source.connect(&self.pool, bounds, &self.progress).await?;
-            match identify(&mut driver.connection).await {
-                Ok(client) => Ok(Connection::new(driver, client, self.orphans.clone())),
-                Err(failure) => Err(driver.explained(failure)),
-            }
+            let opening = Opening { bounds, drive, deadline, progress: &self.progress };
+            let link = self.source.connect(&self.pool, opening).await?;
+            Connection::identified(link, self.orphans.clone(), deadline).await
         };
-        match tokio::time::timeout(limit, opening).await {
+        match timeout_at(deadline, opening).await {
+            Ok(Err(failure)) if failure.code == Code::Late => Err(self.late(limit)),
             Ok(opened) => opened,
-            Err(_) => {
-                let message = format!("no connection within {limit:?}");
-                let failure = Failure::new(ErrorKind::Unavailable, message, Fate::Drop);
-                let error = failure.error.clone().with_source(self.progress.reason());
-                Err(Failure { error, ..failure })
-            }
+            Err(_) => Err(self.late(limit)),
         }
+    }
+
+    fn late(&self, limit: Duration) -> Failure {
+        let message = format!("no connection within {limit:?}");
+        let failure = Failure::new(ErrorKind::Unavailable, message, Fate::Drop);
+        let error = failure.error.clone().with_source(self.progress.reason());
+        Failure { error, ..failure }
     }
 }

@@ -1,6 +1,7 @@
 //! What keeps one connection open: connects when it is first needed, again when it broke, and
 //! judges by what it answers.
 
+use super::calls::Drive;
 use super::connection::Connection;
 use super::factory::ConnectionFactory;
 use super::source::Source;
@@ -28,19 +29,10 @@ const QUIET: Duration = Duration::from_secs(10);
 /// executed in the order in which they are run.
 pub(in crate::adapters::redis) struct ManagedConnection {
     factory: Arc<ConnectionFactory>,
-    executor: Executor,
+    drive: Drive,
     state: watch::Sender<State>,
     /// When it last had to refuse a call.
     asked: Mutex<Instant>,
-}
-
-/// The runtime that drives a connection.
-#[derive(Clone, Copy)]
-pub(in crate::adapters::redis) enum Executor {
-    /// The caller's: a wake-up across threads would cost more than a small command does.
-    Caller,
-    /// larder's own: reading a big answer takes a thread for so long that others would notice.
-    Background,
 }
 
 #[derive(Clone)]
@@ -57,10 +49,10 @@ enum State {
 impl ManagedConnection {
     pub(in crate::adapters::redis) fn new(
         factory: Arc<ConnectionFactory>,
-        executor: Executor,
+        drive: Drive,
     ) -> Arc<Self> {
         let state = watch::Sender::new(State::Idle);
-        Arc::new(Self { factory, executor, state, asked: Mutex::new(Instant::now()) })
+        Arc::new(Self { factory, drive, state, asked: Mutex::new(Instant::now()) })
     }
 
     /// What the server was seen to refuse.
@@ -77,12 +69,13 @@ impl ManagedConnection {
         self: &Arc<Self>,
         first: Option<Box<Command<T>>>,
         command: &Command<T>,
+        deadline: Instant,
     ) -> Result<(First, T), Failure> {
-        let connection = self.ready_connection(command.repeatable).await?;
+        let connection = self.connection_by(deadline, command.repeatable).await?;
         if let Some(first) = first {
-            return Box::pin(self.run_both(&connection, *first, command)).await;
+            return Box::pin(self.run_both(&connection, *first, command, deadline)).await;
         }
-        let answer = self.run_over(&connection, command).await;
+        let answer = self.run_over(&connection, command, deadline).await;
         answer
             .map(|answer| (First::Done, answer))
             .inspect_err(|failure| self.judge(&connection, failure.fate))
@@ -93,11 +86,12 @@ impl ManagedConnection {
         connection: &Arc<Connection>,
         first: Command<T>,
         command: &Command<T>,
+        deadline: Instant,
     ) -> Result<(First, T), Failure> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(first.cmd);
         pipeline.add_command(command.cmd.clone());
-        let mut answers = self.exchange_all(connection, &pipeline).await?.into_iter();
+        let mut answers = self.exchange_all(connection, &pipeline, deadline).await?.into_iter();
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::desynchronized());
         };
@@ -135,9 +129,10 @@ impl ManagedConnection {
         let nonce = names::random();
         let asking = async {
             let connection = self.connection().await?;
-            let mut heard = self.run_over(&connection, &commands::echo(&nonce)).await;
+            let mut heard = self.run_over(&connection, &commands::echo(&nonce), deadline).await;
             if is_refused(&heard) {
-                heard = self.run_over(&connection, &commands::ping_with(&nonce)).await;
+                let ping = commands::ping_with(&nonce);
+                heard = self.run_over(&connection, &ping, deadline).await;
             }
             match heard {
                 Ok(Some(echo)) if echo == nonce.as_bytes() => Ok(()),
@@ -156,12 +151,14 @@ impl ManagedConnection {
     }
 
     pub(in crate::adapters::redis) async fn run_over<T>(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         command: &Command<T>,
+        deadline: Instant,
     ) -> Result<T, Failure> {
-        self.kill_orphans(connection).await?;
-        let answer = connection.exchange(&command.cmd).await?;
+        self.kill_orphans(connection, deadline).await?;
+        let answer = connection.exchange(&command.cmd, deadline).await;
+        let answer = answer.map_err(|failure| self.noted(failure, deadline))?;
         (command.read)(answer).ok_or_else(|| {
             self.poison(connection);
             Failure::desynchronized()
@@ -170,41 +167,54 @@ impl ManagedConnection {
 
     /// Sends many commands together; an error of the server is in the place of its answer.
     pub(in crate::adapters::redis) async fn exchange_all(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         commands: &Pipeline,
+        deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        self.kill_orphans(connection).await?;
-        self.send_all(connection, commands).await
+        self.kill_orphans(connection, deadline).await?;
+        self.send_all(connection, commands, deadline).await
     }
 
-    /// The same over a connection before which nothing has to be closed. It is sent when this is
-    /// first polled: the driver's queue keeps the order in which its senders came, also of those
-    /// who find it full.
+    /// The same over a connection before which nothing has to be closed. Its place among the
+    /// commands of the connection is fixed when this is first polled.
     pub(in crate::adapters::redis) async fn send_all(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         commands: &Pipeline,
+        deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let answers = connection.exchange_all(commands).await;
+        let answers = connection.exchange_all(commands, deadline).await;
+        let answers = answers.map_err(|failure| self.noted(failure, deadline));
         answers.inspect_err(|failure| self.judge(connection, failure.fate))
+    }
+
+    /// The failure of a call. If the deadline passed, the connection may be a silent one.
+    fn noted(self: &Arc<Self>, failure: Failure, deadline: Instant) -> Failure {
+        if failure.code != Code::Late {
+            return failure;
+        }
+        self.record_timeout(deadline);
+        self.timed_out()
     }
 
     /// Before anything is sent over a new connection, the server closes those that were thrown
     /// away.
     pub(in crate::adapters::redis) async fn kill_orphans(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
+        deadline: Instant,
     ) -> Result<(), Failure> {
         if self.factory.orphans.is_empty() {
             return Ok(());
         }
-        let killed = Box::pin(self.factory.orphans.kill(connection)).await;
+        let killed = Box::pin(self.factory.orphans.kill(connection, deadline)).await;
+        let killed = killed.map_err(|failure| self.noted(failure, deadline));
         killed.inspect_err(|failure| self.judge(connection, failure.fate))
     }
 
-    /// The one deadline around waiting, connecting and the command. The work is pinned, for it is
-    /// large and would be moved about.
+    /// The deadline around waiting and connecting; an exchange keeps its own. The work is pinned,
+    /// for it is large and would be moved about.
     pub(in crate::adapters::redis) async fn with_deadline<T>(
         self: &Arc<Self>,
         deadline: Instant,
@@ -230,16 +240,39 @@ impl ManagedConnection {
         failure
     }
 
+    /// [`ready_connection`](Self::ready_connection), with no timer where there is nothing to wait
+    /// for.
+    pub(in crate::adapters::redis) async fn connection_by(
+        self: &Arc<Self>,
+        deadline: Instant,
+        repeatable: bool,
+    ) -> Result<Arc<Connection>, Failure> {
+        let open = match &*self.state.borrow() {
+            State::Up(connection) => Some(connection.clone()),
+            _ => None,
+        };
+        if let Some(connection) = open
+            && (repeatable || connection.is_fresh())
+        {
+            return Ok(connection);
+        }
+        let waiting = async {
+            self.with_deadline(deadline, pin!(self.ready_connection(repeatable, deadline))).await
+        };
+        Box::pin(waiting).await
+    }
+
     /// The connection; one that is known to live, for a command that must not be sent twice.
     pub(in crate::adapters::redis) async fn ready_connection(
         self: &Arc<Self>,
         repeatable: bool,
+        deadline: Instant,
     ) -> Result<Arc<Connection>, Failure> {
         let connection = self.connection().await?;
         if repeatable || connection.is_fresh() {
             return Ok(connection);
         }
-        match Box::pin(self.run_over(&connection, &commands::ping())).await {
+        match Box::pin(self.run_over(&connection, &commands::ping(), deadline)).await {
             Ok(()) => Ok(connection),
             Err(failure) if failure.fate == Fate::Drop => {
                 self.judge(&connection, failure.fate);
@@ -266,7 +299,7 @@ impl ManagedConnection {
                 tokio::task::coop::consume_budget().await;
                 return Err(Failure::with(error, Fate::Keep));
             }
-            if let Executor::Background = self.executor {
+            if let Drive::ByWatchdog = self.drive {
                 background_connects().map_err(|error| Failure::with(error, Fate::Keep))?;
             }
             self.begin();
@@ -295,10 +328,10 @@ impl ManagedConnection {
     }
 
     fn spawn_reconnect_task(self: &Arc<Self>) {
-        let connecting = connect(ReconnectTask(Arc::downgrade(self)));
-        drop(match self.executor {
-            Executor::Caller => spawn(connecting),
-            Executor::Background => spawn_background(connecting),
+        let connecting = connect(ReconnectTask(Arc::downgrade(self)), self.drive);
+        drop(match self.drive {
+            Drive::ByCallers => spawn(connecting),
+            Drive::ByWatchdog => spawn_background(connecting),
         });
     }
 
@@ -404,7 +437,7 @@ impl Drop for ReconnectTask {
     }
 }
 
-async fn connect(mut connector: ReconnectTask) {
+async fn connect(mut connector: ReconnectTask, drive: Drive) {
     while let Some(managed) = connector.0.upgrade() {
         let factory = managed.factory.clone();
         // What another lane found out meanwhile holds for this one: its callers need not wait for
@@ -414,7 +447,7 @@ async fn connect(mut connector: ReconnectTask) {
         let turn = factory.backoff.turn().await;
         let Some(managed) = connector.0.upgrade() else { return };
         managed.fail(factory.backoff.error());
-        match factory.open().await {
+        match factory.open(drive).await {
             Ok(connection) => {
                 factory.backoff.succeeded();
                 connector.0 = Weak::new();

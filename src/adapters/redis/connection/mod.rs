@@ -1,19 +1,25 @@
 //! One connection to a server, and what keeps it open.
 //!
 //! `managed` has the connection that is open now and replaces it by the `factory`, no oftener than
-//! the `backoff` allows. A `connection` knows which of its commands were answered; `driver` runs
-//! the driver over a `stream` whose `replies` have bounds, with `tls` around it or not. `source`
-//! and `endpoint` say where to connect.
+//! the `backoff` allows. `source` and `endpoint` say where to connect. A `connection` knows which
+//! of its commands were answered. It goes over a `driven` connection, which `open` makes and logs
+//! in by `login`, with `tls` around it or not; or over one of the driver's that was `handed_in`.
 
 pub(super) mod backoff;
+pub(super) mod calls;
 #[expect(clippy::module_inception, reason = "the part that the others are about")]
 pub(super) mod connection;
-pub(super) mod driver;
+mod driven;
 pub(super) mod endpoint;
 pub(super) mod factory;
+mod handed_in;
+mod login;
 pub(super) mod managed;
-mod replies;
+mod open;
+mod resp;
+mod socket;
 pub(super) mod source;
-mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+mod watchdog;
+mod wire;

@@ -1,8 +1,9 @@
 //! Where connections come from.
 
-use super::driver::{DriverHandle, Progress, config};
+use super::connection::Link;
 use super::endpoint::Endpoint;
-use super::replies::Bounds;
+use super::handed_in::config;
+use super::open::{Opening, open};
 use crate::adapters::redis::errors::Failure;
 use deadpool_redis::{Connection, Manager, Pool};
 use redis::{Client, ConnectionAddr};
@@ -22,15 +23,14 @@ impl Source {
     /// at every checkout.
     ///
     /// `own` is where a client keeps the pool that is made for it.
-    pub(in crate::adapters::redis) async fn connect(
+    pub(super) async fn connect(
         &self,
         own: &OnceLock<Pool>,
-        bounds: Bounds,
-        progress: &Progress,
-    ) -> Result<DriverHandle, Failure> {
+        opening: Opening<'_>,
+    ) -> Result<Link, Failure> {
         let pool = match (self, own.get()) {
             (Self::Endpoint(endpoint), _) => {
-                return DriverHandle::open(endpoint, bounds, progress).await;
+                return open(endpoint, opening).await.map(Link::Driven);
             }
             (Self::Pool(pool), _) | (_, Some(pool)) => pool,
             (Self::Client(client), None) => {
@@ -38,7 +38,7 @@ impl Source {
                 own.get_or_init(|| pool)
             }
         };
-        Ok(Connection::take(pool.get().await?).into())
+        Ok(Link::HandedIn(Connection::take(pool.get().await?).into()))
     }
 }
 
@@ -66,11 +66,11 @@ fn pool(info: redis::ConnectionInfo) -> Result<Pool, Failure> {
     Pool::builder(manager).build().map_err(failed)
 }
 
-/// A pool does not say whether it encrypts.
+/// The driver's connections need it where they encrypt, and a pool does not say whether it does.
 #[cfg(feature = "tls")]
 pub(in crate::adapters::redis) fn prepare_tls(source: &Source) {
     let encrypts = match source {
-        Source::Endpoint(endpoint) => endpoint.tls,
+        Source::Endpoint(_) => false,
         Source::Client(client) => {
             matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
         }

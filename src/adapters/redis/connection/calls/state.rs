@@ -1,0 +1,264 @@
+//! What is under the lock of the calls.
+
+use super::{Answer, CallId, Request};
+use std::collections::VecDeque;
+use std::mem;
+use std::task::Waker;
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct State<R, E> {
+    pub(super) slots: Vec<Slot<R, E>>,
+    free: Vec<CallId>,
+    pub(super) queue: VecDeque<Pending>,
+    /// Commands that no writer has taken yet.
+    pub(super) output: Vec<u8>,
+    /// A writer has taken commands, and not all of them are with the operating system.
+    pub(super) is_writing: bool,
+    pub(super) writer: Option<CallId>,
+    pub(super) reader: Option<CallId>,
+    /// Why nothing more is to come.
+    pub(super) end: Option<E>,
+    /// Bytes that were ever appended to the output, and those of them that a writer has taken.
+    pub(super) appended: u64,
+    pub(super) taken: u64,
+    /// How often a writer has come to an end of the output.
+    pub(super) written: u64,
+    pub(super) answered: u64,
+    /// How many of the queue no caller waits for any more.
+    pub(super) abandoned: usize,
+    /// Of the watchdog, while it has nothing to watch.
+    pub(super) resting: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) enum Slot<R, E> {
+    Free,
+    Waiting {
+        waker: Option<Waker>,
+        got: Vec<R>,
+        is_many: bool,
+    },
+    Done(Result<Answer<R>, E>),
+    /// Its caller has gone; its replies are still to come.
+    Abandoned,
+}
+
+/// An entry of the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// `None` once its caller has the error that the deadline has passed.
+    pub(super) call: Option<CallId>,
+    left: usize,
+    deadline: Instant,
+    /// Where its command begins and ends, in bytes since the connection was opened.
+    begin: u64,
+    end: u64,
+}
+
+impl<R, E: Clone> State<R, E> {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            queue: VecDeque::new(),
+            output: Vec::new(),
+            is_writing: false,
+            writer: None,
+            reader: None,
+            end: None,
+            appended: 0,
+            taken: 0,
+            written: 0,
+            answered: 0,
+            abandoned: 0,
+            resting: None,
+        }
+    }
+
+    /// Appends a command, and gives its call a slot and a place in the queue.
+    pub(super) fn enter(
+        &mut self,
+        Request { replies, deadline }: Request,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> CallId {
+        let (begin, before) = (self.appended, self.output.len());
+        encode(&mut self.output);
+        self.appended += (self.output.len() - before) as u64;
+        let id = self.occupy(Slot::Waiting { waker: None, got: Vec::new(), is_many: replies > 1 });
+        let end = self.appended;
+        self.queue.push_back(Pending { call: Some(id), left: replies, deadline, begin, end });
+        id
+    }
+
+    fn occupy(&mut self, slot: Slot<R, E>) -> CallId {
+        match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                (self.slots.len() - 1) as CallId
+            }
+        }
+    }
+
+    pub(super) fn vacate(&mut self, id: CallId) -> Slot<R, E> {
+        self.free.push(id);
+        mem::replace(&mut self.slots[id as usize], Slot::Free)
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        self.is_writing || !self.output.is_empty()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.has_output()
+    }
+
+    pub(super) fn give_up_roles(&mut self, id: CallId) {
+        for role in [&mut self.writer, &mut self.reader] {
+            role.take_if(|holder| *holder == id);
+        }
+    }
+
+    /// The first caller that waits, if a role is free that somebody must have.
+    pub(super) fn next_to_work(&self) -> Option<Waker> {
+        let needs_writer = self.writer.is_none() && self.has_output();
+        let needs_reader = self.reader.is_none() && !self.queue.is_empty();
+        if !needs_writer && !needs_reader {
+            return None;
+        }
+        self.queue.iter().find_map(|pending| match &self.slots[pending.call? as usize] {
+            Slot::Waiting { waker, .. } => waker.clone(),
+            _ => None,
+        })
+    }
+
+    /// Takes the command at that place of the queue back, if no writer has taken it; whether it
+    /// did.
+    pub(super) fn withdraw(&mut self, at: usize) -> bool {
+        let Pending { begin, end, .. } = self.queue[at];
+        if begin < self.taken {
+            return false;
+        }
+        self.output.drain((begin - self.taken) as usize..(end - self.taken) as usize);
+        self.queue.remove(at);
+        for later in self.queue.range_mut(at..) {
+            later.begin -= end - begin;
+            later.end -= end - begin;
+        }
+        self.appended -= end - begin;
+        true
+    }
+
+    /// Gives one reply to the call that it belongs to. `false` if there is none, or no writer has
+    /// taken its command yet: then the reply answers something else.
+    pub(super) fn deliver(&mut self, by: CallId, reply: R, wakers: &mut Vec<Waker>) -> bool {
+        let Some(pending) = self.queue.front_mut().filter(|next| next.begin < self.taken) else {
+            return false;
+        };
+        self.answered += 1;
+        pending.left -= 1;
+        let (call, is_last) = (pending.call, pending.left == 0);
+        if is_last {
+            self.queue.pop_front();
+        }
+        let Some(id) = call else {
+            self.abandoned -= usize::from(is_last);
+            return true;
+        };
+        match &mut self.slots[id as usize] {
+            Slot::Waiting { waker, got, is_many } => {
+                let answer = if *is_many {
+                    got.push(reply);
+                    if !is_last {
+                        return true;
+                    }
+                    Answer::Many(mem::take(got))
+                } else {
+                    Answer::One(reply)
+                };
+                if id != by {
+                    wakers.extend(waker.take());
+                }
+                self.slots[id as usize] = Slot::Done(Ok(answer));
+            }
+            _ if is_last => {
+                self.abandoned -= 1;
+                self.vacate(id);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The wakers of the calls that end with the connection.
+    pub(super) fn fail(&mut self, end: &E) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        if self.end.is_some() {
+            return wakers;
+        }
+        self.end = Some(end.clone());
+        self.output = Vec::new();
+        self.is_writing = false;
+        (self.writer, self.reader) = (None, None);
+        for pending in mem::take(&mut self.queue) {
+            let Some(id) = pending.call else { continue };
+            match mem::replace(&mut self.slots[id as usize], Slot::Done(Err(end.clone()))) {
+                Slot::Waiting { waker, .. } => {
+                    wakers.extend(waker);
+                    // The server may have it, and no reply will say so.
+                    self.abandoned += usize::from(pending.begin < self.taken);
+                }
+                // Its caller has gone before: it is counted already.
+                _ => {
+                    self.vacate(id);
+                }
+            }
+        }
+        wakers.extend(self.resting.take());
+        wakers
+    }
+
+    /// Ends the calls whose deadline has passed. Those of their commands that no writer has taken
+    /// are cut out of the output, in one pass however many they are.
+    pub(super) fn expire(&mut self, now: Instant, late: &E, wakers: &mut Vec<Waker>) {
+        let is_late = |pending: &Pending| pending.call.is_some() && pending.deadline <= now;
+        if !self.queue.iter().any(is_late) {
+            return;
+        }
+        let before = mem::take(&mut self.output);
+        for mut pending in mem::take(&mut self.queue) {
+            let is_unsent = pending.begin >= self.taken;
+            if is_late(&pending)
+                && let Some(id) = pending.call.take()
+            {
+                let ended = Slot::Done(Err(late.clone()));
+                match mem::replace(&mut self.slots[id as usize], ended) {
+                    Slot::Waiting { waker, .. } => {
+                        wakers.extend(waker);
+                        self.abandoned += usize::from(!is_unsent);
+                    }
+                    // Its caller has gone before: it is counted already.
+                    _ => {
+                        self.vacate(id);
+                    }
+                }
+                if is_unsent {
+                    continue;
+                }
+            }
+            if is_unsent {
+                let range =
+                    (pending.begin - self.taken) as usize..(pending.end - self.taken) as usize;
+                pending.begin = self.taken + self.output.len() as u64;
+                self.output.extend_from_slice(&before[range]);
+                pending.end = self.taken + self.output.len() as u64;
+            }
+            self.queue.push_back(pending);
+        }
+        self.appended = self.taken + self.output.len() as u64;
+    }
+}

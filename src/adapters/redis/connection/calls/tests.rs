@@ -1,0 +1,235 @@
+use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::Duration;
+
+type TestCalls = Calls<u32, &'static str>;
+
+/// Counts how often a caller was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn waker() -> (Arc<Woken>, Waker) {
+    let woken = Arc::new(Woken::default());
+    (woken.clone(), woken.into())
+}
+
+fn asks(replies: usize) -> Request {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Request { replies, deadline }
+}
+
+fn begin(calls: &TestCalls, command: &str) -> CallId {
+    calls.begin(asks(1), |output| output.extend_from_slice(command.as_bytes())).unwrap().id
+}
+
+/// Delivered by another than any of the callers.
+fn deliver<const N: usize>(calls: &TestCalls, replies: [u32; N]) -> bool {
+    calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new())
+}
+
+fn taken(calls: &TestCalls) -> Option<String> {
+    let mut output = Vec::new();
+    calls.take_output(&mut output).then(|| String::from_utf8(output).unwrap())
+}
+
+fn answer(turn: Turn<u32, &'static str>) -> u32 {
+    match turn {
+        Turn::Done(Ok(Answer::One(reply))) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lone_caller_writes_and_reads_by_itself() {
+    let (calls, (_, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    let begun = calls.begin(asks(1), |output| output.extend_from_slice(b"a")).unwrap();
+    assert!(!begun.gathers);
+    assert!(matches!(calls.poll(begun.id, &waker), Turn::Work { write: true, read: true }));
+    assert_eq!(taken(&calls).as_deref(), Some("a"));
+    assert_eq!(taken(&calls), None);
+    assert!(matches!(calls.poll(begun.id, &waker), Turn::Work { write: false, read: true }));
+    assert!(deliver(&calls, [1]));
+    assert_eq!(answer(calls.poll(begun.id, &waker)), 1);
+    assert!(!deliver(&calls, [2]), "no command was sent for it");
+}
+
+#[test]
+fn replies_go_to_the_calls_in_their_order() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (first, (woken, second)) = (waker().1, waker());
+    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
+    let many = calls.begin(asks(3), |output| output.extend_from_slice(b"c")).unwrap();
+    assert!(!many.gathers, "somebody else writes");
+    assert!(matches!(calls.poll(a, &first), Turn::Work { write: true, read: true }));
+    assert!(matches!(calls.poll(b, &second), Turn::Wait));
+    assert!(matches!(calls.poll(many.id, &first), Turn::Wait));
+    assert_eq!(taken(&calls).as_deref(), Some("abc"));
+    assert!(deliver(&calls, [1, 2, 3]));
+    assert_eq!(woken.times(), 1);
+    assert_eq!(answer(calls.poll(b, &second)), 2);
+    assert!(deliver(&calls, [4, 5]));
+    assert_eq!(answer(calls.poll(a, &first)), 1);
+    match calls.poll(many.id, &first) {
+        Turn::Done(Ok(Answer::Many(replies))) => assert_eq!(replies, [3, 4, 5]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_caller_with_its_answer_passes_the_roles_on() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (first, (woken, second)) = (waker().1, waker());
+    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
+    assert!(matches!(calls.poll(a, &first), Turn::Work { write: true, read: true }));
+    assert!(matches!(calls.poll(b, &second), Turn::Wait));
+    assert_eq!(taken(&calls).as_deref(), Some("ab"));
+    assert!(deliver(&calls, [1]));
+    assert_eq!(answer(calls.poll(a, &first)), 1);
+    assert_eq!(woken.times(), 1, "it is to read now");
+    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+}
+
+#[test]
+fn a_dropped_caller_passes_the_roles_on_and_is_not_sent() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (first, (woken, second)) = (waker().1, waker());
+    let (a, b, c) = (begin(&calls, "a"), begin(&calls, "bb"), begin(&calls, "ccc"));
+    assert!(matches!(calls.poll(b, &second), Turn::Work { write: false, read: true }));
+    assert!(matches!(calls.poll(c, &first), Turn::Wait));
+    calls.leave(a);
+    assert_eq!(woken.times(), 1, "the output needs a writer");
+    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+    calls.leave(b);
+    assert!(matches!(calls.poll(c, &first), Turn::Work { write: true, read: true }));
+    assert_eq!(taken(&calls).as_deref(), Some("ccc"));
+    assert!(!calls.has_abandoned());
+    assert!(deliver(&calls, [3]));
+    assert_eq!(answer(calls.poll(c, &first)), 3);
+}
+
+#[test]
+fn the_reply_to_a_dropped_call_is_thrown_away() {
+    let (calls, (_, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    let a = begin(&calls, "a");
+    assert_eq!(taken(&calls).as_deref(), Some("a"));
+    calls.leave(a);
+    assert!(calls.has_abandoned());
+    let b = begin(&calls, "b");
+    assert_ne!(a, b, "the number is not free while a reply is to come");
+    assert!(deliver(&calls, [1]));
+    assert!(!calls.has_abandoned());
+    assert!(!deliver(&calls, [2]), "the command was not sent yet");
+    assert_eq!(taken(&calls).as_deref(), Some("b"));
+    assert!(deliver(&calls, [2]));
+    assert_eq!(answer(calls.poll(b, &waker)), 2);
+}
+
+#[test]
+fn a_half_written_command_finds_another_writer() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (woken, second) = waker();
+    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
+    assert!(matches!(calls.poll(b, &second), Turn::Work { write: false, read: true }));
+    assert_eq!(taken(&calls).as_deref(), Some("ab"));
+    calls.leave(a);
+    assert_eq!(woken.times(), 1);
+    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+}
+
+#[test]
+fn a_deadline_ends_the_wait_and_not_the_order() {
+    let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    let (now, mut seen) = (Instant::now(), Seen::default());
+    let soon = Request { deadline: now + Duration::from_millis(10), ..asks(1) };
+    let sent = calls.begin(soon, |output| output.extend_from_slice(b"sent")).unwrap().id;
+    assert!(matches!(calls.poll(sent, &waker), Turn::Work { .. }));
+    assert_eq!(taken(&calls).as_deref(), Some("sent"));
+    let unsent = calls.begin(soon, |output| output.extend_from_slice(b"unsent")).unwrap().id;
+    let later = begin(&calls, "later");
+    assert!(matches!(calls.poll(unsent, &waker), Turn::Wait));
+    calls.watch(now + Duration::from_millis(9), &mut seen, &"late");
+    assert_eq!(woken.times(), 0);
+    calls.watch(now + Duration::from_millis(10), &mut seen, &"late");
+    assert_eq!(woken.times(), 2);
+    for call in [sent, unsent] {
+        assert!(matches!(calls.poll(call, &waker), Turn::Done(Err("late"))));
+    }
+    assert!(calls.has_abandoned());
+    assert_eq!(taken(&calls).as_deref(), Some("later"));
+    assert!(deliver(&calls, [1, 2]), "the first is that of the call that was given up");
+    assert_eq!(answer(calls.poll(later, &waker)), 2);
+}
+
+#[test]
+fn the_watchdog_takes_over_from_a_caller_that_is_not_polled() {
+    let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    let (now, mut seen) = (Instant::now(), Seen::default());
+    let parked = begin(&calls, "parked");
+    assert!(matches!(calls.poll(parked, &waker), Turn::Work { write: true, read: true }));
+    let other = begin(&calls, "other");
+    assert!(matches!(calls.poll(other, &waker), Turn::Wait));
+    let look = calls.watch(now, &mut seen, &"late");
+    assert_eq!(look, Watch { write: false, read: false, is_idle: false }, "it may have just begun");
+    let look = calls.watch(now, &mut seen, &"late");
+    assert_eq!(look, Watch { write: true, read: true, is_idle: false });
+    assert!(matches!(calls.poll(parked, &waker), Turn::Wait), "it has lost them");
+    assert_eq!(taken(&calls).as_deref(), Some("parkedother"));
+    assert!(deliver(&calls, [1]));
+    let before = woken.times();
+    calls.stand_down();
+    assert_eq!(woken.times(), before + 1, "the next to read");
+    assert!(matches!(calls.poll(other, &waker), Turn::Work { write: true, read: true }));
+}
+
+#[test]
+fn the_end_reaches_the_calls_in_flight_and_later_ones() {
+    let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    let (waiting, gone) = (begin(&calls, "a"), begin(&calls, "b"));
+    assert!(matches!(calls.poll(waiting, &waker), Turn::Work { .. }));
+    assert_eq!(taken(&calls).as_deref(), Some("ab"));
+    calls.leave(gone);
+    calls.fail(&"broken");
+    calls.fail(&"again");
+    assert_eq!(woken.times(), 1);
+    assert!(matches!(calls.poll(waiting, &waker), Turn::Done(Err("broken"))));
+    assert!(calls.has_abandoned(), "the server may have read it");
+    assert_eq!(calls.begin(asks(1), |_| ()).unwrap_err(), "broken");
+}
+
+#[test]
+fn what_was_sent_before_the_end_may_be_executed_after_it() {
+    for is_sent in [false, true] {
+        let (calls, (_, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+        let waiting = begin(&calls, "a");
+        assert!(!is_sent || taken(&calls).is_some());
+        calls.fail(&"broken");
+        assert!(matches!(calls.poll(waiting, &waker), Turn::Done(Err("broken"))));
+        assert_eq!(calls.has_abandoned(), is_sent);
+    }
+}
+
+#[test]
+fn numbers_are_used_again() {
+    let (calls, (_, waker)) = (TestCalls::new(Drive::ByCallers), waker());
+    for round in 0..1_000 {
+        let id = begin(&calls, "x");
+        assert_eq!(id, 0);
+        assert!(taken(&calls).is_some());
+        assert!(deliver(&calls, [round]));
+        assert_eq!(answer(calls.poll(id, &waker)), round);
+    }
+}

@@ -1,0 +1,220 @@
+//! What the callers of a connection drive: the calls, and the two halves of the socket.
+
+use super::calls::{Answer, CallId, Calls, Drive, Turn};
+use super::resp::{Bounds, Message, Parser};
+use super::socket::{Incoming, Outgoing, Socket};
+use crate::adapters::redis::errors::Failure;
+use crate::runtime::lock;
+use bytes::BytesMut;
+use redis::{RedisError, Value};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+/// As many bytes are read at a time.
+const READ: usize = 64 << 10;
+/// A buffer that has grown beyond this for one large command is given back.
+const KEPT: usize = 1 << 20;
+/// After as many bytes a reader lets other tasks of its runtime go on.
+const TURN: usize = 512 << 10;
+
+/// The shared state of a connection.
+///
+/// A call is polled with I/O under the lock of its half, and then with the lock of the calls: never
+/// the other way round.
+pub(super) struct Wire {
+    pub(super) calls: Calls<Value, Failure>,
+    output: Mutex<Output>,
+    input: Mutex<Input>,
+    /// Gets what the server sends without being asked, in order with the replies. It is called
+    /// under the lock of the input, and so must not wait, or call over this connection.
+    on_push: Box<dyn Fn(Vec<Value>) + Send + Sync>,
+}
+
+struct Output {
+    half: Outgoing,
+    /// Taken by a writer, and with the operating system up to `at`.
+    buffer: Vec<u8>,
+    at: usize,
+    /// Nothing can be written any more. What the server said before it closed is still to be read.
+    is_broken: bool,
+}
+
+struct Input {
+    half: Incoming,
+    buffer: BytesMut,
+    parser: Parser,
+    /// Cut out, and not delivered yet: empty between polls.
+    replies: Vec<Value>,
+    /// Of the callers that are to be woken: empty between polls.
+    wakers: Vec<Waker>,
+}
+
+impl Wire {
+    pub(super) fn new(
+        socket: Socket,
+        bounds: Bounds,
+        drive: Drive,
+        on_push: Box<dyn Fn(Vec<Value>) + Send + Sync>,
+    ) -> Self {
+        let (incoming, outgoing) = socket.split();
+        let (buffer, at, is_broken) = (Vec::new(), 0, false);
+        Self {
+            calls: Calls::new(drive),
+            output: Mutex::new(Output { half: outgoing, buffer, at, is_broken }),
+            input: Mutex::new(Input {
+                half: incoming,
+                buffer: BytesMut::new(),
+                parser: Parser::new(bounds),
+                replies: Vec::new(),
+                wakers: Vec::new(),
+            }),
+            on_push,
+        }
+    }
+
+    /// Polls a call: writes and reads for all, if that is its turn.
+    pub(super) fn poll(
+        &self,
+        id: CallId,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Answer<Value>, Failure>> {
+        loop {
+            match self.calls.poll(id, context.waker()) {
+                Turn::Done(answer) => return Poll::Ready(answer),
+                Turn::Wait => return Poll::Pending,
+                Turn::Work { write, read } => {
+                    if write {
+                        self.write(context);
+                    }
+                    // What was read may be its answer.
+                    if !read || self.read(id, context).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes as much as the operating system takes. An error is the end of writing only: the
+    /// server may have said why it closes, and the reader finds that, and the end.
+    pub(super) fn write(&self, context: &mut Context<'_>) {
+        let mut output = lock(&self.output);
+        if let Poll::Ready(Err(_)) = self.poll_flush(&mut output, context) {
+            output.is_broken = true;
+            output.buffer.clear();
+            output.at = 0;
+            while self.calls.take_output(&mut output.buffer) {
+                output.buffer.clear();
+            }
+        }
+    }
+
+    fn poll_flush(&self, output: &mut Output, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Output { half, buffer, at, is_broken } = output;
+        loop {
+            if *at == buffer.len() || *is_broken {
+                buffer.clear();
+                buffer.shrink_to(KEPT);
+                *at = 0;
+                if !*is_broken {
+                    // An encrypted stream has buffers of its own.
+                    ready!(Pin::new(&mut *half).poll_flush(context))?;
+                }
+                if !self.calls.take_output(buffer) {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            match ready!(Pin::new(&mut *half).poll_write(context, &buffer[*at..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => *at += written,
+            }
+        }
+    }
+
+    /// Reads for `by` until replies have come, and delivers them. Ready also when the connection
+    /// has ended.
+    pub(super) fn read(&self, by: CallId, context: &mut Context<'_>) -> Poll<()> {
+        let mut input = lock(&self.input);
+        let read = ready!(self.poll_read(&mut input, by, context));
+        drop(input);
+        if let Err(failure) = read {
+            self.calls.fail(&failure);
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads while nothing is in flight: what the server sends without being asked, and the end. A
+    /// call that begins meanwhile polls after this one, for both have the lock of the input, so the
+    /// waker that is kept is that of the call.
+    pub(super) fn read_idle(&self, by: CallId, context: &mut Context<'_>) -> Poll<()> {
+        let mut input = lock(&self.input);
+        if !self.calls.is_idle() {
+            return Poll::Ready(());
+        }
+        let read = ready!(self.poll_read(&mut input, by, context));
+        drop(input);
+        if let Err(failure) = read {
+            self.calls.fail(&failure);
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_read(
+        &self,
+        input: &mut Input,
+        by: CallId,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let Input { half, buffer, parser, replies, wakers } = input;
+        let mut read = 0;
+        loop {
+            if read >= TURN {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if buffer.capacity() - buffer.len() < READ / 2 {
+                buffer.reserve(READ);
+            }
+            match ready!(pin!(half.read_buf(buffer)).poll(context)).map_err(of_io)? {
+                0 => {
+                    let closed = io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the server closed the connection",
+                    );
+                    return Poll::Ready(Err(of_io(closed)));
+                }
+                amount => read += amount,
+            }
+            while let Some(message) = parser.next(buffer).map_err(of_io)? {
+                match message {
+                    Message::Push(push) => (self.on_push)(push),
+                    Message::Reply(reply) => replies.push(reply),
+                }
+            }
+            if replies.is_empty() {
+                continue;
+            }
+            // Under the lock of the input: another reader must not deliver what comes later first.
+            let belongs = self.calls.deliver(by, replies.drain(..), wakers);
+            return Poll::Ready(if belongs { Ok(()) } else { Err(Failure::desynchronized()) });
+        }
+    }
+
+    /// Whether it is open and nothing waits to be read, as far as the operating system knows.
+    pub(super) fn is_open_and_quiet(&self) -> bool {
+        !self.calls.has_ended() && lock(&self.input).half.is_open_and_quiet()
+    }
+
+    /// The line of an error among the first replies.
+    pub(super) fn take_first_error(&self) -> Option<String> {
+        lock(&self.input).parser.take_first_error()
+    }
+}
+
+fn of_io(cause: io::Error) -> Failure {
+    Failure::from(RedisError::from(cause))
+}
