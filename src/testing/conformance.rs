@@ -32,16 +32,16 @@ use std::time::Duration;
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __conformance {
-    ($name:ident, $adapter:expr $(,)?) => {
-        $crate::__conformance!($name, $adapter, $crate::testing::Suite::new());
+    ($name:ident, $store:expr $(,)?) => {
+        $crate::__conformance!($name, $store, $crate::testing::Suite::new());
     };
-    ($name:ident, $adapter:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
-        $crate::__conformance!($name, $adapter, $crate::testing::Suite::new(), except = [$($verb),*]);
+    ($name:ident, $store:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
+        $crate::__conformance!($name, $store, $crate::testing::Suite::new(), except = [$($verb),*]);
     };
-    ($name:ident, $adapter:expr, $suite:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
-        $crate::__conformance!($name, $adapter, $suite.except([$($crate::__conformance_verb!($verb)),*]));
+    ($name:ident, $store:expr, $suite:expr, except = [$($verb:ident),* $(,)?] $(,)?) => {
+        $crate::__conformance!($name, $store, $suite.except([$($crate::__conformance_verb!($verb)),*]));
     };
-    ($name:ident, $adapter:expr, $suite:expr $(,)?) => {
+    ($name:ident, $store:expr, $suite:expr $(,)?) => {
         #[cfg(test)]
         mod $name {
             pub(super) struct Source;
@@ -56,8 +56,10 @@ macro_rules! __conformance {
                 $suite
             }
 
-            fn adapter() -> ::std::pin::Pin<::std::boxed::Box<dyn ::std::future::Future<Output = ::std::sync::Arc<dyn $crate::AsyncCacheAdapter>>>> {
-                ::std::boxed::Box::pin(async { ::std::sync::Arc::new($adapter) as ::std::sync::Arc<dyn $crate::AsyncCacheAdapter> })
+            fn adapter() -> $crate::testing::Making {
+                ::std::boxed::Box::pin(async {
+                    ::std::sync::Arc::new($store) as ::std::sync::Arc<dyn $crate::AsyncCacheAdapter>
+                })
             }
         }
     };
@@ -94,11 +96,15 @@ macro_rules! __conformance_verb {
     };
 }
 
+/// The evaluation of the expression that makes an adapter.
+#[doc(hidden)]
+pub type Making = LocalBoxFuture<'static, Arc<dyn AsyncCacheAdapter>>;
+
 /// The arguments of `conformance!`.
 #[doc(hidden)]
 pub trait Source {
     fn suite() -> Suite;
-    fn adapter() -> LocalBoxFuture<'static, Arc<dyn AsyncCacheAdapter>>;
+    fn adapter() -> Making;
 }
 
 /// The body of a generated test.

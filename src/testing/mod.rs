@@ -13,7 +13,7 @@ mod verb;
 #[doc(inline)]
 pub use crate::__conformance as conformance;
 #[doc(hidden)]
-pub use conformance::{Source, run_case};
+pub use conformance::{Making, Source, run_case};
 pub use faulty::{Fault, FaultyAdapter};
 pub use harness::Failure;
 pub use suite::Suite;

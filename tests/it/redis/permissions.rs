@@ -232,11 +232,15 @@ without! {
 #[tokio::test]
 async fn the_rules_of_the_page_are_enough() {
     let page = include_str!("../../../docs/redis-permissions.md");
-    let rules: Vec<&str> = page
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("ACL SETUSER larder on >secret ~larder:* "))
+    let commands = page.split("```").filter(|block| block.contains("ACL SETUSER"));
+    let rules: Vec<String> = commands
+        .map(|block| {
+            let words = block.split_whitespace().map(|word| word.trim_matches('\''));
+            words.filter(|word| word.starts_with('+')).collect::<Vec<_>>().join(" ")
+        })
         .collect();
     assert_eq!(rules.len(), 2, "with scripts, and without");
+    assert!(rules.iter().all(|rules| rules.contains("+client|kill")), "{rules:?}");
     for (n, rules) in rules.into_iter().enumerate() {
         let rules = format!("resetkeys ~page{n}:* -@all {rules}");
         let cache = user(&rules).prefix(format!("page{n}:")).build().unwrap();
