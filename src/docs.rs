@@ -30,6 +30,7 @@ macro_rules! pages {
                 "errors" => "errors",
                 "freshness" => "freshness",
                 "leases" => "leases",
+                "macros" => "macros",
                 "migrating" => "migrating",
                 "namespaces" => "namespaces",
                 "observability" => "observability",
@@ -61,6 +62,9 @@ pages! {
     errors = "errors.md";
     freshness = "freshness.md";
     leases = "leases.md";
+    #[cfg(any(not(doctest), feature = "macros"))]
+    macros = "macros.md";
+    #[cfg(any(not(doctest), feature = "macros"))]
     migrating = "migrating.md";
     namespaces = "namespaces.md";
     #[cfg(any(not(doctest), all(feature = "metrics", feature = "tracing")))]

@@ -45,15 +45,20 @@ impl Scope {
     /// prefix, because names are escaped: no character of a name can be read as its end.
     pub(crate) fn nested(&self, name: &str) -> Self {
         let mut prefix = self.prefix().to_owned();
-        for character in name.chars() {
-            match character {
-                SEPARATOR => prefix.push_str("%3A"),
-                ESCAPE => prefix.push_str("%25"),
-                other => prefix.push(other),
+        Self::write_name(name, |part| prefix.push_str(part));
+        Self::prefixed(prefix)
+    }
+
+    /// Shows the prefix of the namespace `name` to `write`, in parts.
+    pub(crate) fn write_name(name: &str, mut write: impl FnMut(&str)) {
+        for part in name.split_inclusive([SEPARATOR, ESCAPE]) {
+            match (part.strip_suffix(SEPARATOR), part.strip_suffix(ESCAPE)) {
+                (Some(plain), _) => [plain, "%3A"].into_iter().for_each(&mut write),
+                (_, Some(plain)) => [plain, "%25"].into_iter().for_each(&mut write),
+                _ => write(part),
             }
         }
-        prefix.push(SEPARATOR);
-        Self::prefixed(prefix)
+        write(":");
     }
 
     pub(crate) fn prefixed(prefix: impl Into<Arc<str>>) -> Self {

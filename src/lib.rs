@@ -39,7 +39,7 @@
 //! | have a separate cache | [`AsyncCacheWrapper`], its [`namespace`](AsyncCacheWrapper::namespace)s and its verbs |
 //! | set when entries expire | [`ttl`](AsyncCacheWrapper::ttl), [`View`], [`Expiry`] |
 //! | serve stale values when a loader fails, or refresh values before they expire | [`stale_for`](View::stale_for), [`refresh_ahead`](View::refresh_ahead) and the other options of [`View`]; [`Loaded`], [`WrapperBuilder`] |
-//! | call a cache without `.await` | [`cached`], [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
+//! | call a cache without `.await` | [`cached`](fn@cached), [`CacheWrapper`], and plain functions: [`get`], [`set`], [`get_or_set`], [`remove`], [`update_timeout`] |
 //! | write one function for async and blocking callers | [`awaitable`], [`Awaitable`] |
 //! | choose where values are kept | the adapters below, and [`IntoAdapter`] for names and URLs |
 //! | choose how values become bytes | [`Codec`] |
@@ -74,6 +74,7 @@
 //! | `sqlite` | `AsyncSqliteCache`: a file; SQLite itself is compiled in |
 //! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around loaders |
 //! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
+//! | `macros` | the attributes `cached`, `evicts` and `puts` for functions, see [`docs::macros`] |
 //! | `testing` | `larder::testing`: the conformance suite for adapters |
 //! | `test-util` | larder's clocks are tokio's, so that a test can pause them; for `dev-dependencies` |
 //! | `full` | all adapters and `tls` |
@@ -98,6 +99,9 @@
 // First, so that the documentation of a cache begins with its verbs and not with `blocking`.
 mod wrapper;
 
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private;
 mod adapter;
 mod adapters;
 mod batching;
@@ -154,6 +158,9 @@ pub use codec::Codec;
 pub use config::IntoAdapter;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
+#[cfg(feature = "macros")]
+pub use larder_macros::{cached, evicts, puts};
+
 pub use expiry::{DEFAULT_TTL, Expiry, Lifetime};
 pub use global::{
     adapter_get, adapter_set, async_adapter_get, async_adapter_set, async_cached, cached, get,

@@ -113,6 +113,47 @@ fn a_cache_of_ones_own() {
     free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
 }
 
+#[cfg(feature = "macros")]
+mod memoised {
+    use super::*;
+    use larder::cached;
+
+    #[cached(key = "async:{name}:{id}", ttl = "1h", refresh_ahead = 0.8)]
+    async fn detached(name: &str, id: u64) -> Arc<Big> {
+        Arc::new(Big { name: format!("{name} {id}"), words: vec![7; 1_000] })
+    }
+
+    #[cached(key = "here:{name}:{id}", ttl = "1h", here)]
+    async fn here(name: &str, id: u64) -> Result<Arc<Big>, larder::Error> {
+        Ok(detached::uncached(name, id).await)
+    }
+
+    #[cached(key = "blocking:{name}:{id}", namespace = "n", ttl = "1h")]
+    fn blocking(name: &str, id: u64) -> Arc<Big> {
+        Arc::new(Big { name: format!("{name} {id}"), words: vec![7; 1_000] })
+    }
+
+    #[cached(name = "json")]
+    fn json(ids: &[u64], all: Option<bool>, name: &str) -> u64 {
+        ids.iter().sum::<u64>() + u64::from(all.unwrap_or(name.is_empty()))
+    }
+
+    #[test]
+    fn a_hit_allocates_nothing_beyond_the_values_clone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            detached("Ada", 7).await;
+            here("Ada", 7).await.unwrap();
+            free("a load with a task", || assert_eq!(ready(detached("Ada", 7)).name, "Ada 7"));
+            free("a load in its caller", || {
+                assert_eq!(ready(here("Ada", 7)).unwrap().name, "Ada 7")
+            });
+        });
+        free("a blocking function", || assert_eq!(blocking("Ada", 7).name, "Ada 7"));
+        free("a function without `key`", || assert_eq!(json(&[1, 2], Some(true), "x"), 4));
+    }
+}
+
 /// Stored bytes with a header that is in order, over any payload.
 fn framed(payload: &[u8]) -> Bytes {
     let mut out = BytesMut::new();

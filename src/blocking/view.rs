@@ -21,7 +21,7 @@ use std::future::Future;
 /// # Ok::<(), larder::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct BlockingView<'a>(pub(super) View<'a>);
+pub struct BlockingView<'a>(pub(crate) View<'a>);
 
 macro_rules! mirror {
     ($($option:ident($($value:ident: $type:ty)?))*) => {$(

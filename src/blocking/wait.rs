@@ -1,6 +1,7 @@
 //! How a thread waits for a future: enter the background runtime, poll, park.
 
 use crate::runtime::{Blocked, enter_background};
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     // Run outside the cooperative budget of a surrounding task: that budget is not refilled while
     // this thread polls.
     let mut future = pin!(tokio::task::unconstrained(future));
-    let bell = Arc::new(Bell { rung: AtomicBool::new(false), sleeper: thread::current() });
+    let bell = Bell::of_this_thread();
     let waker = Waker::from(bell.clone());
     let mut cx = Context::from_waker(&waker);
     let mut poll = || {
@@ -27,6 +28,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
         future.as_mut().poll(&mut cx)
     };
     if let Poll::Ready(output) = poll() {
+        bell.put_back();
         return output;
     }
     blocked.park(|| {
@@ -46,7 +48,27 @@ struct Bell {
     sleeper: Thread,
 }
 
+thread_local! {
+    /// The bell of the calls that need not wait: so that a hit in memory allocates nothing.
+    static SPARE: Cell<Option<Arc<Bell>>> = const { Cell::new(None) };
+}
+
 impl Bell {
+    /// The thread's spare bell, or a new one within another wait. A late ring for an earlier call
+    /// costs one poll.
+    fn of_this_thread() -> Arc<Self> {
+        // A thread that is ending has no thread-locals.
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        spare.unwrap_or_else(|| {
+            Arc::new(Self { rung: AtomicBool::new(false), sleeper: thread::current() })
+        })
+    }
+
+    fn put_back(self: Arc<Self>) {
+        // A thread that is ending drops it.
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+    }
+
     fn wait(&self) {
         while !self.rung.swap(false, Ordering::Acquire) {
             thread::park();

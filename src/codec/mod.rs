@@ -29,6 +29,17 @@ use std::str::FromStr;
 /// MessagePack's null.
 pub(crate) const NIL: u8 = 0xC0;
 
+/// Writes a value as JSON, as the codec does, for a key. The value may borrow.
+#[cfg(feature = "macros")]
+pub(crate) fn write_json<T: Serialize + ?Sized>(value: &T, out: impl io::Write) -> Result<()> {
+    let write = || {
+        let mut inner = serde_json::Serializer::new(out);
+        let written = guard::serialize(value, &mut inner, Format::Json);
+        written.map_err(|cause| Error::new(ErrorKind::Encode).with_source(cause))
+    };
+    panics::contain(write, || format!("the `Serialize` of {} panicked", type_name::<T>()))
+}
+
 /// How values become bytes.
 ///
 /// | codec | stored as | for |

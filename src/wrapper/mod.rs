@@ -33,6 +33,8 @@ mod weak;
 
 pub use builder::WrapperBuilder;
 pub use get_or_set::Cacheable;
+#[cfg(feature = "macros")]
+pub(crate) use get_or_set::Cause;
 pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;

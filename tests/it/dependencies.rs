@@ -112,6 +112,11 @@ fn licences_sources_and_duplicates_are_those_that_are_allowed() {
         let name = package["name"].as_str().expect("a name").to_owned();
         let licence = package["license"].as_str().unwrap_or_default();
         assert!(is_allowed(licence, &allowed), "{name} is under `{licence}`");
+        // The attribute macros are in this repository: a crate of their own has no other reason than the language's.
+        if name == "larder-macros" {
+            assert_eq!(package["version"], env!("CARGO_PKG_VERSION"), "{name}");
+            continue;
+        }
         assert_eq!(package["source"], REGISTRY, "{name}");
         let version = package["version"].as_str().expect("a version");
         let is_skipped = skipped.iter().any(|skipped| {

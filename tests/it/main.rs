@@ -58,3 +58,12 @@ mod claims;
     feature = "sqlite"
 ))]
 mod everywhere;
+#[cfg(all(
+    feature = "macros",
+    feature = "memory",
+    feature = "testing",
+    feature = "redis",
+    feature = "memcached",
+    feature = "sqlite"
+))]
+mod macros;

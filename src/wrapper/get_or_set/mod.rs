@@ -17,12 +17,19 @@ use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::panic::resume_unwind;
-use task::{Cause, LoadTask, Panic};
+pub(crate) use task::Cause;
+use task::{LoadTask, Panic};
 
 /// The values of `get_or_set*`: types that can be stored, read back and cloned for all callers that
 /// wait.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept in a cache",
+    label = "needs `Serialize`, `DeserializeOwned`, `Clone`, `Send`, `Sync` and `'static`",
+    note = "derive `Clone`, `serde::Serialize` and `serde::Deserialize`, and own what the value borrows"
+)]
 pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
 
 /// # Reading, or computing
@@ -329,7 +336,7 @@ impl View<'_> {
     }
 
     /// The call with a loader that is a closure.
-    fn get_or_call<T: Cacheable>(
+    pub(crate) fn get_or_call<T: Cacheable>(
         self,
         key: impl AsRef<str>,
         loader: impl FnOnce(&str) -> Result<Loaded<T>, Cause>,
@@ -342,7 +349,7 @@ impl View<'_> {
 
     /// The call with a loader that is a future: on a miss, it runs in a task of its own. `loader`
     /// makes the future on a miss only, which keeps the future of a call small.
-    fn get_or_start<T, F>(
+    pub(crate) fn get_or_start<T, F>(
         self,
         key: impl AsRef<str>,
         loader: impl FnOnce() -> F,
@@ -358,7 +365,7 @@ impl View<'_> {
     }
 
     /// The call with a loader that is a future which stays in the call.
-    fn get_or_carry<T, F>(
+    pub(crate) fn get_or_carry<T, F>(
         self,
         key: impl AsRef<str>,
         loader: impl FnOnce() -> F,

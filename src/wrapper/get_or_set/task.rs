@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 const OP: &str = "get_or_set";
 
-pub(super) type Cause = Box<dyn StdError + Send + Sync>;
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 pub(super) type Panic = Box<dyn Any + Send>;
 

@@ -1,0 +1,274 @@
+//! The arguments of a function: their names, and how a load takes them.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
+use syn::{Lifetime, Pat, PatType, Receiver, ReceiverKind, Type, TypeReference};
+
+/// An argument, or the receiver of a method.
+pub(crate) struct Argument {
+    /// How generated code names it.
+    pub(crate) name: Ident,
+    pub(crate) ty: Type,
+    /// The pattern, if it is more than a name.
+    pub(crate) pattern: Option<Pat>,
+    /// The names that the function's body sees.
+    pub(crate) bound: Vec<Ident>,
+    pub(crate) is_self: bool,
+}
+
+/// How a load that has a task of its own takes an argument.
+pub(crate) enum Taking<'a> {
+    /// As it is.
+    Whole,
+    /// A clone, on a miss.
+    Clone(&'a Type),
+    /// Not at all: it is borrowed mutably.
+    Mutable,
+    /// Not at all: it borrows inside.
+    Borrows,
+    /// Not at all: its type has no name.
+    Unnamed,
+}
+
+impl Argument {
+    pub(crate) fn typed(argument: &PatType, position: usize) -> Self {
+        let ty = (*argument.ty).clone();
+        if let Pat::Ident(name) = &*argument.pat
+            && name.by_ref.is_none()
+            && name.subpat.is_none()
+        {
+            let name = name.ident.clone();
+            return Self { bound: vec![name.clone()], name, ty, pattern: None, is_self: false };
+        }
+        let mut bound = Vec::new();
+        names(&argument.pat, &mut bound);
+        let pattern = Some((*argument.pat).clone());
+        Self { name: format_ident!("__larder_arg{position}"), ty, pattern, bound, is_self: false }
+    }
+
+    pub(crate) fn receiver(receiver: &Receiver) -> Self {
+        let name = Ident::new("self", receiver.self_token.span);
+        let own = || -> Type { syn::parse_quote!(Self) };
+        let ty = match &receiver.kind {
+            ReceiverKind::Reference(and, lifetime, mutability) => Type::Reference(TypeReference {
+                attrs: Vec::new(),
+                and_token: *and,
+                lifetime: lifetime.clone(),
+                mutability: *mutability,
+                elem: Box::new(own()),
+            }),
+            ReceiverKind::Typed(_, ty) => (**ty).clone(),
+            _ => own(),
+        };
+        Self { bound: vec![name.clone()], name, ty, pattern: None, is_self: true }
+    }
+
+    /// The argument in the signature that people see.
+    pub(crate) fn declared(&self) -> TokenStream {
+        let (name, ty) = (&self.name, &self.ty);
+        quote!(#name: #ty)
+    }
+
+    pub(crate) fn taking(&self) -> Taking<'_> {
+        if contains_impl(&self.ty) {
+            return Taking::Unnamed;
+        }
+        let Type::Reference(reference) = ungrouped(&self.ty) else {
+            return if borrows(self.ty.to_token_stream()) {
+                Taking::Borrows
+            } else {
+                Taking::Whole
+            };
+        };
+        let is_static = reference.lifetime.as_ref().is_some_and(is_static);
+        if reference.mutability.is_some() {
+            Taking::Mutable
+        } else if borrows(reference.elem.to_token_stream()) {
+            Taking::Borrows
+        } else if is_static {
+            Taking::Whole
+        } else {
+            Taking::Clone(&reference.elem)
+        }
+    }
+
+    /// The names that the body sees and reads: not those that begin with `_`.
+    pub(crate) fn read_names(&self) -> impl Iterator<Item = &Ident> {
+        self.bound.iter().filter(|name| !name.to_string().starts_with('_'))
+    }
+}
+
+/// The type without invisible groups.
+pub(crate) fn ungrouped(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungrouped(&group.elem),
+        Type::Paren(paren) => ungrouped(&paren.elem),
+        other => other,
+    }
+}
+
+fn is_static(lifetime: &Lifetime) -> bool {
+    lifetime.ident == "static"
+}
+
+pub(crate) fn contains_impl(ty: &Type) -> bool {
+    contains(&ty.to_token_stream(), "impl")
+}
+
+/// Whether a word occurs anywhere.
+pub(crate) fn contains(tokens: &TokenStream, word: &str) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident.unraw() == word,
+        TokenTree::Group(group) => contains(&group.stream(), word),
+        _ => false,
+    })
+}
+
+/// Whether a type contains a reference or lifetime that ends before the program. The arguments of
+/// function types do not count.
+fn borrows(tokens: TokenStream) -> bool {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut is_function = false;
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Punct(punct)
+                if punct.as_char() == '\''
+                    && !matches!(tokens.next(), Some(TokenTree::Ident(name)) if name == "static") =>
+            {
+                return true;
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '&' => {
+                let is_lifetime =
+                    matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '\'');
+                if !is_lifetime {
+                    return true;
+                }
+            }
+            TokenTree::Group(group) if !is_function && borrows(group.stream()) => return true,
+            TokenTree::Ident(name) => {
+                is_function = ["fn", "Fn", "FnMut", "FnOnce"].iter().any(|word| name == word);
+                continue;
+            }
+            _ => {}
+        }
+        is_function = false;
+    }
+    false
+}
+
+/// The names that a pattern binds.
+fn names(pattern: &Pat, bound: &mut Vec<Ident>) {
+    match pattern {
+        Pat::Ident(name) => {
+            // A name in upper case without more is a constant or a unit struct.
+            let is_constant = name.subpat.is_none()
+                && name.by_ref.is_none()
+                && name.ident.to_string().starts_with(char::is_uppercase);
+            if !is_constant {
+                bound.push(name.ident.clone());
+            }
+            if let Some((_, inner)) = &name.subpat {
+                names(inner, bound);
+            }
+        }
+        Pat::Paren(inner) => names(&inner.pat, bound),
+        Pat::Reference(inner) => names(&inner.pat, bound),
+        Pat::Type(inner) => names(&inner.pat, bound),
+        Pat::Slice(all) => all.elems.iter().for_each(|inner| names(inner, bound)),
+        Pat::Tuple(all) => all.elems.iter().for_each(|inner| names(inner, bound)),
+        Pat::TupleStruct(all) => all.elems.iter().for_each(|inner| names(inner, bound)),
+        Pat::Struct(all) => all.fields.iter().for_each(|field| names(&field.pat, bound)),
+        // All alternatives bind the same names.
+        Pat::Or(all) => all.cases.iter().take(1).for_each(|inner| names(inner, bound)),
+        _ => {}
+    }
+}
+
+/// The pattern without `mut` and `ref`, to look into an argument without taking it.
+pub(crate) fn shared(pattern: &Pat) -> TokenStream {
+    fn strip(tokens: TokenStream) -> TokenStream {
+        tokens
+            .into_iter()
+            .filter_map(|token| match token {
+                TokenTree::Ident(word) if word == "mut" || word == "ref" => None,
+                TokenTree::Group(group) => {
+                    let mut stripped =
+                        proc_macro2::Group::new(group.delimiter(), strip(group.stream()));
+                    stripped.set_span(group.span());
+                    Some(TokenTree::Group(stripped))
+                }
+                other => Some(other),
+            })
+            .collect()
+    }
+    strip(pattern.to_token_stream())
+}
+
+/// The name with the hygiene of the argument, at another place. With the hygiene of that place the
+/// compiler would not find the argument.
+pub(crate) fn at(name: &Ident, place: Span) -> Ident {
+    let mut name = name.clone();
+    name.set_span(name.span().located_at(place));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taking(argument: &str) -> &'static str {
+        let argument: syn::FnArg = syn::parse_str(argument).expect("an argument");
+        let argument = match &argument {
+            syn::FnArg::Typed(typed) => Argument::typed(typed, 0),
+            syn::FnArg::Receiver(receiver) => Argument::receiver(receiver),
+        };
+        match argument.taking() {
+            Taking::Whole => "whole",
+            Taking::Clone(_) => "clone",
+            Taking::Mutable => "mutable",
+            Taking::Borrows => "borrows",
+            Taking::Unnamed => "unnamed",
+        }
+    }
+
+    #[test]
+    fn how_a_load_takes_its_arguments() {
+        for (argument, expected) in [
+            ("id: u64", "whole"),
+            ("self", "whole"),
+            ("self: Arc<Self>", "whole"),
+            ("name: &'static str", "whole"),
+            ("all: Vec<&'static str>", "whole"),
+            ("f: fn(&str) -> u8", "whole"),
+            ("f: Arc<dyn Fn(&str) -> u8>", "whole"),
+            ("name: &str", "clone"),
+            ("name: &'a str", "clone"),
+            ("&self", "clone"),
+            ("self: &Arc<Self>", "clone"),
+            ("names: &[String]", "clone"),
+            ("db: &mut Db", "mutable"),
+            ("&mut self", "mutable"),
+            ("name: Option<&str>", "borrows"),
+            ("names: &[&str]", "borrows"),
+            ("text: Cow<'_, str>", "borrows"),
+            ("pair: (u8, &'a str)", "borrows"),
+            ("name: impl Display", "unnamed"),
+            ("name: &impl Display", "unnamed"),
+        ] {
+            assert_eq!(taking(argument), expected, "{argument}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_binds_names() {
+        let pattern: syn::FnArg =
+            syn::parse_str("Point { x, y: (mut a, _), z: None, .. }: Point").expect("an argument");
+        let syn::FnArg::Typed(pattern) = pattern else { panic!("a receiver") };
+        let argument = Argument::typed(&pattern, 3);
+        assert_eq!(argument.bound, ["x", "a"]);
+        assert_eq!(argument.name, "__larder_arg3");
+        let seen = shared(&pattern.pat).to_string();
+        assert!(!seen.contains("mut"), "{seen}");
+    }
+}

@@ -1,0 +1,291 @@
+//! `#[cached]`: the checks, and the function that people call.
+
+use crate::argument::{self, Argument, Taking, contains_impl};
+use crate::attributes::Attributes;
+use crate::companions;
+use crate::function::{Function, Runs};
+use crate::generics;
+use crate::key;
+use crate::options::{Errors, Options};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::{Expr, Path, Result, Type, Visibility};
+
+/// A function under `#[cached]`, with what its code needs to know.
+pub(crate) struct Cached {
+    pub(crate) options: Options,
+    pub(crate) function: Function,
+    pub(crate) attributes: Attributes,
+    pub(crate) home: Home,
+    /// Whether the call carries its load.
+    pub(crate) is_here: bool,
+}
+
+/// Where the companions of a function are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// In an enum of the function's name.
+    Enum,
+    /// In the method's own `impl`, with the method's name before theirs.
+    Impl,
+    /// Nowhere: the `impl` of a trait holds the methods of the trait only.
+    Nowhere,
+}
+
+pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let options: Options = syn::parse2(options)?;
+    let function: Function = syn::parse2(item)?;
+    let is_future = matches!(function.runs, Runs::Boxed | Runs::Future);
+    let is_here = options.here.is_some() || is_future;
+    let has_no_home = is_here && matches!(function.visibility, Visibility::Inherited);
+    let home = match function.is_method() {
+        false => Home::Enum,
+        true if is_future || has_no_home => Home::Nowhere,
+        true => Home::Impl,
+    };
+    let attributes = Attributes::new(&function.attributes);
+    let cached = Cached { options, function, attributes, home, is_here };
+    cached.check()?;
+    let outer = cached.outer();
+    let companions = companions::code(&cached);
+    Ok(quote!(#outer #companions))
+}
+
+impl Cached {
+    fn check(&self) -> Result<()> {
+        self.function.check()?;
+        self.check_output()?;
+        self.check_here()?;
+        if let Some((span, _)) = self.options.errors
+            && !self.function.output.is_result()
+        {
+            return Err(syn::Error::new(span, "`errors` is for functions that return a `Result`"));
+        }
+        key::check(&self.options, &self.function)?;
+        if self.is_detached() {
+            self.function.arguments.iter().try_for_each(check_taking)?;
+        }
+        Ok(())
+    }
+
+    fn check_output(&self) -> Result<()> {
+        let output = &self.function.output;
+        let refuse = |message: &str| Err(syn::Error::new(output.span(), message));
+        match argument::ungrouped(&output.ty) {
+            Type::Tuple(tuple) if tuple.elems.is_empty() => {
+                let ident = &self.function.signature.ident;
+                Err(syn::Error::new(
+                    ident.span(),
+                    "the function returns nothing that could be cached",
+                ))
+            }
+            Type::Reference(_) => {
+                refuse("a reference cannot be cached: return an owned value, or an `Arc`")
+            }
+            ty if contains_impl(ty) => refuse(
+                "`impl Trait` cannot be cached: the value that is read back needs a type with a name",
+            ),
+            Type::Never(_) => refuse("the function never returns a value"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_here(&self) -> Result<()> {
+        if !self.is_here {
+            return Ok(());
+        }
+        if self.function.is_blocking() {
+            let span = self.options.here.unwrap_or_else(Span::call_site);
+            let message = "`here` is for async functions: a blocking one runs in its caller anyway";
+            return Err(syn::Error::new(span, message));
+        }
+        for (name, _) in &self.options.view {
+            if name == "soft_timeout" || name == "refresh_ahead" {
+                let message = format!(
+                    "`{name}` needs a load that goes on without its caller, and {} ends with it",
+                    if self.options.here.is_some() { "`here`" } else { "the load of this method" }
+                );
+                return Err(syn::Error::new(name.span(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the load has a task of its own.
+    pub(crate) fn is_detached(&self) -> bool {
+        !self.is_here && !self.function.is_blocking()
+    }
+
+    pub(crate) fn larder(&self) -> &Path {
+        &self.options.larder
+    }
+
+    /// How the companion `name` is called here.
+    pub(crate) fn companion(&self, name: &str) -> Ident {
+        let function = self.function.signature.ident.unraw();
+        match self.home {
+            Home::Enum => Ident::new(name, Span::call_site()),
+            Home::Impl | Home::Nowhere => {
+                let name = name.strip_prefix("__larder_").map_or_else(
+                    || format!("{function}_{name}"),
+                    |name| format!("__larder_{function}_{name}"),
+                );
+                Ident::new(&name, Span::call_site())
+            }
+        }
+    }
+
+    /// The path to a companion from the function.
+    pub(crate) fn path(&self, name: &str) -> TokenStream {
+        let companion = self.companion(name);
+        match self.home {
+            Home::Enum => {
+                let function = &self.function.signature.ident;
+                quote!(#function::#companion)
+            }
+            Home::Impl | Home::Nowhere => quote!(Self::#companion),
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<&Ident> {
+        self.function.arguments.iter().map(|argument| &argument.name).collect()
+    }
+
+    /// The cache and the view of a call, as statements.
+    pub(crate) fn view(&self) -> TokenStream {
+        let (larder, is_blocking) = (self.larder(), self.function.is_blocking());
+        let wrapper = if is_blocking { quote!(CacheWrapper) } else { quote!(AsyncCacheWrapper) };
+        let cache = match &self.options.cache {
+            None if is_blocking => quote!(#larder::cached()),
+            None => quote!(#larder::async_cached()),
+            Some(cache) if self.moves(cache) => quote! {{
+                let __larder_cache: &#larder::#wrapper = &(#cache);
+                &::core::clone::Clone::clone(__larder_cache)
+            }},
+            Some(cache) => quote!(&(#cache)),
+        };
+        let view = self.options.view_of(is_blocking);
+        quote! {
+            let __larder_cache: &#larder::#wrapper = #cache;
+            let __larder_view = #view;
+        }
+    }
+
+    /// Whether the load takes an argument from which the cache is borrowed.
+    fn moves(&self, cache: &Expr) -> bool {
+        let cache = cache.to_token_stream();
+        self.function.arguments.iter().any(|argument| {
+            let is_shared = matches!(
+                argument::ungrouped(&argument.ty),
+                Type::Reference(reference) if reference.mutability.is_none()
+            );
+            !is_shared && argument.bound.iter().any(|name| key::mentions(&cache, name))
+        })
+    }
+
+    /// The function that people call.
+    fn outer(&self) -> TokenStream {
+        let function = &self.function;
+        let Attributes { outer, conditions, .. } = &self.attributes;
+        let (visibility, signature) = (&function.visibility, function.outer_signature());
+        let key = key::code(&self.options, function);
+        let view = self.view();
+        let body = quote! {
+            let __larder_key = #key;
+            #view
+        };
+        let call = match self.home {
+            Home::Nowhere => {
+                let call = self.call(&function.body_future(&function.patterns()));
+                quote!(let __larder_key = &__larder_key; #call)
+            }
+            Home::Enum | Home::Impl => {
+                let (call, names) = (self.path("__larder_call"), self.names());
+                let turbofish = generics::turbofish(&function.signature.generics);
+                let call = quote!(#call #turbofish (#(#names,)* __larder_view, &__larder_key));
+                if function.is_blocking() { call } else { quote!(#call.await) }
+            }
+        };
+        let body = match function.runs {
+            Runs::Async | Runs::Blocking => quote!(#body #call),
+            Runs::Boxed => quote!(::std::boxed::Box::pin(async move { #body #call })),
+            Runs::Future => quote!(async move { #body #call }),
+        };
+        quote! {
+            #(#conditions)*
+            #(#outer)*
+            #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
+            #visibility #signature { #body }
+        }
+    }
+
+    /// The call of the core, with `__larder_view` and `&__larder_key`. `load` is a future, or for
+    /// the other ways to load a closure.
+    pub(crate) fn call(&self, load: &TokenStream) -> TokenStream {
+        let (function, larder) = (&self.function, self.larder());
+        let value = function.output.value(larder);
+        let keep = match &self.options.only_if {
+            Some(keep) => quote!(#keep),
+            None => quote!(#larder::__private::every),
+        };
+        let way = match (function.is_blocking(), self.is_here) {
+            (true, _) => "call",
+            (false, true) => "here",
+            (false, false) => "detached",
+        };
+        let wait = if function.is_blocking() { quote!() } else { quote!(.await) };
+        let more = if function.is_blocking() && !function.output.is_result() {
+            quote!()
+        } else {
+            quote!(, _)
+        };
+        // An error in the types of the value or the error is shown at the function's return type.
+        let span = Span::call_site().located_at(function.output.span());
+        if !function.output.is_result() {
+            let way = Ident::new(way, span);
+            return quote_spanned! {span=>
+                #larder::__private::#way::<#value, _ #more>(__larder_view, __larder_key, #load, #keep)#wait
+            };
+        }
+        let way = format_ident!("try_{way}", span = span);
+        let error = function.output.error(larder);
+        let errors = match self.options.errors.as_ref().map(|(_, errors)| errors) {
+            None | Some(Errors::Clone) => quote_spanned!(span=> #larder::__private::own::<#error>),
+            Some(Errors::Wrap) => quote_spanned!(span=> #larder::__private::wrap::<#error>),
+            Some(Errors::By(path)) => path.to_token_stream(),
+        };
+        quote_spanned! {span=>
+            ::core::result::Result::map_err(
+                #larder::__private::#way::<#value, #error #more>(
+                    __larder_view, __larder_key, #load, #keep
+                )#wait,
+                #errors,
+            )
+        }
+    }
+}
+
+fn check_taking(argument: &Argument) -> Result<()> {
+    let refuse = |message: String| Err(syn::Error::new_spanned(&argument.ty, message));
+    let name = if argument.is_self { "self".to_owned() } else { argument.name.unraw().to_string() };
+    let ty = argument
+        .ty
+        .to_token_stream()
+        .to_string()
+        .replace("& ", "&")
+        .replace(" < ", "<")
+        .replace(" >", ">");
+    match argument.taking() {
+        Taking::Whole | Taking::Clone(_) => Ok(()),
+        Taking::Mutable => refuse(format!(
+            "`{name}` is borrowed mutably, and the load goes on without its caller: say `here`"
+        )),
+        Taking::Borrows => refuse(format!(
+            "`{ty}` borrows, and the load goes on without its caller: own it, or say `here`"
+        )),
+        Taking::Unnamed => refuse(format!(
+            "`{ty}` has no name that the load could use: say `here`, or make the function generic"
+        )),
+    }
+}

@@ -1,0 +1,275 @@
+//! The function below an attribute. Its body stays a list of tokens: errors point into it, and
+//! editors complete in it, also while it cannot be parsed.
+
+use crate::argument::{Argument, contains, contains_impl, ungrouped};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::parse::{Parse, ParseStream};
+use syn::{
+    Attribute, FnArg, GenericArgument, Path, PathArguments, Result, ReturnType, Safety, Signature,
+    Token, Type, TypeParamBound, Visibility,
+};
+
+/// A function with a body.
+pub(crate) struct Function {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) visibility: Visibility,
+    pub(crate) signature: Signature,
+    /// The braces and what is in them.
+    pub(crate) body: TokenTree,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) runs: Runs,
+    /// What a call gives in the end: for an async function the output of its future.
+    pub(crate) output: Output,
+}
+
+/// How a function runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// `async fn`.
+    Async,
+    /// A plain `fn`.
+    Blocking,
+    /// A `fn` that returns a boxed future, as `#[async_trait]` makes it.
+    Boxed,
+    /// A `fn` that returns `impl Future`.
+    Future,
+}
+
+/// What a function returns.
+pub(crate) struct Output {
+    pub(crate) ty: Type,
+    /// The arguments of a type that is called `Result`.
+    result: Option<Vec<Type>>,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse()?;
+        let signature: Signature = input.parse()?;
+        if input.peek(Token![;]) {
+            return Err(input.error("the attribute needs a function with a body"));
+        }
+        let body: TokenTree = input.parse()?;
+        let receivers_and_more = signature.inputs.iter().enumerate();
+        let arguments = receivers_and_more.map(|(position, argument)| match argument {
+            FnArg::Typed(typed) => Argument::typed(typed, position),
+            FnArg::Receiver(receiver) => Argument::receiver(receiver),
+        });
+        let arguments = arguments.collect();
+        let (runs, ty) = returned(&signature)?;
+        let output = Output { result: result_arguments(&ty), ty };
+        Ok(Self { attributes, visibility, signature, body, arguments, runs, output })
+    }
+}
+
+impl Function {
+    /// Refuses functions whose calls cannot be replaced.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |tokens: &dyn ToTokens, message: &str| {
+            Err(syn::Error::new_spanned(tokens.to_token_stream(), message))
+        };
+        if let Some(token) = &self.signature.constness {
+            return refuse(token, "a `const fn` cannot use a cache");
+        }
+        if let Safety::Unsafe(token) = &self.signature.safety {
+            return refuse(
+                token,
+                "an `unsafe fn` cannot be cached: its caller promises something for each call",
+            );
+        }
+        if let Some(variadic) = &self.signature.variadic {
+            return refuse(variadic, "a variadic function cannot be cached");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.runs == Runs::Blocking
+    }
+
+    /// Whether the function is inside an `impl` or `trait`, as far as an attribute can see it. A
+    /// body with an `impl` of its own may say `Self` anywhere.
+    pub(crate) fn is_method(&self) -> bool {
+        let mut signature = self.signature.inputs.to_token_stream();
+        self.signature.output.to_tokens(&mut signature);
+        let body = TokenStream::from(self.body.clone());
+        let says_self = contains(&body, "Self") && !contains(&body, "impl");
+        self.has_receiver() || contains(&signature, "Self") || says_self
+    }
+
+    pub(crate) fn has_receiver(&self) -> bool {
+        self.arguments.iter().any(|argument| argument.is_self)
+    }
+
+    /// The signature with plain names for arguments.
+    pub(crate) fn outer_signature(&self) -> TokenStream {
+        let signature = &self.signature;
+        let Signature { constness, asyncness, abi, ident, generics, output, .. } = signature;
+        let clause = &generics.where_clause;
+        let arguments = self.declared();
+        let params = params(generics);
+        quote!(#constness #asyncness #abi fn #ident #params (#(#arguments),*) #output #clause)
+    }
+
+    /// The arguments with plain names, as a signature declares them.
+    pub(crate) fn declared(&self) -> Vec<TokenStream> {
+        let inputs = self.signature.inputs.iter().zip(&self.arguments);
+        let declared = inputs.map(|(input, argument)| match input {
+            FnArg::Receiver(receiver) => receiver.to_token_stream(),
+            FnArg::Typed(_) => argument.declared(),
+        });
+        declared.collect()
+    }
+
+    /// The body as a future, in place, after the statements `patterns`: it may use `self`, `return` and `?`.
+    pub(crate) fn body_future(&self, patterns: &TokenStream) -> TokenStream {
+        let (body, ty) = (&self.body, &self.output.ty);
+        // The type of the block, for `?` and `return` in the body.
+        let typed = (!contains_impl(ty)).then(|| {
+            quote! {
+                if let ::core::option::Option::Some(__larder_typed) =
+                    ::core::option::Option::None::<#ty>
+                {
+                    return __larder_typed;
+                }
+            }
+        });
+        let signature_output = &self.signature.output;
+        match self.runs {
+            Runs::Boxed => {
+                quote!(async move { #patterns (move || #signature_output #body)().await })
+            }
+            Runs::Future => quote!(async move { #patterns (move || #body)().await }),
+            Runs::Async | Runs::Blocking => quote!(async move { #patterns #typed #body }),
+        }
+    }
+
+    /// The body as a call of a closure, in place.
+    pub(crate) fn body_call(&self) -> TokenStream {
+        let (body, output) = (&self.body, &self.output.ty);
+        if contains_impl(output) {
+            quote!((move || #body)())
+        } else {
+            quote!((move || -> #output #body)())
+        }
+    }
+
+    /// Takes the arguments apart, as the function's own patterns do.
+    pub(crate) fn patterns(&self) -> TokenStream {
+        let inputs = self.signature.inputs.iter().zip(&self.arguments);
+        inputs
+            .filter_map(|(input, argument)| {
+                let FnArg::Typed(typed) = input else { return None };
+                let (pattern, name) = (&typed.pat, &argument.name);
+                let is_plain = argument.pattern.is_none()
+                    && pattern.to_token_stream().into_iter().count() == 1;
+                (!is_plain).then(|| quote!(let #pattern = #name;))
+            })
+            .collect()
+    }
+}
+
+/// `<…>` of a declaration.
+pub(crate) fn params(generics: &syn::Generics) -> TokenStream {
+    let params = &generics.params;
+    if params.is_empty() { TokenStream::new() } else { quote!(<#params>) }
+}
+
+impl Output {
+    pub(crate) fn is_result(&self) -> bool {
+        self.result.is_some()
+    }
+
+    /// The type of the value that is stored.
+    pub(crate) fn value(&self, larder: &Path) -> TokenStream {
+        let ty = &self.ty;
+        match self.result.as_deref() {
+            None => quote!(#ty),
+            Some([value, _]) => quote!(#value),
+            Some(_) => quote!(<#ty as #larder::__private::Fallible>::Ok),
+        }
+    }
+
+    pub(crate) fn error(&self, larder: &Path) -> TokenStream {
+        let ty = &self.ty;
+        match self.result.as_deref() {
+            Some([_, error]) => quote!(#error),
+            _ => quote!(<#ty as #larder::__private::Fallible>::Err),
+        }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.ty
+            .to_token_stream()
+            .into_iter()
+            .next()
+            .map_or_else(Span::call_site, |token| token.span())
+    }
+}
+
+/// How a function runs, and what it gives in the end.
+fn returned(signature: &Signature) -> Result<(Runs, Type)> {
+    let ty = match &signature.output {
+        ReturnType::Default => syn::parse_quote!(()),
+        ReturnType::Type(_, ty) => ungrouped(ty).clone(),
+    };
+    if signature.asyncness.is_some() {
+        return Ok((Runs::Async, ty));
+    }
+    if let Type::ImplTrait(future) = &ty
+        && let Some(output) = future_output(future.bounds.iter())
+    {
+        return Ok((Runs::Future, output));
+    }
+    if let Some(output) = boxed_output(&ty) {
+        return Ok((Runs::Boxed, output));
+    }
+    Ok((Runs::Blocking, ty))
+}
+
+/// `T` of `Pin<Box<dyn Future<Output = T>>>`.
+fn boxed_output(ty: &Type) -> Option<Type> {
+    let boxed = one_argument(ty, "Pin")?;
+    match one_argument(ungrouped(boxed), "Box").map(ungrouped)? {
+        Type::TraitObject(object) => future_output(object.bounds.iter()),
+        _ => None,
+    }
+}
+
+fn one_argument<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+fn future_output<'b>(mut bounds: impl Iterator<Item = &'b TypeParamBound>) -> Option<Type> {
+    bounds.find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else { return None };
+        let last = bound.path.segments.last().filter(|last| last.ident == "Future")?;
+        let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(output) if output.ident == "Output" => {
+                Some(output.ty.clone())
+            }
+            _ => None,
+        })
+    })
+}
+
+/// The arguments of a type that is called `Result`.
+fn result_arguments(ty: &Type) -> Option<Vec<Type>> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return Some(Vec::new()) };
+    let types = arguments.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty.clone()),
+        _ => None,
+    });
+    Some(types.collect())
+}

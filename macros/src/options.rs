@@ -1,0 +1,260 @@
+//! What is written in the parentheses of an attribute.
+
+use crate::template::{self, Template};
+use crate::time::Time;
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token, parenthesized};
+
+/// The key of a call.
+pub(crate) enum Key {
+    Template(Template),
+    /// Any `Display`, as it is.
+    Is(Expr),
+    /// The arguments as JSON after the function's name.
+    Arguments {
+        name: Option<LitStr>,
+    },
+}
+
+/// Which error a function under `#[cached]` returns.
+pub(crate) enum Errors {
+    Clone,
+    Wrap,
+    By(Path),
+}
+
+/// The argument of a method of the view.
+pub(crate) enum Setting {
+    Switch,
+    Time(Time),
+    Number(TokenStream),
+}
+
+/// The options of an attribute.
+pub(crate) struct Options {
+    pub(crate) larder: Path,
+    pub(crate) key: Key,
+    pub(crate) has_name: Option<Span>,
+    pub(crate) skip: Vec<Ident>,
+    pub(crate) cache: Option<Expr>,
+    pub(crate) namespace: Option<Expr>,
+    /// The options of the view: a method and its argument.
+    pub(crate) view: Vec<(Ident, Setting)>,
+    pub(crate) only_if: Option<Expr>,
+    pub(crate) errors: Option<(Span, Errors)>,
+    pub(crate) here: Option<Span>,
+    crate_path: Option<Path>,
+    /// The names that were given, each once.
+    given: Vec<String>,
+}
+
+/// The options that an attribute takes.
+pub(crate) type Known = &'static [&'static str];
+
+pub(crate) const CACHED: Known = &[
+    "key",
+    "name",
+    "skip",
+    "cache",
+    "namespace",
+    "ttl",
+    "stale_for",
+    "soft_timeout",
+    "hard_timeout",
+    "throttle",
+    "lease",
+    "refresh_ahead",
+    "early",
+    "jitter",
+    "skip_none",
+    "only_if",
+    "errors",
+    "here",
+    "crate",
+];
+pub(crate) const NO_TAGS: &str = "larder has no tags yet: `tags` is not an option";
+pub(crate) const EVICTS: Known = &["cache", "namespace", "crate"];
+pub(crate) const PUTS: Known =
+    &["cache", "namespace", "ttl", "stale_for", "refresh_ahead", "early", "jitter", "crate"];
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            larder: syn::parse_quote!(::larder),
+            key: Key::Arguments { name: None },
+            has_name: None,
+            skip: Vec::new(),
+            cache: None,
+            namespace: None,
+            view: Vec::new(),
+            only_if: None,
+            errors: None,
+            here: None,
+            crate_path: None,
+            given: Vec::new(),
+        }
+    }
+}
+
+impl Parse for Options {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut options = Self::default();
+        while !input.is_empty() {
+            options.take_one(input, CACHED)?;
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        options.finish();
+        Ok(options)
+    }
+}
+
+impl Options {
+    /// All options are read: the path of the crate is known.
+    pub(crate) fn finish(&mut self) {
+        if let Some(path) = self.crate_path.take() {
+            self.larder = path;
+        }
+    }
+
+    /// Whether an option was given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.given.iter().any(|given| given == name)
+    }
+
+    /// Reads one option.
+    pub(crate) fn take_one(&mut self, input: ParseStream<'_>, known: Known) -> Result<()> {
+        if !input.peek(Ident::peek_any) {
+            return Err(input.error(format!("expected an option: {}", known.join(", "))));
+        }
+        let name = input.call(Ident::parse_any)?;
+        let text = name.to_string();
+        let refuse = |message: String| Err(syn::Error::new(name.span(), message));
+        if text == "tags" {
+            return refuse(NO_TAGS.to_owned());
+        }
+        if !known.contains(&text.as_str()) {
+            return refuse(format!("unknown option `{text}`; there are: {}", known.join(", ")));
+        }
+        if self.has(&text) {
+            return refuse(format!("`{text}` is given twice"));
+        }
+        self.given.push(text.clone());
+        match text.as_str() {
+            "skip_none" => self.view.push((name, Setting::Switch)),
+            "here" => self.here = Some(name.span()),
+            "skip" => self.skip = skipped(input)?,
+            _ => {
+                input.parse::<Token![=]>()?;
+                self.take_value(name, &text, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_value(&mut self, name: Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
+        match text {
+            "crate" => {
+                self.crate_path = Some(Path::parse_mod_style(input)?);
+                return Ok(());
+            }
+            "errors" => {
+                self.errors = Some((name.span(), errors(input.parse()?)));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let value = ungrouped(input.parse()?);
+        match text {
+            "key" => self.key = key(value)?,
+            "name" => {
+                let Expr::Lit(ExprLit { lit: Lit::Str(prefix), .. }) = value else {
+                    return Err(syn::Error::new_spanned(value, "`name` is a text"));
+                };
+                self.has_name = Some(name.span());
+                if matches!(self.key, Key::Arguments { .. }) {
+                    self.key = Key::Arguments { name: Some(prefix) };
+                }
+            }
+            "cache" => self.cache = Some(value),
+            "namespace" => self.namespace = Some(value),
+            "only_if" => self.only_if = Some(value),
+            "refresh_ahead" | "jitter" => {
+                self.view.push((name, Setting::Number(number(value)?)));
+            }
+            "early" => {
+                let value = Setting::Number(number(value)?);
+                self.view.push((Ident::new("early_refresh", name.span()), value));
+            }
+            _ => self.view.push((name, Setting::Time(Time::new(value, text == "ttl")?))),
+        }
+        Ok(())
+    }
+
+    /// The view of `__larder_cache` with the options.
+    pub(crate) fn view_of(&self, is_blocking: bool) -> TokenStream {
+        let larder = &self.larder;
+        let wrapper = if is_blocking { quote!(CacheWrapper) } else { quote!(AsyncCacheWrapper) };
+        let options = self.view.iter().map(|(method, setting)| {
+            let argument = match setting {
+                Setting::Switch => TokenStream::new(),
+                Setting::Time(time) => time.code(larder),
+                Setting::Number(number) => number.clone(),
+            };
+            quote!(.#method(#argument))
+        });
+        quote!(#larder::#wrapper::view(__larder_cache) #(#options)*)
+    }
+}
+
+fn skipped(input: ParseStream<'_>) -> Result<Vec<Ident>> {
+    let content;
+    parenthesized!(content in input);
+    let names = Punctuated::<Ident, Token![,]>::parse_terminated_with(&content, Ident::parse_any)?;
+    Ok(names.into_iter().collect())
+}
+
+fn errors(path: Path) -> Errors {
+    if path.is_ident("clone") {
+        Errors::Clone
+    } else if path.is_ident("wrap") {
+        Errors::Wrap
+    } else {
+        Errors::By(path)
+    }
+}
+
+/// A key: a text is a template.
+pub(crate) fn key(value: Expr) -> Result<Key> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => template::parse(&text).map(Key::Template),
+        other => Ok(Key::Is(other)),
+    }
+}
+
+/// An expression without the invisible groups around the arguments of `macro_rules!`. With them a
+/// text would be taken for an expression: the same key for every call.
+pub(crate) fn ungrouped(value: Expr) -> Expr {
+    match value {
+        Expr::Group(group) => ungrouped(*group.expr),
+        other => other,
+    }
+}
+
+/// A part of a life: a number, or an expression.
+fn number(value: Expr) -> Result<TokenStream> {
+    match &value {
+        Expr::Lit(ExprLit { lit: Lit::Float(_), .. }) => Ok(quote!(#value)),
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => {
+            let number: f64 = number.base10_parse()?;
+            Ok(quote!(#number))
+        }
+        Expr::Lit(other) => Err(syn::Error::new_spanned(other, "not a number")),
+        _ => Ok(quote!(#value)),
+    }
+}

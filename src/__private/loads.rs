@@ -1,0 +1,226 @@
+//! The calls of functions under `#[cached]`.
+//!
+//! Each takes the view with the function's options, the key, the load, and `keep`, which decides
+//! whether a value is stored. A function that returns no `Result` cannot say that the cache failed:
+//! its call goes on without the cache, and panics with the words of a load that panicked.
+
+use super::errors::{Fallible, LoadFailure};
+use super::key::KeyBuf;
+use crate::blocking::{BlockingView, wait};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wrapper::{Cacheable, Cause, Loaded, NotAResult, View};
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// `keep` of a function that stores every value.
+pub fn every<T>(_: &T) -> bool {
+    true
+}
+
+/// The entry under the key.
+///
+/// # Errors
+///
+/// As [`View::get`].
+pub async fn peek<T: Cacheable>(view: View<'_>, key: &KeyBuf) -> Result<Option<T>> {
+    view.get(key.checked()?).await
+}
+
+/// The entry under the key, from blocking code.
+///
+/// # Errors
+///
+/// As [`View::get`].
+pub fn peek_blocking<T: Cacheable>(view: BlockingView<'_>, key: &KeyBuf) -> Result<Option<T>> {
+    view.get(key.checked()?)
+}
+
+/// The call of a function that may fail. Its load has a task of its own.
+pub async fn try_detached<T, E, F>(
+    view: View<'_>,
+    key: &KeyBuf,
+    load: impl FnOnce() -> F,
+    keep: impl FnOnce(&T) -> bool + Send + 'static,
+) -> Result<T>
+where
+    T: Cacheable,
+    E: LoadFailure,
+    F: Future<Output: Fallible<Ok = T, Err = E>> + Send + 'static,
+{
+    let load = || {
+        let load = load();
+        async move { judged(load.await, keep) }
+    };
+    view.get_or_start(key.checked()?, load).await
+}
+
+/// The call of a function that cannot fail. Its load has a task of its own.
+pub async fn detached<T, By, F>(
+    view: View<'_>,
+    key: &KeyBuf,
+    load: impl FnOnce() -> F,
+    keep: impl FnOnce(&T) -> bool + Send + 'static,
+) -> T
+where
+    T: Cacheable + NotAResult<By>,
+    F: Future<Output = T> + Send + 'static,
+{
+    let mut unused = Some((load, keep));
+    let answer = match key.checked() {
+        Ok(key) => {
+            let load = || {
+                let (load, keep) = unused.take().map(|(load, keep)| (load(), keep)).unzip();
+                async move {
+                    match (load, keep) {
+                        (Some(load), Some(keep)) => Ok(kept(load.await, keep)),
+                        _ => Err(Cause::from("a load is begun once")),
+                    }
+                }
+            };
+            view.fail_open(true).get_or_start(key, load).await
+        }
+        Err(refused) => Err(refused),
+    };
+    match (answer, unused) {
+        (Ok(value), _) => value,
+        (Err(error), _) if error.kind() == ErrorKind::Panic => panic_again(&error),
+        (Err(_), Some((load, _))) => load().await,
+        // The load goes on without this call, which gave up: wait for it, however long it takes.
+        (Err(error), None) => {
+            let gone = || async move { Err(Cause::from(error)) };
+            let view = view.fail_open(true).hard_timeout(Duration::MAX);
+            let key = key.checked().unwrap_or_default();
+            view.get_or_start(key, gone).await.unwrap_or_else(|error| panic_again(&error))
+        }
+    }
+}
+
+/// The call of a function that may fail. The call carries its load.
+pub async fn try_here<T, E, F>(
+    view: View<'_>,
+    key: &KeyBuf,
+    load: F,
+    keep: impl FnOnce(&T) -> bool,
+) -> Result<T>
+where
+    T: Cacheable,
+    E: LoadFailure,
+    F: Future<Output: Fallible<Ok = T, Err = E>>,
+{
+    view.get_or_carry(key.checked()?, || async move { judged(load.await, keep) }).await
+}
+
+/// The call of a function that cannot fail. The call carries its load.
+pub async fn here<T, By, F>(
+    view: View<'_>,
+    key: &KeyBuf,
+    load: F,
+    keep: impl FnOnce(&T) -> bool,
+) -> T
+where
+    T: Cacheable + NotAResult<By>,
+    F: Future<Output = T>,
+{
+    let mut load = Once { load: pin!(load), is_over: false };
+    let answer = match key.checked() {
+        Ok(key) => {
+            let load = || async { Ok(kept((&mut load).await, keep)) };
+            view.fail_open(true).get_or_carry(key, load).await
+        }
+        Err(refused) => Err(refused),
+    };
+    match answer {
+        Ok(value) => value,
+        Err(error) if error.kind() == ErrorKind::Panic => panic_again(&error),
+        Err(_) if !load.is_over => load.await,
+        // The call gave up while its value was stored: the store has a task of its own.
+        Err(error) => {
+            let gone = || async move { Err(Cause::from(error)) };
+            let view = view.fail_open(true).hard_timeout(Duration::MAX);
+            let key = key.checked().unwrap_or_default();
+            view.get_or_carry(key, gone).await.unwrap_or_else(|error| panic_again(&error))
+        }
+    }
+}
+
+/// The call of a blocking function that may fail.
+pub fn try_call<T, E, R>(
+    view: BlockingView<'_>,
+    key: &KeyBuf,
+    load: impl FnOnce() -> R,
+    keep: impl FnOnce(&T) -> bool,
+) -> Result<T>
+where
+    T: Cacheable,
+    E: LoadFailure,
+    R: Fallible<Ok = T, Err = E>,
+{
+    let key = key.checked()?;
+    wait(view.0.get_or_call(key, |_| judged(load(), keep)))
+}
+
+/// The call of a blocking function that cannot fail.
+pub fn call<T, By>(
+    view: BlockingView<'_>,
+    key: &KeyBuf,
+    load: impl FnOnce() -> T,
+    keep: impl FnOnce(&T) -> bool,
+) -> T
+where
+    T: Cacheable + NotAResult<By>,
+{
+    let mut unused = Some((load, keep));
+    let answer = key.checked().and_then(|key| {
+        let load = |_: &str| match unused.take() {
+            Some((load, keep)) => Ok(kept(load(), keep)),
+            None => Err(Cause::from("a load is begun once")),
+        };
+        wait(view.0.fail_open(true).get_or_call(key, load))
+    });
+    match (answer, unused) {
+        (Ok(value), _) => value,
+        (Err(error), Some((load, _))) if error.kind() != ErrorKind::Panic => load(),
+        (Err(error), _) => panic_again(&error),
+    }
+}
+
+/// A future that knows whether it is over.
+struct Once<'a, F> {
+    load: Pin<&'a mut F>,
+    is_over: bool,
+}
+
+impl<F: Future> Future for Once<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = self.load.as_mut().poll(cx);
+        self.is_over = polled.is_ready();
+        polled
+    }
+}
+
+fn kept<T>(value: T, keep: impl FnOnce(&T) -> bool) -> Loaded<T> {
+    if keep(&value) { Loaded::new(value) } else { Loaded::unstored(value) }
+}
+
+fn judged<R>(returned: R, keep: impl FnOnce(&R::Ok) -> bool) -> Result<Loaded<R::Ok>, Cause>
+where
+    R: Fallible<Err: LoadFailure>,
+{
+    match returned.into_result() {
+        Ok(value) => Ok(kept(value, keep)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Panics with the words of a load's panic, or with what the cache says.
+fn panic_again(error: &Error) -> ! {
+    match error.source() {
+        Some(words) if error.kind() == ErrorKind::Panic => panic!("{words}"),
+        _ => panic!("{error}"),
+    }
+}
