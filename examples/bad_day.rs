@@ -1,8 +1,9 @@
 //! A service on a bad day: `cargo run --example bad_day --features full`.
 //!
-//! A few tasks read a slow source through a cache on redis. Meanwhile redis is frozen, continued, killed and started again, and then the
-//! source fails. A table shows what the callers saw in each second. No caller may see an error, and a source that is down may be asked
-//! at most once a second for each key. The example starts a redis-server of its own, if one is installed.
+//! A few tasks read a slow source through a cache on redis. Meanwhile redis is frozen, continued,
+//! killed and started again, and then the source fails. A table shows what the callers saw in each
+//! second. No caller may see an error, and a source that is down may be asked at most once a second
+//! for each key. The example starts a redis-server of its own, if one is installed.
 
 use larder::AsyncCacheWrapper;
 use std::error::Error;
@@ -24,7 +25,8 @@ const THROTTLE: Duration = SECOND;
 #[tokio::main]
 async fn main() -> Result<()> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    // Redis by URL has a breaker, retries and recovery; `op_timeout` is what a call to a frozen server costs until the breaker opens.
+    // Redis by URL has a breaker, retries and recovery; `op_timeout` is what a call to a frozen
+    // server costs until the breaker opens.
     let url = format!("redis://127.0.0.1:{port}?op_timeout=500ms");
     let cache = match AsyncCacheWrapper::builder(url.as_str())
         .ttl(SECOND / 2)
@@ -152,7 +154,8 @@ impl Day {
         }
     }
 
-    /// Lets some seconds go by, with a line for each; how often the source was asked, and stale values were served.
+    /// Lets some seconds go by, with a line for each; how often the source was asked, and stale
+    /// values were served.
     async fn seconds(&self, seconds: u32, what: &str) -> [u64; 2] {
         let mut sum = [0; 2];
         for _ in 0..seconds {

@@ -1,7 +1,8 @@
 //! A program without a runtime: `cargo run --example blocking`.
 //!
-//! Plain `main`, plain threads, no `.await`. The verbs, their meanings and their errors are those of the async face. A
-//! background thread of larder drives sockets and timers; a hit in memory does not need it.
+//! Plain `main`, plain threads, no `.await`. The verbs, their meanings and their errors are those
+//! of the async face. A background thread of larder drives sockets and timers; a hit in memory does
+//! not need it.
 
 use larder::{Awaitable, CacheWrapper, async_cached, awaitable, cached};
 use std::future::Future;

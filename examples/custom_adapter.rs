@@ -1,7 +1,8 @@
 //! Adapters of your own: `cargo run --example custom_adapter`.
 //!
-//! First a store with every verb, by the async trait. Then a store that blocks, through the bridge. `tests/it/docs.rs` checks the first
-//! one by `larder::testing::conformance!`; your tests can check your adapter in the same way.
+//! First a store with every verb, by the async trait. Then a store that blocks, through the bridge.
+//! `tests/it/docs.rs` checks the first one by `larder::testing::conformance!`; your tests can check
+//! your adapter in the same way.
 
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error,
@@ -14,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A map with deadlines. Each verb holds the one mutex from its first look to its last change, so each is atomic; none awaits
-/// while it does. A value's own code (`Serialize`, `Drop`) may use the cache, so it runs before the mutex is locked, or after.
+/// A map with deadlines. Each verb holds the one mutex from its first look to its last change, so
+/// each is atomic; none awaits while it does. A value's own code (`Serialize`, `Drop`) may use the
+/// cache, so it runs before the mutex is locked, or after.
 #[derive(Debug, Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<String, Stored>>,
@@ -68,7 +70,8 @@ impl MapStore {
     }
 }
 
-/// What every write begins with. A value that cannot be encoded is an error here, as it is on the adapters that store bytes.
+/// What every write begins with. A value that cannot be encoded is an error here, as it is on the
+/// adapters that store bytes.
 fn prepare(key: &str, value: CacheValue, expiry: Expiry) -> Result<Stored> {
     check(key)?;
     value.encoded_len(Codec::MessagePack)?;
@@ -167,8 +170,8 @@ impl AsyncCacheAdapter for MapStore {
     }
 }
 
-/// A store that blocks: one JSON file, read and rewritten by every call. It offers no more than it must; the other verbs then
-/// work through these five, or say `Unsupported`.
+/// A store that blocks: one JSON file, read and rewritten by every call. It offers no more than it
+/// must; the other verbs then work through these five, or say `Unsupported`.
 #[derive(Debug)]
 struct FileStore {
     path: PathBuf,

@@ -1,8 +1,9 @@
 //! The adapter exchanged under load: `cargo run --example hot_swap --features full`.
 //!
-//! Eight tasks read, load and write all the time while the global cache walks from memory to sqlite, to redis, to memcached and
-//! back. A table at the end shows what each phase saw. The example starts redis-server and memcached on free ports if they
-//! are installed, and stops them; it prints what it has to leave out.
+//! Eight tasks read, load and write all the time while the global cache walks from memory to
+//! sqlite, to redis, to memcached and back. A table at the end shows what each phase saw. The
+//! example starts redis-server and memcached on free ports if they are installed, and stops them;
+//! it prints what it has to leave out.
 
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, async_adapter_set, async_cached};
 use std::error::Error;
@@ -55,7 +56,8 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A task of the load: loads, reads, writes and removes. Every value is a function of its key, so a wrong one is seen.
+/// A task of the load: loads, reads, writes and removes. Every value is a function of its key, so a
+/// wrong one is seen.
 async fn call_until_done(journal: Arc<Journal>, seed: u64) {
     let cache = async_cached().namespace("hot_swap");
     let mut step = seed;

@@ -1,7 +1,7 @@
 //! A service with metrics for Prometheus: `cargo run --example metrics --features metrics`.
 //!
-//! The service sends itself a few hundred requests, prints the interesting part of its own `/metrics`, and ends. `docs/grafana.json` is a
-//! dashboard for these metrics.
+//! The service sends itself a few hundred requests, prints the interesting part of its own
+//! `/metrics`, and ends. `docs/grafana.json` is a dashboard for these metrics.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

@@ -1,7 +1,7 @@
 //! A tour of larder: `cargo run --example quickstart`.
 //!
-//! Nothing has to be installed or configured. Until it gets another adapter, the global cache is a bounded cache in the memory of
-//! this process.
+//! Nothing has to be installed or configured. Until it gets another adapter, the global cache is a
+//! bounded cache in the memory of this process.
 
 use larder::{
     AsyncMemoryCache, Awaitable, Expiry, async_adapter_get, async_adapter_set, async_cached,

@@ -1,7 +1,8 @@
 //! A small web service that caches: `cargo run --example service --features full`.
 //!
-//! Its handlers use `async_cached()` and know nothing of adapters. `LARDER_URL` chooses the adapter (`LARDER_URL=redis://127.0.0.1`).
-//! Without it the cache is an SQLite file, so that it is still warm after a restart.
+//! Its handlers use `async_cached()` and know nothing of adapters. `LARDER_URL` chooses the adapter
+//! (`LARDER_URL=redis://127.0.0.1`). Without it the cache is an SQLite file, so that it is still
+//! warm after a restart.
 //!
 //! With `--self-test`, and in CI, the service sends itself a few requests and ends.
 
@@ -73,7 +74,8 @@ async fn health() -> Answer<String> {
     Ok(Json(adapter.backend().to_owned()))
 }
 
-/// `get_or_set*` answer without the cache when it is down. What reaches this is the other verbs, and loaders that failed.
+/// `get_or_set*` answer without the cache when it is down. What reaches this is the other verbs,
+/// and loaders that failed.
 fn failed(error: larder::Error) -> (StatusCode, String) {
     let status = match error.kind() {
         ErrorKind::InvalidKey => StatusCode::BAD_REQUEST,

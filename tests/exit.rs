@@ -1,4 +1,5 @@
-//! The blocking face on the main thread and while the process ends: without libtest, which runs tests on other threads.
+//! The blocking face on the main thread and while the process ends: without libtest, which runs
+//! tests on other threads.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

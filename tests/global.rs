@@ -232,7 +232,8 @@ own_process! {
         assert_eq!(parked.block_on(async_cached().get::<i32>("key")).unwrap(), Some(3));
     }
 
-    /// With a load in flight there that nobody drives: others lose patience after half a minute and load it themselves.
+    /// With a load in flight there that no thread drives: after half a minute others load the key
+    /// themselves.
     #[ignore = "takes the follower's patience of 30 s"]
     fn behind_a_load_on_a_parked_runtime() {
         let parked = runtime();

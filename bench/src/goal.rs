@@ -1,4 +1,5 @@
-//! What a line is to reach, as a ratio to a peer of the same run or as a figure that no machine changes.
+//! What a line is to reach, as a ratio to a peer of the same run or as a figure that no machine
+//! changes.
 
 use crate::figure::Figure;
 
@@ -43,7 +44,8 @@ impl Goal {
         Self(Bound::Within(points))
     }
 
-    /// What it comes to in this run, and whether it is reached. `None` where the one to compare with did not run.
+    /// What it comes to in this run, and whether it is reached. `None` where the one to compare
+    /// with did not run.
     pub(crate) fn judge(&self, figures: &[Figure]) -> Option<(String, bool)> {
         let ours = figures.iter().find(|figure| figure.is_ours())?.value;
         let of = |name: &str| {

@@ -16,7 +16,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// `id` is what filters match, such as `memory/arc-hot`; its part before the slash is the section of the page.
+    /// `id` is what filters match, such as `memory/arc-hot`; its part before the slash is the
+    /// section of the page.
     pub(crate) fn new(id: impl Into<String>, title: impl Into<String>, unit: Unit) -> Self {
         Self {
             id: id.into(),
@@ -33,7 +34,8 @@ impl Line {
         Self { goal: Some(goal), ..self }
     }
 
-    /// Counts instructions an operation as well, where valgrind is installed. For contestants that do [`Contestant::work`].
+    /// Counts instructions an operation as well, where valgrind is installed. For contestants that
+    /// do [`Contestant::work`].
     pub(crate) fn instructions(self) -> Self {
         Self { instructions: true, ..self }
     }
@@ -49,7 +51,8 @@ impl Line {
     }
 }
 
-/// A contestant. The name of larder's own begins with `larder`; the first of them is the line's figure.
+/// A contestant. The name of larder's own begins with `larder`; the first of them is the line's
+/// figure.
 pub(crate) struct Contestant<'a> {
     pub(crate) name: String,
     pub(crate) task: Task<'a>,
@@ -73,7 +76,7 @@ impl<'a> Contestant<'a> {
         Self { name: name.into(), task }
     }
 
-    /// Times operations that are done in one go, in nanoseconds each: `work` is told how many.
+    /// Times operations that are done at once, in nanoseconds each: `work` gets their number.
     pub(crate) fn batch(name: impl Into<String>, work: impl FnMut(usize) + 'a) -> Self {
         Self { name: name.into(), task: Task::Work(Box::new(work)) }
     }

@@ -7,8 +7,9 @@
 //! cargo run --release -p larder-bench -- --trace F    # hit ratios on a trace of your own as well
 //! ```
 //!
-//! Criterion runs one contestant after another, and on a noisy machine the noise lands on one of them. Here each round runs all of
-//! them, medians are compared, and what counts is the ratio. What a line is, is in `line.rs`; how it is run, in `run.rs`.
+//! Criterion runs one contestant after another, and on a noisy machine the noise lands on one of
+//! them. Here each round runs all of them, medians are compared, and what counts is the ratio. What
+//! a line is, is in `line.rs`; how it is run, in `run.rs`.
 
 mod chart;
 mod figure;
@@ -34,7 +35,8 @@ NAME     only lines whose name holds one of these, such as `memory` or `redis/ge
 --no-page  measure and print, write nothing
 --trace FILE  a trace for the hit ratios: a key a line, or ARC's `.lis`";
 
-/// The groups, in the order of the page. Each adds its lines with [`Run::line`] and its curves with [`Run::curve`].
+/// The groups, in the order of the page. Each adds its lines with [`Run::line`] and its curves with
+/// [`Run::curve`].
 const GROUPS: &[fn(&mut Run)] = &[
     memory::run,
     #[cfg(feature = "remote")]

@@ -1,4 +1,5 @@
-//! What was measured, kept in `docs/benchmarks/results.json`, so that a run of some lines leaves the others as they were.
+//! What was measured, kept in `docs/benchmarks/results.json`, so that a run of some lines leaves
+//! the others as they were.
 
 use crate::figure::{Figure, Unit};
 use serde::{Deserialize, Serialize};

@@ -68,7 +68,8 @@ impl Run {
         }
     }
 
-    /// Measures a line, if it is asked for. `contestants` prepares them; it is called for lines that run only.
+    /// Measures a line, if it is asked for. `contestants` prepares them; it is called for lines
+    /// that run only.
     pub(crate) fn line<'a>(
         &mut self,
         line: Line,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-/// A call: number, kind, keys.
+/// A call: its number, kind and keys.
 #[derive(Clone, Debug)]
 struct Call {
     number: usize,
@@ -104,7 +104,7 @@ fn what_was_given_up_is_taken_out_before_the_queue_grows() {
     assert!(queue.next().is_empty());
 }
 
-/// What is taken at once is what would have been taken one by one.
+/// Taking all calls at once gives the same calls as taking them one by one.
 #[test]
 fn all_at_once_is_the_next_batch() {
     let mut taken = 0;
@@ -136,7 +136,7 @@ fn all_at_once_is_the_next_batch() {
 
 /// A leader with several batches in flight.
 #[test]
-fn a_leader_waits_for_passengers_as_long_as_anything_is_under_way() {
+fn a_leader_waits_for_calls_as_long_as_a_batch_is_in_flight() {
     let (batcher, mut context) =
         (Arc::new(Batcher::new(0, WIDE)), Context::from_waker(Waker::noop()));
     let mut lead = batcher.wait(call(0, Some(1), &[1])).unwrap();
@@ -165,10 +165,10 @@ impl Wake for Woken {
     }
 }
 
-/// Seeded runs of callers that come, give up, go alone and come back, and of a leader, step by
-/// step.
+/// Seeded runs, step by step, of a leader and of callers that come, give up, are sent directly and
+/// are answered.
 #[test]
-fn everybody_travels_once_in_order_and_nobody_is_left() {
+fn every_call_is_sent_once_in_order_and_none_is_left() {
     for seed in 0..3_000 {
         let mut run = Run::new(seed);
         for _ in 0..200 {
@@ -249,7 +249,7 @@ impl Run {
         assert!(self.lead.is_some(), "no leader for the calls that wait");
     }
 
-    /// Somebody who went alone is back.
+    /// A call that was sent directly has been answered.
     fn come_back(&mut self) {
         if self.passes > 0 {
             self.passes -= 1;

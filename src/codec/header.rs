@@ -270,7 +270,7 @@ mod tests {
 
     /// Two keys with the same CRC-32, by which version 1 checked keys.
     #[test]
-    fn keys_that_version_1_could_not_tell_apart_are_told_apart() {
+    fn keys_that_version_1_confused_are_distinguished() {
         let mut seen = std::collections::HashMap::new();
         let (one, other) = (0..)
             .find_map(|at| {

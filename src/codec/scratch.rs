@@ -1,5 +1,5 @@
-//! A buffer for each thread that values are encoded into, so that a batch of a thousand small values
-//! allocates what it keeps and no more.
+//! A buffer for each thread that values are encoded into, so that a batch of a thousand small
+//! values allocates what it keeps and no more.
 
 use std::cell::Cell;
 

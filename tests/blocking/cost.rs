@@ -1,4 +1,5 @@
-//! What a call costs, printed beside the async face: `cargo test --release --test blocking cost -- --nocapture`.
+//! What a call costs, printed beside the async face: `cargo test --release --test blocking cost --
+//! --nocapture`.
 
 use crate::own_process::own_process;
 use larder::{CacheWrapper, awaitable};

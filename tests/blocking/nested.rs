@@ -69,7 +69,7 @@ own_process! {
         assert!(threads() < MOST_THREADS, "{} threads", threads());
     }
 
-    /// Loads that nobody drives but larder: thousands at once, each of which waits.
+    /// Loads that only larder's threads drive: thousands at the same time, each of which waits.
     fn thousands_beside_each_other() {
         let cache = CacheWrapper::new("memory").unwrap();
         let calls = (0..DEEP).map(|at| {
@@ -84,7 +84,7 @@ own_process! {
         assert!(threads() < MOST_THREADS, "{} threads", threads());
     }
 
-    /// A caller that leaves a load which it drove itself leaves it to somebody else.
+    /// If a caller leaves a load that it drove itself, another thread goes on with the load.
     fn a_caller_that_leaves_its_load() {
         let cache = CacheWrapper::new("memory").unwrap();
         let loader = async {

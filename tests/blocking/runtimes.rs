@@ -15,7 +15,8 @@ fn workers(count: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(count).enable_all().build().unwrap()
 }
 
-/// Waits for a task of the runtime it is on, which another worker, or another thread in this one's place, must run.
+/// Waits for a task of the runtime it is on, which another worker, or another thread in this one's
+/// place, must run.
 fn wait_for_a_task() {
     for _ in 0..20 {
         let task = tokio::spawn(async {

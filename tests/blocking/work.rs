@@ -29,7 +29,8 @@ pub(crate) fn everything() {
     everything_where(true);
 }
 
-/// The same where the runtime around has no timers, or none any more, so that its own async code cannot use the slow cache.
+/// The same where the runtime around has no timers, or none any more, so that its own async code
+/// cannot use the slow cache.
 pub(crate) fn everything_without_timers_around() {
     everything_where(false);
 }

@@ -123,7 +123,7 @@ fn is(kind: &str, name: &str) {
     }
 }
 
-/// The error that a wrong name or URL gives, with everything that anybody could print of it.
+/// The error of a wrong name or URL, with everything that can be printed of it.
 fn refused(name: &str) -> String {
     let error = name.into_adapter().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -237,7 +237,7 @@ fn two_slashes_and_nothing_behind_them_are_a_url() {
 }
 
 #[test]
-fn an_address_without_a_scheme_is_told_its_url() {
+fn an_address_without_a_scheme_gets_an_error_with_its_url() {
     for address in ["localhost:6379", "127.0.0.1:6379", "cache-1.internal:11211", "[::1]:6379"] {
         for behind in ["", "/2", "?prefix=p:"] {
             let said = refused(&format!("{address}{behind}"));

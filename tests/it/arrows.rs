@@ -1,5 +1,5 @@
-//! The imports of the sources: every arrow points to a lower floor of `ARCHITECTURE.md`, or stays in its room, and no files
-//! import one another in a circle.
+//! The imports of the sources: every arrow points to a lower floor of `ARCHITECTURE.md`, or stays
+//! in its room, and no files import one another in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What larder's dependencies must keep to, where `cargo deny` is not installed: `deny.toml` says what that is.
+//! What larder's dependencies must keep to, where `cargo deny` is not installed: `deny.toml` says
+//! what that is.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +8,8 @@ use std::process::Command;
 const RULES: &str = include_str!("../../deny.toml");
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// The packages that larder is compiled from on this machine, with all features and without what only tests need.
+/// The packages that larder is compiled from on this machine, with all features and without what
+/// only tests need.
 fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--all-features"])

@@ -31,7 +31,7 @@ fn the_quick_start_is_the_example() {
         assert!(shown.len() > 2, "{shown:?}");
         for line in shown {
             assert!(
-                example.any(|told| told == line),
+                example.any(|printed| printed == line),
                 "README.md shows what examples/quickstart.rs does not do, or not in this order: {line}"
             );
         }

@@ -1,5 +1,6 @@
-//! Servers that answer nonsense: whatever bytes come, a call is a right value, a miss or a typed error, by its
-//! deadline. Bounded; `LARDER_SOAK_MINUTES` makes it longer. What comes out of headers, values, keys and expiry is fuzzed in `codec`.
+//! Servers that answer nonsense: whatever bytes come, a call is a right value, a miss or a typed
+//! error, by its deadline. Bounded; `LARDER_SOAK_MINUTES` makes it longer. What comes out of
+//! headers, values, keys and expiry is fuzzed in `codec`.
 //!
 //! In a process of its own, in which a panic in any task is seen.
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
@@ -28,16 +29,17 @@ on_each!(blocking whatever_a_server_answers);
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 static HITS: AtomicUsize = AtomicUsize::new(0);
 
-/// So many right values have to be among the answers, or nothing was tried; it takes as long as it takes.
+/// So many right values have to be among the answers, or nothing was tried; it takes as long as it
+/// takes.
 const ENOUGH: usize = 20;
 const LONGEST: Duration = Duration::from_secs(100);
 
 fn whatever_a_server_answers<S: Remote>() {
     alone(&format!("fuzz::{}::whatever_a_server_answers", S::KIND), || {
-        let told = std::panic::take_hook();
+        let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             PANICS.fetch_add(1, Ordering::SeqCst);
-            told(info);
+            hook(info);
         }));
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -23,7 +23,7 @@ async fn text(cache: &impl AsyncCacheAdapter, key: &str) -> Result<Option<String
 
 /// Callers on two runtimes, some of which go; everybody else reads what they wrote.
 #[test]
-fn a_crowd_on_two_runtimes() {
+fn many_callers_on_two_runtimes() {
     let cache = Arc::new(Batching::new(AsyncMemoryCache::new()).batch_above(2).max_batch(16));
     let threads = (0..2).map(|thread| {
         let cache = cache.clone();
@@ -62,16 +62,17 @@ fn a_crowd_on_two_runtimes() {
     threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// An adapter that is away is away for each caller of a batch, and each is told about its own key.
+/// An adapter that is away is away for each caller of a batch, and each is answers about its own
+/// key.
 #[tokio::test]
-async fn each_is_told_about_its_own_key() {
+async fn each_gets_the_error_of_its_own_key() {
     let faulty = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
     let cache = Batching::new(faulty.clone()).batch_above(0);
     faulty.put_on_all(Fault::Fail(ErrorKind::Unavailable));
     let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
-    let told = futures_util::future::join_all(keys.iter().map(|key| cache.get(key))).await;
-    for (key, told) in keys.iter().zip(told) {
-        let error = told.unwrap_err();
+    let answers = futures_util::future::join_all(keys.iter().map(|key| cache.get(key))).await;
+    for (key, answers) in keys.iter().zip(answers) {
+        let error = answers.unwrap_err();
         assert_eq!((error.kind(), error.key()), (ErrorKind::Unavailable, Some(key.as_str())));
     }
 }

@@ -1,6 +1,6 @@
 //! Random chaos over all four backends: `scripts/soak [minutes]`, half a minute without it.
 //!
-//! A process of its own, so that memory, descriptors and threads are nobody else's.
+//! It has a process of its own, so that memory, descriptors and threads belong to no other test.
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use crate::remote::{Remote, Setup};
@@ -353,7 +353,8 @@ async fn soak() {
     );
     assert!(last.descriptors.abs_diff(first.descriptors) <= 10, "{first:?}, {last:?}");
     assert!(last.threads.abs_diff(first.threads) <= 2, "{first:?}, {last:?}");
-    // In minutes, the allocator's pages outweigh any leak that an hour would show: the slope counts in hours.
+    // In minutes, the allocator's pages outweigh any leak that an hour would show: the slope counts
+    // in hours.
     let allowed = 32.0 * 1024.0 + 1024.0 * hours;
     assert!(growth <= allowed, "{growth} kB");
 }

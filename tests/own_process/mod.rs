@@ -1,5 +1,6 @@
-//! Tests in a process of their own: each re-executes the test binary for itself alone, with a time limit, so that process-wide
-//! state, a deadlock, an abort, and a panic that somebody caught are all seen.
+//! Tests in a process of their own: each re-executes the test binary for itself alone, with a time
+//! limit, so that process-wide state, a deadlock, an abort, and a panic that was caught are all
+//! seen.
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 const MARK: &str = "LARDER_TEST_CHILD";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Defines tests whose bodies run in a process of their own, with the environment variables given in brackets.
+/// Defines tests whose bodies run in a process of their own, with the environment variables given
+/// in brackets.
 macro_rules! own_process {
     ($($(#[$attribute:meta])* fn $name:ident($($variable:literal = $value:expr),* $(,)?) $body:block)*) => {$(
         $(#[$attribute])*
@@ -42,7 +44,8 @@ pub(crate) fn is_child() -> bool {
     env::var_os(MARK).is_some()
 }
 
-/// Runs this binary once more and gives back what it wrote, to either stream, once it has ended well.
+/// Runs this binary once more and gives back what it wrote, to either stream, once it has ended
+/// well.
 pub(crate) fn run_process(
     name: &str,
     arguments: &[&str],

@@ -1,4 +1,5 @@
-//! Bytes beside text of the same length: what a type costs, since serde sees a `Vec<u8>` as a list of numbers.
+//! Bytes beside text of the same length: what a type costs, since serde sees a `Vec<u8>` as a list
+//! of numbers.
 
 use super::{TTL, ready};
 use crate::figure::Unit;

@@ -33,8 +33,8 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Awaits one operation after the other, each on a new key. In a task, as a service would: to wake what a runtime blocks on is a
-/// system call.
+/// Awaits one operation after the other, each on a new key. In a task, as a service would: to wake
+/// what a runtime blocks on is a system call.
 fn on_new_keys<'a, F>(
     name: &str,
     operation: impl Fn(String) -> F + Clone + Send + 'static,

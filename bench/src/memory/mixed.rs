@@ -1,4 +1,5 @@
-//! Reads and writes together, on two workers with 64 tasks, in a cache that holds a tenth of the keys.
+//! Reads and writes together, on two workers with 64 tasks, in a cache that holds a tenth of the
+//! keys.
 
 use super::{Hour, TTL, Zipf, keys};
 use crate::figure::Unit;

@@ -127,7 +127,8 @@ fn scan() -> Vec<u64> {
     (0..REQUESTS).map(|at| if at % 50_000 < 10_000 { once() } else { zipf.next() as u64 }).collect()
 }
 
-/// The loop alone would be 24,000 keys; with the Zipf part of 96,000 there is room for a tenth of both, 12,000.
+/// The loop alone would be 24,000 keys; with the Zipf part of 96,000 there is room for a tenth of
+/// both, 12,000.
 fn looping() -> Vec<u64> {
     let zipf = Zipf::new(96_000, 0.9);
     (0..REQUESTS)
@@ -144,7 +145,8 @@ fn shifting() -> Vec<u64> {
     (0..REQUESTS).map(|at| (zipf.next() + at / 100_000 * 10_000) as u64).collect()
 }
 
-/// A key a line; or, where the name ends in `.lis`, ARC's format: first block, how many, and two numbers of no use.
+/// A key a line; or, where the name ends in `.lis`, ARC's format: first block, how many, and two
+/// numbers of no use.
 fn read(file: &Path) -> io::Result<Vec<u64>> {
     let text = fs::read_to_string(file)?;
     if file.extension().is_some_and(|kind| kind == "lis") {

@@ -97,7 +97,8 @@ where
     })
 }
 
-/// larder's part of a curve over the size of a batch. Keys beyond those that there are, are missing.
+/// larder's part of a curve over the size of a batch. Keys beyond those that there are, are
+/// missing.
 fn get_many(count: usize) -> Contestant<'static> {
     let keys: Vec<String> = (0..count).map(key).collect();
     let ours = async move || {

@@ -1,4 +1,5 @@
-//! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL, `synchronous=NORMAL`.
+//! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL,
+//! `synchronous=NORMAL`.
 
 use super::{
     BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,

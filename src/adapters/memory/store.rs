@@ -319,7 +319,7 @@ impl Store {
         &self.stripes[hash as usize % STRIPES]
     }
 
-    // ---- giving back what nobody reads
+    // ---- sweep
 
     /// Whether an entry may have expired since the last sweep.
     pub(super) fn is_sweep_due(&self) -> bool {

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_refuses_for_a_while_is_told_apart() {
+    fn refusals_that_pass_are_recognised() {
         for code in ["READONLY", "MISCONF", "NOREPLICAS"] {
             assert!(of_answer(code, "").error.is_refused_write(), "{code}");
         }

@@ -155,7 +155,7 @@ fn nobody_waits_for_a_leader_that_is_gone() {
 /// A leader with a batch in flight is woken by the next call that arrives: here it waits for a
 /// second one before it delivers.
 #[test]
-fn a_leader_with_a_batch_under_way_misses_nobody() {
+fn a_leader_with_a_batch_in_flight_misses_no_call() {
     under_many_schedules(|| {
         let road = Road::new(0);
         let heard = road.run_callers(2, |_, mut lead| {

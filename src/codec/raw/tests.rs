@@ -172,7 +172,7 @@ fn all_else_is_refused() {
 }
 
 #[test]
-fn no_message_tells_the_value() {
+fn no_message_contains_the_value() {
     /// A type whose error quotes its input.
     #[derive(Debug)]
     struct Talkative;

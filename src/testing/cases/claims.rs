@@ -1,7 +1,6 @@
-//! Claims: a change of a key during a load ends the claim of the load, whoever makes the change. If
-//! the adapter does not enforce claims
-//! ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), every claim is given and
-//! holds.
+//! Claims: a change of a key by any caller during a load ends the claim of the load. If the adapter
+//! does not enforce claims ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), every
+//! claim is given and holds.
 
 mod leases;
 

@@ -176,7 +176,7 @@ pub(crate) async fn later_writes_win(f: &Fixture) -> Outcome {
             expected.push((key.clone(), there));
         }
     }
-    // What is on its way somewhere has arrived by then, as far as anybody can tell from here.
+    // A call that is still in flight has very probably taken effect by then.
     tokio::time::sleep(Duration::from_millis(100)).await;
     for (key, left) in expected {
         check_eq!(shown(f, &key).await?, left, "seed {seed}: {key:?} in the end");

@@ -130,7 +130,7 @@ async fn faults_are_failures_and_hangs_come_to_an_end() {
 
 /// Runs all cases at the same time, so that their waits of whole seconds overlap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whole_seconds_are_enough_where_the_suite_is_told() {
+async fn whole_seconds_are_enough_if_the_suite_declares_them() {
     let suite = Suite::new().whole_seconds();
     let cases = CASES.iter().map(|case| async {
         (case.name(), case.run(async || super::store::Store::of_whole_seconds(), &suite).await)

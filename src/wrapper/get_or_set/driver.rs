@@ -93,7 +93,7 @@ impl LoadTask {
     }
 }
 
-/// Polls a load whose waker is nobody's: a load that is pending is polled again by its task.
+/// Polls a load with a waker that does nothing: a load that is pending is polled again by its task.
 fn is_pending(load: &mut Load) -> bool {
     load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -1,4 +1,5 @@
-//! What this test binary does as another process. The test here is its way in; without a role it has nothing to do.
+//! What this test binary does as another process. The test here is its way in; without a role it
+//! has nothing to do.
 
 use super::{KEY, now};
 use crate::support::noise::watch;

@@ -1,4 +1,5 @@
-//! Several processes on one store: who computes, and what a removal in one of them is worth in another.
+//! Several processes on one store: who computes, and what a removal in one of them is worth in
+//! another.
 
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
@@ -191,7 +192,7 @@ async fn two_instances_run_once(shared: &Shared) {
         assert_eq!(values[0], values[1]);
         assert_eq!(runs.load(Ordering::SeqCst), round + 1);
     }
-    // A closure is a loader like others; the value that is there is nobody's to compute.
+    // A closure is a loader like others; a value that is stored is not computed again.
     let cache = shared.cache().with_lease(Duration::from_secs(30));
     assert_eq!(cache.get_or_set_with("closure", |_| 1).await.unwrap(), 1);
     assert_eq!(
@@ -205,7 +206,8 @@ async fn two_instances_run_once(shared: &Shared) {
     );
 }
 
-/// A loader that fails leaves the key to others at once; one that asks for its own key does not wait for itself.
+/// A loader that fails leaves the key to others at once; one that asks for its own key does not
+/// wait for itself.
 async fn a_lease_is_given_back(shared: &Shared) {
     let lease = Duration::from_secs(600);
     let (one, other) = (shared.cache().with_lease(lease), shared.cache().with_lease(lease));
@@ -228,8 +230,9 @@ async fn a_lease_is_given_back(shared: &Shared) {
     assert_eq!(other.get_or_set_async("removed", async { 4u64 }).await.unwrap(), 4);
 }
 
-/// A removal against loads, between processes: what was loaded before a removal is not there after it. A value is the time at which its load
-/// began, so whatever is read after a removal must not be older than that.
+/// A removal against loads, between processes: what was loaded before a removal is not there after
+/// it. A value is the time at which its load began, so whatever is read after a removal must not be
+/// older than that.
 async fn removals_win(shared: &Shared, trials: u64) {
     let mut loader = shared.process("load", trials);
     loader.hear("loading");

@@ -1,4 +1,5 @@
-//! Bytes: written in one piece, whatever holds them, and read as anything that holds bytes, also from what larder wrote once.
+//! Bytes: written in one piece, whatever holds them, and read as anything that holds bytes, also
+//! from what larder wrote once.
 
 use super::framed;
 use ::bytes::Bytes;
@@ -52,7 +53,8 @@ fn file(len: usize) -> File {
     }
 }
 
-/// Every number of a byte array above 127 takes two bytes; bytes take one each, and a few for their length.
+/// Every number of a byte array above 127 takes two bytes; bytes take one each, and a few for their
+/// length.
 #[test]
 fn bytes_are_stored_in_one_piece_wherever_they_are() {
     for len in [0, 1, 31, 255, 256, 65_535, 65_536, 1 << 20] {

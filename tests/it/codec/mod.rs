@@ -1,4 +1,5 @@
-//! Bytes and values: what is written as one type and read as another, damaged bytes, foreign bytes, and what errors may say.
+//! Bytes and values: what is written as one type and read as another, damaged bytes, foreign bytes,
+//! and what errors may say.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -11,7 +12,8 @@ mod redaction;
 
 use ::bytes::{BufMut, Bytes, BytesMut};
 
-/// Stored bytes with a header of version 1 that is in order, over any payload: what larder wrote once, and still reads.
+/// Stored bytes with a header of version 1 that is in order, over any payload: what larder wrote
+/// once, and still reads.
 fn framed(key: &str, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(b"\xC1LD\x01\x01\0\0\0");

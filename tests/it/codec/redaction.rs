@@ -73,8 +73,8 @@ async fn errors_of_every_verb() {
 
 #[tokio::test]
 async fn unreadable_bytes_and_events() {
-    let told = Arc::new(Mutex::new(String::new()));
-    let heard = told.clone();
+    let emitted = Arc::new(Mutex::new(String::new()));
+    let heard = emitted.clone();
     let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
     let cache = AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
     cache.observe(move |event| heard.lock().unwrap().push_str(&format!("{event:?} {event:#?}")));
@@ -85,10 +85,10 @@ async fn unreadable_bytes_and_events() {
     adapter.put(Verb::Get, Fault::Fail(larder::ErrorKind::Timeout));
     cache.get_or_set("k", CANARY.to_owned()).await.unwrap();
     cache.swap_adapter("memory").unwrap();
-    clean("events", &told.lock().unwrap());
+    clean("events", &emitted.lock().unwrap());
     assert!(
-        told.lock().unwrap().contains("DecodeError")
-            && told.lock().unwrap().contains("BackendError")
+        emitted.lock().unwrap().contains("DecodeError")
+            && emitted.lock().unwrap().contains("BackendError")
     );
 
     for codec in [Codec::MessagePack, Codec::Json, Codec::Raw] {
@@ -148,7 +148,8 @@ fn passwords_in_urls() {
         "sqlite://user:hunter2-canary@h/%FF",
     ];
     for url in urls {
-        // Some are in order where their backend is compiled in; those must keep it to themselves all the same.
+        // Some are in order where their backend is compiled in; those must keep it to themselves
+        // all the same.
         match url.into_adapter() {
             Ok(adapter) => clean_debug(url, &adapter),
             Err(e) => clean_error(url, &e),
@@ -202,8 +203,8 @@ async fn what_a_serialize_says_is_in_the_source_only() {
 #[tokio::test]
 async fn what_a_loader_or_a_panic_says_is_cut_and_named_as_such() {
     let cache = AsyncCacheWrapper::new("memory").unwrap();
-    let told = Arc::new(Mutex::new(String::new()));
-    let heard = told.clone();
+    let emitted = Arc::new(Mutex::new(String::new()));
+    let heard = emitted.clone();
     cache.observe(move |event| heard.lock().unwrap().push_str(&format!("{event:?}")));
     let long = format!("it failed {}{CANARY}", ".".repeat(300));
     let panicking = long.clone();
@@ -215,7 +216,7 @@ async fn what_a_loader_or_a_panic_says_is_cut_and_named_as_such() {
     let failed =
         cache.try_get_or_set_async("k", async move { Err::<u8, _>(failing) }).await.unwrap_err();
     for e in [panicked, failed] {
-        for shown in [format!("{e:?}"), format!("{e:#}"), told.lock().unwrap().clone()] {
+        for shown in [format!("{e:?}"), format!("{e:#}"), emitted.lock().unwrap().clone()] {
             clean("Error", &shown);
             assert!(shown.contains("the program's own words: \"it failed"), "{shown}");
         }

@@ -1,4 +1,5 @@
-//! Stale values of stores that keep bytes, by the clock of the wall: what is stale, and who is served it.
+//! Stale values of stores that keep bytes, by the clock of the wall: what is stale, and who is
+//! served it.
 
 use super::{PATIENCE, on_each_store};
 use crate::claims::Shared;
@@ -104,7 +105,7 @@ async fn a_failing_fallback_is_served_stale_and_left_in_peace(shared: Shared) {
     assert_eq!((cache.stats().stale_hits, cache.stats().load_errors), (20, 3));
     assert_eq!(
         keeping(&other)
-            .get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } })
+            .get_or_set_async("k", async { if true { panic!("on purpose") } else { 0u64 } })
             .await
             .unwrap(),
         1
@@ -134,7 +135,8 @@ async fn what_is_stale_is_missing_for_every_other_verb(shared: Shared) {
     assert!(cache.add("a", 2u64).await.unwrap() && !cache.add("a", 3u64).await.unwrap());
 }
 
-/// Every verb by an adapter and a cache that have seen nothing yet: a program that has just started.
+/// Every verb by an adapter and a cache that have seen nothing yet: a program that has just
+/// started.
 async fn stale_values_are_missing_for_a_new_reader(shared: Shared) {
     let owner = shared.cache();
     let keys =

@@ -1,4 +1,5 @@
-//! Closures that fail and loads that stay in their callers, on stores that other processes write to.
+//! Closures that fail and loads that stay in their callers, on stores that other processes write
+//! to.
 
 use super::{PATIENCE, on_each_store};
 use crate::claims::Shared;

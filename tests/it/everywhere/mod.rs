@@ -1,4 +1,5 @@
-//! What the wrapper promises, on the stores that others write to as well: redis, memcached and sqlite.
+//! What the wrapper promises, on the stores that others write to as well: redis, memcached and
+//! sqlite.
 
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,5 @@
-//! A removal or a write that races a load is not undone by the load, also from another wrapper or process.
+//! A removal or a write that races a load is not undone by the load, also from another wrapper or
+//! process.
 
 use super::on_each_store;
 use crate::claims::Shared;
@@ -54,7 +55,8 @@ async fn give_way() {
     }
 }
 
-/// Trials one after another on a key: a load against a removal, or against a write, by the same cache or by one that knows nothing of it.
+/// Trials one after another on a key: a load against a removal, or against a write, by the same
+/// cache or by one that knows nothing of it.
 async fn lane(
     lane: u64,
     trials: u64,

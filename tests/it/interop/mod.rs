@@ -122,8 +122,8 @@ async fn memcached_clients_in_python() {
     }
 }
 
-/// The client flags are types to other clients. A cached text that is a pickle must stay a text, whatever has been cleared
-/// before: 400 prefixes begin at 400 places in the range of the flags.
+/// The client flags are types to other clients. A cached text that is a pickle must stay a text,
+/// whatever has been cleared before: 400 prefixes begin at 400 places in the range of the flags.
 #[tokio::test]
 async fn no_client_runs_what_is_cached() {
     const PROBES: usize = 400;

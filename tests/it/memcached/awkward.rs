@@ -170,7 +170,7 @@ fn chain(error: &Error) -> String {
 
 /// One connection too many is an error that gives the reason, until another connection closes.
 #[tokio::test]
-async fn who_finds_no_connection_left_is_told_so() {
+async fn a_caller_that_finds_no_free_connection_gets_that_error() {
     let server = Memcached::start_with(FEW_CONNECTIONS);
     let prefix = prefix();
     let caches: Vec<AsyncMemcachedCache> = (0..12)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// The server's own limit, with a higher one in larder.
 #[tokio::test]
-async fn the_servers_limit_is_told_apart() {
+async fn the_servers_limit_is_recognised() {
     let cache =
         on(Memcached::shared()).max_value_bytes(100 << 20).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", "older").await.unwrap();

@@ -59,7 +59,7 @@ async fn one_add_wins_and_one_take_gets_it() {
     }
 }
 
-/// A queue of one place: what is put in is taken out once, by somebody.
+/// A queue of one place: each value that is put in is taken out exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn adds_and_takes_balance() {
     static PUT: AtomicU64 = AtomicU64::new(0);

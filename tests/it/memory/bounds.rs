@@ -52,7 +52,8 @@ async fn never_over_the_bound_of_entries() {
     }
 }
 
-/// Nothing is evicted as long as there is room, however unevenly the keys are spread over the shards.
+/// Nothing is evicted as long as there is room, however unevenly the keys are spread over the
+/// shards.
 #[tokio::test]
 async fn as_many_entries_fit_as_are_allowed() {
     for bound in [1, 2, 20, 33, 100, 1_000, 3_000] {

@@ -18,7 +18,8 @@ async fn a_paused_clock_moves_expiry() {
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_on_the_wall_decides_nothing() {
-    // A point in time is turned into what is left of it when it is written: what the wall does afterwards does not matter.
+    // A point in time is turned into what is left of it when it is written: what the wall does
+    // afterwards does not matter.
     let cache = AsyncMemoryCache::new();
     put(&cache, "k", 1, SystemTime::now() + Duration::from_secs(60)).await.unwrap();
     std::thread::sleep(Duration::from_millis(60));
@@ -51,7 +52,7 @@ async fn real_time_is_kept_to_20_milliseconds() {
             } else {
                 assert!(
                     begun.elapsed() >= ttl,
-                    "gone {:?} after it was told {ttl:?}",
+                    "gone {:?} after a write with {ttl:?}",
                     begun.elapsed()
                 );
                 break;

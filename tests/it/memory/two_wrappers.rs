@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs `change` while a load of `key` is in flight in `cache`, and returns what is stored afterwards.
+/// Runs `change` while a load of `key` is in flight in `cache`, and returns what is stored
+/// afterwards.
 async fn during_a_load(cache: &AsyncCacheWrapper, key: &str, change: Change) -> Option<String> {
     let (begun, has_begun) = oneshot::channel();
     let (go_on, may_go_on) = oneshot::channel::<()>();
@@ -33,7 +34,7 @@ async fn during_a_load(cache: &AsyncCacheWrapper, key: &str, change: Change) -> 
     cache.get(key).await.unwrap()
 }
 
-/// Every way in which somebody else may change a key of the store.
+/// Every way in which another user of the store may change a key.
 fn changes(other: &AsyncCacheWrapper, key: &'static str) -> Vec<(&'static str, Change)> {
     let adapter = other.adapter().unwrap();
     let long = Expiry::After(Duration::from_secs(60));
@@ -99,7 +100,8 @@ async fn the_shared_store_is_guarded_among_all_who_share_it() {
     }
 }
 
-/// A claim ends with its token: loads that are dropped leave nothing in the store, and a lease is free at once.
+/// A claim ends with its token: loads that are dropped leave nothing in the store, and a lease is
+/// free at once.
 #[tokio::test]
 async fn a_claim_that_is_dropped_is_given_up() {
     let cache = Arc::new(AsyncMemoryCache::new());
@@ -118,7 +120,8 @@ async fn an_entry_that_is_renewed_for_ever_does_not_grow() {
     let cache = small();
     let stale = cache.ttl(Duration::from_secs(60)).stale_for(Duration::from_secs(600));
     stale.set("k", "v".to_owned()).await.unwrap();
-    // Each is a new value over the one before. In a chain of so many, reading would overflow the stack.
+    // Each is a new value over the one before. In a chain of so many, reading would overflow the
+    // stack.
     for _ in 0..200_000 {
         assert!(cache.touch("k", Duration::from_secs(60)).await.unwrap());
     }

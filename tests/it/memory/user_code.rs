@@ -1,5 +1,5 @@
-//! Code of a user's that runs because of what the cache does: `Clone`, `Drop` and `Serialize` of values. It may use the cache,
-//! and it may panic.
+//! Code of a user's that runs because of what the cache does: `Clone`, `Drop` and `Serialize` of
+//! values. It may use the cache, and it may panic.
 
 use super::{put, small};
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, Expiry};
@@ -31,7 +31,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Uses the cache as a value's own code might: reads, counts, writes and removes, among them keys of every shard.
+/// Uses the cache as a value's own code might: reads, counts, writes and removes, among them keys
+/// of every shard.
 fn use_the_cache() {
     let Some(cache) = USED.get() else { return };
     if DEPTH.replace(1) > 0 {
@@ -105,9 +106,9 @@ fn a_clone_may_use_the_cache() {
 }
 
 /// A counter that says so by its `Serialize`, which uses the cache.
-struct Telling(i64);
+struct Counting(i64);
 
-impl Serialize for Telling {
+impl Serialize for Counting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use_the_cache();
         self.0.serialize(serializer)
@@ -120,11 +121,11 @@ fn a_serialize_may_use_the_cache_whatever_verb_calls_it() {
         let cache = small();
         used_by_values(&cache);
         for round in 0..20 {
-            cache.set("n", Telling(round)).await.unwrap();
+            cache.set("n", Counting(round)).await.unwrap();
             assert_eq!(cache.incr("n", 2).await.unwrap(), round + 2);
-            cache.add("added", Telling(1)).await.unwrap();
-            cache.replace("added", Telling(2)).await.unwrap();
-            cache.set_many([("a", Telling(3)), ("b", Telling(4))]).await.unwrap();
+            cache.add("added", Counting(1)).await.unwrap();
+            cache.replace("added", Counting(2)).await.unwrap();
+            cache.set_many([("a", Counting(3)), ("b", Counting(4))]).await.unwrap();
             assert_eq!(cache.get::<i64>("a").await.unwrap(), Some(3));
             assert_eq!(cache.take::<i64>("b").await.unwrap(), Some(4));
         }
@@ -136,7 +137,7 @@ fn a_serialize_may_use_the_cache_whatever_verb_calls_it() {
 async fn counting_loses_nothing_beside_other_writes() {
     let cache = Arc::new(AsyncMemoryCache::new());
     for _ in 0..200 {
-        put(&cache, "n", Telling(100), Duration::from_secs(60)).await.unwrap();
+        put(&cache, "n", Counting(100), Duration::from_secs(60)).await.unwrap();
         let count = |by: i64| {
             let cache = cache.clone();
             tokio::spawn(async move {
@@ -186,7 +187,7 @@ async fn a_drop_that_panics_does_not_end_the_sweep() {
     }
 }
 
-/// Whoever lets go of a value last has nothing to do with its `Drop`.
+/// The caller that drops a value last is not affected by the value's `Drop`.
 #[tokio::test]
 async fn a_drop_that_panics_reaches_no_caller() {
     let cache = small();

@@ -83,11 +83,11 @@ async fn the_largest_value_is_one_limit_that_can_be_set() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_loaded_and_not_stored_is_told() {
+async fn a_value_that_is_loaded_and_not_stored_emits_an_event() {
     let small = AsyncMemoryCache::builder().max_value_bytes(1_000).build();
     let cache = AsyncCacheWrapper::new(small).unwrap();
-    let told = Arc::new(AtomicUsize::new(0));
-    let counted = told.clone();
+    let weighed = Arc::new(AtomicUsize::new(0));
+    let counted = weighed.clone();
     let _observing = cache.observe(move |event| {
         let too_large = event.error.is_some_and(|error| error.kind() == ErrorKind::TooLarge);
         if event.kind == EventKind::BackendError && too_large {
@@ -97,8 +97,8 @@ async fn a_value_that_is_loaded_and_not_stored_is_told() {
     for round in 1..=3 {
         let value = cache.get_or_set_async("k", async { "x".repeat(2_000) }).await.unwrap();
         assert_eq!(value.len(), 2_000);
-        assert_eq!(told.load(Ordering::SeqCst), round);
+        assert_eq!(weighed.load(Ordering::SeqCst), round);
     }
     cache.set("k", "x".repeat(2_000)).await.unwrap_err();
-    assert_eq!(told.load(Ordering::SeqCst), 4);
+    assert_eq!(weighed.load(Ordering::SeqCst), 4);
 }

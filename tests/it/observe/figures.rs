@@ -53,7 +53,10 @@ fn every_event_counts() {
         ("larder_call_seconds_count", ",op=\"get_many\"", 2),
     ] {
         let line = format!("{} {count}", own(name, more));
-        assert!(count > 0 && text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        assert!(
+            count > 0 && text.lines().any(|counted| counted == line),
+            "{line} is not in\n{text}"
+        );
     }
     assert!(!text.contains("secret"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The `tracing` facade: what is told, and that no value, password or uncut key is.
+//! The `tracing` facade: what is emitted, and that no value, password or whole long key is.
 
 use crate::support::alone::alone;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, EventKind};
@@ -38,7 +38,7 @@ impl Notebook {
         std::mem::take(&mut *self.lines.lock().unwrap())
     }
 
-    /// What larder said, and nobody else.
+    /// The lines of larder, without those of others.
     fn own(&self) -> Vec<String> {
         self.read().into_iter().filter(|line| line.contains(" larder ")).collect()
     }
@@ -70,7 +70,8 @@ impl Subscriber for Notebook {
     fn exit(&self, _: &Id) {}
 }
 
-/// Which spans anybody wants is remembered for the whole process: threads of other tests, where nobody does, would have a say in it.
+/// Whether a span is wanted is cached for the whole process, and threads of other tests, which want
+/// none, would affect it.
 fn in_a_process(name: &str, test: impl Future<Output = larder::Result<()>>) {
     alone(name, || {
         tokio::runtime::Builder::new_current_thread()
@@ -116,18 +117,18 @@ async fn events_and_spans_have_their_fields_there() -> larder::Result<()> {
     }
     cache.try_get_or_set_async("f", async { Err::<u8, _>("the value") }).await.unwrap_err();
     let lines = notebook.read();
-    let told = |parts: &[&str]| {
+    let count = |parts: &[&str]| {
         lines.iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
     };
-    assert_eq!(told(&["span", "DEBUG larder load", "backend=\"memory\""]), 1, "{lines:?}");
-    assert_eq!(told(&["record", "outcome=the loader failed"]), 1, "{lines:?}");
-    assert_eq!(told(&["span", "DEBUG larder call", "op=\"get_or_set\""]), 1, "{lines:?}");
+    assert_eq!(count(&["span", "DEBUG larder load", "backend=\"memory\""]), 1, "{lines:?}");
+    assert_eq!(count(&["record", "outcome=the loader failed"]), 1, "{lines:?}");
+    assert_eq!(count(&["span", "DEBUG larder call", "op=\"get_or_set\""]), 1, "{lines:?}");
     assert_eq!(
-        told(&["event WARN larder", "event=\"load_error\"", "error=the loader failed"]),
+        count(&["event WARN larder", "event=\"load_error\"", "error=the loader failed"]),
         1,
         "{lines:?}"
     );
-    assert_eq!(told(&["key="]) + told(&["the value"]), 0, "{lines:?}");
+    assert_eq!(count(&["key="]) + count(&["the value"]), 0, "{lines:?}");
 
     cache.trace_keys(true);
     cache.namespace("n").set("k", 1u8).await?;

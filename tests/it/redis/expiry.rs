@@ -20,7 +20,8 @@ async fn short_lives_last_as_long_as_they_should() {
             let begun = Instant::now();
             cache.set(&key, CacheValue::new(1), Expiry::After(life)).await.unwrap();
             let written = Instant::now();
-            // Gone at the earliest `life` after the call began, at the latest `life` after it returned.
+            // Gone at the earliest `life` after the call began, at the latest `life` after it
+            // returned.
             let mut last_seen = None;
             while cache.contains(&key).await.unwrap() {
                 last_seen = Some(Instant::now());
@@ -98,7 +99,7 @@ async fn a_counter_keeps_its_expiry_whatever_it_was_made_by() {
     assert!(!cache.contains("none").await.unwrap());
 }
 
-/// Scripts are forgotten by a server that restarts, or is told to.
+/// A server forgets scripts when it restarts, and by `SCRIPT FLUSH`.
 #[tokio::test]
 async fn scripts_are_sent_again() {
     let server = Redis::start();

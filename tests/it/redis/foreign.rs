@@ -66,7 +66,7 @@ async fn foreign_and_corrupt_bytes_are_unreadable_and_heal() {
     println!("{} broken values: unreadable, and healed by the next write", broken.len());
 }
 
-/// A value that somebody copied under another key is not that key's, and costs no connection.
+/// A value that another program copied to another key is a miss there, and costs no connection.
 #[tokio::test]
 async fn a_copied_value_is_not_the_other_keys() {
     let server = Redis::start();

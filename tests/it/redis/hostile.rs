@@ -16,7 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 const MOST: u64 = 64 << 20;
 const OP_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What takes the place of an answer: this once, and then that again and again for as long as it is read.
+/// What takes the place of an answer: this once, and then that again and again for as long as it is
+/// read.
 #[derive(Clone, Copy)]
 struct Nonsense {
     first: &'static [u8],
@@ -77,7 +78,8 @@ const KINDS: [Nonsense; 30] = [
     endless(b"$-1\r\n$60000000\r\n", b"+OK\r\n"),
 ];
 
-/// Between a real server and the cache: while there is nonsense, it takes the place of the answer to a `GET`.
+/// Between a real server and the cache: while there is nonsense, it takes the place of the answer
+/// to a `GET`.
 struct Hostile {
     target: SocketAddr,
     nonsense: Mutex<Option<Nonsense>>,

@@ -65,7 +65,8 @@ async fn clear_goes_through_a_million_foreign_keys() {
     assert_eq!(server.int(&["DBSIZE"]), foreign);
 }
 
-/// Stores, reads and removes 10,000 keys with a call each; then removes them again, and asks for none.
+/// Stores, reads and removes 10,000 keys with a call each; then removes them again, and asks for
+/// none.
 pub(crate) async fn ten_thousand_at_once(cache: &impl AsyncCacheAdapter) {
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
     let entries: Vec<Entry<'_>> = keys

@@ -102,7 +102,8 @@ async fn small_values_do_not_wait_for_big_ones() {
             go.store(false, Ordering::Relaxed);
         })
     };
-    // How long the server itself stands still meanwhile, seen from a thread and a connection that have nothing else to do.
+    // How long the server itself stands still meanwhile, seen from a thread and a connection that
+    // have nothing else to do.
     let server = Arc::new(server);
     let alone = {
         let (server, go) = (server.clone(), go.clone());
@@ -133,7 +134,8 @@ async fn small_values_do_not_wait_for_big_ones() {
             percentile(took, 1.0)
         );
     }
-    // The server itself stands still while it copies 64 MiB: what is asked is that nobody waits for the transfer.
+    // The server itself stops while it copies 64 MiB. The test requires that no call waits for the
+    // transfer.
     let (longest, still) = (percentile(&busy, 1.0), percentile(&raw, 1.0));
     assert!(
         longest <= still + Duration::from_millis(20) + noise(),

@@ -33,7 +33,8 @@ fn prefix() -> String {
     format!("t{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A builder for `server`, with a prefix of its own, and patience for a busy machine. Tests of deadlines set their own.
+/// A builder for `server`, with a prefix of its own, and patience for a busy machine. Tests of
+/// deadlines set their own.
 fn on(server: &Redis) -> RedisBuilder {
     RedisBuilder::from_url(server.url()).unwrap().prefix(prefix()).op_timeout(PATIENT)
 }

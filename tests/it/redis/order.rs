@@ -1,4 +1,5 @@
-//! A write that was given up must not land after a later removal, whichever way either of them went.
+//! A write that was given up must not land after a later removal, whichever way either of them
+//! went.
 
 use super::together::calls;
 use super::{on, prefix};
@@ -30,7 +31,8 @@ fn on_another_runtime<F: Future<Output = ()> + Send + 'static>(work: F) {
     std::thread::spawn(move || runtime.block_on(work)).join().unwrap();
 }
 
-/// A connection that its runtime took along while a read was in flight: the server is to close it before it gets other commands.
+/// A connection that its runtime took along while a read was in flight: the server is to close it
+/// before it gets other commands.
 fn leave_a_connection(cache: &AsyncRedisCache, proxy: &Arc<Proxy>) {
     let (cache, on_its_way) = (cache.clone(), proxy.clone());
     proxy.keep_answers_after(b"\r\nGET\r\n");
@@ -42,8 +44,9 @@ fn leave_a_connection(cache: &AsyncRedisCache, proxy: &Arc<Proxy>) {
     proxy.release_kept();
 }
 
-/// While a batch waits for the server to close an old connection, another runtime has that done. The batch is behind nothing that a
-/// later removal would wait for, and has still to be sent before it.
+/// While a batch waits for the server to close an old connection, another runtime has that done.
+/// The batch is behind nothing that a later removal would wait for, and has still to be sent before
+/// it.
 async fn a_write_without_a_caller_is_sent_in_its_turn(direct: usize) {
     let server = Redis::start();
     let proxy = Arc::new(Proxy::start(server.addr()));

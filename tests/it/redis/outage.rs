@@ -5,7 +5,8 @@ use crate::support::Redis;
 use larder::AsyncCacheAdapter;
 use std::time::Duration;
 
-/// What was cut behind our back fails nothing; before what must not be sent twice, a connection that was idle is asked.
+/// What was cut behind our back fails nothing; before what must not be sent twice, a connection
+/// that was idle is asked.
 #[tokio::test]
 async fn a_connection_that_was_cut_is_replaced() {
     let server = Redis::start();
@@ -27,7 +28,8 @@ async fn a_connection_that_was_cut_is_replaced() {
     println!("20 connections cut: no call failed");
 }
 
-/// However short ago it answered: what must not be sent twice does not go over a connection whose end the system was told of.
+/// A command that must not be sent twice is not sent over a connection whose end the operating
+/// system knows, also if the connection answered just before.
 #[tokio::test]
 async fn a_connection_that_has_just_been_closed_is_not_used() {
     let server = Redis::start();

@@ -1,4 +1,5 @@
-//! Users who may not run every command, servers on which commands have other names, and servers in other modes.
+//! Users who may not run every command, servers on which commands have other names, and servers in
+//! other modes.
 
 use super::{PATIENT, prefix, put, text};
 use crate::support::Redis;
@@ -15,7 +16,8 @@ const MINUTES: Expiry = Expiry::After(Duration::from_secs(600));
 const SECONDS: Expiry = Expiry::After(Duration::from_secs(30));
 const BIG: usize = 300_000;
 
-/// A user of the server that these tests share, who has all rights but those that `rules` take away.
+/// A user of the server that these tests share, who has all rights but those that `rules` take
+/// away.
 fn user(rules: &str) -> RedisBuilder {
     static SERVER: OnceLock<Redis> = OnceLock::new();
     let server = SERVER.get_or_init(Redis::start);
@@ -149,7 +151,8 @@ async fn failing(cache: &AsyncRedisCache) -> Vec<&'static str> {
     failing
 }
 
-/// Whatever a server thinks of claims: one load a key, its value stored, bytes that cannot be read healed, and a refresh replaces.
+/// Whatever a server thinks of claims: one load a key, its value stored, bytes that cannot be read
+/// healed, and a refresh replaces.
 async fn loads_are_stored(adapter: &AsyncRedisCache) {
     let cache = AsyncCacheWrapper::new(adapter.clone()).unwrap();
     let loads = Arc::new(AtomicUsize::new(0));
@@ -270,7 +273,8 @@ async fn commands_with_other_names_break_no_connection() {
     assert_eq!(after, before);
 }
 
-/// A server quotes the beginning of what it was sent: bytes of a value, or half a character of a key.
+/// A server quotes the beginning of what it was sent: bytes of a value, or half a character of a
+/// key.
 #[tokio::test]
 async fn an_error_that_is_not_text_breaks_no_connection() {
     let server = renamed(&["SET", "GETDEL", "PTTL", "EVAL", "EVALSHA"]);
@@ -292,10 +296,10 @@ async fn an_error_that_is_not_text_breaks_no_connection() {
 }
 
 #[tokio::test]
-async fn that_scripts_are_refused_is_told_once() {
+async fn that_scripts_are_refused_is_emitted_once() {
     let cache = AsyncCacheWrapper::new(cache("-@scripting")).unwrap();
-    let told = Arc::new(AtomicUsize::new(0));
-    let counter = told.clone();
+    let events = Arc::new(AtomicUsize::new(0));
+    let counter = events.clone();
     cache.observe(move |event| {
         if event.kind == EventKind::BackendError {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -304,10 +308,10 @@ async fn that_scripts_are_refused_is_told_once() {
     for n in 0..20 {
         let _: u32 = cache.get_or_set_async(format!("k{n}"), async move { n }).await.unwrap();
     }
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(events.load(Ordering::Relaxed), 1);
 }
 
-/// Whoever may not run scripts counts as exactly as others do.
+/// Counters of a user who may not run scripts are as exact as those of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_are_exact_without_scripts() {
     let cache = cache("-@scripting");
@@ -335,7 +339,8 @@ async fn counters_are_exact_without_scripts() {
     assert_eq!(text(&cache, "text").await.unwrap().as_deref(), Some("no number"));
 }
 
-/// Without a mark on the server, a load that was claimed before a `clear` is not stored after it either.
+/// Without a mark on the server, a load that was claimed before a `clear` is not stored after it
+/// either.
 #[tokio::test]
 async fn a_clear_without_a_mark_ends_claims() {
     let clearing = user("-zadd").prefix("shared-clear:").build().unwrap();
@@ -377,7 +382,7 @@ impl<T: std::fmt::Debug> FirstError for larder::Result<Vec<larder::Result<T>>> {
     }
 }
 
-/// The names that stand beside keys are nobody's keys.
+/// The names of auxiliary keys are refused as keys.
 #[tokio::test]
 async fn names_of_larders_own_are_no_keys() {
     let cache = cache("+@all");

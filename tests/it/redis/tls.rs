@@ -6,7 +6,8 @@ use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// A server that encrypts; `None` where the one that was named for the tests was built without that, which is said.
+/// A server that encrypts; `None` where the one that was named for the tests was built without
+/// that, which is said.
 pub(super) fn server() -> Option<Redis> {
     Redis::try_start_tls()
 }
@@ -22,7 +23,8 @@ pub(super) fn authority() -> PathBuf {
     file.path().to_owned()
 }
 
-/// The file is read at each connect: a certificate that was renewed under another authority is trusted from then on.
+/// The file is read at each connect: a certificate that was renewed under another authority is
+/// trusted from then on.
 #[tokio::test]
 async fn a_renewed_authority_is_found_by_the_next_connection() {
     let Some(server) = server() else { return };

@@ -74,7 +74,8 @@ async fn without_batches_there_are_none() {
     assert_eq!((calls(&server, "get"), calls(&server, "mget")), (300, 0));
 }
 
-/// A list under a key of larder's is a value that cannot be read, alone or in company, and concerns nobody else.
+/// A list under a key of larder's is a value that cannot be read, by itself and in a batch, and
+/// affects no other key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_programs_list_is_as_unreadable_in_company() {
     let server = Redis::start();
@@ -102,7 +103,8 @@ async fn another_programs_list_is_as_unreadable_in_company() {
     }
 }
 
-/// A connection that is cut under a batch: what can be asked again is asked again over the next one.
+/// A connection that is cut under a batch: what can be asked again is asked again over the next
+/// one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_connection_is_cut_is_asked_again() {
     let server = Redis::start();

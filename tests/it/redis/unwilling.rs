@@ -52,7 +52,8 @@ async fn a_full_server_serves_no_older_value_after_a_batch_was_refused() {
     assert!(cache.set_many(&entries).await.unwrap().iter().all(Result::is_ok));
 }
 
-/// `force_refresh`, too, leaves nothing older behind, and loads are stored as soon as there is room.
+/// `force_refresh`, too, leaves nothing older behind, and loads are stored as soon as there is
+/// room.
 #[tokio::test]
 async fn a_full_server_serves_no_older_value_after_a_load() {
     let (server, adapter) = full().await;
@@ -111,7 +112,7 @@ enum Scripts {
     Permitted,
 }
 
-/// Every write is refused in a way that tells, and every read works.
+/// Every write is refused with an error that says why, and every read works.
 async fn writes_are_refused(server: &Redis, scripts: Scripts, refuse: impl FnOnce()) {
     let cache = on(server).build().unwrap();
     put(&cache, "k", "older").await.unwrap();
@@ -298,7 +299,7 @@ async fn a_large_value_that_came_too_late_leaves_nothing_behind() {
     for wait in [0, 1, 5, 20, 50] {
         let large = "b".repeat(4 << 20);
         let set = put(&cache, "k", &large);
-        // Whoever gives up in the middle of it.
+        // Callers that give up in the middle of a call.
         let _ = tokio::time::timeout(Duration::from_millis(wait), set).await;
         let begun = Instant::now();
         cache.remove("k").await.unwrap();
@@ -351,7 +352,7 @@ async fn lists_of_other_programs_are_values_that_cannot_be_read() {
 
 /// Half of them are asked for at the same time, so that they share a batch.
 #[tokio::test]
-async fn lists_of_other_programs_are_told_apart_in_a_batch() {
+async fn lists_of_other_programs_are_recognised_in_a_batch() {
     let server = Redis::shared();
     let prefix = prefix();
     let cache = on(server).prefix(&prefix).batch_above(0).build().unwrap();

@@ -115,8 +115,9 @@ async fn nor_over_a_path_that_slices<S: Remote>() {
     .await;
 }
 
-/// An answer that comes twice puts all later ones out of step: larder notices by the key in the header, by the numbers that answers
-/// bear and by answers of the wrong kind, and replaces the connection.
+/// An answer that comes twice puts all later ones out of step: larder notices by the key in the
+/// header, by the numbers that answers bear and by answers of the wrong kind, and replaces the
+/// connection.
 async fn a_doubled_answer_is_noticed<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());
@@ -130,8 +131,8 @@ async fn a_doubled_answer_is_noticed<S: Remote>() {
     }
     let before = proxy.accepted();
     let mut rounds = 0;
-    // One that comes while nothing is asked may be dropped by the driver, with the connection still in step. With questions
-    // waiting at the time it cannot be.
+    // One that comes while nothing is asked may be dropped by the driver, with the connection still
+    // in step. With questions waiting at the time it cannot be.
     while rounds < 20 || (proxy.accepted() == before && rounds < 1_000) {
         proxy.duplicate_once();
         let keys: Vec<String> = (0..100).map(|key| format!("k{key}")).collect();

@@ -21,7 +21,8 @@ fn a_hundred_callers_a_connection<S: Remote>() {
     });
 }
 
-/// A hundred callers a connection for a while, over a path with a latency: each is answered by its deadline, and they do not pile up.
+/// A hundred callers a connection for a while, over a path with a latency: each is answered by its
+/// deadline, and they do not pile up.
 async fn many_callers<S: Remote>() {
     let server = S::start();
     let proxy = Proxy::start(server.addr());

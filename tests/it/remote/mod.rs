@@ -87,7 +87,7 @@ impl Setup {
 /// A server, and the adapter that speaks to it.
 pub(crate) trait Remote: Deref<Target = Server> + Send + Sync + Sized + 'static {
     const KIND: &'static str;
-    /// An address at which nobody listens.
+    /// An address at which no server listens.
     const NOWHERE: &'static str;
     /// What would do harm if it reached the server as a command.
     const COMMANDS: &'static [&'static str];

@@ -12,8 +12,8 @@ pub(crate) const TOGETHER: usize = 50;
 /// How long a call may take to reach the server where nothing holds it back.
 pub(crate) const PROMPT: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 20;
-/// A busy machine may find its connections gone and be told so at once, in place of a timeout. Such rounds prove nothing and are
-/// run again.
+/// On a busy machine a connection may be gone, so that a call fails at once instead of by a
+/// timeout. Such rounds prove nothing and are run again.
 const MOST_ROUNDS: usize = 10 * ROUNDS;
 
 on_each!(async a_write_that_timed_out_does_not_come_back, nor_over_a_slow_path, nor_after_a_clear);
@@ -62,7 +62,8 @@ async fn live(witness: &Cache, rounds: std::ops::Range<usize>) -> usize {
     live
 }
 
-/// Writes that a proxy holds until they timed out, and their removal. `witness` is another instance over the same keys, with patience.
+/// Writes that a proxy holds until they timed out, and their removal. `witness` is another instance
+/// over the same keys, with patience.
 pub(crate) async fn race(cache: &Cache, proxy: &Proxy, witness: &Cache, what: &str) {
     let (mut timed_out, mut rounds) = (0, 0);
     while timed_out < TOGETHER * ROUNDS * 9 / 10 && rounds < MOST_ROUNDS {
@@ -103,7 +104,8 @@ async fn a_write_that_timed_out_does_not_come_back<S: Remote>() {
     .await;
 }
 
-/// The same over a path that holds bytes for longer than anybody waits, without a hold: each write times out, each removal is told.
+/// The same over a path that delays bytes for longer than any caller waits: each write times out,
+/// and each removal is acknowledged.
 async fn nor_over_a_slow_path<S: Remote>() {
     let _turn = turn();
     let server = S::start();
@@ -160,7 +162,8 @@ async fn nor_after_a_clear<S: Remote>() {
     assert!(timed_out >= TOGETHER, "{timed_out}");
 }
 
-/// The verbs after which a live key `k` is there, whether or not it was before; `incr` needs a number.
+/// The verbs after which a live key `k` is there, whether or not it was before; `incr` needs a
+/// number.
 pub(crate) const LATER: [&str; 6] = ["set", "set_many", "add", "incr", "set_claimed", "replace"];
 
 /// Writes the key `k` by a verb, until the key is there.
@@ -199,8 +202,9 @@ pub(crate) fn write_by<A: AsyncCacheAdapter + Clone>(
     }
 }
 
-/// Drops a call whose request, which contains `word`, a proxy keeps; then makes a later one, and lets both arrive. Out of its turn the
-/// later one is executed at once, and in its turn not before the first one.
+/// Drops a call whose request, which contains `word`, a proxy keeps; then makes a later one, and
+/// lets both arrive. Out of its turn the later one is executed at once, and in its turn not before
+/// the first one.
 pub(crate) async fn dropped_before(
     proxy: &Proxy,
     word: &'static [u8],

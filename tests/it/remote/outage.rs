@@ -66,7 +66,8 @@ async fn load(cache: &Cache, tasks: usize, pause: Duration, go: &Arc<AtomicBool>
     })
 }
 
-/// The key that all read, over a connection that is open: on a busy machine the first attempt may take too long.
+/// The key that all read, over a connection that is open: on a busy machine the first attempt may
+/// take too long.
 async fn warm(cache: &Cache) {
     eventually("it is there", PATIENT, || async {
         put(cache, "k0", &value_of("k0")).await.is_ok()
@@ -98,14 +99,14 @@ async fn a_frozen_server_costs_no_call_more_than_its_deadline<S: Remote>() {
         }
     };
     let (outcome, ()) = tokio::join!(load(&cache, 256, Duration::from_millis(20), &go), stop);
-    // By now nobody waits any more.
+    // By now no caller waits any more.
     let begun = Instant::now();
     let error = cache.get("k0").await.unwrap_err();
-    let told_in = begun.elapsed();
+    let answered_in = begun.elapsed();
     server.thaw();
     let healed = first_good(&cache).await;
     println!(
-        "{}: frozen 2 s, 256 callers: {} timeouts, {} turned away, longest {:?}; at the end told in {told_in:?}; good {healed:?} after the thaw",
+        "{}: frozen 2 s, 256 callers: {} timeouts, {} turned away, longest {:?}; at the end answered in {answered_in:?}; good {healed:?} after the thaw",
         S::KIND,
         outcome.timeouts,
         outcome.unavailable,
@@ -116,7 +117,7 @@ async fn a_frozen_server_costs_no_call_more_than_its_deadline<S: Remote>() {
     assert!(outcome.longest <= DEADLINE + noise(), "{:?}", outcome.longest);
     if !excuses(&error) {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(told_in < noise(), "{told_in:?}");
+        assert!(answered_in < noise(), "{answered_in:?}");
     }
     assert!(healed < Duration::from_secs(1) + noise());
 }
@@ -143,7 +144,7 @@ async fn the_first_call_to_a_frozen_server_keeps_its_deadline<S: Remote>() {
             "{}: frozen before the first connect, pool_size {pool_size}: longest {longest:?}",
             S::KIND
         );
-        // Whoever's turn comes when the connect has failed is told that.
+        // A caller whose turn comes after a failed connect gets that error.
         assert!(
             outcomes
                 .iter()
@@ -288,7 +289,7 @@ async fn a_thousand_tasks_do_not_storm_a_server_that_is_away<S: Remote>() {
     assert!(healed < Duration::from_secs(1) + noise());
 }
 
-/// A server that was away while nobody asked: the first call finds it, whatever it is.
+/// A server that was away while there were no calls: the first call reaches it, whatever its verb.
 async fn a_restart_that_nobody_saw_costs_nothing<S: Remote>() {
     let _turn = turn();
     let server = S::start();

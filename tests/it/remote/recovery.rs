@@ -13,7 +13,8 @@ on_each!(async a_late_write_never_replaces_what_another_process_wrote, a_late_wr
 const AWAY: Fault = Fault::Fail(ErrorKind::Unavailable);
 const CODECS: [Codec; 3] = [Codec::MessagePack, Codec::Json, Codec::Raw];
 
-/// Fails the writes of `keys` by every verb that is noted, lets `meanwhile` happen on the server, and waits for the recovery.
+/// Fails the writes of `keys` by every verb that is noted, lets `meanwhile` happen on the server,
+/// and waits for the recovery.
 async fn recover<S: Remote>(
     codec: Codec,
     meanwhile: impl AsyncFn(&dyn AsyncCacheAdapter),
@@ -53,7 +54,7 @@ async fn a_late_write_never_replaces_what_another_process_wrote<S: Remote>() {
         .await;
         for key in ["set", "set_many"] {
             let found = text(&*theirs, key).await.unwrap();
-            // Without a header nobody can tell which is newer, and the key is removed.
+            // Without a header it is not known which value is newer, so the key is removed.
             let expected = (codec == Codec::MessagePack).then_some("newer");
             assert_eq!(found.as_deref(), expected, "{codec}, {key}");
         }

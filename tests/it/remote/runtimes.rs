@@ -32,7 +32,7 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
     let _turn = turn();
     let server = S::start();
     let cache = server.cache(Setup::patient());
-    // Connected, and from now on driven by nobody.
+    // Connected, and no longer driven from now on.
     let parked = current_thread();
     parked.block_on(put(&cache, "parked", "v")).unwrap();
 
@@ -93,7 +93,8 @@ fn two_runtimes_at_once<S: Remote>() {
     }
 }
 
-/// The blocking face, from a plain thread, inside a current-thread runtime, in a worker and in `spawn_blocking`.
+/// The blocking face, from a plain thread, inside a current-thread runtime, in a worker and in
+/// `spawn_blocking`.
 fn the_blocking_face_works_wherever_it_is_called<S: Remote>() {
     let server = S::start();
     let adapter = server.cache(Setup::patient());

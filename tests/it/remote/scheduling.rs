@@ -1,4 +1,5 @@
-//! Calls that are answered at once, for the server is away, leave room for the other tasks of a current-thread runtime.
+//! Calls that are answered at once, for the server is away, leave room for the other tasks of a
+//! current-thread runtime.
 
 use super::{Cache, PATIENT, Remote, Setup, on_each, put};
 use larder::{CacheValue, Entry, Expiry, Result};

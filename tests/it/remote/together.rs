@@ -7,7 +7,7 @@ use larder::{AsyncCacheAdapter, CacheValue, ErrorKind, Expiry};
 use std::time::Duration;
 
 on_each!(
-    async a_crowd_is_answered_rightly,
+    async many_callers_are_answered_rightly,
     each_caller_reads_what_it_wrote,
     who_gives_up_leaves_the_batch_whole,
     a_key_that_fails_does_not_fail_its_companions,
@@ -27,7 +27,7 @@ async fn fill(cache: &Cache) {
     }
 }
 
-async fn a_crowd_is_answered_rightly<S: Remote>() {
+async fn many_callers_are_answered_rightly<S: Remote>() {
     let _turn = turn();
     let server = S::start();
     for (setup, tasks) in setups().into_iter().zip([1_024, 256, 256]) {

@@ -98,7 +98,7 @@ async fn one_probe_at_a_time_and_no_caller_pays_for_it() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(store.all_calls(), 1, "one ping, and nothing else");
     store.heal_all();
-    // The one in flight was told to be slow before the store was healed.
+    // The call in flight was made slow before the store was healed.
     until("it closes", || cache.breaker_state() == BreakerState::Closed).await;
     assert_eq!(store.calls(Verb::Ping), 1);
     assert!(text(&cache, "k").await.unwrap().is_none());
@@ -194,7 +194,7 @@ async fn without_a_breaker_every_call_is_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_are_told_once_each_time() {
+async fn observers_get_one_event_each_time() {
     let (layer, store) = around(|layer| layer.retry(0));
     let cache = AsyncCacheWrapper::new(layer.clone()).unwrap();
     cache.set_adapter(layer.clone()).unwrap();

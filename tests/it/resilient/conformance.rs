@@ -1,4 +1,5 @@
-//! A layer keeps the contract of what is in it. Redis and memcached by URL, which have it, are with theirs.
+//! A layer keeps the contract of what is in it. Redis and memcached by URL, which have it, are with
+//! theirs.
 
 use larder::layers::Resilient;
 use larder::testing::conformance;

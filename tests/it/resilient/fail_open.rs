@@ -32,13 +32,13 @@ async fn reads_are_a_miss_and_writes_succeed() {
             "what was written is read"
         );
     }
-    let told = [
+    let answers = [
         cache.incr("n", 1, Expiry::Never).await.map(drop),
         cache.claim("k", None).await.map(drop),
         cache.ping().await,
         cache.connect().await,
     ];
-    for answer in told {
+    for answer in answers {
         assert_eq!(
             answer.unwrap_err().kind(),
             ErrorKind::Unavailable,

@@ -1,4 +1,5 @@
-//! Writes of one key that overlap: one that fails is made up for only where nothing that came later is undone.
+//! Writes of one key that overlap: one that fails is made up for only where nothing that came later
+//! is undone.
 
 use super::*;
 use async_trait::async_trait;
@@ -94,7 +95,8 @@ async fn a_removal_that_fails_late_does_not_take_what_was_stored_since() {
     assert_eq!(stored(&store, "k").await.as_deref(), Some("newer"));
 }
 
-/// A later call that tells nothing about the value leaves a doubt, and a miss is never wrong.
+/// After a later call whose effect on the value is not known, the key is removed: a miss is never
+/// wrong.
 #[tokio::test(start_paused = true)]
 async fn in_doubt_the_key_is_removed() {
     for verb in [Verb::Touch, Verb::UpdateTimeout, Verb::SetClaimed, Verb::Clear] {

@@ -1,4 +1,5 @@
-//! Real servers that are killed, frozen and come back, behind the layer that a cache has around them when it is given their URL.
+//! Real servers that are killed, frozen and come back, behind the layer that a cache has around
+//! them when it is given their URL.
 
 use super::{count, events};
 use crate::remote::{PATIENT, Remote, on_each, percentile, put, soak, text, value_of};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const DEADLINE: Duration = Duration::from_millis(250);
-/// A server that is dead says so at once; this is for the machine, whose pauses are not to be taken for another outage.
+/// A server that is dead says so at once; this is for the machine, whose pauses are not to be taken
+/// for another outage.
 const PATIENTLY: &str = "op_timeout=10s";
 const LOADER: Duration = Duration::from_millis(5);
 
@@ -22,7 +24,7 @@ on_each!(async
     a_thousand_tasks_through_an_outage,
     what_was_removed_while_it_was_frozen_is_gone_when_it_is_back,
     what_was_set_while_it_was_dead_is_there_when_it_is_back,
-    strict_means_that_every_caller_is_told,
+    strict_means_that_every_caller_gets_the_error,
 );
 
 /// How long a server is away.
@@ -181,7 +183,8 @@ async fn frozen_under_two_hundred_calls_a_second<S: Remote>() {
     );
     // The read, and the store of what was loaded meanwhile.
     assert!(longest <= DEADLINE * 2 + LOADER + Duration::from_millis(20) + noise(), "{longest:?}");
-    // The goal is 1 ms more than the loader takes; timers go by milliseconds, and the rest is the machine's.
+    // The goal is 1 ms more than the loader takes; timers go by milliseconds, and the rest is the
+    // machine's.
     assert!(p50 <= LOADER + Duration::from_millis(3) + noise() / 2, "{p50:?}");
     assert!(p99 <= LOADER + Duration::from_millis(3) + noise(), "{p99:?}");
     assert!(healed < Duration::from_secs(1) + noise(), "{healed:?}");
@@ -247,7 +250,10 @@ async fn what_was_removed_while_it_was_frozen_is_gone_when_it_is_back<S: Remote>
     tokio::task::block_in_place(|| server.freeze());
     for n in 0..10 {
         let key = format!("k{n}");
-        assert!(adapter.remove(&key).await.unwrap_err().is_retryable(), "its caller is told");
+        assert!(
+            adapter.remove(&key).await.unwrap_err().is_retryable(),
+            "its caller gets the error"
+        );
         assert!(put(&adapter, &format!("k{}", n + 10), "new").await.is_err());
     }
     tokio::task::block_in_place(|| server.thaw());
@@ -299,7 +305,7 @@ async fn what_was_set_while_it_was_dead_is_there_when_it_is_back<S: Remote>() {
     .await;
 }
 
-async fn strict_means_that_every_caller_is_told<S: Remote>() {
+async fn strict_means_that_every_caller_gets_the_error<S: Remote>() {
     let _turn = turn();
     let server = S::start();
     for parameters in ["retry=1", "breaker=off", "recovery=false", "retry=0", "resilient=off"] {

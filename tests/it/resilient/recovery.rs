@@ -37,7 +37,7 @@ async fn a_removal_is_not_lost() {
         assert_eq!(
             cache.remove("a").await.unwrap_err().kind(),
             ErrorKind::Unavailable,
-            "its caller is told"
+            "its caller gets the error"
         );
         assert_eq!(cache.pending_writes(), 1);
         store.reset_calls();
@@ -213,7 +213,7 @@ async fn batches_are_noted_key_by_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_much_is_told() {
+async fn a_note_that_is_dropped_emits_an_event() {
     let (layer, store) = away(|layer| layer.recovery_entries(3)).await;
     let cache = AsyncCacheWrapper::new(layer.clone()).unwrap();
     let events = events(&cache);
@@ -226,7 +226,7 @@ async fn what_is_too_much_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_backend_refuses_is_told_and_given_up() {
+async fn a_write_that_the_backend_refuses_is_given_up_with_an_event() {
     let (layer, store) = away(|layer| layer).await;
     let cache = AsyncCacheWrapper::new(layer.clone()).unwrap();
     let events = events(&cache);
@@ -268,7 +268,8 @@ async fn what_is_noted_outlives_a_reset() {
     assert!(cache.remove("b").await.is_err());
     store.heal(Verb::Rebuild);
     store.heal(Verb::Close);
-    // Memory rebuilt is empty; what counts is that the new adapter knows of the removal, and sees to it.
+    // Memory rebuilt is empty; what counts is that the new adapter knows of the removal, and sees
+    // to it.
     let fresh = cache.reset_adapter().await.unwrap();
     store.heal_all();
     store.reset_calls();
@@ -281,12 +282,14 @@ async fn what_is_noted_outlives_a_reset() {
     assert_eq!(store.calls(Verb::Remove), 1);
 }
 
-/// A store that other processes write to: its claims are guarded, and its values say when they were written.
+/// A store that other processes write to: its claims are guarded, and its values say when they were
+/// written.
 #[derive(Clone, Default)]
 pub(super) struct Shared(Arc<Mutex<Option<CacheValue>>>);
 
 pub(super) fn written(text: &str, at: SystemTime) -> CacheValue {
-    // Magic, version, codec, flags, reserved, created: enough of a header for `created` to be known.
+    // Magic, version, codec, flags, reserved, created: enough of a header for `created` to be
+    // known.
     let bytes = CacheValue::new(text.to_owned()).to_stored("k", Codec::MessagePack).unwrap();
     let millis =
         u64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap();
@@ -350,7 +353,8 @@ impl AsyncCacheAdapter for Shared {
     }
 }
 
-/// What another process wrote meanwhile stays, unless it is older; what cannot be told goes.
+/// A value that another process wrote in the meantime stays, unless it is older. In doubt the key
+/// is removed.
 #[tokio::test(start_paused = true)]
 async fn the_newer_of_two_processes_writes_stays() {
     let now = SystemTime::now();
@@ -387,7 +391,7 @@ async fn the_newer_of_two_processes_writes_stays() {
     }
 }
 
-/// Whose `Serialize` panics once it is told to.
+/// A value whose `Serialize` panics once it is armed.
 #[derive(Clone, Default)]
 struct Bomb(Arc<std::sync::atomic::AtomicBool>);
 
@@ -398,7 +402,7 @@ impl serde::Serialize for Bomb {
     }
 }
 
-/// Its old value goes, observers are told, and all else is made up for.
+/// The old value is removed, observers get an event, and all other notes are replayed.
 #[tokio::test(start_paused = true)]
 async fn a_value_that_panics_does_not_stop_recovery() {
     let (layer, store) = away(|layer| layer).await;

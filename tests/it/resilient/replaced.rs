@@ -17,7 +17,8 @@ fn on(path: &Path) -> AsyncCacheWrapper {
     AsyncCacheWrapper::new(format!("sqlite:{}?op_timeout=10s", path.display())).unwrap()
 }
 
-/// When it works again, and into the file that is there now; and then it goes on to. Each of its connections has to find out.
+/// When it works again, and into the file that is there now; and then it goes on to. Each of its
+/// connections has to find out.
 async fn healed(cache: &AsyncCacheWrapper, path: &Path, way: &str) -> Duration {
     let begun = Instant::now();
     let mut well_since = begun;
@@ -41,8 +42,9 @@ async fn works(cache: &AsyncCacheWrapper, path: &Path, way: &str) -> bool {
         && cache.get::<u64>(way).await.is_ok_and(|found| found == Some(1))
 }
 
-/// Whether there is a core for this test. Each call is three statements, on threads that other tests want as well: without one it is
-/// their queue that is measured, and then the figures are only printed.
+/// Whether there is a core for this test. Each call is three statements, on threads that other
+/// tests want as well: without one it is their queue that is measured, and then the figures are
+/// only printed.
 fn is_idle() -> bool {
     lateness() < Duration::from_millis(40)
 }
@@ -72,8 +74,9 @@ async fn a_file_is_replaced_under_two_hundred_calls_a_second() {
         match way {
             "another cache" => fs::rename(&other, &path).unwrap(),
             "nothing" => fs::remove_file(&path).unwrap(),
-            // Into the file itself: another file, which never was a cache, would be left alone. What is
-            // as long as the cache was is noticed only when SQLite next reads a damaged page.
+            // Into the file itself: another file, which never was a cache, would be left alone.
+            // What is as long as the cache was is noticed only when SQLite next reads a damaged
+            // page.
             _ => fs::write(&path, "garbage").unwrap(),
         }
         let took = healed(&cache, &path, way).await;

@@ -1,4 +1,5 @@
-//! Tests in a process of their own: their memory, descriptors, threads and panics are nobody else's.
+//! Tests in a process of their own: their memory, descriptors, threads and panics belong to no
+//! other test.
 
 use super::turns::turn;
 use std::process::Command;
@@ -21,8 +22,8 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     assert!(status.success(), "{name} failed, see above");
 }
 
-/// Runs `child` in a fork of this process, and waits until it is done. For a process of one's own, at
-/// a quiet moment: the child has the one thread that forked, and whatever locks others held.
+/// Runs `child` in a fork of this process, and waits until it is done. For a process of one's own,
+/// at a quiet moment: the child has the one thread that forked, and whatever locks others held.
 pub(crate) fn in_fork(child: impl FnOnce()) {
     match fork::fork().expect("this process forks") {
         fork::Fork::Parent(pid) => {
@@ -40,7 +41,7 @@ pub(crate) fn in_fork(child: impl FnOnce()) {
 
 /// How much memory this process has, in bytes.
 pub(crate) fn resident() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux has this file");
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages")
         * 4_096
 }

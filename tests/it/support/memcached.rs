@@ -20,8 +20,8 @@ pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_MEMCACHED_URL";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Arguments for servers on which much is refused: little memory, none that is taken back from older values (errors in place
-/// of evictions), small items, few connections.
+/// Arguments for servers on which much is refused: little memory, none that is taken back from
+/// older values (errors in place of evictions), small items, few connections.
 pub(crate) const AWKWARD: [&[&str]; 4] =
     [&["-m", "8"], &["-m", "8", "-M"], SMALL_ITEMS, FEW_CONNECTIONS];
 /// Items of 8 kB at most.
@@ -31,8 +31,8 @@ pub(crate) const FEW_CONNECTIONS: &[&str] = &["-c", "20", "-t", "1"];
 
 /// A memcached server and a raw view of it.
 ///
-/// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view keeps one connection, which
-/// counts in `curr_connections`.
+/// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view keeps one
+/// connection, which counts in `curr_connections`.
 pub(crate) struct Memcached {
     server: Option<Server>,
     url: String,
@@ -61,8 +61,9 @@ impl Memcached {
         Memcached::open(true, args)
     }
 
-    /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`] names, or else one
-    /// started now. Others may use it at the same time, so use keys of your own and do not count what it holds.
+    /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`]
+    /// names, or else one started now. Others may use it at the same time, so use keys of your own
+    /// and do not count what it holds.
     pub(crate) fn shared() -> &'static Memcached {
         static SHARED: OnceLock<Memcached> = OnceLock::new();
         SHARED.get_or_init(|| match env::var(URL_VARIABLE) {
@@ -75,7 +76,8 @@ impl Memcached {
         let dir = server::dir();
         let socket = dir.path().join("memcached.sock");
         let mut fixed: Vec<String> = ["-m", "64"].map(str::to_owned).to_vec();
-        // memcached refuses to run as root unless told to; another user could not write into the directory.
+        // memcached refuses to run as root without `-u`; another user could not write into the
+        // directory.
         if fs::metadata(dir.path()).expect("its own directory").uid() == 0 {
             fixed.extend(["-u", "root"].map(str::to_owned));
         }
@@ -169,7 +171,8 @@ impl Memcached {
         })
     }
 
-    /// Stores a value as another client would; `expiry` in the protocol's own meaning. The answer, such as `STORED`.
+    /// Stores a value as another client would; `expiry` in the protocol's own meaning. The answer,
+    /// such as `STORED`.
     pub(crate) fn set(&self, key: &str, flags: u32, expiry: i64, value: &[u8]) -> String {
         self.talk(|wire| {
             let mut request =
@@ -181,8 +184,8 @@ impl Memcached {
         })
     }
 
-    /// Sends a line whose answer is one line (`version`, `flush_all`, `delete KEY`, `incr KEY 1`, …). Panics if no
-    /// answer comes.
+    /// Sends a line whose answer is one line (`version`, `flush_all`, `delete KEY`, `incr KEY 1`,
+    /// …). Panics if no answer comes.
     pub(crate) fn command(&self, line: &str) -> String {
         self.talk(|wire| one_line(wire, line))
     }
@@ -206,7 +209,8 @@ impl Memcached {
             .unwrap_or_else(|| panic!("stats has no number {name}"))
     }
 
-    /// Every key it holds, as the server's crawler sees them (it may miss those of the last moments).
+    /// Every key it holds, as the server's crawler sees them (it may miss those of the last
+    /// moments).
     pub(crate) fn keys(&self) -> Vec<String> {
         self.talk(|wire| {
             wire.send(b"lru_crawler metadump all\r\n")?;

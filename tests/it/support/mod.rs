@@ -1,7 +1,8 @@
 //! Real servers, and faults between them and the library.
 //!
-//! Everything here blocks briefly and needs no runtime, so it can be called from any test, synchronous or not. Servers
-//! run on free loopback ports, in a temporary directory of their own, and never outlive the test process.
+//! Everything here blocks briefly and needs no runtime, so it can be called from any test,
+//! synchronous or not. Servers run on free loopback ports, in a temporary directory of their own,
+//! and never outlive the test process.
 
 // The features that the tests are built with decide which of these are used.
 #![allow(dead_code, unused_imports)]
@@ -56,7 +57,8 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(
     }
 }
 
-/// Locks although a test that panicked held it: what these locks guard is whole between any two statements.
+/// Locks although a test that panicked held it: what these locks guard is whole between any two
+/// statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! How late this machine runs things: what a deadline has to be forgiven when everything else runs beside a test.
+//! How late this machine runs things: what a deadline has to be forgiven when everything else runs
+//! beside a test.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 const NAP: Duration = Duration::from_millis(2);
 
-/// Each slot holds the worst of one stretch of time; together they reach as far back as a test lasts.
+/// Each slot holds the worst of one stretch of time; together they reach as far back as a test
+/// lasts.
 const STRETCH: Duration = Duration::from_secs(5);
 const STRETCHES: usize = 6;
 
@@ -42,7 +44,8 @@ pub(crate) fn watch() {
     LazyLock::force(&WORST);
 }
 
-/// How much later than promised a call may be, as late as this machine has lately woken a thread that asked for nothing else.
+/// How much later than promised a call may be, as late as this machine has lately woken a thread
+/// that asked for nothing else.
 pub(crate) fn noise() -> Duration {
     QUIET + lateness()
 }

@@ -22,13 +22,16 @@ use super::server::free_port;
 /// Repeats a run: the seed a failed run printed.
 pub(crate) const SEED_VARIABLE: &str = "LARDER_TEST_SEED";
 
-/// As many chunks are in flight in one direction at most; then the sender waits, as it would for a full window.
+/// As many chunks are in flight in one direction at most; then the sender waits, as it would for a
+/// full window.
 const CHUNKS: usize = 4096;
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// A proxy in front of one address, on a thread and a runtime of its own. Stops on drop, connections included.
+/// A proxy in front of one address, on a thread and a runtime of its own. Stops on drop,
+/// connections included.
 ///
-/// A switch takes effect for bytes that have not been forwarded yet, on connections that exist and on new ones.
+/// A switch takes effect for bytes that have not been forwarded yet, on connections that exist and
+/// on new ones.
 pub(crate) struct Proxy {
     addr: SocketAddr,
     seed: u64,
@@ -157,7 +160,8 @@ impl Proxy {
         self.faults.to_client.store(micros(to_client), Ordering::SeqCst);
     }
 
-    /// Keeps all bytes, in the middle of a slice too, until [`release`](Self::release). New connections are accepted.
+    /// Keeps all bytes, in the middle of a slice too, until [`release`](Self::release). New
+    /// connections are accepted.
     pub(crate) fn hold(&self) {
         self.faults.hold.send_replace(true);
     }
@@ -174,7 +178,8 @@ impl Proxy {
     }
 
     /// Keeps what the first connection that sends `word` sends, the word included, until
-    /// [`release_kept`](Self::release_kept). It arrives even if the client has closed the connection.
+    /// [`release_kept`](Self::release_kept). It arrives even if the client has closed the
+    /// connection.
     pub(crate) fn keep_requests_from(&self, word: &'static [u8]) {
         self.keep(What::Requests, word);
     }
@@ -199,7 +204,8 @@ impl Proxy {
         self.order(Order::DropAll);
     }
 
-    /// Closes the port, so that connects are refused by the kernel, or opens it again. Connections that exist stay.
+    /// Closes the port, so that connects are refused by the kernel, or opens it again. Connections
+    /// that exist stay.
     pub(crate) fn refuse(&self, on: bool) {
         self.order(|done| Order::Refuse(on, done));
     }
@@ -319,7 +325,8 @@ async fn forward(faults: &Faults, client: TcpStream, number: u64, seed: u64) -> 
     }
 }
 
-/// One direction. Reading and writing are apart, so that a delay is a latency and not a limit of throughput.
+/// One direction. Reading and writing are apart, so that a delay is a latency and not a limit of
+/// throughput.
 async fn pump(
     faults: &Faults,
     way: Way,

@@ -18,7 +18,8 @@ use super::lock;
 use super::server::{self, Launch, Server};
 use super::wire::{Endpoint, Wire};
 
-/// Points [`Redis::shared`] at a server that runs already: `redis://[user][:password]@host:port[/db]`.
+/// Points [`Redis::shared`] at a server that runs already:
+/// `redis://[user][:password]@host:port[/db]`.
 pub(crate) const URL_VARIABLE: &str = "LARDER_TEST_REDIS_URL";
 /// The program to start instead of `redis-server`: `valkey-server`, or the path of another version.
 pub(crate) const PROGRAM_VARIABLE: &str = "LARDER_TEST_REDIS_SERVER";
@@ -29,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A redis server and a raw view of it.
 ///
-/// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view goes over a Unix socket that
-/// every server started here also has, on one connection that is kept, so it counts in no test that counts connections.
+/// Process control (`kill`, `freeze`, `restart`, …) comes from [`Server`]. The raw view goes over a
+/// Unix socket that every server started here also has, on one connection that is kept, so it
+/// counts in no test that counts connections.
 pub(crate) struct Redis {
     server: Option<Server>,
     url: String,
@@ -55,7 +57,8 @@ enum Door {
     Tls,
 }
 
-/// Whether a server was built with TLS. Without certificates it does not start with it in any case, and says what it lacks.
+/// Whether a server was built with TLS. Without certificates it does not start with it in any case,
+/// and says what it lacks.
 fn speaks_tls(program: &str) -> bool {
     let dir = server::dir();
     let mut command = std::process::Command::new(program);
@@ -72,7 +75,8 @@ impl Redis {
         Redis::open(Door::Tcp, &[])
     }
 
-    /// The same with more arguments, such as `["--requirepass", "secret"]` (which the URL and the raw view then know).
+    /// The same with more arguments, such as `["--requirepass", "secret"]` (which the URL and the
+    /// raw view then know).
     pub(crate) fn start_with(args: &[&str]) -> Redis {
         Redis::open(Door::Tcp, args)
     }
@@ -87,13 +91,14 @@ impl Redis {
         Redis::open(Door::Unix, args)
     }
 
-    /// Reached by TLS only, with a certificate for `localhost` and `127.0.0.1` under a new authority: [`ca_path`](Self::ca_path).
+    /// Reached by TLS only, with a certificate for `localhost` and `127.0.0.1` under a new
+    /// authority: [`ca_path`](Self::ca_path).
     pub(crate) fn start_tls() -> Redis {
         Redis::open(Door::Tls, &[])
     }
 
-    /// [`start_tls`](Self::start_tls); `None`, and a line that says so, where [`PROGRAM_VARIABLE`] names a server that was built
-    /// without TLS.
+    /// [`start_tls`](Self::start_tls); `None`, and a line that says so, where [`PROGRAM_VARIABLE`]
+    /// names a server that was built without TLS.
     pub(crate) fn try_start_tls() -> Option<Redis> {
         let Ok(program) = env::var(PROGRAM_VARIABLE) else { return Some(Redis::start_tls()) };
         if !speaks_tls(&program) {
@@ -143,7 +148,8 @@ impl Redis {
         (name, password)
     }
 
-    /// Makes the server refuse all writes until [`save_again`](Self::save_again), for it cannot save what it holds (`MISCONF`).
+    /// Makes the server refuse all writes until [`save_again`](Self::save_again), for it cannot
+    /// save what it holds (`MISCONF`).
     pub(crate) fn cannot_save(&self) {
         // Where the file is to be stands a directory.
         fs::create_dir_all(self.dir().join("dump.rdb")).expect("a directory");
@@ -159,8 +165,9 @@ impl Redis {
         self.text(&["CONFIG", "SET", "save", ""]);
     }
 
-    /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`] names, or else one
-    /// started now. Others may use it at the same time, so use keys of your own and do not count what it holds.
+    /// One server for all tests of this process that do not disturb it: the one [`URL_VARIABLE`]
+    /// names, or else one started now. Others may use it at the same time, so use keys of your own
+    /// and do not count what it holds.
     pub(crate) fn shared() -> &'static Redis {
         static SHARED: OnceLock<Redis> = OnceLock::new();
         SHARED.get_or_init(|| match env::var(URL_VARIABLE) {
@@ -209,8 +216,8 @@ impl Redis {
                 args.extend(fixed.iter().cloned());
                 args
             }),
-            // The socket lies in the server's own directory, so nobody else answers there; redis opens it after the
-            // ports, so they are open as well.
+            // The socket lies in the server's own directory, so no other server answers there;
+            // redis opens it after the ports, so they are open as well.
             answers: Box::new(move |_, _| {
                 probe
                     .connect(Duration::from_secs(1))
@@ -279,7 +286,8 @@ impl Redis {
         self.server.is_none()
     }
 
-    /// Sends one command and panics if no answer comes. An error the server answers is a [`Reply::Error`].
+    /// Sends one command and panics if no answer comes. An error the server answers is a
+    /// [`Reply::Error`].
     pub(crate) fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
         self.try_command(args).unwrap_or_else(|error| panic!("redis does not answer: {error}"))
     }

@@ -17,9 +17,10 @@ use tempfile::TempDir;
 
 use super::lock;
 
-/// Starts the server and kills it when standard input closes. The test process holds the other end of that pipe, so
-/// the server dies with it, however it ends: statics are never dropped, and nothing is dropped after a `kill -9`.
-/// A line before the end says that somebody is left to remove the directory, or to start the server there again.
+/// Starts the server and kills it when standard input closes. The test process holds the other end
+/// of that pipe, so the server dies with it, however it ends: statics are never dropped, and
+/// nothing is dropped after a `kill -9`. A line before the end means that a process is left that
+/// removes the directory, or starts the server there again.
 const WATCHDOG: &str = r#"
 exec 3<&0
 "$@" </dev/null >>"$LARDER_LOG" 2>&1 3<&- &
@@ -38,7 +39,7 @@ exit "$code"
 const READY: Duration = Duration::from_secs(20);
 const TRIES: u32 = 8;
 
-/// What to start and how to tell that it runs.
+/// What to start, and how to see that it runs.
 pub(crate) struct Launch {
     /// A name looked up in `PATH`, or a path.
     pub(crate) program: String,
@@ -48,7 +49,8 @@ pub(crate) struct Launch {
     pub(crate) dir: TempDir,
     /// The arguments for a port.
     pub(crate) args: Box<dyn Fn(u16) -> Vec<String> + Send + Sync>,
-    /// Whether the server with this port and process id answers: *this* one, for two tests may pick one port.
+    /// Whether the server with this port and process id answers: *this* one, for two tests may pick
+    /// one port.
     pub(crate) answers: Box<dyn Fn(u16, u32) -> bool + Send + Sync>,
 }
 
@@ -111,12 +113,14 @@ impl Server {
         self.starts.load(Ordering::SeqCst)
     }
 
-    /// Kills it (`-9`) and waits until it is gone. Nothing listens on its port until [`restart`](Self::restart).
+    /// Kills it (`-9`) and waits until it is gone. Nothing listens on its port until
+    /// [`restart`](Self::restart).
     pub(crate) fn kill(&self) {
         drop(lock(&self.running).take());
     }
 
-    /// Stops the process (`SIGSTOP`): connections are still accepted by the kernel, nobody answers.
+    /// Stops the process (`SIGSTOP`): the kernel still accepts connections, and no request is
+    /// answered.
     pub(crate) fn freeze(&self) {
         let pid = self.pid();
         signal("STOP", pid);
@@ -134,7 +138,8 @@ impl Server {
         });
     }
 
-    /// Starts it again on the same port, killing it first if it still runs, and waits until it answers.
+    /// Starts it again on the same port, killing it first if it still runs, and waits until it
+    /// answers.
     pub(crate) fn restart(&self) {
         let mut running = lock(&self.running);
         drop(running.take());
@@ -157,7 +162,7 @@ impl Server {
 }
 
 impl Launch {
-    /// `None` when the server ended by itself, most likely because somebody else took the port.
+    /// `None` when the server ended by itself, most likely because another program took the port.
     fn run(&self, port: u16) -> Option<Running> {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "larder-watchdog", &self.program])
@@ -165,7 +170,8 @@ impl Launch {
             .env("LARDER_LOG", self.log_path())
             .env("LARDER_DIR", self.dir.path())
             .current_dir(self.dir.path())
-            // A group of its own, so that Ctrl-C in a terminal does not take the watchdog before it has done its work.
+            // A group of its own, so that Ctrl-C in a terminal does not take the watchdog before it
+            // has done its work.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -230,11 +236,11 @@ pub(crate) fn dir() -> TempDir {
     tempfile::Builder::new().prefix("larder-").tempdir().expect("a temporary directory")
 }
 
-/// A port of 127.0.0.1 on which nobody listens now.
+/// A port of 127.0.0.1 on which no program listens now.
 ///
-/// It lies below the range that the kernel gives to outgoing connections where it can. In that range, the port of a
-/// killed server may be taken by any client; worse, a client that keeps trying to reconnect on loopback is in the end
-/// connected to itself.
+/// It lies below the range that the kernel gives to outgoing connections where it can. In that
+/// range, the port of a killed server may be taken by any client; worse, a client that keeps trying
+/// to reconnect on loopback is in the end connected to itself.
 pub(crate) fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU64> = OnceLock::new();
     let next = NEXT.get_or_init(|| AtomicU64::new(RandomState::new().hash_one("port") >> 16));
@@ -279,7 +285,8 @@ fn signal(name: &str, pid: u32) {
     assert!(status.success(), "kill -s {name} {pid} failed");
 }
 
-/// Whether a condition holds for the state letter of every thread; true where there is no `/proc` to ask.
+/// Whether a condition holds for the state letter of every thread; true where there is no `/proc`
+/// to ask.
 fn all_threads(pid: u32, condition: impl Fn(char) -> bool) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;

@@ -10,7 +10,8 @@ pub(crate) struct Turn {
     _held: MutexGuard<'static, ()>,
 }
 
-/// Waits until nobody else has the turn. For the first line of a test: it blocks the thread, on which nothing else runs by then.
+/// Waits until no other test has the turn. For the first line of a test: it blocks the thread, on
+/// which nothing else runs by then.
 pub(crate) fn turn() -> Turn {
     let turn = Turn { _held: lock(&TURN) };
     super::noise::watch();

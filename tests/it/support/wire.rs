@@ -16,7 +16,8 @@ pub(crate) enum Endpoint {
 trait Duplex: Read + Write + Send {}
 impl<S: Read + Write + Send> Duplex for S {}
 
-/// Lines and counted bytes over TCP or a Unix socket. No call waits longer than the patience it was opened with.
+/// Lines and counted bytes over TCP or a Unix socket. No call waits longer than the patience it was
+/// opened with.
 pub(crate) struct Wire(BufReader<Box<dyn Duplex>>);
 
 impl Wire {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What an observer was told.
+/// What an observer was emitted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heard {
     pub(crate) kind: EventKind,
@@ -55,7 +55,7 @@ impl Log {
 }
 
 /// Kinds and keys, to compare with.
-pub(crate) fn told(expected: &[(EventKind, &str)]) -> Vec<(EventKind, String)> {
+pub(crate) fn emitted(expected: &[(EventKind, &str)]) -> Vec<(EventKind, String)> {
     expected.iter().map(|(kind, key)| (*kind, (*key).to_owned())).collect()
 }
 
@@ -69,16 +69,17 @@ fn entry(
 
 use EventKind::{BackendError, Clear, DecodeError, Hit, Load, LoadError, Miss, Remove, Set, Swap};
 
-/// Every verb, in an order in which each does something and, where it can, nothing. `reads` are what a miss and a hit are told as.
+/// Every verb, in an order in which each does something and, where it can, nothing. `reads` are
+/// what a miss and a hit are emitted as.
 pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> larder::Result<()> {
     let log = Log::of(cache);
     let before = cache.stats();
 
     assert_eq!(cache.get::<u8>("k").await?, None);
-    assert_eq!(log.kinds(), told(&[(Miss, "k")]));
+    assert_eq!(log.kinds(), emitted(&[(Miss, "k")]));
     assert_eq!(cache.get_or("k", 5u8).await?, 5);
     cache.get_or_fail::<u8>("k").await.unwrap_err();
-    assert_eq!(log.kinds(), told(&[(Miss, "k"), (Miss, "k")]));
+    assert_eq!(log.kinds(), emitted(&[(Miss, "k"), (Miss, "k")]));
 
     cache.set("k", 1u8).await?;
     let heard = log.read();
@@ -94,25 +95,25 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     );
     cache.get_or("k", 5u8).await?;
     cache.get_or_fail::<u8>("k").await?;
-    assert_eq!(log.kinds(), told(&[(Hit, "k"), (Hit, "k")]));
+    assert_eq!(log.kinds(), emitted(&[(Hit, "k"), (Hit, "k")]));
     cache.ttl(Duration::ZERO).set("zero", 1u8).await?;
-    assert_eq!(log.kinds(), told(&[(Set, "zero")]));
+    assert_eq!(log.kinds(), emitted(&[(Set, "zero")]));
 
     cache.set_many([("x", 1u8), ("y", 2)]).await?;
-    assert_eq!(log.kinds(), told(&[(Set, "x"), (Set, "y")]));
+    assert_eq!(log.kinds(), emitted(&[(Set, "x"), (Set, "y")]));
     cache.get_many::<u8, _>(["y", "nope", "x"]).await?;
-    assert_eq!(log.kinds(), told(&[(Hit, "y"), (Miss, "nope"), (Hit, "x")]));
+    assert_eq!(log.kinds(), emitted(&[(Hit, "y"), (Miss, "nope"), (Hit, "x")]));
     cache.get_many::<u8, [&str; 0]>([]).await?;
     assert_eq!(log.read(), []);
 
     assert!(!cache.add("k", 1u8).await?);
     assert!(!cache.replace("nope", 1u8).await?);
-    assert_eq!(log.read(), [], "what is not stored is not told");
+    assert_eq!(log.read(), [], "what is not stored is not emitted");
     assert!(cache.add("added", 1u8).await?);
     assert!(cache.replace("added", 2u8).await?);
     assert_eq!(cache.incr("n", 2).await?, 2);
     assert_eq!(cache.decr("n", 1).await?, 1);
-    assert_eq!(log.kinds(), told(&[(Set, "added"), (Set, "added"), (Set, "n"), (Set, "n")]));
+    assert_eq!(log.kinds(), emitted(&[(Set, "added"), (Set, "added"), (Set, "n"), (Set, "n")]));
 
     assert!(cache.contains("k").await?);
     assert!(cache.touch("k", Expiry::Never).await?);
@@ -120,7 +121,7 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     assert_eq!(cache.expiry("k").await?, Some(Expiry::Never));
     assert_eq!(cache.update_timeout::<u8>("k", Duration::from_secs(60)).await?, 1);
     cache.update_timeout::<u8>("nope", Duration::from_secs(60)).await.unwrap_err();
-    assert_eq!(log.read(), [], "what neither reads nor writes a value is not told");
+    assert_eq!(log.read(), [], "what neither reads nor writes a value is not emitted");
 
     assert!(!cache.remove("nope").await?);
     assert_eq!(cache.take::<u8>("nope").await?, None);
@@ -130,7 +131,7 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     assert_eq!(cache.take::<u8>("k").await?, Some(1));
     assert_eq!(
         log.kinds(),
-        told(&[(Remove, "added"), (Remove, "x"), (Remove, "y"), (Remove, "k")])
+        emitted(&[(Remove, "added"), (Remove, "x"), (Remove, "y"), (Remove, "k")])
     );
 
     assert_eq!(cache.get_or_set("a", 1u8).await?, 1);
@@ -138,7 +139,7 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     assert_eq!(cache.get_or_set_with("b", |_| 1u8).await?, 1);
     assert_eq!(cache.get_or_set_async("c", async { 1u8 }).await?, 1);
     assert_eq!(cache.get_or_set_async("c", async { 2u8 }).await?, 1);
-    let expected = told(&[
+    let expected = emitted(&[
         (Miss, "a"),
         (Load, "a"),
         (Hit, "a"),
@@ -150,7 +151,7 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     ]);
     assert_eq!(log.kinds(), expected);
     cache.try_get_or_set_async("f", async { Err::<u8, _>("no") }).await.unwrap_err();
-    cache.get_or_set_with("p", |_| -> u8 { panic!("as told") }).await.unwrap_err();
+    cache.get_or_set_with("p", |_| -> u8 { panic!("on purpose") }).await.unwrap_err();
     let heard: Vec<_> = log
         .read()
         .into_iter()
@@ -170,11 +171,11 @@ pub(crate) async fn every_verb(cache: &AsyncCacheWrapper, backend: &str) -> lard
     part.clear().await?;
     assert_eq!(
         log.kinds(),
-        told(&[(Set, "part:k"), (Hit, "part:k"), (Hit, "part:k"), (Clear, "part:")]),
+        emitted(&[(Set, "part:k"), (Hit, "part:k"), (Hit, "part:k"), (Clear, "part:")]),
         "keys with their namespace"
     );
     cache.clear().await?;
-    assert_eq!(log.kinds(), told(&[(Clear, "")]));
+    assert_eq!(log.kinds(), emitted(&[(Clear, "")]));
 
     // The counters say the same.
     let stats = cache.stats();
@@ -210,7 +211,7 @@ async fn every_verb_elsewhere() -> larder::Result<()> {
         let cache = AsyncCacheWrapper::new(url)?;
         every_verb(&cache, backend).await?;
         let stats = cache.stats();
-        // SQLite answers at times before anybody has to wait.
+        // SQLite sometimes answers before its caller has to wait.
         let least = if backend == "redis" { 40 } else { 1 };
         assert!(
             stats.backend_time.count >= least && stats.backend_time.max >= stats.backend_time.p50,
@@ -222,7 +223,7 @@ async fn every_verb_elsewhere() -> larder::Result<()> {
 }
 
 #[tokio::test]
-async fn what_fails_is_told_once() -> larder::Result<()> {
+async fn a_failure_is_emitted_once() -> larder::Result<()> {
     let (cache, adapter) = faulty();
     let log = Log::of(&cache);
     let read = || {
@@ -321,7 +322,7 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     assert_eq!(
         read(),
         [undecodable("k"), undecodable("x"), entry(Miss, "nope", None)],
-        "and all of them are told"
+        "and all of them are emitted"
     );
 
     cache.get::<u8>("").await.unwrap_err();
@@ -334,10 +335,10 @@ async fn what_fails_is_told_once() -> larder::Result<()> {
     Ok(())
 }
 
-/// A load is told once, as what it was when its caller stopped waiting.
+/// A load is emitted once, as what it was when its caller stopped waiting.
 #[cfg(feature = "test-util")]
 #[tokio::test(start_paused = true)]
-async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
+async fn a_load_that_runs_out_of_time_is_emitted_once() -> larder::Result<()> {
     let cache = fresh();
     let log = Log::of(&cache);
     let slow = || async {
@@ -349,13 +350,13 @@ async fn a_load_that_runs_out_of_time_is_told_once() -> larder::Result<()> {
     assert_eq!(late.kind(), ErrorKind::Timeout);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(cache.get("k").await?, Some(5u8), "stored all the same");
-    assert_eq!(log.kinds(), told(&[(Miss, "k"), (LoadError, "k"), (Hit, "k")]));
+    assert_eq!(log.kinds(), emitted(&[(Miss, "k"), (LoadError, "k"), (Hit, "k")]));
     Ok(())
 }
 
 /// What cannot be stored is seen: its loader runs each time.
 #[tokio::test]
-async fn a_value_that_cannot_be_stored_is_told() -> larder::Result<()> {
+async fn a_value_that_cannot_be_stored_emits_an_event() -> larder::Result<()> {
     let [_, encoded] = super::plain_and_encoded();
     let log = Log::of(&encoded);
     assert_eq!(encoded.get_or_set("k", Some(None::<u8>)).await?, Some(None));
@@ -364,7 +365,7 @@ async fn a_value_that_cannot_be_stored_is_told() -> larder::Result<()> {
     Ok(())
 }
 
-/// Whoever waits for a loader says so, once, and has missed once.
+/// A caller that waits for a loader emits one `Joined` and one `Miss`.
 #[tokio::test]
 async fn followers_join() -> larder::Result<()> {
     const FOLLOWERS: u64 = 7;
@@ -481,9 +482,9 @@ async fn an_observer_may_use_the_cache() -> larder::Result<()> {
     Ok(())
 }
 
-/// An adapter tells those caches that it is in, and no others.
+/// An adapter emits its events to the caches that use it, and to no others.
 #[tokio::test]
-async fn an_adapter_that_was_replaced_tells_nothing() -> larder::Result<()> {
+async fn an_adapter_that_was_replaced_emits_nothing() -> larder::Result<()> {
     let cache = fresh();
     let lonely = AsyncCacheWrapper::new(AsyncMemoryCache::new())?;
     let log = Log::of(&cache);
@@ -498,7 +499,7 @@ async fn an_adapter_that_was_replaced_tells_nothing() -> larder::Result<()> {
 
 /// Evictions and expiries emit events: one per entry, with its key.
 #[tokio::test]
-async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
+async fn evictions_and_expiries_are_emitted() -> larder::Result<()> {
     const WRITTEN: usize = 500;
     let cache = AsyncCacheWrapper::new(AsyncMemoryCache::builder().max_entries(100).build())?;
     let log = Log::of(&cache);
@@ -509,11 +510,11 @@ async fn what_is_evicted_and_what_expires_is_told() -> larder::Result<()> {
     let evicted: Vec<_> =
         log.read().into_iter().filter(|heard| heard.kind == EventKind::Evict).collect();
     let live = found.iter().flatten().count();
-    assert_eq!(evicted.len(), WRITTEN - live, "what is not there any more was told");
+    assert_eq!(evicted.len(), WRITTEN - live, "what is not there any more was emitted");
     for heard in evicted {
         let n: usize =
             heard.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse().ok()).unwrap();
-        assert_eq!((found[n], &*heard.backend), (None, "memory"), "{n} is told to be gone");
+        assert_eq!((found[n], &*heard.backend), (None, "memory"), "{n} is emitted to be gone");
     }
     assert_eq!(cache.stats().evicted as usize, WRITTEN - live);
 

@@ -1,4 +1,5 @@
-//! The four faces of a cache have the same verbs, and each verb of the async ones works inside a task.
+//! The four faces of a cache have the same verbs, and each verb of the async ones works inside a
+//! task.
 
 use super::fresh;
 use larder::{AsyncCacheWrapper, ErrorKind, Expiry, Loaded};
@@ -104,7 +105,8 @@ fn every_verb_is_tried_here_on_each_face() {
     }
 }
 
-/// Every verb, with keys out of iterators whose closures borrow, and with loaders that borrow where they may.
+/// Every verb, with keys out of iterators whose closures borrow, and with loaders that borrow where
+/// they may.
 macro_rules! every_verb {
     ($face:expr, $($wait:tt)*) => {{
         let (ids, site) = (vec![1u64, 2], "site".to_owned());
@@ -211,7 +213,8 @@ fn every_verb_of_the_blocking_faces() -> larder::Result<()> {
     every_verb!(cache.ttl(Duration::from_secs(60)),)
 }
 
-/// The futures themselves can be handed to a task, made of an iterator that borrows what the task does not.
+/// The futures themselves can be handed to a task, made of an iterator that borrows what the task
+/// does not.
 #[tokio::test]
 async fn batches_of_a_handler_are_its_own_before_they_wait() -> larder::Result<()> {
     static CACHE: std::sync::LazyLock<AsyncCacheWrapper> = std::sync::LazyLock::new(fresh);

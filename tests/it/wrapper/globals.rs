@@ -1,4 +1,5 @@
-//! The forms of section 1 on the global cache. One test, for there is one global; the rest of this binary leaves it alone.
+//! The forms of section 1 on the global cache. One test, for there is one global; the rest of this
+//! binary leaves it alone.
 
 use larder::{AsyncMemoryCache, Expiry, async_adapter_get, async_adapter_set, async_cached};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Loaders that are closures: one that may fail, one that makes a future, one whose future stays in its caller.
+//! Loaders that are closures: one that may fail, one that makes a future, one whose future stays in
+//! its caller.
 
 use super::{Runs, events_of, faulty, fresh, plain_and_encoded};
 use crate::trials::{eventually, within};

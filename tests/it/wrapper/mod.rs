@@ -48,7 +48,8 @@ fn plain_and_encoded() -> [AsyncCacheWrapper; 2] {
 
 type Faulty = Arc<FaultyAdapter<AsyncMemoryCache>>;
 
-/// A cache over an adapter that can be made to fail, and that enforces no claims: the order of loads and writes is the wrapper's.
+/// A cache over an adapter that can be made to fail, and that enforces no claims: the order of
+/// loads and writes is the wrapper's.
 fn faulty() -> (AsyncCacheWrapper, Faulty) {
     let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()).without_claims());
     let cache = AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<EventKind>>>);
+struct Emitted(Arc<Mutex<Vec<EventKind>>>);
 
-impl Told {
+impl Emitted {
     fn to(cache: &AsyncCacheWrapper) -> Self {
-        let told = Self::default();
-        let heard = told.clone();
+        let emitted = Self::default();
+        let heard = emitted.clone();
         cache.observe(move |event| heard.0.lock().unwrap().push(event.kind));
-        told
+        emitted
     }
 
     fn all(&self) -> Vec<EventKind> {
@@ -34,25 +34,25 @@ fn use_fully(cache: &AsyncCacheWrapper, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_observer_calls_is_counted_and_not_told() -> larder::Result<()> {
+async fn calls_of_an_observer_are_counted_and_not_emitted() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         let (weak, runs) = (cache.downgrade(), Arc::new(AtomicUsize::new(0)));
-        let told = Told::to(&cache);
+        let emitted = Emitted::to(&cache);
         let ran = runs.clone();
         cache.observe(move |_| {
             ran.fetch_add(1, Ordering::SeqCst);
             use_fully(&weak.upgrade().unwrap(), "inside");
         });
         cache.set("k", 1u8).await?;
-        assert_eq!((told.all(), runs.load(Ordering::SeqCst)), (vec![EventKind::Set], 1));
+        assert_eq!((emitted.all(), runs.load(Ordering::SeqCst)), (vec![EventKind::Set], 1));
         let stats = cache.stats();
         assert_eq!((stats.sets, stats.hits, stats.loads, stats.removes), (3, 2, 1, 1));
         assert_eq!((stats.misses, stats.decode_errors), (2, 1), "and all of it is counted");
         cache.get::<u8>("k").await?;
         assert_eq!(
-            told.all(),
+            emitted.all(),
             [EventKind::Set, EventKind::Hit],
-            "calls outside are told as before"
+            "calls outside are emitted as before"
         );
     }
     Ok(())
@@ -65,7 +65,7 @@ async fn observers_of_two_caches_do_not_set_each_other_off() -> larder::Result<(
         let weak = to.downgrade();
         from.observe(move |_| use_fully(&weak.upgrade().unwrap(), "inside"));
     }
-    let (heard_one, heard_two) = (Told::to(&one), Told::to(&two));
+    let (heard_one, heard_two) = (Emitted::to(&one), Emitted::to(&two));
     one.set("k", 1u8).await?;
     assert_eq!((heard_one.all(), heard_two.all()), (vec![EventKind::Set], vec![]));
     two.set("k", 1u8).await?;
@@ -75,9 +75,9 @@ async fn observers_of_two_caches_do_not_set_each_other_off() -> larder::Result<(
 
 /// The loader runs in a task, on another thread than the observer, and uses a cache there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_load_that_an_observer_begins_is_not_told() -> larder::Result<()> {
+async fn a_load_that_an_observer_begins_is_not_emitted() -> larder::Result<()> {
     let (cache, other) = (fresh(), fresh());
-    let (told, heard) = (Told::to(&cache), Told::to(&other));
+    let (emitted, heard) = (Emitted::to(&cache), Emitted::to(&other));
     let (weak, away, next) = (cache.downgrade(), other.downgrade(), AtomicUsize::new(0));
     cache.observe(move |_| {
         let (cache, other) = (weak.upgrade().unwrap(), away.upgrade().unwrap());
@@ -91,9 +91,9 @@ async fn a_load_that_an_observer_begins_is_not_told() -> larder::Result<()> {
     });
     cache.set("k", 1u8).await?;
     assert_eq!((cache.stats().loads, other.stats().sets), (1, 1), "it has run");
-    assert_eq!((told.all(), heard.all()), (vec![EventKind::Set], vec![]));
+    assert_eq!((emitted.all(), heard.all()), (vec![EventKind::Set], vec![]));
     cache.get_or_set_async("mine", async { 1u8 }).await?;
-    let kinds = told.all();
+    let kinds = emitted.all();
     assert_eq!(kinds.len(), 3, "a miss and a load, which nobody's observer began: {kinds:?}");
     Ok(())
 }
@@ -101,15 +101,15 @@ async fn a_load_that_an_observer_begins_is_not_told() -> larder::Result<()> {
 #[tokio::test]
 async fn an_observer_that_is_stopped_hears_nothing_more() -> larder::Result<()> {
     let cache = fresh();
-    let told = Told::default();
-    let heard = told.clone();
+    let emitted = Emitted::default();
+    let heard = emitted.clone();
     let observation = cache.observe(move |event| heard.0.lock().unwrap().push(event.kind));
-    let other = Told::to(&cache);
+    let other = Emitted::to(&cache);
     cache.set("k", 1u8).await?;
     observation.stop();
     cache.set("k", 1u8).await?;
-    assert_eq!((told.all().len(), other.all().len()), (1, 2), "the other one stays");
-    assert_eq!(Arc::strong_count(&told.0), 1, "and what was stopped is dropped");
+    assert_eq!((emitted.all().len(), other.all().len()), (1, 2), "the other one stays");
+    assert_eq!(Arc::strong_count(&emitted.0), 1, "and what was stopped is dropped");
     drop(cache.observe(|_| ()));
     cache.set("k", 1u8).await?;
     assert_eq!(other.all().len(), 3);
@@ -166,11 +166,11 @@ async fn a_weak_handle_keeps_neither_cache_nor_adapter() -> larder::Result<()> {
     Ok(())
 }
 
-/// Observers are put on and taken off while calls are told of.
+/// Observers are put on and taken off while calls are emitted of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn observers_come_and_go_beside_calls() {
     let cache = fresh();
-    let lasting = Told::to(&cache);
+    let lasting = Emitted::to(&cache);
     let changing = {
         let cache = cache.clone();
         tokio::task::spawn_blocking(move || {

@@ -1,4 +1,5 @@
-//! What began earlier never replaces what began later: loads, writes that are dropped or fail, and forced refreshes.
+//! What began earlier never replaces what began later: loads, writes that are dropped or fail, and
+//! forced refreshes.
 
 use super::{Faulty, Runs, faulty, fresh};
 use crate::trials::{eventually, rng, trials, within};

@@ -59,7 +59,7 @@ async fn each_caller_decides_what_a_failed_store_is_to_it() {
     }
 }
 
-/// A value that `serde` is told to fail or panic about.
+/// A value that `serde` is emitted to fail or panic about.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Unencodable {
     panics: bool,
@@ -79,11 +79,11 @@ fn caches() -> [AsyncCacheWrapper; 3] {
 #[tokio::test]
 async fn a_value_that_cannot_be_encoded_reaches_its_caller() {
     for cache in caches() {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let telling = told.clone();
+        let emitted = Arc::new(Mutex::new(Vec::new()));
+        let collecting = emitted.clone();
         cache.observe(move |event| {
             if event.kind == EventKind::BackendError {
-                telling.lock().unwrap().push(event.error.map(larder::Error::kind));
+                collecting.lock().unwrap().push(event.error.map(larder::Error::kind));
             }
         });
         let value = Unencodable { panics: false };
@@ -100,7 +100,7 @@ async fn a_value_that_cannot_be_encoded_reaches_its_caller() {
             assert_eq!(answer.unwrap(), value);
         }
         assert_eq!(
-            (runs.count(), told.lock().unwrap().as_slice()),
+            (runs.count(), emitted.lock().unwrap().as_slice()),
             (1, &[Some(ErrorKind::Encode)][..])
         );
         assert_eq!(cache.get_or_set_with("c", |_| value.clone()).await.unwrap(), value);

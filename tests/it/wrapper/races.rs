@@ -1,4 +1,5 @@
-//! Writes while a load is in flight: a load that began before a write was over is not stored after it.
+//! Writes while a load is in flight: a load that began before a write was over is not stored after
+//! it.
 
 use super::{faulty, fresh};
 use crate::trials::{trials, within};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// A load of `k` that has begun and ends when it is told to.
+/// A load of `k` that has begun, and ends on a signal.
 async fn begun(
     cache: &AsyncCacheWrapper,
     key: &'static str,
@@ -121,7 +122,8 @@ async fn a_load_that_begins_during_a_write() {
     assert_eq!(cache.get_or_set("k", 2u64).await.unwrap(), 2);
 }
 
-/// A write that is dropped in the middle must not leave its mark: loads are stored again afterwards.
+/// A write that is dropped in the middle must not leave its mark: loads are stored again
+/// afterwards.
 #[tokio::test]
 async fn a_dropped_write_leaves_no_mark() {
     let (cache, adapter) = faulty();
@@ -137,7 +139,8 @@ async fn a_dropped_write_leaves_no_mark() {
     assert_eq!(cache.get("k").await.unwrap(), Some(2u64), "stored");
 }
 
-/// Lanes of trials, each on a key of its own: `race` runs a load against a write and says what must hold.
+/// Lanes of trials, each on a key of its own: `race` runs a load against a write and says what must
+/// hold.
 async fn lanes<F, Fut>(count: usize, race: F)
 where
     F: Fn(AsyncCacheWrapper, String, u64) -> Fut + Copy + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! Values that are computed again before they expire, and what a call or a loader says about the entry.
+//! Values that are computed again before they expire, and what a call or a loader says about the
+//! entry.
 
 use super::{Runs, fresh, plain_and_encoded};
 use futures_util::FutureExt;

@@ -1,5 +1,6 @@
-//! Single flight under random schedules. One thread and a paused clock, so that a seed is a schedule: who takes how many
-//! steps before what, how many the store takes for it, and who is dropped after how many.
+//! Single flight under random schedules. One thread and a paused clock, so that a seed is a
+//! schedule: who takes how many steps before what, how many the store takes for it, and who is
+//! dropped after how many.
 
 use crate::trials::{rng, trials};
 use futures_util::future::select;
@@ -27,7 +28,7 @@ fn steps(mut count: u8) -> impl Future<Output = ()> {
     })
 }
 
-/// A store that takes a few steps before it does what it is told, and a few after.
+/// A store that takes a few steps before it does what it is emitted, and a few after.
 struct Stepping {
     entries: Mutex<HashMap<String, CacheValue>>,
     random: Mutex<fastrand::Rng>,
@@ -99,31 +100,32 @@ struct Source {
     failed: AtomicU64,
 }
 
-/// What was told in a schedule. By an observer: the counters' own snapshot is too dear for so many schedules.
+/// What was emitted in a schedule. By an observer: the counters' own snapshot is too dear for so
+/// many schedules.
 #[derive(Default)]
-struct Told {
+struct Emitted {
     outcomes: AtomicU64,
     loads: AtomicU64,
     load_errors: AtomicU64,
 }
 
-impl Told {
+impl Emitted {
     fn of(cache: &AsyncCacheWrapper) -> Arc<Self> {
-        let told = Arc::new(Self::default());
-        let telling = told.clone();
+        let emitted = Arc::new(Self::default());
+        let counting = emitted.clone();
         cache.observe(move |event| {
             let counter = match event.kind {
-                EventKind::Hit | EventKind::Miss | EventKind::StaleHit => &telling.outcomes,
-                EventKind::Load => &telling.loads,
-                EventKind::LoadError => &telling.load_errors,
+                EventKind::Hit | EventKind::Miss | EventKind::StaleHit => &counting.outcomes,
+                EventKind::Load => &counting.loads,
+                EventKind::LoadError => &counting.load_errors,
                 _ => return,
             };
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        told
+        emitted
     }
 
-    /// The loads that were told, and those that failed.
+    /// The loads that were emitted, and those that failed.
     fn loads(&self) -> (u64, u64) {
         (self.loads.load(Ordering::SeqCst), self.load_errors.load(Ordering::SeqCst))
     }
@@ -139,9 +141,9 @@ impl Told {
 struct World {
     weather: Weather,
     cache: AsyncCacheWrapper,
-    told: Arc<Told>,
+    emitted: Arc<Emitted>,
     sources: [Source; 2],
-    /// Writes come one after another, or nobody could say which is the newest.
+    /// Writes come one after another, because otherwise it would not be known which is the newest.
     writes: tokio::sync::Mutex<()>,
     /// Adapters that were taken out.
     old: Mutex<Vec<Weak<dyn AsyncCacheAdapter>>>,
@@ -157,19 +159,20 @@ fn value(key: usize, version: u64) -> u64 {
 }
 
 impl World {
-    /// The cache is that of the schedule before, with another adapter and so with flights of its own.
+    /// The cache is that of the schedule before, with another adapter and so with flights of its
+    /// own.
     fn new(
         weather: Weather,
         cache: &AsyncCacheWrapper,
-        told: &Arc<Told>,
+        emitted: &Arc<Emitted>,
         random: &mut fastrand::Rng,
     ) -> Arc<Self> {
         cache.set_adapter(Stepping::adapter(random.fork())).unwrap();
-        told.forget();
+        emitted.forget();
         Arc::new(Self {
             weather,
             cache: cache.clone(),
-            told: told.clone(),
+            emitted: emitted.clone(),
             sources: Default::default(),
             writes: Default::default(),
             old: Mutex::default(),
@@ -212,9 +215,9 @@ impl World {
             source.failed.fetch_add(1, Ordering::SeqCst);
             // By the way that prints nothing.
             return if fate == 0 {
-                Err("as told")
+                Err("on purpose")
             } else {
-                std::panic::resume_unwind(Box::new("as told"))
+                std::panic::resume_unwind(Box::new("on purpose"))
             };
         }
         source.succeeded.fetch_add(1, Ordering::SeqCst);
@@ -303,21 +306,23 @@ impl World {
             self.sources.iter().map(|source| of(source).load(Ordering::SeqCst)).sum::<u64>()
         };
         let runs = || (sum(|source| &source.succeeded), sum(|source| &source.failed));
-        // Those that nobody waits for.
+        // Loads that no caller waits for.
         let mut patience = 1_000;
         while patience > 0
-            && (sum(|source| &source.running) > 0 || patience > 980 || self.told.loads() != runs())
+            && (sum(|source| &source.running) > 0
+                || patience > 980
+                || self.emitted.loads() != runs())
         {
             steps(1).await;
             patience -= 1;
         }
-        let (told, runs) = (self.told.loads(), runs());
-        self.must(told == runs, || {
-            format!("{runs:?} loads that succeeded and failed, told as {told:?}")
+        let (emitted, runs) = (self.emitted.loads(), runs());
+        self.must(emitted == runs, || {
+            format!("{runs:?} loads that succeeded and failed, emitted as {emitted:?}")
         });
         let (asked, answered) =
             (self.asked.load(Ordering::SeqCst), self.answered.load(Ordering::SeqCst));
-        let outcomes = self.told.outcomes.load(Ordering::SeqCst);
+        let outcomes = self.emitted.outcomes.load(Ordering::SeqCst);
         self.must((answered..=asked).contains(&outcomes), || {
             format!("{outcomes} outcomes of {asked} calls, {answered} answered")
         });
@@ -340,12 +345,13 @@ impl World {
     }
 }
 
-/// One schedule: a few callers and writers, who begin one after another or at once, some of whom are dropped on the way.
-async fn schedule(seed: u64, cache: &AsyncCacheWrapper, told: &Arc<Told>) {
+/// One schedule: a few callers and writers, who begin one after another or at once, some of whom
+/// are dropped on the way.
+async fn schedule(seed: u64, cache: &AsyncCacheWrapper, emitted: &Arc<Emitted>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let weather = [Weather::Calm, Weather::Calm, Weather::Busy, Weather::Busy, Weather::Tangled]
         [random.usize(..5)];
-    let world = World::new(weather, cache, told, &mut random);
+    let world = World::new(weather, cache, emitted, &mut random);
     let mut actors = JoinSet::new();
     for _ in 0..random.u8(2..7) {
         let (first, patience) = (random.u8(..10), random.bool().then(|| random.u8(..16)));
@@ -374,12 +380,14 @@ async fn schedule(seed: u64, cache: &AsyncCacheWrapper, told: &Arc<Told>) {
 async fn single_flight_holds_under_every_schedule() {
     let mut seeds = rng("single_flight_holds_under_every_schedule");
     let cache = super::fresh();
-    let told = Told::of(&cache);
+    let emitted = Emitted::of(&cache);
     for _ in 0..trials(10_000, 100_000) {
         let seed = seeds.u64(..);
-        // Nothing here takes any time: the clock goes on only if everybody waits, and then for ever.
+        // Nothing here takes any time: the clock goes on only if everybody waits, and then for
+        // ever.
         let ended =
-            tokio::time::timeout(Duration::from_secs(3_600), schedule(seed, &cache, &told)).await;
+            tokio::time::timeout(Duration::from_secs(3_600), schedule(seed, &cache, &emitted))
+                .await;
         assert!(ended.is_ok(), "schedule {seed}: a caller hangs");
     }
 }

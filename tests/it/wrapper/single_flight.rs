@@ -392,7 +392,7 @@ async fn a_blocked_follower_waits_for_a_load_that_other_threads_carry_on() {
     assert_eq!(runs.count(), 1);
 }
 
-/// A runtime that nobody drives any more, with a load on it: a follower takes over.
+/// A runtime that no thread drives any more, with a load on it: a follower loads instead.
 #[test]
 fn a_load_on_a_runtime_that_stands_still_is_taken_over() {
     let (cache, runs) = (fresh(), Runs::default());
@@ -508,7 +508,8 @@ async fn removals_of_the_key_do_not_starve_a_load() {
     remover.abort();
 }
 
-/// Many keys, many callers, short-lived values: every answer right, and about as many runs as there were misses.
+/// Many keys, many callers, short-lived values: every answer right, and about as many runs as there
+/// were misses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_keys_at_once() {
     let cache: &'static AsyncCacheWrapper = Box::leak(Box::new(fresh()));

@@ -100,12 +100,12 @@ async fn a_panic_is_served_stale_too_and_nothing_stale_is_an_error() -> larder::
         view.set("k", 1u64).await?;
         advance(2 * SECOND).await;
         assert_eq!(
-            view.get_or_set_async("k", async { if true { panic!("as told") } else { 0u64 } })
+            view.get_or_set_async("k", async { if true { panic!("on purpose") } else { 0u64 } })
                 .await?,
             1
         );
         advance(31 * SECOND).await;
-        assert_eq!(view.get_or_set_with("k", |_| -> u64 { panic!("as told") }).await?, 1);
+        assert_eq!(view.get_or_set_with("k", |_| -> u64 { panic!("on purpose") }).await?, 1);
         let error =
             cache.try_get_or_set_async("k", async { Err::<u64, _>("no") }).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Load, "who does not ask for stale values gets none");
@@ -140,7 +140,7 @@ async fn a_stale_entry_is_missing_for_every_other_verb() -> larder::Result<()> {
         view.set_many([("k", 1u64), ("r", 1), ("t", 1), ("a", 1), ("i", 7), ("l", 1)]).await?;
         assert!(cache.contains("k").await? && cache.touch("l", 100 * SECOND).await?);
         let Some(Expiry::After(left)) = cache.expiry("k").await? else { panic!("it expires") };
-        assert!(left <= SECOND && left > SECOND / 2, "the logical end is told: {left:?}");
+        assert!(left <= SECOND && left > SECOND / 2, "the answer is the logical end: {left:?}");
         advance(2 * SECOND).await;
         assert_eq!(cache.get::<u64>("k").await?, None);
         assert_eq!(cache.allow_stale().get::<u64>("k").await?, Some(1));

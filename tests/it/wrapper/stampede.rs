@@ -1,4 +1,5 @@
-//! A cache stampede: ten thousand keys that end together, ten thousand callers, and a source that must not feel it.
+//! A cache stampede: ten thousand keys that end together, ten thousand callers, and a source that
+//! must not feel it.
 
 use larder::{AsyncCacheWrapper, AsyncMemoryCache, WrapperBuilder};
 use std::sync::Arc;
@@ -81,7 +82,8 @@ async fn filled(options: impl FnOnce(WrapperBuilder) -> WrapperBuilder) -> Async
     cache
 }
 
-/// As many callers as keys, each of whom wants three keys at once, so that each key is wanted by three. What they got for which key.
+/// As many callers as keys, each of whom wants three keys at once, so that each key is wanted by
+/// three. What they got for which key.
 async fn all_callers(
     cache: &AsyncCacheWrapper,
     source: &Source,
@@ -149,7 +151,8 @@ async fn jitter_spreads_what_was_written_together() {
     }
 }
 
-/// The source is away: everybody has the stale value, and a key is asked for once a throttle window.
+/// The source is away: everybody has the stale value, and a key is asked for once a throttle
+/// window.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_away_is_asked_once_a_key_and_everybody_is_served() {
     let cache = filled(|options| options.stale_for(3_600 * SECOND)).await;

@@ -92,7 +92,7 @@ async fn a_reset_that_fails_leaves_the_adapter() -> larder::Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_under_way_finishes_on_the_old_adapter() -> larder::Result<()> {
+async fn a_call_in_flight_finishes_on_the_old_adapter() -> larder::Result<()> {
     let (cache, adapter) = faulty();
     adapter.put(Verb::Set, Fault::Delay(Duration::from_secs(1)));
     let set = tokio::spawn({
@@ -109,7 +109,7 @@ async fn a_call_under_way_finishes_on_the_old_adapter() -> larder::Result<()> {
 }
 
 #[tokio::test]
-async fn a_load_under_way_does_not_fill_the_new_adapter() -> larder::Result<()> {
+async fn a_load_in_flight_does_not_fill_the_new_adapter() -> larder::Result<()> {
     let cache = fresh();
     let runs = Runs::default();
     let load = |cache: AsyncCacheWrapper, runs: Runs, value: u8| {
@@ -133,7 +133,8 @@ async fn a_load_under_way_does_not_fill_the_new_adapter() -> larder::Result<()> 
     Ok(())
 }
 
-/// There and back again: a write that the adapter saw in between is not undone by a load from before.
+/// There and back again: a write that the adapter saw in between is not undone by a load from
+/// before.
 #[tokio::test]
 async fn a_load_from_before_two_swaps_does_not_undo_a_removal() -> larder::Result<()> {
     let cache = fresh();

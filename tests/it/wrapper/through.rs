@@ -47,7 +47,8 @@ fn nested(cache: &AsyncCacheWrapper, names: &str) -> AsyncCacheWrapper {
     names.split(':').fold(cache.clone(), |cache, name| cache.namespace(name))
 }
 
-/// A value that the wrapper does not understand either: a number goes as a number, so that counters work, the rest as bytes.
+/// A value that the wrapper does not understand either: a number goes as a number, so that counters
+/// work, the rest as bytes.
 #[derive(Clone)]
 struct Opaque(CacheValue);
 
@@ -113,7 +114,8 @@ fn inner(found: Option<Opaque>) -> Option<CacheValue> {
 #[async_trait::async_trait]
 impl AsyncCacheAdapter for Through {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
-        // The value inside has an end that the wrapper does not see, and would be missing as one of the wrapper's own.
+        // The value inside has an end that the wrapper does not see, and would be missing as one of
+        // the wrapper's own.
         Ok(inner(self.cache.get(key).await?).filter(|value| !value.is_stale()))
     }
 
@@ -134,7 +136,8 @@ impl AsyncCacheAdapter for Through {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
-        // A wrapper clears what is its own; a part of that is a namespace, or only the adapter can tell.
+        // A wrapper clears its own keys. A part of them is a namespace, or only the adapter knows
+        // it.
         match prefix.strip_suffix(':') {
             _ if prefix.is_empty() => self.cache.clear().await,
             // `%` is text here, and an escape in the prefix of a namespace.
@@ -176,7 +179,8 @@ impl AsyncCacheAdapter for Through {
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
-        // A wrapper gives the first error of a batch, and which key's it is; a key that is there twice is told apart one by one.
+        // A wrapper returns the first error of a batch, with its key. Keys that occur twice are
+        // asked one by one.
         let keys: HashSet<_> = entries.iter().map(|entry| entry.key).collect();
         if keys.len() < entries.len() && !keys.contains("") {
             let mut stored = Vec::new();

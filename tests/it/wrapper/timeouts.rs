@@ -143,7 +143,7 @@ async fn a_failure_after_the_soft_timeout_blocks_no_later_call() -> larder::Resu
         advance(2 * SECOND).await;
         let failing = async move {
             sleep(SECOND).await;
-            if late == 0 { Err::<u64, _>("no") } else { panic!("as told") }
+            if late == 0 { Err::<u64, _>("no") } else { panic!("on purpose") }
         };
         assert_eq!(view.try_get_or_set_async("k", failing).await?, 1);
         sleep(3 * SECOND).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const KEYS: u64 = 200;
 
-/// A value that tells whether it is whole, and whose key it belongs to.
+/// A value from which a test sees whether it is complete, and to which key it belongs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Whole {
     key: u64,
@@ -118,7 +118,8 @@ async fn a_million_operations_over_a_thousand_swaps() {
     assert_eq!(cache.generation().unwrap(), old.len() as u64);
 }
 
-/// A hundred swappers at once: generations count every swap, and every adapter but the last comes back exactly once.
+/// A hundred swappers at once: generations count every swap, and every adapter but the last comes
+/// back exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_swaps_at_once() {
     let cache = fresh();

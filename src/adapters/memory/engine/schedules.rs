@@ -17,7 +17,7 @@ struct Out(Arc<Mutex<Vec<u64>>>);
 
 impl Out {
     fn note(&self, gone: &Gone) {
-        self.0.lock().expect("nobody panics with it").push(number(&gone.entry.value));
+        self.0.lock().expect("no thread panics with it").push(number(&gone.entry.value));
     }
 }
 
@@ -65,7 +65,7 @@ fn nothing_is_lost_and_nothing_comes_out_twice() {
             },
         );
         assert_eq!((swept, engine.len()), (left, 0));
-        let mut all = out.0.lock().expect("nobody panics with it").clone();
+        let mut all = out.0.lock().expect("no thread panics with it").clone();
         all.sort_unstable();
         assert_eq!(all, [1, 2, 3, 4, 5, 6]);
     });

@@ -176,7 +176,7 @@ fn a_heavier_value_makes_room_and_stays() {
 }
 
 #[test]
-fn ghosts_are_remembered_for_as_long_as_told_and_once() {
+fn ghosts_are_remembered_for_as_long_as_asked_and_once() {
     let mut ghosts = ghosts::Ghosts::default();
     assert!(!ghosts.take(1, 100), "nothing was evicted yet");
     (1..=1_000).for_each(|tag| ghosts.add(tag, 100));

@@ -487,7 +487,7 @@ impl Connection {
         let Self { raw, guard, database, .. } = self;
         // One after the other: SQLite writes the log back and removes it when a connection closes
         // and sees no lock of another. Two that close at once see each other's lock, and the log
-        // stays for ever beside a file that nobody has open.
+        // stays for ever beside a file that no process has open.
         let closing = database.closing.lock().await;
         // The only possible error is that the connection's thread has ended already.
         let _ = raw.close().await;
