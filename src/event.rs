@@ -14,6 +14,7 @@ const KEY_SHOWN: usize = 128;
 /// | `get`, `get_or`, `get_or_fail` | one [`Hit`](EventKind::Hit) or [`Miss`](EventKind::Miss) |
 /// | `get_many` | one of them a key |
 /// | `get_or_set*` | one [`Hit`](EventKind::Hit), [`StaleHit`](EventKind::StaleHit) or [`Miss`](EventKind::Miss); after a miss [`Joined`](EventKind::Joined), or [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError): one of them a load |
+/// | `get_or_set_many*` | one of the first three a key; [`Joined`](EventKind::Joined) for each key that another call loads; [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError), one a load, whose key is the namespace's prefix if it is for several keys |
 /// | `set`, `set_many`, `add`, `replace`, `incr`, `decr` | one [`Set`](EventKind::Set) a key that was stored |
 /// | `remove`, `take` | one [`Remove`](EventKind::Remove) a key that was live |
 /// | `clear` | one [`Clear`](EventKind::Clear) |

@@ -170,6 +170,6 @@ pub use observers::{EventSink, EventSinks, Observation};
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{
-    AsyncCacheWrapper, Cacheable, Keys, Loaded, ManyKeys, NotAResult, OneKey, View, WeakCache,
-    WrapperBuilder,
+    AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyAndArgument, Keys, Loaded, ManyKeys,
+    NotAResult, OneKey, View, WeakCache, WrapperBuilder,
 };

@@ -5,7 +5,7 @@ use crate::blocking::CacheWrapper;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::options::each_option;
-use crate::wrapper::{Cacheable, Keys, Loaded, NotAResult, View};
+use crate::wrapper::{BatchArgument, BatchItem, Cacheable, Keys, Loaded, NotAResult, View};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -44,6 +44,12 @@ impl BlockingView<'_> {
     #[must_use]
     pub fn fail_open(self, fail_open: bool) -> Self {
         Self(self.0.fail_open(fail_open))
+    }
+
+    /// See [`View::max_batch`].
+    #[must_use]
+    pub fn max_batch(self, most: usize) -> Self {
+        Self(self.0.max_batch(most))
     }
 
     each_option!(mirror);
@@ -305,6 +311,41 @@ impl BlockingView<'_> {
         F: Future<Output = Result<T, E>>,
     {
         wait(self.0.caller_driven().try_get_or_load_here(key, loader))
+    }
+
+    /// See [`View::get_or_set_many_async`].
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+        self,
+        items: I,
+        loader: impl FnMut(Vec<A>) -> F,
+    ) -> Result<Vec<Option<T>>>
+    where
+        I: IntoIterator,
+        I::Item: BatchItem<By, Argument = A>,
+        A: BatchArgument,
+        T: Cacheable + NotAResult<R>,
+        P: IntoIterator<Item = (A, T)>,
+        F: Future<Output = P> + Send + 'static,
+    {
+        wait(self.0.caller_driven().get_or_set_many_async(items, loader))
+    }
+
+    /// See [`View::try_get_or_set_many_async`].
+    pub fn try_get_or_set_many_async<I, By, A, T, E, F, P>(
+        self,
+        items: I,
+        loader: impl FnMut(Vec<A>) -> F,
+    ) -> Result<Vec<Option<T>>>
+    where
+        I: IntoIterator,
+        I::Item: BatchItem<By, Argument = A>,
+        A: BatchArgument,
+        T: Cacheable,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        P: IntoIterator<Item = (A, T)>,
+        F: Future<Output = Result<P, E>> + Send + 'static,
+    {
+        wait(self.0.caller_driven().try_get_or_set_many_async(items, loader))
     }
 
     /// See [`View::get_or_set_loaded_with`].

@@ -46,6 +46,11 @@ pub(super) fn next_id() -> u64 {
     NEXT.load(Ordering::SeqCst)
 }
 
+/// Takes a number in the order of all flights.
+pub(super) fn take_id() -> u64 {
+    NEXT.fetch_add(1, Ordering::SeqCst)
+}
+
 /// One load of one key.
 pub(crate) struct Flight {
     /// The position in the order in which all flights began.
@@ -85,6 +90,8 @@ pub(crate) enum Outcome {
     /// The loader was not run, because the leader does not go on without the backend. A follower
     /// with fail-open loads by itself.
     Refused(Error),
+    /// The loader was for several keys, and gave nothing for this one.
+    Absent,
 }
 
 #[derive(Clone)]
@@ -110,7 +117,7 @@ impl Flight {
     pub(super) fn new(key: &str, depth: u32, is_carried: bool) -> Arc<Self> {
         let driver = if is_carried { Driver::Carrier(Arc::default()) } else { Driver::Caller };
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::SeqCst),
+            id: take_id(),
             key: key.into(),
             phase: Mutex::new(Phase::Loading { invalidated: false }),
             done: Notify::new(),
@@ -157,12 +164,13 @@ impl Flight {
         carrier.note_poll(waker);
     }
 
+    /// Notes that this thread polls the loader.
     pub(super) fn note_thread(&self) {
         *lock(&self.thread) = thread::current().id();
     }
 
     /// Waits for the outcome for as long as the flight is alive. Cancel safe.
-    pub(crate) async fn arrival(&self) -> Arrival {
+    pub(crate) async fn arrival(self: &Arc<Self>) -> Arrival {
         let mut landing = pin!(self.landing());
         let most = self.patience();
         let mut patience = first_patience(most);
@@ -182,17 +190,17 @@ impl Flight {
     /// The edge is added when this function is called, not when the future is first polled. A fast
     /// loader that asks for the caller's key would otherwise add its edge first, and the leader
     /// instead of the loader would find the cycle.
-    pub(crate) fn landing(&self) -> impl Future<Output = Arrival> + Send {
-        let edge = Edge::add(current::current_flight(), self.id);
+    pub(crate) fn landing(self: &Arc<Self>) -> impl Future<Output = Arrival> + Send + use<> {
+        let (flight, edge) = (self.clone(), Edge::add(current::current_flight(), self.id));
         async move {
             let Some(_edge) = edge else {
                 return Arrival::Cycle;
             };
             // A thread that is ending cannot wait.
-            if runtime::is_gone() && !self.is_over() {
+            if runtime::is_gone() && !flight.is_over() {
                 return Arrival::Lost;
             }
-            self.over().await
+            flight.over().await
         }
     }
 

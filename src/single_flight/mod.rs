@@ -23,11 +23,13 @@ mod cooldown;
 mod current;
 mod flight;
 mod guards;
+mod joint;
 mod leader;
 mod wait_graph;
 
 pub(crate) use current::is_in_loader;
 pub(crate) use flight::{Arrival, Flight, Outcome};
+pub(crate) use joint::JointLoad;
 pub(crate) use leader::LeaderGuard;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -208,6 +210,11 @@ impl Flights {
         shard.detached.get(key).into_iter().flatten().for_each(|older| older.supersede());
         shard.flights.insert(flight.key().clone(), flight.clone());
         Join::Lead(LeaderGuard::new(self, flight))
+    }
+
+    /// Whether a caller that joined now would follow a flight.
+    pub(crate) fn has_flight(&self, key: &str) -> bool {
+        lock(self.shard(self.hash(key))).flights.contains_key(key)
     }
 
     /// A flight that no caller can join and whose value is not stored: the way out of a cycle of

@@ -167,19 +167,39 @@ impl View<'_> {
         scoped: &str,
         replaced: Replaced,
     ) -> Result<Acquired> {
+        let begun = Instant::now();
+        let mut looks = 0;
+        loop {
+            let asked = self.ask_once::<T>(slot, key, scoped, replaced, begun).await?;
+            if let Some(acquired) = asked {
+                return Ok(acquired);
+            }
+            runtime::background_sleep(lease_pause(looks)).await;
+            looks += 1;
+        }
+    }
+
+    /// [`ask`](Self::ask) without waiting for another process: `None` while that process has the
+    /// lease. A call that has waited since `begun`, for longer than a lease, goes on without one.
+    pub(super) async fn ask_once<T: Cacheable>(
+        &self,
+        slot: &Arc<Slot>,
+        key: &str,
+        scoped: &str,
+        replaced: Replaced,
+        begun: Instant,
+    ) -> Result<Option<Acquired>> {
         if !slot.adapter.enforces_claims() {
-            return Ok(Acquired::Granted(StoreRight::Free));
+            return Ok(Some(Acquired::Granted(StoreRight::Free)));
         }
         let asked = match self.options.lease_for() {
-            Some(lease) => lease_or_value::<T>(slot, scoped, lease, replaced).await,
-            None => claim(slot, scoped, None)
-                .await
-                .map(|right| Acquired::Granted(right.unwrap_or(StoreRight::None))),
+            Some(lease) => lease_or_value::<T>(slot, scoped, lease, replaced, begun).await,
+            None => unleased(slot, scoped).await.map(Some),
         };
         asked.or_else(|error| {
             let error = self.cache.failed(slot, CallInfo::new("claim", key), error);
             if self.options.fail_open && concerns_backend(&error) {
-                Ok(Acquired::Granted(StoreRight::None))
+                Ok(Some(Acquired::Granted(StoreRight::None)))
             } else {
                 Err(error)
             }
@@ -187,15 +207,14 @@ impl View<'_> {
     }
 }
 
-async fn claim(
-    slot: &Arc<Slot>,
-    scoped: &str,
-    lease: Option<Duration>,
-) -> Result<Option<StoreRight>> {
-    match lease {
-        Some(lease) => Ok(take_lease(slot, scoped, lease).await?.map(StoreRight::Leased)),
-        None => Ok(slot.adapter.claim(scoped, None).await?.map(StoreRight::Claimed)),
-    }
+/// The pause before a caller asks again for a lease that another process has.
+pub(super) fn lease_pause(looks: u32) -> Duration {
+    BACKOFF.pause(looks)
+}
+
+async fn unleased(slot: &Arc<Slot>, scoped: &str) -> Result<Acquired> {
+    let claim = slot.adapter.claim(scoped, None).await?;
+    Ok(Acquired::Granted(claim.map_or(StoreRight::None, StoreRight::Claimed)))
 }
 
 /// Asks for a lease in a task. The answer to a caller that went away would otherwise be lost, and
@@ -221,42 +240,35 @@ fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
         && catch_unwind(AssertUnwindSafe(decodes)).unwrap_or(false)
 }
 
-/// Acquires the lease, or returns the value that the holder of the lease stored. After waiting for
-/// longer than one lease, goes on without a lease.
+/// Acquires the lease, or returns the value that the holder of the lease stored; `None` while
+/// another process has the lease.
 async fn lease_or_value<T: Cacheable>(
     slot: &Arc<Slot>,
     scoped: &str,
     lease: Duration,
     replaced: Replaced,
-) -> Result<Acquired> {
-    let begun = Instant::now();
-    let mut looks = 0;
-    loop {
-        let right = claim(slot, scoped, Some(lease)).await?;
-        // Read again after the claim. The previous holder may have stored its value and released
-        // the lease between our miss and our claim.
-        let found = slot.adapter.get(scoped).await;
-        match (right, found) {
-            (right, Ok(Some(value))) if is_news::<T>(&value, replaced) => {
-                if let Some(right) = right {
-                    right.give_up(slot, scoped).await;
-                }
-                return Ok(Acquired::Computed(value));
-            }
-            (Some(right), Err(error)) => {
+    begun: Instant,
+) -> Result<Option<Acquired>> {
+    let right = take_lease(slot, scoped, lease).await?.map(StoreRight::Leased);
+    // Read again after the claim. The previous holder may have stored its value and released the
+    // lease between our miss and our claim.
+    let found = slot.adapter.get(scoped).await;
+    match (right, found) {
+        (right, Ok(Some(value))) if is_news::<T>(&value, replaced) => {
+            if let Some(right) = right {
                 right.give_up(slot, scoped).await;
-                return Err(error);
             }
-            (None, Err(error)) => return Err(error),
-            (Some(right), Ok(_)) => return Ok(Acquired::Granted(right)),
-            (None, Ok(_)) => {}
+            Ok(Some(Acquired::Computed(value)))
         }
-        if begun.elapsed() >= lease.saturating_add(SLACK) || runtime::is_gone() {
-            return Ok(Acquired::Granted(
-                claim(slot, scoped, None).await?.unwrap_or(StoreRight::None),
-            ));
+        (Some(right), Err(error)) => {
+            right.give_up(slot, scoped).await;
+            Err(error)
         }
-        runtime::background_sleep(BACKOFF.pause(looks)).await;
-        looks += 1;
+        (None, Err(error)) => Err(error),
+        (Some(right), Ok(_)) => Ok(Some(Acquired::Granted(right))),
+        (None, Ok(_)) if begun.elapsed() >= lease.saturating_add(SLACK) || runtime::is_gone() => {
+            unleased(slot, scoped).await.map(Some)
+        }
+        (None, Ok(_)) => Ok(None),
     }
 }

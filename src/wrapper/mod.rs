@@ -23,6 +23,7 @@ mod get_or_set;
 mod hit;
 mod keys;
 mod loaded;
+mod max_batch;
 mod not_a_result;
 mod read;
 mod ready_or_boxed;
@@ -32,9 +33,9 @@ mod view;
 mod weak;
 
 pub use builder::WrapperBuilder;
-pub use get_or_set::Cacheable;
 #[cfg(feature = "macros")]
 pub(crate) use get_or_set::Cause;
+pub use get_or_set::{BatchArgument, BatchItem, Cacheable, KeyAndArgument};
 pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;
@@ -49,6 +50,7 @@ use crate::key::Scope;
 use crate::observers::Observation;
 use crate::options::Options;
 use crate::stats::Stats;
+use max_batch::MaxBatch;
 use std::sync::Arc;
 
 /// A cache over an adapter that can be exchanged while it is in use.
@@ -99,6 +101,7 @@ pub struct AsyncCacheWrapper {
     pub(crate) core: Arc<Core>,
     pub(crate) scope: Scope,
     pub(crate) options: Options,
+    pub(crate) max_batch: MaxBatch,
 }
 
 /// # Construction, namespaces, observers
@@ -146,7 +149,12 @@ impl AsyncCacheWrapper {
     }
 
     pub(crate) fn over(core: Core) -> Self {
-        Self { core: Arc::new(core), scope: Scope::default(), options: Options::default() }
+        Self {
+            core: Arc::new(core),
+            scope: Scope::default(),
+            options: Options::default(),
+            max_batch: MaxBatch::default(),
+        }
     }
 
     /// A part of this cache, with keys of its own and a `clear` of its own. It uses the same

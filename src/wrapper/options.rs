@@ -22,7 +22,8 @@ impl AsyncCacheWrapper {
     /// A view of this cache with the wrapper's own options.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { cache: self, options: self.options, is_caller_driven: false }
+        let (options, max_batch) = (self.options, self.max_batch);
+        View { cache: self, options, max_batch, is_caller_driven: false }
     }
 
     /// A view whose writes expire after `ttl`.
@@ -33,6 +34,11 @@ impl AsyncCacheWrapper {
     /// A view with or without fail-open (see [`View::fail_open`]).
     pub fn fail_open(&self, fail_open: bool) -> View<'_> {
         self.view().fail_open(fail_open)
+    }
+
+    /// A view whose loaders for several keys are given at most so many at once.
+    pub fn max_batch(&self, most: usize) -> View<'_> {
+        self.view().max_batch(most)
     }
 
     each_option!(mirror);

@@ -1,7 +1,7 @@
 //! The verbs of a cache. Each calls the verb of a view with the cache's own options.
 
 use super::keys::{Keys, ManyKeys};
-use super::{AsyncCacheWrapper, Cacheable, Loaded, NotAResult};
+use super::{AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, Loaded, NotAResult};
 use crate::error::Result;
 use crate::expiry::Expiry;
 use serde::Serialize;
@@ -372,6 +372,44 @@ impl AsyncCacheWrapper {
         F: Future<Output = Result<T, E>>,
     {
         self.view().try_get_or_load_here(key, loader)
+    }
+
+    /// Returns the values under several keys. Runs `loader` once for all that are missing, and
+    /// stores what it gives. See
+    /// [`View::get_or_set_many_async`](crate::View::get_or_set_many_async).
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+        &self,
+        items: I,
+        loader: impl FnMut(Vec<A>) -> F,
+    ) -> impl Future<Output = Result<Vec<Option<T>>>>
+    where
+        I: IntoIterator,
+        I::Item: BatchItem<By, Argument = A>,
+        A: BatchArgument,
+        T: Cacheable + NotAResult<R>,
+        P: IntoIterator<Item = (A, T)>,
+        F: Future<Output = P> + Send + 'static,
+    {
+        self.view().get_or_set_many_async(items, loader)
+    }
+
+    /// [`get_or_set_many_async`](AsyncCacheWrapper::get_or_set_many_async) with a loader that may
+    /// fail. See [`View::try_get_or_set_many_async`](crate::View::try_get_or_set_many_async).
+    pub fn try_get_or_set_many_async<I, By, A, T, E, F, P>(
+        &self,
+        items: I,
+        loader: impl FnMut(Vec<A>) -> F,
+    ) -> impl Future<Output = Result<Vec<Option<T>>>>
+    where
+        I: IntoIterator,
+        I::Item: BatchItem<By, Argument = A>,
+        A: BatchArgument,
+        T: Cacheable,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        P: IntoIterator<Item = (A, T)>,
+        F: Future<Output = Result<P, E>> + Send + 'static,
+    {
+        self.view().try_get_or_set_many_async(items, loader)
     }
 
     /// [`get_or_set_with`](AsyncCacheWrapper::get_or_set_with) with a closure that also decides

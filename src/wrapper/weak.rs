@@ -1,5 +1,6 @@
 //! A handle that does not keep its cache alive.
 
+use super::max_batch::MaxBatch;
 use super::slot::Core;
 use crate::key::Scope;
 use crate::options::Options;
@@ -26,12 +27,14 @@ pub struct WeakCache {
     core: Weak<Core>,
     scope: Scope,
     options: Options,
+    max_batch: MaxBatch,
 }
 
 impl WeakCache {
     pub(super) fn new(cache: &AsyncCacheWrapper) -> Self {
-        let AsyncCacheWrapper { core, scope, options } = cache;
-        Self { core: Arc::downgrade(core), scope: scope.clone(), options: *options }
+        let AsyncCacheWrapper { core, scope, options, max_batch } = cache;
+        let (core, scope) = (Arc::downgrade(core), scope.clone());
+        Self { core, scope, options: *options, max_batch: *max_batch }
     }
 
     /// Returns the cache, with the namespace and options of the handle that was downgraded; `None`
@@ -39,6 +42,7 @@ impl WeakCache {
     #[must_use]
     pub fn upgrade(&self) -> Option<AsyncCacheWrapper> {
         let core = self.core.upgrade()?;
-        Some(AsyncCacheWrapper { core, scope: self.scope.clone(), options: self.options })
+        let (scope, options, max_batch) = (self.scope.clone(), self.options, self.max_batch);
+        Some(AsyncCacheWrapper { core, scope, options, max_batch })
     }
 }

@@ -3,51 +3,48 @@
 use super::driver::Runs;
 use super::found::{Found, Miss, Usable};
 use super::task::LoadTask;
-use super::waiting::{Abandoned, Wait};
-use crate::error::{Error, ErrorKind, Result};
+use super::waiting::Abandoned;
+use crate::clock;
+use crate::error::{Error, Result};
 use crate::event::EventKind;
+use crate::observe::Span;
 use crate::options::Verdict;
-use crate::single_flight::{
-    Arrival, Flight, Forced, Join, Joining, LeaderGuard, Outcome, ReadMark, is_in_loader,
-};
+use crate::single_flight::{Forced, Join, Joining, LeaderGuard, ReadMark, is_in_loader};
 use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
 use crate::wrapper::{Cacheable, View};
-use crate::{clock, runtime};
-use futures_util::future::join;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-const OP: &str = "get_or_set";
+pub(super) const OP: &str = "get_or_set";
 
 /// How often a caller reads again because the key changed after its read mark.
-const READS: usize = 16;
+pub(super) const READS: usize = 16;
 
 /// The result of a step of a call: break with an answer, or continue and read again.
-type Step<T> = ControlFlow<Result<T>>;
+pub(super) type Step<T> = ControlFlow<Result<T>>;
 
 /// A call in progress.
-struct GetOrSet<'a> {
-    view: View<'a>,
-    slot: &'a Arc<Slot>,
-    key: &'a str,
-    scoped: &'a str,
+pub(super) struct GetOrSet<'a> {
+    pub(super) view: View<'a>,
+    pub(super) slot: &'a Arc<Slot>,
+    pub(super) key: &'a str,
+    pub(super) scoped: &'a str,
     /// Whether the hit or miss was emitted: one per call.
-    has_emitted: bool,
+    pub(super) has_emitted: bool,
     /// The random draw for an early refresh: one per call.
-    drawn: Option<bool>,
-    runs: Runs,
-    replaced: Replaced,
+    pub(super) drawn: Option<bool>,
+    pub(super) runs: Runs,
+    pub(super) replaced: Replaced,
     /// Set for a call that accepts only a load that begins after it.
-    forced: Option<Forced>,
-    abandoned: Abandoned,
+    pub(super) forced: Option<Forced>,
+    pub(super) abandoned: Abandoned,
 }
 
 impl View<'_> {
@@ -173,81 +170,8 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// How the call joins a flight.
-    fn joining<'m>(&self, mark: Option<ReadMark<'m>>, insists: bool) -> Joining<'m> {
+    pub(super) fn joining<'m>(&self, mark: Option<ReadMark<'m>>, insists: bool) -> Joining<'m> {
         Joining { mark, insists, forced: self.forced, is_carried: self.runs == Runs::InCaller }
-    }
-
-    /// Waits for the flight of another caller; `None` if that flight waits for this call.
-    async fn follow<T: Cacheable>(
-        &mut self,
-        flight: &Arc<Flight>,
-        miss: &mut Miss<'a, T>,
-    ) -> Option<Step<T>> {
-        // A value that has not expired is served without waiting for a newer one.
-        if miss.usable.as_ref().is_some_and(|usable| !usable.is_stale) {
-            return Some(ControlFlow::Break(self.serve(miss.take())));
-        }
-        self.view.cache.emit(self.slot, EventKind::Joined, CallInfo::new(OP, self.key));
-        let outcome = match self.wait(miss, Box::pin(flight.arrival())).await {
-            Wait::Over(Arrival::Finished(outcome)) => outcome,
-            Wait::Over(Arrival::Lost) => {
-                self.slot.flights.give_up(flight);
-                self.abandoned.add(flight);
-                return Some(ControlFlow::Continue(()));
-            }
-            Wait::Over(Arrival::Cycle) if miss.usable.is_none() => return None,
-            Wait::Over(Arrival::Cycle) | Wait::Soft => {
-                return Some(ControlFlow::Break(self.serve(miss.take())));
-            }
-            Wait::Hard => Outcome::Failed(self.out_of_time(miss.usable.is_some())),
-        };
-        // The leader refused to load without the backend, but this caller has fail-open: load
-        // again.
-        if matches!(outcome, Outcome::Refused(_)) && self.view.options.fail_open {
-            return Some(ControlFlow::Continue(()));
-        }
-        let value = match self.value_of(outcome) {
-            Ok(value) => value,
-            Err(_) if miss.usable.is_some() => {
-                return Some(ControlFlow::Break(self.serve(miss.take())));
-            }
-            Err(error) => return Some(ControlFlow::Break(Err(error))),
-        };
-        // A value that was loaded as another type is loaded again, which also replaces the entry.
-        let Ok(value) = value.decode() else { return Some(ControlFlow::Continue(())) };
-        self.emit_once(EventKind::Miss, miss.info);
-        Some(ControlFlow::Break(Ok(value)))
-    }
-
-    /// Waits for the end of a flight that began too early to answer this call; `None` if that
-    /// flight waits for this call.
-    async fn let_end<T>(
-        &mut self,
-        flight: &Arc<Flight>,
-        limit: Option<Duration>,
-        miss: &mut Miss<'a, T>,
-    ) -> Option<Step<T>> {
-        let arrival = async {
-            match limit {
-                Some(limit) => runtime::background_timeout(limit, flight.arrival()).await,
-                None => Some(flight.arrival().await),
-            }
-        };
-        let end = Box::pin(async { arrival.await.unwrap_or(Arrival::Lost) });
-        match self.wait(miss, end).await {
-            Wait::Over(Arrival::Cycle) => return None,
-            Wait::Over(Arrival::Lost) if limit.is_none() => self.slot.flights.give_up(flight),
-            Wait::Over(_) => {}
-            Wait::Soft => return Some(ControlFlow::Break(self.serve(miss.take()))),
-            Wait::Hard => {
-                let late = self.out_of_time(miss.usable.is_some());
-                return Some(ControlFlow::Break(Err(late)));
-            }
-        }
-        if let Some(forced) = &mut self.forced {
-            forced.has_waited = true;
-        }
-        Some(ControlFlow::Continue(()))
     }
 
     /// Runs the loader for this caller alone, because waiting for the flight on the key would close
@@ -264,28 +188,26 @@ impl<'a> GetOrSet<'a> {
         self.finish(task, spawn, Miss { usable: None, ..miss }).await
     }
 
-    /// The outcome of a flight as this caller's options see it.
-    fn value_of(&self, outcome: Outcome) -> Result<CacheValue> {
-        match outcome {
-            Outcome::Loaded { not_stored: Some(error), .. } if !self.view.options.fail_open => {
-                Err(error)
-            }
-            Outcome::Loaded { value, .. } => Ok(value),
-            Outcome::Failed(error) | Outcome::Refused(error) => Err(error),
-        }
-    }
-
     async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, CallInfo<'a>)> {
-        let (slot, mut options) = (self.slot, self.view.options);
-        let info = CallInfo::new(OP, self.key);
+        let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
         let (found, took) = slot
             .timed(pin!(self.view.cache.traced(slot, info, pin!(slot.adapter.get(self.scoped)))))
             .await;
         let info = info.took(took);
+        Ok((self.judge(found, info)?, info))
+    }
+
+    /// What the adapter's answer is to this call.
+    pub(super) fn judge<T: Cacheable>(
+        &mut self,
+        found: Result<Option<CacheValue>>,
+        info: CallInfo<'a>,
+    ) -> Result<Found<T>> {
+        let (slot, mut options) = (self.slot, self.view.options);
         let value = match found {
             Ok(None) => {
                 self.replaced.seen = None;
-                return Ok((Found::Nothing, info));
+                return Ok(Found::Nothing);
             }
             Ok(Some(value)) => value,
             Err(error) => {
@@ -293,7 +215,7 @@ impl<'a> GetOrSet<'a> {
                 if !options.fail_open || !concerns_backend(&error) {
                     return Err(error);
                 }
-                return Ok((Found::Unknown, info));
+                return Ok(Found::Unknown);
             }
         };
         self.replaced.seen = Some(value.meta().created_ms());
@@ -309,9 +231,9 @@ impl<'a> GetOrSet<'a> {
         };
         let is_of_use = !is_stale || options.serves_stale(value.meta(), clock::now_ms());
         if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
-            return Ok((Found::Nothing, info));
+            return Ok(Found::Nothing);
         }
-        let found = match value.decode() {
+        Ok(match value.decode() {
             Ok(value) if verdict == Verdict::Refresh => Found::Due(value),
             Ok(value) if verdict == Verdict::Recompute => Found::Usable(Usable { value, is_stale }),
             Ok(value) => Found::Value(value),
@@ -320,25 +242,28 @@ impl<'a> GetOrSet<'a> {
                 self.view.cache.emit(slot, EventKind::DecodeError, info.error(&error));
                 Found::Nothing
             }
-        };
-        Ok((found, info))
+        })
     }
 
     /// Emits one hit, stale hit or miss per call, however often the call reads.
-    fn emit_once(&mut self, kind: EventKind, info: CallInfo<'_>) {
+    pub(super) fn emit_once(&mut self, kind: EventKind, info: CallInfo<'_>) {
         if !std::mem::replace(&mut self.has_emitted, true) {
             self.view.cache.emit(self.slot, kind, info);
         }
     }
 
     /// Answers with a value that another process has computed.
-    fn answer<T: Cacheable>(&mut self, info: CallInfo<'_>, value: &CacheValue) -> Result<T> {
+    pub(super) fn answer<T: Cacheable>(
+        &mut self,
+        info: CallInfo<'_>,
+        value: &CacheValue,
+    ) -> Result<T> {
         self.emit_once(EventKind::Hit, info);
         value.decode()
     }
 
     /// Serves the value at hand.
-    fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
+    pub(super) fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
         let usable = miss.usable.ok_or_else(|| self.late())?;
         self.emit_once(
             if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit },
@@ -372,7 +297,7 @@ impl<'a> GetOrSet<'a> {
         Ok(ControlFlow::Continue((joined, right)))
     }
 
-    fn lead(
+    pub(super) fn lead(
         &self,
         guard: LeaderGuard,
         right: Option<StoreRight>,
@@ -380,7 +305,9 @@ impl<'a> GetOrSet<'a> {
         has_usable: bool,
     ) -> LoadTask {
         let (cache, slot, key) = (self.view.cache.clone(), self.slot.clone(), self.key.to_owned());
-        let span = cache.load_span(&slot, &key);
+        // The loads of a batch are one, with a span of its own.
+        let span =
+            if self.runs == Runs::InBatch { Span::none() } else { cache.load_span(&slot, &key) };
         LoadTask {
             cache,
             slot,
@@ -417,81 +344,10 @@ impl<'a> GetOrSet<'a> {
             drop(start(self.key, self.lead(guard, right, false, true), spawn));
         }
     }
-
-    /// Starts the load and waits for its outcome.
-    async fn finish<T: Cacheable, D: Future<Output = ()>>(
-        &mut self,
-        task: LoadTask,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-        miss: Miss<'a, T>,
-    ) -> Result<T> {
-        let flight = task.flight().clone();
-        let landing = flight.landing();
-        let driven = start(self.key, task, spawn);
-        let arrival = Box::pin(async move {
-            match driven {
-                None => landing.await,
-                Some(driven) => join(driven, landing).await.1,
-            }
-        });
-        let failed =
-            |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
-        let value = match self.wait(&miss, arrival).await {
-            Wait::Over(Arrival::Finished(outcome)) => self.value_of(outcome),
-            // The load goes on, but a thread that is ending cannot wait for it.
-            Wait::Over(Arrival::Lost) if runtime::is_gone() => {
-                Err(runtime::gone().with_op(OP).with_key(self.key))
-            }
-            Wait::Over(_) => {
-                Err(failed(ErrorKind::Load, "the loader's task went away before it was done"))
-            }
-            Wait::Soft => return self.serve(miss),
-            Wait::Hard => {
-                let late = self.out_of_time(miss.usable.is_some());
-                let info = miss.info.error(&late);
-                self.view.cache.emit_load(self.slot, &flight, EventKind::LoadError, info);
-                Err(late)
-            }
-        };
-        match value.and_then(|value| value.decode()) {
-            Ok(value) => {
-                self.emit_once(EventKind::Miss, miss.info);
-                Ok(value)
-            }
-            Err(_) if miss.usable.is_some() => self.serve(miss),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Waits for a flight within the time limits of the caller.
-    async fn wait<T>(
-        &self,
-        miss: &Miss<'_, T>,
-        arrival: Pin<Box<impl Future<Output = Arrival>>>,
-    ) -> Wait {
-        let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
-        Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
-    }
-
-    /// Ends the wait with a timeout. If a stale value can be served, also starts the cooldown of
-    /// the loader, so that the next callers do not wait again.
-    fn out_of_time(&self, has_usable: bool) -> Error {
-        if has_usable {
-            self.slot.flights.throttle(self.scoped, self.view.options.throttle_for());
-        }
-        self.late()
-    }
-
-    fn late(&self) -> Error {
-        Error::new(ErrorKind::Timeout)
-            .with_op(OP)
-            .with_key(self.key)
-            .with_message("the loader took longer than its caller would wait")
-    }
 }
 
 /// A loader is used once. Without one the task is dropped, and its flight is lost.
-fn start<D>(
+pub(super) fn start<D>(
     key: &str,
     task: LoadTask,
     spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,

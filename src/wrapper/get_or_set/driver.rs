@@ -26,14 +26,26 @@ pub(super) enum Runs {
     InTask,
     /// A future, in the call, which ends the load if it is dropped.
     InCaller,
+    /// A future for several keys, in a task of its own.
+    InBatch,
 }
 
-type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Who polls a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driver {
+    /// The caller, for as long as it waits.
+    Caller,
+    /// A task, unless the load is ready when the call polls it once.
+    CallOrTask,
+    Task,
+}
+
+pub(super) type Load = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A load that its caller polls while it waits. If the caller is dropped, a task takes the load
 /// over.
 pub(super) struct CallerDriven {
-    flight: Arc<Flight>,
+    flights: Vec<Arc<Flight>>,
     load: Option<Load>,
     /// Whether the caller has parked once. By parking, a worker of a runtime hands its tasks to
     /// another thread; only after that may the loader block this one.
@@ -54,29 +66,26 @@ impl LoadTask {
         self,
         loader: impl Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
     ) -> Option<CallerDriven> {
-        let flight = self.flight().clone();
+        let (flight, driver) = (self.flight().clone(), self.driver());
+        drive(Box::pin(self.run(loader)), &[flight], driver)
+    }
+
+    fn driver(&self) -> Driver {
+        if self.is_driven_by_caller() {
+            Driver::Caller
+        } else if self.is_tried_at_once() {
+            Driver::CallOrTask
+        } else {
+            Driver::Task
+        }
+    }
+
+    /// Whether the caller polls the load.
+    pub(super) fn is_driven_by_caller(&self) -> bool {
         // A caller with a time limit must be able to leave a loader that blocks, so it does not
         // poll the loader itself.
         let is_left_alone = self.has_limit() && !self.is_nested;
-        let by_caller = self.is_caller_driven && !is_left_alone && !runtime::is_gone();
-        let is_tried_at_once = self.is_tried_at_once();
-        let load: Load = Box::pin(self.run(loader));
-        // If an observer started the load, its events are passed to no observer.
-        let mut load: Load = if is_observing() { Box::pin(inherit(load)) } else { load };
-        if !by_caller {
-            if !is_tried_at_once || is_pending(&mut load) {
-                flight.runs_on(runtime::spawn_loader(load));
-            }
-            return None;
-        }
-        if runtime::is_stack_deep() {
-            match runtime::spawn_on_new_stack(load) {
-                Ok(()) => return None,
-                // The system refused a thread. Go on here: this stack may suffice.
-                Err(refused) => load = refused,
-            }
-        }
-        Some(CallerDriven { flight, load: Some(load), has_parked: false })
+        self.is_caller_driven && !is_left_alone && !runtime::is_gone()
     }
 
     /// Whether the call polls the load once before a task is made for it: what is ready at once
@@ -96,6 +105,33 @@ impl LoadTask {
 /// Polls a load with a waker that does nothing: a load that is pending is polled again by its task.
 fn is_pending(load: &mut Load) -> bool {
     load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// Drives the load of some flights. A future that is returned has to be polled by the caller while
+/// it waits.
+pub(super) fn drive(load: Load, flights: &[Arc<Flight>], driver: Driver) -> Option<CallerDriven> {
+    // If an observer started the load, its events are passed to no observer.
+    let mut load: Load = if is_observing() { Box::pin(inherit(load)) } else { load };
+    match driver {
+        Driver::Task => hand_over(load, flights),
+        Driver::CallOrTask if is_pending(&mut load) => hand_over(load, flights),
+        Driver::CallOrTask => {}
+        Driver::Caller => {
+            if runtime::is_stack_deep() {
+                // If the system refuses a thread, go on here: this stack may suffice.
+                load = runtime::spawn_on_new_stack(load).err()?;
+            }
+            let flights = flights.to_vec();
+            return Some(CallerDriven { flights, load: Some(load), has_parked: false });
+        }
+    }
+    None
+}
+
+/// Hands the load of some flights to a task.
+fn hand_over(load: Load, flights: &[Arc<Flight>]) {
+    let home = runtime::spawn_loader(load);
+    flights.iter().for_each(|flight| flight.runs_on(home.clone()));
 }
 
 /// A load that only its caller can poll, because its future borrows or is not `Send`. If the caller
@@ -151,7 +187,7 @@ impl Future for CallerDriven {
 impl Drop for CallerDriven {
     fn drop(&mut self) {
         if let Some(load) = self.load.take() {
-            self.flight.runs_on(runtime::spawn_loader(load));
+            hand_over(load, &self.flights);
         }
     }
 }

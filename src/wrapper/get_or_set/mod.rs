@@ -1,11 +1,16 @@
 //! `get_or_set*`, one method for each kind of loader. `call` implements one call, `task` one run of
-//! a loader. `driver` decides who polls the run, and `waiting` how long a call waits for it.
+//! a loader. `driver` decides who polls the run, `waiting` how long a call waits for it, and
+//! `arriving` what the call makes of the outcome. `many` is for several keys.
 
+mod arriving;
 mod call;
 mod driver;
 mod found;
+mod many;
 mod task;
 mod waiting;
+
+pub use many::{BatchArgument, BatchItem, KeyAndArgument};
 
 use super::{Loaded, NotAResult, View};
 use crate::error::Result;

@@ -146,20 +146,20 @@ impl LoadTask {
         Loading::Over(loaded, started.elapsed())
     }
 
-    async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
+    pub(super) async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
         // A flight that must not be stored needs no claim, and must not wait for another process.
         if self.skip_store || self.guard.is_invalidated() {
             return Ok(Acquired::Granted(StoreRight::None));
         }
         let scoped = self.cache.scope.key(&self.key)?;
-        View { cache: &self.cache, options: self.options, is_caller_driven: self.is_caller_driven }
+        View { options: self.options, ..self.cache.view() }
             .ask::<T>(&self.slot, &self.key, &scoped, self.replaced)
             .await
     }
 
     /// Gives the right back, so that other processes need not wait: this process will not store a
     /// value.
-    async fn give_up_right(&mut self) {
+    pub(super) async fn give_up_right(&mut self) {
         if let (Some(right), Ok(scoped)) = (self.right.take(), self.cache.scope.key(&self.key)) {
             right.give_up(&self.slot, &scoped).await;
         }
@@ -176,9 +176,7 @@ impl LoadTask {
             Ok(Ok(loaded)) => {
                 let info = self.info(cost);
                 self.cache.emit_load(&self.slot, self.flight(), EventKind::Load, info);
-                if let Ok(scoped) = self.cache.scope.key(&self.key) {
-                    self.slot.flights.unthrottle(&scoped);
-                }
+                self.unthrottle();
                 return self.store(loaded, cost).await;
             }
             Ok(Err(cause)) => self.error(ErrorKind::Load).with_source(cause),
@@ -190,9 +188,20 @@ impl LoadTask {
         Outcome::Failed(error)
     }
 
+    /// Notes that the loader works: a failure before starts no cooldown any more.
+    pub(super) fn unthrottle(&self) {
+        if let Ok(scoped) = self.cache.scope.key(&self.key) {
+            self.slot.flights.unthrottle(&scoped);
+        }
+    }
+
     /// Stores the value. If the store fails, an event is emitted and the callers still get the
     /// value.
-    async fn store<T: Cacheable>(&mut self, loaded: Loaded<T>, cost: Duration) -> Outcome {
+    pub(super) async fn store<T: Cacheable>(
+        &mut self,
+        loaded: Loaded<T>,
+        cost: Duration,
+    ) -> Outcome {
         let (options, is_stored) = (loaded.options(self.options), loaded.is_stored);
         let plan = options.plan_write(self.slot.adapter.default_ttl(), cost);
         let value = CacheValue::known(loaded.value, plan.meta.clone());
@@ -259,13 +268,13 @@ impl LoadTask {
         (stored, took)
     }
 
-    async fn finish(mut self, ended: Result<Outcome, Panic>) {
+    pub(super) async fn finish(mut self, ended: Result<Outcome, Panic>) {
         let outcome = match ended {
             Ok(outcome) => outcome,
             Err(panic) => Outcome::Failed(self.panicked(panic)),
         };
         let result = match &outcome {
-            Outcome::Loaded { .. } => Ok(()),
+            Outcome::Loaded { .. } | Outcome::Absent => Ok(()),
             Outcome::Failed(error) | Outcome::Refused(error) => Err(error.clone()),
         };
         if let Outcome::Failed(_) = &outcome {
@@ -280,7 +289,7 @@ impl LoadTask {
         self.guard.finish(outcome);
     }
 
-    fn error(&self, kind: ErrorKind) -> Error {
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind).with_op(OP).with_key(&self.key)
     }
 

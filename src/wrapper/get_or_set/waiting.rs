@@ -50,7 +50,7 @@ impl Abandoned {
     /// because each future around the wait would otherwise contain it again, beside a loader.
     pub(super) async fn or_first(
         &self,
-        arrival: Pin<Box<impl Future<Output = Arrival>>>,
+        arrival: Pin<Box<impl Future<Output = Arrival> + ?Sized>>,
     ) -> Arrival {
         if self.0.is_empty() {
             return arrival.await;

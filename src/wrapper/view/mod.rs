@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
 use crate::wrapper::events::CallInfo;
+use crate::wrapper::max_batch::MaxBatch;
 use crate::wrapper::slot::Slot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,7 @@ use std::pin::pin;
 pub struct View<'a> {
     pub(in crate::wrapper) cache: &'a AsyncCacheWrapper,
     pub(in crate::wrapper) options: Options,
+    pub(in crate::wrapper) max_batch: MaxBatch,
     /// The caller waits on its own thread until the call ends, and can drive its load there.
     pub(in crate::wrapper) is_caller_driven: bool,
 }
@@ -59,7 +61,8 @@ impl View<'_> {
     /// ```
     #[must_use]
     pub fn into_cache(self) -> AsyncCacheWrapper {
-        AsyncCacheWrapper { options: self.options, ..self.cache.clone() }
+        let (options, max_batch) = (self.options, self.max_batch);
+        AsyncCacheWrapper { options, max_batch, ..self.cache.clone() }
     }
 
     // ---- reading

@@ -2,6 +2,7 @@
 
 use super::View;
 use crate::expiry::Expiry;
+use crate::wrapper::max_batch::MaxBatch;
 use std::time::Duration;
 
 /// # Options
@@ -31,6 +32,27 @@ impl View<'_> {
     #[must_use]
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.options.fail_open = fail_open;
+        self
+    }
+
+    /// One call of the loader of [`get_or_set_many_async`](View::get_or_set_many_async) is given at
+    /// most so many keys, 500 by default; four calls run at a time.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// async fn double(numbers: Vec<u64>) -> Vec<(u64, u64)> {
+    ///     assert!(numbers.len() <= 100);
+    ///     numbers.into_iter().map(|number| (number, 2 * number)).collect()
+    /// }
+    /// let items = (0..1_000u64).map(|number| (format!("double:{number}"), number));
+    /// let doubles = cache.max_batch(100).get_or_set_many_async(items, double).await?;
+    /// assert_eq!(doubles[21], Some(42));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn max_batch(mut self, most: usize) -> Self {
+        self.max_batch = MaxBatch::new(most);
         self
     }
 

@@ -6,6 +6,7 @@
 
 mod freshness;
 mod loads;
+mod many;
 mod races;
 
 use std::time::Duration;

@@ -29,6 +29,34 @@ async fn a_caller_by_itself_pays_nothing() {
     assert_eq!(calls(&server, "mget"), 0);
 }
 
+/// A thousand keys, of which a hundred are missing: one read, one load, and a claim and a store for each missing key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_with_a_loader_is_one_read_and_claims_what_is_missing_only() {
+    let server = Redis::start();
+    let adapter = on(&server).op_timeout(PATIENT).build().unwrap();
+    let cache = larder::AsyncCacheWrapper::new(adapter).unwrap();
+    let keys: Vec<String> = (0..1_000).map(|at| format!("k{at}")).collect();
+    cache.set_many(keys.iter().skip(100).map(|key| (key, 1u64))).await.unwrap();
+    let loads = std::sync::atomic::AtomicU64::new(0);
+    let load = |missing: Vec<String>| {
+        loads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move { missing.into_iter().map(|key| (key, 2u64)) }
+    };
+    let scripts = |server: &Redis| calls(server, "evalsha") + calls(server, "eval");
+    // From the first load on the server knows the scripts.
+    cache.get_or_set("first", 1u64).await.unwrap();
+    let (reads, looks) = (calls(&server, "mget"), calls(&server, "exists"));
+    let before = scripts(&server);
+    let found = cache.get_or_set_many_async(&keys, load).await.unwrap();
+    assert_eq!(found.iter().flatten().sum::<u64>(), 900 + 2 * 100);
+    assert_eq!(loads.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // The second command of the read: whether what is missing is another program's list.
+    assert_eq!((calls(&server, "mget") - reads, calls(&server, "exists") - looks), (1, 1));
+    assert_eq!(scripts(&server) - before, 200, "claims and stores");
+    let again = cache.get_or_set_many_async(&keys, load).await.unwrap();
+    assert_eq!((again, calls(&server, "mget") - reads), (found, 2));
+}
+
 /// While nothing comes back, few are sent by themselves; the rest waits and is one command, or few.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_that_wait_are_few_commands() {

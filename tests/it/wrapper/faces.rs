@@ -37,7 +37,8 @@ fn of_view() -> BTreeSet<&'static str> {
         "wrapper/view/mod.rs",
         "wrapper/view/batch.rs",
         "wrapper/view/options.rs",
-        "wrapper/get_or_set/mod.rs"
+        "wrapper/get_or_set/mod.rs",
+        "wrapper/get_or_set/many/mod.rs"
     )
 }
 
@@ -90,13 +91,14 @@ fn the_blocking_faces_have_every_verb_of_the_async_ones() {
     for own in ["as_async", "blocking"] {
         assert!(cache.insert(own), "{own}");
     }
-    assert_eq!(cache, names!("blocking/mod.rs"));
+    assert_eq!(cache, names!("blocking/mod.rs", "blocking/verbs.rs"));
 }
 
 #[test]
 fn every_verb_is_tried_here_on_each_face() {
     let here = include_str!("faces.rs");
-    let is_option = |name: &str| name == "ttl" || name == "fail_open" || options().contains(&name);
+    let is_option =
+        |name: &str| ["ttl", "fail_open", "max_batch"].contains(&name) || options().contains(&name);
     for verb in of_view().into_iter().filter(|name| !is_option(name)) {
         assert!(
             here.contains(&format!("$face.{verb}(")) || here.contains(&format!("$face.{verb}::<")),
@@ -150,6 +152,16 @@ macro_rules! every_verb {
         assert_eq!($face.get_or_load_here("here", || async { site.len() }) $($wait)* ?, 4);
         let fallible = || async { site.parse::<u64>().or(ids[1].to_string().parse()) };
         assert_eq!($face.try_get_or_load_here("there", fallible) $($wait)* ?, 2);
+        let lengths = |words: Vec<String>| {
+            let more = ids.len();
+            async move { words.into_iter().map(move |word| { let length = word.len() + more; (word, length) }) }
+        };
+        let found = $face.get_or_set_many_async(words.split(',').map(|word| word.trim()), lengths) $($wait)* ?;
+        assert_eq!(found, [Some(1), Some(6)]);
+        $face.remove("nope") $($wait)* ?;
+        let twice = |ids: Vec<u64>| async move { Ok::<_, String>(ids.into_iter().map(|id| (id, 2 * id)).collect::<Vec<_>>()) };
+        let items = ids.iter().map(|id| (format!("twice:{site}:{id}"), *id));
+        assert_eq!($face.try_get_or_set_many_async(items, twice) $($wait)* ?, [Some(2), Some(4)]);
         let loaded = $face.get_or_set_loaded_with("l", |key| Loaded::new(key.len() + site.len())) $($wait)* ?;
         assert_eq!(loaded, 5);
         assert_eq!($face.get_or_set_loaded_async("l", async { Loaded::new(0u64) }) $($wait)* ?, 5);
@@ -322,6 +334,12 @@ async fn futures_of_calls_are_small() -> larder::Result<()> {
         ("get_or_set_with", size_of_val(&cache.get_or_set_with("k", |_| 1u64))),
         ("get_or_set_async", size_of_val(&cache.get_or_set_async("k", async { 1u64 }))),
         ("get_or_load", size_of_val(&cache.get_or_load("k", || async { 1u64 }))),
+        (
+            "get_or_set_many_async",
+            size_of_val(&cache.get_or_set_many_async(["k"], |keys: Vec<String>| async {
+                keys.into_iter().map(|key| (key, 1u64))
+            })),
+        ),
         ("get_or_load_here", size_of_val(&cache.get_or_load_here("k", || async { 1u64 }))),
     ];
     let large: Vec<_> = sizes.into_iter().filter(|(_, size)| *size > 512).collect();

@@ -8,6 +8,7 @@ mod fail_open;
 mod forms;
 mod globals;
 mod loads;
+mod many;
 #[cfg(feature = "test-util")]
 mod meanings;
 mod namespaces;

@@ -1,0 +1,453 @@
+//! One call for several keys, in rounds: read all, join a flight for each that is missing, run one
+//! loader for those that nobody loads, and wait. A key that needs another read is in the next
+//! round.
+
+use super::items::{BatchArgument, Items};
+use super::load::{JointTask, Pairs};
+use crate::error::Result;
+use crate::event::EventKind;
+use crate::runtime;
+use crate::single_flight::{Arrival, Flight, Forced, Join, ReadMark};
+use crate::value::CacheValue;
+use crate::wrapper::events::{CallInfo, concerns_backend};
+use crate::wrapper::fencing::{Acquired, Replaced, StoreRight, lease_pause};
+use crate::wrapper::get_or_set::call::{GetOrSet, OP, READS, Step};
+use crate::wrapper::get_or_set::driver::{CallerDriven, Driver, Runs, drive};
+use crate::wrapper::get_or_set::found::{Found, Miss};
+use crate::wrapper::get_or_set::made;
+use crate::wrapper::get_or_set::task::{Cause, LoadTask};
+use crate::wrapper::get_or_set::waiting::Abandoned;
+use crate::wrapper::slot::Slot;
+use crate::wrapper::{Cacheable, View};
+use futures_util::future::{Either, join_all, select};
+use futures_util::stream::{self, StreamExt};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many loaders of one call run at a time.
+const AT_A_TIME: usize = 4;
+
+/// A key of a call.
+struct Member<'a, T> {
+    call: GetOrSet<'a>,
+    answer: Option<Result<Option<T>>>,
+    /// The flight on the key waits for this call: load it unshared.
+    is_cyclic: bool,
+}
+
+/// A call in progress.
+pub(super) struct GetOrSetMany<'a, A, T> {
+    view: View<'a>,
+    slot: &'a Arc<Slot>,
+    members: Vec<Member<'a, T>>,
+    arguments: &'a [A],
+    most: usize,
+    begun: Instant,
+    /// How many reads in a row have led to nothing.
+    reads: usize,
+    /// Another process has a lease on one of the keys.
+    is_held: bool,
+    /// How often in a row the call has waited for such a lease.
+    looks: u32,
+}
+
+/// A miss, on its way to a flight.
+struct Missed<'a, T> {
+    at: usize,
+    miss: Miss<'a, T>,
+    mark: Option<ReadMark<'a>>,
+    skip_store: bool,
+    /// The call has answered already, and refreshes the entry in the background.
+    is_answered: bool,
+}
+
+/// What a key waits for.
+enum Awaited {
+    /// A load of this call. `load` is the flight for which the event of the load is emitted.
+    Own {
+        landing: Landing,
+        load: Arc<Flight>,
+    },
+    Other(Arc<Flight>),
+    End(Arc<Flight>, Option<Duration>),
+}
+
+struct Waiting<'a, T> {
+    at: usize,
+    miss: Miss<'a, T>,
+    awaited: Awaited,
+}
+
+/// What a round has begun.
+struct Round<'a, T> {
+    loads: Vec<(usize, LoadTask)>,
+    /// The misses of these loads; `None` for a refresh, which nobody waits for.
+    led: Vec<Option<Miss<'a, T>>>,
+    waits: Vec<Waiting<'a, T>>,
+}
+
+/// A wait that has begun before the load.
+type Landing = Pin<Box<dyn Future<Output = Arrival> + Send>>;
+
+impl<'a, A, T> GetOrSetMany<'a, A, T>
+where
+    A: BatchArgument,
+    T: Cacheable,
+{
+    /// `view` has the options of the adapter's URL, too.
+    pub(super) fn new(
+        view: View<'a>,
+        slot: &'a Arc<Slot>,
+        items: &'a Items<A>,
+        scoped: &[&'a str],
+        most: usize,
+    ) -> Self {
+        let forced = view.options.force_refresh.then(Forced::now);
+        let members = items.keys.named().zip(scoped).map(|(key, scoped)| Member {
+            call: GetOrSet {
+                view,
+                slot,
+                key,
+                scoped,
+                has_emitted: false,
+                drawn: None,
+                runs: Runs::InBatch,
+                replaced: Replaced::by(&view.options),
+                forced,
+                abandoned: Abandoned::default(),
+            },
+            answer: None,
+            is_cyclic: false,
+        });
+        Self {
+            view,
+            slot,
+            members: members.collect(),
+            arguments: &items.arguments,
+            most,
+            begun: Instant::now(),
+            reads: 0,
+            is_held: false,
+            looks: 0,
+        }
+    }
+
+    /// Returns the answer for each key.
+    pub(super) async fn run<F>(
+        mut self,
+        loader: &mut impl FnMut(Vec<A>) -> F,
+    ) -> Result<Vec<Result<Option<T>>>>
+    where
+        F: Future<Output = Result<Pairs<A, T>, Cause>> + Send + 'static,
+    {
+        loop {
+            let mut round = Round { loads: Vec::new(), led: Vec::new(), waits: Vec::new() };
+            self.lead_cyclic(&mut round);
+            let missed = self.read().await?;
+            self.join(missed, &mut round).await;
+            if round.loads.is_empty() && round.waits.is_empty() {
+                if self.members.iter().all(|member| member.answer.is_some()) {
+                    break;
+                }
+                self.pause().await;
+                continue;
+            }
+            (self.reads, self.looks) = (0, 0);
+            let driven = self.start(&mut round, loader);
+            self.wait(round.waits, driven).await;
+        }
+        let answers = self.members.into_iter().map(|member| member.answer.unwrap_or(Ok(None)));
+        Ok(answers.collect())
+    }
+
+    /// Leads loads that are neither shared nor stored, for keys whose flights wait for this call.
+    fn lead_cyclic(&mut self, round: &mut Round<'a, T>) {
+        let cyclic = self.members.iter_mut().enumerate().filter(|(_, member)| member.is_cyclic);
+        for (at, member) in cyclic {
+            let call = &member.call;
+            match self.slot.flights.unshared(call.scoped) {
+                Ok(guard) => {
+                    // No claim and no store, as in a call for one key.
+                    round.loads.push((at, call.lead(guard, Some(StoreRight::None), true, false)));
+                    let info = CallInfo::new(OP, call.key);
+                    round.led.push(Some(Miss { info, usable: None }));
+                }
+                Err(error) => {
+                    member.answer = Some(Err(error.with_op(OP).with_key(call.key)));
+                }
+            }
+        }
+    }
+
+    /// Reads the keys that have no answer, in one call of the adapter. Returns those that are
+    /// missing or due.
+    async fn read(&mut self) -> Result<Vec<Missed<'a, T>>> {
+        let open: Vec<usize> =
+            (0..self.members.len()).filter(|at| self.members[*at].is_open()).collect();
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.reads += 1;
+        let scoped: Vec<&str> = open.iter().map(|at| self.members[*at].call.scoped).collect();
+        let flights = &self.slot.flights;
+        let marks: Vec<_> = scoped.iter().map(|key| flights.read_mark(key)).collect();
+        let (slot, cache, info) = (self.slot, self.view.cache, CallInfo::new(OP, ""));
+        let reading = pin!(slot.adapter.get_many(&scoped));
+        let (found, took) = slot.timed(pin!(cache.traced(slot, info, reading))).await;
+        let found = match found {
+            Ok(found) => found.into_iter().map(Some).collect(),
+            Err(error) => {
+                let error = cache.failed_whole(slot, OP, took, error);
+                if !self.view.options.fail_open || !concerns_backend(&error) {
+                    return Err(error);
+                }
+                scoped.iter().map(|_| None).collect::<Vec<_>>()
+            }
+        };
+        let read = open.into_iter().zip(marks).zip(found);
+        Ok(read.filter_map(|((at, mark), found)| self.judge(at, mark, found, took)).collect())
+    }
+
+    /// What was read of a key; `None` if the key has its answer now. `found` is `None` where the
+    /// backend failed for all keys.
+    fn judge(
+        &mut self,
+        at: usize,
+        mark: ReadMark<'a>,
+        found: Option<Result<Option<CacheValue>>>,
+        took: Option<Duration>,
+    ) -> Option<Missed<'a, T>> {
+        let member = &mut self.members[at];
+        let info = CallInfo::new(OP, member.call.key).took(took);
+        let found = found.map_or(Ok(Found::Unknown), |found| member.call.judge(found, info));
+        let mut missed = Missed {
+            at,
+            miss: Miss { info, usable: None },
+            mark: Some(mark),
+            skip_store: false,
+            is_answered: false,
+        };
+        match found {
+            Ok(Found::Value(value)) => {
+                member.call.emit_once(EventKind::Hit, info);
+                member.answer = Some(Ok(Some(value)));
+                return None;
+            }
+            Ok(Found::Due(value)) => {
+                member.call.emit_once(EventKind::Hit, info);
+                member.answer = Some(Ok(Some(value)));
+                missed.is_answered = true;
+                let is_throttled = self.slot.flights.is_throttled(member.call.scoped);
+                return (!is_throttled).then_some(missed);
+            }
+            Ok(Found::Usable(usable)) => missed.miss.usable = Some(usable),
+            Ok(Found::Nothing) => {}
+            Ok(Found::Unknown) => (missed.mark, missed.skip_store) = (None, true),
+            Err(error) => {
+                member.answer = Some(Err(error));
+                return None;
+            }
+        }
+        if missed.miss.usable.is_some() && self.slot.flights.is_throttled(member.call.scoped) {
+            member.answer = Some(member.call.serve(missed.miss).map(Some));
+            return None;
+        }
+        Some(missed)
+    }
+
+    /// Joins the flight on each key, or begins one. Nothing is awaited once a flight has begun:
+    /// its followers must not wait for a caller that may be parked.
+    async fn join(&mut self, missed: Vec<Missed<'a, T>>, round: &mut Round<'a, T>) {
+        let is_leased = self.view.options.lease_for().is_some();
+        let rights = if is_leased { self.lease(&missed).await } else { Vec::new() };
+        let mut rights = rights.into_iter();
+        for missed in missed {
+            let member = &mut self.members[missed.at];
+            let right = match rights.next() {
+                None => None,
+                Some(Ok(Some(Acquired::Granted(right)))) => Some(right),
+                Some(_) if missed.is_answered => continue,
+                Some(Ok(None)) => {
+                    self.is_held = true;
+                    member.await_lease(missed.miss, self.begun.elapsed());
+                    continue;
+                }
+                Some(Ok(Some(Acquired::Computed(value)))) => {
+                    let answer = member.call.answer(missed.miss.info, &value);
+                    member.answer = Some(answer.map(Some));
+                    continue;
+                }
+                Some(Err(error)) => {
+                    member.answer = Some(Err(error));
+                    continue;
+                }
+            };
+            member.join(missed, right, self.reads >= READS, round);
+        }
+    }
+
+    /// Asks for a lease on each key, before the flights are joined, and only once: two processes
+    /// that waited for each other's leases, each with leases of its own in hand, would wait until
+    /// these end.
+    async fn lease(&self, missed: &[Missed<'a, T>]) -> Vec<Result<Option<Acquired>>> {
+        let asked = missed.iter().map(|missed| {
+            let (call, skip_store) = (&self.members[missed.at].call, missed.skip_store);
+            let (slot, begun) = (self.slot, self.begun);
+            // A key that this process loads is waited for there. Should that flight end before it is
+            // joined, this load is not stored.
+            let is_loading = call.forced.is_none() && slot.flights.has_flight(call.scoped);
+            async move {
+                if skip_store || is_loading {
+                    return Ok(Some(Acquired::Granted(StoreRight::None)));
+                }
+                let (key, scoped, replaced) = (call.key, call.scoped, call.replaced);
+                call.view.ask_once::<T>(slot, key, scoped, replaced, begun).await
+            }
+        });
+        join_all(asked).await
+    }
+
+    /// Waits before the next read, if another process has a lease on one of the keys.
+    async fn pause(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            self.reads = 0;
+            runtime::background_sleep(lease_pause(self.looks)).await;
+            self.looks += 1;
+        }
+    }
+
+    /// Starts one loader for all keys that this round leads, or more if they are too many for one.
+    /// The future that is returned has to be polled by the caller while it waits.
+    fn start<F>(
+        &self,
+        round: &mut Round<'a, T>,
+        loader: &mut impl FnMut(Vec<A>) -> F,
+    ) -> Option<CallerDriven>
+    where
+        F: Future<Output = Result<Pairs<A, T>, Cause>> + Send + 'static,
+    {
+        let mut led = std::mem::take(&mut round.led).into_iter();
+        let mut loads = std::mem::take(&mut round.loads).into_iter().peekable();
+        let (mut runs, mut flights, mut by_caller) = (Vec::new(), Vec::new(), true);
+        while loads.peek().is_some() {
+            let chunk: Vec<_> = loads.by_ref().take(self.most).collect();
+            let places: Vec<usize> = chunk.iter().map(|(at, _)| *at).collect();
+            let argued = chunk.into_iter().map(|(at, task)| (task, self.arguments[at].clone()));
+            let (task, arguments) = JointTask::new(argued.collect());
+            for ((at, flight), miss) in places.into_iter().zip(task.flights()).zip(led.by_ref()) {
+                let Some(miss) = miss else { continue };
+                // The wait begins before the load, as in a call for one key.
+                let landing = Box::pin(flight.landing());
+                let awaited = Awaited::Own { landing, load: task.flights()[0].clone() };
+                round.waits.push(Waiting { at, miss, awaited });
+            }
+            flights.extend_from_slice(task.flights());
+            by_caller &= task.is_driven_by_caller();
+            let made = made(task.call(|| loader(arguments)));
+            runs.push(task.run(made));
+        }
+        if runs.is_empty() {
+            return None;
+        }
+        let all = stream::iter(runs).for_each_concurrent(AT_A_TIME, |run| run);
+        let driver = if by_caller { Driver::Caller } else { Driver::Task };
+        drive(Box::pin(all), &flights, driver)
+    }
+
+    /// Waits for the flights of this round, and drives its load meanwhile if the caller has to.
+    async fn wait(&mut self, waits: Vec<Waiting<'a, T>>, driven: Option<CallerDriven>) {
+        let mut of_members: Vec<Option<Waiting<'a, T>>> =
+            self.members.iter().map(|_| None).collect();
+        for wait in waits {
+            let at = wait.at;
+            of_members[at] = Some(wait);
+        }
+        let waits = self.members.iter_mut().zip(of_members);
+        let all = join_all(waits.filter_map(|(member, wait)| Some(member.wait(wait?))));
+        let Some(driven) = driven else {
+            all.await;
+            return;
+        };
+        if let Either::Right(((), all)) = select(Box::pin(all), driven).await {
+            all.await;
+        }
+        // A load that goes on without this call is handed to a task by the drop of its driver.
+    }
+}
+
+impl<'a, T: Cacheable> Member<'a, T> {
+    /// Whether the key has to be read.
+    fn is_open(&self) -> bool {
+        self.answer.is_none() && !self.is_cyclic
+    }
+
+    /// Answers for a key whose lease another process has, if the call has waited long enough.
+    fn await_lease(&mut self, miss: Miss<'a, T>, waited: Duration) {
+        let options = &self.call.view.options;
+        if miss.usable.is_some() && options.soft_limit().is_some_and(|soft| waited >= soft) {
+            self.answer = Some(self.call.serve(miss).map(Some));
+        } else if options.hard_limit().is_some_and(|hard| waited >= hard) {
+            self.answer = Some(Err(self.call.out_of_time(miss.usable.is_some())));
+        }
+    }
+
+    /// Joins the flight on the key, or begins one. A lease that is not used is given back by its
+    /// drop.
+    fn join(
+        &mut self,
+        missed: Missed<'a, T>,
+        right: Option<StoreRight>,
+        insists: bool,
+        round: &mut Round<'a, T>,
+    ) {
+        let Missed { at, miss, mark, skip_store, is_answered } = missed;
+        let call = &mut self.call;
+        let joined = call.slot.flights.join(call.scoped, call.joining(mark, insists));
+        if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
+            // Has no effect for a key that is answered.
+            call.emit_once(EventKind::Miss, miss.info);
+        }
+        let awaited = match joined {
+            Join::Lead(guard) => {
+                let has_usable = is_answered || miss.usable.is_some();
+                round.loads.push((at, call.lead(guard, right, skip_store, has_usable)));
+                round.led.push((!is_answered).then_some(miss));
+                return;
+            }
+            Join::ReadAgain => {
+                // A value that was stored just now needs no early refresh.
+                call.drawn = Some(false);
+                return;
+            }
+            Join::Follow(_) | Join::LetEnd(..) if is_answered => return,
+            Join::Follow(flight) => Awaited::Other(flight),
+            Join::LetEnd(flight, limit) => Awaited::End(flight, limit),
+        };
+        round.waits.push(Waiting { at, miss, awaited });
+    }
+
+    async fn wait(&mut self, Waiting { mut miss, awaited, .. }: Waiting<'a, T>) {
+        let step: Option<Step<T>> = match awaited {
+            Awaited::Own { landing, load } => {
+                self.is_cyclic = false;
+                let wait = self.call.wait(&miss, landing).await;
+                Some(ControlFlow::Break(self.call.land(wait, &load, miss)))
+            }
+            Awaited::Other(flight) => self.call.follow(&flight, &mut miss).await,
+            Awaited::End(flight, limit) => self.call.let_end(&flight, limit, &mut miss).await,
+        };
+        match step {
+            Some(ControlFlow::Break(Ok(value))) => self.answer = Some(Ok(Some(value))),
+            // The loader gave nothing for the key.
+            Some(ControlFlow::Break(Err(error))) if error.is_not_found() => {
+                self.answer = Some(Ok(None));
+            }
+            Some(ControlFlow::Break(Err(error))) => self.answer = Some(Err(error)),
+            Some(ControlFlow::Continue(())) => {}
+            None => self.is_cyclic = true,
+        }
+    }
+}

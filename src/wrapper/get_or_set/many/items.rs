@@ -1,0 +1,133 @@
+//! What the verbs for several keys are given: keys, or pairs of a key and an argument.
+
+use crate::error::Result;
+use crate::key::Scope;
+use crate::wrapper::keys::{KeyBatch, OneKey};
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// An item of [`get_or_set_many_async`](crate::View::get_or_set_many_async): a key, or a pair of a
+/// key and the argument by which the loader knows it.
+///
+/// `By` distinguishes the two and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a key nor a pair of a key and an argument",
+    note = "a key is text: anything with `AsRef<str>`",
+    note = "an argument is `Clone`, `Eq`, `Hash`, `Send` and `'static`"
+)]
+pub trait BatchItem<By> {
+    /// What the loader is given for the item: the argument, or the key as the caller wrote it.
+    type Argument: BatchArgument;
+
+    /// The key.
+    fn key(&self) -> &str;
+
+    /// The argument.
+    fn into_argument(self) -> Self::Argument;
+}
+
+/// What a loader for several keys knows a key by: a type that can be copied, compared and sent.
+pub trait BatchArgument: Clone + Eq + Hash + Send + 'static {}
+
+impl<A: Clone + Eq + Hash + Send + 'static> BatchArgument for A {}
+
+/// Marks a pair of a key and an argument in [`BatchItem`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct KeyAndArgument;
+
+impl<K: AsRef<str>> BatchItem<OneKey> for K {
+    type Argument = String;
+
+    fn key(&self) -> &str {
+        self.as_ref()
+    }
+
+    fn into_argument(self) -> String {
+        self.as_ref().to_owned()
+    }
+}
+
+impl<K, A> BatchItem<KeyAndArgument> for (K, A)
+where
+    K: AsRef<str>,
+    A: BatchArgument,
+{
+    type Argument = A;
+
+    fn key(&self) -> &str {
+        self.0.as_ref()
+    }
+
+    fn into_argument(self) -> A {
+        self.1
+    }
+}
+
+/// The items of a call, each key once. They are copied before the call's future is made, as
+/// [`KeyBatch`] says.
+pub(super) struct Items<A> {
+    pub(super) keys: KeyBatch,
+    /// The argument of each key: that of its first item.
+    pub(super) arguments: Vec<A>,
+    /// For each item, where its key is.
+    places: Vec<usize>,
+}
+
+impl<A> Items<A> {
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if one of the keys is empty.
+    pub(super) fn new<I, By>(scope: &Scope, items: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: BatchItem<By, Argument = A>,
+    {
+        let mut keys = KeyBatch::empty(scope);
+        let (mut arguments, mut places) = (Vec::new(), Vec::new());
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for item in items {
+            let place = match known.get(item.key()) {
+                Some(place) => *place,
+                None => {
+                    keys.push(scope, item.key())?;
+                    known.insert(item.key().to_owned(), arguments.len());
+                    arguments.push(item.into_argument());
+                    arguments.len() - 1
+                }
+            };
+            places.push(place);
+        }
+        Ok(Self { keys, arguments, places })
+    }
+
+    /// The answer for each item, by the answers for the keys. The first error, in the order of the
+    /// items, is the error of the call.
+    pub(super) fn answers<T: Clone>(
+        &self,
+        of_keys: Vec<Result<Option<T>>>,
+    ) -> Result<Vec<Option<T>>> {
+        if self.places.len() == of_keys.len() {
+            return of_keys.into_iter().collect();
+        }
+        self.places.iter().map(|place| of_keys[*place].clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_key_is_kept_once_with_its_first_argument() {
+        let scope = Scope::prefixed("p:");
+        let items = Items::new(&scope, [("a", 1), ("b", 2), ("a", 3)]).expect("keys");
+        assert_eq!(items.keys.scoped(), ["p:a", "p:b"]);
+        assert_eq!((items.arguments, items.places), (vec![1, 2], vec![0, 1, 0]));
+        let items = Items::new(&scope, ["x", "x"]).expect("keys");
+        assert_eq!((items.arguments, items.places), (vec!["x".to_owned()], vec![0, 0]));
+        let empty = Items::new(&scope, ["x", ""]).map(|items| items.arguments);
+        assert_eq!(empty.expect_err("refused").kind(), ErrorKind::InvalidKey);
+    }
+}

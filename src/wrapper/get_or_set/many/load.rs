@@ -1,0 +1,196 @@
+//! One run of a loader for several keys: it acquires the rights, runs the loader, and stores what
+//! it gave. It is independent of the call that started it.
+
+use super::items::BatchArgument;
+use crate::error::{Error, ErrorKind};
+use crate::event::EventKind;
+use crate::observe::Span;
+use crate::panics::panic_message;
+use crate::single_flight::{Flight, JointLoad, Outcome};
+use crate::wrapper::events::CallInfo;
+use crate::wrapper::fencing::Acquired;
+use crate::wrapper::get_or_set::call::OP;
+use crate::wrapper::get_or_set::task::{Cause, LoadTask, Panic};
+use crate::wrapper::{Cacheable, Loaded};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a loader for several keys gives: pairs of an argument and its value.
+pub(super) type Pairs<A, T> = Vec<(A, T)>;
+
+/// A load of several keys. Each has a flight and a right of its own; the loader is one.
+pub(super) struct JointTask<A> {
+    joint: JointLoad,
+    span: Span,
+    tasks: Vec<LoadTask>,
+    /// Which tasks an argument is for.
+    places: HashMap<A, Vec<usize>>,
+}
+
+impl<A: BatchArgument> JointTask<A> {
+    /// Also returns the arguments, each once, in the order of the tasks.
+    pub(super) fn new(loads: Vec<(LoadTask, A)>) -> (Self, Vec<A>) {
+        let (mut places, mut arguments) = (HashMap::new(), Vec::new());
+        let mut tasks: Vec<LoadTask> = Vec::with_capacity(loads.len());
+        for (task, argument) in loads {
+            let of_argument: &mut Vec<usize> = places.entry(argument.clone()).or_default();
+            if of_argument.is_empty() {
+                arguments.push(argument);
+            }
+            of_argument.push(tasks.len());
+            tasks.push(task);
+        }
+        let joint = JointLoad::new(tasks.iter().map(|task| task.flight().clone()).collect());
+        let span = match tasks.first() {
+            Some(task) => task.cache.load_span(&task.slot, ""),
+            None => Span::none(),
+        };
+        (Self { joint, span, tasks, places }, arguments)
+    }
+
+    pub(super) fn flights(&self) -> &[Arc<Flight>] {
+        self.joint.flights()
+    }
+
+    /// Whether the caller polls the load.
+    pub(super) fn is_driven_by_caller(&self) -> bool {
+        self.tasks.iter().all(LoadTask::is_driven_by_caller)
+    }
+
+    /// Calls a closure of the user's as a part of the loader.
+    pub(super) fn call<R>(&self, closure: impl FnOnce() -> R) -> Result<R, Panic> {
+        self.span.within(|| self.joint.run_now(|| catch_unwind(AssertUnwindSafe(closure))))
+    }
+
+    /// Runs a future as the loader.
+    pub(super) async fn run<T: Cacheable>(
+        mut self,
+        loader: impl Future<Output = Result<Pairs<A, T>, Cause>>,
+    ) {
+        // The guard also covers the drop of the user's values, errors and futures.
+        let worked = AssertUnwindSafe(self.work(loader)).catch_unwind().await;
+        let (outcomes, result) = worked.unwrap_or_else(|panic| {
+            let error = Error::new(ErrorKind::Panic).with_source(panic_message(panic));
+            (self.failed(&error), Err(error))
+        });
+        let ends = self.tasks.into_iter().zip(outcomes).map(|(task, end)| task.finish(Ok(end)));
+        join_all(ends).await;
+        self.span.end(&result);
+    }
+
+    /// Returns the outcome for each key, and that of the loader.
+    async fn work<T: Cacheable>(
+        &mut self,
+        loader: impl Future<Output = Result<Pairs<A, T>, Cause>>,
+    ) -> (Vec<Outcome>, crate::error::Result<()>) {
+        let needless = self.claim::<T>().await;
+        if needless.iter().all(Option::is_some) {
+            return (needless.into_iter().flatten().collect(), Ok(()));
+        }
+        let started = Instant::now();
+        // The `async move` block drops the loader as soon as it has ended, inside the guard against
+        // panics.
+        #[allow(clippy::redundant_async_block)]
+        let loader = AssertUnwindSafe(async move { loader.await }).catch_unwind();
+        let loaded = self.span.around(self.joint.run(loader)).await;
+        let cost = started.elapsed();
+        let error = match loaded {
+            Ok(Ok(pairs)) => {
+                let values = self.values(pairs);
+                self.emit(EventKind::Load, cost, None);
+                return (self.store(values, needless, cost).await, Ok(()));
+            }
+            Ok(Err(cause)) => Error::new(ErrorKind::Load).with_source(cause),
+            Err(panic) => Error::new(ErrorKind::Panic).with_source(panic_message(panic)),
+        };
+        let error = error.with_op(OP);
+        self.emit(EventKind::LoadError, cost, Some(&error));
+        let failed = self.failed(&error);
+        let outcomes = needless.into_iter().zip(failed).map(|(own, failed)| own.unwrap_or(failed));
+        (outcomes.collect(), Err(error))
+    }
+
+    /// Acquires the rights that the call has not acquired. Returns the outcomes of the keys that
+    /// need no load.
+    async fn claim<T: Cacheable>(&mut self) -> Vec<Option<Outcome>> {
+        let claims = self.tasks.iter_mut().map(|task| async move {
+            if task.right.is_some() {
+                return None;
+            }
+            match task.claim::<T>().await {
+                Ok(Acquired::Granted(right)) => {
+                    task.right = Some(right);
+                    None
+                }
+                Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
+                Err(error) => Some(Outcome::Refused(error)),
+            }
+        });
+        join_all(claims).await
+    }
+
+    /// The value for each task. What was not asked for is dropped.
+    fn values<T: Cacheable>(&mut self, pairs: Pairs<A, T>) -> Vec<Option<T>> {
+        let mut values: Vec<Option<T>> = self.tasks.iter().map(|_| None).collect();
+        for (argument, value) in pairs {
+            let Some((last, others)) =
+                self.places.get(&argument).and_then(|places| places.split_last())
+            else {
+                continue;
+            };
+            for place in others {
+                values[*place] = Some(value.clone());
+            }
+            values[*last] = Some(value);
+        }
+        values
+    }
+
+    /// Stores the values, all at once. A key without a value is absent.
+    async fn store<T: Cacheable>(
+        &mut self,
+        values: Vec<Option<T>>,
+        needless: Vec<Option<Outcome>>,
+        cost: Duration,
+    ) -> Vec<Outcome> {
+        let tasks = self.tasks.iter_mut().zip(values).zip(needless);
+        let stores = tasks.map(|((task, value), needless)| async move {
+            if let Some(outcome) = needless {
+                return outcome;
+            }
+            task.unthrottle();
+            match value {
+                Some(value) => task.store(Loaded::new(value), cost).await,
+                None => {
+                    task.give_up_right().await;
+                    Outcome::Absent
+                }
+            }
+        });
+        join_all(stores).await
+    }
+
+    fn failed(&self, error: &Error) -> Vec<Outcome> {
+        let named =
+            |task: &LoadTask| Outcome::Failed(error.clone().with_op(OP).with_key(&task.key));
+        self.tasks.iter().map(named).collect()
+    }
+
+    /// Counts the load, and emits the event of its outcome unless the caller's time limit ended the
+    /// load first: one for all keys, in the name of the first flight.
+    fn emit(&self, kind: EventKind, cost: Duration, error: Option<&Error>) {
+        let Some(task) = self.tasks.first() else { return };
+        task.slot.observers.counters.load_took(cost);
+        let key = if self.tasks.len() == 1 { task.key.as_str() } else { "" };
+        let mut info = CallInfo::new(OP, key).took(Some(cost));
+        if let Some(error) = error {
+            info = info.error(error);
+        }
+        task.cache.emit_load(&task.slot, task.flight(), kind, info);
+    }
+}
