@@ -4,7 +4,9 @@ use super::CacheWrapper;
 use super::wait::wait;
 use crate::error::Result;
 use crate::expiry::Expiry;
-use crate::wrapper::{BatchArgument, BatchItem, Cacheable, Keys, Loaded, NotAResult};
+use crate::wrapper::{
+    AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, Keys, Loaded, NotAResult,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -21,7 +23,7 @@ impl CacheWrapper {
         // Memory needs no runtime.
         match self.inner.read_now(key, self.inner.options.allow_stale) {
             Poll::Ready(found) => found,
-            Poll::Pending => wait(self.inner.get(key)),
+            Poll::Pending => wait(AsyncCacheWrapper::get(&self.inner, key)),
         }
     }
 
