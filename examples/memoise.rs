@@ -127,7 +127,7 @@ impl Stock for Shop {
 }
 
 /// Prints what a call gave and whether it ran, and holds it to that.
-fn told<T: fmt::Debug>(db: &Db, before: u32, expected: u32, what: &str, value: T) {
+fn report<T: fmt::Debug>(db: &Db, before: u32, expected: u32, what: &str, value: T) {
     let ran = db.queries() - before;
     let how = match ran {
         0 => "did not run".to_owned(),
@@ -143,7 +143,7 @@ macro_rules! call {
     ($db:expr, $expected:expr, $call:expr) => {{
         let before = $db.queries();
         let value = $call;
-        told(&$db, before, $expected, stringify!($call), &value);
+        report(&$db, before, $expected, stringify!($call), &value);
         value
     }};
 }
@@ -163,7 +163,7 @@ async fn main() -> larder::Result<()> {
         assert_eq!(call.await.expect("no panic"), Ok("user 99".to_owned()));
     }
     println!("\nA thousand calls at once");
-    told(&db, before, 1, "get_user(&db, 99).await, 1,000 times", "user 99");
+    report(&db, before, 1, "get_user(&db, 99).await, 1,000 times", "user 99");
     Ok(())
 }
 

@@ -119,9 +119,9 @@ fn call(cached: &Cached) -> TokenStream {
     let load = match function.runs {
         Runs::Blocking => quote!(move || #uncached #turbofish (#(#names),*)),
         _ if cached.is_detached() => {
-            let lent = function.arguments.iter().map(|argument| taken(cached, argument));
+            let borrowed = function.arguments.iter().map(|argument| taken(cached, argument));
             let turbofish = generics::turbofish(&load_generics(cached));
-            quote!(move || #load_path #turbofish (#(#lent),*))
+            quote!(move || #load_path #turbofish (#(#borrowed),*))
         }
         // As a block the future is made when the load begins: a boxed one is not boxed on a hit.
         _ => quote!(async move { #uncached #turbofish (#(#names),*).await }),
@@ -162,7 +162,7 @@ fn load(cached: &Cached) -> TokenStream {
     let arguments = function.arguments.iter().map(|argument| {
         let name = owned_name(argument);
         match argument.taking() {
-            Taking::Clone(ty) => quote!(#larder::__private::lent::<#ty>(&#name)),
+            Taking::Clone(ty) => quote!(#larder::__private::borrowed::<#ty>(&#name)),
             _ => quote!(#name),
         }
     });

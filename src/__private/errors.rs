@@ -3,7 +3,7 @@
 use crate::error::Error;
 use std::error::Error as StdError;
 
-/// What a function returns that may fail. An alias of `Result` is one, too.
+/// The return type of a function that may fail. An alias of `Result` is one, too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is called `Result`, and is not `std::result::Result`",
     note = "the attributes take a return type of this name for a `Result`: rename the type"
@@ -71,7 +71,7 @@ pub trait LoadFailure: Into<Box<dyn StdError + Send + Sync>> {}
 #[diagnostic::do_not_recommend]
 impl<E: Into<Box<dyn StdError + Send + Sync>>> LoadFailure for E {}
 
-/// The function's own error, for each caller; what is larder's is made from larder's.
+/// The function's own error, for each caller. An error of larder is converted.
 pub fn own<E: OwnError>(error: Error) -> E {
     match error.load_error::<E>() {
         Some(own) => own.clone(),
@@ -79,7 +79,7 @@ pub fn own<E: OwnError>(error: Error) -> E {
     }
 }
 
-/// larder's error in the function's type.
+/// Converts larder's error into the function's error.
 pub fn wrap<E: WrapsError>(error: Error) -> E {
     E::from(error)
 }

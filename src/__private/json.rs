@@ -1,4 +1,5 @@
-//! Arguments as JSON in a key: equal values give equal text, whatever order their maps have.
+//! Arguments as JSON in a key: equal values give equal text, for any order of the entries in their
+//! maps.
 
 use crate::codec::write_json;
 use crate::error::{Error, ErrorKind, Result};
@@ -9,8 +10,8 @@ use std::io;
 ///
 /// # Errors
 ///
-/// [`InvalidKey`](ErrorKind::InvalidKey) for what JSON cannot hold: a float that is not finite,
-/// `Some(None)`, a map whose keys are no texts.
+/// [`InvalidKey`](ErrorKind::InvalidKey) for values that JSON cannot represent: a float that is not
+/// finite, `Some(None)`, a map whose keys are not text.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: impl io::Write) -> Result<()> {
     write_json(value, out).map_err(|error| {
         Error::new(ErrorKind::InvalidKey)
@@ -60,7 +61,7 @@ fn items(rest: &mut &[u8], mut item: impl FnMut(&mut &[u8])) {
     take(rest, 1);
 }
 
-/// A text, or what has no brackets: a number or a word.
+/// A text, or a value without brackets: a number or a word.
 fn plain(rest: &mut &[u8]) -> Vec<u8> {
     if rest.first() != Some(&b'"') {
         let end = rest.iter().position(|byte| b",]}".contains(byte)).unwrap_or(rest.len());

@@ -10,7 +10,7 @@ use std::io;
 /// The longest key that needs no allocation, in bytes.
 const SHORT: usize = 62;
 
-/// A key that is put together from texts and arguments.
+/// A key that is built from texts and arguments.
 #[derive(Debug)]
 pub struct KeyBuf {
     text: Text,
@@ -116,7 +116,7 @@ impl KeyBuf {
         }
     }
 
-    /// The key, or why there is none.
+    /// The key, or the error of an argument that cannot be part of it.
     pub(super) fn checked(&self) -> Result<&str> {
         match &self.refused {
             None => Ok(self.as_str()),
@@ -128,7 +128,7 @@ impl KeyBuf {
     fn as_str(&self) -> &str {
         match &self.text {
             Text::Long(text) => text,
-            // Never empty by an error: only whole texts are appended.
+            // Only whole texts are appended, so this is valid UTF-8.
             Text::Short { bytes, len } => {
                 std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default()
             }

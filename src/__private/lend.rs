@@ -1,9 +1,9 @@
-//! What a load that has a task of its own clones of the arguments that its function borrows.
+//! How a load that has a task of its own clones the arguments that its function borrows.
 
 use std::borrow::Borrow;
 
-/// What a cached function borrows, and its load owns: `&str` becomes a `String`, `&[T]` a `Vec`,
-/// `&T` a clone.
+/// A type that a cached function borrows and that its load owns: for `&str` the load owns a
+/// `String`, for `&[T]` a `Vec`, for `&T` a clone.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is borrowed by a cached function, and cannot be cloned",
     label = "the load goes on without its caller, and needs a `{Self}` of its own",
@@ -24,7 +24,7 @@ impl<T: ToOwned + ?Sized> Lend for T {
     }
 }
 
-/// The argument as the function takes it.
-pub fn lent<T: Lend + ?Sized>(owned: &T::Owned) -> &T {
+/// Borrows an owned argument, as the function takes it.
+pub fn borrowed<T: Lend + ?Sized>(owned: &T::Owned) -> &T {
     owned.borrow()
 }

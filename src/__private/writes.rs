@@ -1,4 +1,4 @@
-//! What `#[evicts]` and `#[puts]` do beside the body of their function.
+//! The removals of `#[evicts]` and the writes of `#[puts]`, beside the body of their function.
 
 use super::key::KeyBuf;
 use crate::blocking::{BlockingView, wait};
@@ -8,7 +8,7 @@ use crate::runtime;
 use crate::wrapper::{AsyncCacheWrapper, Cacheable, View};
 
 /// The removals of `#[evicts]`. If the function ends midway, by a panic or because its caller goes
-/// away, nobody knows what the body has changed, so the removals run in a task.
+/// away, it is not known what the body has changed, so the removals run in a task.
 #[derive(Debug)]
 #[must_use]
 pub struct Evictions {
