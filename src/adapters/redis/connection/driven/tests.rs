@@ -1,3 +1,6 @@
+//! The connection over a real socket, with the test as its server.
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use super::*;
 use crate::adapters::redis::connection::resp::{Message, Parser};
 use crate::adapters::redis::errors::{Code, Fate};
