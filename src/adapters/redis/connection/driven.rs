@@ -1,7 +1,7 @@
 //! A connection that its callers drive: no task carries their calls, and no channel.
 //!
 //! ```text
-//!   call ──► output ──► socket ──► server ──► input ──► reply ──► the first call in the queue
+//!   call ──► output ──► socket ──► server ──► input ──► reply ──► first call in the queue
 //!            writer ▲                        ▲ reader
 //! ```
 //!

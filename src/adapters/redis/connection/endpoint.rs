@@ -149,7 +149,8 @@ impl Endpoint {
     fn read_socket(&mut self, server: &str, path: &str) -> Result<()> {
         if !server.is_empty() || path.len() < 2 {
             return Err(Error::config(
-                "the URL of a Unix socket has an absolute path, such as `redis+unix:///run/redis.sock`",
+                "the URL of a Unix socket has an absolute path, such as \
+                 `redis+unix:///run/redis.sock`",
             ));
         }
         self.unix_socket = Some(decode(path)?.into());

@@ -27,7 +27,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many loaders of one call run at a time.
+/// The most loaders of one call that run at the same time.
 const AT_A_TIME: usize = 4;
 
 /// A key of a call.
@@ -46,7 +46,7 @@ pub(super) struct GetOrSetMany<'a, A, T> {
     arguments: &'a [A],
     most: usize,
     begun: Instant,
-    /// How many reads in a row have led to nothing.
+    /// The number of reads in a row without a result.
     reads: usize,
     /// Another process has a lease on one of the keys.
     is_held: bool,
@@ -54,7 +54,7 @@ pub(super) struct GetOrSetMany<'a, A, T> {
     looks: u32,
 }
 
-/// A miss, on its way to a flight.
+/// A missing key that has not joined a flight yet.
 struct Missed<'a, T> {
     at: usize,
     miss: Miss<'a, T>,
@@ -64,7 +64,7 @@ struct Missed<'a, T> {
     is_answered: bool,
 }
 
-/// What a key waits for.
+/// The wait of a key.
 enum Awaited {
     /// A load of this call. `load` is the flight for which the event of the load is emitted.
     Own {
@@ -81,10 +81,10 @@ struct Waiting<'a, T> {
     awaited: Awaited,
 }
 
-/// What a round has begun.
+/// The loads and waits that a round has begun.
 struct Round<'a, T> {
     loads: Vec<(usize, LoadTask)>,
-    /// The misses of these loads; `None` for a refresh, which nobody waits for.
+    /// The misses of these loads; `None` for a refresh, for which no caller waits.
     led: Vec<Option<Miss<'a, T>>>,
     waits: Vec<Waiting<'a, T>>,
 }
@@ -296,8 +296,8 @@ where
         let asked = missed.iter().map(|missed| {
             let (call, skip_store) = (&self.members[missed.at].call, missed.skip_store);
             let (slot, begun) = (self.slot, self.begun);
-            // A key that this process loads is waited for there. Should that flight end before it is
-            // joined, this load is not stored.
+            // A key that this process loads is waited for there. Should that flight end before it
+            // is joined, this load is not stored.
             let is_loading = call.forced.is_none() && slot.flights.has_flight(call.scoped);
             async move {
                 if skip_store || is_loading {
@@ -384,7 +384,8 @@ impl<'a, T: Cacheable> Member<'a, T> {
         self.answer.is_none() && !self.is_cyclic
     }
 
-    /// Answers for a key whose lease another process has, if the call has waited long enough.
+    /// Answers for a key whose lease is held by another process, if the call has waited long
+    /// enough.
     fn await_lease(&mut self, miss: Miss<'a, T>, waited: Duration) {
         let options = &self.call.view.options;
         if miss.usable.is_some() && options.soft_limit().is_some_and(|soft| waited >= soft) {
@@ -441,7 +442,7 @@ impl<'a, T: Cacheable> Member<'a, T> {
         };
         match step {
             Some(ControlFlow::Break(Ok(value))) => self.answer = Some(Ok(Some(value))),
-            // The loader gave nothing for the key.
+            // The loader returned no value for the key.
             Some(ControlFlow::Break(Err(error))) if error.is_not_found() => {
                 self.answer = Some(Ok(None));
             }

@@ -1,4 +1,4 @@
-//! What the verbs for several keys are given: keys, or pairs of a key and an argument.
+//! The items of the verbs for several keys: keys, or pairs of a key and an argument.
 
 use crate::error::Result;
 use crate::key::Scope;
@@ -16,7 +16,8 @@ use std::hash::Hash;
     note = "an argument is `Clone`, `Eq`, `Hash`, `Send` and `'static`"
 )]
 pub trait BatchItem<By> {
-    /// What the loader is given for the item: the argument, or the key as the caller wrote it.
+    /// The loader's argument for the item: the argument of the pair, or the key as the caller wrote
+    /// it.
     type Argument: BatchArgument;
 
     /// The key.
@@ -70,7 +71,7 @@ pub(super) struct Items<A> {
     pub(super) keys: KeyBatch,
     /// The argument of each key: that of its first item.
     pub(super) arguments: Vec<A>,
-    /// For each item, where its key is.
+    /// For each item, the position of its key.
     places: Vec<usize>,
 }
 

@@ -1,5 +1,5 @@
-//! One run of a loader for several keys: it acquires the rights, runs the loader, and stores what
-//! it gave. It is independent of the call that started it.
+//! One run of a loader for several keys: it acquires the rights, runs the loader, and stores the
+//! values. It is independent of the call that started it.
 
 use super::items::BatchArgument;
 use crate::error::{Error, ErrorKind};
@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a loader for several keys gives: pairs of an argument and its value.
+/// The result of a loader for several keys: pairs of an argument and its value.
 pub(super) type Pairs<A, T> = Vec<(A, T)>;
 
 /// A load of several keys. Each has a flight and a right of its own; the loader is one.

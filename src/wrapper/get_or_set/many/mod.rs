@@ -1,5 +1,5 @@
-//! `get_or_set_many_async`: `items` is what the caller gives, `call` one call, `load` one run of the
-//! loader.
+//! `get_or_set_many_async`: `items` is what the caller gives, `call` one call, `load` one run of
+//! the loader.
 
 mod call;
 mod items;
@@ -82,7 +82,8 @@ impl View<'_> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
     /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
     /// async fn users(ids: Vec<u64>) -> Result<Vec<(u64, String)>, std::io::Error> {
-    ///     Ok(ids.into_iter().filter(|id| *id < 10).map(|id| (id, format!("user {id}"))).collect())
+    ///     let known = ids.into_iter().filter(|id| *id < 10);
+    ///     Ok(known.map(|id| (id, format!("user {id}"))).collect())
     /// }
     /// let ids = [7u64, 70];
     /// let items = ids.iter().map(|id| (format!("user:{id}"), *id));
