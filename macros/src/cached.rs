@@ -274,6 +274,7 @@ fn check_taking(argument: &Argument) -> Result<()> {
         .to_token_stream()
         .to_string()
         .replace("& ", "&")
+        .replace(" :: ", "::")
         .replace(" < ", "<")
         .replace(" >", ">");
     match argument.taking() {

@@ -6,10 +6,10 @@ use crate::cached::{Cached, Home};
 use crate::function::{Runs, params};
 use crate::generics;
 use crate::key;
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{FnArg, Generics};
+use syn::{FnArg, Generics, Path, Type};
 
 /// Everything beside the function.
 pub(crate) fn code(cached: &Cached) -> TokenStream {
@@ -194,9 +194,9 @@ fn load_generics(cached: &Cached) -> Generics {
     generics::without_lifetimes(&generics::used_in(&function.signature.generics, &used))
 }
 
-fn owned_name(argument: &Argument) -> proc_macro2::Ident {
+fn owned_name(argument: &Argument) -> Ident {
     if argument.is_self {
-        return proc_macro2::Ident::new("__larder_self", proc_macro2::Span::call_site());
+        return Ident::new("__larder_self", Span::call_site());
     }
     argument.name.clone()
 }
@@ -204,16 +204,38 @@ fn owned_name(argument: &Argument) -> proc_macro2::Ident {
 fn owned_type(cached: &Cached, argument: &Argument) -> TokenStream {
     let larder = cached.larder();
     match argument.taking() {
-        Taking::Clone(ty) => quote!(<#ty as #larder::__private::Lend>::Owned),
+        // A type that cannot be cloned is shown where it is.
+        Taking::Clone(ty) => {
+            let (place, larder) = (place(ty), at(larder, place(ty)));
+            quote_spanned!(place=> #larder::__private::Loan<#ty>)
+        }
         _ => argument.ty.to_token_stream(),
     }
+}
+
+/// A path as if it were written at a place: a message shows all of what was written.
+fn at(path: &Path, place: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(place));
+        token
+    });
+    tokens.collect()
+}
+
+/// Where a type is written, for what is generated.
+fn place(ty: &Type) -> Span {
+    let first = ty.to_token_stream().into_iter().next();
+    Span::call_site().located_at(first.map_or_else(Span::call_site, |token| token.span()))
 }
 
 /// The argument as the load owns it.
 fn taken(cached: &Cached, argument: &Argument) -> TokenStream {
     let (larder, name) = (cached.larder(), &argument.name);
     match argument.taking() {
-        Taking::Clone(ty) => quote!(<#ty as #larder::__private::Lend>::lend(#name)),
+        Taking::Clone(ty) => {
+            let (place, larder) = (place(ty), at(larder, place(ty)));
+            quote_spanned!(place=> #larder::__private::loan::<#ty>(#name))
+        }
         _ => quote!(#name),
     }
 }
@@ -411,7 +433,7 @@ fn key_receiver(cached: &Cached) -> TokenStream {
     let receiver = cached.function.signature.inputs.first();
     let Some(FnArg::Receiver(receiver)) = receiver else { return TokenStream::new() };
     match &receiver.kind {
-        syn::ReceiverKind::Typed(_, ty) if matches!(**ty, syn::Type::Reference(_)) => {
+        syn::ReceiverKind::Typed(_, ty) if matches!(**ty, Type::Reference(_)) => {
             receiver.to_token_stream()
         }
         syn::ReceiverKind::Typed(_, ty) => quote!(self: &#ty),

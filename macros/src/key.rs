@@ -5,7 +5,7 @@ use crate::function::Function;
 use crate::options::{Key, Options};
 use crate::template::{Hole, Piece, Step, Template};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Expr, Index, Path, Result};
 
@@ -216,7 +216,11 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
             write.extend(quote!(__larder_key.text(#prefix);));
             let written = function.arguments.iter().filter(|all| is_written(options, all));
             for name in written.map(|argument| &argument.name) {
-                write.extend(quote!(__larder_key.text(":"); __larder_key.json(&#name);));
+                let place = Span::call_site().located_at(name.span());
+                write.extend(quote_spanned! {place=>
+                    __larder_key.text(":");
+                    __larder_key.json(&#name);
+                });
             }
         }
     }
@@ -244,10 +248,11 @@ pub(crate) fn template_code(template: &Template, all: &[Argument]) -> TokenStrea
         Piece::Text(text) => quote!(__larder_key.text(#text);),
         Piece::Hole(hole) => {
             let value = hole_code(hole, all, template.span);
+            let place = Span::call_site().located_at(template.span);
             if separators.is_empty() {
-                quote!(__larder_key.whole(&#value);)
+                quote_spanned!(place=> __larder_key.whole(&#value);)
             } else {
-                quote!(__larder_key.part(&#value, #separators);)
+                quote_spanned!(place=> __larder_key.part(&#value, #separators);)
             }
         }
     });
@@ -275,7 +280,7 @@ pub(crate) fn hole_code(hole: &Hole, all: &[Argument], span: Span) -> TokenStrea
             quote!(.#name())
         }
     });
-    quote!((#root #(#steps)*))
+    quote_spanned!(place=> (#root #(#steps)*))
 }
 
 fn identifier(name: &str, span: Span) -> Ident {

@@ -14,8 +14,8 @@ mod loads;
 mod writes;
 
 pub use errors::{Fallible, LoadFailure, OwnError, WrapsError, own, wrap};
-pub use key::{KeyBuf, KeyPart};
-pub use lend::{Lend, borrowed};
+pub use key::{JsonPart, KeyBuf, KeyPart};
+pub use lend::{Lend, Loan, borrowed, loan};
 pub use loads::{
     call, detached, every, here, peek, peek_blocking, try_call, try_detached, try_here,
 };
