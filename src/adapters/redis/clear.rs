@@ -5,8 +5,9 @@ use super::errors::Failure;
 use super::lane::Lane;
 use super::names::{self, marks};
 use super::scripts::{Invocation, Lua, invoke};
-use super::{AsyncRedisCache, millis};
+use super::{AsyncRedisCache, deadline_in, millis};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::spawn_background;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -46,6 +47,41 @@ fn unmark(marks: &str, id: &str, prefix: &str) -> Command<bool> {
     Command::new("ZREM", flag).arg(marks).arg([id, prefix].concat())
 }
 
+/// The mark of a clear. If the clear is dropped or fails, the mark is removed in the background: it
+/// would refuse all claimed writes below the prefix for [`MARKED`].
+struct Mark {
+    lane: Arc<Lane>,
+    marks: String,
+    id: String,
+    prefix: String,
+    op_timeout: Duration,
+    is_removed: bool,
+}
+
+impl Mark {
+    async fn remove(mut self) {
+        let unmark = || unmark(&self.marks, &self.id, &self.prefix);
+        // If this fails, the mark expires.
+        let _ = self.lane.run(unmark, deadline_in(self.op_timeout)).await;
+        self.is_removed = true;
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        if self.is_removed {
+            return;
+        }
+        let (lane, deadline) = (self.lane.clone(), deadline_in(self.op_timeout));
+        let fields = [&mut self.marks, &mut self.id, &mut self.prefix];
+        let [marks, id, prefix] = fields.map(std::mem::take);
+        // Sent after the mark, over the same lane.
+        drop(spawn_background(async move {
+            let _ = lane.run(|| unmark(&marks, &id, &prefix), deadline).await;
+        }));
+    }
+}
+
 impl AsyncRedisCache {
     pub(super) async fn clear_prefix(&self, prefix: &str) -> Result<()> {
         let own = self.shared.config.settings.scope.prefix();
@@ -79,12 +115,13 @@ struct Clear<'c> {
 impl Clear<'_> {
     async fn run(&self) -> Result<(), Failure> {
         let marks = marks(self.cache.shared.config.settings.scope.prefix());
-        let id = names::random();
-        if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
-            // If this fails, the mark expires.
-            let unmark = || unmark(&marks, &id, self.prefix);
-            let _ = self.lane.run(unmark, self.cache.deadline()).await;
-            return Ok(());
+        if !self.cache.shared.refusals.refuses_scripts() {
+            let id = names::random();
+            let mark = self.new_mark(&marks, &id);
+            if self.mark(&marks, &id).await? && self.walk(&marks, Some(&id)).await? {
+                mark.remove().await;
+                return Ok(());
+            }
         }
         // Walk twice. Without a mark, a load that claimed its key before the clear may store its
         // value after the walk has passed the key. The first walk ends the load's claim, and the
@@ -93,12 +130,21 @@ impl Clear<'_> {
         self.walk(&marks, None).await.map(drop)
     }
 
+    /// A mark that is about to be set. A clear that is dropped while it sets the mark has it removed.
+    fn new_mark(&self, marks: &str, id: &str) -> Mark {
+        Mark {
+            lane: self.lane.clone(),
+            marks: marks.to_owned(),
+            id: id.to_owned(),
+            prefix: self.prefix.to_owned(),
+            op_timeout: self.cache.shared.config.op_timeout,
+            is_removed: false,
+        }
+    }
+
     /// Sets the mark. Returns `false` if the server refuses the mark, or would refuse to remove it:
     /// a server that is full, or does not run scripts, can still be cleared.
     async fn mark(&self, marks: &str, id: &str) -> Result<bool, Failure> {
-        if self.cache.shared.refusals.refuses_scripts() {
-            return Ok(false);
-        }
         let touch = || unmark(marks, names::NO_ID, self.prefix);
         let marked = match self.lane.run(touch, self.cache.deadline()).await {
             Ok(_) => {

@@ -9,6 +9,7 @@ use crate::support::turns::turn;
 use crate::support::{Proxy, Redis, eventually};
 use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_big_write_that_timed_out_does_not_come_back() {
@@ -119,6 +120,25 @@ async fn a_clear_without_a_caller_lands_before_later_writes() {
         eventually("the keys are removed", PATIENT, async || calls(&server, "unlink") > 0).await;
         assert!(cache.contains("k").await.unwrap(), "{verb}");
     }
+}
+
+/// A clear that was dropped, or that failed, does not refuse the loads that come after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loads_after_a_dropped_clear_are_stored() {
+    let (server, proxy, cache, _) = behind_a_proxy(1 << 20);
+    cache.set("k", CacheValue::new(1), Expiry::Never).await.unwrap();
+    let clearing = cache.clone();
+    let clear = async move { clearing.clear("").await.unwrap() };
+    let later = async {};
+    dropped_before(&proxy, b"\r\nSCAN\r\n", clear, later).await;
+    eventually("the clear walks", PATIENT, async || calls(&server, "scan") > 0).await;
+    let wrapper = larder::AsyncCacheWrapper::new(cache).unwrap();
+    // Far less than the mark lives.
+    eventually("a load is stored", Duration::from_secs(20), async || {
+        wrapper.get_or_set_async("loaded", async { 7u8 }).await.unwrap();
+        wrapper.contains("loaded").await.unwrap()
+    })
+    .await;
 }
 
 /// A large value is taken over the lane of large values, and written over that of its key.
