@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// Runs a future to its end on this thread: a plain thread, a worker of a runtime, or a thread
 /// inside `block_on`.
@@ -32,8 +33,9 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
         return output;
     }
     blocked.park(|| {
+        let polls_every = blocked.polls_every();
         loop {
-            bell.wait();
+            bell.wait(polls_every);
             if let Poll::Ready(output) = poll() {
                 return output;
             }
@@ -69,9 +71,13 @@ impl Bell {
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 
-    fn wait(&self) {
+    /// Waits until it rings, or for at most `limit`.
+    fn wait(&self, limit: Option<Duration>) {
         while !self.rung.swap(false, Ordering::Acquire) {
-            thread::park();
+            match limit {
+                None => thread::park(),
+                Some(limit) => return thread::park_timeout(limit),
+            }
         }
     }
 }

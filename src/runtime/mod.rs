@@ -34,6 +34,21 @@ pub(crate) fn is_inside_one() -> bool {
     Handle::try_current().is_ok()
 }
 
+/// Lets other tasks that are ready run first. Wakes its caller itself, where tokio's function of this
+/// name leaves that to a scheduler that the blocking face may block.
+#[cfg(feature = "redis")]
+pub(crate) async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Enters the background runtime; `None` on a thread that is ending, see [`is_gone`].
 pub(crate) fn enter_background() -> Option<EnterGuard<'static>> {
     (!is_gone()).then(|| background().enter())
@@ -187,6 +202,9 @@ pub(crate) fn is_blocked() -> bool {
     BLOCKED.get()
 }
 
+/// See [`Blocked::polls_every`].
+const UNWOKEN: Duration = Duration::from_millis(1);
+
 /// A thread that is about to block, until dropped.
 pub(crate) struct Blocked {
     is_outermost: bool,
@@ -215,6 +233,16 @@ impl Blocked {
             }
             _ => park(),
         }
+    }
+
+    /// How often a parked thread polls although nothing has woken it. What yields inside a
+    /// current-thread runtime (`tokio::task::yield_now`) leaves its waker to the scheduler, which
+    /// this thread blocks: nothing else would wake the thread.
+    pub(crate) fn polls_every(&self) -> Option<Duration> {
+        let is_scheduler = |outer: &Handle| outer.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let blocks_one =
+            |kept: &RefCell<Option<Handle>>| kept.borrow().as_ref().is_some_and(is_scheduler);
+        OUTER.try_with(blocks_one).unwrap_or(false).then_some(UNWOKEN)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::own_process::own_process;
 use crate::work::{everything, everything_without_timers_around};
-use larder::awaitable;
+use larder::{CacheWrapper, awaitable};
 use std::sync::{Arc, Barrier};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{LocalSet, block_in_place, spawn_blocking};
@@ -35,6 +35,21 @@ own_process! {
 
     fn current_thread_task() {
         current_thread().block_on(async { tokio::spawn(async { everything() }).await.unwrap() });
+    }
+
+    fn a_loader_that_yields_to_the_scheduler_that_waits_for_it() {
+        current_thread().block_on(async {
+            let cache = CacheWrapper::new("memory").unwrap();
+            let yields = async || {
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+                7
+            };
+            assert_eq!(cache.get_or_set_async("detached", yields()).unwrap(), 7);
+            assert_eq!(cache.get_or_load_here("carried", yields).unwrap(), 7);
+            assert_eq!(awaitable(yields()).wait(), 7);
+        });
     }
 
     fn multi_thread_block_on() {

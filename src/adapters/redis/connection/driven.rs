@@ -16,12 +16,13 @@ use super::socket::Socket;
 use super::watchdog::watch;
 use super::wire::Wire;
 use crate::adapters::redis::errors::Failure;
+use crate::runtime;
 use redis::{Cmd, Pipeline, Value};
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
-use tokio::task::{AbortHandle, yield_now};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// One connection, shared by all who call over it.
@@ -95,7 +96,7 @@ impl DrivenConnection {
         let call = InFlight { wire: &self.wire, id: begun.id };
         if begun.gathers {
             // What other tasks are ready to send goes out in the same system call.
-            yield_now().await;
+            runtime::yield_now().await;
         }
         let answer = poll_fn(|context| self.wire.poll(call.id, context)).await;
         mem::forget(call);
