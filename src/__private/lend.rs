@@ -54,8 +54,8 @@ unsized_types! {
     Path => PathBuf,
 }
 
-/// An argument that the function borrows, as the load owns it. A type of its own: with `T::Owned` in
-/// a signature, the compiler would say that `Clone` is missing, and none of the words above.
+/// An argument that the function borrows, as the load owns it. A type of its own: with `T::Owned`
+/// in a signature, the compiler would say that `Clone` is missing, and none of the words above.
 pub struct Loan<T: Lend + ?Sized>(T::Owned);
 
 impl<T: Lend + ?Sized> fmt::Debug for Loan<T> {

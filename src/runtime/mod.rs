@@ -34,8 +34,8 @@ pub(crate) fn is_inside_one() -> bool {
     Handle::try_current().is_ok()
 }
 
-/// Lets other tasks that are ready run first. Wakes its caller itself, where tokio's function of this
-/// name leaves that to a scheduler that the blocking face may block.
+/// Lets other tasks that are ready run first. Wakes its caller itself, where tokio's function of
+/// this name leaves that to a scheduler that the blocking face may block.
 #[cfg(feature = "redis")]
 pub(crate) async fn yield_now() {
     let mut has_yielded = false;

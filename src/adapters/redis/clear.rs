@@ -130,7 +130,8 @@ impl Clear<'_> {
         self.walk(&marks, None).await.map(drop)
     }
 
-    /// A mark that is about to be set. A clear that is dropped while it sets the mark has it removed.
+    /// A mark that is about to be set. A clear that is dropped while it sets the mark has it
+    /// removed.
     fn new_mark(&self, marks: &str, id: &str) -> Mark {
         Mark {
             lane: self.lane.clone(),
