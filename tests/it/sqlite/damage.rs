@@ -142,6 +142,13 @@ async fn a_file_that_becomes_garbage_is_moved_aside() {
     let aside = fs::read(format!("{}.corrupt", path.display())).unwrap();
     assert_eq!(aside, vec![0xA5; aside.len()]);
 
+    // The adapter knows its file also while it is closed.
+    let path = fresh_path();
+    let cache = in_use(&path).await;
+    cache.close().await.unwrap();
+    fs::write(&path, "this is no database any more").unwrap();
+    until_well(&cache, &path, "overwritten while closed").await;
+
     // A cache that was damaged while it was closed still carries larder's mark.
     let path = fresh_path();
     in_use(&path).await.close().await.unwrap();

@@ -97,13 +97,11 @@ impl Source {
         }
     }
 
-    /// Ends the session. The holders of its connections have to close them.
+    /// Ends the session. The holders of its connections have to close them. The database is kept: it
+    /// knows which file was the cache, and a cache that is damaged while it is closed can heal.
     pub(in super::super) fn end_session(&self) -> EndedSession {
         let past = std::mem::take(&mut *lock(&self.session));
         past.end();
-        if !self.is_memory() {
-            *lock(&self.database) = None;
-        }
         EndedSession(past)
     }
 
