@@ -114,7 +114,7 @@ pub(crate) async fn caller_sleep(duration: Duration) {
 
 /// [`background_timeout`], but by the clock of the caller's runtime if it has one.
 pub(crate) async fn caller_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    if Handle::try_current().is_ok() {
+    if is_inside_one() {
         tokio::time::timeout(limit, future).await.ok()
     } else {
         background_timeout(limit, future).await

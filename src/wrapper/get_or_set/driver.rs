@@ -5,7 +5,7 @@
 //! there: nested loads then need no further threads. A load that borrows from its caller
 //! (`get_or_load_here`) cannot leave it on either face.
 
-use super::task::{Cause, LoadTask};
+use super::task::{Cause, LoadTask, ends_at_once};
 use crate::observers::{inherit, is_observing};
 use crate::runtime;
 use crate::single_flight::Flight;
@@ -13,7 +13,7 @@ use crate::wrapper::{Cacheable, Loaded, View};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// Where a loader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +102,6 @@ impl LoadTask {
     }
 }
 
-/// Polls a load with a waker that does nothing: a load that is pending is polled again by its task.
-fn is_pending(load: &mut Load) -> bool {
-    load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
-}
-
 /// Drives the load of some flights. A future that is returned has to be polled by the caller while
 /// it waits.
 pub(super) fn drive(load: Load, flights: &[Arc<Flight>], driver: Driver) -> Option<CallerDriven> {
@@ -114,7 +109,7 @@ pub(super) fn drive(load: Load, flights: &[Arc<Flight>], driver: Driver) -> Opti
     let mut load: Load = if is_observing() { Box::pin(inherit(load)) } else { load };
     match driver {
         Driver::Task => hand_over(load, flights),
-        Driver::CallOrTask if is_pending(&mut load) => hand_over(load, flights),
+        Driver::CallOrTask if !ends_at_once(load.as_mut()) => hand_over(load, flights),
         Driver::CallOrTask => {}
         Driver::Caller => {
             if runtime::is_stack_deep() {

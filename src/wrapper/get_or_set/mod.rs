@@ -138,7 +138,7 @@ impl View<'_> {
         K: AsRef<str>,
         T: Cacheable + NotAResult<By>,
     {
-        self.get_or_start(key, || async { Ok(Loaded::new(loader.await)) })
+        self.get_or_load(key, || loader)
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a loader that may fail.
@@ -158,7 +158,7 @@ impl View<'_> {
         E: Into<Box<dyn StdError + Send + Sync>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.get_or_start(key, || async { loader.await.map(Loaded::new).map_err(Into::into) })
+        self.try_get_or_load(key, || loader)
     }
 
     /// [`get_or_set_async`](View::get_or_set_async) with a closure that makes the future, on a miss

@@ -19,7 +19,7 @@ use std::any::Any;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ impl LoadTask {
             let ended = concluded.catch_unwind().await;
             self.finish(ended).await;
         });
-        if landing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        if !ends_at_once(landing.as_mut()) {
             let home = runtime::current();
             home.spawn(inherit(landing));
             flight.runs_on(home);
@@ -300,4 +300,10 @@ impl LoadTask {
     fn info(&self, cost: Duration) -> CallInfo<'_> {
         CallInfo::new(OP, &self.key).took(Some(cost))
     }
+}
+
+/// Polls work once, with a waker that does nothing; work that is pending is polled again by its
+/// task. Returns whether it has ended.
+pub(super) fn ends_at_once(work: Pin<&mut (impl Future<Output = ()> + ?Sized)>) -> bool {
+    work.poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
