@@ -19,6 +19,7 @@ const KEY_SHOWN: usize = 128;
 /// | `remove`, `take` | one [`Remove`](EventKind::Remove) a key that was live |
 /// | `clear` | one [`Clear`](EventKind::Clear) |
 /// | `contains`, `expiry`, `touch`, `update_timeout` | none |
+/// | a hit with [`idle`](crate::View::idle) whose renewal fails | one [`BackendError`](EventKind::BackendError), whose `op` is `idle`, beside the hit |
 /// | any, whose backend fails | one [`BackendError`](EventKind::BackendError) a call, or a key of a batch |
 /// | any, that finds bytes it cannot read | one [`DecodeError`](EventKind::DecodeError); a [`Miss`](EventKind::Miss) too where it counts as one |
 ///

@@ -1,5 +1,7 @@
 //! The options of a call, beside its key and value.
 
+mod idle;
+mod packed;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
 use crate::url::CacheUrl;
+pub(crate) use idle::Renewal;
+use packed::PackedExpiry;
 use std::time::Duration;
 
 /// The default cooldown of a loader that failed.
@@ -17,6 +21,7 @@ const THROTTLE: Duration = Duration::from_secs(30);
 macro_rules! each_option {
     ($mirror:ident) => {
         $mirror! {
+            idle(idle: ::std::time::Duration)
             stale_for(stale_for: ::std::time::Duration)
             soft_timeout(limit: ::std::time::Duration)
             hard_timeout(limit: ::std::time::Duration)
@@ -40,7 +45,9 @@ pub(crate) use each_option;
 /// stored as NaN and rejected when a call is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
-    pub(crate) expiry: Expiry,
+    pub(crate) expiry: PackedExpiry,
+    /// How long an entry lives after a hit.
+    idle: OptionalMicros,
     /// How long an entry is kept after its expiry.
     stale_for: OptionalMicros,
     soft_timeout: OptionalMicros,
@@ -85,7 +92,8 @@ impl OptionalMicros {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            expiry: Expiry::Default,
+            expiry: Expiry::Default.into(),
+            idle: OptionalMicros::UNSET,
             stale_for: OptionalMicros::UNSET,
             soft_timeout: OptionalMicros::UNSET,
             hard_timeout: OptionalMicros::UNSET,
@@ -163,7 +171,8 @@ impl Options {
     pub(crate) fn or(&self, other: &Self) -> Self {
         let number = |own: f32, unset: f32, other: f32| if own == unset { other } else { own };
         Self {
-            expiry: self.expiry.or(other.expiry),
+            expiry: self.expiry.get().or(other.expiry.get()).into(),
+            idle: self.idle.or(other.idle),
             stale_for: self.stale_for.or(other.stale_for),
             soft_timeout: self.soft_timeout.or(other.soft_timeout),
             hard_timeout: self.hard_timeout.or(other.hard_timeout),
@@ -177,6 +186,10 @@ impl Options {
             skip_none: self.skip_none || other.skip_none,
             force_refresh: self.force_refresh || other.force_refresh,
         }
+    }
+
+    pub(crate) fn idle(&mut self, idle: Duration) {
+        self.idle = OptionalMicros::new(idle);
     }
 
     pub(crate) fn stale_for(&mut self, stale_for: Duration) {
@@ -251,7 +264,8 @@ impl Options {
         let ordinary = self.refresh_ahead == f32::INFINITY
             && self.early <= 0.0
             && !self.jitter.is_nan()
-            && !self.force_refresh;
+            && !self.force_refresh
+            && self.idle == OptionalMicros::UNSET;
         !ordinary
     }
 
@@ -265,8 +279,12 @@ impl Options {
     pub(crate) fn plan_write(&self, default: Lifetime, cost: Duration) -> WritePlan {
         let now = clock::now_us();
         let mut meta = Meta::new(now / 1_000, u32::try_from(cost.as_micros()).unwrap_or(u32::MAX));
-        let Lifetime::For(ttl) = self.expiry.resolve(default) else {
-            return WritePlan { kept: self.expiry, meta };
+        if let Some(idle) = self.idle.get() {
+            return self.plan_idle_write(idle, now, meta);
+        }
+        let expiry = self.expiry.get();
+        let Lifetime::For(ttl) = expiry.resolve(default) else {
+            return WritePlan { kept: expiry, meta };
         };
         if ttl.is_zero() {
             return WritePlan { kept: Expiry::After(ttl), meta };
@@ -279,7 +297,7 @@ impl Options {
                 meta.keep_stale();
                 Expiry::After(lasting.saturating_add(stale_for))
             }
-            None if lasting == ttl => self.expiry,
+            None if lasting == ttl => expiry,
             None => Expiry::After(lasting),
         };
         WritePlan { kept, meta }
@@ -288,7 +306,7 @@ impl Options {
     /// Plans a plain write. Without special options the backend's own expiry is enough.
     pub(crate) fn plan_plain_write(&self, default: impl FnOnce() -> Lifetime) -> Result<WritePlan> {
         if !self.shapes_writes() {
-            return Ok(WritePlan { kept: self.expiry, meta: Meta::default() });
+            return Ok(WritePlan { kept: self.expiry.get(), meta: Meta::default() });
         }
         self.check()?;
         Ok(self.plan_write(default(), Duration::ZERO))
@@ -385,7 +403,8 @@ impl Options {
             "`refresh_ahead` is a part of a life: more than 0, and at most 1",
         )?;
         refuse(self.early.is_nan(), "the beta of `early_refresh` is 0 or more")?;
-        refuse(self.jitter.is_nan(), "`jitter` is 0 or more, and finite")
+        refuse(self.jitter.is_nan(), "`jitter` is 0 or more, and finite")?;
+        self.check_idle()
     }
 }
 

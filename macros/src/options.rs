@@ -62,6 +62,7 @@ pub(crate) const CACHED: Known = &[
     "cache",
     "namespace",
     "ttl",
+    "idle",
     "stale_for",
     "soft_timeout",
     "hard_timeout",
@@ -78,8 +79,17 @@ pub(crate) const CACHED: Known = &[
 ];
 pub(crate) const NO_TAGS: &str = "larder has no tags yet: `tags` is not an option";
 pub(crate) const EVICTS: Known = &["cache", "namespace", "crate"];
-pub(crate) const PUTS: Known =
-    &["cache", "namespace", "ttl", "stale_for", "refresh_ahead", "early", "jitter", "crate"];
+pub(crate) const PUTS: Known = &[
+    "cache",
+    "namespace",
+    "ttl",
+    "idle",
+    "stale_for",
+    "refresh_ahead",
+    "early",
+    "jitter",
+    "crate",
+];
 
 impl Default for Options {
     fn default() -> Self {

@@ -21,7 +21,7 @@ impl CacheWrapper {
     {
         let key = key.as_ref();
         // Memory needs no runtime.
-        match self.inner.read_now(key, self.inner.options.allow_stale) {
+        match self.inner.read_now(key, &self.inner.options) {
             Poll::Ready(found) => found,
             Poll::Pending => wait(AsyncCacheWrapper::get(&self.inner, key)),
         }

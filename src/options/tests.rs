@@ -46,7 +46,7 @@ fn what_cannot_be_is_refused() {
 #[test]
 fn jitter_spreads_and_saturates() {
     let mut options =
-        Options { expiry: Expiry::After(Duration::from_secs(10)), ..Options::default() };
+        Options { expiry: Expiry::After(Duration::from_secs(10)).into(), ..Options::default() };
     options.jitter(0.5);
     let lasting =
         |options: &Options| match options.plan_write(Lifetime::default(), Duration::ZERO).kept {
@@ -57,13 +57,13 @@ fn jitter_spreads_and_saturates() {
     assert!(all.iter().all(|lasting| (10.0..=15.0).contains(lasting)));
     let mean = all.iter().sum::<f64>() / 1_000.0;
     assert!((12.2..12.8).contains(&mean), "not uniform: {mean}");
-    options.expiry = Expiry::After(Duration::MAX);
+    options.expiry = Expiry::After(Duration::MAX).into();
     assert_eq!(
         options.plan_write(Lifetime::default(), Duration::ZERO).kept,
-        options.expiry,
+        options.expiry.get(),
         "for ever stays for ever"
     );
-    options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400));
+    options.expiry = Expiry::After(Duration::from_secs(900 * 365 * 86_400)).into();
     options.jitter(1e30);
     options.plan_write(Lifetime::default(), Duration::ZERO);
 }
@@ -83,7 +83,7 @@ fn a_url_says_what_code_leaves_unsaid() {
     assert_eq!((merged.early, merged.jitter, merged.refresh_ahead), (2.0, 0.1, 0.5));
     assert!(merged.skip_none && merged.allow_stale && !merged.force_refresh && merged.fail_open);
 
-    let mut code = Options { expiry: Expiry::Never, fail_open: false, ..Options::default() };
+    let mut code = Options { expiry: Expiry::Never.into(), fail_open: false, ..Options::default() };
     code.stale_for(Duration::ZERO);
     code.lease(Duration::ZERO);
     code.jitter(0.0);
@@ -94,7 +94,7 @@ fn a_url_says_what_code_leaves_unsaid() {
     assert_eq!((merged.keeps_for(), merged.lease_for()), (None, None));
     assert_eq!((merged.early, merged.jitter, merged.refresh_ahead), (0.0, 0.0, 1.0));
     assert_eq!(merged.throttle_for(), Duration::from_secs(9));
-    assert!(merged.expiry == Expiry::Never && !merged.fail_open);
+    assert!(merged.expiry.get() == Expiry::Never && !merged.fail_open);
     assert_eq!(Options::default().or(&Options::default()), Options::default());
 }
 

@@ -37,7 +37,7 @@ impl WrapperBuilder {
 
     /// See [`View::ttl`](crate::View::ttl).
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
-        self.options.expiry = ttl.into();
+        self.options.expiry = ttl.into().into();
         self
     }
 

@@ -57,7 +57,7 @@ impl<T> Loaded<T> {
     }
 
     /// Sets how long the value is kept after it has expired, see
-    /// [`View::stale_for`](crate::View::stale_for).
+    /// [`View::stale_for`](crate::View::stale_for). Has no effect with [`idle`](crate::View::idle).
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.stale_for = Some(stale_for);
         self
@@ -65,7 +65,7 @@ impl<T> Loaded<T> {
 
     /// The options of the call, changed for this entry.
     pub(super) fn options(&self, mut options: Options) -> Options {
-        options.expiry = self.ttl.or(options.expiry);
+        options.expiry = self.ttl.or(options.expiry.get()).into();
         if let Some(stale_for) = self.stale_for {
             options.stale_for(stale_for);
         }

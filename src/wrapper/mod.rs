@@ -4,6 +4,7 @@
 //! - `read`, `hit`, `ready_or_boxed`: the read path
 //! - `call`, `events`: calls of the adapter, and the events that they emit
 //! - `get_or_set`, `fencing`: loads, and the right to store their values
+//! - `idle`, `renewals`: hits that renew the expiry of their entry
 //! - `stale`: stale entries under verbs that do not read the value
 //! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
 
@@ -21,12 +22,14 @@ mod events;
 mod fencing;
 mod get_or_set;
 mod hit;
+mod idle;
 mod keys;
 mod loaded;
 mod max_batch;
 mod not_a_result;
 mod read;
 mod ready_or_boxed;
+mod renewals;
 mod slot;
 mod stale;
 mod view;

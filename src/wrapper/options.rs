@@ -55,7 +55,7 @@ impl AsyncCacheWrapper {
     /// ```
     #[must_use]
     pub fn with_ttl(mut self, ttl: impl Into<Expiry>) -> Self {
-        self.options.expiry = ttl.into();
+        self.options.expiry = ttl.into().into();
         self
     }
 

@@ -10,87 +10,90 @@ use crate::options::{Options, Verdict};
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
 use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
 use std::future::Future;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+
+/// How far a look at the slot has come.
+enum Looked<T> {
+    /// The object was found and counted.
+    Object,
+    Answered(Poll<Result<Option<T>>>),
+    /// There are observers, or options that concern hits.
+    Inspect,
+}
 
 impl AsyncCacheWrapper {
-    /// A `get` of one key.
+    /// A `get` of one key. A cache lends its options, so that its hits copy none.
     #[inline]
     pub(super) fn read<T>(
         &self,
         key: impl AsRef<str>,
-        allow_stale: bool,
+        options: impl Borrow<Options>,
     ) -> impl Future<Output = Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         ready_or_boxed(
-            key,
-            move |key| self.read_now(key.as_ref(), allow_stale),
-            move |key| Box::pin(async move { self.read_later(key.as_ref(), allow_stale).await }),
+            (key, options),
+            move |(key, options)| self.read_now(key.as_ref(), (*options).borrow()),
+            move |(key, options)| {
+                Box::pin(async move { self.read_later(key.as_ref(), options.borrow()).await })
+            },
         )
     }
 
     /// Answers a `get` that need not wait; `Pending` if the adapter has to be awaited.
     #[inline]
-    pub(crate) fn read_now<T>(&self, key: &str, allow_stale: bool) -> Poll<Result<Option<T>>>
+    pub(crate) fn read_now<T>(&self, key: &str, options: &Options) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key)?;
         let mut hit = Hit::Nothing;
         let looked = self.core.look(|slot| {
-            if slot.observers.has_observers() {
-                return ControlFlow::Break(self.read_observed(
-                    slot,
-                    &scoped,
-                    CallInfo::new("get", key),
-                    allow_stale,
-                ));
+            if slot.observers.has_observers() || options.renews_hits() || slot.inspects_reads() {
+                return Looked::Inspect;
             }
             let answer = slot.adapter.get_if_ready(&scoped, &mut |value| hit.take(value, false));
             if hit.is_object() {
                 // Nearly every hit in memory: the value is of the type asked for.
                 slot.observers.counters.add(EventKind::Hit, 1);
-                return ControlFlow::Continue(());
+                return Looked::Object;
             }
             let answer = answer.map_ok(|()| hit.value());
-            ControlFlow::Break(self.read_fully(
-                slot,
-                CallInfo::new("get", key),
-                answer,
-                allow_stale,
-            ))
+            Looked::Answered(self.read_fully(slot, CallInfo::new("get", key), answer, options))
         });
         match looked {
-            Some(ControlFlow::Continue(())) => Poll::Ready(Ok(hit.into_object())),
-            Some(ControlFlow::Break(answer)) => answer,
+            Some(Looked::Object) => Poll::Ready(Ok(hit.into_object())),
+            Some(Looked::Answered(answer)) => answer,
+            Some(Looked::Inspect) => self.read_inspected(&scoped, key, options),
             None => Poll::Pending,
         }
     }
 
-    /// [`read_now`](Self::read_now) with observers, who are given the time that the read took.
+    /// [`read_now`](Self::read_now) with observers, who are given the time that the read took, or
+    /// with options that concern hits.
     #[cold]
-    fn read_observed<T>(
+    fn read_inspected<T>(
         &self,
-        slot: &Slot,
         scoped: &str,
-        info: CallInfo<'_>,
-        allow_stale: bool,
+        key: &str,
+        options: &Options,
     ) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let (begun, mut found) = (Instant::now(), None);
+        let slot = self.core.slot()?;
+        let (begun, mut found) = (slot.observers.clock(), None);
         let answer = slot.adapter.get_if_ready(scoped, &mut |value| found = Some(value.clone()));
-        self.read_fully(
-            slot,
-            info.took(Some(begun.elapsed())),
-            answer.map_ok(|()| found),
-            allow_stale,
-        )
+        let info = CallInfo::new("get", key).took(begun.map(|begun| begun.elapsed()));
+        let Poll::Ready(answer) = answer else { return Poll::Pending };
+        Poll::Ready(match answer {
+            Ok(()) => self.conclude(&slot, info, found, options),
+            Err(error) => Err(self.failed(&slot, info, error)),
+        })
     }
 
     /// Kept out of line, so that the code of a plain hit stays short.
@@ -100,7 +103,7 @@ impl AsyncCacheWrapper {
         slot: &Slot,
         info: CallInfo<'_>,
         found: Poll<Result<Option<CacheValue>>>,
-        allow_stale: bool,
+        options: &Options,
     ) -> Poll<Result<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -108,7 +111,7 @@ impl AsyncCacheWrapper {
         found.map(|found| {
             found
                 .map_err(|error| self.failed(slot, info, error))
-                .and_then(|found| self.conclude(slot, info, found, allow_stale))
+                .and_then(|found| self.value_of(slot, info, found, options.allow_stale))
         })
     }
 
@@ -127,17 +130,13 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let scoped = self.scope.key(key).ok()?;
-        let (mut hit, mut decoded) = (Hit::Nothing, None);
+        let (mut hit, mut decoded, mut merged) = (Hit::Nothing, None, None);
         self.core.look(|slot| {
             let begun = slot.observers.clock();
-            let merged;
             let options = match slot.options_of_url() {
                 // The common case, in which the options need not be copied.
                 None => options,
-                Some(of_url) => {
-                    merged = options.or(of_url);
-                    &merged
-                }
+                Some(of_url) => merged.insert(options.or(of_url)),
             };
             // An error is ignored: the call goes on, meets the error again, and emits it there.
             let _answer = slot
@@ -157,20 +156,51 @@ impl AsyncCacheWrapper {
                 );
             }
         });
+        let options = merged.as_ref().unwrap_or(options);
+        if options.renews_hits()
+            && let (Hit::Value(value), Some(_), Ok(slot)) = (&hit, &decoded, self.core.slot())
+        {
+            self.renew(&slot, key, value, options);
+        }
         hit.into_object().or(decoded)
     }
 
-    pub(super) async fn read_later<T>(&self, key: &str, allow_stale: bool) -> Result<Option<T>>
+    pub(super) async fn read_later<T>(&self, key: &str, options: &Options) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let found = self.ask("get", key, async |slot, key| slot.adapter.get(key).await).await?;
-        self.conclude(&found.slot, found.info, found.answer, allow_stale)
+        self.conclude(&found.slot, found.info, found.answer, options)
     }
 
-    /// Turns what was found into the result of a read, and emits a hit, stale hit or miss.
-    #[inline]
+    /// Turns what was found into the result of a read, emits a hit, stale hit or miss, and does with
+    /// a hit what the options say.
     pub(super) fn conclude<T>(
+        &self,
+        slot: &Arc<Slot>,
+        info: CallInfo<'_>,
+        found: Option<CacheValue>,
+        said: &Options,
+    ) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let options = slot
+            .options_of_read(said)
+            .map_err(|error| slot.with_context(info.op)(error).with_key(info.key))?;
+        let hit = if options.is_some() { found.clone() } else { None };
+        let value = self.value_of(slot, info, found, said.allow_stale)?;
+        if let (Some(options), Some(hit), Some(_)) = (options, hit, &value)
+            && !hit.is_stale()
+        {
+            self.renew(slot, info.key, &hit, &options);
+        }
+        Ok(value)
+    }
+
+    /// The value that a read returns, and its event.
+    #[inline]
+    fn value_of<T>(
         &self,
         slot: &Slot,
         info: CallInfo<'_>,

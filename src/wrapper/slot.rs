@@ -1,5 +1,6 @@
 //! The slot: an adapter with its flights and observers, and how a swap exchanges it as a whole.
 
+use super::renewals::Renewals;
 use crate::adapter::AsyncCacheAdapter;
 use crate::config::Opened;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,10 @@ pub(crate) struct Slot {
     pub(crate) generation: u64,
     /// The options that came with the adapter's URL. Usually none.
     options: Option<Box<Options>>,
+    /// Whether the options of the URL concern reads, so that a hit has to look at them.
+    inspects_reads: bool,
+    /// The hits that have renewed the expiry of their entry.
+    renewals: OnceLock<Renewals>,
     pub(crate) observers: Arc<Observers>,
     /// Owns the connection of the adapter's event sink.
     _line: Arc<Line>,
@@ -80,6 +85,8 @@ impl Core {
             adapter,
             flights,
             generation,
+            inspects_reads: options.renews_hits(),
+            renewals: OnceLock::new(),
             options: Some(options).filter(|said| *said != Options::default()).map(Box::new),
             observers,
             _line: line,
@@ -168,6 +175,30 @@ impl Slot {
     #[inline]
     pub(super) fn options_of_url(&self) -> Option<&Options> {
         self.options.as_deref()
+    }
+
+    /// The options of a call that reads, if they concern its hits.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for options that are invalid.
+    pub(super) fn options_of_read(&self, said: &Options) -> Result<Option<Options>> {
+        if !self.inspects_reads && !said.renews_hits() {
+            return Ok(None);
+        }
+        let options = self.options(said);
+        options.check()?;
+        Ok(Some(options))
+    }
+
+    /// Whether hits have to look at the options of the URL.
+    #[inline]
+    pub(super) fn inspects_reads(&self) -> bool {
+        self.inspects_reads
+    }
+
+    pub(super) fn renewals(&self) -> &Renewals {
+        self.renewals.get_or_init(Renewals::new)
     }
 
     /// Whether the adapter's URL allows reads to return stale values.

@@ -196,7 +196,7 @@ impl Slot {
         options: &Options,
     ) -> Result<WritePlan> {
         let mut options = *options;
-        options.expiry = expiry;
+        options.expiry = expiry.into();
         if options.keeps_for().is_none()
             && let Some(Expiry::After(kept)) = self.adapter.expiry(key).await?
         {

@@ -22,7 +22,7 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        self.read(key, self.options.allow_stale)
+        self.read(key, &self.options)
     }
 
     /// [`get`](AsyncCacheWrapper::get), or `default` on a miss. The default is not stored.

@@ -204,12 +204,12 @@ impl<'a> GetOrSet<'a> {
         info: CallInfo<'a>,
     ) -> Result<Found<T>> {
         let (slot, mut options) = (self.slot, self.view.options);
-        let value = match found {
+        let found = match found {
             Ok(None) => {
                 self.replaced.seen = None;
                 return Ok(Found::Nothing);
             }
-            Ok(Some(value)) => value,
+            Ok(Some(found)) => found,
             Err(error) => {
                 let error = self.view.cache.failed(slot, info, error.with_op("get"));
                 if !options.fail_open || !concerns_backend(&error) {
@@ -218,25 +218,29 @@ impl<'a> GetOrSet<'a> {
                 return Ok(Found::Unknown);
             }
         };
-        self.replaced.seen = Some(value.meta().created_ms());
+        self.replaced.seen = Some(found.meta().created_ms());
         // A value that another process computed after a forced refresh began also answers the
         // refresh.
         options.force_refresh &=
-            !self.forced.is_some_and(|forced| forced.has_waited && self.replaced.is_before(&value));
-        let is_stale = value.is_stale();
+            !self.forced.is_some_and(|forced| forced.has_waited && self.replaced.is_before(&found));
+        let is_stale = found.is_stale();
         let verdict = if is_stale {
             Verdict::Recompute
         } else {
-            options.judge(value.meta(), &mut self.drawn)
+            options.judge(found.meta(), &mut self.drawn)
         };
-        let is_of_use = !is_stale || options.serves_stale(value.meta(), clock::now_ms());
+        let is_of_use = !is_stale || options.serves_stale(found.meta(), clock::now_ms());
         if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
             return Ok(Found::Nothing);
         }
-        Ok(match value.decode() {
-            Ok(value) if verdict == Verdict::Refresh => Found::Due(value),
+        Ok(match found.decode() {
             Ok(value) if verdict == Verdict::Recompute => Found::Usable(Usable { value, is_stale }),
-            Ok(value) => Found::Value(value),
+            Ok(value) => {
+                if options.renews_hits() {
+                    self.view.cache.renew(slot, self.key, &found, &options);
+                }
+                if verdict == Verdict::Refresh { Found::Due(value) } else { Found::Value(value) }
+            }
             Err(error) => {
                 let error = slot.with_context("get")(error).with_key(self.key);
                 self.view.cache.emit(slot, EventKind::DecodeError, info.error(&error));

@@ -121,7 +121,7 @@ impl View<'_> {
         let values = keys.named().zip(found).map(|(key, found)| {
             let info = CallInfo::new("get_many", key).took(took);
             let found = found.map_err(|error| cache.failed(&slot, info, error))?;
-            cache.conclude(&slot, info, found, self.options.allow_stale)
+            cache.conclude(&slot, info, found, &self.options)
         });
         values.collect::<Vec<_>>().into_iter().collect()
     }
@@ -135,7 +135,7 @@ impl View<'_> {
         let said = slot.options(&self.options);
         let entries = scoped.iter().zip(values).map(|(key, (value, expiry))| {
             let mut options = said;
-            options.expiry = expiry.or(options.expiry);
+            options.expiry = expiry.or(options.expiry.get()).into();
             let plan = slot.plan_plain_write(&options)?;
             Ok(Entry::new(key, CacheValue::known(value, plan.meta), plan.kept))
         });

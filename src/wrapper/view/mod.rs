@@ -72,7 +72,7 @@ impl View<'_> {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        self.cache.read(key, self.options.allow_stale)
+        self.cache.read(key, self.options)
     }
 
     /// See [`AsyncCacheWrapper::get_or`].
@@ -186,7 +186,7 @@ impl View<'_> {
 
     /// See [`AsyncCacheWrapper::touch`]. [`Expiry::Default`] is the view's.
     pub async fn touch(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
-        let expiry = ttl.into().or(self.options.expiry);
+        let expiry = ttl.into().or(self.options.expiry.get());
         let touch = async move |slot: &Slot, key: &str| {
             slot.touch(key, expiry, &slot.options(&self.options)).await
         };
@@ -198,7 +198,7 @@ impl View<'_> {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let (key, expiry) = (key.as_ref(), ttl.into().or(self.options.expiry));
+        let (key, expiry) = (key.as_ref(), ttl.into().or(self.options.expiry.get()));
         let update = async move |slot: &Slot, key: &str| {
             slot.update_timeout(key, expiry, &slot.options(&self.options)).await
         };

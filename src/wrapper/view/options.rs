@@ -22,7 +22,7 @@ impl View<'_> {
     /// ```
     #[must_use]
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
-        self.options.expiry = ttl.into().or(self.cache.options.expiry);
+        self.options.expiry = ttl.into().or(self.cache.options.expiry.get()).into();
         self
     }
 
@@ -53,6 +53,33 @@ impl View<'_> {
     #[must_use]
     pub fn max_batch(mut self, most: usize) -> Self {
         self.max_batch = MaxBatch::new(most);
+        self
+    }
+
+    /// Entries expire when they were not read for this long (time to idle). A hit renews the
+    /// expiry of its entry, at most once in a tenth of `idle`, also if another view wrote the
+    /// entry. Hits are those of `get*` and `get_or_set*`.
+    ///
+    /// Writes expire after `idle` at the latest. A [`ttl`](View::ttl) that is set in code is the
+    /// longest life of an entry, however often it is read; the default expiry of the adapter does
+    /// not count. [`docs::freshness`](crate::docs::freshness) says what renews an entry and what
+    /// does not. More than zero, and not together with [`stale_for`](View::stale_for).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// // Gone after ten minutes without a read, and in any case after a day.
+    /// let day = Duration::from_secs(86_400);
+    /// let sessions = cache.ttl(day).idle(Duration::from_secs(600)).into_cache();
+    /// sessions.set("session:7", "Ada").await?;
+    /// assert_eq!(sessions.get::<String>("session:7").await?.as_deref(), Some("Ada"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.options.idle(idle);
         self
     }
 

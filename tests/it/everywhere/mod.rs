@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod freshness;
+mod idle;
 mod loads;
 mod many;
 mod races;

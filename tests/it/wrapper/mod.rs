@@ -7,6 +7,8 @@ mod faces;
 mod fail_open;
 mod forms;
 mod globals;
+#[cfg(feature = "test-util")]
+mod idle;
 mod loads;
 mod many;
 #[cfg(feature = "test-util")]
