@@ -6,7 +6,7 @@
 
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, Blocking, CacheAdapter, CacheValue, Codec, Error,
-    ErrorKind, Expiry, Lifetime, Result, async_trait,
+    ErrorKind, Expiry, KeyCursor, KeyPage, Lifetime, Result, async_trait,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -157,6 +157,16 @@ impl AsyncCacheAdapter for MapStore {
             None => Expiry::Never,
             Some(deadline) => Expiry::After(deadline.saturating_duration_since(Instant::now())),
         }))
+    }
+
+    /// All keys in one page: the map is locked anyway. A larger store gives a cursor with each page.
+    async fn keys(&self, prefix: &str, _: Option<&KeyCursor>) -> Result<KeyPage> {
+        let entries = self.lock();
+        let is_there = |(key, entry): &(&String, &Stored)| {
+            key.starts_with(prefix) && entry.is_live() && !entry.value.is_stale()
+        };
+        let keys = entries.iter().filter(is_there).map(|(key, _)| key.clone()).collect();
+        Ok(KeyPage::new(keys, None))
     }
 
     // ---- and what else an adapter may have to say

@@ -1,5 +1,9 @@
 //! The contract between a cache and the stores behind it.
 
+mod walk;
+
+pub use walk::{KeyCursor, KeyPage};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
@@ -241,6 +245,19 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
             removed.push(self.remove(key).await);
         }
         Ok(removed)
+    }
+
+    /// Some of the live keys that begin with `prefix`, from the beginning or from where an earlier
+    /// page said that the next one begins. The order is the store's. With the empty prefix, all
+    /// keys of this adapter.
+    ///
+    /// A key that is live during the whole walk is in at least one page. A key that is written or
+    /// removed meanwhile may be there or not, and a key may come twice. Keys of the store's own
+    /// records, and of entries past their expiry or logical end, are not there. A page is short, so
+    /// that no step of the walk takes long.
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let _ = (prefix, after);
+        Err(Error::new(ErrorKind::Unsupported).with_op("keys"))
     }
 
     /// The answer of [`get`](AsyncCacheAdapter::get) if it needs no wait; otherwise `Pending`. If

@@ -2,7 +2,7 @@
 
 mod turn;
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence, unsupported};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, unsupported};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -132,6 +132,12 @@ pub trait CacheAdapter: Send + Sync + 'static {
     fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         key::check_all(keys.iter().copied())?;
         Ok(keys.iter().map(|key| self.remove(key)).collect())
+    }
+
+    /// See [`AsyncCacheAdapter::keys`].
+    fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let _ = (prefix, after);
+        Err(Error::new(ErrorKind::Unsupported).with_op("keys"))
     }
 
     /// See [`AsyncCacheAdapter::enforces_claims`].
@@ -354,6 +360,11 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         let keys = owned(keys);
         self.run(move |store| store.remove_many(&borrowed(&keys))).await
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.run(move |store| store.keys(&prefix, after.as_ref())).await
     }
 
     fn get_if_ready(&self, _key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {

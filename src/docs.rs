@@ -29,6 +29,7 @@ macro_rules! pages {
                 "deploying" => "deploying",
                 "errors" => "errors",
                 "freshness" => "freshness",
+                "keys" => "keys",
                 "leases" => "leases",
                 "macros" => "macros",
                 "migrating" => "migrating",
@@ -61,6 +62,7 @@ pages! {
     deploying = "deploying.md";
     errors = "errors.md";
     freshness = "freshness.md";
+    keys = "keys.md";
     leases = "leases.md";
     #[cfg(any(not(doctest), feature = "macros"))]
     macros = "macros.md";

@@ -142,7 +142,7 @@ mod value;
 /// The attribute for an `impl AsyncCacheAdapter`.
 pub use async_trait::async_trait;
 
-pub use adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+pub use adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]
@@ -152,7 +152,7 @@ pub use adapters::off::AsyncNullCache;
 pub use adapters::redis::{AsyncRedisCache, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use adapters::sqlite::{AsyncSqliteCache, SqliteBuilder};
-pub use blocking::{Awaitable, BlockingView, CacheWrapper, awaitable};
+pub use blocking::{Awaitable, BlockingView, CacheWrapper, KeyIter, awaitable};
 pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
 pub use config::IntoAdapter;
@@ -170,6 +170,6 @@ pub use observers::{EventSink, EventSinks, Observation};
 pub use stats::{Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{
-    AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyAndArgument, Keys, Loaded, ManyKeys,
-    NotAResult, OneKey, View, WeakCache, WrapperBuilder,
+    AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyAndArgument, KeyStream, Keys,
+    Loaded, ManyKeys, NotAResult, OneKey, View, WeakCache, WrapperBuilder,
 };

@@ -1,7 +1,7 @@
 //! The null adapter: a cache that is turned off.
 
 use super::{Settings, read_url};
-use crate::adapter::{AsyncCacheAdapter, Entry};
+use crate::adapter::{AsyncCacheAdapter, Entry, KeyCursor, KeyPage};
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key;
@@ -118,6 +118,10 @@ impl AsyncCacheAdapter for AsyncNullCache {
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         each(keys.iter().copied(), false)
+    }
+
+    async fn keys(&self, _: &str, _: Option<&KeyCursor>) -> Result<KeyPage> {
+        Ok(KeyPage::default())
     }
 
     fn get_if_ready(&self, key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {

@@ -2,11 +2,13 @@
 //! blocks a thread.
 
 mod awaitable;
+mod keys;
 mod verbs;
 mod view;
 mod wait;
 
 pub use awaitable::{Awaitable, awaitable};
+pub use keys::KeyIter;
 pub use view::BlockingView;
 pub(crate) use wait::wait;
 

@@ -1,6 +1,7 @@
 //! The verbs of the blocking face: those of its view with the cache's own options.
 
 use super::CacheWrapper;
+use super::keys::KeyIter;
 use super::wait::wait;
 use crate::error::Result;
 use crate::expiry::Expiry;
@@ -51,6 +52,11 @@ impl CacheWrapper {
         I::Item: AsRef<str>,
     {
         self.view().get_many(keys)
+    }
+
+    /// See [`AsyncCacheWrapper::keys`].
+    pub fn keys(&self, prefix: impl AsRef<str>) -> KeyIter {
+        self.view().keys(prefix)
     }
 
     /// See [`AsyncCacheWrapper::contains`].

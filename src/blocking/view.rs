@@ -1,5 +1,6 @@
 //! The verbs of the blocking face, with their options.
 
+use super::keys::KeyIter;
 use super::wait;
 use crate::blocking::CacheWrapper;
 use crate::error::Result;
@@ -88,6 +89,11 @@ impl BlockingView<'_> {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         wait(self.0.get_or_fail(key))
+    }
+
+    /// See [`View::keys`].
+    pub fn keys(self, prefix: impl AsRef<str>) -> KeyIter {
+        KeyIter(self.0.keys(prefix))
     }
 
     /// See [`View::contains`].

@@ -1,6 +1,6 @@
 //! The batching layer: calls of an adapter that wait are sent as batches.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -335,6 +335,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         self.in_turn(Some(key), self.adapter.contains(key)).await
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        self.in_turn(None, self.adapter.keys(prefix, after)).await
     }
 
     async fn presence(&self, key: &str) -> Result<Presence> {

@@ -1,6 +1,6 @@
 //! The contract for `Arc` and `Box` of an adapter.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -75,6 +75,10 @@ macro_rules! forward {
 
             async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
                 (**self).expiry(key).await
+            }
+
+            async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+                (**self).keys(prefix, after).await
             }
 
             async fn contains(&self, key: &str) -> Result<bool> {

@@ -36,7 +36,6 @@ pub(crate) fn is_inside_one() -> bool {
 
 /// Lets other tasks that are ready run first. Wakes its caller itself, where tokio's function of
 /// this name leaves that to a scheduler that the blocking face may block.
-#[cfg(feature = "redis")]
 pub(crate) async fn yield_now() {
     let mut has_yielded = false;
     poll_fn(|context| {

@@ -87,11 +87,14 @@ macro_rules! __conformance_verb {
     (rebuild) => {
         $crate::testing::Verb::Rebuild
     };
+    (keys) => {
+        $crate::testing::Verb::Keys
+    };
     ($other:ident) => {
         compile_error!(concat!(
             "`",
             stringify!($other),
-            "` cannot be excepted; only add, replace, incr, take, expiry and rebuild can"
+            "` cannot be excepted; only add, replace, incr, take, expiry, rebuild and keys can"
         ))
     };
 }

@@ -1,7 +1,7 @@
 //! An adapter that fails on demand.
 
 use super::Verb;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -308,6 +308,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         self.run_plain(Verb::RemoveMany, self.inner.remove_many(keys)).await
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        self.run_plain(Verb::Keys, self.inner.keys(prefix, after)).await
     }
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {

@@ -173,6 +173,7 @@ impl Fixture {
             Verb::Incr => self.incr("k", 1, Expiry::Default).await.map(drop),
             Verb::Take => self.take("k").await.map(drop),
             Verb::Expiry => self.expiry("k").await.map(drop),
+            Verb::Keys => self.keys("", None).await.map(drop),
             Verb::Rebuild => self.rebuild().map(drop),
             other => {
                 return Err(Failure::new(

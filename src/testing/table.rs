@@ -166,6 +166,16 @@ macro_rules! __conformance_cases {
                 thousands: "a prefix over thousands of keys",
                 beside_others: "keys that are touched, replaced or counted at the same time stay cleared",
             }
+            walk {
+                everything [Keys]: "the empty prefix gives all live keys, counters included",
+                by_prefix [Keys]: "only keys that begin with the prefix, also where it ends inside a word; case matters",
+                patterns_are_text [Keys]: "`*`, `?`, `[`, `\\`, `%`, `_` and NUL in a prefix are text",
+                hostile_keys [Keys]: "hostile keys are given as they were written",
+                only_what_is_live [Keys]: "keys that were removed, have expired or are past their logical end are not there",
+                no_claims [Keys]: "neither claims nor leases show",
+                thousands [Keys]: "a walk of several pages gives every key",
+                amid_writes [Keys]: "a key that is live during the whole walk is there, whatever is written meanwhile",
+            }
             claims {
                 set_claimed_stores: "a claimed key is missing until set_claimed stores its value",
                 set_claimed_for_ever_and_for_nothing: "set_claimed has the expiry of a set",

@@ -65,6 +65,8 @@ verbs! {
     SetMany = "set_many",
     /// [`remove_many`](crate::AsyncCacheAdapter::remove_many).
     RemoveMany = "remove_many",
+    /// [`keys`](crate::AsyncCacheAdapter::keys).
+    Keys = "keys",
     /// [`claim`](crate::AsyncCacheAdapter::claim).
     Claim = "claim",
     /// [`set_claimed`](crate::AsyncCacheAdapter::set_claimed).

@@ -6,6 +6,7 @@
 //! - `get_or_set`, `fencing`: loads, and the right to store their values
 //! - `idle`, `renewals`: hits that renew the expiry of their entry
 //! - `stale`: stale entries under verbs that do not read the value
+//! - `walk`: the keys as a stream
 //! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
 
 // The documentation shows the methods of a cache in the order of these modules, the methods in this
@@ -33,6 +34,7 @@ mod renewals;
 mod slot;
 mod stale;
 mod view;
+mod walk;
 mod weak;
 
 pub use builder::WrapperBuilder;
@@ -44,6 +46,7 @@ pub use loaded::Loaded;
 pub use not_a_result::NotAResult;
 pub(crate) use slot::{Core, Origin};
 pub use view::View;
+pub use walk::KeyStream;
 pub use weak::WeakCache;
 
 use crate::config::{IntoAdapter, from_environment};

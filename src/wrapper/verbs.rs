@@ -1,7 +1,9 @@
 //! The verbs of a cache. Each calls the verb of a view with the cache's own options.
 
 use super::keys::{Keys, ManyKeys};
-use super::{AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, Loaded, NotAResult};
+use super::{
+    AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyStream, Loaded, NotAResult,
+};
 use crate::error::Result;
 use crate::expiry::Expiry;
 use serde::Serialize;
@@ -78,6 +80,40 @@ impl AsyncCacheWrapper {
     /// left; `None` when the key is missing.
     pub fn expiry(&self, key: impl AsRef<str>) -> impl Future<Output = Result<Option<Expiry>>> {
         self.view().expiry(key)
+    }
+}
+
+/// # Walking
+impl AsyncCacheWrapper {
+    /// The live keys of this cache or namespace that begin with `prefix`, without the name of the
+    /// namespace, as a stream; with the empty text all of them. The text is no pattern.
+    ///
+    /// The keys come page by page, in no order. A key that is live during the whole walk is among
+    /// them. A key that is written or removed meanwhile may be or not, and may come twice: on redis
+    /// also while the server resizes its table. Keys of stale entries are not among them.
+    ///
+    /// memory, redis and sqlite can do it, memcached cannot. On redis each page is a `SCAN`, which
+    /// goes through all keys of the database, also those of others: for maintenance, not for each
+    /// request.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.set_many([("user:7", "Ada"), ("user:8", "Grace"), ("other", "")]).await?;
+    /// let mut keys = cache.keys("user:");
+    /// while let Some(key) = keys.next().await {
+    ///     cache.remove(key?).await?;
+    /// }
+    /// assert!(!cache.contains("user:8").await? && cache.contains("other").await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) from an adapter that cannot list its keys. An
+    /// error is the last item.
+    pub fn keys(&self, prefix: impl AsRef<str>) -> KeyStream {
+        self.view().keys(prefix)
     }
 }
 

@@ -4,7 +4,7 @@
 use larder::testing::conformance;
 use larder::{
     AsyncCacheAdapter, AsyncMemoryCache, Blocking, CacheAdapter, CacheValue, ErrorKind, Expiry,
-    Result, awaitable,
+    KeyCursor, KeyPage, Result, awaitable,
 };
 use std::sync::Arc;
 
@@ -50,6 +50,10 @@ impl CacheAdapter for Store {
 
     fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
         awaitable(self.0.expiry(key)).wait()
+    }
+
+    fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        awaitable(self.0.keys(prefix, after)).wait()
     }
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {

@@ -12,7 +12,7 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -25,7 +25,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
-use store::{Bounds, Store, Stored};
+use store::{Bounds, Place, Store, Stored};
 use sweeper::Sweeper;
 
 const KIND: &str = "memory";
@@ -176,6 +176,19 @@ impl fmt::Debug for AsyncMemoryCache {
     }
 }
 
+/// The place that a cursor names: the number of a shard, then of a node in it.
+fn place(after: Option<&KeyCursor>) -> Result<Place> {
+    let Some(cursor) = after else { return Ok((0, 0)) };
+    let numbers: Option<&[u8; 16]> = cursor.place().first_chunk();
+    let numbers = numbers.map(|bytes| u128::from_be_bytes(*bytes));
+    let place = numbers.map(|both| ((both >> 64) as usize, both as u64 as usize));
+    place.ok_or_else(|| Error::config("the cursor is another adapter's").with_backend(KIND))
+}
+
+fn cursor(shard: usize, node: usize) -> KeyCursor {
+    KeyCursor::new([shard, node].map(|number| (number as u64).to_be_bytes()).concat())
+}
+
 fn too_large(key: &str) -> Error {
     Error::new(ErrorKind::TooLarge).with_backend(KIND).with_key(key)
 }
@@ -247,6 +260,12 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     async fn contains(&self, key: &str) -> Result<bool> {
         let key = self.settings.scope.key(key)?;
         Ok(self.store().contains(&key))
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let own = self.settings.scope.prefix();
+        let (keys, next) = self.store().keys(own, prefix, place(after)?);
+        Ok(KeyPage::new(keys, next.map(|(shard, node)| cursor(shard, node))))
     }
 
     async fn presence(&self, key: &str) -> Result<Presence> {

@@ -42,6 +42,12 @@ const LEAST_ENTRIES: u64 = 32;
 /// The approximate bytes that an entry takes besides its key and value.
 const OVERHEAD: u64 = 112;
 
+/// How many entries one step of a walk looks at, and up to a stretch of a shard more.
+const WALKED: usize = 4_096;
+
+/// A place in a walk through the entries.
+pub(super) type Place = (usize, usize);
+
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -273,6 +279,34 @@ impl Store {
             lock(stripe).end_all_below(prefix);
         }
         self.engine.retain(|node| !node.key.starts_with(prefix), drop);
+    }
+
+    /// Some of the live keys that begin with both prefixes, without the first, from `place` on; and
+    /// the place of the next ones. Stops after a number of entries, whatever their keys: a walk
+    /// through millions of them holds its thread for a short time only.
+    pub(super) fn keys(
+        &self,
+        own: &str,
+        prefix: &str,
+        place: Place,
+    ) -> (Vec<String>, Option<Place>) {
+        let (mut keys, mut seen, mut next) = (Vec::new(), 0, Some(place));
+        let bare = |node: &Node| {
+            let key = node.key.strip_prefix(own)?;
+            let is_asked = !key.is_empty() && key.starts_with(prefix);
+            (is_asked && is_live(node.deadline) && !node.value.is_stale()).then(|| key.to_owned())
+        };
+        while let Some(place) = next
+            && seen < WALKED
+        {
+            next = self.engine.walk(place, |node| {
+                seen += 1;
+                keys.extend(bare(node));
+            });
+            // An empty shard counts as well.
+            seen += 1;
+        }
+        (keys, next)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,7 +3,7 @@
 use super::AsyncRedisCache;
 use super::commands::Condition;
 use super::errors::BACKEND;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -59,6 +59,10 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     async fn contains(&self, key: &str) -> Result<bool> {
         self.call("contains", key)?.contains().await
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        self.page_of_keys(prefix, after).await
     }
 
     async fn presence(&self, key: &str) -> Result<Presence> {

@@ -16,6 +16,7 @@ mod connection;
 mod counter;
 mod errors;
 mod fencing;
+mod keys;
 mod lane;
 mod large_keys;
 mod multi_key;

@@ -57,7 +57,8 @@ pub(super) fn check(key: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_reserved(key: &str) -> bool {
+/// Whether a key has one of these names.
+pub(super) fn is_reserved(key: &str) -> bool {
     let is_staged = || {
         key.rsplit_once(STAGED).is_some_and(|(_, random)| {
             random.len() == RANDOM_DIGITS && random.bytes().all(|digit| digit.is_ascii_hexdigit())

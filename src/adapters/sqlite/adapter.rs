@@ -1,12 +1,13 @@
 //! The adapter trait: what each operation asks of the engine.
 
 use super::connection::database::Role::{Read, Write};
+use super::keys::{From, Keys};
 use super::statements::{
     Add, CHUNK, ExpiresAt, GetMany, Increment, IncrementDecoded, Ping, Present, PutMany, Remove,
     RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -71,6 +72,19 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
         let from = format!("{}{prefix}", self.settings.scope.prefix());
         let to = successor(&from);
         self.engine.clear(from, to).await.map_err(|error| self.name(error, "clear"))
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let from = format!("{}{prefix}", self.settings.scope.prefix());
+        let to = successor(&from);
+        let from = match after {
+            None => From::At(from),
+            Some(cursor) => From::After(cursor.place().to_vec()),
+        };
+        let keys = Keys { from, to, judges: self.has_logical_ends() };
+        let page = self.engine.call(Read, keys).await.map_err(|error| self.name(error, "keys"))?;
+        let keys = page.keys.iter().map(|key| self.bare(key)).filter(|key| !key.is_empty());
+        Ok(KeyPage::new(keys.map(str::to_owned).collect(), page.last.map(KeyCursor::new)))
     }
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {

@@ -14,6 +14,7 @@ mod engine;
 mod errors;
 mod fencing;
 mod job;
+mod keys;
 mod lane;
 mod maintenance;
 mod pace;

@@ -5,7 +5,7 @@ use super::call::{Clock, Verb, batch};
 use super::in_flight::{Effect, Write};
 use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -317,6 +317,15 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.all_ended(writes, &removed, keys.iter().map(|key| (*key, Draft::removal)));
         let removed = self.apply_fail_open(removed, || keys.iter().map(|_| Ok(false)).collect())?;
         Ok(removed.into_iter().map(|removed| self.apply_fail_open(removed, || false)).collect())
+    }
+
+    /// Waits for the writes below the prefix that are still to be made up for, as a read of a key
+    /// waits for its own.
+    async fn keys(&self, prefix: &str, after: Option<&KeyCursor>) -> Result<KeyPage> {
+        let attempt = || self.0.inner.keys(prefix, after);
+        let verb = Verb::idempotent("keys");
+        let page = self.ask(verb, Subject::Prefix(prefix), &mut (), attempt).await;
+        self.apply_fail_open(page, KeyPage::default)
     }
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {

@@ -21,6 +21,7 @@ pub(super) mod tasks;
 pub(super) mod touch;
 pub(super) mod user_code;
 pub(super) mod values;
+pub(super) mod walk;
 
 use super::Verb;
 use super::harness::{Failure, Fixture, Outcome, check, check_eq, check_kind, decoded};

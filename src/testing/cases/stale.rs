@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Stores a value whose logical end is `end_ms` milliseconds away, and which the store keeps for a
 /// minute. Returns `None` if the store cannot record a logical end, and then checks that
 /// `has_logical_ends` is false.
-async fn keep(f: &Fixture, key: &str, value: u64, end_ms: i64) -> Outcome<Option<()>> {
+pub(super) async fn keep(f: &Fixture, key: &str, value: u64, end_ms: i64) -> Outcome<Option<()>> {
     let mut meta = Meta::default();
     meta.end_at(clock::now_ms().saturating_add_signed(end_ms));
     meta.keep_stale();

@@ -31,6 +31,7 @@ async fn call(adapter: &dyn AsyncCacheAdapter, verb: Verb) -> crate::error::Resu
         Verb::GetMany => adapter.get_many(&["k"]).await.map(drop),
         Verb::SetMany => adapter.set_many(&[Entry::new("k", one(), soon)]).await.map(drop),
         Verb::RemoveMany => adapter.remove_many(&["k"]).await.map(drop),
+        Verb::Keys => adapter.keys("", None).await.map(drop),
         Verb::Claim => adapter.claim("k", None).await.map(drop),
         Verb::SetClaimed => {
             adapter.set_claimed("k", one(), soon, &Claim::unguarded()).await.map(drop)

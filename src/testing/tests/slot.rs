@@ -1,10 +1,13 @@
 //! The entries of the small store, its late calls, and how it misuses a prefix.
 
+use super::broken::Bug;
+use crate::adapter::KeyPage;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::time::Instant;
 
 #[derive(Clone)]
@@ -32,6 +35,15 @@ impl Slot {
         }
     }
 
+    /// What `expiry` answers. `is_default` is a bug.
+    pub(super) fn left(&self, is_default: bool) -> Expiry {
+        match self.deadline {
+            None => Expiry::Never,
+            Some(_) if is_default => Expiry::After(crate::expiry::DEFAULT_TTL),
+            Some(deadline) => Expiry::After(deadline.saturating_duration_since(Instant::now())),
+        }
+    }
+
     pub(super) fn counter(&self, key: &str) -> Result<i64> {
         match &self.kept {
             Kept::Handle(_, number) => number.clone(),
@@ -44,6 +56,23 @@ impl Slot {
 pub(super) enum Late {
     Write(String, CacheValue, Expiry),
     Clear(String),
+}
+
+/// All keys with the prefix in one page.
+pub(super) fn page(map: &HashMap<String, Slot>, prefix: &str, bug: Option<Bug>) -> KeyPage {
+    let is_shown = |(key, slot): &(&String, &Slot)| {
+        let begins = match bug {
+            Some(Bug::KeysMatchAGlob) => glob(prefix, key),
+            Some(Bug::KeysForgetThePrefix) => true,
+            _ => key.starts_with(prefix),
+        };
+        begins
+            && (slot.live() || bug == Some(Bug::KeysShowTheExpired))
+            && (!slot.value(key).is_stale() || bug == Some(Bug::KeysShowTheStale))
+    };
+    let keys = map.iter().filter(is_shown).map(|(key, _)| key.clone());
+    let most = if bug == Some(Bug::KeysEndAfterAPage) { 1_000 } else { usize::MAX };
+    KeyPage::new(keys.take(most).collect(), None)
 }
 
 /// Matches as a store with globs does: `*` only, at the end only.

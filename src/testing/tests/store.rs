@@ -2,8 +2,8 @@
 
 use super::broken::Bug;
 use super::ledger::Ledger;
-use super::slot::{Kept, Late, Slot, glob};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
+use super::slot::{Kept, Late, Slot, glob, page};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -359,13 +359,12 @@ impl AsyncCacheAdapter for Store {
 
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
         let (map, name) = self.open(key)?;
-        Ok(map.get(&name).filter(|slot| slot.live()).map(|slot| match slot.deadline {
-            None => Expiry::Never,
-            Some(_) if self.has(Bug::ExpiryIsAlwaysTheDefault) => {
-                Expiry::After(crate::expiry::DEFAULT_TTL)
-            }
-            Some(deadline) => Expiry::After(deadline.saturating_duration_since(Instant::now())),
-        }))
+        let is_default = self.has(Bug::ExpiryIsAlwaysTheDefault);
+        Ok(map.get(&name).filter(|slot| slot.live()).map(|slot| slot.left(is_default)))
+    }
+
+    async fn keys(&self, prefix: &str, _: Option<&KeyCursor>) -> Result<KeyPage> {
+        Ok(page(&lock(&self.map), prefix, self.bug))
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {

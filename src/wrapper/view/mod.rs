@@ -9,6 +9,7 @@ use crate::expiry::Expiry;
 use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
+use crate::wrapper::KeyStream;
 use crate::wrapper::events::CallInfo;
 use crate::wrapper::max_batch::MaxBatch;
 use crate::wrapper::slot::Slot;
@@ -104,6 +105,11 @@ impl View<'_> {
     pub async fn expiry(self, key: impl AsRef<str>) -> Result<Option<Expiry>> {
         let expiry = async move |slot: &Slot, key: &str| slot.expiry(key).await;
         Ok(self.cache.ask("expiry", key.as_ref(), expiry).await?.answer)
+    }
+
+    /// See [`AsyncCacheWrapper::keys`].
+    pub fn keys(self, prefix: impl AsRef<str>) -> KeyStream {
+        KeyStream::new(self.cache.clone(), prefix.as_ref())
     }
 
     // ---- writing

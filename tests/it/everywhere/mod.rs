@@ -6,6 +6,7 @@
 
 mod freshness;
 mod idle;
+mod keys;
 mod loads;
 mod many;
 mod races;

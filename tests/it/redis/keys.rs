@@ -115,3 +115,26 @@ async fn a_batch_is_split_into_thousands_and_none_asks_nothing() {
     assert!(cache.remove_many(&[]).await.unwrap().is_empty());
     assert_eq!(asked(), before);
 }
+
+/// What other programs keep below the prefix can be read, and so it is there; a key that is no
+/// UTF-8 cannot be asked for.
+#[tokio::test]
+async fn keys_of_others_below_the_prefix_are_listed_if_they_can_be_asked_for() {
+    let server = Redis::start();
+    let cache = on(&server).prefix("p*:").op_timeout(PATIENT).build().unwrap();
+    super::put(&cache, "k", "mine").await.unwrap();
+    server.text(&["SET", "p*:theirs", "1"]);
+    server.text(&["SET", "pX:k", "1"]);
+    server.text(&["SET", "p*:", "1"]);
+    server.int(&["RPUSH", "p*:list", "1"]);
+    server.text(&["EVAL", r"redis.call('SET', 'p*:\255\254', '1') return 'OK'", "0"]);
+    for suffix in ["k\0larder:claim", "\0larder:clears", "k\0larder:counter"] {
+        server.text(&["SET", &format!("p*:{suffix}"), "1"]);
+    }
+    let page = cache.keys("", None).await.unwrap();
+    assert_eq!((page.keys, page.next), (["k", "list", "theirs"].map(str::to_owned).into(), None));
+
+    let whole = on(&server).prefix("").op_timeout(PATIENT).build().unwrap();
+    let page = whole.keys("p", None).await.unwrap();
+    assert_eq!(page.keys, ["p*:", "p*:k", "p*:list", "p*:theirs", "pX:k"]);
+}

@@ -13,6 +13,7 @@ mod damage;
 mod files;
 mod forks;
 mod full_disk;
+mod keys;
 mod neighbours;
 mod runtimes;
 mod speed;

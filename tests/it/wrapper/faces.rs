@@ -168,6 +168,9 @@ macro_rules! every_verb {
         let fallible = async { "6".parse::<u64>().map(Loaded::unstored) };
         assert_eq!($face.try_get_or_set_loaded_async("tl", fallible) $($wait)* ?, 6);
 
+        let mut walk = $face.keys(key(&1));
+        assert_eq!(walk.next() $($wait)* .transpose()?, Some(key(&1)));
+        assert_eq!(walk.next() $($wait)* .transpose()?, None);
         assert!($face.remove(&site) $($wait)* ?);
         assert!($face.remove(ids.iter().map(|id| format!("{site}:{id}"))) $($wait)* ?);
         assert!(!$face.remove_many(words.split(',').map(|word| word.trim())) $($wait)* ?);

@@ -33,6 +33,7 @@ pub(crate) mod through;
 #[cfg(feature = "test-util")]
 mod timeouts;
 mod turmoil;
+mod walk;
 
 use larder::testing::FaultyAdapter;
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, EventKind};

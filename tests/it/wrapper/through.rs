@@ -1,7 +1,10 @@
 //! The conformance suite through the wrapper's typed verbs, and behind a namespace.
 
 use larder::testing::conformance;
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, CacheValue, Codec, Entry, Expiry, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, CacheValue, Codec, Entry, Expiry, KeyCursor, KeyPage,
+    Result,
+};
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -212,6 +215,15 @@ impl AsyncCacheAdapter for Through {
             removed.push(self.cache.remove(*key).await);
         }
         Ok(removed)
+    }
+
+    async fn keys(&self, prefix: &str, _: Option<&KeyCursor>) -> Result<KeyPage> {
+        let mut keys = Vec::new();
+        let mut walk = self.cache.keys(prefix);
+        while let Some(key) = walk.next().await {
+            keys.push(key?);
+        }
+        Ok(KeyPage::new(keys, None))
     }
 
     fn has_logical_ends(&self) -> bool {

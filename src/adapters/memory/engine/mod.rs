@@ -231,6 +231,21 @@ impl Engine {
         }
     }
 
+    /// Shows some entries to `look`, from `place` on, which is a shard and a number of a node in it.
+    /// Returns the place of the next ones, unless these are the last. An entry keeps its place for
+    /// as long as it lives. `look` runs under the shard's lock.
+    pub(super) fn walk(
+        &self,
+        (at, from): (usize, usize),
+        look: impl FnMut(&Node),
+    ) -> Option<(usize, usize)> {
+        const STRETCH: usize = 1_024;
+        let shard = self.shards.get(at)?;
+        let more = shard.read().walk(from..from + STRETCH, look);
+        let next = if more { (at, from + STRETCH) } else { (at + 1, 0) };
+        (next.0 < self.shards.len()).then_some(next)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }

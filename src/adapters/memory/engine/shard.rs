@@ -173,6 +173,14 @@ impl Shard {
         self.take_out(at, hash, false)
     }
 
+    /// Shows the nodes in a range of numbers. Returns whether there are nodes after the range.
+    pub(super) fn walk(&self, range: Range<usize>, look: impl FnMut(&Node)) -> bool {
+        let end = self.slab.end();
+        let numbers = range.start..range.end.min(end);
+        numbers.filter_map(|at| self.slab.get(at as u32)).for_each(look);
+        range.end < end
+    }
+
     /// Checks the nodes in a range of numbers. Returns whether there are nodes after the range.
     pub(super) fn retain(
         &mut self,
