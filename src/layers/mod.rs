@@ -4,6 +4,9 @@
 mod batching;
 mod pointer;
 mod resilient;
+// For tests only, until the layer is there that uses it.
+#[cfg(all(test, feature = "memory"))]
+mod tiered;
 
 pub use batching::Batching;
 pub use resilient::{BreakerState, Resilient, ResilientBuilder};

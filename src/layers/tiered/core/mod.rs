@@ -1,0 +1,323 @@
+//! What may be served from the near level, and what may be kept there. No I/O, no tasks, and no
+//! clock: `now` is an argument, in nanoseconds of one monotonic clock of this process.
+//!
+//! - `sources`: who vouches for near values, and until when
+//! - `reads`: the far reads in flight, by stripe: who may join one, and which were voided
+//! - `rules`: the rules, each of which the tests of the model switch off
+//!
+//! A value near is served while it is proven. Either its source vouches for it: the source has
+//! answered a question that was sent less than the bound ago, and has invalidated before all that
+//! had changed until then. Or nobody does, and it was read less than the bound ago.
+
+mod reads;
+mod rules;
+#[cfg(all(test, shuttle))]
+mod schedules;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+pub(super) use reads::{Begun, Joining, Read};
+pub(super) use rules::{Rule, Rules};
+pub(super) use sources::{BY_AGE, Proof, Source, SourceId};
+
+use crate::sync::{Mutex, MutexGuard, lock};
+use foldhash::quality::RandomState;
+use reads::{Reads, Taken};
+use sources::Sources;
+use std::hash::BuildHasher;
+
+const STRIPES: usize = if cfg!(shuttle) { 2 } else { 256 };
+
+/// No end: the value of a time or of a life that lasts for ever.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// The store of the near values. It judges neither proof nor age: the core does.
+pub(super) trait Near: Send + Sync {
+    /// What is kept under a key.
+    type Value;
+    /// What a step has displaced. It is dropped while no lock is held.
+    type Gone;
+
+    /// Keeps a value until the deadline, in place of any older one.
+    fn keep(&self, key: &str, value: Self::Value, source: u16, deadline: u64) -> Self::Gone;
+
+    /// Removes a key.
+    fn remove(&self, key: &str) -> Option<Self::Gone>;
+
+    /// Removes the keys that begin with `prefix`. Values that are kept meanwhile may stay.
+    fn remove_below(&self, prefix: &str);
+
+    /// Removes the values of the sources for which `is_meant`. Values that are kept meanwhile may
+    /// stay.
+    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool);
+}
+
+/// How long a near value is good, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The oldest that a value may be which is served: the near bound, less the tick of the clock.
+    pub(super) age: u64,
+    /// The longest time for which a value is near, with a source or without.
+    pub(super) ttl: u64,
+}
+
+/// What an own write changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Changed<'a> {
+    Key(&'a str),
+    /// All keys that begin with this prefix.
+    Below(&'a str),
+}
+
+/// The answer of the far level to a read.
+#[derive(Debug)]
+pub(super) enum Answer<V> {
+    /// A value that may be kept near.
+    Value {
+        value: V,
+        /// The rest of its life, counted from some time after the read was sent.
+        left: u64,
+        /// Who vouches for it; `None` if only its age does.
+        source: Option<SourceId>,
+    },
+    /// Nothing, or a value that is not kept near: one that is too large.
+    NotKept,
+}
+
+/// The end of a read.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Ended<J, V, G> {
+    /// What the callers that joined the read wait for.
+    pub(super) joined: Option<J>,
+    /// Until when the answer is good for a caller that began later than the read.
+    pub(super) deadline: u64,
+    pub(super) kept: bool,
+    /// A value that was not kept. The caller drops it, as a lock is held where it is refused.
+    pub(super) refused: Option<V>,
+    /// What has left the near level. The caller drops it, too.
+    pub(super) gone: Option<G>,
+}
+
+impl<J, V, G> Ended<J, V, G> {
+    /// Whether a caller that has joined the read may take its answer: a value that had expired when
+    /// the caller began is none.
+    pub(super) fn is_good_for(&self, begun: u64) -> bool {
+        begun < self.deadline
+    }
+}
+
+/// The near level of one store.
+///
+/// `J` is what callers that join a read wait for. No code of a value or of `J` runs under a lock of
+/// the core, except what [`Near`] does.
+pub(super) struct Core<N, J> {
+    near: N,
+    stripes: Box<[Stripe<J>]>,
+    sources: Sources,
+    bounds: Bounds,
+    hasher: RandomState,
+    rules: Rules,
+}
+
+/// On cache lines of its own, so that locks of different threads do not share a line.
+#[repr(align(128))]
+struct Stripe<J>(Mutex<Reads<J>>);
+
+impl<N: Near, J: Clone> Core<N, J> {
+    pub(super) fn new(near: N, bounds: Bounds, rules: Rules) -> Self {
+        let stripe = || Stripe(Mutex::new(Reads::default()));
+        Self {
+            near,
+            stripes: std::iter::repeat_with(stripe).take(STRIPES).collect(),
+            sources: Sources::new(bounds.age, rules),
+            bounds,
+            hasher: RandomState::default(),
+            rules,
+        }
+    }
+
+    pub(super) fn near(&self) -> &N {
+        &self.near
+    }
+
+    // ---- serving
+
+    /// Whether a value of this source may be served to a read that begins `now`. Asked while the
+    /// value cannot be removed from the near level: otherwise a source could invalidate the
+    /// value, and confirm what is left, between the look at the value and the look at its
+    /// source.
+    #[inline]
+    pub(super) fn may_serve(&self, source: u16, now: u64) -> Proof {
+        self.sources.may_serve(source, now)
+    }
+
+    // ---- reads of the far level
+
+    /// Begins a read that misses near, before it is sent. The caller sends it, unless it joins one.
+    pub(super) fn begin_read(
+        &self,
+        key: &str,
+        now: u64,
+        joining: Joining,
+        joined: impl FnOnce() -> J,
+    ) -> Begun<J> {
+        let hash = self.hash(key);
+        let mut reads = self.stripe(hash);
+        if joining == Joining::Allowed
+            && let Some(read) = reads.joinable(key, hash, now, self.bounds.age / 2, self.rules)
+        {
+            return Begun::Joined(read);
+        }
+        Begun::Sent(reads.begin(key, hash, now, joined()))
+    }
+
+    /// Ends a read with its answer, which is kept near unless the read was voided.
+    pub(super) fn end_read(
+        &self,
+        read: Read,
+        key: &str,
+        answer: Answer<N::Value>,
+    ) -> Ended<J, N::Value, N::Gone> {
+        let begun = read.begun();
+        // The check and the insertion are one step under the stripe's lock. Otherwise a source
+        // could invalidate the key between the two, and the value would stay.
+        let mut reads = self.stripe(read.hash());
+        let Taken { joined, is_good } = reads.end(read, key, self.rules);
+        let _held = self.rules.hold(Rule::OneStep).then_some(reads);
+        let Answer::Value { value, left, source } = answer else {
+            let gone = self.refuse(key);
+            return Ended { joined, deadline: NEVER, kept: false, refused: None, gone };
+        };
+        let deadline = begun.saturating_add(left);
+        if !is_good || source.is_some_and(|source| !self.sources.is_open(source)) {
+            let gone = self.refuse(key);
+            return Ended { joined, deadline, kept: false, refused: Some(value), gone };
+        }
+        let lasting = if source.is_some() { self.bounds.ttl } else { self.bounds.age };
+        let until = deadline.min(begun.saturating_add(lasting));
+        let number = source.map_or(BY_AGE, SourceId::number);
+        let gone = Some(self.near.keep(key, value, number, until));
+        Ended { joined, deadline, kept: true, refused: None, gone }
+    }
+
+    /// A refused answer may be newer than what is near under its key. Nobody knows which of them is
+    /// older, so what is near goes.
+    fn refuse(&self, key: &str) -> Option<N::Gone> {
+        if self.rules.hold(Rule::RefusedGoes) { self.near.remove(key) } else { None }
+    }
+
+    /// Ends a read without an answer: it failed, or its caller was dropped. Returns what the
+    /// callers that joined it wait for.
+    pub(super) fn abandon_read(&self, read: Read) -> Option<J> {
+        self.stripe(read.hash()).abandon(&read)
+    }
+
+    // ---- own writes
+
+    /// Begins a write of this process, before it is sent.
+    pub(super) fn begin_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+        self.own_write(changed)
+    }
+
+    /// Ends a write of this process, before it returns: with an answer, without one, or because its
+    /// caller was dropped. Reads that were sent during the write may have seen what was there
+    /// before it. Nothing is kept of the written value: when the source invalidates this
+    /// key, nobody knows whether it is this write or a later one.
+    pub(super) fn end_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+        self.own_write(changed)
+    }
+
+    fn own_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+        if !self.rules.hold(Rule::OwnWrites) {
+            return None;
+        }
+        match changed {
+            Changed::Key(key) => self.forget(key),
+            Changed::Below(prefix) => {
+                self.forget_prefix(prefix);
+                None
+            }
+        }
+    }
+
+    // ---- what sources report
+
+    /// A key may have changed. Returns what was near.
+    pub(super) fn forget(&self, key: &str) -> Option<N::Gone> {
+        let hash = self.hash(key);
+        // Both under the stripe's lock: a read that ends between the two would be kept.
+        let mut reads = self.stripe(hash);
+        reads.void(key, hash);
+        self.near.remove(key)
+    }
+
+    /// All keys that begin with `prefix` may have changed.
+    pub(super) fn forget_prefix(&self, prefix: &str) {
+        // First the reads, then what is near: a read that ends in between is not kept. The other
+        // way round it could be kept behind the removal.
+        for stripe in &self.stripes {
+            lock(&stripe.0).void_below(prefix);
+        }
+        self.near.remove_below(prefix);
+    }
+
+    /// Any key may have changed.
+    pub(super) fn forget_all(&self) {
+        self.forget_prefix("");
+    }
+
+    /// A source has answered a question that was sent at `asked_at`, and has invalidated before all
+    /// that had changed until then.
+    pub(super) fn confirm(&self, source: &Source, asked_at: u64) {
+        self.sources.confirm(source, asked_at);
+    }
+
+    // ---- sources
+
+    /// A new source. It vouches for nothing until it is confirmed. `None` while all numbers are
+    /// taken: then values are near by age.
+    #[must_use]
+    pub(super) fn open(&self) -> Option<Source> {
+        self.sources.open()
+    }
+
+    /// Ends a source, and with it all values for which it vouched. They are bypassed at once, and
+    /// removed by the next [`sweep`](Self::sweep).
+    pub(super) fn end(&self, source: Source) {
+        self.sources.end(source);
+    }
+
+    /// Removes the values of ended sources, whose numbers may then be used again.
+    pub(super) fn sweep(&self) {
+        let ended = self.sources.ended();
+        if ended.is_empty() {
+            return;
+        }
+        // A read that ends now may have found its source open. A sweep that has taken the lock of each
+        // stripe once has waited for such reads: what they kept is removed below, and a read that
+        // ends later finds its source ended.
+        if self.rules.hold(Rule::SweepWaits) {
+            self.stripes.iter().for_each(|stripe| drop(lock(&stripe.0)));
+        }
+        if self.rules.hold(Rule::Sweep) {
+            self.near.remove_of(&|number| ended.contains(&number));
+        }
+        self.sources.reuse(ended);
+    }
+
+    fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn stripe(&self, hash: u64) -> MutexGuard<'_, Reads<J>> {
+        lock(&self.stripes[hash as usize % STRIPES].0)
+    }
+
+    /// The number of reads in flight.
+    #[cfg(test)]
+    pub(super) fn in_flight(&self) -> usize {
+        self.stripes.iter().map(|stripe| lock(&stripe.0).len()).sum()
+    }
+}

@@ -1,0 +1,160 @@
+//! Sources: ordered streams from the store, each of which vouches for the values that were read
+//! through it.
+
+use super::rules::{Rule, Rules};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// The number of the values for which nobody vouches: they are near by age.
+pub(in crate::layers::tiered) const BY_AGE: u16 = 0;
+
+/// The most sources at a time, with [`BY_AGE`]. A source is a connection, so a process with more of
+/// them has other worries; its further connections are by age.
+const SOURCES: u16 = if cfg!(shuttle) { 4 } else { 1_024 };
+
+/// A source, until it is ended. It is not cloned, so nobody confirms it after its end.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::layers::tiered) struct Source(SourceId);
+
+impl Source {
+    /// What names this source in the answers to reads.
+    pub(in crate::layers::tiered) fn id(&self) -> SourceId {
+        self.0
+    }
+}
+
+/// The name of a source: the number that a near value bears, and which use of the number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::layers::tiered) struct SourceId {
+    number: u16,
+    life: u64,
+}
+
+impl SourceId {
+    pub(in crate::layers::tiered) fn number(self) -> u16 {
+        self.number
+    }
+}
+
+/// Whether a value is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(in crate::layers::tiered) struct Proof {
+    pub(in crate::layers::tiered) is_proven: bool,
+    /// Whether the caller has the source ask its store, because the proof ends soon or has ended.
+    /// One caller at a time is asked for it.
+    pub(in crate::layers::tiered) wants_renewal: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Until when the source vouches for its values; 0 before it is confirmed, and after its end.
+    until: AtomicU64,
+    /// Odd while the source is open. Each use of the number has its own.
+    life: AtomicU64,
+    /// Whether a caller was asked to renew the proof, and no answer has come since.
+    wanted: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    /// How many numbers have been used.
+    used: u16,
+    free: Vec<u16>,
+    /// Those of ended sources. Values that bear them may be near.
+    ended: Vec<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sources {
+    slots: Box<[Slot]>,
+    numbers: Mutex<Numbers>,
+    /// How long an answer vouches for what was asked.
+    lasting: u64,
+    rules: Rules,
+}
+
+impl Sources {
+    pub(super) fn new(lasting: u64, rules: Rules) -> Self {
+        let numbers = Numbers { used: BY_AGE + 1, ..Numbers::default() };
+        let slots = std::iter::repeat_with(Slot::default).take(SOURCES.into()).collect();
+        Self { slots, numbers: Mutex::new(numbers), lasting, rules }
+    }
+
+    #[inline]
+    pub(super) fn may_serve(&self, source: u16, now: u64) -> Proof {
+        if source == BY_AGE {
+            return Proof { is_proven: true, wants_renewal: false };
+        }
+        let slot = self.slot(source);
+        // Acquire: a caller that sees the proof also sees what the source had invalidated before.
+        let left = slot.until.load(Ordering::Acquire).saturating_sub(now);
+        Proof {
+            is_proven: left > 0 || !self.rules.hold(Rule::Lease),
+            wants_renewal: left < self.lasting / 2 && slot.is_renewal_wanted(),
+        }
+    }
+
+    pub(super) fn confirm(&self, source: &Source, asked_at: u64) {
+        let slot = self.slot(source.0.number);
+        // Answers may be handled in another order than they were asked: the latest question counts.
+        // Release: what the source has invalidated was removed before, see `may_serve`.
+        slot.until.fetch_max(asked_at.saturating_add(self.lasting), Ordering::Release);
+        // After the new end is visible: a hit in between would ask for a second renewal.
+        slot.wanted.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn open(&self) -> Option<Source> {
+        let mut numbers = lock(&self.numbers);
+        let number = match numbers.free.pop() {
+            Some(number) => number,
+            None if numbers.used < SOURCES => {
+                numbers.used += 1;
+                numbers.used - 1
+            }
+            None => return None,
+        };
+        let slot = self.slot(number);
+        slot.wanted.store(false, Ordering::Relaxed);
+        let life = slot.life.fetch_add(1, Ordering::AcqRel) + 1;
+        Some(Source(SourceId { number, life }))
+    }
+
+    pub(super) fn end(&self, Source(SourceId { number, .. }): Source) {
+        let slot = self.slot(number);
+        // First the proof, then the life. A read that ends in between is kept, and not served; it
+        // is swept before the number is used again.
+        if self.rules.hold(Rule::SourceEnds) {
+            slot.until.store(0, Ordering::Release);
+        }
+        slot.life.fetch_add(1, Ordering::AcqRel);
+        lock(&self.numbers).ended.push(number);
+    }
+
+    /// Whether the source is still the one of that name.
+    pub(super) fn is_open(&self, source: SourceId) -> bool {
+        self.slot(source.number).life.load(Ordering::Acquire) == source.life
+    }
+
+    /// Takes the numbers of ended sources, for a sweep.
+    pub(super) fn ended(&self) -> Vec<u16> {
+        std::mem::take(&mut lock(&self.numbers).ended)
+    }
+
+    /// Numbers that no value near bears any more.
+    pub(super) fn reuse(&self, numbers: Vec<u16>) {
+        lock(&self.numbers).free.extend(numbers);
+    }
+
+    fn slot(&self, number: u16) -> &Slot {
+        &self.slots[usize::from(number) % self.slots.len()]
+    }
+}
+
+impl Slot {
+    /// Elects the caller that has the proof renewed.
+    fn is_renewal_wanted(&self) -> bool {
+        !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::Relaxed)
+    }
+}
