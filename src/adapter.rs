@@ -1,7 +1,13 @@
 //! The contract between a cache and the stores behind it.
 
+mod claim;
+#[cfg(feature = "memory")]
+mod counted;
 mod walk;
 
+pub use claim::Claim;
+#[cfg(feature = "memory")]
+pub(crate) use counted::{CountedToken, CountsClaims};
 pub use walk::{KeyCursor, KeyPage};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -10,7 +16,6 @@ use crate::meta::Meta;
 use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,36 +38,6 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn new(key: &'a str, value: CacheValue, expiry: Expiry) -> Self {
         Self { key, value, expiry }
-    }
-}
-
-/// A fencing token for one key: [`claim`](AsyncCacheAdapter::claim) returns it before a value is
-/// computed, and [`set_claimed`](AsyncCacheAdapter::set_claimed) stores the value only if the key
-/// was not changed since. The token's content is the adapter's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim(Option<Bytes>);
-
-impl Claim {
-    /// A claim with a token, whose meaning only the adapter knows.
-    ///
-    /// ```
-    /// assert_eq!(larder::Claim::new("token").token(), Some(&b"token"[..]));
-    /// ```
-    #[must_use]
-    pub fn new(token: impl Into<Bytes>) -> Self {
-        Self(Some(token.into()))
-    }
-
-    /// The claim of a store that no other process writes to: it always holds.
-    #[must_use]
-    pub fn unguarded() -> Self {
-        Self(None)
-    }
-
-    /// The adapter's token; `None` if the claim is unguarded.
-    #[must_use]
-    pub fn token(&self) -> Option<&[u8]> {
-        self.0.as_deref()
     }
 }
 
@@ -321,6 +296,28 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         let _ = claim;
         self.set(key, value, expiry).await?;
         Ok(true)
+    }
+
+    /// The answer of [`claim`](AsyncCacheAdapter::claim) without a lease if it needs no wait;
+    /// otherwise `Pending`, and nothing is claimed. A load that is ready at once is stored without
+    /// a boxed future, if the adapter answers here and in
+    /// [`set_claimed_if_ready`](AsyncCacheAdapter::set_claimed_if_ready).
+    fn claim_if_ready(&self, key: &str) -> Poll<Result<Claim>> {
+        let _ = key;
+        Poll::Pending
+    }
+
+    /// The answer of [`set_claimed`](AsyncCacheAdapter::set_claimed) if it needs no wait; otherwise
+    /// `Pending`, and nothing has changed.
+    fn set_claimed_if_ready(
+        &self,
+        key: &str,
+        value: &CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        let _ = (key, value, expiry, claim);
+        Poll::Pending
     }
 
     /// Gives up a claim that will not be used, so that others need not wait for the end of its

@@ -395,6 +395,20 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.run(move |store| store.set_claimed(&key, value, expiry, &claim)).await
     }
 
+    fn claim_if_ready(&self, _key: &str) -> Poll<Result<Claim>> {
+        Poll::Pending
+    }
+
+    fn set_claimed_if_ready(
+        &self,
+        _key: &str,
+        _value: &CacheValue,
+        _expiry: Expiry,
+        _claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        Poll::Pending
+    }
+
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         let (key, claim) = (key.to_owned(), claim.clone());
         self.run(move |store| store.release(&key, &claim)).await

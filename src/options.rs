@@ -269,6 +269,14 @@ impl Options {
         !ordinary
     }
 
+    /// Whether a load of a missing key waits for nothing but its loader.
+    pub(crate) fn is_plain_load(&self) -> bool {
+        self.hard_limit().is_none()
+            && self.lease_for().is_none()
+            && !self.force_refresh
+            && self.check().is_ok()
+    }
+
     /// Whether a plain write needs metadata or another expiry.
     fn shapes_writes(&self) -> bool {
         self.keeps_for().is_some() || self.inspects_hits() || self.jitter > 0.0

@@ -366,6 +366,15 @@ impl CacheValue {
         &self.0.meta
     }
 
+    /// The value with its metadata. Costs nothing while this is the only handle.
+    pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(known) => known.meta = meta,
+            None => return self.renewed(meta),
+        }
+        self
+    }
+
     /// The same value with other metadata.
     pub(crate) fn renewed(&self, meta: Meta) -> Self {
         // Keep the original instead of a chain of values: an entry in memory may be renewed for

@@ -113,6 +113,36 @@ fn a_cache_of_ones_own() {
     free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
 }
 
+/// A load that is ready at once over a store that answers at once: the loader's box, the flight, its
+/// key, and the value.
+#[test]
+fn a_miss_that_is_loaded_at_once() {
+    const CALLS: u64 = 100;
+    let cache = AsyncCacheWrapper::new(AsyncMemoryCache::new()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let keys: Vec<String> = (0..3_000).map(|number| format!("key {number}")).collect();
+    let mut keys = keys.iter();
+    let mut count = |what: &str, most: u64, miss: &mut dyn FnMut(&str)| {
+        // Tables of the store and of the flights grow with the first keys.
+        keys.by_ref().take(600).for_each(|key| miss(key));
+        let counted = measure(|| keys.by_ref().take(CALLS as usize).for_each(|key| miss(key)));
+        let each = counted.count_total / CALLS;
+        assert!(each <= most, "{what} allocates {each} times");
+    };
+    runtime.block_on(async {
+        count("get_or_set_async", 4, &mut |key| {
+            assert_eq!(ready(cache.get_or_set_async(key, async { 6u64 })).unwrap(), 6)
+        });
+        count("try_get_or_load", 4, &mut |key| {
+            let load = || async { Ok::<_, std::io::Error>(6u64) };
+            assert_eq!(ready(cache.try_get_or_load(key, load)).unwrap(), 6)
+        });
+        count("get_or_set_with", 3, &mut |key| {
+            assert_eq!(ready(cache.get_or_set_with(key, |_| 6u64)).unwrap(), 6)
+        });
+    });
+}
+
 #[cfg(feature = "macros")]
 mod memoised {
     use super::*;

@@ -391,6 +391,21 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
         self.in_turn(Some(key), self.adapter.set_claimed(key, value, expiry, claim)).await
     }
 
+    /// Pending: a load waits its turn in the queue.
+    fn claim_if_ready(&self, _key: &str) -> Poll<Result<Claim>> {
+        Poll::Pending
+    }
+
+    fn set_claimed_if_ready(
+        &self,
+        _key: &str,
+        _value: &CacheValue,
+        _expiry: Expiry,
+        _claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        Poll::Pending
+    }
+
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         self.in_turn(Some(key), self.adapter.release(key, claim)).await
     }

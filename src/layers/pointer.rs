@@ -139,6 +139,20 @@ macro_rules! forward {
                 (**self).set_claimed(key, value, expiry, claim).await
             }
 
+            fn claim_if_ready(&self, key: &str) -> Poll<Result<Claim>> {
+                (**self).claim_if_ready(key)
+            }
+
+            fn set_claimed_if_ready(
+                &self,
+                key: &str,
+                value: &CacheValue,
+                expiry: Expiry,
+                claim: &Claim,
+            ) -> Poll<Result<bool>> {
+                (**self).set_claimed_if_ready(key, value, expiry, claim)
+            }
+
             async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
                 (**self).release(key, claim).await
             }

@@ -38,6 +38,11 @@ impl Span {
         Self { inner }.with_key(observers, key)
     }
 
+    /// Whether spans are recorded.
+    pub(crate) fn is_watched() -> bool {
+        ::tracing::span_enabled!(target: "larder", ::tracing::Level::DEBUG)
+    }
+
     /// Records nothing.
     pub(crate) fn none() -> Self {
         Self { inner: ::tracing::Span::none() }
@@ -86,6 +91,10 @@ impl Span {
 
     pub(crate) fn load<K>(_: &Observers, _: &str, _: K) -> Self {
         Self {}
+    }
+
+    pub(crate) fn is_watched() -> bool {
+        false
     }
 
     pub(crate) fn none() -> Self {

@@ -31,7 +31,8 @@ pub(crate) fn current() -> Handle {
 
 /// Whether the caller is inside a runtime.
 pub(crate) fn is_inside_one() -> bool {
-    Handle::try_current().is_ok()
+    // A worker needs no reference-counted handle to know.
+    worker_index().is_some() || Handle::try_current().is_ok()
 }
 
 /// Lets other tasks that are ready run first. Wakes its caller itself, where tokio's function of

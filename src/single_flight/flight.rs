@@ -2,6 +2,7 @@
 
 use super::carrier::Carrier;
 use super::current;
+use super::hashed_key::HashedKey;
 use super::wait_graph::Edge;
 use crate::error::Error;
 use crate::runtime;
@@ -55,7 +56,8 @@ pub(super) fn take_id() -> u64 {
 pub(crate) struct Flight {
     /// The position in the order in which all flights began.
     id: u64,
-    key: Arc<str>,
+    key: Box<str>,
+    hash: u64,
     phase: Mutex<Phase>,
     /// Notified when the flight has ended.
     done: Notify,
@@ -114,11 +116,12 @@ pub(crate) enum Arrival {
 
 impl Flight {
     /// `is_carried` is for a load that ends when its caller leaves.
-    pub(super) fn new(key: &str, depth: u32, is_carried: bool) -> Arc<Self> {
+    pub(super) fn new(key: HashedKey<'_>, depth: u32, is_carried: bool) -> Arc<Self> {
         let driver = if is_carried { Driver::Carrier(Arc::default()) } else { Driver::Caller };
         Arc::new(Self {
             id: take_id(),
-            key: key.into(),
+            key: key.text.into(),
+            hash: key.hash,
             phase: Mutex::new(Phase::Loading { invalidated: false }),
             done: Notify::new(),
             driver: Mutex::new(driver),
@@ -132,8 +135,12 @@ impl Flight {
         self.id
     }
 
-    pub(super) fn key(&self) -> &Arc<str> {
-        &self.key
+    pub(crate) fn key(&self) -> HashedKey<'_> {
+        HashedKey { text: &self.key, hash: self.hash }
+    }
+
+    pub(super) fn is_on(&self, key: HashedKey<'_>) -> bool {
+        self.key() == key
     }
 
     pub(super) fn depth(&self) -> u32 {

@@ -52,6 +52,12 @@ impl LeaderGuard {
         self.flight.begin_store()
     }
 
+    /// [`begin_store`](Self::begin_store) for a flight that began while no other load of the key was
+    /// in flight: there is no older one to wait for.
+    pub(crate) fn begin_store_alone(&self) -> bool {
+        self.flight.begin_store()
+    }
+
     /// Whether a write or a newer load has begun since this flight did.
     pub(crate) fn is_invalidated(&self) -> bool {
         self.flight.is_invalidated()

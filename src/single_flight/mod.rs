@@ -23,20 +23,24 @@ mod cooldown;
 mod current;
 mod flight;
 mod guards;
+mod hashed_key;
 mod joint;
 mod leader;
 mod wait_graph;
 
 pub(crate) use current::is_in_loader;
 pub(crate) use flight::{Arrival, Flight, Outcome};
+pub(crate) use hashed_key::HashedKey;
 pub(crate) use joint::JointLoad;
 pub(crate) use leader::LeaderGuard;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::lock;
 use cooldown::Cooldown;
+use hashbrown::HashTable;
+use hashed_key::Hashed;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -62,10 +66,10 @@ pub(crate) struct Flights {
 
 #[derive(Default)]
 struct Shard {
-    flights: HashMap<Arc<str>, Arc<Flight>>,
+    flights: HashTable<Arc<Flight>>,
     /// Flights that have not ended but can no longer be joined: a write invalidated them, or a
     /// newer load of the key began. They stay here so that the next write finds them as well.
-    detached: HashMap<Arc<str>, Vec<Arc<Flight>>>,
+    detached: HashTable<Arc<Flight>>,
     /// The number of writes in progress, by the hash of the key. If two keys have the same hash, at
     /// worst a load is not stored.
     writes: ByHash<u32>,
@@ -75,24 +79,6 @@ struct Shard {
 }
 
 type ByHash<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
-
-/// A hasher for numbers that are already hashes.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 #[derive(Default)]
 struct Readers {
@@ -168,9 +154,14 @@ impl Flights {
         })
     }
 
+    /// A key with its hash in these flights.
+    pub(crate) fn hashed<'k>(&self, key: &'k str) -> HashedKey<'k> {
+        HashedKey { hash: self.hasher.hash_one(key), text: key }
+    }
+
     /// Takes a mark. Must be called before `key` is read.
-    pub(crate) fn read_mark(&self, key: &str) -> ReadMark<'_> {
-        let hash = self.hash(key);
+    pub(crate) fn read_mark(&self, key: HashedKey<'_>) -> ReadMark<'_> {
+        let hash = key.hash;
         let mut shard = lock(self.shard(hash));
         let readers = shard.readers.entry(hash).or_default();
         readers.count += 1;
@@ -178,15 +169,14 @@ impl Flights {
     }
 
     /// Joins the flight on `key`, or begins a new one.
-    pub(crate) fn join(self: &Arc<Self>, key: &str, joining: Joining<'_>) -> Join {
-        let hash = self.hash(key);
-        let mut shard = lock(self.shard(hash));
-        if let Some(flight) = shard.flights.get(key) {
+    pub(crate) fn join(self: &Arc<Self>, key: HashedKey<'_>, joining: Joining<'_>) -> Join {
+        let mut shard = lock(self.shard(key.hash));
+        if let Some(flight) = shard.joinable(key) {
             match joining.forced {
                 Some(forced) if flight.began_before(forced.came) => {
                     let flight = flight.clone();
                     flight.supersede();
-                    let runs_beside = shard.detached.contains_key(key);
+                    let runs_beside = shard.detached_on(key).next().is_some();
                     if runs_beside || !forced.has_waited {
                         return Join::LetEnd(flight, (!runs_beside).then_some(GRACE));
                     }
@@ -202,27 +192,47 @@ impl Flights {
             return Join::ReadAgain;
         }
         let flight = Flight::new(key, 0, joining.is_carried);
-        if is_outdated || shard.writes.contains_key(&hash) || self.clears.load(Ordering::SeqCst) > 0
-        {
+        if is_outdated || self.is_written(&shard, key) {
             flight.invalidate();
         }
         // The newest load of a key is stored; older loads that are still running are not.
-        shard.detached.get(key).into_iter().flatten().for_each(|older| older.supersede());
-        shard.flights.insert(flight.key().clone(), flight.clone());
+        shard.detached_on(key).for_each(|older| older.supersede());
+        shard.add(&flight);
         Join::Lead(LeaderGuard::new(self, flight))
     }
 
+    /// Begins a flight on a key that has none, and that nobody writes; otherwise `None`. The caller
+    /// has to read the key after this.
+    pub(crate) fn lead_alone(self: &Arc<Self>, key: HashedKey<'_>) -> Option<LeaderGuard> {
+        let mut shard = lock(self.shard(key.hash));
+        let is_alone = shard.joinable(key).is_none()
+            && shard.detached_on(key).next().is_none()
+            && !self.is_written(&shard, key);
+        if !is_alone {
+            return None;
+        }
+        let flight = Flight::new(key, 0, false);
+        shard.add(&flight);
+        Some(LeaderGuard::new(self, flight))
+    }
+
+    /// Whether a write to the key, or a clear, is in progress.
+    fn is_written(&self, shard: &Shard, key: HashedKey<'_>) -> bool {
+        (!shard.writes.is_empty() && shard.writes.contains_key(&key.hash))
+            || self.clears.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether a caller that joined now would follow a flight.
-    pub(crate) fn has_flight(&self, key: &str) -> bool {
-        lock(self.shard(self.hash(key))).flights.contains_key(key)
+    pub(crate) fn has_flight(&self, key: HashedKey<'_>) -> bool {
+        lock(self.shard(key.hash)).joinable(key).is_some()
     }
 
     /// A flight that no caller can join and whose value is not stored: the way out of a cycle of
     /// loaders.
-    pub(crate) fn unshared(self: &Arc<Self>, key: &str) -> Result<LeaderGuard> {
+    pub(crate) fn unshared(self: &Arc<Self>, key: HashedKey<'_>) -> Result<LeaderGuard> {
         let depth = current::current_depth() + 1;
         if depth > DEEPEST_UNSHARED {
-            return Err(Error::new(ErrorKind::Reentrant).with_key(key));
+            return Err(Error::new(ErrorKind::Reentrant).with_key(key.text));
         }
         let flight = Flight::new(key, depth, false);
         flight.invalidate();
@@ -232,7 +242,7 @@ impl Flights {
     /// Detaches a flight whose runtime has stopped, so that the next caller to join becomes the
     /// leader.
     pub(crate) fn give_up(&self, flight: &Arc<Flight>) {
-        let mut shard = lock(self.shard(self.hash(flight.key())));
+        let mut shard = lock(self.shard(flight.key().hash));
         if shard.is_joinable(flight) {
             shard.detach(flight.key());
         }
@@ -241,7 +251,7 @@ impl Flights {
     /// Begins a write to `key`. Call this before the write, and keep the result until the write has
     /// ended.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
-        let (write, storing) = self.begin_write(key);
+        let (write, storing) = self.begin_write(self.hashed(key));
         flight::await_stores(storing).await;
         write
     }
@@ -249,15 +259,15 @@ impl Flights {
     /// [`write`](Self::write) for a write to several keys.
     pub(crate) async fn writes(&self, keys: &[&str]) -> Vec<Write<'_>> {
         let (writes, storing): (Vec<_>, Vec<_>) =
-            keys.iter().map(|key| self.begin_write(key)).unzip();
+            keys.iter().map(|key| self.begin_write(self.hashed(key))).unzip();
         flight::await_stores(storing.into_iter().flatten().collect()).await;
         writes
     }
 
     /// Returns the write, and the flights that are being stored. The write has to wait for these,
     /// because their stores could reach the backend after it.
-    fn begin_write(&self, key: &str) -> (Write<'_>, Vec<Arc<Flight>>) {
-        let hash = self.hash(key);
+    fn begin_write(&self, key: HashedKey<'_>) -> (Write<'_>, Vec<Arc<Flight>>) {
+        let hash = key.hash;
         let mut shard = lock(self.shard(hash));
         *shard.writes.entry(hash).or_default() += 1;
         shard.note_change(hash);
@@ -286,7 +296,7 @@ impl Flights {
         self.clears.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             let shard = lock(shard);
-            for flight in shard.flights.values().chain(shard.detached.values().flatten()) {
+            for flight in shard.flights.iter().chain(&shard.detached) {
                 flight.invalidate();
             }
         }
@@ -294,45 +304,34 @@ impl Flights {
 
     /// Starts the cooldown of the loader for `key`, which failed while a stale value could be
     /// served.
-    pub(crate) fn throttle(&self, key: &str, lasting: Duration) {
-        self.throttle.add(self.hash(key), lasting);
+    pub(crate) fn throttle(&self, key: HashedKey<'_>, lasting: Duration) {
+        self.throttle.add(key.hash, lasting);
     }
 
     /// Ends the cooldown: the loader for `key` works again.
-    pub(crate) fn unthrottle(&self, key: &str) {
-        self.throttle.remove(self.hash(key));
+    pub(crate) fn unthrottle(&self, key: HashedKey<'_>) {
+        self.throttle.remove(key.hash);
     }
 
-    pub(crate) fn is_throttled(&self, key: &str) -> bool {
-        self.throttle.holds(self.hash(key))
+    pub(crate) fn is_throttled(&self, key: HashedKey<'_>) -> bool {
+        self.throttle.holds(key.hash)
     }
 
     /// The flights on the same key that began before `flight` and are being stored.
     fn stores_before(&self, flight: &Flight) -> Vec<Arc<Flight>> {
-        let shard = lock(self.shard(self.hash(flight.key())));
-        let detached = shard.detached.get(flight.key()).into_iter().flatten();
+        let shard = lock(self.shard(flight.key().hash));
+        let detached = shard.detached_on(flight.key());
         detached.filter(|other| other.stores_before(flight)).cloned().collect()
     }
 
     /// Forgets a flight that has ended.
     fn remove(&self, flight: &Arc<Flight>) {
-        let hash = self.hash(flight.key());
+        let hash = flight.key().hash;
         let mut shard = lock(self.shard(hash));
-        if shard.is_joinable(flight) {
-            shard.flights.remove(flight.key());
-        } else if let Some(detached) = shard.detached.get_mut(flight.key()) {
-            detached.retain(|other| !Arc::ptr_eq(other, flight));
-            if detached.is_empty() {
-                shard.detached.remove(flight.key());
-            }
-        }
+        shard.remove(flight);
         // Note the change under the same lock. A caller that joins now and finds no flight must see
         // that its mark is outdated; otherwise it would load a second time.
         shard.note_change(hash);
-    }
-
-    fn hash(&self, key: &str) -> u64 {
-        self.hasher.hash_one(key)
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -342,42 +341,71 @@ impl Flights {
 }
 
 impl Shard {
+    /// The flight that a caller of this key joins.
+    fn joinable(&self, key: HashedKey<'_>) -> Option<&Arc<Flight>> {
+        self.flights.find(key.hash, |flight| flight.is_on(key))
+    }
+
     fn is_joinable(&self, flight: &Arc<Flight>) -> bool {
-        self.flights.get(flight.key()).is_some_and(|current| Arc::ptr_eq(current, flight))
+        self.joinable(flight.key()).is_some_and(|current| Arc::ptr_eq(current, flight))
+    }
+
+    fn detached_on<'s>(&'s self, key: HashedKey<'s>) -> impl Iterator<Item = &'s Arc<Flight>> {
+        self.detached.iter_hash(key.hash).filter(move |flight| flight.is_on(key))
+    }
+
+    /// Adds a flight that callers can join.
+    fn add(&mut self, flight: &Arc<Flight>) {
+        self.flights.insert_unique(flight.key().hash, flight.clone(), |other| other.key().hash);
+    }
+
+    fn add_detached(&mut self, flight: Arc<Flight>) {
+        self.detached.insert_unique(flight.key().hash, flight, |other| other.key().hash);
     }
 
     /// Moves the flight on `key` to the detached ones: no caller joins it any more.
-    fn detach(&mut self, key: &str) {
-        if let Some((key, flight)) = self.flights.remove_entry(key) {
-            self.detached.entry(key).or_default().push(flight);
+    fn detach(&mut self, key: HashedKey<'_>) {
+        if let Ok(found) = self.flights.find_entry(key.hash, |flight| flight.is_on(key)) {
+            let (flight, _) = found.remove();
+            self.add_detached(flight);
+        }
+    }
+
+    fn remove(&mut self, flight: &Arc<Flight>) {
+        for flights in [&mut self.flights, &mut self.detached] {
+            let is_it = |other: &Arc<Flight>| Arc::ptr_eq(other, flight);
+            if let Ok(found) = flights.find_entry(flight.key().hash, is_it) {
+                found.remove();
+                return;
+            }
         }
     }
 
     /// Invalidates the flights on a key, and returns those that are being stored.
-    fn invalidate(&mut self, key: &str) -> Vec<Arc<Flight>> {
-        // Usually empty, and then the key is not hashed a second time.
+    fn invalidate(&mut self, key: HashedKey<'_>) -> Vec<Arc<Flight>> {
+        // Usually both are empty.
         if !self.flights.is_empty() {
             self.detach(key);
         }
         if self.detached.is_empty() {
             return Vec::new();
         }
-        let flights = self.detached.get(key).into_iter().flatten();
-        flights.filter(|flight| flight.invalidate()).cloned().collect()
+        self.detached_on(key).filter(|flight| flight.invalidate()).cloned().collect()
     }
 
     /// [`invalidate`](Self::invalidate) for all keys with a prefix.
     fn invalidate_prefix(&mut self, prefix: &str) -> Vec<Arc<Flight>> {
-        let cleared = |key: &str| key.starts_with(prefix);
-        for (key, flight) in self.flights.extract_if(|key, _| cleared(key)) {
-            self.detached.entry(key).or_default().push(flight);
-        }
-        let flights = self.detached.iter().filter(|(key, _)| cleared(key)).flat_map(|(_, all)| all);
+        let is_cleared = |flight: &Arc<Flight>| flight.key().text.starts_with(prefix);
+        let cleared: Vec<_> = self.flights.extract_if(|flight| is_cleared(flight)).collect();
+        cleared.into_iter().for_each(|flight| self.add_detached(flight));
+        let flights = self.detached.iter().filter(|flight| is_cleared(flight));
         flights.filter(|flight| flight.invalidate()).cloned().collect()
     }
 
     fn note_change(&mut self, hash: u64) {
-        if let Some(readers) = self.readers.get_mut(&hash) {
+        if !self.readers.is_empty()
+            && let Some(readers) = self.readers.get_mut(&hash)
+        {
             readers.changes += 1;
         }
     }

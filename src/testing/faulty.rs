@@ -360,6 +360,20 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         .await
     }
 
+    fn claim_if_ready(&self, _key: &str) -> Poll<Result<Claim>> {
+        Poll::Pending
+    }
+
+    fn set_claimed_if_ready(
+        &self,
+        _key: &str,
+        _value: &CacheValue,
+        _expiry: Expiry,
+        _claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        Poll::Pending
+    }
+
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         self.run_plain(Verb::Release, async {
             if self.enforces_claims {

@@ -191,6 +191,7 @@ macro_rules! __conformance_cases {
                 a_lease_is_exclusive: "one lease at a time; release and set_claimed end it",
                 a_claim_without_a_lease_is_always_given: "a claim without a lease is given during a lease, and does not end it",
                 a_lease_ends_by_itself: "a lease ends; late calls of its holder do not affect the next holder",
+                if_ready_agrees: "if claim_if_ready answers, its claim and set_claimed_if_ready are those of claim and set_claimed",
                 hostile_keys: "hostile keys are claimed and stored, each by itself",
                 large: "set_claimed stores large values",
                 between_instances [Rebuild]: "two instances on one store see the changes of each other",

@@ -1,9 +1,10 @@
 //! The right to store a loader's value although other processes may write the key during the load
 //! (a fencing token). With a lease, also the exclusive right to run the loader.
 
+use super::View;
 use super::events::{CallInfo, concerns_backend};
 use super::slot::Slot;
-use super::{Cacheable, View};
+use super::value_type::ValueType;
 use crate::adapter::Claim;
 use crate::error::Result;
 use crate::expiry::Expiry;
@@ -160,17 +161,18 @@ impl StoreRight {
 impl View<'_> {
     /// Acquires the right to compute a key. `key` is the caller's key, `scoped` has the prefix of
     /// the namespace.
-    pub(super) async fn ask<T: Cacheable>(
+    pub(super) async fn ask(
         &self,
         slot: &Arc<Slot>,
         key: &str,
         scoped: &str,
         replaced: Replaced,
+        of: ValueType,
     ) -> Result<Acquired> {
         let begun = Instant::now();
         let mut looks = 0;
         loop {
-            let asked = self.ask_once::<T>(slot, key, scoped, replaced, begun).await?;
+            let asked = self.ask_once(slot, key, scoped, (replaced, of), begun).await?;
             if let Some(acquired) = asked {
                 return Ok(acquired);
             }
@@ -181,19 +183,19 @@ impl View<'_> {
 
     /// [`ask`](Self::ask) without waiting for another process: `None` while that process has the
     /// lease. A call that has waited since `begun`, for longer than a lease, goes on without one.
-    pub(super) async fn ask_once<T: Cacheable>(
+    pub(super) async fn ask_once(
         &self,
         slot: &Arc<Slot>,
         key: &str,
         scoped: &str,
-        replaced: Replaced,
+        (replaced, of): (Replaced, ValueType),
         begun: Instant,
     ) -> Result<Option<Acquired>> {
         if !slot.adapter.enforces_claims() {
             return Ok(Some(Acquired::Granted(StoreRight::Free)));
         }
         let asked = match self.options.lease_for() {
-            Some(lease) => lease_or_value::<T>(slot, scoped, lease, replaced, begun).await,
+            Some(lease) => lease_or_value(slot, scoped, lease, (replaced, of), begun).await,
             None => unleased(slot, scoped).await.map(Some),
         };
         asked.or_else(|error| {
@@ -233,8 +235,8 @@ async fn take_lease(slot: &Arc<Slot>, scoped: &str, lease: Duration) -> Result<O
 
 /// Whether another process has computed the value already. A value whose `Clone` or `Deserialize`
 /// panics does not count: a panic here would lose the claim.
-fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
-    let decodes = || value.decode::<T>().is_ok();
+fn is_news(value: &CacheValue, replaced: Replaced, of: ValueType) -> bool {
+    let decodes = || of.decodes(value);
     !value.is_stale()
         && replaced.is_replaced_by(value)
         && catch_unwind(AssertUnwindSafe(decodes)).unwrap_or(false)
@@ -242,11 +244,11 @@ fn is_news<T: Cacheable>(value: &CacheValue, replaced: Replaced) -> bool {
 
 /// Acquires the lease, or returns the value that the holder of the lease stored; `None` while
 /// another process has the lease.
-async fn lease_or_value<T: Cacheable>(
+async fn lease_or_value(
     slot: &Arc<Slot>,
     scoped: &str,
     lease: Duration,
-    replaced: Replaced,
+    (replaced, of): (Replaced, ValueType),
     begun: Instant,
 ) -> Result<Option<Acquired>> {
     let right = take_lease(slot, scoped, lease).await?.map(StoreRight::Leased);
@@ -254,7 +256,7 @@ async fn lease_or_value<T: Cacheable>(
     // lease between our miss and our claim.
     let found = slot.adapter.get(scoped).await;
     match (right, found) {
-        (right, Ok(Some(value))) if is_news::<T>(&value, replaced) => {
+        (right, Ok(Some(value))) if is_news(&value, replaced, of) => {
             if let Some(right) = right {
                 right.give_up(slot, scoped).await;
             }

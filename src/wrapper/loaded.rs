@@ -2,6 +2,8 @@
 
 use crate::expiry::Expiry;
 use crate::options::Options;
+use crate::value::CacheValue;
+use crate::wrapper::Cacheable;
 use std::time::Duration;
 
 /// A loader's value together with the loader's decision how long it lives, or that it is not
@@ -61,6 +63,15 @@ impl<T> Loaded<T> {
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.stale_for = Some(stale_for);
         self
+    }
+
+    /// The same with a value whose type the code of the load need not know.
+    pub(super) fn untyped(self) -> Loaded<CacheValue>
+    where
+        T: Cacheable,
+    {
+        let Self { value, ttl, stale_for, is_stored } = self;
+        Loaded { value: CacheValue::new(value), ttl, stale_for, is_stored }
     }
 
     /// The options of the call, changed for this entry.

@@ -5,6 +5,7 @@
 //! - `call`, `events`: calls of the adapter, and the events that they emit
 //! - `get_or_set`, `fencing`: loads, and the right to store their values
 //! - `idle`, `renewals`: hits that renew the expiry of their entry
+//! - `value_type`: what code that is not generic knows of the type of values
 //! - `stale`: stale entries under verbs that do not read the value
 //! - `walk`: the keys as a stream
 //! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
@@ -33,6 +34,7 @@ mod ready_or_boxed;
 mod renewals;
 mod slot;
 mod stale;
+mod value_type;
 mod view;
 mod walk;
 mod weak;

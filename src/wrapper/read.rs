@@ -24,6 +24,16 @@ enum Looked<T> {
     Inspect,
 }
 
+/// What a call that goes on after a miss finds at once.
+pub(super) enum AtHand<T> {
+    /// A value to serve.
+    Hit(T),
+    /// Nothing.
+    Missing,
+    /// The call has to wait, or to inspect what was found.
+    Other,
+}
+
 impl AsyncCacheWrapper {
     /// A `get` of one key. A cache lends its options, so that its hits copy none.
     #[inline]
@@ -125,12 +135,13 @@ impl AsyncCacheWrapper {
         key: &str,
         options: &Options,
         drawn: &mut Option<bool>,
-    ) -> Option<T>
+    ) -> AtHand<T>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let scoped = self.scope.key(key).ok()?;
+        let Ok(scoped) = self.scope.key(key) else { return AtHand::Other };
         let (mut hit, mut decoded, mut merged) = (Hit::Nothing, None, None);
+        let mut is_missing = false;
         self.core.look(|slot| {
             let begun = slot.observers.clock();
             let options = match slot.options_of_url() {
@@ -139,9 +150,10 @@ impl AsyncCacheWrapper {
                 Some(of_url) => merged.insert(options.or(of_url)),
             };
             // An error is ignored: the call goes on, meets the error again, and emits it there.
-            let _answer = slot
+            let answer = slot
                 .adapter
                 .get_if_ready(&scoped, &mut |value| hit.take(value, options.inspects_hits()));
+            is_missing = matches!((&answer, &hit), (Poll::Ready(Ok(())), Hit::Nothing));
             if let Hit::Value(value) = &hit {
                 let serves = !value.is_stale()
                     && (!options.inspects_hits()
@@ -162,7 +174,11 @@ impl AsyncCacheWrapper {
         {
             self.renew(&slot, key, value, options);
         }
-        hit.into_object().or(decoded)
+        match hit.into_object().or(decoded) {
+            Some(value) => AtHand::Hit(value),
+            None if is_missing => AtHand::Missing,
+            None => AtHand::Other,
+        }
     }
 
     pub(super) async fn read_later<T>(&self, key: &str, options: &Options) -> Result<Option<T>>

@@ -7,10 +7,8 @@
 
 use super::clock;
 use crate::adapter::Claim;
-use bytes::Bytes;
 use compact_str::CompactString;
 use hashbrown::HashTable;
-use std::sync::Weak;
 use std::time::Duration;
 
 /// The claims on the keys of one stripe.
@@ -27,6 +25,8 @@ struct Outstanding {
     hash: u64,
     key: CompactString,
     number: u64,
+    /// How many handles there are on the claim.
+    handles: u32,
     /// When the lease ends, by the [`clock`]; `None` without a lease.
     leased_until: Option<u64>,
 }
@@ -47,7 +47,7 @@ impl Claims {
         }
         self.number += 1;
         let key = CompactString::new(key);
-        let claim = Outstanding { hash, key, number: self.number, leased_until };
+        let claim = Outstanding { hash, key, number: self.number, handles: 1, leased_until };
         self.table.insert_unique(hash, claim, |claim| claim.hash);
         Some(self.number)
     }
@@ -59,6 +59,23 @@ impl Claims {
     /// Ends one claim.
     pub(super) fn release(&mut self, key: &str, hash: u64, number: u64) {
         self.end(hash, |claim| claim.number == number && claim.key == key);
+    }
+
+    /// Adds a handle on a claim.
+    pub(super) fn add_handle(&mut self, hash: u64, number: u64) {
+        if let Some(claim) = self.table.find_mut(hash, |claim| claim.number == number) {
+            claim.handles += 1;
+        }
+    }
+
+    /// Removes a handle on a claim, and ends the claim if this was the last one.
+    pub(super) fn drop_handle(&mut self, hash: u64, number: u64) {
+        if let Ok(mut found) = self.table.find_entry(hash, |claim| claim.number == number) {
+            found.get_mut().handles -= 1;
+            if found.get().handles == 0 {
+                found.remove();
+            }
+        }
     }
 
     /// Ends all claims on a key, because the key has changed.
@@ -86,39 +103,6 @@ impl Claims {
 
 fn nanos(lasting: Duration) -> u64 {
     u64::try_from(lasting.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A store in which claims are released.
-pub(super) trait Release: Send + Sync {
-    fn release(&self, key: &str, number: u64);
-}
-
-/// The token of a [`Claim`] on this store. Dropping the token ends the claim, so a dropped load
-/// leaves nothing behind.
-struct Token {
-    store: Weak<dyn Release>,
-    key: CompactString,
-    number: [u8; 8],
-}
-
-impl AsRef<[u8]> for Token {
-    fn as_ref(&self) -> &[u8] {
-        &self.number
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        if let Some(store) = self.store.upgrade() {
-            store.release(&self.key, u64::from_be_bytes(self.number));
-        }
-    }
-}
-
-/// Makes a claim with this number.
-pub(super) fn with_token(store: Weak<dyn Release>, key: &str, number: u64) -> Claim {
-    let token = Token { store, key: CompactString::new(key), number: number.to_be_bytes() };
-    Claim::new(Bytes::from_owner(token))
 }
 
 /// The number of a claim; 0 for a claim of another store.

@@ -20,7 +20,6 @@ use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use builder::Weigher;
-use claims::Release;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -308,13 +307,22 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         expiry: Expiry,
         claim: &Claim,
     ) -> Result<bool> {
-        let scoped = self.settings.scope.key(key)?;
-        let (value, bytes) = self.prepare(&scoped, value)?;
-        let lifetime = self.lifetime(expiry);
-        match self.store().set_claimed(&scoped, value, bytes, lifetime, claim) {
-            Some(stored) => fits(key)(stored).map(|()| true),
-            None => Ok(false),
-        }
+        self.set_claimed_now(key, value, expiry, claim)
+    }
+
+    fn claim_if_ready(&self, key: &str) -> Poll<Result<Claim>> {
+        let claim = self.settings.scope.key(key).map(|key| self.shared.store.claim(&key, None));
+        Poll::Ready(claim.map(|claim| claim.unwrap_or_else(Claim::unguarded)))
+    }
+
+    fn set_claimed_if_ready(
+        &self,
+        key: &str,
+        value: &CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        Poll::Ready(self.set_claimed_now(key, value.clone(), expiry, claim))
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
@@ -353,6 +361,22 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
 }
 
 impl AsyncMemoryCache {
+    fn set_claimed_now(
+        &self,
+        key: &str,
+        value: CacheValue,
+        expiry: Expiry,
+        claim: &Claim,
+    ) -> Result<bool> {
+        let scoped = self.settings.scope.key(key)?;
+        let (value, bytes) = self.prepare(&scoped, value)?;
+        let lifetime = self.lifetime(expiry);
+        match self.store().set_claimed(&scoped, value, bytes, lifetime, claim) {
+            Some(stored) => fits(key)(stored).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     fn set_if(&self, live: bool, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         let scoped = self.settings.scope.key(key)?;
         let (value, bytes) = self.prepare(&scoped, value)?;

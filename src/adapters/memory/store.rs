@@ -2,10 +2,10 @@
 
 mod step;
 
-use super::claims::{self, Claims, Release};
+use super::claims::{self, Claims};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
 use super::{KIND, clock};
-use crate::adapter::{Claim, Presence};
+use crate::adapter::{Claim, CountedToken, CountsClaims, Presence};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::expiry::Lifetime;
@@ -20,10 +20,13 @@ use std::thread;
 use std::time::Duration;
 use step::Step;
 
-impl Release for Store {
-    fn release(&self, key: &str, number: u64) {
-        let hash = self.hash(key);
-        lock(self.stripe(hash)).release(key, hash, number);
+impl CountsClaims for Store {
+    fn share(&self, hash: u64, number: u64) {
+        lock(self.stripe(hash)).add_handle(hash, number);
+    }
+
+    fn release(&self, hash: u64, number: u64) {
+        lock(self.stripe(hash)).drop_handle(hash, number);
     }
 }
 
@@ -199,7 +202,7 @@ impl Store {
         let hash = self.hash(key);
         let number = lock(self.stripe(hash)).add(key, hash, lease)?;
         let store: Weak<Self> = Arc::downgrade(self);
-        Some(claims::with_token(store, key, number))
+        Some(Claim::counted(CountedToken::new(store, hash, number)))
     }
 
     /// [`set`](Store::set) if the claim still holds; `None` if not.
@@ -218,6 +221,12 @@ impl Store {
             }
             Some(step.put(value, bytes, end(lifetime)))
         })
+    }
+
+    /// Ends a claim.
+    pub(super) fn release(&self, key: &str, number: u64) {
+        let hash = self.hash(key);
+        lock(self.stripe(hash)).release(key, hash, number);
     }
 
     // ---- changing

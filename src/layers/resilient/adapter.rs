@@ -364,6 +364,21 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.apply_fail_open(stored, || false)
     }
 
+    /// Pending: a write is noted while it is in flight.
+    fn claim_if_ready(&self, _key: &str) -> Poll<Result<Claim>> {
+        Poll::Pending
+    }
+
+    fn set_claimed_if_ready(
+        &self,
+        _key: &str,
+        _value: &CacheValue,
+        _expiry: Expiry,
+        _claim: &Claim,
+    ) -> Poll<Result<bool>> {
+        Poll::Pending
+    }
+
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         let attempt = || self.0.inner.release(key, claim);
         let released = self.ask(Verb::once("release"), Subject::Key(key), &mut (), attempt).await;

@@ -2,8 +2,10 @@
 //! does not enforce claims ([`enforces_claims`](crate::AsyncCacheAdapter::enforces_claims)), every
 //! claim is given and holds.
 
+mod at_once;
 mod leases;
 
+pub(crate) use at_once::*;
 pub(crate) use leases::*;
 
 use super::*;

@@ -1,18 +1,17 @@
 //! How a call waits for a flight, as its leader or a follower, and what it makes of the outcome.
 
-use super::call::{GetOrSet, OP, Step, start};
-use super::driver::Runs;
+use super::call::{GetOrSet, OP, Step};
+use super::driver::{CallerDriven, Runs};
 use super::found::Miss;
-use super::task::LoadTask;
 use super::waiting::Wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Outcome};
 use crate::value::CacheValue;
-use crate::wrapper::Cacheable;
 use crate::wrapper::events::CallInfo;
-use futures_util::future::join;
+use crate::wrapper::value_type::Answer;
+use futures_util::future::{BoxFuture, join};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -21,11 +20,11 @@ use std::time::Duration;
 
 impl<'a> GetOrSet<'a> {
     /// Waits for the flight of another caller; `None` if that flight waits for this call.
-    pub(super) async fn follow<T: Cacheable>(
+    pub(super) async fn follow(
         &mut self,
         flight: &Arc<Flight>,
-        miss: &mut Miss<'a, T>,
-    ) -> Option<Step<T>> {
+        miss: &mut Miss<'a>,
+    ) -> Option<Step> {
         // A value that has not expired is served without waiting for a newer one.
         if miss.usable.as_ref().is_some_and(|usable| !usable.is_stale) {
             return Some(ControlFlow::Break(self.serve(miss.take())));
@@ -64,19 +63,19 @@ impl<'a> GetOrSet<'a> {
             Err(error) => return Some(ControlFlow::Break(Err(error))),
         };
         // A value that was loaded as another type is loaded again, which also replaces the entry.
-        let Ok(value) = value.decode() else { return Some(ControlFlow::Continue(())) };
+        let Ok(value) = self.of.answer(&value) else { return Some(ControlFlow::Continue(())) };
         self.emit_once(EventKind::Miss, miss.info);
         Some(ControlFlow::Break(Ok(value)))
     }
 
     /// Waits for the end of a flight that began too early to answer this call; `None` if that
     /// flight waits for this call.
-    pub(super) async fn let_end<T>(
+    pub(super) async fn let_end(
         &mut self,
         flight: &Arc<Flight>,
         limit: Option<Duration>,
-        miss: &mut Miss<'a, T>,
-    ) -> Option<Step<T>> {
+        miss: &mut Miss<'a>,
+    ) -> Option<Step> {
         let arrival = async {
             match limit {
                 Some(limit) => runtime::background_timeout(limit, flight.arrival()).await,
@@ -112,33 +111,40 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    /// Starts the load and waits for its outcome.
-    pub(super) async fn finish<T: Cacheable, D: Future<Output = ()>>(
+    /// Waits for the outcome of a load that has started, and drives it meanwhile if the caller has
+    /// to.
+    ///
+    /// Boxed, so that it is compiled once, with larder.
+    pub(super) fn finish<'s>(
+        &'s mut self,
+        driven: Option<CallerDriven>,
+        flight: &'s Arc<Flight>,
+        landing: BoxFuture<'s, Arrival>,
+        miss: Miss<'a>,
+    ) -> BoxFuture<'s, Result<Answer>> {
+        Box::pin(self.finish_with(driven, flight, landing, miss))
+    }
+
+    /// [`finish`](Self::finish) for any driver.
+    pub(super) async fn finish_with<D: Future<Output = ()>>(
         &mut self,
-        task: LoadTask,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-        miss: Miss<'a, T>,
-    ) -> Result<T> {
-        let flight = task.flight().clone();
-        let landing = flight.landing();
-        let driven = start(self.key, task, spawn);
-        let arrival = Box::pin(async move {
-            match driven {
-                None => landing.await,
-                Some(driven) => join(driven, landing).await.1,
+        driven: Option<D>,
+        flight: &Arc<Flight>,
+        landing: BoxFuture<'_, Arrival>,
+        miss: Miss<'a>,
+    ) -> Result<Answer> {
+        let wait = match driven {
+            None => self.wait(&miss, landing).await,
+            Some(driven) => {
+                let arrival = Box::pin(async move { join(driven, landing).await.1 });
+                self.wait(&miss, arrival).await
             }
-        });
-        let wait = self.wait(&miss, arrival).await;
-        self.land(wait, &flight, miss)
+        };
+        self.land(wait, flight, miss)
     }
 
     /// Answers as the leader. `flight` is the one for which the event of the load is emitted.
-    pub(super) fn land<T: Cacheable>(
-        &mut self,
-        wait: Wait,
-        flight: &Flight,
-        miss: Miss<'a, T>,
-    ) -> Result<T> {
+    pub(super) fn land(&mut self, wait: Wait, flight: &Flight, miss: Miss<'a>) -> Result<Answer> {
         let failed =
             |kind, words| Error::new(kind).with_op(OP).with_key(self.key).with_message(words);
         let value = match wait {
@@ -159,7 +165,7 @@ impl<'a> GetOrSet<'a> {
                 Err(late)
             }
         };
-        match value.and_then(|value| value.decode()) {
+        match value.and_then(|value| self.of.answer(&value)) {
             Ok(value) => {
                 self.emit_once(EventKind::Miss, miss.info);
                 Ok(value)
@@ -171,15 +177,15 @@ impl<'a> GetOrSet<'a> {
 
     /// The answer for a key that a loader for several keys did not give. A stale value is none
     /// either: the loader knows better.
-    fn absent<T>(&mut self, miss: Miss<'a, T>) -> Error {
+    fn absent(&mut self, miss: Miss<'a>) -> Error {
         self.emit_once(EventKind::Miss, miss.info);
         Error::not_found(self.key).with_op(OP)
     }
 
     /// Waits for a flight within the time limits of the caller.
-    pub(super) async fn wait<T>(
+    pub(super) async fn wait(
         &self,
-        miss: &Miss<'_, T>,
+        miss: &Miss<'_>,
         arrival: Pin<Box<impl Future<Output = Arrival> + ?Sized>>,
     ) -> Wait {
         let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());

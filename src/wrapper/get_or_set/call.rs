@@ -1,7 +1,9 @@
 //! One call of `get_or_set*`: read, join a flight, then lead or follow.
 
+use super::at_once::{AtOnce, Begun};
 use super::driver::Runs;
 use super::found::{Found, Miss, Usable};
+use super::loader::Loader;
 use super::task::LoadTask;
 use super::waiting::Abandoned;
 use crate::clock;
@@ -9,13 +11,18 @@ use crate::error::{Error, Result};
 use crate::event::EventKind;
 use crate::observe::Span;
 use crate::options::Verdict;
-use crate::single_flight::{Forced, Join, Joining, LeaderGuard, ReadMark, is_in_loader};
+use crate::single_flight::{
+    Flight, Forced, HashedKey, Join, Joining, LeaderGuard, ReadMark, is_in_loader,
+};
 use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
+use crate::wrapper::read::AtHand;
 use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
+use crate::wrapper::value_type::{Answer, ValueType};
 use crate::wrapper::{Cacheable, View};
+use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -28,14 +35,15 @@ pub(super) const OP: &str = "get_or_set";
 pub(super) const READS: usize = 16;
 
 /// The result of a step of a call: break with an answer, or continue and read again.
-pub(super) type Step<T> = ControlFlow<Result<T>>;
+pub(super) type Step = ControlFlow<Result<Answer>>;
 
 /// A call in progress.
 pub(super) struct GetOrSet<'a> {
     pub(super) view: View<'a>,
     pub(super) slot: &'a Arc<Slot>,
     pub(super) key: &'a str,
-    pub(super) scoped: &'a str,
+    pub(super) scoped: HashedKey<'a>,
+    pub(super) of: ValueType,
     /// Whether the hit or miss was emitted: one per call.
     pub(super) has_emitted: bool,
     /// The random draw for an early refresh: one per call.
@@ -47,60 +55,139 @@ pub(super) struct GetOrSet<'a> {
     pub(super) abandoned: Abandoned,
 }
 
+/// How a call goes on after its reads. Only the caller knows the loader's type.
+pub(super) enum Next<'a> {
+    Answer(Answer),
+    /// Answer, and begin a load without waiting for it.
+    Refresh(Answer, LoadTask),
+    Lead(Led<'a>),
+}
+
+/// A load that the call leads.
+pub(super) struct Led<'a> {
+    pub(super) flight: Arc<Flight>,
+    /// `None` if the loader has ended, and its value is being stored.
+    pub(super) task: Option<LoadTask>,
+    pub(super) miss: Miss<'a>,
+}
+
 impl View<'_> {
-    /// `start` and the loader in it are stored once and then borrowed. An argument of an `async fn`
-    /// is stored twice in its future; each level of nesting would double the size, and nested
-    /// loaders would overflow the stack.
-    pub(super) fn load_with<T: Cacheable, D: Future<Output = ()>>(
+    /// `loader` is stored once and then borrowed. An argument of an `async fn` is stored twice in
+    /// its future; each level of nesting would double the size, and nested loaders would overflow
+    /// the stack.
+    pub(super) fn load_with<T: Cacheable, L: Loader>(
         self,
         key: impl AsRef<str>,
-        runs: Runs,
-        start: impl FnOnce(&str, LoadTask) -> Option<D>,
+        loader: L,
+    ) -> impl Future<Output = Result<T>> {
+        ready_or_boxed(
+            (self, key, loader, None, None),
+            move |(view, key, loader, drawn, begun)| {
+                let key = key.as_ref();
+                match view.cache.hit_now(OP, key, &view.options, drawn) {
+                    AtHand::Hit(value) => return Poll::Ready(Ok(value)),
+                    AtHand::Missing => {}
+                    AtHand::Other => return Poll::Pending,
+                }
+                let of = ValueType::of::<T>();
+                let mut poll = |key: &str| loader.poll_once(key);
+                match view.load_at_once(key, of, L::RUNS, &mut poll) {
+                    AtOnce::Over(value) => return Poll::Ready(value.decode()),
+                    AtOnce::Begun(load) => *begun = Some(load),
+                    AtOnce::NotNow => {}
+                }
+                Poll::Pending
+            },
+            move |(view, key, loader, drawn, begun)| {
+                Box::pin(async move {
+                    let key = key.as_ref();
+                    let (slot, view) = view.opened(key, L::RUNS, begun.as_deref())?;
+                    let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
+                    let of = ValueType::of::<T>();
+                    let mut call = GetOrSet::new(view, &slot, key, &scoped, L::RUNS, of);
+                    call.drawn = drawn;
+                    let answer = pin!(async {
+                        let next = match begun {
+                            Some(begun) => call.resume(*begun),
+                            None => call.next().await?,
+                        };
+                        match next {
+                            Next::Answer(answer) => Ok(answer),
+                            Next::Refresh(answer, task) => {
+                                // Dropping the driver hands the load to a task.
+                                drop(loader.start(key, task));
+                                Ok(answer)
+                            }
+                            Next::Lead(Led { flight, task, miss }) => {
+                                let landing = flight.landing();
+                                let driven = task.and_then(|task| loader.start(key, task));
+                                call.finish(driven, &flight, Box::pin(landing), miss).await
+                            }
+                        }
+                    });
+                    slot.inside(answer).await?.into_value()
+                })
+            },
+        )
+    }
+
+    /// [`load_with`](Self::load_with) for a load that its caller carries.
+    pub(super) fn load_here<T: Cacheable, D: Future<Output = ()>>(
+        self,
+        key: impl AsRef<str>,
+        start: impl FnOnce(LoadTask) -> D,
     ) -> impl Future<Output = Result<T>> {
         ready_or_boxed(
             (self, key, start, None),
             move |(view, key, _, drawn)| {
                 // A call that is refused is refused on a hit, too.
-                if runs == Runs::InCaller && view.outlives_callers() {
+                if view.outlives_callers() {
                     return Poll::Pending;
                 }
                 match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn) {
-                    Some(value) => Poll::Ready(Ok(value)),
-                    None => Poll::Pending,
+                    AtHand::Hit(value) => Poll::Ready(Ok(value)),
+                    AtHand::Missing | AtHand::Other => Poll::Pending,
                 }
             },
             move |(view, key, start, drawn)| {
-                let mut start = Some(start);
                 Box::pin(async move {
-                    let key = key.as_ref();
-                    let slot = view.cache.core.slot()?;
+                    let (key, runs) = (key.as_ref(), Runs::InCaller);
+                    let (slot, view) = view.opened(key, runs, None)?;
                     let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-                    let view = View { options: slot.options(&view.options), ..view };
-                    let refused = |error: Error| error.with_op(OP).with_key(key);
-                    view.options.check().map_err(refused)?;
-                    if runs == Runs::InCaller {
-                        view.options.check_here().map_err(refused)?;
-                    }
-                    let call = GetOrSet {
-                        view,
-                        slot: &slot,
-                        key,
-                        scoped: &scoped,
-                        has_emitted: false,
-                        drawn,
-                        runs,
-                        replaced: Replaced::by(&view.options),
-                        forced: view.options.force_refresh.then(Forced::now),
-                        abandoned: Abandoned::default(),
-                    };
-                    slot.inside(pin!(call.load(&mut start))).await
+                    let of = ValueType::of::<T>();
+                    let mut call = GetOrSet::new(view, &slot, key, &scoped, runs, of);
+                    call.drawn = drawn;
+                    let answer = pin!(async {
+                        match call.next().await? {
+                            Next::Answer(answer) | Next::Refresh(answer, _) => Ok(answer),
+                            Next::Lead(Led { flight, task, miss }) => {
+                                let landing = Box::pin(flight.landing());
+                                let driven = task.map(start);
+                                call.finish_with(driven, &flight, landing, miss).await
+                            }
+                        }
+                    });
+                    slot.inside(answer).await?.into_value()
                 })
             },
         )
     }
-}
 
-impl View<'_> {
+    /// The slot of a call, and the view with the options of the adapter's URL.
+    fn opened(self, key: &str, runs: Runs, begun: Option<&Begun>) -> Result<(Arc<Slot>, Self)> {
+        let slot = match begun {
+            Some(begun) => begun.slot.clone(),
+            None => self.cache.core.slot()?,
+        };
+        let view = Self { options: slot.options(&self.options), ..self };
+        let refused = |error: Error| error.with_op(OP).with_key(key);
+        view.options.check().map_err(refused)?;
+        if runs == Runs::InCaller {
+            view.options.check_here().map_err(refused)?;
+        }
+        Ok((slot, view))
+    }
+
     /// Whether the options ask for loads that go on without their callers.
     fn outlives_callers(&self) -> bool {
         let options = self.cache.core.look(|slot| slot.options(&self.options));
@@ -109,10 +196,46 @@ impl View<'_> {
 }
 
 impl<'a> GetOrSet<'a> {
-    async fn load<T: Cacheable, D: Future<Output = ()>>(
-        mut self,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-    ) -> Result<T> {
+    /// `view` has the options of the adapter's URL, too.
+    pub(super) fn new(
+        view: View<'a>,
+        slot: &'a Arc<Slot>,
+        key: &'a str,
+        scoped: &'a str,
+        runs: Runs,
+        of: ValueType,
+    ) -> Self {
+        Self {
+            view,
+            slot,
+            key,
+            scoped: slot.flights.hashed(scoped),
+            of,
+            has_emitted: false,
+            drawn: None,
+            runs,
+            replaced: Replaced::by(&view.options),
+            forced: view.options.force_refresh.then(Forced::now),
+            abandoned: Abandoned::default(),
+        }
+    }
+
+    /// Goes on with a load that was begun before.
+    fn resume(&mut self, Begun { flight, task, .. }: Begun) -> Next<'a> {
+        self.has_emitted = true;
+        let miss = Miss { info: CallInfo::new(OP, self.key), usable: None };
+        Next::Lead(Led { flight, task, miss })
+    }
+
+    /// Reads, and waits for the flights of other callers, until there is an answer or the call
+    /// leads a load.
+    ///
+    /// Boxed, so that it is compiled once, with larder.
+    fn next(&mut self) -> BoxFuture<'_, Result<Next<'a>>> {
+        Box::pin(self.read_and_join())
+    }
+
+    async fn read_and_join(&mut self) -> Result<Next<'a>> {
         let flights = &self.slot.flights;
         let mut reads = 0;
         loop {
@@ -122,12 +245,14 @@ impl<'a> GetOrSet<'a> {
             let (mark, skip_store, usable) = match found {
                 Found::Value(value) => {
                     self.emit_once(EventKind::Hit, info);
-                    return Ok(value);
+                    return Ok(Next::Answer(value));
                 }
                 Found::Due(value) => {
                     self.emit_once(EventKind::Hit, info);
-                    self.refresh::<T, D>(mark, spawn).await;
-                    return Ok(value);
+                    return Ok(match self.refresh(mark).await {
+                        Some(task) => Next::Refresh(value, task),
+                        None => Next::Answer(value),
+                    });
                 }
                 Found::Usable(usable) => (Some(mark), false, Some(usable)),
                 Found::Nothing => (Some(mark), false, None),
@@ -137,12 +262,12 @@ impl<'a> GetOrSet<'a> {
             };
             let mut miss = Miss { info, usable };
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
-                return self.serve(miss);
+                return self.serve(miss).map(Next::Answer);
             }
             let joining = self.joining(mark, reads == READS);
-            let (joined, right) = match self.join::<T>(joining, skip_store).await? {
+            let (joined, right) = match self.join(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
-                ControlFlow::Break(value) => return self.answer(info, &value),
+                ControlFlow::Break(value) => return self.answer(info, &value).map(Next::Answer),
             };
             if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
                 self.emit_once(EventKind::Miss, info);
@@ -154,19 +279,23 @@ impl<'a> GetOrSet<'a> {
                     continue;
                 }
                 Join::Lead(guard) => {
-                    let task = self.lead(guard, right, skip_store, miss.usable.is_some());
-                    return self.finish(task, spawn, miss).await;
+                    let has_usable = miss.usable.is_some();
+                    return Ok(self.led(self.lead(guard, right, skip_store, has_usable), miss));
                 }
                 Join::Follow(flight) => self.follow(&flight, &mut miss).await,
                 Join::LetEnd(flight, limit) => self.let_end(&flight, limit, &mut miss).await,
             };
             reads = 0;
             match step {
-                Some(ControlFlow::Break(answer)) => return answer,
+                Some(ControlFlow::Break(answer)) => return answer.map(Next::Answer),
                 Some(ControlFlow::Continue(())) => {}
-                None => return self.run_unshared(spawn, miss).await,
+                None => return self.unshared(miss),
             }
         }
+    }
+
+    fn led(&self, task: LoadTask, miss: Miss<'a>) -> Next<'a> {
+        Next::Lead(Led { flight: task.flight().clone(), task: Some(task), miss })
     }
 
     /// How the call joins a flight.
@@ -174,35 +303,30 @@ impl<'a> GetOrSet<'a> {
         Joining { mark, insists, forced: self.forced, is_carried: self.runs == Runs::InCaller }
     }
 
-    /// Runs the loader for this caller alone, because waiting for the flight on the key would close
-    /// a cycle.
-    async fn run_unshared<T: Cacheable, D: Future<Output = ()>>(
-        mut self,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-        miss: Miss<'a, T>,
-    ) -> Result<T> {
+    /// Leads a load for this caller alone, because waiting for the flight on the key would close a
+    /// cycle.
+    fn unshared(&self, miss: Miss<'a>) -> Result<Next<'a>> {
         let unshared = self.slot.flights.unshared(self.scoped);
         let unshared = unshared.map_err(|error| error.with_op(OP).with_key(self.key))?;
         // No claim and no store: the holder of a lease on the key may be waiting for this call.
         let task = self.lead(unshared, None, true, false);
-        self.finish(task, spawn, Miss { usable: None, ..miss }).await
+        Ok(self.led(task, Miss { usable: None, ..miss }))
     }
 
-    async fn read<T: Cacheable>(&mut self) -> Result<(Found<T>, CallInfo<'a>)> {
+    async fn read(&mut self) -> Result<(Found, CallInfo<'a>)> {
         let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
-        let (found, took) = slot
-            .timed(pin!(self.view.cache.traced(slot, info, pin!(slot.adapter.get(self.scoped)))))
-            .await;
+        let reading = pin!(slot.adapter.get(self.scoped.text()));
+        let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, info, reading))).await;
         let info = info.took(took);
         Ok((self.judge(found, info)?, info))
     }
 
     /// What the adapter's answer is to this call.
-    pub(super) fn judge<T: Cacheable>(
+    pub(super) fn judge(
         &mut self,
         found: Result<Option<CacheValue>>,
         info: CallInfo<'a>,
-    ) -> Result<Found<T>> {
+    ) -> Result<Found> {
         let (slot, mut options) = (self.slot, self.view.options);
         let found = match found {
             Ok(None) => {
@@ -233,7 +357,7 @@ impl<'a> GetOrSet<'a> {
         if verdict == Verdict::Replace || options.force_refresh || !is_of_use {
             return Ok(Found::Nothing);
         }
-        Ok(match found.decode() {
+        Ok(match self.of.answer(&found) {
             Ok(value) if verdict == Verdict::Recompute => Found::Usable(Usable { value, is_stale }),
             Ok(value) => {
                 if options.renews_hits() {
@@ -257,17 +381,13 @@ impl<'a> GetOrSet<'a> {
     }
 
     /// Answers with a value that another process has computed.
-    pub(super) fn answer<T: Cacheable>(
-        &mut self,
-        info: CallInfo<'_>,
-        value: &CacheValue,
-    ) -> Result<T> {
+    pub(super) fn answer(&mut self, info: CallInfo<'_>, value: &CacheValue) -> Result<Answer> {
         self.emit_once(EventKind::Hit, info);
-        value.decode()
+        self.of.answer(value)
     }
 
     /// Serves the value at hand.
-    pub(super) fn serve<T>(&mut self, miss: Miss<'_, T>) -> Result<T> {
+    pub(super) fn serve(&mut self, miss: Miss<'_>) -> Result<Answer> {
         let usable = miss.usable.ok_or_else(|| self.late())?;
         self.emit_once(
             if usable.is_stale { EventKind::StaleHit } else { EventKind::Hit },
@@ -278,14 +398,15 @@ impl<'a> GetOrSet<'a> {
 
     /// Joins the flight on the key, or begins one. Breaks with the value if another process has
     /// computed it meanwhile.
-    async fn join<T: Cacheable>(
+    async fn join(
         &self,
         joining: Joining<'_>,
         skip_store: bool,
     ) -> Result<ControlFlow<CacheValue, (Join, Option<StoreRight>)>> {
         let mut right = None;
         if self.runs == Runs::AtOnce && !skip_store {
-            match self.view.ask::<T>(self.slot, self.key, self.scoped, self.replaced).await? {
+            let scoped = self.scoped.text();
+            match self.view.ask(self.slot, self.key, scoped, self.replaced, self.of).await? {
                 Acquired::Computed(value) => return Ok(ControlFlow::Break(value)),
                 Acquired::Granted(granted) => right = Some(granted),
             }
@@ -296,7 +417,7 @@ impl<'a> GetOrSet<'a> {
         if !matches!(joined, Join::Lead(_))
             && let Some(right) = right.take_if(|right| right.is_leased())
         {
-            right.give_up(self.slot, self.scoped).await;
+            right.give_up(self.slot, self.scoped.text()).await;
         }
         Ok(ControlFlow::Continue((joined, right)))
     }
@@ -308,16 +429,18 @@ impl<'a> GetOrSet<'a> {
         skip_store: bool,
         has_usable: bool,
     ) -> LoadTask {
-        let (cache, slot, key) = (self.view.cache.clone(), self.slot.clone(), self.key.to_owned());
         // The loads of a batch are one, with a span of its own.
-        let span =
-            if self.runs == Runs::InBatch { Span::none() } else { cache.load_span(&slot, &key) };
+        let span = if self.runs == Runs::InBatch {
+            Span::none()
+        } else {
+            self.view.cache.load_span(self.slot, self.key)
+        };
         LoadTask {
-            cache,
-            slot,
+            cache: self.view.cache.clone(),
+            slot: self.slot.clone(),
             guard,
-            key,
             options: self.view.options,
+            of: self.of,
             span,
             skip_store,
             has_usable,
@@ -325,36 +448,23 @@ impl<'a> GetOrSet<'a> {
             is_caller_driven: self.view.is_caller_driven,
             replaced: self.replaced,
             right,
+            started: None,
         }
     }
 
-    /// Starts the loader without waiting for it. Errors are ignored: the caller has its value.
-    async fn refresh<T: Cacheable, D: Future<Output = ()>>(
-        &self,
-        mark: ReadMark<'_>,
-        spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-    ) {
-        let flights = &self.slot.flights;
-        if flights.is_throttled(self.scoped) {
-            return;
+    /// Leads a load for which the call does not wait. Errors are ignored: the caller has its value.
+    async fn refresh(&self, mark: ReadMark<'_>) -> Option<LoadTask> {
+        if self.slot.flights.is_throttled(self.scoped) {
+            return None;
         }
         let joining = Joining { mark: Some(mark), ..Joining::default() };
-        // Otherwise another process was first, the backend is unavailable, or a refresh is in
-        // flight already.
-        if let Ok(ControlFlow::Continue((Join::Lead(guard), right))) =
-            self.join::<T>(joining, false).await
-        {
-            // Dropping the driver hands the load to a task.
-            drop(start(self.key, self.lead(guard, right, false, true), spawn));
+        match self.join(joining, false).await {
+            Ok(ControlFlow::Continue((Join::Lead(guard), right))) => {
+                Some(self.lead(guard, right, false, true))
+            }
+            // Another process was first, the backend is unavailable, or a refresh is in flight
+            // already.
+            _ => None,
         }
     }
-}
-
-/// A loader is used once. Without one the task is dropped, and its flight is lost.
-pub(super) fn start<D>(
-    key: &str,
-    task: LoadTask,
-    spawn: &mut Option<impl FnOnce(&str, LoadTask) -> Option<D>>,
-) -> Option<D> {
-    spawn.take().and_then(|spawn| spawn(key, task))
 }

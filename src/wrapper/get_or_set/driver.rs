@@ -5,11 +5,12 @@
 //! there: nested loads then need no further threads. A load that borrows from its caller
 //! (`get_or_load_here`) cannot leave it on either face.
 
-use super::task::{Cause, LoadTask, ends_at_once};
+use super::load_result::{BoxedLoader, LoadResult};
+use super::task::{LoadTask, ends_at_once};
 use crate::observers::{inherit, is_observing};
 use crate::runtime;
 use crate::single_flight::Flight;
-use crate::wrapper::{Cacheable, Loaded, View};
+use crate::wrapper::View;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -62,10 +63,7 @@ impl View<'_> {
 
 impl LoadTask {
     /// Starts the load. A future that is returned has to be polled by the caller while it waits.
-    pub(super) fn start<T: Cacheable>(
-        self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
-    ) -> Option<CallerDriven> {
+    pub(super) fn start(self, loader: BoxedLoader) -> Option<CallerDriven> {
         let (flight, driver) = (self.flight().clone(), self.driver());
         drive(Box::pin(self.run(loader)), &[flight], driver)
     }
@@ -90,10 +88,11 @@ impl LoadTask {
 
     /// Whether the call polls the load once before a task is made for it: what is ready at once
     /// needs no task. Not where a value or a time limit waits for the caller, because a loader may
-    /// block; not in another loader, because the stack would grow with each level; and not over a
-    /// store that waits, where the load is never ready at once.
+    /// block; not in another loader, because the stack would grow with each level; not over a store
+    /// that waits, where the load is never ready at once; and not a second time.
     fn is_tried_at_once(&self) -> bool {
-        !self.is_caller_driven
+        self.started.is_none()
+            && !self.is_caller_driven
             && !self.is_nested
             && !self.has_usable
             && !self.has_limit()
@@ -140,9 +139,9 @@ pub(super) struct Carried<L> {
 
 impl LoadTask {
     /// Leaves the load to its caller.
-    pub(super) fn carry<T: Cacheable>(
+    pub(super) fn carry(
         self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
+        loader: impl Future<Output = LoadResult>,
     ) -> Carried<impl Future<Output = ()>> {
         let (flight, has_parked) = (self.flight().clone(), !self.is_caller_driven);
         Carried { flight, load: Box::pin(self.run_in_caller(loader)), has_parked }

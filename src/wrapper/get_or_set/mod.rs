@@ -1,11 +1,15 @@
 //! `get_or_set*`, one method for each kind of loader. `call` implements one call, `task` one run of
-//! a loader. `driver` decides who polls the run, `waiting` how long a call waits for it, and
+//! a loader, `at_once` a run that ends before the call has to wait. `loader` has the loaders without
+//! their types. `driver` decides who polls the run, `waiting` how long a call waits for it, and
 //! `arriving` what the call makes of the outcome. `many` is for several keys.
 
 mod arriving;
+mod at_once;
 mod call;
 mod driver;
 mod found;
+mod load_result;
+mod loader;
 mod many;
 mod task;
 mod waiting;
@@ -14,16 +18,17 @@ pub use many::{BatchArgument, BatchItem, KeyAndArgument};
 
 use super::{Loaded, NotAResult, View};
 use crate::error::Result;
-use driver::{CallerDriven, Runs};
 use futures_util::FutureExt;
 use futures_util::future::{Either, lazy};
+pub(crate) use load_result::Cause;
+use load_result::{BoxedLoader, Panic};
+use loader::{Async, Closure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::panic::resume_unwind;
-pub(crate) use task::Cause;
-use task::{LoadTask, Panic};
+use task::LoadTask;
 
 /// The values of `get_or_set*`: types that can be stored, read back and cloned for all callers that
 /// wait.
@@ -346,10 +351,8 @@ impl View<'_> {
         key: impl AsRef<str>,
         loader: impl FnOnce(&str) -> Result<Loaded<T>, Cause>,
     ) -> impl Future<Output = Result<T>> {
-        self.load_with(key, Runs::AtOnce, |key: &str, task: LoadTask| {
-            task.run_now(|| loader(key));
-            None::<CallerDriven>
-        })
+        let loader = |key: &str| loader(key).map(Loaded::untyped);
+        self.load_with(key, Closure(Some(loader)))
     }
 
     /// The call with a loader that is a future: on a miss, it runs in a task of its own. `loader`
@@ -363,10 +366,8 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
     {
-        self.load_with(key, Runs::InTask, |_: &str, task: LoadTask| {
-            let loader = made(task.call(loader));
-            task.start(Box::pin(loader))
-        })
+        let loader = || -> BoxedLoader { Box::pin(loader().map(|load| load.map(Loaded::untyped))) };
+        self.load_with(key, Async::Unmade(loader))
     }
 
     /// The call with a loader that is a future which stays in the call.
@@ -379,9 +380,9 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>>,
     {
-        self.load_with(key, Runs::InCaller, |_: &str, task: LoadTask| {
-            let loader = made(task.call(loader));
-            Some(task.carry(loader))
+        self.load_here(key, |task: LoadTask| {
+            let loader = made(task.call(loader)).map(|load| load.map(Loaded::untyped));
+            task.carry(loader)
         })
     }
 }

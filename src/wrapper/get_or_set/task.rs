@@ -1,11 +1,13 @@
 //! The task that runs a loader, stores its value and ends its flight. It is independent of the call
 //! that started it.
 
+use super::load_result::{BoxedLoader, LoadResult, Panic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
+use crate::expiry::Expiry;
 use crate::observe::Span;
 use crate::observers::inherit;
-use crate::options::{Options, WritePlan};
+use crate::options::Options;
 use crate::panics::panic_message;
 use crate::runtime;
 use crate::single_flight::{Flight, LeaderGuard, Outcome};
@@ -13,10 +15,10 @@ use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
 use crate::wrapper::slot::Slot;
-use crate::wrapper::{AsyncCacheWrapper, Cacheable, Loaded, View};
+use crate::wrapper::value_type::ValueType;
+use crate::wrapper::{AsyncCacheWrapper, Loaded, View};
 use futures_util::FutureExt;
-use std::any::Any;
-use std::error::Error as StdError;
+use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -24,18 +26,34 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-const OP: &str = "get_or_set";
+pub(super) const OP: &str = "get_or_set";
 
-pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
-
-pub(super) type Panic = Box<dyn Any + Send>;
-
-/// What a run came to before anything is stored.
-enum Loading<T> {
+/// What a run came to so far.
+pub(super) enum Loading {
     /// The loader has ended after so long.
-    Over(Result<Result<Loaded<T>, Cause>, Panic>, Duration),
+    Over(Result<LoadResult, Panic>, Duration),
     /// The loader was not run.
     Needless(Outcome),
+    /// The loader has ended, and the store of its value has come so far.
+    Stored(Planned, Put),
+}
+
+/// A value, and how it is stored.
+pub(super) struct Planned {
+    pub(super) value: CacheValue,
+    pub(super) kept: Expiry,
+    /// Whether the loader wants it stored.
+    is_stored: bool,
+    skip_none: bool,
+}
+
+/// How far the store of a value has come.
+pub(super) enum Put {
+    /// The value is not stored.
+    Skipped,
+    Tried(Result<()>),
+    /// The store has begun, and waits.
+    Pending,
 }
 
 /// One run of a loader, with everything that the run needs to go on without its caller.
@@ -43,8 +61,8 @@ pub(super) struct LoadTask {
     pub(super) cache: AsyncCacheWrapper,
     pub(super) slot: Arc<Slot>,
     pub(super) guard: LeaderGuard,
-    pub(super) key: String,
     pub(super) options: Options,
+    pub(super) of: ValueType,
     pub(super) span: Span,
     /// Do not store: the backend could not be read, and may hold a good value.
     pub(super) skip_store: bool,
@@ -57,11 +75,23 @@ pub(super) struct LoadTask {
     pub(super) replaced: Replaced,
     /// `None` until the right is acquired, and again once it is used.
     pub(super) right: Option<StoreRight>,
+    /// When the loader began, if it was polled before the run.
+    pub(super) started: Option<Instant>,
 }
 
 impl LoadTask {
     pub(super) fn flight(&self) -> &Arc<Flight> {
         self.guard.flight()
+    }
+
+    /// The key with the prefix of the namespace.
+    pub(super) fn scoped(&self) -> &str {
+        self.flight().key().text()
+    }
+
+    /// The key as the caller wrote it.
+    pub(super) fn key(&self) -> &str {
+        &self.scoped()[self.cache.scope.prefix().len()..]
     }
 
     pub(super) fn has_limit(&self) -> bool {
@@ -70,10 +100,7 @@ impl LoadTask {
     }
 
     /// Runs a future as the loader. The run does not depend on the caller.
-    pub(super) async fn run<T: Cacheable>(
-        mut self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
-    ) {
+    pub(super) async fn run(mut self, loader: BoxedLoader) {
         // The guard also covers the drop of the user's values, errors and futures: a panic there is
         // an outcome like any other.
         let ended = AssertUnwindSafe(self.work(loader)).catch_unwind().await;
@@ -81,17 +108,14 @@ impl LoadTask {
     }
 
     /// Runs a closure as the loader, in the caller.
-    pub(super) fn run_now<T: Cacheable>(self, loader: impl FnOnce() -> Result<Loaded<T>, Cause>) {
+    pub(super) fn run_now(self, loader: impl FnOnce() -> LoadResult) {
         let started = Instant::now();
         let loaded = self.call(loader);
         self.land(Loading::Over(loaded, started.elapsed()));
     }
 
     /// Runs a future as the loader, in the caller. If the caller goes away, so does the load.
-    pub(super) async fn run_in_caller<T: Cacheable>(
-        mut self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
-    ) {
+    pub(super) async fn run_in_caller(mut self, loader: impl Future<Output = LoadResult>) {
         let loading = AssertUnwindSafe(self.load(loader)).catch_unwind().await;
         self.land(loading.unwrap_or_else(|panic| Loading::Over(Err(panic), Duration::ZERO)));
     }
@@ -103,13 +127,14 @@ impl LoadTask {
 
     /// Concludes a load that ran in the caller. A store that has to wait goes on in a task: writers
     /// of the key wait for it, and must not depend on a caller that may be parked.
-    fn land<T: Cacheable>(mut self, loading: Loading<T>) {
+    pub(super) fn land(mut self, loading: Loading) {
         let flight = self.flight().clone();
-        let mut landing = Box::pin(async move {
+        let landing = async move {
             let concluded = AssertUnwindSafe(self.conclude(loading));
             let ended = concluded.catch_unwind().await;
             self.finish(ended).await;
-        });
+        };
+        let mut landing: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(landing);
         if !ends_at_once(landing.as_mut()) {
             let home = runtime::current();
             home.spawn(inherit(landing));
@@ -117,27 +142,17 @@ impl LoadTask {
         }
     }
 
-    async fn work<T: Cacheable>(
-        &mut self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
-    ) -> Outcome {
+    async fn work(&mut self, loader: BoxedLoader) -> Outcome {
         let loading = self.load(loader).await;
         self.conclude(loading).await
     }
 
     /// Acquires the right to load, and runs the loader.
-    async fn load<T: Cacheable>(
-        &mut self,
-        loader: impl Future<Output = Result<Loaded<T>, Cause>>,
-    ) -> Loading<T> {
-        match self.claim::<T>().await {
-            Ok(Acquired::Granted(right)) => self.right = Some(right),
-            Ok(Acquired::Computed(value)) => {
-                return Loading::Needless(Outcome::Loaded { value, not_stored: None });
-            }
-            Err(error) => return Loading::Needless(Outcome::Refused(error)),
+    async fn load(&mut self, loader: impl Future<Output = LoadResult>) -> Loading {
+        if let Some(needless) = self.prepare().await {
+            return Loading::Needless(needless);
         }
-        let started = Instant::now();
+        let started = self.started.unwrap_or_else(Instant::now);
         // The `async move` block drops the loader as soon as it has ended, inside the guard against
         // panics.
         #[allow(clippy::redundant_async_block)]
@@ -146,76 +161,116 @@ impl LoadTask {
         Loading::Over(loaded, started.elapsed())
     }
 
-    pub(super) async fn claim<T: Cacheable>(&self) -> Result<Acquired> {
+    /// Acquires the right to load. Returns the outcome if the loader need not run.
+    ///
+    /// Boxed, so that it is compiled once, with larder.
+    fn prepare(&mut self) -> BoxFuture<'_, Option<Outcome>> {
+        Box::pin(async {
+            if self.right.is_some() {
+                return None;
+            }
+            match self.claim().await {
+                Ok(Acquired::Granted(right)) => {
+                    self.right = Some(right);
+                    None
+                }
+                Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
+                Err(error) => Some(Outcome::Refused(error)),
+            }
+        })
+    }
+
+    pub(super) async fn claim(&self) -> Result<Acquired> {
         // A flight that must not be stored needs no claim, and must not wait for another process.
         if self.skip_store || self.guard.is_invalidated() {
             return Ok(Acquired::Granted(StoreRight::None));
         }
-        let scoped = self.cache.scope.key(&self.key)?;
         View { options: self.options, ..self.cache.view() }
-            .ask::<T>(&self.slot, &self.key, &scoped, self.replaced)
+            .ask(&self.slot, self.key(), self.scoped(), self.replaced, self.of)
             .await
     }
 
     /// Gives the right back, so that other processes need not wait: this process will not store a
     /// value.
     pub(super) async fn give_up_right(&mut self) {
-        if let (Some(right), Ok(scoped)) = (self.right.take(), self.cache.scope.key(&self.key)) {
-            right.give_up(&self.slot, &scoped).await;
+        if let Some(right) = self.right.take() {
+            right.give_up(&self.slot, self.scoped()).await;
         }
     }
 
     /// Turns the loader's result into an outcome. A value is stored first.
-    async fn conclude<T: Cacheable>(&mut self, loading: Loading<T>) -> Outcome {
+    async fn conclude(&mut self, loading: Loading) -> Outcome {
         let (loaded, cost) = match loading {
             Loading::Over(loaded, cost) => (loaded, cost),
             Loading::Needless(outcome) => return outcome,
+            Loading::Stored(planned, put) => return self.end_store(planned, put).await,
         };
-        self.slot.observers.counters.load_took(cost);
         let error = match loaded {
             Ok(Ok(loaded)) => {
-                let info = self.info(cost);
-                self.cache.emit_load(&self.slot, self.flight(), EventKind::Load, info);
-                self.unthrottle();
+                self.note_load(cost);
                 return self.store(loaded, cost).await;
             }
             Ok(Err(cause)) => self.error(ErrorKind::Load).with_source(cause),
             Err(panic) => self.panicked(panic),
         };
+        self.slot.observers.counters.load_took(cost);
         // Emit the error, unless the caller's time limit ended the load first.
         let info = self.info(cost).error(&error);
         self.cache.emit_load(&self.slot, self.flight(), EventKind::LoadError, info);
         Outcome::Failed(error)
     }
 
+    /// Notes that the loader gave a value.
+    pub(super) fn note_load(&self, cost: Duration) {
+        self.slot.observers.counters.load_took(cost);
+        self.cache.emit_load(&self.slot, self.flight(), EventKind::Load, self.info(cost));
+        self.unthrottle();
+    }
+
     /// Notes that the loader works: a failure before starts no cooldown any more.
     pub(super) fn unthrottle(&self) {
-        if let Ok(scoped) = self.cache.scope.key(&self.key) {
-            self.slot.flights.unthrottle(&scoped);
+        self.slot.flights.unthrottle(self.flight().key());
+    }
+
+    pub(super) fn plan(&self, loaded: Loaded<CacheValue>, cost: Duration) -> Planned {
+        let options = loaded.options(self.options);
+        let plan = options.plan_write(self.slot.adapter.default_ttl(), cost);
+        Planned {
+            value: loaded.value.with_meta(plan.meta),
+            kept: plan.kept,
+            is_stored: loaded.is_stored,
+            skip_none: options.skip_none,
         }
     }
 
-    /// Stores the value. If the store fails, an event is emitted and the callers still get the
-    /// value.
-    pub(super) async fn store<T: Cacheable>(
-        &mut self,
-        loaded: Loaded<T>,
-        cost: Duration,
-    ) -> Outcome {
-        let (options, is_stored) = (loaded.options(self.options), loaded.is_stored);
-        let plan = options.plan_write(self.slot.adapter.default_ttl(), cost);
-        let value = CacheValue::known(loaded.value, plan.meta.clone());
-        let skip_none = options.skip_none;
-        let storing = async {
-            // An error of `is_nil` is ignored: a value that cannot be encoded fails in the store,
-            // too.
-            if !is_stored || (skip_none && value.is_nil().unwrap_or(false)) {
-                return (Ok(()), None);
-            }
-            self.put(&value, plan).await
-        };
+    /// Whether the options and the loader want the value stored.
+    pub(super) fn is_wanted(&self, planned: &Planned) -> bool {
+        // An error of `is_nil` is ignored: a value that cannot be encoded fails in the store, too.
+        !self.skip_store
+            && planned.is_stored
+            && !(planned.skip_none && planned.value.is_nil().unwrap_or(false))
+    }
+
+    /// Stores the value, unless a write or a newer load has begun in between. If the store fails,
+    /// an event is emitted and the callers still get the value.
+    pub(super) async fn store(&mut self, loaded: Loaded<CacheValue>, cost: Duration) -> Outcome {
+        let planned = self.plan(loaded, cost);
+        // The guard is for the value's `Serialize`.
+        let begun = AssertUnwindSafe(self.begin_store(&planned)).catch_unwind().await;
+        let put = begun.unwrap_or_else(|panic| Put::Tried(Err(self.panicked(panic))));
+        self.end_store(planned, put).await
+    }
+
+    async fn begin_store(&self, planned: &Planned) -> Put {
+        let is_begun = self.is_wanted(planned) && self.guard.begin_store().await;
+        if is_begun { Put::Pending } else { Put::Skipped }
+    }
+
+    /// Ends the store of a value.
+    async fn end_store(&mut self, Planned { value, kept, .. }: Planned, put: Put) -> Outcome {
         // The guard is for the value's `Serialize`, which runs in the store.
-        let (stored, took) = match AssertUnwindSafe(storing).catch_unwind().await {
+        let storing = AssertUnwindSafe(self.put(&value, kept, put)).catch_unwind();
+        let (stored, took) = match storing.await {
             Ok(stored) => stored,
             Err(panic) => (Err(self.panicked(panic)), None),
         };
@@ -229,10 +284,10 @@ impl LoadTask {
         } else if let Some(right) = self.right.take() {
             right.forget();
         }
-        let error = self.slot.with_context("set")(error).with_key(&self.key);
+        let error = self.slot.with_context("set")(error).with_key(self.key());
         // Emitted for encode errors as well: without the event it would not be visible that the
         // loader runs on every call.
-        let info = CallInfo::new(OP, &self.key).took(took).error(&error);
+        let info = CallInfo::new(OP, self.key()).took(took).error(&error);
         self.cache.emit(&self.slot, EventKind::BackendError, info);
         if error.kind() == ErrorKind::Panic {
             return Outcome::Failed(error);
@@ -240,30 +295,41 @@ impl LoadTask {
         Outcome::Loaded { value, not_stored: Some(error) }
     }
 
-    /// Stores the value, unless a write or a newer load has begun in between.
-    async fn put(&mut self, value: &CacheValue, plan: WritePlan) -> (Result<()>, Option<Duration>) {
-        let scoped = match self.cache.scope.key(&self.key) {
-            Ok(scoped) => scoped,
-            Err(error) => return (Err(error), None),
+    async fn put(
+        &mut self,
+        value: &CacheValue,
+        kept: Expiry,
+        put: Put,
+    ) -> (Result<()>, Option<Duration>) {
+        let (mut stored, took) = match put {
+            Put::Skipped => return (Ok(()), None),
+            Put::Tried(stored) => (stored, None),
+            Put::Pending => self.ask_to_store(value, kept).await,
         };
-        if self.skip_store || !self.guard.begin_store().await {
-            return (Ok(()), None);
+        if self.guard.is_invalidated() {
+            stored = stored.and(self.slot.adapter.remove(self.scoped()).await.map(drop));
         }
+        (stored, took)
+    }
+
+    async fn ask_to_store(
+        &mut self,
+        value: &CacheValue,
+        kept: Expiry,
+    ) -> (Result<()>, Option<Duration>) {
+        let Self { cache, slot, guard, right, .. } = self;
+        let (scoped, prefix) = (guard.flight().key().text(), cache.scope.prefix().len());
         let store = async {
-            match &mut self.right {
-                Some(right) => right.store(&self.slot, &scoped, value.clone(), plan.kept).await,
+            match right {
+                Some(right) => right.store(slot, scoped, value.clone(), kept).await,
                 None => Ok(()),
             }
         };
-        let info = CallInfo::new(OP, &self.key);
-        let (mut stored, took) =
-            self.slot.timed(pin!(self.cache.traced(&self.slot, info, pin!(store)))).await;
+        let info = CallInfo::new(OP, &scoped[prefix..]);
+        let (stored, took) = slot.timed(pin!(cache.traced(slot, info, pin!(store)))).await;
         if stored.is_ok() {
             // The store has consumed the claim.
             self.right = None;
-        }
-        if self.guard.is_invalidated() {
-            stored = stored.and(self.slot.adapter.remove(&scoped).await.map(drop));
         }
         (stored, took)
     }
@@ -279,10 +345,9 @@ impl LoadTask {
         };
         if let Outcome::Failed(_) = &outcome {
             self.give_up_right().await;
-            if self.has_usable
-                && let Ok(scoped) = self.cache.scope.key(&self.key)
-            {
-                self.slot.flights.throttle(&scoped, self.options.throttle_for());
+            if self.has_usable {
+                let lasting = self.options.throttle_for();
+                self.slot.flights.throttle(self.flight().key(), lasting);
             }
         }
         self.span.end(&result);
@@ -290,15 +355,15 @@ impl LoadTask {
     }
 
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind).with_op(OP).with_key(&self.key)
+        Error::new(kind).with_op(OP).with_key(self.key())
     }
 
-    fn panicked(&self, panic: Panic) -> Error {
+    pub(super) fn panicked(&self, panic: Panic) -> Error {
         self.error(ErrorKind::Panic).with_source(panic_message(panic))
     }
 
     fn info(&self, cost: Duration) -> CallInfo<'_> {
-        CallInfo::new(OP, &self.key).took(Some(cost))
+        CallInfo::new(OP, self.key()).took(Some(cost))
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod at_once;
 pub(crate) mod events;
 mod faces;
 mod fail_open;

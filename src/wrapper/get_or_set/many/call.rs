@@ -10,14 +10,15 @@ use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Forced, Join, ReadMark};
 use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
-use crate::wrapper::fencing::{Acquired, Replaced, StoreRight, lease_pause};
+use crate::wrapper::fencing::{Acquired, StoreRight, lease_pause};
 use crate::wrapper::get_or_set::call::{GetOrSet, OP, READS, Step};
 use crate::wrapper::get_or_set::driver::{CallerDriven, Driver, Runs, drive};
 use crate::wrapper::get_or_set::found::{Found, Miss};
+use crate::wrapper::get_or_set::load_result::Cause;
 use crate::wrapper::get_or_set::made;
-use crate::wrapper::get_or_set::task::{Cause, LoadTask};
-use crate::wrapper::get_or_set::waiting::Abandoned;
+use crate::wrapper::get_or_set::task::LoadTask;
 use crate::wrapper::slot::Slot;
+use crate::wrapper::value_type::{Answer, ValueType};
 use crate::wrapper::{Cacheable, View};
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{self, StreamExt};
@@ -55,9 +56,9 @@ pub(super) struct GetOrSetMany<'a, A, T> {
 }
 
 /// A missing key that has not joined a flight yet.
-struct Missed<'a, T> {
+struct Missed<'a> {
     at: usize,
-    miss: Miss<'a, T>,
+    miss: Miss<'a>,
     mark: Option<ReadMark<'a>>,
     skip_store: bool,
     /// The call has answered already, and refreshes the entry in the background.
@@ -75,18 +76,18 @@ enum Awaited {
     End(Arc<Flight>, Option<Duration>),
 }
 
-struct Waiting<'a, T> {
+struct Waiting<'a> {
     at: usize,
-    miss: Miss<'a, T>,
+    miss: Miss<'a>,
     awaited: Awaited,
 }
 
 /// The loads and waits that a round has begun.
-struct Round<'a, T> {
+struct Round<'a> {
     loads: Vec<(usize, LoadTask)>,
     /// The misses of these loads; `None` for a refresh, for which no caller waits.
-    led: Vec<Option<Miss<'a, T>>>,
-    waits: Vec<Waiting<'a, T>>,
+    led: Vec<Option<Miss<'a>>>,
+    waits: Vec<Waiting<'a>>,
 }
 
 /// A wait that has begun before the load.
@@ -106,19 +107,9 @@ where
         most: usize,
     ) -> Self {
         let forced = view.options.force_refresh.then(Forced::now);
+        let of = ValueType::of::<T>();
         let members = items.keys.named().zip(scoped).map(|(key, scoped)| Member {
-            call: GetOrSet {
-                view,
-                slot,
-                key,
-                scoped,
-                has_emitted: false,
-                drawn: None,
-                runs: Runs::InBatch,
-                replaced: Replaced::by(&view.options),
-                forced,
-                abandoned: Abandoned::default(),
-            },
+            call: GetOrSet { forced, ..GetOrSet::new(view, slot, key, scoped, Runs::InBatch, of) },
             answer: None,
             is_cyclic: false,
         });
@@ -164,7 +155,7 @@ where
     }
 
     /// Leads loads that are neither shared nor stored, for keys whose flights wait for this call.
-    fn lead_cyclic(&mut self, round: &mut Round<'a, T>) {
+    fn lead_cyclic(&mut self, round: &mut Round<'a>) {
         let cyclic = self.members.iter_mut().enumerate().filter(|(_, member)| member.is_cyclic);
         for (at, member) in cyclic {
             let call = &member.call;
@@ -184,16 +175,17 @@ where
 
     /// Reads the keys that have no answer, in one call of the adapter. Returns those that are
     /// missing or due.
-    async fn read(&mut self) -> Result<Vec<Missed<'a, T>>> {
+    async fn read(&mut self) -> Result<Vec<Missed<'a>>> {
         let open: Vec<usize> =
             (0..self.members.len()).filter(|at| self.members[*at].is_open()).collect();
         if open.is_empty() {
             return Ok(Vec::new());
         }
         self.reads += 1;
-        let scoped: Vec<&str> = open.iter().map(|at| self.members[*at].call.scoped).collect();
+        let keys = open.iter().map(|at| self.members[*at].call.scoped);
         let flights = &self.slot.flights;
-        let marks: Vec<_> = scoped.iter().map(|key| flights.read_mark(key)).collect();
+        let (marks, scoped): (Vec<_>, Vec<_>) =
+            keys.map(|key| (flights.read_mark(key), key.text())).unzip();
         let (slot, cache, info) = (self.slot, self.view.cache, CallInfo::new(OP, ""));
         let reading = pin!(slot.adapter.get_many(&scoped));
         let (found, took) = slot.timed(pin!(cache.traced(slot, info, reading))).await;
@@ -219,7 +211,7 @@ where
         mark: ReadMark<'a>,
         found: Option<Result<Option<CacheValue>>>,
         took: Option<Duration>,
-    ) -> Option<Missed<'a, T>> {
+    ) -> Option<Missed<'a>> {
         let member = &mut self.members[at];
         let info = CallInfo::new(OP, member.call.key).took(took);
         let found = found.map_or(Ok(Found::Unknown), |found| member.call.judge(found, info));
@@ -233,12 +225,12 @@ where
         match found {
             Ok(Found::Value(value)) => {
                 member.call.emit_once(EventKind::Hit, info);
-                member.answer = Some(Ok(Some(value)));
+                member.answer = Some(value.into_value().map(Some));
                 return None;
             }
             Ok(Found::Due(value)) => {
                 member.call.emit_once(EventKind::Hit, info);
-                member.answer = Some(Ok(Some(value)));
+                member.answer = Some(value.into_value().map(Some));
                 missed.is_answered = true;
                 let is_throttled = self.slot.flights.is_throttled(member.call.scoped);
                 return (!is_throttled).then_some(missed);
@@ -252,7 +244,7 @@ where
             }
         }
         if missed.miss.usable.is_some() && self.slot.flights.is_throttled(member.call.scoped) {
-            member.answer = Some(member.call.serve(missed.miss).map(Some));
+            member.answer = Some(member.serve(missed.miss));
             return None;
         }
         Some(missed)
@@ -260,7 +252,7 @@ where
 
     /// Joins the flight on each key, or begins one. Nothing is awaited once a flight has begun:
     /// its followers must not wait for a caller that may be parked.
-    async fn join(&mut self, missed: Vec<Missed<'a, T>>, round: &mut Round<'a, T>) {
+    async fn join(&mut self, missed: Vec<Missed<'a>>, round: &mut Round<'a>) {
         let is_leased = self.view.options.lease_for().is_some();
         let rights = if is_leased { self.lease(&missed).await } else { Vec::new() };
         let mut rights = rights.into_iter();
@@ -277,7 +269,7 @@ where
                 }
                 Some(Ok(Some(Acquired::Computed(value)))) => {
                     let answer = member.call.answer(missed.miss.info, &value);
-                    member.answer = Some(answer.map(Some));
+                    member.answer = Some(answer.and_then(Answer::into_value).map(Some));
                     continue;
                 }
                 Some(Err(error)) => {
@@ -292,7 +284,7 @@ where
     /// Asks for a lease on each key, before the flights are joined, and only once: two processes
     /// that waited for each other's leases, each with leases of its own in hand, would wait until
     /// these end.
-    async fn lease(&self, missed: &[Missed<'a, T>]) -> Vec<Result<Option<Acquired>>> {
+    async fn lease(&self, missed: &[Missed<'a>]) -> Vec<Result<Option<Acquired>>> {
         let asked = missed.iter().map(|missed| {
             let (call, skip_store) = (&self.members[missed.at].call, missed.skip_store);
             let (slot, begun) = (self.slot, self.begun);
@@ -303,8 +295,8 @@ where
                 if skip_store || is_loading {
                     return Ok(Some(Acquired::Granted(StoreRight::None)));
                 }
-                let (key, scoped, replaced) = (call.key, call.scoped, call.replaced);
-                call.view.ask_once::<T>(slot, key, scoped, replaced, begun).await
+                let (scoped, wanted) = (call.scoped.text(), (call.replaced, call.of));
+                call.view.ask_once(slot, call.key, scoped, wanted, begun).await
             }
         });
         join_all(asked).await
@@ -323,7 +315,7 @@ where
     /// The future that is returned has to be polled by the caller while it waits.
     fn start<F>(
         &self,
-        round: &mut Round<'a, T>,
+        round: &mut Round<'a>,
         loader: &mut impl FnMut(Vec<A>) -> F,
     ) -> Option<CallerDriven>
     where
@@ -358,9 +350,8 @@ where
     }
 
     /// Waits for the flights of this round, and drives its load meanwhile if the caller has to.
-    async fn wait(&mut self, waits: Vec<Waiting<'a, T>>, driven: Option<CallerDriven>) {
-        let mut of_members: Vec<Option<Waiting<'a, T>>> =
-            self.members.iter().map(|_| None).collect();
+    async fn wait(&mut self, waits: Vec<Waiting<'a>>, driven: Option<CallerDriven>) {
+        let mut of_members: Vec<Option<Waiting<'a>>> = self.members.iter().map(|_| None).collect();
         for wait in waits {
             let at = wait.at;
             of_members[at] = Some(wait);
@@ -379,6 +370,11 @@ where
 }
 
 impl<'a, T: Cacheable> Member<'a, T> {
+    /// Serves the value at hand.
+    fn serve(&mut self, miss: Miss<'a>) -> Result<Option<T>> {
+        self.call.serve(miss).and_then(Answer::into_value).map(Some)
+    }
+
     /// Whether the key has to be read.
     fn is_open(&self) -> bool {
         self.answer.is_none() && !self.is_cyclic
@@ -386,10 +382,10 @@ impl<'a, T: Cacheable> Member<'a, T> {
 
     /// Answers for a key whose lease is held by another process, if the call has waited long
     /// enough.
-    fn await_lease(&mut self, miss: Miss<'a, T>, waited: Duration) {
+    fn await_lease(&mut self, miss: Miss<'a>, waited: Duration) {
         let options = &self.call.view.options;
         if miss.usable.is_some() && options.soft_limit().is_some_and(|soft| waited >= soft) {
-            self.answer = Some(self.call.serve(miss).map(Some));
+            self.answer = Some(self.serve(miss));
         } else if options.hard_limit().is_some_and(|hard| waited >= hard) {
             self.answer = Some(Err(self.call.out_of_time(miss.usable.is_some())));
         }
@@ -399,10 +395,10 @@ impl<'a, T: Cacheable> Member<'a, T> {
     /// drop.
     fn join(
         &mut self,
-        missed: Missed<'a, T>,
+        missed: Missed<'a>,
         right: Option<StoreRight>,
         insists: bool,
-        round: &mut Round<'a, T>,
+        round: &mut Round<'a>,
     ) {
         let Missed { at, miss, mark, skip_store, is_answered } = missed;
         let call = &mut self.call;
@@ -430,8 +426,8 @@ impl<'a, T: Cacheable> Member<'a, T> {
         round.waits.push(Waiting { at, miss, awaited });
     }
 
-    async fn wait(&mut self, Waiting { mut miss, awaited, .. }: Waiting<'a, T>) {
-        let step: Option<Step<T>> = match awaited {
+    async fn wait(&mut self, Waiting { mut miss, awaited, .. }: Waiting<'a>) {
+        let step: Option<Step> = match awaited {
             Awaited::Own { landing, load } => {
                 self.is_cyclic = false;
                 let wait = self.call.wait(&miss, landing).await;
@@ -441,7 +437,9 @@ impl<'a, T: Cacheable> Member<'a, T> {
             Awaited::End(flight, limit) => self.call.let_end(&flight, limit, &mut miss).await,
         };
         match step {
-            Some(ControlFlow::Break(Ok(value))) => self.answer = Some(Ok(Some(value))),
+            Some(ControlFlow::Break(Ok(value))) => {
+                self.answer = Some(value.into_value().map(Some));
+            }
             // The loader returned no value for the key.
             Some(ControlFlow::Break(Err(error))) if error.is_not_found() => {
                 self.answer = Some(Ok(None));

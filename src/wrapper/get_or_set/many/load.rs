@@ -10,7 +10,8 @@ use crate::single_flight::{Flight, JointLoad, Outcome};
 use crate::wrapper::events::CallInfo;
 use crate::wrapper::fencing::Acquired;
 use crate::wrapper::get_or_set::call::OP;
-use crate::wrapper::get_or_set::task::{Cause, LoadTask, Panic};
+use crate::wrapper::get_or_set::load_result::{Cause, Panic};
+use crate::wrapper::get_or_set::task::LoadTask;
 use crate::wrapper::{Cacheable, Loaded};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -88,7 +89,7 @@ impl<A: BatchArgument> JointTask<A> {
         &mut self,
         loader: impl Future<Output = Result<Pairs<A, T>, Cause>>,
     ) -> (Vec<Outcome>, crate::error::Result<()>) {
-        let needless = self.claim::<T>().await;
+        let needless = self.claim().await;
         if needless.iter().all(Option::is_some) {
             return (needless.into_iter().flatten().collect(), Ok(()));
         }
@@ -117,12 +118,12 @@ impl<A: BatchArgument> JointTask<A> {
 
     /// Acquires the rights that the call has not acquired. Returns the outcomes of the keys that
     /// need no load.
-    async fn claim<T: Cacheable>(&mut self) -> Vec<Option<Outcome>> {
+    async fn claim(&mut self) -> Vec<Option<Outcome>> {
         let claims = self.tasks.iter_mut().map(|task| async move {
             if task.right.is_some() {
                 return None;
             }
-            match task.claim::<T>().await {
+            match task.claim().await {
                 Ok(Acquired::Granted(right)) => {
                     task.right = Some(right);
                     None
@@ -165,7 +166,7 @@ impl<A: BatchArgument> JointTask<A> {
             }
             task.unthrottle();
             match value {
-                Some(value) => task.store(Loaded::new(value), cost).await,
+                Some(value) => task.store(Loaded::new(value).untyped(), cost).await,
                 None => {
                     task.give_up_right().await;
                     Outcome::Absent
@@ -177,7 +178,7 @@ impl<A: BatchArgument> JointTask<A> {
 
     fn failed(&self, error: &Error) -> Vec<Outcome> {
         let named =
-            |task: &LoadTask| Outcome::Failed(error.clone().with_op(OP).with_key(&task.key));
+            |task: &LoadTask| Outcome::Failed(error.clone().with_op(OP).with_key(task.key()));
         self.tasks.iter().map(named).collect()
     }
 
@@ -186,7 +187,7 @@ impl<A: BatchArgument> JointTask<A> {
     fn emit(&self, kind: EventKind, cost: Duration, error: Option<&Error>) {
         let Some(task) = self.tasks.first() else { return };
         task.slot.observers.counters.load_took(cost);
-        let key = if self.tasks.len() == 1 { task.key.as_str() } else { "" };
+        let key = if self.tasks.len() == 1 { task.key() } else { "" };
         let mut info = CallInfo::new(OP, key).took(Some(cost));
         if let Some(error) = error {
             info = info.error(error);

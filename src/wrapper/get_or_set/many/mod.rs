@@ -8,7 +8,7 @@ mod load;
 pub use items::{BatchArgument, BatchItem, KeyAndArgument};
 
 use super::call::OP;
-use super::task::Cause;
+use super::load_result::Cause;
 use crate::error::{Error, Result};
 use crate::wrapper::{Cacheable, NotAResult, View};
 use call::GetOrSetMany;
