@@ -295,9 +295,9 @@ impl<N: Near, J: Clone> Core<N, J> {
         if ended.is_empty() {
             return;
         }
-        // A read that ends now may have found its source open. A sweep that has taken the lock of each
-        // stripe once has waited for such reads: what they kept is removed below, and a read that
-        // ends later finds its source ended.
+        // A read that ends now may have found its source open. A sweep that has taken the lock of
+        // each stripe once has waited for such reads: what they kept is removed below, and a read
+        // that ends later finds its source ended.
         if self.rules.hold(Rule::SweepWaits) {
             self.stripes.iter().for_each(|stripe| drop(lock(&stripe.0)));
         }
