@@ -252,7 +252,10 @@ impl Flights {
     /// ended.
     pub(crate) async fn write(&self, key: &str) -> Write<'_> {
         let (write, storing) = self.begin_write(self.hashed(key));
-        flight::await_stores(storing).await;
+        if !storing.is_empty() {
+            // Boxed: the future of the wait is larger than all else that a write needs.
+            Box::pin(flight::await_stores(storing)).await;
+        }
         write
     }
 
@@ -260,7 +263,10 @@ impl Flights {
     pub(crate) async fn writes(&self, keys: &[&str]) -> Vec<Write<'_>> {
         let (writes, storing): (Vec<_>, Vec<_>) =
             keys.iter().map(|key| self.begin_write(self.hashed(key))).unzip();
-        flight::await_stores(storing.into_iter().flatten().collect()).await;
+        let storing: Vec<_> = storing.into_iter().flatten().collect();
+        if !storing.is_empty() {
+            Box::pin(flight::await_stores(storing)).await;
+        }
         writes
     }
 

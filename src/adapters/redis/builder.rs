@@ -25,7 +25,7 @@ const MAX_VALUE_BYTES: usize = 64 << 20;
 /// redis itself refuses larger values, and closes the connection.
 const LARGEST_VALUE_BYTES: usize = 512 << 20;
 const BIG_VALUE_BYTES: usize = 256 << 10;
-/// Measured: with fewer calls in flight direct calls are faster, with more calls batches are.
+/// Measured: with fewer reads in flight direct ones are faster, with more of them batches are.
 const BATCH_ABOVE: usize = 16;
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 1 << 20;
@@ -241,24 +241,23 @@ impl RedisBuilder {
         self
     }
 
-    /// Sets how many calls are in flight on a connection before others are sent in batches. Default
-    /// 16. A caller never waits for a timer: at most two batches are in flight, and the next is
-    /// sent as soon as one of them is answered.
+    /// Sets how many `get`s are in flight on a connection before others are sent in batches.
+    /// Default 16. A caller never waits for a timer: at most two batches are in flight, and the
+    /// next is sent as soon as one of them is answered. Other verbs never wait for a batch.
     #[must_use]
     pub fn batch_above(mut self, calls: usize) -> Self {
         self.config.batch_above = calls;
         self
     }
 
-    /// Sets the most calls in a batch. Default 512; 1 turns batching off.
+    /// Sets the most `get`s in a batch. Default 512; 1 turns batching off.
     #[must_use]
     pub fn max_batch(mut self, calls: usize) -> Self {
         self.config.limits.entries = calls;
         self
     }
 
-    /// Sets the most bytes of keys and values in a batch. Default 1 MiB. A larger call is sent by
-    /// itself.
+    /// Sets the most bytes of keys in a batch. Default 1 MiB.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.config.limits.bytes = bytes;

@@ -237,15 +237,6 @@ pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
     .arg(key)
 }
 
-/// The number of bytes in the arguments of a command.
-pub(super) fn size(cmd: &Cmd) -> usize {
-    let len = |arg: Arg<&[u8]>| match arg {
-        Arg::Simple(bytes) => bytes.len(),
-        _ => 0,
-    };
-    cmd.args_iter().map(len).sum()
-}
-
 pub(super) fn ping() -> Command<()> {
     Command::new("PING", |answer| {
         matches!(answer, Value::SimpleString(pong) if pong == "PONG").then_some(())

@@ -1,5 +1,5 @@
-//! A lane: runs commands over one connection in the order in which they come, directly or in a
-//! batch. If the connection broke, repeats idempotent commands once.
+//! A lane: runs commands over one connection in the order in which they come. Reads of single keys
+//! that are many become one command. If the connection broke, repeats idempotent commands once.
 
 use super::batch_leader;
 use super::commands::{self, Command, Removal};
@@ -8,27 +8,28 @@ use super::connection::factory::ConnectionFactory;
 use super::connection::managed::{First, ManagedConnection, is_refused};
 use super::errors::{Code, Failure, Fate};
 use super::millis;
-use super::request::{Reply, Request, Work};
+use super::request::{Reply, Request};
 use super::scripts::Invocation;
 use crate::adapters::given_up::{GivenUp, Watched};
 use crate::batching::Batcher;
 use crate::error::ErrorKind;
 use crate::runtime::spawn;
 use bytes::Bytes;
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The queue before one connection.
+/// One connection, over which the commands about some of the keys are run.
 pub(super) struct Lane {
     connection: Arc<ManagedConnection>,
-    /// Decides which calls are sent directly, and which in a batch.
+    /// Decides which reads are sent directly, and which in a batch. No write waits in a batch: the
+    /// connection itself sends writes together.
     batcher: Arc<Batcher<Request>>,
     born: Instant,
-    /// The latest deadline of all calls that have waited so far, in milliseconds since the lane was
+    /// The latest deadline of all reads that have waited so far, in milliseconds since the lane was
     /// made.
     latest: AtomicU64,
     /// The removals over this lane, of keys that are written over others, that were given up.
@@ -55,9 +56,9 @@ impl Lane {
         self.connection.verify(deadline).await
     }
 
-    /// Runs a command now, or with the next batch.
+    /// Runs a command.
     pub(super) async fn run<T>(
-        self: &Arc<Self>,
+        &self,
         make: impl Fn() -> Command<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
@@ -70,36 +71,46 @@ impl Lane {
         }
     }
 
-    /// Runs a command now, or with the next batch. A removal is sent as `removal`.
+    /// Runs a command. A removal is sent as `removal`.
     async fn run_by<T>(
-        self: &Arc<Self>,
+        &self,
         removal: Removal,
         make: &impl Fn() -> Command<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
-        let attempt = || self.try_run(None, make().removing_by(removal), deadline);
-        let answer = Self::retry_once(attempt).await.map(|(_, answer)| answer);
+        let answer = self.run_again(&make().removing_by(removal), deadline).await;
         if removal != self.connection.refusals().removal() && !is_refused(&answer) {
             self.connection.refusals().prefer(removal);
         }
         answer
     }
 
-    /// Runs a removal and then a command in one round trip, now or with the next batch, and returns
-    /// the answer of the command. If the removal is refused, and no other removal replaces it, only
-    /// the command counts.
+    /// Runs a command, and once more if the connection broke and the command is idempotent.
+    async fn run_again<T>(&self, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+        let failed = |failure: Failure| failure.of(command.repeatable);
+        match self.connection.run(command, deadline).await.map_err(failed) {
+            Err(failure) if failure.again => {
+                Box::pin(self.connection.run(command, deadline)).await.map_err(failed)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Runs a removal and then a command in one round trip, and returns the answer of the command.
+    /// If the removal is refused, and no other removal replaces it, only the command counts.
     pub(super) async fn run_after<T>(
-        self: &Arc<Self>,
+        &self,
         make: impl Fn() -> (Command<T>, Command<T>),
         deadline: Instant,
     ) -> Result<T, Failure> {
         let removal = self.connection.refusals().removal();
         let attempt = |removal| {
             let make = &make;
-            move || {
+            move || async move {
                 let (first, command) = make();
-                let first = Box::new(first.removing_by(removal));
-                self.try_run(Some(first), command.removing_by(removal), deadline)
+                let (first, command) = (first.removing_by(removal), command.removing_by(removal));
+                let ran = self.connection.run_both(&first, &command, deadline).await;
+                ran.map_err(|failure| failure.of(command.repeatable))
             }
         };
         match Self::retry_once(attempt(removal)).await {
@@ -123,55 +134,38 @@ impl Lane {
         }
     }
 
-    async fn try_run<T>(
-        self: &Arc<Self>,
-        first: Option<Box<Command<T>>>,
-        command: Command<T>,
-        deadline: Instant,
-    ) -> Result<(First, T), Failure> {
-        let (read, repeatable) = (command.read, command.repeatable);
-        let pass = self.batcher.pass();
-        let ran = if pass.is_some() {
-            Box::pin(self.connection.run_directly(first, &command, deadline)).await
-        } else {
-            let first = first.map(|first| Box::new(first.cmd));
-            match self.wait(Work::Command { first, cmd: command.cmd, repeatable }, deadline).await {
-                Ok(heard) => {
-                    self.outcome(heard, read).unwrap_or_else(|| Err(Failure::desynchronized()))
-                }
-                Err(failure) => Err(failure),
-            }
-        };
-        ran.map_err(|failure| failure.of(repeatable))
-    }
-
-    /// The value of a key.
-    pub(super) async fn get(
-        self: &Arc<Self>,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<Option<Bytes>, Failure> {
-        Self::retry_once(|| self.try_get(key, deadline)).await
-    }
-
-    async fn try_get(
-        self: &Arc<Self>,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<Option<Bytes>, Failure> {
+    /// The value of a key, read directly or with the next batch.
+    pub(super) async fn get(&self, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
         let pass = self.batcher.pass();
         if pass.is_none() {
-            let heard = self
-                .wait(Work::Get(key.into()), deadline)
-                .await
-                .map_err(|failure| failure.of(true))?;
-            if let Some(found) = self.outcome(heard, commands::bytes) {
-                return found.map(|(_, found)| found);
+            match Box::pin(Self::retry_once(|| self.get_together(key, deadline))).await {
+                Ok(Reply::Found(found)) => return Ok(found),
+                Ok(Reply::SendDirectly) => {}
+                Err(failure) => return Err(failure),
             }
         }
-        let get = commands::get(key);
-        let alone = Box::pin(self.connection.run_directly(None, &get, deadline));
-        alone.await.map(|(_, found)| found).map_err(|failure| failure.of(true))
+        self.run_again(&commands::get(key), deadline).await
+    }
+
+    /// Waits for the next batch. The leader watches the deadline, unless an earlier request has a
+    /// later deadline.
+    async fn get_together(&self, key: &str, deadline: Instant) -> Result<Reply, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let until = millis(deadline - self.born);
+        // Publish the deadline before enqueuing and read the latest one afterwards: each request
+        // then sees the deadlines of all requests ahead of it.
+        if self.latest.load(Ordering::Relaxed) < until {
+            self.latest.fetch_max(until, Ordering::Relaxed);
+        }
+        if let Some(leader) = self.batcher.wait(Request::new(key, deadline, sender)) {
+            drop(spawn(batch_leader::lead(self.connection.clone(), leader)));
+        }
+        let reply = if self.latest.load(Ordering::Relaxed) > until {
+            self.connection.with_deadline(deadline, pin!(received(receiver))).await
+        } else {
+            received(receiver).await
+        };
+        reply.map_err(|failure| failure.of(true))
     }
 
     /// Makes a call once more if the connection broke and the call is idempotent.
@@ -184,52 +178,9 @@ impl Lane {
         }
     }
 
-    /// Waits for the next batch. The leader watches the deadline, unless an earlier request has a
-    /// later deadline.
-    async fn wait(self: &Arc<Self>, work: Work, deadline: Instant) -> Result<Reply, Failure> {
-        let (sender, receiver) = oneshot::channel();
-        let until = millis(deadline - self.born);
-        // Publish the deadline before enqueuing and read the latest one afterwards: each request
-        // then sees the deadlines of all requests ahead of it.
-        if self.latest.load(Ordering::Relaxed) < until {
-            self.latest.fetch_max(until, Ordering::Relaxed);
-        }
-        if let Some(leader) = self.batcher.wait(Request::new(work, deadline, sender)) {
-            drop(spawn(batch_leader::lead(self.connection.clone(), leader)));
-        }
-        if self.latest.load(Ordering::Relaxed) > until {
-            return Box::pin(async {
-                self.connection.with_deadline(deadline, pin!(received(receiver))).await
-            })
-            .await;
-        }
-        received(receiver).await
-    }
-
-    /// The result of a request in a batch; `None` if the caller has to send the request directly.
-    fn outcome<T>(
-        &self,
-        reply: Reply,
-        read: fn(Value) -> Option<T>,
-    ) -> Option<Result<(First, T), Failure>> {
-        let (first, answer) = match reply {
-            Reply::Found(value) => {
-                (Ok(First::Done), read(value).ok_or_else(Failure::desynchronized))
-            }
-            Reply::Answer { first, answer, connection } => {
-                let first = first.map_or(Ok(First::Done), |first| {
-                    First::of(self.connection.read(&connection, Some, first))
-                });
-                (first, self.connection.read(&connection, read, answer))
-            }
-            Reply::SendDirectly => return None,
-        };
-        Some(first.and_then(|first| Ok((first, answer?))))
-    }
-
     /// Runs a script now.
     pub(super) async fn invoke<T>(
-        self: &Arc<Self>,
+        &self,
         script: &Invocation<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
@@ -242,7 +193,7 @@ impl Lane {
     }
 
     /// Checks that the server answers. A server that refuses the command has answered.
-    pub(super) async fn ping(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Failure> {
         match self.run(commands::ping, deadline).await {
             Err(failure) if failure.is_refusal() || failure.error.is_refused_write() => Ok(()),
             outcome => outcome,
@@ -251,7 +202,7 @@ impl Lane {
 
     /// Runs a batch now, in one round trip. Returns one result for each command.
     pub(super) async fn run_all<T>(
-        self: &Arc<Self>,
+        &self,
         batch: &[Command<T>],
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
@@ -278,7 +229,7 @@ impl Lane {
     }
 
     async fn run_batch<T>(
-        self: &Arc<Self>,
+        &self,
         batch: &[Command<T>],
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
@@ -298,18 +249,13 @@ impl Lane {
     }
 
     async fn try_run_all<T>(
-        self: &Arc<Self>,
+        &self,
         batch: &[Command<T>],
         pipeline: &Pipeline,
         repeatable: bool,
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
-        // Wait for the requests that were given up and have not been sent.
-        let pass = self.batcher.pass();
-        if pass.is_none() {
-            self.wait(Work::Barrier, deadline).await?;
-        }
-        let connection = self.connection.connection_by(deadline, repeatable).await?;
+        let connection = self.connection.usable_by(deadline, repeatable).await?;
         let answers = self.connection.exchange_all(&connection, pipeline, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
             &connection,
@@ -323,9 +269,8 @@ impl Lane {
     }
 
     /// Waits until every command that was given up on this lane has been executed, or can never be.
-    pub(super) async fn settle(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
-        let behind = self.batcher.is_batching() || self.connection.has_stragglers();
-        if behind { self.ping(deadline).await } else { Ok(()) }
+    pub(super) async fn settle(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.connection.has_stragglers() { self.ping(deadline).await } else { Ok(()) }
     }
 
     /// A removal that begins now, of keys that are written over other lanes.
@@ -335,10 +280,7 @@ impl Lane {
 
     /// Waits until the removals that were given up on this lane have been executed: one of them
     /// could otherwise undo a write that is sent now over another lane.
-    pub(super) async fn outlast_removals(
-        self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    pub(super) async fn outlast_removals(&self, deadline: Instant) -> Result<(), Failure> {
         let Some(count) = self.removals.in_flight() else { return Ok(()) };
         Box::pin(self.settle(deadline)).await?;
         self.removals.settle(count);

@@ -3,8 +3,8 @@
 //! `builder` reads the configuration, and `adapter` implements the trait. `ops` has the operations
 //! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
 //! on many keys. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
-//! its errors. A command is sent over a `lane`, directly or as a `request` to the `batch_leader`;
-//! `connection` opens connections and keeps them open. `staging` sends large values over a lane of
+//! its errors. A command is sent over a `lane`, and a read of one key, if they are many, as a
+//! `request` to the `batch_leader`; `connection` opens connections and keeps them open. `staging` sends large values over a lane of
 //! their own, which `large_keys` chooses. `names` are the names of larder's auxiliary keys.
 
 mod adapter;
@@ -72,9 +72,9 @@ use tokio::time::Instant;
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more goes over a connection of its own |
-/// | `batch_above` | 16 | calls in flight on a connection; above that, calls are sent in batches |
-/// | `max_batch` | 512 | as many waiting calls make a batch; 1 is no batches |
-/// | `max_batch_bytes` | 1 MiB | and as many bytes of keys and values |
+/// | `batch_above` | 16 | `get`s in flight on a connection; above that, they are sent in batches |
+/// | `max_batch` | 512 | as many waiting `get`s make a batch; 1 is no batches |
+/// | `max_batch_bytes` | 1 MiB | and as many bytes of keys |
 /// | `resp3` | `false` | version 3 of the protocol |
 /// | `ca_cert` | the system's | a PEM file with the authorities to trust (`rediss:`) |
 /// | `db`, `user`, `password` | | where the rest of the URL does not say them |

@@ -1,49 +1,28 @@
-//! A request that waits for a batch, its caller, and the reply.
+//! A read that waits for a batch, its caller, and the reply.
 
-use super::commands;
-use super::connection::connection::Connection;
 use super::errors::Failure;
 use crate::batching::Batchable;
+use bytes::Bytes;
 use compact_str::CompactString;
-use redis::{Cmd, Value};
-use std::sync::Arc;
 use std::time::Instant as Clock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The reply to a call that waited.
+/// The reply to a read that waited.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The server's answer, the answer to the command before it, and their connection.
-    Answer { first: Option<Value>, answer: Value, connection: Arc<Connection> },
-    /// The reply was a bulk string or nil: the connection is still in sync.
-    Found(Value),
+    Found(Option<Bytes>),
     /// The caller must send its command directly.
     SendDirectly,
 }
 
 type ReplySender = oneshot::Sender<Result<Reply, Failure>>;
 
-/// A call that waits for a batch.
+/// A read of one key. Many of them become one command.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) work: Work,
+    pub(super) key: CompactString,
     pub(super) waiter: Waiter,
-}
-
-#[derive(Debug)]
-pub(super) enum Work {
-    /// A read of one key. Many of them become one command.
-    Get(CompactString),
-    Command {
-        /// The command to send before this one.
-        first: Option<Box<Cmd>>,
-        cmd: Cmd,
-        repeatable: bool,
-    },
-    /// No command. The caller sends its command directly as soon as the requests before this one
-    /// have been sent.
-    Barrier,
 }
 
 /// The caller that waits for an answer, with its deadline. One timer serves a whole batch, so
@@ -55,8 +34,8 @@ pub(super) struct Waiter {
 }
 
 impl Request {
-    pub(super) fn new(work: Work, deadline: Instant, sender: ReplySender) -> Self {
-        Self { work, waiter: Waiter { deadline, sender: Some(sender) } }
+    pub(super) fn new(key: &str, deadline: Instant, sender: ReplySender) -> Self {
+        Self { key: key.into(), waiter: Waiter { deadline, sender: Some(sender) } }
     }
 }
 
@@ -78,17 +57,11 @@ impl Batchable for Request {
     type Kind = ();
 
     fn kind(&self) -> Option<()> {
-        (!matches!(self.work, Work::Barrier)).then_some(())
+        Some(())
     }
 
     fn bytes(&self) -> usize {
-        match &self.work {
-            Work::Get(key) => key.len(),
-            Work::Command { first, cmd, .. } => {
-                first.as_deref().map_or(0, commands::size) + commands::size(cmd)
-            }
-            Work::Barrier => 0,
-        }
+        self.key.len()
     }
 
     fn is_over(&mut self, now: Clock) -> bool {

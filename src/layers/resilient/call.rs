@@ -290,7 +290,10 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 Some(Deadline::Inner(_)) => before > 0 || clock.waited,
                 None => false,
             };
-        let Some(left) = self.left(clock).filter(|_| is_limited) else { return attempt.await };
+        // In this order: without a limit of its own the layer reads no clock.
+        let Some(left) = is_limited.then(|| self.left(clock)).flatten() else {
+            return attempt.await;
+        };
         match Box::pin(runtime::caller_timeout(left, attempt)).await {
             Some(answer) => answer,
             None => Err(Error::new(ErrorKind::Timeout)

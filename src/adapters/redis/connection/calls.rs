@@ -49,12 +49,20 @@ pub(super) struct Request {
     pub(super) deadline: Instant,
 }
 
-/// What a caller has to do before it is polled.
+/// What a caller has to do now. If it has no role, it waits, and its waker is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Roles {
+    pub(super) write: bool,
+    pub(super) read: bool,
+}
+
+/// A call that is in flight from now on.
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) id: CallId,
+    pub(super) roles: Roles,
     /// The call is the writer, and others are in flight: what other tasks are about to send can go
-    /// out in the same system call.
+    /// out in the same system call. When enough has come, the writer is another call.
     pub(super) gathers: bool,
 }
 
@@ -62,12 +70,7 @@ pub(super) struct Begun {
 #[derive(Debug)]
 pub(super) enum Turn<R, E> {
     Done(Result<Answer<R>, E>),
-    /// Its waker is kept.
-    Wait,
-    Work {
-        write: bool,
-        read: bool,
-    },
+    Work(Roles),
 }
 
 /// What the watchdog saw at its last look: how far writing and reading had come, where there was
@@ -102,7 +105,7 @@ impl<R, E: Clone> Calls<R, E> {
         lock(&self.state)
     }
 
-    /// Puts a call in flight.
+    /// Puts a call in flight, and keeps its waker. The call takes the roles that are free.
     ///
     /// # Errors
     ///
@@ -111,31 +114,30 @@ impl<R, E: Clone> Calls<R, E> {
         &self,
         request: Request,
         encode: impl FnOnce(&mut Vec<u8>),
+        waker: &Waker,
     ) -> Result<Begun, E> {
         let mut state = self.state();
         if let Some(end) = &state.end {
             return Err(end.clone());
         }
-        let id = state.enter(request, encode);
-        let writes = self.drive == Drive::ByCallers && state.writer.is_none();
-        if writes {
-            state.writer = Some(id);
-        }
-        let gathers = writes && state.queue.len() > 1;
+        let id = state.enter(request, encode, waker.clone());
+        let is_enough = state.end_gathering();
+        let roles = self.roles(&mut state, id);
+        let gathers = roles.write && !is_enough && state.queue.len() > 1;
+        state.gathers |= gathers;
         let resting = state.resting.take();
         drop(state);
         if let Some(watchdog) = resting {
             watchdog.wake();
         }
-        Ok(Begun { id, gathers })
+        Ok(Begun { id, roles, gathers })
     }
 
-    /// What the caller of `id` has to do now. It takes the roles that are free. Its waker is kept
-    /// in any case: another caller may read its answer, or a role may be taken away from it.
+    /// What the caller of `id` has to do now. The call takes the roles that are free. Its waker is
+    /// kept in any case: another caller may read its answer, or a role may be taken away from it.
     pub(super) fn poll(&self, id: CallId, waker: &Waker) -> Turn<R, E> {
         let mut state = self.state();
-        if matches!(state.slots[id as usize], Slot::Done(_)) {
-            let Slot::Done(answer) = state.vacate(id) else { return Turn::Wait };
+        if let Some(answer) = state.answer(id) {
             let next = self.pass_on(&mut state, id);
             drop(state);
             if let Some(next) = next {
@@ -143,22 +145,19 @@ impl<R, E: Clone> Calls<R, E> {
             }
             return Turn::Done(answer);
         }
-        if let Slot::Waiting { waker: kept, .. } = &mut state.slots[id as usize]
-            && !kept.as_ref().is_some_and(|kept| kept.will_wake(waker))
-        {
-            *kept = Some(waker.clone());
-        }
+        state.keep(id, waker);
+        Turn::Work(self.roles(&mut state, id))
+    }
+
+    fn roles(&self, state: &mut State<R, E>, id: CallId) -> Roles {
         if self.drive == Drive::ByWatchdog {
-            return Turn::Wait;
+            return Roles { write: false, read: false };
         }
         if state.writer.is_none() && state.has_output() {
             state.writer = Some(id);
         }
         let reader = *state.reader.get_or_insert(id);
-        match (state.writer == Some(id), reader == id) {
-            (false, false) => Turn::Wait,
-            (write, read) => Turn::Work { write, read },
-        }
+        Roles { write: state.writer == Some(id), read: reader == id }
     }
 
     /// The caller of `id` has gone before its answer. What no writer has taken yet is never sent.
@@ -171,9 +170,7 @@ impl<R, E: Clone> Calls<R, E> {
                 state.abandoned += 1;
             }
             // It has its answer, or was never sent.
-            _ => {
-                state.vacate(id);
-            }
+            _ => state.vacate(id),
         }
         let next = self.pass_on(&mut state, id);
         drop(state);
@@ -193,8 +190,7 @@ impl<R, E: Clone> Calls<R, E> {
             state.writer = None;
             return false;
         }
-        std::mem::swap(&mut state.output, spare);
-        state.taken = state.appended;
+        state.take_output(spare);
         true
     }
 
@@ -207,6 +203,7 @@ impl<R, E: Clone> Calls<R, E> {
         wakers: &mut Vec<Waker>,
     ) -> bool {
         let mut state = self.state();
+        state.begin_delivery();
         let mut belongs = true;
         for reply in replies {
             belongs = state.deliver(by, reply, wakers);
@@ -269,6 +266,7 @@ impl<R, E: Clone> Calls<R, E> {
         };
         if takes(now_seen.written, seen.written) {
             state.writer = Some(WATCHDOG);
+            state.gathers = false;
         }
         if takes(now_seen.answered, seen.answered) {
             state.reader = Some(WATCHDOG);
@@ -316,6 +314,10 @@ impl<R, E: Clone> Calls<R, E> {
     /// Takes `id` out of its roles. The caller that is next is returned, to be woken: it takes the
     /// roles when it is polled, and if it is dropped instead it passes them on in turn. Without
     /// such a caller they are the watchdog's, at its next look.
+    ///
+    /// Nobody is woken while callers of the last delivery have not fetched their answers. They are
+    /// woken already, and many of them call again, and take the roles with that call. The last one
+    /// to fetch its answer looks whether a role is still free.
     fn pass_on(&self, state: &mut State<R, E>, id: CallId) -> Option<Waker> {
         state.give_up_roles(id);
         if self.drive == Drive::ByWatchdog { None } else { state.next_to_work() }

@@ -4,11 +4,10 @@ use super::driven::DrivenConnection;
 use super::handed_in::HandedInConnection;
 use super::open::explained;
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
-use crate::adapters::redis::millis;
 use crate::error::ErrorKind;
 use crate::runtime::lock;
 use redis::{Cmd, Pipeline, Value};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,7 +32,8 @@ impl Link {
     async fn exchange(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange(command, deadline).await,
-            Self::HandedIn(connection) => connection.exchange(command, deadline).await,
+            // Boxed: the driver's future is larger than all else that a call needs.
+            Self::HandedIn(connection) => Box::pin(connection.exchange(command, deadline)).await,
         }
     }
 
@@ -45,7 +45,9 @@ impl Link {
     ) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange_all(commands, deadline).await,
-            Self::HandedIn(connection) => connection.exchange_all(commands, deadline).await,
+            Self::HandedIn(connection) => {
+                Box::pin(connection.exchange_all(commands, deadline)).await
+            }
         }
     }
 
@@ -80,8 +82,6 @@ pub(in crate::adapters::redis) struct Connection {
     link: Link,
     client: Option<ClientId>,
     born: Instant,
-    /// When the last answer came, in milliseconds since it was born.
-    heard: AtomicU64,
     silence: Mutex<Silence>,
     orphans: Arc<Orphans>,
 }
@@ -102,14 +102,9 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Self, Failure> {
         match identify(&link, deadline).await {
-            Ok(client) => Ok(Self {
-                link,
-                client,
-                born: Instant::now(),
-                heard: AtomicU64::new(0),
-                silence: Mutex::default(),
-                orphans,
-            }),
+            Ok(client) => {
+                Ok(Self { link, client, born: Instant::now(), silence: Mutex::default(), orphans })
+            }
             Err(failure) => Err(link.explained(failure)),
         }
     }
@@ -120,9 +115,7 @@ impl Connection {
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let answer = self.link.exchange(command, deadline).await?;
-        self.heard();
-        match answer {
+        match self.link.exchange(command, deadline).await? {
             Value::ServerError(error) => Err(Failure::from(redis::RedisError::from(error))),
             answer => Ok(answer),
         }
@@ -134,13 +127,7 @@ impl Connection {
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let answers = self.link.exchange_all(commands, deadline).await?;
-        self.heard();
-        Ok(answers)
-    }
-
-    fn heard(&self) {
-        self.heard.store(millis(self.age()), Ordering::Relaxed);
+        self.link.exchange_all(commands, deadline).await
     }
 
     /// Whether a command without a caller may not have been executed yet.
@@ -151,9 +138,8 @@ impl Connection {
     /// Whether it was alive a moment ago, and the other side has not closed it since. Of a
     /// connection that was handed in that is not known.
     pub(in crate::adapters::redis) fn is_fresh(&self) -> bool {
-        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        self.age().saturating_sub(heard) < FRESH
-            && matches!(&self.link, Link::Driven(connection) if connection.is_open_and_quiet())
+        matches!(&self.link, Link::Driven(connection)
+            if connection.silent_for() < FRESH && connection.is_open_and_quiet())
     }
 
     pub(in crate::adapters::redis) fn age(&self) -> Duration {

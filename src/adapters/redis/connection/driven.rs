@@ -10,18 +10,20 @@
 //! reads in its own task. `resp` makes values of what was read, `socket` is what is written to and
 //! read from, and the `watchdog` keeps deadlines.
 
-use super::calls::{Answer, CallId, Drive, Request};
+use super::calls::{Answer, Begun, CallId, Drive, Request};
 use super::resp::Bounds;
 use super::socket::Socket;
 use super::watchdog::watch;
 use super::wire::Wire;
 use crate::adapters::redis::errors::Failure;
-use crate::runtime;
+use crate::runtime::wake_last;
 use redis::{Cmd, Pipeline, Value};
 use std::fmt;
-use std::future::poll_fn;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -85,22 +87,14 @@ impl DrivenConnection {
         })
     }
 
-    async fn call(
+    fn call<E: FnOnce(&mut Vec<u8>)>(
         &self,
         replies: usize,
         deadline: Instant,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Answer<Value>, Failure> {
+        encode: E,
+    ) -> Call<'_, E> {
         let request = Request { replies, deadline: deadline.into_std() };
-        let begun = self.wire.calls.begin(request, encode)?;
-        let call = InFlight { wire: &self.wire, id: begun.id };
-        if begun.gathers {
-            // What other tasks are ready to send goes out in the same system call.
-            runtime::yield_now().await;
-        }
-        let answer = poll_fn(|context| self.wire.poll(call.id, context)).await;
-        mem::forget(call);
-        answer
+        Call { wire: &self.wire, stage: Stage::New(request, encode) }
     }
 
     /// Whether something is in flight whose caller has gone: the server may execute it at any time.
@@ -111,6 +105,11 @@ impl DrivenConnection {
     /// How many replies have come.
     pub(super) fn answered(&self) -> u64 {
         self.wire.calls.answered()
+    }
+
+    /// How long ago replies came; since it was opened, if none has come.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.wire.silent_for()
     }
 
     /// Whether it is open and nothing waits to be read, as far as the operating system knows.
@@ -141,15 +140,56 @@ impl fmt::Debug for DrivenConnection {
     }
 }
 
-/// A call, until it has its answer.
-struct InFlight<'c> {
+/// A call, from before its command is encoded until it has its answer. It is in flight from its
+/// first poll on.
+struct Call<'c, E> {
     wire: &'c Wire,
-    id: CallId,
+    stage: Stage<E>,
 }
 
-impl Drop for InFlight<'_> {
+enum Stage<E> {
+    New(Request, E),
+    InFlight(CallId),
+    Over,
+}
+
+// Nothing is pinned: what is in flight is in the state of the connection.
+impl<E> Unpin for Call<'_, E> {}
+
+impl<E: FnOnce(&mut Vec<u8>)> Future for Call<'_, E> {
+    type Output = Result<Answer<Value>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let wire = self.wire;
+        let id = match self.stage {
+            Stage::InFlight(id) => id,
+            _ => {
+                let Stage::New(request, encode) = mem::replace(&mut self.stage, Stage::Over) else {
+                    return Poll::Pending;
+                };
+                let Begun { id, roles, gathers } =
+                    wire.calls.begin(request, encode, context.waker())?;
+                self.stage = Stage::InFlight(id);
+                if gathers {
+                    // What other tasks are ready to send goes out in the same system call.
+                    wake_last(context);
+                    return Poll::Pending;
+                }
+                ready!(wire.work(id, roles, context));
+                id
+            }
+        };
+        let answer = ready!(wire.poll(id, context));
+        self.stage = Stage::Over;
+        Poll::Ready(answer)
+    }
+}
+
+impl<E> Drop for Call<'_, E> {
     fn drop(&mut self) {
-        self.wire.calls.leave(self.id);
+        if let Stage::InFlight(id) = self.stage {
+            self.wire.calls.leave(id);
+        }
     }
 }
 

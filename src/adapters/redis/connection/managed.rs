@@ -11,6 +11,7 @@ use crate::adapters::redis::names;
 use crate::adapters::redis::refusals::Refusals;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{background_connects, lock, spawn, spawn_background};
+use arc_swap::ArcSwapOption;
 use redis::{Pipeline, Value};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
@@ -31,6 +32,8 @@ pub(in crate::adapters::redis) struct ManagedConnection {
     factory: Arc<ConnectionFactory>,
     drive: Drive,
     state: watch::Sender<State>,
+    /// The connection of the state, if it is up: for a look that takes no lock.
+    open: ArcSwapOption<Connection>,
     /// When it last had to refuse a call.
     asked: Mutex<Instant>,
 }
@@ -51,8 +54,8 @@ impl ManagedConnection {
         factory: Arc<ConnectionFactory>,
         drive: Drive,
     ) -> Arc<Self> {
-        let state = watch::Sender::new(State::Idle);
-        Arc::new(Self { factory, drive, state, asked: Mutex::new(Instant::now()) })
+        let (state, open) = (watch::Sender::new(State::Idle), ArcSwapOption::empty());
+        Arc::new(Self { factory, drive, state, open, asked: Mutex::new(Instant::now()) })
     }
 
     /// What the server was seen to refuse.
@@ -65,38 +68,48 @@ impl ManagedConnection {
         matches!(&*self.state.borrow(), State::Up(connection) if connection.has_stragglers())
     }
 
-    pub(in crate::adapters::redis) async fn run_directly<T>(
+    /// Runs a command. With an open connection nothing is waited for but the answer.
+    pub(in crate::adapters::redis) async fn run<T>(
         self: &Arc<Self>,
-        first: Option<Box<Command<T>>>,
         command: &Command<T>,
         deadline: Instant,
-    ) -> Result<(First, T), Failure> {
-        let connection = self.connection_by(deadline, command.repeatable).await?;
-        if let Some(first) = first {
-            return Box::pin(self.run_both(&connection, *first, command, deadline)).await;
-        }
-        let answer = self.run_over(&connection, command, deadline).await;
-        answer
-            .map(|answer| (First::Done, answer))
-            .inspect_err(|failure| self.judge(&connection, failure.fate))
+    ) -> Result<T, Failure> {
+        let connection = match self.usable(command.repeatable) {
+            Some(connection) => connection,
+            None => Box::pin(self.usable_by(deadline, command.repeatable)).await?,
+        };
+        let answer = connection.exchange(&command.cmd, deadline).await;
+        let answer = answer.and_then(|answer| match (command.read)(answer) {
+            Some(answer) => Ok(answer),
+            None => {
+                self.poison(&connection);
+                Err(Failure::desynchronized())
+            }
+        });
+        answer.map_err(|failure| {
+            let failure = self.noted(failure, deadline);
+            self.judge(&connection, failure.fate);
+            failure
+        })
     }
 
-    async fn run_both<T>(
+    /// Runs a command after another one, in one round trip.
+    pub(in crate::adapters::redis) async fn run_both<T>(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        first: Command<T>,
+        first: &Command<T>,
         command: &Command<T>,
         deadline: Instant,
     ) -> Result<(First, T), Failure> {
+        let connection = self.usable_by(deadline, command.repeatable).await?;
         let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.add_command(first.cmd);
+        pipeline.add_command(first.cmd.clone());
         pipeline.add_command(command.cmd.clone());
-        let mut answers = self.exchange_all(connection, &pipeline, deadline).await?.into_iter();
+        let mut answers = self.exchange_all(&connection, &pipeline, deadline).await?.into_iter();
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::desynchronized());
         };
-        let first = First::of(self.read(connection, first.read, before))?;
-        Ok((first, self.read(connection, command.read, answer)?))
+        let first = First::of(self.read(&connection, first.read, before))?;
+        Ok((first, self.read(&connection, command.read, answer)?))
     }
 
     /// What the answer to a command says.
@@ -150,7 +163,7 @@ impl ManagedConnection {
         self.with_deadline(deadline, pin!(asking)).await
     }
 
-    pub(in crate::adapters::redis) async fn run_over<T>(
+    async fn run_over<T>(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         command: &Command<T>,
@@ -172,18 +185,6 @@ impl ManagedConnection {
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        self.kill_orphans(connection, deadline).await?;
-        self.send_all(connection, commands, deadline).await
-    }
-
-    /// The same over a connection before which nothing has to be closed. Its place among the
-    /// commands of the connection is fixed when this is first polled.
-    pub(in crate::adapters::redis) async fn send_all(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        commands: &Pipeline,
-        deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
         let answers = connection.exchange_all(commands, deadline).await;
         let answers = answers.map_err(|failure| self.noted(failure, deadline));
         answers.inspect_err(|failure| self.judge(connection, failure.fate))
@@ -200,7 +201,7 @@ impl ManagedConnection {
 
     /// Before anything is sent over a new connection, the server closes those that were thrown
     /// away.
-    pub(in crate::adapters::redis) async fn kill_orphans(
+    async fn kill_orphans(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         deadline: Instant,
@@ -240,30 +241,33 @@ impl ManagedConnection {
         failure
     }
 
-    /// [`ready_connection`](Self::ready_connection), with no timer where there is nothing to wait
-    /// for.
-    pub(in crate::adapters::redis) async fn connection_by(
+    /// The open connection, if nothing has to be waited for before a command is sent over it.
+    fn usable(&self, repeatable: bool) -> Option<Arc<Connection>> {
+        let connection = self.open.load_full()?;
+        let is_usable = self.factory.orphans.is_empty() && (repeatable || connection.is_fresh());
+        is_usable.then_some(connection)
+    }
+
+    /// The connection, made if need be, and checked for a command that must not be sent twice. The
+    /// server has closed those that were thrown away.
+    pub(in crate::adapters::redis) async fn usable_by(
         self: &Arc<Self>,
         deadline: Instant,
         repeatable: bool,
     ) -> Result<Arc<Connection>, Failure> {
-        let open = match &*self.state.borrow() {
-            State::Up(connection) => Some(connection.clone()),
-            _ => None,
-        };
-        if let Some(connection) = open
-            && (repeatable || connection.is_fresh())
-        {
+        if let Some(connection) = self.usable(repeatable) {
             return Ok(connection);
         }
         let waiting = async {
             self.with_deadline(deadline, pin!(self.ready_connection(repeatable, deadline))).await
         };
-        Box::pin(waiting).await
+        let connection = Box::pin(waiting).await?;
+        self.kill_orphans(&connection, deadline).await?;
+        Ok(connection)
     }
 
     /// The connection; one that is known to live, for a command that must not be sent twice.
-    pub(in crate::adapters::redis) async fn ready_connection(
+    async fn ready_connection(
         self: &Arc<Self>,
         repeatable: bool,
         deadline: Instant,
@@ -335,7 +339,7 @@ impl ManagedConnection {
         });
     }
 
-    pub(in crate::adapters::redis) fn judge(&self, connection: &Arc<Connection>, fate: Fate) {
+    fn judge(&self, connection: &Arc<Connection>, fate: Fate) {
         match fate {
             Fate::Keep => {}
             Fate::Renew if connection.age() < RENEWABLE => {}
@@ -345,7 +349,7 @@ impl ManagedConnection {
         }
     }
 
-    pub(in crate::adapters::redis) fn poison(&self, connection: &Arc<Connection>) {
+    fn poison(&self, connection: &Arc<Connection>) {
         connection.poison();
         self.throw_away(connection, State::Idle);
     }
@@ -372,6 +376,7 @@ impl ManagedConnection {
             let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
             if current {
                 connection.orphan();
+                self.open.store(None);
                 *state = next;
             }
             current
@@ -380,6 +385,13 @@ impl ManagedConnection {
             self.factory.backoff.short_lived();
         }
         thrown_away
+    }
+
+    fn take_into_use(&self, connection: Arc<Connection>) {
+        self.state.send_modify(|state| {
+            self.open.store(Some(connection.clone()));
+            *state = State::Up(connection);
+        });
     }
 
     fn fail(&self, error: Option<Error>) {
@@ -451,7 +463,7 @@ async fn connect(mut connector: ReconnectTask, drive: Drive) {
             Ok(connection) => {
                 factory.backoff.succeeded();
                 connector.0 = Weak::new();
-                managed.state.send_replace(State::Up(Arc::new(connection)));
+                managed.take_into_use(Arc::new(connection));
                 return;
             }
             Err(Failure { error, .. }) => {

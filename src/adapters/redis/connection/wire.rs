@@ -1,16 +1,19 @@
 //! What the callers of a connection drive: the calls, and the two halves of the socket.
 
-use super::calls::{Answer, CallId, Calls, Drive, Turn};
+use super::calls::{Answer, CallId, Calls, Drive, Roles, Turn};
 use super::resp::{Bounds, Message, Parser};
 use super::socket::{Incoming, Outgoing, Socket};
 use crate::adapters::redis::errors::Failure;
+use crate::adapters::redis::millis;
 use crate::runtime::lock;
 use bytes::BytesMut;
 use redis::{RedisError, Value};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 /// As many bytes are read at a time.
@@ -28,6 +31,9 @@ pub(super) struct Wire {
     pub(super) calls: Calls<Value, Failure>,
     output: Mutex<Output>,
     input: Mutex<Input>,
+    born: Instant,
+    /// When something was read last, in milliseconds since it was born.
+    heard: AtomicU64,
     /// Gets what the server sends without being asked, in order with the replies. It is called
     /// under the lock of the input, and so must not wait, or call over this connection.
     on_push: Box<dyn Fn(Vec<Value>) + Send + Sync>,
@@ -71,6 +77,8 @@ impl Wire {
                 replies: Vec::new(),
                 wakers: Vec::new(),
             }),
+            born: Instant::now(),
+            heard: AtomicU64::new(0),
             on_push,
         }
     }
@@ -84,18 +92,17 @@ impl Wire {
         loop {
             match self.calls.poll(id, context.waker()) {
                 Turn::Done(answer) => return Poll::Ready(answer),
-                Turn::Wait => return Poll::Pending,
-                Turn::Work { write, read } => {
-                    if write {
-                        self.write(context);
-                    }
-                    // What was read may be its answer.
-                    if !read || self.read(id, context).is_pending() {
-                        return Poll::Pending;
-                    }
-                }
+                Turn::Work(roles) => ready!(self.work(id, roles, context)),
             }
         }
+    }
+
+    /// Does what a call has to do. Ready if something was read, which may be its answer.
+    pub(super) fn work(&self, id: CallId, roles: Roles, context: &mut Context<'_>) -> Poll<()> {
+        if roles.write {
+            self.write(context);
+        }
+        if roles.read { self.read(id, context) } else { Poll::Pending }
     }
 
     /// Writes as much as the operating system takes. An error is the end of writing only: the
@@ -198,10 +205,17 @@ impl Wire {
             if replies.is_empty() {
                 continue;
             }
+            self.heard.store(millis(self.born.elapsed()), Ordering::Relaxed);
             // Under the lock of the input: another reader must not deliver what comes later first.
             let belongs = self.calls.deliver(by, replies.drain(..), wakers);
             return Poll::Ready(if belongs { Ok(()) } else { Err(Failure::desynchronized()) });
         }
+    }
+
+    /// How long ago replies came; since it was opened, if none has come.
+    pub(super) fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(heard)
     }
 
     /// Whether it is open and nothing waits to be read, as far as the operating system knows.

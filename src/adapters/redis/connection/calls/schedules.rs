@@ -3,7 +3,7 @@
 use super::*;
 use crate::sync::{Arc, Condvar, under_many_schedules};
 use std::collections::VecDeque;
-use std::task::{Poll, Wake};
+use std::task::{Poll, Wake, ready};
 
 type TestCalls = Calls<u8, &'static str>;
 
@@ -75,12 +75,24 @@ impl Server {
         Poll::Ready(())
     }
 
-    fn begin(&self, command: u8) -> CallId {
+    /// Begins a call, and does at once what the call has to do.
+    fn begin(&self, command: u8, waker: &Waker) -> CallId {
         let deadline = Instant::now();
-        self.calls
-            .begin(Request { replies: 1, deadline }, |output| output.push(command))
-            .unwrap()
-            .id
+        let request = Request { replies: 1, deadline };
+        let begun = self.calls.begin(request, |output| output.push(command), waker).unwrap();
+        if begun.gathers {
+            waker.wake_by_ref();
+        } else if self.work(begun.id, begun.roles, waker).is_ready() {
+            waker.wake_by_ref();
+        }
+        begun.id
+    }
+
+    fn work(&self, id: CallId, roles: Roles, waker: &Waker) -> Poll<()> {
+        if roles.write {
+            self.write();
+        }
+        if roles.read { self.read(id, waker) } else { Poll::Pending }
     }
 
     fn poll(&self, id: CallId, waker: &Waker) -> Poll<u8> {
@@ -88,15 +100,7 @@ impl Server {
             match self.calls.poll(id, waker) {
                 Turn::Done(Ok(Answer::One(answer))) => return Poll::Ready(answer),
                 Turn::Done(other) => panic!("{other:?}"),
-                Turn::Wait => return Poll::Pending,
-                Turn::Work { write, read } => {
-                    if write {
-                        self.write();
-                    }
-                    if !read || self.read(id, waker).is_pending() {
-                        return Poll::Pending;
-                    }
-                }
+                Turn::Work(roles) => ready!(self.work(id, roles, waker)),
             }
         }
     }
@@ -104,11 +108,11 @@ impl Server {
     fn call(&self, command: u8) {
         let parked = std::sync::Arc::new(Parked::default());
         let waker = Waker::from(parked.clone());
-        let id = self.begin(command);
+        let id = self.begin(command, &waker);
         loop {
-            match self.poll(id, &waker) {
-                Poll::Ready(answer) => return assert_eq!(answer, command, "of another call"),
-                Poll::Pending => parked.wait(),
+            parked.wait();
+            if let Poll::Ready(answer) = self.poll(id, &waker) {
+                return assert_eq!(answer, command, "of another call");
             }
         }
     }
@@ -117,7 +121,7 @@ impl Server {
     fn call_and_leave(&self, command: u8, polls: usize) {
         let parked = std::sync::Arc::new(Parked::default());
         let waker = Waker::from(parked.clone());
-        let id = self.begin(command);
+        let id = self.begin(command, &waker);
         for _ in 0..polls {
             if let Poll::Ready(answer) = self.poll(id, &waker) {
                 return assert_eq!(answer, command, "of another call");

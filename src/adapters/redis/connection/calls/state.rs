@@ -6,6 +6,9 @@ use std::mem;
 use std::task::Waker;
 use std::time::Instant;
 
+/// As many commands are worth a system call of their own.
+const GATHERED: usize = 4;
+
 #[derive(Debug)]
 pub(super) struct State<R, E> {
     pub(super) slots: Vec<Slot<R, E>>,
@@ -24,11 +27,19 @@ pub(super) struct State<R, E> {
     pub(super) taken: u64,
     /// How often a writer has come to an end of the output.
     pub(super) written: u64,
+    /// The writer lets other tasks go on before it writes.
+    pub(super) gathers: bool,
+    /// How many of the queue no writer has taken.
+    unsent: usize,
     pub(super) answered: u64,
     /// How many of the queue no caller waits for any more.
     pub(super) abandoned: usize,
     /// Of the watchdog, while it has nothing to watch.
     pub(super) resting: Option<Waker>,
+    /// How often replies were delivered, and how many callers have not fetched their answers of the
+    /// last time.
+    delivery: u64,
+    unfetched: usize,
 }
 
 #[derive(Debug)]
@@ -39,7 +50,11 @@ pub(super) enum Slot<R, E> {
         got: Vec<R>,
         is_many: bool,
     },
-    Done(Result<Answer<R>, E>),
+    Done {
+        answer: Result<Answer<R>, E>,
+        /// When it came; zero if no reply was delivered.
+        delivery: u64,
+    },
     /// Its caller has gone; its replies are still to come.
     Abandoned,
 }
@@ -70,9 +85,14 @@ impl<R, E: Clone> State<R, E> {
             appended: 0,
             taken: 0,
             written: 0,
+            gathers: false,
+            unsent: 0,
             answered: 0,
             abandoned: 0,
             resting: None,
+            // Zero is that of no answer.
+            delivery: 1,
+            unfetched: 0,
         }
     }
 
@@ -81,14 +101,36 @@ impl<R, E: Clone> State<R, E> {
         &mut self,
         Request { replies, deadline }: Request,
         encode: impl FnOnce(&mut Vec<u8>),
+        waker: Waker,
     ) -> CallId {
         let (begin, before) = (self.appended, self.output.len());
         encode(&mut self.output);
         self.appended += (self.output.len() - before) as u64;
-        let id = self.occupy(Slot::Waiting { waker: None, got: Vec::new(), is_many: replies > 1 });
+        let (waker, got, is_many) = (Some(waker), Vec::new(), replies > 1);
+        let id = self.occupy(Slot::Waiting { waker, got, is_many });
         let end = self.appended;
         self.queue.push_back(Pending { call: Some(id), left: replies, deadline, begin, end });
+        self.unsent += 1;
         id
+    }
+
+    /// Ends the wait of a writer that gathers, if enough has come: the server can work on the first
+    /// commands while others are still being made. Whether it did; then there is no writer.
+    pub(super) fn end_gathering(&mut self) -> bool {
+        let is_enough = self.gathers && self.unsent >= GATHERED.max(self.queue.len() / 4);
+        if is_enough {
+            self.writer = None;
+            self.gathers = false;
+        }
+        is_enough
+    }
+
+    /// Gives the output to a writer, in exchange for an empty buffer.
+    pub(super) fn take_output(&mut self, spare: &mut Vec<u8>) {
+        mem::swap(&mut self.output, spare);
+        self.taken = self.appended;
+        self.unsent = 0;
+        self.gathers = false;
     }
 
     fn occupy(&mut self, slot: Slot<R, E>) -> CallId {
@@ -104,9 +146,38 @@ impl<R, E: Clone> State<R, E> {
         }
     }
 
-    pub(super) fn vacate(&mut self, id: CallId) -> Slot<R, E> {
+    /// The answer of a call that has one; its slot is free from now on.
+    pub(super) fn answer(&mut self, id: CallId) -> Option<Result<Answer<R>, E>> {
+        let slot = &mut self.slots[id as usize];
+        let Slot::Done { .. } = slot else { return None };
+        let Slot::Done { answer, delivery } = mem::replace(slot, Slot::Free) else { return None };
         self.free.push(id);
-        mem::replace(&mut self.slots[id as usize], Slot::Free)
+        self.unfetched -= usize::from(delivery == self.delivery);
+        Some(answer)
+    }
+
+    /// Frees a slot that nobody looks at any more.
+    pub(super) fn vacate(&mut self, id: CallId) {
+        if self.answer(id).is_none() {
+            self.free.push(id);
+            self.slots[id as usize] = Slot::Free;
+        }
+    }
+
+    /// Keeps the waker of a call that waits.
+    pub(super) fn keep(&mut self, id: CallId, waker: &Waker) {
+        if let Slot::Waiting { waker: kept, .. } = &mut self.slots[id as usize]
+            && !kept.as_ref().is_some_and(|kept| kept.will_wake(waker))
+        {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    /// From now on answers are those of another delivery. A caller that was given its answer
+    /// before, and has not fetched it since, is one that is not polled: it does not count.
+    pub(super) fn begin_delivery(&mut self) {
+        self.delivery += 1;
+        self.unfetched = 0;
     }
 
     pub(super) fn has_output(&self) -> bool {
@@ -121,10 +192,15 @@ impl<R, E: Clone> State<R, E> {
         for role in [&mut self.writer, &mut self.reader] {
             role.take_if(|holder| *holder == id);
         }
+        self.gathers &= self.writer.is_some();
     }
 
-    /// The first caller that waits, if a role is free that somebody must have.
+    /// The first caller that waits, if a role is free that somebody must have, and no caller is
+    /// about to fetch its answer.
     pub(super) fn next_to_work(&self) -> Option<Waker> {
+        if self.unfetched > 0 {
+            return None;
+        }
         let needs_writer = self.writer.is_none() && self.has_output();
         let needs_reader = self.reader.is_none() && !self.queue.is_empty();
         if !needs_writer && !needs_reader {
@@ -145,6 +221,7 @@ impl<R, E: Clone> State<R, E> {
         }
         self.output.drain((begin - self.taken) as usize..(end - self.taken) as usize);
         self.queue.remove(at);
+        self.unsent -= 1;
         for later in self.queue.range_mut(at..) {
             later.begin -= end - begin;
             later.end -= end - begin;
@@ -183,7 +260,9 @@ impl<R, E: Clone> State<R, E> {
                 if id != by {
                     wakers.extend(waker.take());
                 }
-                self.slots[id as usize] = Slot::Done(Ok(answer));
+                self.unfetched += 1;
+                let delivery = self.delivery;
+                self.slots[id as usize] = Slot::Done { answer: Ok(answer), delivery };
             }
             _ if is_last => {
                 self.abandoned -= 1;
@@ -206,16 +285,15 @@ impl<R, E: Clone> State<R, E> {
         (self.writer, self.reader) = (None, None);
         for pending in mem::take(&mut self.queue) {
             let Some(id) = pending.call else { continue };
-            match mem::replace(&mut self.slots[id as usize], Slot::Done(Err(end.clone()))) {
+            let ended = Slot::Done { answer: Err(end.clone()), delivery: 0 };
+            match mem::replace(&mut self.slots[id as usize], ended) {
                 Slot::Waiting { waker, .. } => {
                     wakers.extend(waker);
                     // The server may have it, and no reply will say so.
                     self.abandoned += usize::from(pending.begin < self.taken);
                 }
                 // Its caller has gone before: it is counted already.
-                _ => {
-                    self.vacate(id);
-                }
+                _ => self.vacate(id),
             }
         }
         wakers.extend(self.resting.take());
@@ -235,18 +313,17 @@ impl<R, E: Clone> State<R, E> {
             if is_late(&pending)
                 && let Some(id) = pending.call.take()
             {
-                let ended = Slot::Done(Err(late.clone()));
+                let ended = Slot::Done { answer: Err(late.clone()), delivery: 0 };
                 match mem::replace(&mut self.slots[id as usize], ended) {
                     Slot::Waiting { waker, .. } => {
                         wakers.extend(waker);
                         self.abandoned += usize::from(!is_unsent);
                     }
                     // Its caller has gone before: it is counted already.
-                    _ => {
-                        self.vacate(id);
-                    }
+                    _ => self.vacate(id),
                 }
                 if is_unsent {
+                    self.unsent -= 1;
                     continue;
                 }
             }

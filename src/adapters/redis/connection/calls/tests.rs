@@ -32,8 +32,24 @@ fn asks(replies: usize) -> Request {
     Request { replies, deadline }
 }
 
+fn begun(calls: &TestCalls, request: Request, command: &str, waker: &Waker) -> Begun {
+    calls.begin(request, |output| output.extend_from_slice(command.as_bytes()), waker).unwrap()
+}
+
+/// By a caller that nobody wakes.
 fn begin(calls: &TestCalls, command: &str) -> CallId {
-    calls.begin(asks(1), |output| output.extend_from_slice(command.as_bytes())).unwrap().id
+    begun(calls, asks(1), command, Waker::noop()).id
+}
+
+const BOTH: Roles = Roles { write: true, read: true };
+const READ: Roles = Roles { write: false, read: true };
+const NONE: Roles = Roles { write: false, read: false };
+
+fn roles(turn: Turn<u32, &'static str>) -> Roles {
+    match turn {
+        Turn::Work(roles) => roles,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Delivered by another than any of the callers.
@@ -56,12 +72,12 @@ fn answer(turn: Turn<u32, &'static str>) -> u32 {
 #[test]
 fn a_lone_caller_writes_and_reads_by_itself() {
     let (calls, (_, waker)) = (TestCalls::new(Drive::ByCallers), waker());
-    let begun = calls.begin(asks(1), |output| output.extend_from_slice(b"a")).unwrap();
+    let begun = begun(&calls, asks(1), "a", &waker);
     assert!(!begun.gathers);
-    assert!(matches!(calls.poll(begun.id, &waker), Turn::Work { write: true, read: true }));
+    assert_eq!(begun.roles, BOTH);
     assert_eq!(taken(&calls).as_deref(), Some("a"));
     assert_eq!(taken(&calls), None);
-    assert!(matches!(calls.poll(begun.id, &waker), Turn::Work { write: false, read: true }));
+    assert_eq!(roles(calls.poll(begun.id, &waker)), READ);
     assert!(deliver(&calls, [1]));
     assert_eq!(answer(calls.poll(begun.id, &waker)), 1);
     assert!(!deliver(&calls, [2]), "no command was sent for it");
@@ -71,18 +87,17 @@ fn a_lone_caller_writes_and_reads_by_itself() {
 fn replies_go_to_the_calls_in_their_order() {
     let calls = TestCalls::new(Drive::ByCallers);
     let (first, (woken, second)) = (waker().1, waker());
-    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
-    let many = calls.begin(asks(3), |output| output.extend_from_slice(b"c")).unwrap();
+    let a = begun(&calls, asks(1), "a", &first);
+    let b = begun(&calls, asks(1), "b", &second);
+    let many = begun(&calls, asks(3), "c", &first);
     assert!(!many.gathers, "somebody else writes");
-    assert!(matches!(calls.poll(a, &first), Turn::Work { write: true, read: true }));
-    assert!(matches!(calls.poll(b, &second), Turn::Wait));
-    assert!(matches!(calls.poll(many.id, &first), Turn::Wait));
+    assert_eq!([a.roles, b.roles, many.roles], [BOTH, NONE, NONE]);
     assert_eq!(taken(&calls).as_deref(), Some("abc"));
     assert!(deliver(&calls, [1, 2, 3]));
     assert_eq!(woken.times(), 1);
-    assert_eq!(answer(calls.poll(b, &second)), 2);
+    assert_eq!(answer(calls.poll(b.id, &second)), 2);
     assert!(deliver(&calls, [4, 5]));
-    assert_eq!(answer(calls.poll(a, &first)), 1);
+    assert_eq!(answer(calls.poll(a.id, &first)), 1);
     match calls.poll(many.id, &first) {
         Turn::Done(Ok(Answer::Many(replies))) => assert_eq!(replies, [3, 4, 5]),
         other => panic!("{other:?}"),
@@ -93,28 +108,103 @@ fn replies_go_to_the_calls_in_their_order() {
 fn a_caller_with_its_answer_passes_the_roles_on() {
     let calls = TestCalls::new(Drive::ByCallers);
     let (first, (woken, second)) = (waker().1, waker());
-    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
-    assert!(matches!(calls.poll(a, &first), Turn::Work { write: true, read: true }));
-    assert!(matches!(calls.poll(b, &second), Turn::Wait));
+    let a = begun(&calls, asks(1), "a", &first);
+    let b = begun(&calls, asks(1), "b", &second);
+    assert_eq!([a.roles, b.roles], [BOTH, NONE]);
     assert_eq!(taken(&calls).as_deref(), Some("ab"));
     assert!(deliver(&calls, [1]));
-    assert_eq!(answer(calls.poll(a, &first)), 1);
+    assert_eq!(answer(calls.poll(a.id, &first)), 1);
     assert_eq!(woken.times(), 1, "it is to read now");
-    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+    assert_eq!(roles(calls.poll(b.id, &second)), BOTH);
+}
+
+#[test]
+fn roles_are_left_to_callers_that_are_about_to_call_again() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (first, (woken, waiting)) = (waker().1, waker());
+    let [a, b] = ["a", "b"].map(|command| begun(&calls, asks(1), command, &first).id);
+    let c = begun(&calls, asks(1), "c", &waiting).id;
+    assert!(taken(&calls).is_some());
+    assert_eq!(taken(&calls), None);
+    assert!(deliver(&calls, [1, 2]));
+    assert_eq!(answer(calls.poll(a, &first)), 1);
+    assert_eq!(woken.times(), 0, "`b` is woken already");
+    let again = begun(&calls, asks(1), "a", &first);
+    assert_eq!(again.roles, BOTH);
+    assert_eq!(answer(calls.poll(b, &first)), 2);
+    assert_eq!(woken.times(), 0, "there is a reader");
+    assert_eq!(roles(calls.poll(c, &waiting)), NONE);
+}
+
+#[test]
+fn the_last_to_fetch_its_answer_passes_the_roles_on() {
+    for leaves in [false, true] {
+        let calls = TestCalls::new(Drive::ByCallers);
+        let (first, (woken, waiting)) = (waker().1, waker());
+        let [a, b] = ["a", "b"].map(|command| begun(&calls, asks(1), command, &first).id);
+        let c = begun(&calls, asks(1), "c", &waiting).id;
+        assert!(taken(&calls).is_some());
+        assert!(deliver(&calls, [1, 2]));
+        assert_eq!(answer(calls.poll(a, &first)), 1);
+        if leaves {
+            calls.leave(b);
+        } else {
+            assert_eq!(answer(calls.poll(b, &first)), 2);
+        }
+        assert_eq!(woken.times(), 1, "nobody else reads");
+        assert_eq!(roles(calls.poll(c, &waiting)), BOTH);
+    }
+}
+
+#[test]
+fn a_caller_that_never_fetches_its_answer_holds_up_one_delivery() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (first, (woken, waiting)) = (waker().1, waker());
+    let [a, _parked] = ["a", "b"].map(|command| begun(&calls, asks(1), command, &first).id);
+    let [c, d] = ["c", "d"].map(|command| begun(&calls, asks(1), command, &waiting).id);
+    assert!(taken(&calls).is_some());
+    assert!(deliver(&calls, [1, 2]));
+    assert_eq!(answer(calls.poll(a, &first)), 1);
+    assert_eq!(woken.times(), 0);
+    // The watchdog has read.
+    assert!(deliver(&calls, [3]));
+    assert_eq!(woken.times(), 1);
+    assert_eq!(answer(calls.poll(c, &waiting)), 3);
+    assert_eq!(woken.times(), 2, "to read");
+    assert_eq!(roles(calls.poll(d, &waiting)), BOTH);
+}
+
+#[test]
+fn a_writer_gathers_until_enough_has_come() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (_, waker) = waker();
+    assert!(!begun(&calls, asks(1), "a", &waker).gathers);
+    assert_eq!(taken(&calls).as_deref(), Some("a"));
+    assert_eq!(taken(&calls), None);
+    let gathers = begun(&calls, asks(1), "b", &waker);
+    assert!(gathers.gathers && gathers.roles.write);
+    for command in ["c", "d"] {
+        assert_eq!(begun(&calls, asks(1), command, &waker).roles, NONE);
+    }
+    let fourth = begun(&calls, asks(1), "e", &waker);
+    assert!(fourth.roles.write && !fourth.gathers, "it writes at once");
+    assert_eq!(roles(calls.poll(gathers.id, &waker)), NONE, "another writes");
+    assert_eq!(taken(&calls).as_deref(), Some("bcde"));
 }
 
 #[test]
 fn a_dropped_caller_passes_the_roles_on_and_is_not_sent() {
     let calls = TestCalls::new(Drive::ByCallers);
     let (first, (woken, second)) = (waker().1, waker());
-    let (a, b, c) = (begin(&calls, "a"), begin(&calls, "bb"), begin(&calls, "ccc"));
-    assert!(matches!(calls.poll(b, &second), Turn::Work { write: false, read: true }));
-    assert!(matches!(calls.poll(c, &first), Turn::Wait));
+    let a = begun(&calls, asks(1), "a", &first).id;
+    let b = begun(&calls, asks(1), "bb", &second).id;
+    let c = begun(&calls, asks(1), "ccc", &first).id;
+    assert_eq!(roles(calls.poll(c, &first)), NONE);
     calls.leave(a);
     assert_eq!(woken.times(), 1, "the output needs a writer");
-    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+    assert_eq!(roles(calls.poll(b, &second)), BOTH);
     calls.leave(b);
-    assert!(matches!(calls.poll(c, &first), Turn::Work { write: true, read: true }));
+    assert_eq!(roles(calls.poll(c, &first)), BOTH);
     assert_eq!(taken(&calls).as_deref(), Some("ccc"));
     assert!(!calls.has_abandoned());
     assert!(deliver(&calls, [3]));
@@ -142,12 +232,13 @@ fn the_reply_to_a_dropped_call_is_thrown_away() {
 fn a_half_written_command_finds_another_writer() {
     let calls = TestCalls::new(Drive::ByCallers);
     let (woken, second) = waker();
-    let (a, b) = (begin(&calls, "a"), begin(&calls, "b"));
-    assert!(matches!(calls.poll(b, &second), Turn::Work { write: false, read: true }));
+    let a = begin(&calls, "a");
+    let b = begun(&calls, asks(1), "b", &second).id;
+    assert_eq!(roles(calls.poll(b, &second)), NONE);
     assert_eq!(taken(&calls).as_deref(), Some("ab"));
     calls.leave(a);
     assert_eq!(woken.times(), 1);
-    assert!(matches!(calls.poll(b, &second), Turn::Work { write: true, read: true }));
+    assert_eq!(roles(calls.poll(b, &second)), BOTH);
 }
 
 #[test]
@@ -155,12 +246,11 @@ fn a_deadline_ends_the_wait_and_not_the_order() {
     let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
     let (now, mut seen) = (Instant::now(), Seen::default());
     let soon = Request { deadline: now + Duration::from_millis(10), ..asks(1) };
-    let sent = calls.begin(soon, |output| output.extend_from_slice(b"sent")).unwrap().id;
-    assert!(matches!(calls.poll(sent, &waker), Turn::Work { .. }));
+    let sent = begun(&calls, soon, "sent", &waker).id;
     assert_eq!(taken(&calls).as_deref(), Some("sent"));
-    let unsent = calls.begin(soon, |output| output.extend_from_slice(b"unsent")).unwrap().id;
+    let unsent = begun(&calls, soon, "unsent", &waker).id;
     let later = begin(&calls, "later");
-    assert!(matches!(calls.poll(unsent, &waker), Turn::Wait));
+    assert_eq!(roles(calls.poll(unsent, &waker)), NONE);
     calls.watch(now + Duration::from_millis(9), &mut seen, &"late");
     assert_eq!(woken.times(), 0);
     calls.watch(now + Duration::from_millis(10), &mut seen, &"late");
@@ -178,28 +268,30 @@ fn a_deadline_ends_the_wait_and_not_the_order() {
 fn the_watchdog_takes_over_from_a_caller_that_is_not_polled() {
     let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
     let (now, mut seen) = (Instant::now(), Seen::default());
-    let parked = begin(&calls, "parked");
-    assert!(matches!(calls.poll(parked, &waker), Turn::Work { write: true, read: true }));
-    let other = begin(&calls, "other");
-    assert!(matches!(calls.poll(other, &waker), Turn::Wait));
+    let parked = begun(&calls, asks(1), "parked", &waker);
+    assert_eq!(parked.roles, BOTH);
+    let parked = parked.id;
+    let other = begun(&calls, asks(1), "other", &waker).id;
+    assert_eq!(roles(calls.poll(other, &waker)), NONE);
     let look = calls.watch(now, &mut seen, &"late");
     assert_eq!(look, Watch { write: false, read: false, is_idle: false }, "it may have just begun");
     let look = calls.watch(now, &mut seen, &"late");
     assert_eq!(look, Watch { write: true, read: true, is_idle: false });
-    assert!(matches!(calls.poll(parked, &waker), Turn::Wait), "it has lost them");
+    assert_eq!(roles(calls.poll(parked, &waker)), NONE, "it has lost them");
     assert_eq!(taken(&calls).as_deref(), Some("parkedother"));
     assert!(deliver(&calls, [1]));
+    assert_eq!(answer(calls.poll(parked, &waker)), 1);
     let before = woken.times();
     calls.stand_down();
     assert_eq!(woken.times(), before + 1, "the next to read");
-    assert!(matches!(calls.poll(other, &waker), Turn::Work { write: true, read: true }));
+    assert_eq!(roles(calls.poll(other, &waker)), BOTH);
 }
 
 #[test]
 fn the_end_reaches_the_calls_in_flight_and_later_ones() {
     let (calls, (woken, waker)) = (TestCalls::new(Drive::ByCallers), waker());
-    let (waiting, gone) = (begin(&calls, "a"), begin(&calls, "b"));
-    assert!(matches!(calls.poll(waiting, &waker), Turn::Work { .. }));
+    let waiting = begun(&calls, asks(1), "a", &waker).id;
+    let gone = begin(&calls, "b");
     assert_eq!(taken(&calls).as_deref(), Some("ab"));
     calls.leave(gone);
     calls.fail(&"broken");
@@ -207,7 +299,7 @@ fn the_end_reaches_the_calls_in_flight_and_later_ones() {
     assert_eq!(woken.times(), 1);
     assert!(matches!(calls.poll(waiting, &waker), Turn::Done(Err("broken"))));
     assert!(calls.has_abandoned(), "the server may have read it");
-    assert_eq!(calls.begin(asks(1), |_| ()).unwrap_err(), "broken");
+    assert_eq!(calls.begin(asks(1), |_| (), &waker).unwrap_err(), "broken");
 }
 
 #[test]
