@@ -99,6 +99,7 @@ async fn compute(number: u64) -> Result<u64> {
 }
 
 async fn metrics(State(service): State<Service>) -> String {
+    service.cache.record_size("squares");
     service.recorder.render()
 }
 

@@ -3,11 +3,13 @@
 mod claim;
 #[cfg(feature = "memory")]
 mod counted;
+mod size;
 mod walk;
 
 pub use claim::Claim;
 #[cfg(feature = "memory")]
 pub(crate) use counted::{CountedToken, CountsClaims};
+pub use size::StoreSize;
 pub use walk::{KeyCursor, KeyPage};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -359,6 +361,12 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported)
             .with_backend(self.backend().to_owned())
             .with_op("rebuild"))
+    }
+
+    /// How large the store is, as far as the adapter knows now. Asks nobody and never waits; a
+    /// number that would cost a call, or count the entries of others, is left out.
+    fn size(&self) -> StoreSize {
+        StoreSize::default()
     }
 
     /// The expiry that this adapter uses for [`Expiry::Default`].

@@ -2,7 +2,7 @@
 
 mod turn;
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, unsupported};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize, unsupported};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -205,6 +205,11 @@ pub trait CacheAdapter: Send + Sync + 'static {
     /// See [`AsyncCacheAdapter::rebuild`].
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Err(Error::new(ErrorKind::Unsupported).with_op("rebuild"))
+    }
+
+    /// See [`AsyncCacheAdapter::size`].
+    fn size(&self) -> StoreSize {
+        StoreSize::default()
     }
 
     /// See [`AsyncCacheAdapter::default_ttl`].
@@ -436,6 +441,10 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         self.store.rebuild()
+    }
+
+    fn size(&self) -> StoreSize {
+        self.store.size()
     }
 
     fn default_ttl(&self) -> Lifetime {

@@ -142,7 +142,7 @@ mod value;
 /// The attribute for an `impl AsyncCacheAdapter`.
 pub use async_trait::async_trait;
 
-pub use adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+pub use adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]

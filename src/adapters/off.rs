@@ -1,7 +1,7 @@
 //! The null adapter: a cache that is turned off.
 
 use super::{Settings, read_url};
-use crate::adapter::{AsyncCacheAdapter, Entry, KeyCursor, KeyPage};
+use crate::adapter::{AsyncCacheAdapter, Entry, KeyCursor, KeyPage, StoreSize};
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key;
@@ -126,6 +126,10 @@ impl AsyncCacheAdapter for AsyncNullCache {
 
     fn get_if_ready(&self, key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         Poll::Ready(key::check(key))
+    }
+
+    fn size(&self) -> StoreSize {
+        StoreSize::new(0, 0)
     }
 
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {

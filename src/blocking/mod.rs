@@ -135,6 +135,12 @@ impl CacheWrapper {
         self.inner.stats()
     }
 
+    /// See [`AsyncCacheWrapper::record_size`].
+    #[cfg(feature = "metrics")]
+    pub fn record_size(&self, cache: impl Into<Arc<str>>) {
+        self.inner.record_size(cache);
+    }
+
     /// See [`AsyncCacheWrapper::adapter`].
     pub fn adapter(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         self.inner.adapter()

@@ -1,6 +1,6 @@
 //! The batching layer: calls of an adapter that wait are sent as batches.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -436,6 +436,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
             self.batch_above,
             self.limits,
         )))
+    }
+
+    fn size(&self) -> StoreSize {
+        self.adapter.size()
     }
 
     fn default_ttl(&self) -> Lifetime {

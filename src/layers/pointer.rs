@@ -1,6 +1,6 @@
 //! The contract for `Arc` and `Box` of an adapter.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -179,6 +179,10 @@ macro_rules! forward {
 
             fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
                 (**self).rebuild()
+            }
+
+            fn size(&self) -> StoreSize {
+                (**self).size()
             }
 
             fn default_ttl(&self) -> Lifetime {

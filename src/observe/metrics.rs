@@ -1,7 +1,8 @@
 //! Events as counters and histograms of the `metrics` facade.
 
 use crate::event::{Event, EventKind};
-use ::metrics::{SharedString, counter, histogram};
+use crate::stats::Stats;
+use ::metrics::{SharedString, counter, gauge, histogram};
 use std::sync::Arc;
 
 /// An observer that passes every event to the recorder of the `metrics` facade. `cache` is the
@@ -27,6 +28,8 @@ use std::sync::Arc;
 /// | `larder_breaker_opened_total` | breakers that opened | |
 /// | `larder_breaker_closed_total` | breakers that closed | |
 /// | `larder_swaps_total` | adapters that were put in another's place; `backend` is the new one | |
+/// | `larder_entries` | gauge: entries in the store, set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
+/// | `larder_bytes` | gauge: what they count for, set by the same | |
 /// | `larder_load_seconds` | histogram: how long loaders took | |
 /// | `larder_call_seconds` | histogram: how long reads and writes took; the keys of a batch have the batch's time | `op`: the verb |
 ///
@@ -84,5 +87,19 @@ fn name(kind: EventKind) -> &'static str {
         EventKind::BreakerOpen => "larder_breaker_opened_total",
         EventKind::BreakerClose => "larder_breaker_closed_total",
         EventKind::Swap => "larder_swaps_total",
+    }
+}
+
+/// Sets the gauges of a store's size.
+pub(crate) fn record_size(cache: Arc<str>, backend: &str, stats: &Stats) {
+    let labels = [
+        ("cache", SharedString::from_shared(cache)),
+        ("backend", SharedString::from(backend.to_owned())),
+    ];
+    if let Some(entries) = stats.entries {
+        gauge!("larder_entries", &labels).set(entries as f64);
+    }
+    if let Some(bytes) = stats.bytes {
+        gauge!("larder_bytes", &labels).set(bytes as f64);
     }
 }

@@ -22,6 +22,8 @@ mod tracing;
 
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
+#[cfg(feature = "metrics")]
+pub(crate) use metrics::record_size;
 pub(crate) use span::Span;
 #[cfg(feature = "tracing")]
 pub use tracing::tracing;

@@ -84,6 +84,8 @@ impl Counters {
             breaker_opened: sum(EventKind::BreakerOpen),
             breaker_closed: sum(EventKind::BreakerClose),
             swaps: sum(EventKind::Swap),
+            entries: None,
+            bytes: None,
             load_time: self.loads.snapshot(),
             backend_time: self.calls.snapshot(),
         }
@@ -143,6 +145,12 @@ pub struct Stats {
     pub breaker_closed: u64,
     /// How often the adapter was replaced.
     pub swaps: u64,
+    /// The entries in the store, with those that have expired and were not swept; `None` if the
+    /// adapter does not know. Memory counts when it is asked, sqlite when it sweeps.
+    pub entries: Option<u64>,
+    /// What these entries count for, in bytes: in memory as the bound counts them, on sqlite the
+    /// pages of the file that are in use; `None` if the adapter does not know.
+    pub bytes: Option<u64>,
     /// How long loaders took.
     pub load_time: Times,
     /// How long calls of the backend took. Calls that need not wait, as in memory, are not
@@ -191,7 +199,14 @@ impl fmt::Display for Stats {
             "backend: {backend_errors} errors, {decode_errors} undecodable; {}",
             self.backend_time
         )?;
-        write!(f, "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps")
+        write!(f, "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps")?;
+        match (self.entries, self.bytes) {
+            (None, None) => Ok(()),
+            (entries, bytes) => {
+                let shown = |number: Option<u64>| number.map_or("?".into(), |it| it.to_string());
+                write!(f, "\nstore: {} entries, {} bytes", shown(entries), shown(bytes))
+            }
+        }
     }
 }
 

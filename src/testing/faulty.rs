@@ -1,7 +1,7 @@
 //! An adapter that fails on demand.
 
 use super::Verb;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -415,6 +415,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
             enforces_claims: self.enforces_claims,
             board: self.board.clone(),
         }))
+    }
+
+    fn size(&self) -> StoreSize {
+        self.inner.size()
     }
 
     fn default_ttl(&self) -> Lifetime {

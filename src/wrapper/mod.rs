@@ -228,7 +228,8 @@ impl AsyncCacheWrapper {
         WeakCache::new(self)
     }
 
-    /// The counters and times of this cache, its clones and namespaces, which are always on.
+    /// The counters and times of this cache, its clones and namespaces, which are always on, and the
+    /// size of the store, as far as its adapter knows.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -241,7 +242,30 @@ impl AsyncCacheWrapper {
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.core.observers().counters.snapshot()
+        let stats = self.core.observers().counters.snapshot();
+        let size = self.core.look(|slot| slot.adapter.size()).unwrap_or_default();
+        Stats { entries: size.entries, bytes: size.bytes, ..stats }
+    }
+
+    /// Sets the gauges `larder_entries` and `larder_bytes` of the facade `metrics` to the present
+    /// size of the store, with `cache` as a label, as
+    /// [`observe::metrics`](crate::observe::metrics) has it. Does nothing where the adapter does
+    /// not know the size. A change of the size is no event for an observer, so a program
+    /// calls this method where it answers a scrape, or from time to time.
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.observe(larder::observe::metrics("users"));
+    /// cache.record_size("users"); // before each scrape
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn record_size(&self, cache: impl Into<Arc<str>>) {
+        let cache = cache.into();
+        self.core.look(|slot| {
+            crate::observe::record_size(cache, slot.adapter.backend(), &self.stats());
+        });
     }
 
     /// Sets whether spans and events of `tracing` show the first 128 bytes of each key, for this

@@ -12,7 +12,7 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -349,6 +349,10 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
             Arc::new(Shared::new(self.bounds))
         };
         Ok(Arc::new(Self { shared, ..self.clone() }))
+    }
+
+    fn size(&self) -> StoreSize {
+        self.store().size()
     }
 
     fn default_ttl(&self) -> Lifetime {

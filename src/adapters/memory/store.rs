@@ -5,7 +5,7 @@ mod step;
 use super::claims::{self, Claims};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
 use super::{KIND, clock};
-use crate::adapter::{Claim, CountedToken, CountsClaims, Presence};
+use crate::adapter::{Claim, CountedToken, CountsClaims, Presence, StoreSize};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::expiry::Lifetime;
@@ -320,6 +320,11 @@ impl Store {
 
     pub(super) fn len(&self) -> usize {
         self.engine.len()
+    }
+
+    pub(super) fn size(&self) -> StoreSize {
+        let Size { entries, bytes } = self.engine.size();
+        StoreSize::new(entries, bytes)
     }
 
     /// The weight of an entry whose value has this number of bytes; `None` if the weight is over

@@ -7,7 +7,7 @@ use super::statements::{
     RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -288,6 +288,10 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     /// The new adapter uses the same file. A database in memory starts empty.
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         Ok(Arc::new(self.builder.clone().build()?))
+    }
+
+    fn size(&self) -> StoreSize {
+        self.engine.size()
     }
 
     fn default_ttl(&self) -> Lifetime {

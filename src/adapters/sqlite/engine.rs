@@ -16,10 +16,11 @@ use super::connection::members::Member;
 use super::connection::source::Source;
 use super::job::{Command, Waiting};
 use super::lane::{Lane, Slot, Start, State, attempt};
-use super::maintenance::{Clear, Shrink, Step, Sweep, WriteBack};
+use super::maintenance::{Clear, Measure, Shrink, Step, Sweep, WriteBack};
 use super::pace::Pace;
 use super::repair::{Host, Next, Repairer};
 use super::statements::{Get, Ping, Put, Stored};
+use crate::adapter::StoreSize;
 use crate::batching::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
@@ -50,6 +51,8 @@ pub(super) struct Engine {
     sweeper: Mutex<Option<JoinHandle<()>>>,
     /// Wakes the sweeper when there is space to give back.
     has_space: Arc<Notify>,
+    /// The size after the last sweep.
+    size: Mutex<StoreSize>,
 }
 
 impl Engine {
@@ -72,6 +75,7 @@ impl Engine {
             process: AtomicU32::new(process::id()),
             sweeper: Mutex::new(None),
             has_space: Arc::default(),
+            size: Mutex::default(),
         })
     }
 
@@ -247,9 +251,18 @@ impl Engine {
             purged += step.done;
             if step.is_last {
                 self.has_space.notify_one();
+                // If the rows cannot be counted now, the size stays what it was: the sweep is done.
+                if let Ok(size) = self.call(Role::Read, Measure).await {
+                    *lock(&self.size) = size;
+                }
                 return Ok(purged);
             }
         }
+    }
+
+    /// The size after the last sweep: counting takes milliseconds for each million of rows.
+    pub(super) fn size(&self) -> StoreSize {
+        *lock(&self.size)
     }
 
     /// Gives unused pages back to the file system, and evicts rows where the file is over its

@@ -6,9 +6,10 @@ use super::errors::Failure;
 use super::job::Command;
 use super::pace::PAGE;
 use super::{fencing, time};
+use crate::adapter::StoreSize;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _, query, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, query, query_scalar, raw_sql};
 use std::time::{Duration, Instant};
 
 /// How many pages the first eviction frees, and the most that one frees. Each further eviction for
@@ -167,6 +168,24 @@ impl Command for WriteBack {
         raw_sql("PRAGMA wal_checkpoint(PASSIVE);").execute(&mut *on).await?;
         raw_sql("PRAGMA wal_checkpoint(TRUNCATE);").execute(on).await?;
         Ok(())
+    }
+}
+
+/// Counts the live rows, and the pages in use.
+pub(super) struct Measure;
+
+impl Command for Measure {
+    type Output = StoreSize;
+    const BRIEF: bool = false;
+
+    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<StoreSize> {
+        // By the index of expiries, which is much smaller than the table.
+        let count = "SELECT count(*) FROM larder_cache WHERE expires_at IS NULL OR expires_at > ?1";
+        let rows: i64 = query_scalar(count).bind(time::now()).fetch_one(&mut *on).await?;
+        let pages = number(on, "SELECT page_count FROM pragma_page_count").await?;
+        let unused = number(on, "SELECT freelist_count FROM pragma_freelist_count").await?;
+        let bytes = pages.saturating_sub(unused) * schema::page_bytes(on).await?;
+        Ok(StoreSize::new(u64::try_from(rows).unwrap_or_default(), bytes))
     }
 }
 

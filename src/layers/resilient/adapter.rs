@@ -5,7 +5,7 @@ use super::call::{Clock, Verb, batch};
 use super::in_flight::{Effect, Write};
 use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -417,6 +417,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     fn rebuild(&self) -> Result<Arc<dyn AsyncCacheAdapter>> {
         let shared = Shared { inner: self.0.inner.rebuild()?, state: self.0.state.clone() };
         Ok(Arc::new(Resilient(Arc::new(shared))))
+    }
+
+    fn size(&self) -> StoreSize {
+        self.0.inner.size()
     }
 
     fn default_ttl(&self) -> Lifetime {

@@ -61,6 +61,25 @@ fn every_event_counts() {
     assert!(!text.contains("secret"), "{text}");
 }
 
+#[test]
+fn the_size_of_a_store_is_a_gauge_where_it_is_known() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let cache = larder::CacheWrapper::new("memory").unwrap();
+    cache.set_many((0..7).map(|number| (number.to_string(), number))).unwrap();
+    let bytes = cache.stats().bytes.unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        cache.record_size("own");
+        larder::CacheWrapper::new("memcached").unwrap().record_size("away");
+    });
+    let text = handle.render();
+    for (name, count) in [("larder_entries", 7), ("larder_bytes", bytes)] {
+        let line = format!("{name}{{cache=\"own\",backend=\"memory\"}} {count}");
+        assert!(text.lines().any(|counted| counted == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("away"), "{text}");
+}
+
 /// The names in a text that begin with `larder_`, a histogram's parts as the histogram.
 fn names(text: &str) -> BTreeSet<&str> {
     let starts = text.match_indices("larder_").map(|(at, _)| &text[at..]);
@@ -88,7 +107,7 @@ fn the_tables_name_what_the_code_does() {
     };
     assert_eq!(rows(documented), names(code), "the table in src/observe/metrics.rs");
     assert_eq!(rows(DOCUMENT), names(code), "the table in docs/observability.md");
-    assert_eq!(names(code).len(), 18);
+    assert_eq!(names(code).len(), 20);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn of_cache() -> BTreeSet<&'static str> {
 }
 
 /// What a cache is, rather than what it does with keys: a view has none of it.
-const OF_CACHES: [&str; 22] = [
+const OF_CACHES: [&str; 23] = [
     "adapter",
     "blocking",
     "builder",
@@ -61,6 +61,7 @@ const OF_CACHES: [&str; 22] = [
     "observe",
     "ping",
     "reconnect",
+    "record_size",
     "reset_adapter",
     "set_adapter",
     "stats",

@@ -25,6 +25,7 @@ mod refresh;
 #[cfg(feature = "test-util")]
 mod schedules;
 mod single_flight;
+mod size;
 #[cfg(feature = "test-util")]
 mod stale;
 #[cfg(feature = "test-util")]

@@ -16,7 +16,7 @@ impl Size {
         Self { entries: 1, bytes: weight.into() }
     }
 
-    fn add(&mut self, more: Self) {
+    pub(super) fn add(&mut self, more: Self) {
         self.entries += more.entries;
         self.bytes += more.bytes;
     }

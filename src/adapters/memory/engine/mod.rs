@@ -249,4 +249,12 @@ impl Engine {
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
+
+    /// The entries and their weights. What is reserved for entries that are being stored is left
+    /// out.
+    pub(super) fn size(&self) -> Size {
+        let mut all = Size::default();
+        self.shards.iter().for_each(|shard| all.add(shard.read().size()));
+        all
+    }
 }

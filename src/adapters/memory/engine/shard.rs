@@ -69,6 +69,10 @@ impl Shard {
         self.table.len()
     }
 
+    pub(super) fn size(&self) -> Size {
+        Size { entries: self.table.len() as u64, bytes: self.small.weight + self.main.weight }
+    }
+
     #[inline]
     pub(super) fn look(&self, key: &str, hash: Hash, counts_as_use: bool) -> Option<&Node> {
         let node = self.slab.get(self.find(key, hash))?;
