@@ -2,7 +2,9 @@
 
 mod turn;
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize, unsupported};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize, unsupported,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;

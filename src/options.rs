@@ -6,12 +6,15 @@ mod packed;
 mod tests;
 
 use crate::clock;
+use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
 use crate::url::CacheUrl;
+use crate::value::CacheValue;
 pub(crate) use idle::Renewal;
 use packed::PackedExpiry;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The default cooldown of a loader that failed.
@@ -64,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) allow_stale: bool,
     pub(crate) skip_none: bool,
     pub(crate) force_refresh: bool,
+    /// How the view writes values, and reads those that do not say.
+    pub(crate) codec: Option<Codec>,
 }
 
 /// The value of a number in [`Options`] that is not set.
@@ -106,6 +111,7 @@ impl Default for Options {
             allow_stale: false,
             skip_none: false,
             force_refresh: false,
+            codec: None,
         }
     }
 }
@@ -185,6 +191,7 @@ impl Options {
             allow_stale: self.allow_stale || other.allow_stale,
             skip_none: self.skip_none || other.skip_none,
             force_refresh: self.force_refresh || other.force_refresh,
+            codec: self.codec.or(other.codec),
         }
     }
 
@@ -237,6 +244,36 @@ impl Options {
         self.allow_stale = true;
     }
 
+    /// Whether the value of a plain read has to be looked at before it is returned.
+    #[inline]
+    pub(crate) fn inspects_reads(&self) -> bool {
+        self.renews_hits() || self.codec.is_some()
+    }
+
+    /// The value as it is stored.
+    pub(crate) fn written(&self, value: CacheValue) -> Result<CacheValue> {
+        match self.codec {
+            None => Ok(value),
+            Some(codec) => value.written_as(codec),
+        }
+    }
+
+    /// [`written`](Self::written) for a value that others share.
+    pub(crate) fn written_of<'v>(&self, value: &'v CacheValue) -> Result<Cow<'v, CacheValue>> {
+        Ok(match self.codec {
+            None => Cow::Borrowed(value),
+            Some(codec) => Cow::Owned(value.written_as(codec)?),
+        })
+    }
+
+    /// The value as it is read.
+    pub(crate) fn read(&self, value: CacheValue) -> CacheValue {
+        match self.codec {
+            None => value,
+            Some(codec) => value.read_as(codec),
+        }
+    }
+
     pub(crate) fn keeps_for(&self) -> Option<Duration> {
         self.stale_for.get().filter(|lasting| !lasting.is_zero())
     }
@@ -265,7 +302,7 @@ impl Options {
             && self.early <= 0.0
             && !self.jitter.is_nan()
             && !self.force_refresh
-            && self.idle == OptionalMicros::UNSET;
+            && !self.inspects_reads();
         !ordinary
     }
 

@@ -1,10 +1,13 @@
 //! The value that passes between a wrapper and an adapter.
 
-use crate::codec::{Codec, Defect, scratch};
+mod encoded;
+
+use crate::codec::{Codec, Defect, Unframed, scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
 use crate::{clock, codec};
 use bytes::Bytes;
+use encoded::Encoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -68,8 +71,6 @@ struct Typed<T>(T);
 /// dropped.
 struct Contained<T>(Option<T>);
 
-struct Encoded(Result<(Codec, Bytes), Defect>);
-
 /// A value with other metadata.
 struct Renewed(CacheValue);
 
@@ -119,38 +120,6 @@ impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         let object = self.0.take();
         let _contained = catch_unwind(AssertUnwindSafe(|| drop(object)));
-    }
-}
-
-impl Kept for Encoded {
-    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> Result<()> {
-        match &self.0 {
-            Ok((written, payload)) if *written == codec => {
-                out.extend_from_slice(payload);
-                Ok(())
-            }
-            Ok((written, _)) => Err(Error::new(ErrorKind::Encode).with_message(format!(
-                "the value is encoded as {written} already and cannot be stored as {codec}"
-            ))),
-            Err(defect) => Err(Error::new(ErrorKind::Encode).with_source(defect.error::<()>())),
-        }
-    }
-
-    fn encoded_len(&self, _: Codec) -> Result<usize> {
-        Ok(self.0.as_ref().map_or(0, |(_, payload)| payload.len()))
-    }
-
-    #[cfg(feature = "memory")]
-    fn footprint(&self) -> Result<usize> {
-        self.encoded_len(Codec::MessagePack)
-    }
-
-    fn object(&self) -> &dyn Any {
-        self
-    }
-
-    fn encoded(&self) -> Option<&Encoded> {
-        Some(self)
     }
 }
 
@@ -217,12 +186,12 @@ impl CacheValue {
         if let Some(object) = self.object::<T>() {
             return Ok(object.clone());
         }
-        match self.0.kept.encoded() {
+        match self.0.kept.encoded().map(Encoded::payload) {
             None => {
                 self.encoded_with(Codec::MessagePack, |bytes| Codec::MessagePack.decode(bytes))?
             }
-            Some(Encoded(Ok((codec, payload)))) => codec.decode(payload),
-            Some(Encoded(Err(defect))) => Err(defect.error::<T>()),
+            Some(Ok((codec, payload))) => codec.decode(payload),
+            Some(Err(defect)) => Err(defect.error::<T>()),
         }
     }
 
@@ -234,21 +203,48 @@ impl CacheValue {
     /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when
     /// the value is to be kept beyond its expiry, and the codec has no header that could say so.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
-        if self.0.meta.has_stale_window() && !codec.has_header() {
+        let own = match self.0.kept.encoded() {
+            Some(Encoded::OfView(own, payload)) => Some((*own, payload)),
+            _ => None,
+        };
+        let form = own.map_or(codec, |(own, _)| own);
+        if self.0.meta.has_stale_window() && !form.has_header() {
             return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
-                "`stale_for` has to be noted in a header, and {codec} has none"
+                "`stale_for` has to be noted in a header, and {form} has none"
             )));
         }
-        match self.0.kept.encoded() {
-            Some(Encoded(Ok((written, payload)))) if codec.has_header() => {
-                Ok(codec::frame(key, *written, &self.0.meta, payload))
+        if let Some((own, payload)) = own {
+            return self.stored_by_view(key, own, payload, codec);
+        }
+        match self.0.kept.encoded().map(Encoded::payload) {
+            Some(Ok((written, payload))) if codec.has_header() => {
+                Ok(codec::frame(key, written, &self.0.meta, payload))
             }
-            Some(Encoded(Ok((written, payload)))) if *written == codec => Ok(payload.clone()),
+            Some(Ok((written, payload))) if written == codec => Ok(payload.clone()),
             _ if codec.has_header() => {
                 self.encoded_with(codec, |payload| codec::frame(key, codec, &self.0.meta, payload))
             }
             _ => self.encoded_with(codec, Bytes::copy_from_slice),
         }
+    }
+
+    /// [`to_stored`](CacheValue::to_stored) for bytes that a view has encoded.
+    fn stored_by_view(
+        &self,
+        key: &str,
+        own: Codec,
+        payload: &Bytes,
+        codec: Codec,
+    ) -> Result<Bytes> {
+        if !own.has_header() {
+            return Ok(payload.clone());
+        }
+        if codec == Codec::Raw {
+            return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
+                "the header of {own} would be a part of the value: the adapter's codec is {codec}"
+            )));
+        }
+        Ok(codec::frame(key, own, &self.0.meta, payload))
     }
 
     /// Makes a value of the bytes that a store kept under `key`, see
@@ -258,18 +254,28 @@ impl CacheValue {
     /// value [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        let (meta, content) = match codec::unframe(key, stored, codec) {
-            Ok((Some(number), ..)) => return Self::new(number),
-            Ok((None, codec, meta, payload)) => (meta, Ok((codec, payload))),
-            Err(defect) => (Meta::default(), Err(defect)),
+        let (meta, kept) = match codec::unframe(key, stored, codec) {
+            Unframed::Number(number) => return Self::new(number),
+            Unframed::Framed(codec, meta, payload) => (meta, Encoded::Known(codec, payload)),
+            Unframed::Plain(payload) => (Meta::default(), Encoded::Plain(codec, payload)),
+            Unframed::Foreign(bytes) => (Meta::default(), Encoded::Foreign(bytes)),
+            Unframed::Defect(defect) => (Meta::default(), Encoded::Unreadable(defect)),
         };
-        Self(Arc::new(Known { meta, kept: Encoded(content) }))
+        Self(Arc::new(Known { meta, kept }))
+    }
+
+    /// A counter as stores of bytes keep it: decimal text, under every codec.
+    #[cfg(feature = "memory")]
+    pub(crate) fn counter(number: i64, codec: Codec) -> Self {
+        let codec = if codec.has_header() { Codec::Json } else { codec };
+        let kept = Encoded::Plain(codec, Bytes::from(number.to_string()));
+        Self(Arc::new(Known { meta: Meta::default(), kept }))
     }
 
     /// The value of a key that another program stored and that no codec can read, such as a list.
     #[cfg(feature = "redis")]
     pub(crate) fn foreign() -> Self {
-        Self(Arc::new(Known { meta: Meta::default(), kept: Encoded(Err(Defect::Foreign)) }))
+        Self(Arc::new(Known { meta: Meta::default(), kept: Encoded::Unreadable(Defect::Foreign) }))
     }
 
     /// Encodes a typed object with `codec`, as an adapter of a remote store does.
@@ -281,8 +287,41 @@ impl CacheValue {
         if self.0.kept.encoded().is_some() {
             return Ok(self);
         }
-        let content = Ok((codec, self.encoded_with(codec, Bytes::copy_from_slice)?));
-        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept: Encoded(content) })))
+        let payload = self.encoded_with(codec, Bytes::copy_from_slice)?;
+        let kept = Encoded::Known(codec, payload);
+        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept })))
+    }
+
+    /// Encodes a typed object as a view with this codec does: every adapter stores it in the form
+    /// of this codec.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`] when the codec cannot write the value, or when the bytes could not be
+    /// told from those of another codec.
+    pub(crate) fn written_as(&self, codec: Codec) -> Result<Self> {
+        let payload = self.encoded_with(codec, Bytes::copy_from_slice)?;
+        if !codec.has_header() && codec::begins_like_a_header(&payload) {
+            return Err(Error::new(ErrorKind::Encode)
+                .with_message("bytes that begin like larder's header are read as one"));
+        }
+        let kept = Encoded::OfView(codec, payload);
+        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept })))
+    }
+
+    /// The value as a view with this codec reads it: by its header, or by this codec where there is
+    /// none.
+    pub(crate) fn read_as(&self, codec: Codec) -> Self {
+        let plain = match (self.0.kept.encoded(), self.object::<i64>()) {
+            _ if codec.has_header() => None,
+            (Some(Encoded::Plain(_, bytes) | Encoded::Foreign(bytes)), _) => Some(bytes.clone()),
+            // A counter is text in every store.
+            (None, Some(number)) => Some(Bytes::from(number.to_string())),
+            _ => None,
+        };
+        let Some(bytes) = plain else { return self.clone() };
+        let kept = Encoded::Plain(codec, bytes);
+        Self(Arc::new(Known { meta: self.0.meta.clone(), kept }))
     }
 
     /// Encodes the value into a buffer that is used again, and reads it there.
@@ -405,17 +444,17 @@ impl CacheValue {
     }
 
     fn defect(&self) -> Option<Defect> {
-        self.0.kept.encoded()?.0.as_ref().err().copied()
+        self.0.kept.encoded()?.payload().err()
     }
 }
 
 impl fmt::Debug for CacheValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CacheValue");
-        match self.0.kept.encoded().map(|encoded| &encoded.0) {
+        match self.0.kept.encoded().map(Encoded::payload) {
             None => out.field("typed", &true),
-            Some(Ok((codec, payload))) => out.field("codec", codec).field("bytes", &payload.len()),
-            Some(Err(defect)) => out.field("unreadable", defect),
+            Some(Ok((codec, payload))) => out.field("codec", &codec).field("bytes", &payload.len()),
+            Some(Err(defect)) => out.field("unreadable", &defect),
         };
         out.finish_non_exhaustive()
     }

@@ -13,6 +13,7 @@ pub use view::BlockingView;
 pub(crate) use wait::wait;
 
 use crate::adapter::AsyncCacheAdapter;
+use crate::codec::Codec;
 use crate::config::IntoAdapter;
 use crate::error::Result;
 use crate::event::Event;
@@ -175,6 +176,11 @@ impl CacheWrapper {
     /// See [`AsyncCacheWrapper::ttl`].
     pub fn ttl(&self, ttl: impl Into<Expiry>) -> BlockingView<'_> {
         self.view().ttl(ttl)
+    }
+
+    /// See [`AsyncCacheWrapper::codec`].
+    pub fn codec(&self, codec: Codec) -> BlockingView<'_> {
+        self.view().codec(codec)
     }
 
     /// See [`AsyncCacheWrapper::fail_open`].

@@ -3,6 +3,7 @@
 use super::keys::KeyIter;
 use super::wait;
 use crate::blocking::CacheWrapper;
+use crate::codec::Codec;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::options::each_option;
@@ -39,6 +40,12 @@ impl BlockingView<'_> {
     #[must_use]
     pub fn ttl(self, ttl: impl Into<Expiry>) -> Self {
         Self(self.0.ttl(ttl))
+    }
+
+    /// See [`View::codec`].
+    #[must_use]
+    pub fn codec(self, codec: Codec) -> Self {
+        Self(self.0.codec(codec))
     }
 
     /// See [`View::fail_open`].

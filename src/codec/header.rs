@@ -106,28 +106,47 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     out.freeze()
 }
 
-/// Reads what [`frame`] wrote: the number of a counter, or the payload with its codec and metadata.
-pub(crate) fn unframe(
-    key: &str,
-    stored: Bytes,
-    codec: Codec,
-) -> Result<(Option<i64>, Codec, Meta, Bytes), Defect> {
+/// What [`unframe`] reads.
+pub(crate) enum Unframed {
+    /// The payload behind a header, with the codec and metadata that the header names.
+    Framed(Codec, Meta, Bytes),
+    /// The number of a counter.
+    Number(i64),
+    /// Bytes without a header, which the codec of the store needs none for.
+    Plain(Bytes),
+    /// Bytes without a header, in a store whose codec has one.
+    Foreign(Bytes),
+    Defect(Defect),
+}
+
+/// Whether bytes begin like a header.
+pub(crate) fn begins_like_a_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+/// Reads what [`frame`] wrote, and what plain codecs write.
+pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Unframed {
     if codec == Codec::Raw {
-        return Ok((None, codec, Meta::default(), stored));
+        return Unframed::Plain(stored);
     }
     if stored.first() != Some(&MAGIC[0]) {
         return match (codec.has_header(), counter(&stored)) {
-            (false, _) => Ok((None, codec, Meta::default(), stored)),
-            (true, Some(number)) => Ok((Some(number), codec, Meta::default(), stored)),
-            (true, None) => Err(Defect::Foreign),
+            (false, _) => Unframed::Plain(stored),
+            (true, Some(number)) => Unframed::Number(number),
+            (true, None) => Unframed::Foreign(stored),
         };
     }
-    let (codec, meta, begin) = parse(key, &stored)?;
-    // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
-    // allocation, for no second owner.
-    let mut payload = stored;
-    payload.advance(begin);
-    Ok((None, codec, meta, payload))
+    match parse(key, &stored) {
+        Ok((codec, meta, begin)) => {
+            // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
+            // allocation, for no second owner.
+            let mut payload = stored;
+            payload.advance(begin);
+            Unframed::Framed(codec, meta, payload)
+        }
+        Err(Defect::Foreign) => Unframed::Foreign(stored),
+        Err(defect) => Unframed::Defect(defect),
+    }
 }
 
 /// Returns the codec and metadata of the payload, and its position.
@@ -247,7 +266,11 @@ mod tests {
     const KEY: &str = "users:7";
 
     fn read(key: &str, stored: Bytes) -> Result<Bytes, Defect> {
-        unframe(key, stored, Codec::MessagePack).map(|(_, _, _, payload)| payload)
+        match unframe(key, stored, Codec::MessagePack) {
+            Unframed::Framed(_, _, payload) => Ok(payload),
+            Unframed::Defect(defect) => Err(defect),
+            _ => panic!("it begins with a header"),
+        }
     }
 
     fn sealed(mut stored: Vec<u8>) -> Bytes {

@@ -10,7 +10,7 @@ pub(crate) mod scratch;
 
 #[cfg(feature = "redis")]
 pub(crate) use header::key_hash;
-pub(crate) use header::{Defect, frame, unframe};
+pub(crate) use header::{Defect, Unframed, begins_like_a_header, frame, unframe};
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) use header::{HEAD, logical_end};
 

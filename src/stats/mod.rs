@@ -199,7 +199,10 @@ impl fmt::Display for Stats {
             "backend: {backend_errors} errors, {decode_errors} undecodable; {}",
             self.backend_time
         )?;
-        write!(f, "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps")?;
+        write!(
+            f,
+            "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps"
+        )?;
         match (self.entries, self.bytes) {
             (None, None) => Ok(()),
             (entries, bytes) => {

@@ -1,6 +1,7 @@
 //! The builder of a wrapper with options of its own.
 
 use super::slot::Core;
+use crate::codec::Codec;
 use crate::config::{IntoAdapter, Opened};
 use crate::error::Result;
 use crate::expiry::Expiry;
@@ -38,6 +39,12 @@ impl WrapperBuilder {
     /// See [`View::ttl`](crate::View::ttl).
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.options.expiry = ttl.into().into();
+        self
+    }
+
+    /// See [`View::codec`](crate::View::codec).
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.options.codec = Some(codec);
         self
     }
 

@@ -195,7 +195,10 @@ impl View<'_> {
             return Ok(Some(Acquired::Granted(StoreRight::Free)));
         }
         let asked = match self.options.lease_for() {
-            Some(lease) => lease_or_value(slot, scoped, lease, (replaced, of), begun).await,
+            Some(lease) => {
+                let news = (replaced, of);
+                lease_or_value(slot, scoped, lease, news, begun, &self.options).await
+            }
             None => unleased(slot, scoped).await.map(Some),
         };
         asked.or_else(|error| {
@@ -250,11 +253,12 @@ async fn lease_or_value(
     lease: Duration,
     (replaced, of): (Replaced, ValueType),
     begun: Instant,
+    options: &Options,
 ) -> Result<Option<Acquired>> {
     let right = take_lease(slot, scoped, lease).await?.map(StoreRight::Leased);
     // Read again after the claim. The previous holder may have stored its value and released the
     // lease between our miss and our claim.
-    let found = slot.adapter.get(scoped).await;
+    let found = slot.adapter.get(scoped).await.map(|found| found.map(|it| options.read(it)));
     match (right, found) {
         (right, Ok(Some(value))) if is_news(&value, replaced, of) => {
             if let Some(right) = right {

@@ -1,6 +1,7 @@
 //! Options: the same cache with another option for all calls, and views for some calls.
 
 use super::view::View;
+use crate::codec::Codec;
 use crate::expiry::Expiry;
 use crate::options::each_option;
 use crate::wrapper::AsyncCacheWrapper;
@@ -29,6 +30,11 @@ impl AsyncCacheWrapper {
     /// A view whose writes expire after `ttl`.
     pub fn ttl(&self, ttl: impl Into<Expiry>) -> View<'_> {
         self.view().ttl(ttl)
+    }
+
+    /// A view that writes values with this codec, and reads those without a header by it.
+    pub fn codec(&self, codec: Codec) -> View<'_> {
+        self.view().codec(codec)
     }
 
     /// A view with or without fail-open (see [`View::fail_open`]).

@@ -63,7 +63,7 @@ impl AsyncCacheWrapper {
         let scoped = self.scope.key(key)?;
         let mut hit = Hit::Nothing;
         let looked = self.core.look(|slot| {
-            if slot.observers.has_observers() || options.renews_hits() || slot.inspects_reads() {
+            if slot.observers.has_observers() || options.inspects_reads() || slot.inspects_reads() {
                 return Looked::Inspect;
             }
             let answer = slot.adapter.get_if_ready(&scoped, &mut |value| hit.take(value, false));
@@ -158,7 +158,7 @@ impl AsyncCacheWrapper {
                 let serves = !value.is_stale()
                     && (!options.inspects_hits()
                         || options.judge(value.meta(), drawn) == Verdict::Serve);
-                decoded = if serves { value.decode().ok() } else { None };
+                decoded = if serves { options.read(value.clone()).decode().ok() } else { None };
             }
             if hit.is_object() || decoded.is_some() {
                 self.emit(
@@ -204,9 +204,12 @@ impl AsyncCacheWrapper {
         let options = slot
             .options_of_read(said)
             .map_err(|error| slot.with_context(info.op)(error).with_key(info.key))?;
-        let hit = if options.is_some() { found.clone() } else { None };
-        let value = self.value_of(slot, info, found, said.allow_stale)?;
-        if let (Some(options), Some(hit), Some(_)) = (options, hit, &value)
+        let Some(options) = options else {
+            return self.value_of(slot, info, found, said.allow_stale);
+        };
+        let found = found.map(|found| options.read(found));
+        let value = self.value_of(slot, info, found.clone(), said.allow_stale)?;
+        if let (Some(_), Some(hit)) = (&value, found)
             && !hit.is_stale()
         {
             self.renew(slot, info.key, &hit, &options);

@@ -85,7 +85,7 @@ impl Core {
             adapter,
             flights,
             generation,
-            inspects_reads: options.renews_hits(),
+            inspects_reads: options.inspects_reads(),
             renewals: OnceLock::new(),
             options: Some(options).filter(|said| *said != Options::default()).map(Box::new),
             observers,
@@ -183,7 +183,7 @@ impl Slot {
     ///
     /// [`Config`](crate::ErrorKind::Config) for options that are invalid.
     pub(super) fn options_of_read(&self, said: &Options) -> Result<Option<Options>> {
-        if !self.inspects_reads && !said.renews_hits() {
+        if !self.inspects_reads && !said.inspects_reads() {
             return Ok(None);
         }
         let options = self.options(said);

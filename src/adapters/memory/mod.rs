@@ -240,7 +240,12 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         let sum = self.store().change(&scoped, self.lifetime(expiry), |found| {
             let old = found.map_or(Ok(0), CacheValue::as_counter)?;
             let new = old.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Overflow))?;
-            let (value, bytes) = self.prepare(&scoped, CacheValue::new(new))?;
+            let value = if self.encoded {
+                CacheValue::counter(new, self.settings.codec)
+            } else {
+                CacheValue::new(new)
+            };
+            let (value, bytes) = self.prepare(&scoped, value)?;
             Ok((value, bytes, new))
         })?;
         sum.ok_or_else(|| too_large(key))

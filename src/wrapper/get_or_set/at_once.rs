@@ -160,7 +160,11 @@ impl LoadTask {
         }
         let Some(StoreRight::Claimed(claim)) = &self.right else { return Put::Pending };
         let (adapter, scoped) = (&self.slot.adapter, self.scoped());
-        match adapter.set_claimed_if_ready(scoped, &planned.value, planned.kept, claim) {
+        let value = match self.options.written_of(&planned.value) {
+            Ok(value) => value,
+            Err(error) => return Put::Tried(Err(error)),
+        };
+        match adapter.set_claimed_if_ready(scoped, &value, planned.kept, claim) {
             Poll::Pending => Put::Pending,
             Poll::Ready(Err(error)) => Put::Tried(Err(error)),
             Poll::Ready(Ok(_)) => {

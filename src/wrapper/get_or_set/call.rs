@@ -333,7 +333,7 @@ impl<'a> GetOrSet<'a> {
                 self.replaced.seen = None;
                 return Ok(Found::Nothing);
             }
-            Ok(Some(found)) => found,
+            Ok(Some(found)) => options.read(found),
             Err(error) => {
                 let error = self.view.cache.failed(slot, info, error.with_op("get"));
                 if !options.fail_open || !concerns_backend(&error) {

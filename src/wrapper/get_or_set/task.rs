@@ -317,11 +317,16 @@ impl LoadTask {
         value: &CacheValue,
         kept: Expiry,
     ) -> (Result<()>, Option<Duration>) {
-        let Self { cache, slot, guard, right, .. } = self;
+        let Self { cache, slot, guard, right, options, .. } = self;
+        // The callers share the object; only the store gets it encoded.
+        let value = match options.written_of(value) {
+            Ok(value) => value.into_owned(),
+            Err(error) => return (Err(error), None),
+        };
         let (scoped, prefix) = (guard.flight().key().text(), cache.scope.prefix().len());
         let store = async {
             match right {
-                Some(right) => right.store(slot, scoped, value.clone(), kept).await,
+                Some(right) => right.store(slot, scoped, value, kept).await,
                 None => Ok(()),
             }
         };

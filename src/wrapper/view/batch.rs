@@ -137,7 +137,8 @@ impl View<'_> {
             let mut options = said;
             options.expiry = expiry.or(options.expiry.get()).into();
             let plan = slot.plan_plain_write(&options)?;
-            Ok(Entry::new(key, CacheValue::known(value, plan.meta), plan.kept))
+            let value = options.written(CacheValue::known(value, plan.meta))?;
+            Ok(Entry::new(key, value, plan.kept))
         });
         let entries = entries.collect::<Result<Vec<_>>>()?;
         let _writes = slot.flights.writes(&scoped).await;

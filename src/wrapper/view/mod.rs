@@ -122,7 +122,8 @@ impl View<'_> {
     {
         let set = async move |slot: &Slot, key: &str| {
             let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            slot.adapter.set(key, CacheValue::known(value, plan.meta), plan.kept).await
+            let value = self.options.written(CacheValue::known(value, plan.meta))?;
+            slot.adapter.set(key, value, plan.kept).await
         };
         let done = self.cache.write("set", key.as_ref(), set).await?;
         self.cache.emit(&done.slot, EventKind::Set, done.info);
@@ -137,7 +138,8 @@ impl View<'_> {
     {
         let add = async move |slot: &Slot, key: &str| {
             let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            slot.add(key, CacheValue::known(value, plan.meta.clone()), plan).await
+            let value = self.options.written(CacheValue::known(value, plan.meta.clone()))?;
+            slot.add(key, value, plan).await
         };
         let stored = self.cache.write("add", key.as_ref(), add).await?;
         Ok(self.cache.emit_if(|stored| *stored, EventKind::Set, stored))
@@ -151,7 +153,8 @@ impl View<'_> {
     {
         let replace = async move |slot: &Slot, key: &str| {
             let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            slot.replace(key, CacheValue::known(value, plan.meta.clone()), plan).await
+            let value = self.options.written(CacheValue::known(value, plan.meta.clone()))?;
+            slot.replace(key, value, plan).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;
         Ok(self.cache.emit_if(|stored| *stored, EventKind::Set, stored))
@@ -185,7 +188,7 @@ impl View<'_> {
         let taken = self.cache.write("take", key.as_ref(), take).await?;
         let (slot, info) = (taken.slot.clone(), taken.info);
         match self.cache.emit_if(Option::is_some, EventKind::Remove, taken) {
-            Some(value) => self.cache.decode(&slot, info, &value),
+            Some(value) => self.cache.decode(&slot, info, &self.options.read(value)),
             None => Ok(None),
         }
     }
@@ -209,8 +212,8 @@ impl View<'_> {
             slot.update_timeout(key, expiry, &slot.options(&self.options)).await
         };
         let found = self.cache.ask("update_timeout", key, update).await?;
-        let value = match &found.answer {
-            Some(value) => self.cache.decode(&found.slot, found.info, value)?,
+        let value = match found.answer {
+            Some(value) => self.cache.decode(&found.slot, found.info, &self.options.read(value))?,
             None => None,
         };
         value.ok_or_else(|| Error::not_found(key).with_op("update_timeout"))

@@ -1,6 +1,7 @@
 //! The options of a view: when values expire, and what happens after that.
 
 use super::View;
+use crate::codec::Codec;
 use crate::expiry::Expiry;
 use crate::wrapper::max_batch::MaxBatch;
 use std::time::Duration;
@@ -23,6 +24,36 @@ impl View<'_> {
     #[must_use]
     pub fn ttl(mut self, ttl: impl Into<Expiry>) -> Self {
         self.options.expiry = ttl.into().or(self.cache.options.expiry.get()).into();
+        self
+    }
+
+    /// Writes values with this codec, in its own form, whatever the codec of the adapter is, and
+    /// reads values without a header by it. What a header says holds.
+    ///
+    /// So a program can share some of its keys with programs in other languages over the
+    /// connections that it has. See [`docs::codecs`](crate::docs::codecs).
+    ///
+    /// ```
+    /// use larder::Codec;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// let shared = cache.namespace("shared");
+    /// let shared = shared.codec(Codec::Json).into_cache();
+    /// shared.set("rates", [1.08, 0.86]).await?; // [1.08,0.86], as Python writes it
+    /// assert_eq!(shared.get::<Vec<f64>>("rates").await?, Some(vec![1.08, 0.86]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Of the verbs that write: [`Encode`](crate::ErrorKind::Encode) for a value that the codec
+    /// cannot write; [`Unsupported`](crate::ErrorKind::Unsupported) together with
+    /// [`stale_for`](View::stale_for) for a codec without a header, and for
+    /// [`Codec::MessagePack`] over an adapter whose codec is [`Codec::Raw`].
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.options.codec = Some(codec);
         self
     }
 

@@ -69,6 +69,11 @@ impl Shared {
         AsyncCacheWrapper::new(self.url.as_str()).unwrap()
     }
 
+    /// A cache whose URL has these parameters, too.
+    pub(crate) fn with(&self, parameters: &str) -> AsyncCacheWrapper {
+        AsyncCacheWrapper::new(format!("{}&{parameters}", self.url)).unwrap()
+    }
+
     /// `number` is a lease in milliseconds, or how many loads are enough.
     fn process(&self, role: &str, number: u64) -> Process {
         Process::start(role, &self.url, number)

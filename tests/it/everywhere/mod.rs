@@ -4,6 +4,7 @@
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod codec;
 mod freshness;
 mod idle;
 mod keys;

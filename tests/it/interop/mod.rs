@@ -87,6 +87,29 @@ impl Shared<'_> {
 
 const CODECS: [Codec; 2] = [Codec::Json, Codec::Raw];
 
+/// Adapters whose own codec is another one: the keys of one view are shared with Python, over the
+/// connections of all others.
+#[tokio::test]
+async fn a_view_of_a_cache_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    for codec in CODECS {
+        let prefix = format!("interop-view-{codec}:");
+        let url = format!("{}?prefix={prefix}", Redis::shared().url());
+        let redis = ("redis", Redis::shared().addr().to_string(), url);
+        let url = format!("{}?prefix={prefix}", Memcached::shared().url());
+        let address = Memcached::shared().addr().to_string();
+        let clients = ["memcached", "pymemcache-serde"];
+        let memcached = clients.map(|client| (client, address.clone(), url.clone()));
+        let file = dir.path().join(format!("{codec}.db")).display().to_string();
+        let sqlite = ("sqlite", file.clone(), format!("sqlite:{file}?prefix={prefix}"));
+        for (backend, address, url) in memcached.into_iter().chain([redis, sqlite]) {
+            let cache = AsyncCacheWrapper::new(url).unwrap().codec(codec).into_cache();
+            let prefix = prefix.clone();
+            Shared { backend, address, prefix, codec, cache }.both_ways().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn redis_py() {
     let server = Redis::shared();

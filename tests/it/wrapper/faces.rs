@@ -98,8 +98,9 @@ fn the_blocking_faces_have_every_verb_of_the_async_ones() {
 #[test]
 fn every_verb_is_tried_here_on_each_face() {
     let here = include_str!("faces.rs");
-    let is_option =
-        |name: &str| ["ttl", "fail_open", "max_batch"].contains(&name) || options().contains(&name);
+    let is_option = |name: &str| {
+        ["ttl", "codec", "fail_open", "max_batch"].contains(&name) || options().contains(&name)
+    };
     for verb in of_view().into_iter().filter(|name| !is_option(name)) {
         assert!(
             here.contains(&format!("$face.{verb}(")) || here.contains(&format!("$face.{verb}::<")),

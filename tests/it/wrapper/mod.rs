@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod at_once;
+mod codec;
 pub(crate) mod events;
 mod faces;
 mod fail_open;
