@@ -155,7 +155,7 @@ pub use adapters::sqlite::{AsyncSqliteCache, SqliteBuilder};
 pub use blocking::{Awaitable, BlockingView, CacheWrapper, KeyIter, awaitable};
 pub use bridge::{Blocking, CacheAdapter};
 pub use codec::Codec;
-pub use config::IntoAdapter;
+pub use config::{CacheConfig, IntoAdapter};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 #[cfg(feature = "macros")]

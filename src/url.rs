@@ -1,8 +1,10 @@
-//! Cache URLs: `scheme:rest?name=value&…`, read strictly.
+//! Cache URLs: `scheme:rest?name=value&…`, read strictly; and tables with the same words.
 
 mod parameter;
+mod table;
 
 pub(crate) use parameter::{Parameter, Size};
+pub(crate) use table::Words;
 
 use crate::error::{Error, Result};
 
@@ -17,6 +19,23 @@ pub(crate) struct CacheUrl {
     /// The query may contain the rest of a password with an unescaped `?`.
     is_dubious: bool,
     known: Vec<&'static str>,
+    kind: Kind,
+}
+
+/// What the parameters come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Url,
+    /// A table, which may name the address word by word.
+    Table,
+    /// A table beside a URL, which has the address.
+    TableOfUrl,
+}
+
+impl Kind {
+    fn noun(self) -> &'static str {
+        if self == Self::Url { "URL parameter" } else { "setting" }
+    }
 }
 
 impl CacheUrl {
@@ -32,7 +51,16 @@ impl CacheUrl {
             parameters: parameters(query)?,
             is_dubious: query.contains('@'),
             known: Vec::new(),
+            kind: Kind::Url,
         })
+    }
+
+    /// The URL with the words of a table as further parameters. Where the table `has_address`, it
+    /// may name the parts of the address, too.
+    pub(crate) fn with_table(mut self, words: Words, has_address: bool) -> Self {
+        self.kind = if has_address { Kind::Table } else { Kind::TableOfUrl };
+        self.parameters.extend(words.0);
+        self
     }
 
     pub(crate) fn scheme(&self) -> &str {
@@ -69,44 +97,55 @@ impl CacheUrl {
             return Ok(None);
         };
         let (_, value) = self.parameters.remove(at);
-        T::parse(&value).map(Some).ok_or_else(|| must_be::<T>(name))
+        T::parse(&value).map(Some).ok_or_else(|| self.must_be::<T>(name))
+    }
+
+    /// Takes a part of the address out of a table. A URL has the address before its parameters.
+    #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite"))]
+    pub(crate) fn take_address<T: Parameter>(&mut self, name: &'static str) -> Result<Option<T>> {
+        if self.kind == Kind::Table { self.take(name) } else { Ok(None) }
     }
 
     /// Takes out a parameter whose value is a number of bytes.
     pub(crate) fn take_size<N: TryFrom<u64>>(&mut self, name: &'static str) -> Result<Option<N>> {
         let size = self.take::<Size>(name)?;
-        size.map(|Size(bytes)| N::try_from(bytes).map_err(|_| must_be::<Size>(name))).transpose()
+        size.map(|Size(bytes)| N::try_from(bytes).map_err(|_| self.must_be::<Size>(name)))
+            .transpose()
+    }
+
+    fn must_be<T: Parameter>(&self, name: &str) -> Error {
+        Error::config(format!("the {} `{name}` must be {}", self.kind.noun(), T::FORM))
     }
 
     /// Rejects parameters that are not meant for the readers of this URL.
     pub(crate) fn refuse(&self, names: &[&str], why: &str) -> Result<()> {
         match names.iter().find(|name| self.has(name)) {
-            Some(name) => Err(Error::config(format!("the URL parameter `{name}` {why}"))),
+            Some(name) => {
+                let noun = self.kind.noun();
+                Err(Error::config(format!("the {noun} `{name}` {why}")))
+            }
             None => Ok(()),
         }
     }
 
     /// Rejects parameters that were not taken, and those given twice.
     pub(crate) fn finish(self) -> Result<()> {
-        let Self { scheme, parameters, is_dubious, known, .. } = self;
+        let Self { scheme, parameters, is_dubious, known, kind, .. } = self;
+        let noun = kind.noun();
         match parameters.first() {
             None => Ok(()),
             Some((name, _)) if known.contains(&name.as_str()) => {
-                Err(Error::config(format!("the URL parameter `{name}` is given twice")))
+                Err(Error::config(format!("the {noun} `{name}` is given twice")))
             }
             Some((name, _)) => {
                 let name = if is_dubious { String::new() } else { quote(name) };
                 Err(Error::config(format!(
-                    "unknown URL parameter{name}; `{scheme}:` takes: {}",
+                    "unknown {noun}{name}; `{scheme}:` takes: {}",
                     known.join(", ")
                 )))
             }
         }
     }
-}
-
-fn must_be<T: Parameter>(name: &str) -> Error {
-    Error::config(format!("the URL parameter `{name}` must be {}", T::FORM))
 }
 
 /// The names and values of a query. A `+` is a `+`: it means a space in HTML forms only, not in a

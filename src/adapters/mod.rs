@@ -6,8 +6,8 @@ pub(crate) mod off;
 mod settings;
 
 #[cfg(any(feature = "redis", feature = "memcached"))]
-pub(crate) use settings::{Remote, read_remote_url};
-pub(crate) use settings::{Settings, read_url, refuse_options};
+pub(crate) use settings::{Remote, read_remote_url, refuse_layer};
+pub(crate) use settings::{Settings, read_table, read_url, refuse_options};
 
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;

@@ -1,11 +1,12 @@
 //! The settings that all adapters share, and how they are read from URLs.
 
 use crate::codec::Codec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key::Scope;
 use crate::options::Options;
-use crate::url::CacheUrl;
+use crate::url::{CacheUrl, Words};
+use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// The URL parameters of [`Resilient`](crate::layers::Resilient), which a cache puts around a
 /// remote adapter that it creates from a URL.
@@ -21,21 +22,41 @@ pub(crate) fn read_url<B>(text: &str, read: impl FnOnce(&mut CacheUrl) -> Result
     Ok(read)
 }
 
+/// Reads the builder of an adapter out of a table. `url` is what the table adds its words to.
+#[cfg(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite"))]
+pub(crate) fn read_table<'de, B, D: Deserializer<'de>>(
+    from: D,
+    url: &str,
+    read: impl FnOnce(&mut CacheUrl) -> Result<B>,
+) -> Result<B, D::Error> {
+    let words = Words::deserialize(from)?;
+    let read = || {
+        let mut table = CacheUrl::parse(url)?.with_table(words, true);
+        let read = read(&mut table)?;
+        refuse_options(&table)?;
+        table.finish()?;
+        Ok(read)
+    };
+    read().map_err(|error: Error| D::Error::custom(error))
+}
+
 /// [`read_url`] for an adapter that a cache wraps in a layer.
 #[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) fn read_remote_url<B>(
     text: &str,
     read: impl FnOnce(&mut CacheUrl) -> Result<B>,
 ) -> Result<B> {
-    read_url(text, |url| {
-        let read = read(url)?;
-        url.refuse(
-            &LAYER,
-            "is for caches that are given the URL; wrap an adapter that is built in code in \
-             `larder::layers::Resilient`",
-        )?;
-        Ok(read)
-    })
+    read_url(text, |url| read(url).and_then(|read| refuse_layer(url).map(|()| read)))
+}
+
+/// Refuses the parameters of a layer where there is only the adapter.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) fn refuse_layer(url: &CacheUrl) -> Result<()> {
+    url.refuse(
+        &LAYER,
+        "is for caches that are given the URL; wrap an adapter that is built in code in \
+         `larder::layers::Resilient`",
+    )
 }
 
 /// Refuses the options of a cache in the URL of an adapter, which does not use them.

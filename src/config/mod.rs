@@ -3,14 +3,16 @@
 mod environment;
 #[cfg(any(feature = "redis", feature = "memcached"))]
 mod resilience;
+mod table;
 
 pub(crate) use environment::from_environment;
+pub use table::CacheConfig;
 
 use crate::adapter::AsyncCacheAdapter;
 use crate::adapters::refuse_options;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::url::{CacheUrl, quote};
+use crate::url::{CacheUrl, Words, quote};
 use std::any::Any;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -191,10 +193,36 @@ fn adapter_alone(name: &str) -> Result<Arc<dyn AsyncCacheAdapter>> {
     read(name, |adapter, url| refuse_options(url).map(|()| adapter))
 }
 
+/// The adapter and options of a name or URL, with the words of a table.
+fn open_table(name: &str, words: Words) -> Result<Opened> {
+    read_with(name, Some(words), |adapter, url| {
+        Ok(Opened { adapter, options: Options::take(url)? })
+    })
+}
+
+/// Refuses options where there is no cache that would use them.
+fn refuse_options_of(opened: &Opened) -> Result<()> {
+    if opened.options == Options::default() {
+        return Ok(());
+    }
+    Err(Error::config(
+        "the table has options of a cache: pass it to the cache itself, and not for an adapter",
+    ))
+}
+
 /// Reads a name or URL. The adapter takes its parameters first, then `rest` takes others. A
 /// parameter that is left over is an error.
 fn read<R>(
     name: &str,
+    rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,
+) -> Result<R> {
+    read_with(name, None, rest)
+}
+
+/// [`read`] with the words of a table beside the name.
+fn read_with<R>(
+    name: &str,
+    words: Option<Words>,
     rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,
 ) -> Result<R> {
     let name = name.trim();
@@ -207,10 +235,14 @@ fn read<R>(
         (kind.ok_or_else(|| unknown("adapter", name, |kind| kind.aliases))?, None)
     };
     let open = kind.open.ok_or_else(|| not_compiled_in(kind))?;
+    let is_url = given.is_some();
     let mut url = match given {
         Some(url) => url,
         None => environment::url_of(kind)?,
     };
+    if let Some(words) = words {
+        url = url.with_table(words, !is_url);
+    }
     environment::fill_in(&mut url)?;
     let read = rest(open(&mut url)?, &mut url)?;
     url.finish()?;

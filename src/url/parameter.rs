@@ -39,6 +39,13 @@ impl Parameter for u32 {
     }
 }
 
+impl Parameter for u16 {
+    const FORM: &'static str = "a whole number up to 65535";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Parameter for f64 {
     const FORM: &'static str = "a number";
     fn parse(text: &str) -> Option<Self> {

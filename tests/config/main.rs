@@ -7,6 +7,7 @@ mod environment;
 mod options;
 #[path = "../own_process/mod.rs"]
 mod own_process;
+mod tables;
 
 use larder::{
     AsyncCacheWrapper, AsyncMemoryCache, CacheWrapper, DEFAULT_TTL, Error, ErrorKind, Expiry,

@@ -2,12 +2,13 @@
 
 use super::AsyncMemcachedCache;
 use super::connection::address::Address;
-use crate::adapters::{Settings, read_remote_url};
+use crate::adapters::{Settings, read_remote_url, read_table, refuse_layer};
 use crate::batching::Limits;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::url::{CacheUrl, decode};
+use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 
 /// The server's own limit of 1 MiB for an item, less the item's key of up to 250 bytes and its
@@ -103,6 +104,9 @@ impl MemcachedBuilder {
                      memcached+unix"
                 )));
             }
+        }
+        if let Some(servers) = url.take_address::<String>("server")? {
+            builder.servers = servers.split(',').map(str::to_owned).collect();
         }
         let Config { settings, op_timeout, pool_size, max_value_bytes, limits, .. } =
             &mut builder.config;
@@ -269,6 +273,24 @@ impl MemcachedBuilder {
         }
         config.limits.check()?;
         Ok(AsyncMemcachedCache::from_config(config))
+    }
+}
+
+/// Reads the settings out of a table, such as one of TOML or JSON: the words are the parameters of
+/// the adapter's URL, with the same syntax; and `server`,
+/// a text or a list. A word that is not known is an error
+/// that lists the known ones.
+///
+/// ```
+/// let table = r#"{ "server": ["10.0.0.1", "10.0.0.2:11212"], "op_timeout": "100ms" }"#;
+/// let builder = serde_json::from_str::<larder::MemcachedBuilder>(table)?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+impl<'de> Deserialize<'de> for MemcachedBuilder {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        read_table(from, "memcached://127.0.0.1", |table| {
+            Self::from_cache_url(table).and_then(|read| refuse_layer(table).map(|()| read))
+        })
     }
 }
 

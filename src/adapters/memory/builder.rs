@@ -1,13 +1,14 @@
 //! The settings of a memory cache.
 
 use super::{AsyncMemoryCache, Bounds};
-use crate::adapters::{Settings, read_url};
+use crate::adapters::{Settings, read_table, read_url};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::url::CacheUrl;
 use crate::value::CacheValue;
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -214,5 +215,20 @@ impl MemoryBuilder {
     pub(super) fn into_parts(self) -> (Settings, Option<Weigher>, bool) {
         let encoded = self.encoded || !self.settings.codec.has_header();
         (self.settings, self.weigher, encoded)
+    }
+}
+
+/// Reads the settings out of a table, such as one of TOML or JSON: the words are the parameters of
+/// the adapter's URL, with the same syntax. A word that is not known is an error
+/// that lists the known ones.
+///
+/// ```
+/// let table = r#"{ "max_entries": 10000, "max_bytes": "64MiB", "default_ttl": "5m" }"#;
+/// let cache = serde_json::from_str::<larder::MemoryBuilder>(table)?.build();
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+impl<'de> Deserialize<'de> for MemoryBuilder {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        read_table(from, "memory:", Self::from_cache_url)
     }
 }

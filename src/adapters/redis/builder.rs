@@ -3,7 +3,7 @@
 use super::AsyncRedisCache;
 use super::connection::endpoint::Endpoint;
 use super::connection::source::Source;
-use crate::adapters::{Settings, read_remote_url};
+use crate::adapters::{Settings, read_remote_url, read_table, refuse_layer};
 use crate::batching::Limits;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::expiry::Expiry;
 use crate::key::Scope;
 use crate::secret::Secret;
 use crate::url::CacheUrl;
+use serde::{Deserialize, Deserializer};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -324,5 +325,23 @@ impl std::fmt::Debug for RedisBuilder {
             .field("server", &server)
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+/// Reads the settings out of a table, such as one of TOML or JSON: the words are the parameters of
+/// the adapter's URL, with the same syntax; and `host`,
+/// `port`, `tls` and `unix_socket`. A word that is not known is an error
+/// that lists the known ones.
+///
+/// ```
+/// let table = r#"{ "host": "10.0.0.7", "db": 2, "password": "secret", "op_timeout": "100ms" }"#;
+/// let builder = serde_json::from_str::<larder::RedisBuilder>(table)?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+impl<'de> Deserialize<'de> for RedisBuilder {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        read_table(from, "redis://", |table| {
+            Self::from_cache_url(table).and_then(|read| refuse_layer(table).map(|()| read))
+        })
     }
 }

@@ -3,7 +3,7 @@
 use super::AsyncSqliteCache;
 use super::connection::source::{Site, Source};
 use super::engine::Engine;
-use crate::adapters::{Settings, read_url};
+use crate::adapters::{Settings, read_table, read_url};
 use crate::batching::Limits;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::expiry::{Expiry, Lifetime};
 use crate::key::Scope;
 use crate::url;
 use crate::url::CacheUrl;
+use serde::{Deserialize, Deserializer};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -102,6 +103,9 @@ impl SqliteBuilder {
             path
         };
         if !path.is_empty() {
+            builder = builder.path(path);
+        }
+        if let Some(path) = url.take_address::<String>("path")? {
             builder = builder.path(path);
         }
         builder.settings.take(url)?;
@@ -319,5 +323,20 @@ fn cache_folder() -> Option<PathBuf> {
         folder("HOME").map(|home| home.join("Library/Caches"))
     } else {
         folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    }
+}
+
+/// Reads the settings out of a table, such as one of TOML or JSON: the words are the parameters of
+/// the adapter's URL, with the same syntax; and `path`. A word that is not known is an error
+/// that lists the known ones.
+///
+/// ```
+/// let table = r#"{ "path": "cache.db", "max_bytes": "1GiB", "purge_every": "10m" }"#;
+/// let builder = serde_json::from_str::<larder::SqliteBuilder>(table)?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+impl<'de> Deserialize<'de> for SqliteBuilder {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        read_table(from, "sqlite:", Self::from_cache_url)
     }
 }

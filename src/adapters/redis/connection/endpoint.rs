@@ -157,13 +157,26 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Takes `db`, `user`, `password`, `resp3` and `ca_cert` out of a URL.
+    /// Takes `db`, `user`, `password`, `resp3` and `ca_cert` out of a URL, and the address out of a
+    /// table.
     fn take(&mut self, url: &mut CacheUrl) -> Result<()> {
         let twice = |name: &str| {
             Error::config(format!(
                 "the URL parameter `{name}` is also said before the question mark"
             ))
         };
+        if let Some(host) = url.take_address("host")? {
+            self.host = host;
+        }
+        if let Some(port) = url.take_address("port")? {
+            self.port = port;
+        }
+        if let Some(tls) = url.take_address("tls")? {
+            self.tls = tls;
+        }
+        if let Some(path) = url.take_address::<String>("unix_socket")? {
+            self.unix_socket = Some(path.into());
+        }
         if let Some(db) = url.take::<u64>("db")? {
             if self.db != 0 {
                 return Err(twice("db"));
