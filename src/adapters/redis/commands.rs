@@ -162,6 +162,19 @@ pub(super) fn set_text(key: &str, number: i64) -> Command<bool> {
     Command::new("SET", done).arg(key).arg(number).arg("XX").arg("KEEPTTL")
 }
 
+/// Makes the next `exec` on this connection do nothing if the key is changed before.
+pub(super) fn watch(key: &str) -> Command<Value> {
+    Command::new("WATCH", Some).arg(key).once()
+}
+
+pub(super) fn multi() -> Command<Value> {
+    Command::new("MULTI", Some).once()
+}
+
+pub(super) fn exec() -> Command<Value> {
+    Command::new("EXEC", Some).once()
+}
+
 /// The command with its answer unread.
 pub(super) fn as_is(command: Command<bool>) -> Command<Value> {
     Command { cmd: command.cmd, read: Some, repeatable: command.repeatable }

@@ -7,6 +7,7 @@ use super::ops::Call;
 use super::scripts::{self, Counted, KEEP_TTL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
+use bytes::Bytes;
 use redis::Value;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -64,7 +65,7 @@ impl Call<'_> {
             match counted(answers, in_transaction) {
                 Ok(sum) => return Ok(sum),
                 Err(Uncounted::NoTransaction) => in_transaction = false,
-                Err(Uncounted::NotText) => self.rewrite_counter(by).await?,
+                Err(Uncounted::NotText) => self.rewrite_counter(by, in_transaction).await?,
                 Err(Uncounted::Overflow) => return Err(self.overflow()),
                 Err(Uncounted::Failed(failure)) => return Err(self.uncounted(failure)),
             }
@@ -76,8 +77,8 @@ impl Call<'_> {
         let add = Command::new("INCRBY", Some).arg(&*self.full).arg(by).once();
         let mut batch = vec![commands::forget_claim(&self.full), commands::as_is(begin), add];
         if in_transaction {
-            batch.insert(1, Command::new("MULTI", Some).once());
-            batch.push(Command::new("EXEC", Some).once());
+            batch.insert(1, commands::multi());
+            batch.push(commands::exec());
             // If `EXEC` alone is refused, the connection must not go on queueing the commands of
             // all callers.
             batch.push(Command::new("DISCARD", Some).once());
@@ -85,10 +86,9 @@ impl Call<'_> {
         batch
     }
 
-    /// Rewrites a number that `set` stored with a header as text, as the script does. Between the
-    /// read and the write, no other larder cache does the same; a write of another program in that
-    /// moment is lost.
-    async fn rewrite_counter(&self, by: i64) -> Result<()> {
+    /// Rewrites a number that `set` stored with a header as text, as the script does. A lock makes
+    /// it rare that two callers do it at once.
+    async fn rewrite_counter(&self, by: i64, in_transaction: bool) -> Result<()> {
         let failed = |failure| self.uncounted(failure);
         let lane = self.lane();
         let lock = counter_lock(&self.full);
@@ -97,28 +97,70 @@ impl Call<'_> {
             sleep(PAUSE).await;
             return Ok(());
         }
-        let rewritten = self.rewrite_locked(by).await;
+        let rewritten = if in_transaction {
+            Box::pin(self.rewrite_watched(by)).await
+        } else {
+            self.rewrite_locked(by).await
+        };
         // If this fails, the lock expires.
         let _ = lane.run(|| commands::discard(&lock), self.deadline).await;
         rewritten
     }
 
+    /// Rewrites the number only if it is still the one that was read. The lock alone does not
+    /// promise that: its holder may be held up until it has expired, and another caller rewrites
+    /// and counts meanwhile. `WATCH` notices any write, of other programs too. It needs a
+    /// connection of its own, because the `EXEC` of another caller would end it.
+    async fn rewrite_watched(&self, by: i64) -> Result<()> {
+        let failed = |failure| self.uncounted(failure);
+        let own = self.lane().open_private(self.deadline).await.map_err(failed)?;
+        match own.run(commands::watch(&self.full), self.deadline).await {
+            Err(failure) if failure.is_refusal() => return self.rewrite_locked(by).await,
+            watched => watched.map_err(failed)?,
+        };
+        let old = own.run(commands::get(&self.full), self.deadline).await.map_err(failed)?;
+        let rewrite = match self.as_text(old, by)? {
+            Rewrite::Nothing => return Ok(()),
+            Rewrite::Discard => {
+                commands::as_is(commands::discard(&self.full).removing_by(self.lane().removal()))
+            }
+            Rewrite::Number(number) => commands::as_is(commands::set_text(&self.full, number)),
+        };
+        for step in [commands::multi(), rewrite, commands::exec()] {
+            own.run(step, self.deadline).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The same for a user who may not use transactions. A write of another caller between the read
+    /// and the write is lost.
     async fn rewrite_locked(&self, by: i64) -> Result<()> {
         let lane = self.lane();
         let failed = |failure| self.uncounted(failure);
-        let Some(old) = lane.get(&self.full, self.deadline).await.map_err(failed)? else {
-            return Ok(());
+        let old = lane.get(&self.full, self.deadline).await.map_err(failed)?;
+        let rewritten = match self.as_text(old, by)? {
+            Rewrite::Nothing => return Ok(()),
+            Rewrite::Discard => {
+                lane.run(|| commands::discard(&*self.full), self.deadline).await.map(drop)
+            }
+            Rewrite::Number(number) => {
+                lane.run(|| commands::set_text(&self.full, number), self.deadline).await.map(drop)
+            }
         };
+        rewritten.map_err(failed)
+    }
+
+    /// What is to be done with a value that is not decimal text, so that it can be counted.
+    fn as_text(&self, old: Option<Bytes>, by: i64) -> Result<Rewrite> {
+        let Some(old) = old else { return Ok(Rewrite::Nothing) };
         let before = self.value(old);
         if before.is_stale() {
             // The value is missing for a counter: the next attempt begins anew.
-            let discard = || commands::discard(&*self.full);
-            return lane.run(discard, self.deadline).await.map(drop).map_err(failed);
+            return Ok(Rewrite::Discard);
         }
         let number = before.as_counter().map_err(|error| self.named(error))?;
         number.checked_add(by).ok_or_else(|| self.overflow())?;
-        let rewrite = || commands::set_text(&self.full, number);
-        lane.run(rewrite, self.deadline).await.map(drop).map_err(failed)
+        Ok(Rewrite::Number(number))
     }
 
     fn overflow(&self) -> Error {
@@ -135,6 +177,14 @@ impl Call<'_> {
             _ => self.failed(failure),
         }
     }
+}
+
+/// How a value becomes one that the server can count.
+enum Rewrite {
+    /// There is no value.
+    Nothing,
+    Discard,
+    Number(i64),
 }
 
 /// Why a counter was not changed.

@@ -6,6 +6,7 @@ use super::commands::{self, Command, Removal};
 use super::connection::calls::Drive;
 use super::connection::factory::ConnectionFactory;
 use super::connection::managed::{First, ManagedConnection, is_refused};
+use super::connection::private::PrivateConnection;
 use super::errors::{Code, Failure, Fate};
 use super::millis;
 use super::request::{Reply, Request};
@@ -266,6 +267,19 @@ impl Lane {
             read => Ok(read),
         };
         batch.iter().zip(answers).map(read).collect()
+    }
+
+    /// The command for removals that the server permits, as far as is known.
+    pub(super) fn removal(&self) -> Removal {
+        self.connection.refusals().removal()
+    }
+
+    /// Opens a connection to the same server that no other caller uses.
+    pub(super) async fn open_private(
+        &self,
+        deadline: Instant,
+    ) -> Result<PrivateConnection, Failure> {
+        self.connection.open_private(deadline).await
     }
 
     /// Waits until every command that was given up on this lane has been executed, or can never be.

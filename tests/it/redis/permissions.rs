@@ -2,7 +2,7 @@
 //! other modes.
 
 use super::{PATIENT, prefix, put, text};
-use crate::support::Redis;
+use crate::support::{Proxy, Redis, eventually};
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, CacheValue, Codec, Entry, ErrorKind,
     EventKind, Expiry, RedisBuilder,
@@ -337,6 +337,31 @@ async fn counters_are_exact_without_scripts() {
     put(&cache, "text", "no number").await.unwrap();
     assert_eq!(cache.incr("text", 1, MINUTES).await.unwrap_err().kind(), ErrorKind::NotANumber);
     assert_eq!(text(&cache, "text").await.unwrap().as_deref(), Some("no number"));
+}
+
+/// The lock for rewriting a counter has expired by the time at which its holder writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_that_is_rewritten_late_loses_nothing() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.addr());
+    let (name, password) = server.user("-@scripting");
+    let cache = |url: &str| {
+        let builder = RedisBuilder::from_url(url).unwrap().user(&name).password(&password);
+        builder.prefix("late:").op_timeout(PATIENT).build().unwrap()
+    };
+    let (late, prompt) = (cache(&proxy.url(server.url())), cache(server.url()));
+    prompt.set("n", CacheValue::new(1_000), MINUTES).await.unwrap();
+    // The word is in the write only.
+    proxy.keep_requests_from(b"KEEPTTL");
+    let rewriting = tokio::spawn(async move { late.incr("n", 1, MINUTES).await });
+    eventually("the number is written", PATIENT, async || proxy.sent() == 1).await;
+    for sum in 1_001..=1_010 {
+        assert_eq!(prompt.incr("n", 1, MINUTES).await.unwrap(), sum);
+    }
+    proxy.release_kept();
+    assert_eq!(rewriting.await.unwrap().unwrap(), 1_011);
+    assert_eq!(prompt.incr("n", 0, MINUTES).await.unwrap(), 1_011);
+    assert!(matches!(prompt.expiry("n").await.unwrap(), Some(Expiry::After(_))));
 }
 
 /// Without a mark on the server, a load that was claimed before a `clear` is not stored after it

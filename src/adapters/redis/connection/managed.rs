@@ -4,6 +4,7 @@
 use super::calls::Drive;
 use super::connection::Connection;
 use super::factory::ConnectionFactory;
+use super::private::PrivateConnection;
 use super::source::Source;
 use crate::adapters::redis::commands::{self, Command};
 use crate::adapters::redis::errors::{BACKEND, Code, Failure, Fate};
@@ -56,6 +57,17 @@ impl ManagedConnection {
     ) -> Arc<Self> {
         let (state, open) = (watch::Sender::new(State::Idle), ArcSwapOption::empty());
         Arc::new(Self { factory, drive, state, open, asked: Mutex::new(Instant::now()) })
+    }
+
+    /// Opens a connection to the same server that no other caller uses.
+    pub(in crate::adapters::redis) async fn open_private(
+        &self,
+        deadline: Instant,
+    ) -> Result<PrivateConnection, Failure> {
+        match timeout_at(deadline, self.factory.open(self.drive)).await {
+            Ok(opened) => opened.map(PrivateConnection::new),
+            Err(_) => Err(Failure::timeout()),
+        }
     }
 
     /// What the server was seen to refuse.

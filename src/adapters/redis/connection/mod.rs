@@ -3,7 +3,8 @@
 //! `managed` has the connection that is open now and replaces it by the `factory`, no oftener than
 //! the `backoff` allows. `source` and `endpoint` say where to connect. A `connection` knows which
 //! of its commands were answered. It goes over a `driven` connection, which `open` makes and logs
-//! in by `login`, with `tls` around it or not; or over one of the driver's that was `handed_in`.
+//! in by `login`, with `tls` around it or not; or over one of the driver's that was `handed_in`. A
+//! `private` connection is one caller's alone.
 
 pub(super) mod backoff;
 pub(super) mod calls;
@@ -16,6 +17,7 @@ mod handed_in;
 mod login;
 pub(super) mod managed;
 mod open;
+pub(super) mod private;
 mod resp;
 mod socket;
 pub(super) mod source;
