@@ -60,6 +60,33 @@ fn a_float_that_does_not_fit_is_no_infinity() {
     }
 }
 
+/// As `docs/codecs.md` says: what is stored is never read as another number.
+#[test]
+fn a_wide_field_of_a_flattened_type_is_not_read_back() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Inner {
+        wide: u128,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Flat {
+        #[serde(flatten)]
+        inner: Inner,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        A { wide: u128 },
+    }
+    for wide in [0, 5, u128::MAX] {
+        let (flat, tagged) = (Flat { inner: Inner { wide } }, Tagged::A { wide });
+        assert_eq!(read::<_, Flat>(&flat, Codec::MessagePack), [Ok(flat), Err(ErrorKind::Decode)]);
+        assert_eq!(
+            read::<_, Tagged>(&tagged, Codec::MessagePack),
+            [Ok(tagged), Err(ErrorKind::Decode)]
+        );
+    }
+}
+
 #[test]
 fn a_wide_integer_that_fits_is_the_integer_that_it_is() {
     for codec in CODECS {
