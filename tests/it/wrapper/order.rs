@@ -345,7 +345,8 @@ async fn a_forced_refresh_does_not_wait_for_a_load_that_hangs() {
 #[tokio::test]
 async fn a_forced_refresh_does_not_join_a_store() {
     let (cache, adapter) = faulty();
-    adapter.put_next(Verb::Set, 1, Fault::Delay(30 * MS));
+    // Longer than a busy machine takes until the refreshes are asked for.
+    adapter.put_next(Verb::Set, 1, Fault::Delay(500 * MS));
     let old = tokio::spawn({
         let cache = cache.clone();
         async move { cache.get_or_set("k", 0u64).await }
