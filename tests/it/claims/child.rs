@@ -2,12 +2,13 @@
 //! has nothing to do.
 
 use super::{KEY, now};
+use crate::support::lock;
 use crate::support::noise::watch;
 use larder::AsyncCacheWrapper;
 use std::io::{BufRead, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 #[test]
@@ -45,23 +46,34 @@ async fn many(cache: AsyncCacheWrapper) {
     cache.get::<u64>("warm").await.unwrap();
     say("ready");
     tokio::task::spawn_blocking(wait_for_a_word).await.unwrap();
+    let begun = Instant::now();
     let runs = Arc::new(AtomicU64::new(0));
+    let loaded = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for _ in 0..250 {
-        let (cache, runs) = (cache.clone(), runs.clone());
+        let (cache, runs, loaded) = (cache.clone(), runs.clone(), loaded.clone());
         tasks.spawn(async move {
             let loader = async move {
+                let from = begun.elapsed();
                 runs.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(300)).await;
+                lock(&loaded).push((from, begun.elapsed()));
                 u64::from(std::process::id())
             };
             cache.get_or_set_async(KEY, loader).await.unwrap()
         });
     }
     let values = tasks.join_all().await;
+    let answered = begun.elapsed();
     assert_eq!(values.len(), 250);
     assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
-    say(&format!("done {} {}", runs.load(Ordering::SeqCst), values[0]));
+    // The times are for who reads why a test failed.
+    say(&format!(
+        "done {} {} loaded {:?}, answered after {answered:?}",
+        runs.load(Ordering::SeqCst),
+        values[0],
+        lock(&loaded)
+    ));
 }
 
 /// Begins to compute, and never ends.

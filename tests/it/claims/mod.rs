@@ -120,8 +120,9 @@ impl Process {
     /// How often it ran its loader, and what it got.
     fn done(mut self) -> (u64, u64) {
         let said = self.hear("done ");
-        let (runs, value) = said.split_once(' ').unwrap();
-        let answer = (runs.parse().unwrap(), value.parse().unwrap());
+        println!("process {}: {said}", self.child.id());
+        let mut numbers = said.split(' ').map_while(|number| number.parse().ok());
+        let answer = (numbers.next().unwrap(), numbers.next().unwrap());
         assert!(self.child.wait().unwrap().success());
         answer
     }

@@ -59,6 +59,6 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(
 
 /// Locks although a test that panicked held it: what these locks guard is whole between any two
 /// statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
