@@ -1,9 +1,10 @@
 //! The time by which values age: the wall clock when the program first read it, continued by the
 //! monotonic clock. Setting the wall clock neither expires a value nor revives one. Times that are
-//! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`from_wall`].
+//! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`WallClock`].
 //!
 //! With the feature `test-util` it is tokio's clock, so that a test can pause it.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -39,9 +40,22 @@ pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, now_us, wall_us)
 }
 
-/// The reverse of [`to_wall`].
-pub(crate) fn from_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
-    translate(ms, wall_us, now_us)
+/// The reverse of [`to_wall`], for one value or many: the clocks are read once.
+#[derive(Debug, Default)]
+pub(crate) struct WallClock {
+    /// How far this clock is ahead of the wall clock, in microseconds.
+    ahead_us: Cell<Option<i64>>,
+}
+
+impl WallClock {
+    pub(crate) fn translate_wall<const N: usize>(&self, ms: [u64; N]) -> [u64; N] {
+        if ms == [0; N] {
+            return ms;
+        }
+        let ahead_us = self.ahead_us.get().unwrap_or_else(|| ahead(wall_us(), now_us()));
+        self.ahead_us.set(Some(ahead_us));
+        ms.map(|ms| move_by(ms, ahead_us))
+    }
 }
 
 /// Reads the clocks once, and only if there is a time to convert: this takes 100 ns, and a read of
@@ -55,12 +69,19 @@ fn translate<const N: usize>(ms: [u64; N], from: fn() -> u64, to: fn() -> u64) -
 }
 
 fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
+    move_by(ms, ahead(from_us, to_us))
+}
+
+fn ahead(from_us: u64, to_us: u64) -> i64 {
+    i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default()
+}
+
+fn move_by(ms: u64, ahead_us: i64) -> u64 {
     if ms == 0 {
         return 0;
     }
     // Rounded to the nearest: the clocks are read one after the other, and a round trip must not
     // lose a millisecond.
-    let ahead_us = i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default();
     ms.saturating_add_signed(ahead_us.saturating_add(500).div_euclid(1_000)).max(1)
 }
 
@@ -119,7 +140,7 @@ mod tests {
     fn there_and_back() {
         let now = now_ms();
         assert!(
-            from_wall(to_wall([now]))[0].abs_diff(now) <= 1_000,
+            WallClock::default().translate_wall(to_wall([now]))[0].abs_diff(now) <= 1_000,
             "as far as the two clocks run alike"
         );
     }

@@ -1,6 +1,6 @@
 //! The metadata of a value.
 
-use crate::clock;
+use crate::clock::{self, WallClock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -36,8 +36,9 @@ impl Meta {
         expires: u64,
         cost_us: u32,
         has_stale_window: bool,
+        clock: &WallClock,
     ) -> Self {
-        let [created_ms, expires_ms] = clock::from_wall([created, expires]);
+        let [created_ms, expires_ms] = clock.translate_wall([created, expires]);
         Self { created_ms, expires_ms: expires_ms.into(), cost_us, has_stale_window }
     }
 

@@ -2,10 +2,10 @@
 
 mod encoded;
 
-use crate::codec::{Codec, Defect, Unframed, scratch};
+use crate::clock::{self, WallClock};
+use crate::codec::{self, Codec, Defect, Unframed, scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
-use crate::{clock, codec};
 use bytes::Bytes;
 use encoded::Encoded;
 use serde::Serialize;
@@ -254,7 +254,18 @@ impl CacheValue {
     /// value [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        let (meta, kept) = match codec::unframe(key, stored, codec) {
+        Self::from_stored_at(key, stored, codec, &WallClock::default())
+    }
+
+    /// [`from_stored`](CacheValue::from_stored) for one of many values, which are read by one look
+    /// at the clocks.
+    pub(crate) fn from_stored_at(
+        key: &str,
+        stored: Bytes,
+        codec: Codec,
+        clock: &WallClock,
+    ) -> Self {
+        let (meta, kept) = match codec::unframe(key, stored, codec, clock) {
             Unframed::Number(number) => return Self::new(number),
             Unframed::Framed(codec, meta, payload) => (meta, Encoded::Known(codec, payload)),
             Unframed::Plain(payload) => (Meta::default(), Encoded::Plain(codec, payload)),

@@ -22,7 +22,7 @@
 //! at 36.
 
 use super::Codec;
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::error::{Error, ErrorKind};
 use crate::meta::Meta;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -125,7 +125,7 @@ pub(crate) fn begins_like_a_header(bytes: &[u8]) -> bool {
 }
 
 /// Reads what [`frame`] wrote, and what plain codecs write.
-pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Unframed {
+pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec, clock: &WallClock) -> Unframed {
     if codec == Codec::Raw {
         return Unframed::Plain(stored);
     }
@@ -136,7 +136,7 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Unframed {
             (true, None) => Unframed::Foreign(stored),
         };
     }
-    match parse(key, &stored) {
+    match parse(key, &stored, clock) {
         Ok((codec, meta, begin)) => {
             // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
             // allocation, for no second owner.
@@ -150,7 +150,7 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Unframed {
 }
 
 /// Returns the codec and metadata of the payload, and its position.
-fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta, usize), Defect> {
+fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Codec, Meta, usize), Defect> {
     let Some((magic, [version, ..])) = stored.split_first_chunk() else {
         return Err(Defect::Damaged);
     };
@@ -171,6 +171,7 @@ fn parse(key: &str, stored: &[u8]) -> Result<(Codec, Meta, usize), Defect> {
         u64_at(stored, 16),
         u32_at(stored, 24),
         stored[5] & KEPT != 0,
+        clock,
     );
     Ok((codec, meta, begin))
 }
@@ -215,7 +216,7 @@ pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let header: &[u8; HEAD] = head.first_chunk()?;
     // Flags and times have the same positions in both versions.
     let is_kept = header[..3] == MAGIC && matches!(header[3], 1 | 2) && header[5] & KEPT != 0;
-    is_kept.then(|| Meta::from_header(0, u64_at(header, 16), 0, true))
+    is_kept.then(|| Meta::from_header(0, u64_at(header, 16), 0, true, &WallClock::default()))
 }
 
 /// Reads a counter, which stores keep as decimal text so that their own arithmetic works on it.
@@ -266,7 +267,7 @@ mod tests {
     const KEY: &str = "users:7";
 
     fn read(key: &str, stored: Bytes) -> Result<Bytes, Defect> {
-        match unframe(key, stored, Codec::MessagePack) {
+        match unframe(key, stored, Codec::MessagePack, &WallClock::default()) {
             Unframed::Framed(_, _, payload) => Ok(payload),
             Unframed::Defect(defect) => Err(defect),
             _ => panic!("it begins with a header"),

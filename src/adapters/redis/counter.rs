@@ -152,7 +152,9 @@ impl Call<'_> {
 
     /// What is to be done with a value that is not decimal text, so that it can be counted.
     fn as_text(&self, old: Option<Bytes>, by: i64) -> Result<Rewrite> {
-        let Some(old) = old else { return Ok(Rewrite::Nothing) };
+        // Text has been rewritten by another caller since this one was refused, and sums may have
+        // been added to it since it was read: without a transaction they would be undone.
+        let Some(old) = old.filter(|old| !is_text(old)) else { return Ok(Rewrite::Nothing) };
         let before = self.value(old);
         if before.is_stale() {
             // The value is missing for a counter: the next attempt begins anew.
@@ -179,9 +181,15 @@ impl Call<'_> {
     }
 }
 
+/// Whether the server can add to these bytes.
+fn is_text(stored: &[u8]) -> bool {
+    let text = std::str::from_utf8(stored).unwrap_or_default();
+    text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
+}
+
 /// How a value becomes one that the server can count.
 enum Rewrite {
-    /// There is no value.
+    /// There is no value, or the server can count it.
     Nothing,
     Discard,
     Number(i64),

@@ -16,7 +16,6 @@ use crate::batching::Batcher;
 use crate::error::ErrorKind;
 use crate::runtime::spawn;
 use bytes::Bytes;
-use redis::Pipeline;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -237,13 +236,9 @@ impl Lane {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = Pipeline::with_capacity(batch.len());
-        for command in batch {
-            pipeline.add_command(command.cmd.clone());
-        }
         let repeatable = batch.iter().all(|command| command.repeatable);
         let attempt = || async {
-            let ran = self.try_run_all(batch, &pipeline, repeatable, deadline).await;
+            let ran = self.try_run_all(batch, repeatable, deadline).await;
             ran.map_err(|failure| failure.of(repeatable))
         };
         Self::retry_once(attempt).await
@@ -252,12 +247,12 @@ impl Lane {
     async fn try_run_all<T>(
         &self,
         batch: &[Command<T>],
-        pipeline: &Pipeline,
         repeatable: bool,
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
         let connection = self.connection.usable_by(deadline, repeatable).await?;
-        let answers = self.connection.exchange_all(&connection, pipeline, deadline).await?;
+        let commands = batch.iter().map(|command| &command.cmd);
+        let answers = self.connection.exchange_all(&connection, commands, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
             &connection,
             command.read,

@@ -17,6 +17,10 @@ pub(super) struct BulkyKeys {
 }
 
 impl BulkyKeys {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
     pub(super) fn contains(&self, hash: u32) -> bool {
         self.count.load(Ordering::Relaxed) > 0 && lock(&self.hashes).contains(&hash)
     }

@@ -7,6 +7,8 @@ use super::names::token;
 use super::ops::{Call, ttl};
 use super::{AsyncRedisCache, Lanes};
 use crate::adapter::Entry;
+use crate::clock::WallClock;
+use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::key::check_all;
 use crate::value::CacheValue;
@@ -19,8 +21,9 @@ use tokio::time::Instant;
 /// that the round trips do not matter.
 const STEP_KEYS: usize = 1000;
 const STEP_BYTES: usize = 1 << 20;
-/// Reads of more keys use the lane for large values, where no small value waits for them.
-const SMALL_READ: usize = 64;
+/// Reads of more keys use the lane for large values, where no small value waits for them; and so do
+/// reads of keys that hold large ones.
+const SMALL_READ: usize = 128;
 /// One key of a batch, and the position of its result.
 struct Item<T> {
     at: usize,
@@ -49,8 +52,7 @@ impl AsyncRedisCache {
         let mut found = Vec::with_capacity(keys.len());
         for (keys, full) in keys.chunks(STEP_KEYS).zip(full.chunks(STEP_KEYS)) {
             let names: Vec<&str> = full.iter().map(AsRef::as_ref).collect();
-            let lane =
-                if names.len() > SMALL_READ { &lanes.bulk } else { lanes.of(self.hash(names[0])) };
+            let lane = self.lane_of(&lanes, &names);
             match self.get_step(lane, &names).await {
                 Ok(values) => found.extend(values.into_iter().zip(keys).map(|(value, key)| {
                     value.map_err(|failure| failed(&failure, "get_many", key))
@@ -70,6 +72,13 @@ impl AsyncRedisCache {
         Ok(found)
     }
 
+    fn lane_of<'l>(&self, lanes: &'l Lanes, names: &[&str]) -> &'l Arc<Lane> {
+        let bulky = &self.shared.bulky;
+        let is_large = names.len() > SMALL_READ
+            || !bulky.is_empty() && names.iter().any(|name| bulky.contains(self.hash(name)));
+        if is_large { &lanes.bulk } else { lanes.of(self.hash(names[0])) }
+    }
+
     async fn get_step(&self, lane: &Arc<Lane>, names: &[&str]) -> Result<Found, Failure> {
         let deadline = self.deadline();
         let mut verified = false;
@@ -86,10 +95,7 @@ impl AsyncRedisCache {
                 return Err(Failure::desynchronized());
             }
             let codec = self.shared.config.settings.codec;
-            let read = |(stored, name): (Option<Bytes>, &&str)| {
-                stored.map(|stored| CacheValue::from_stored(name, stored, codec))
-            };
-            let mut values: Vec<_> = values.into_iter().zip(names).map(read).collect();
+            let mut values = read_all(values, names, codec);
             let misdirected = values.iter().flatten().any(CacheValue::is_misdirected);
             // As in a single `get`: a desynchronized connection is replaced, and the keys are read
             // again.
@@ -408,6 +414,15 @@ async fn discard(
     let names = places.iter().filter_map(|at| cache.full_key(keys[*at]).ok());
     let names: Vec<String> = names.flat_map(|name| [token(&name), name.into_owned()]).collect();
     lane.run(|| commands::discard(&names), cache.deadline()).await.is_ok()
+}
+
+/// The values of keys, all by one look at the clock.
+fn read_all(stored: Vec<Option<Bytes>>, names: &[&str], codec: Codec) -> Vec<Option<CacheValue>> {
+    let clock = WallClock::default();
+    let read = |(stored, name): (Option<Bytes>, &&str)| {
+        stored.map(|stored| CacheValue::from_stored_at(name, stored, codec, &clock))
+    };
+    stored.into_iter().zip(names).map(read).collect()
 }
 
 /// The items in their order, grouped by lane.

@@ -8,6 +8,7 @@ use super::statements::{
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::clock::WallClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -179,12 +180,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
                 None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
             };
             match found {
-                Ok(found) => results.extend(
-                    chunk
-                        .iter()
-                        .zip(found)
-                        .map(|(key, stored)| Ok(stored.map(|stored| self.value(key, stored)))),
-                ),
+                Ok(found) => results.extend(self.values(chunk, found).map(Ok)),
                 Err(error) => {
                     results.extend(chunk.iter().map(|key| {
                         Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))
@@ -343,6 +339,18 @@ impl AsyncSqliteCache {
 
     fn removal(&self, key: String) -> Remove {
         Remove { key, codec: self.settings.codec }
+    }
+
+    /// The values of keys, all by one look at the clock.
+    fn values<'k>(
+        &self,
+        keys: &'k [String],
+        found: Vec<Option<Bytes>>,
+    ) -> impl Iterator<Item = Option<CacheValue>> + use<'k> {
+        let (clock, codec) = (WallClock::default(), self.settings.codec);
+        keys.iter().zip(found).map(move |(key, stored)| {
+            stored.map(|stored| CacheValue::from_stored_at(key, stored, codec, &clock))
+        })
     }
 
     fn value(&self, key: &str, stored: Bytes) -> CacheValue {

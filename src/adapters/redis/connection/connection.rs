@@ -6,7 +6,7 @@ use super::open::explained;
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
 use crate::error::ErrorKind;
 use crate::runtime::lock;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, Value, cmd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,15 +38,19 @@ impl Link {
     }
 
     /// Sends many commands together. An error of the server's is in the place of its answer.
-    async fn exchange_all(
+    async fn exchange_all<'c>(
         &self,
-        commands: &Pipeline,
+        commands: impl ExactSizeIterator<Item = &'c Cmd>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange_all(commands, deadline).await,
             Self::HandedIn(connection) => {
-                Box::pin(connection.exchange_all(commands, deadline)).await
+                let mut all = Pipeline::with_capacity(commands.len());
+                for command in commands {
+                    all.add_command(command.clone());
+                }
+                Box::pin(connection.exchange_all(all, deadline)).await
             }
         }
     }
@@ -122,9 +126,9 @@ impl Connection {
     }
 
     /// Sends many commands together. An error of the server is in the place of its answer.
-    pub(in crate::adapters::redis) async fn exchange_all(
+    pub(in crate::adapters::redis) async fn exchange_all<'c>(
         &self,
-        commands: &Pipeline,
+        commands: impl ExactSizeIterator<Item = &'c Cmd>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
         self.link.exchange_all(commands, deadline).await
@@ -208,11 +212,11 @@ impl ClientId {
 /// What the server calls this connection, `None` if it does not say; an error for a server that is
 /// not one for a cache.
 async fn identify(link: &Link, deadline: Instant) -> Result<Option<ClientId>, Failure> {
-    let mut questions = Pipeline::with_capacity(2);
-    questions.cmd("CLIENT").arg("INFO");
+    let mut client = cmd("CLIENT");
+    client.arg("INFO");
     // Without arguments it changes nothing, and says in which mode the server is.
-    questions.cmd("HELLO");
-    let answers = link.exchange_all(&questions, deadline).await?;
+    let questions = [client, cmd("HELLO")];
+    let answers = link.exchange_all(questions.iter(), deadline).await?;
     let [client, server] =
         <[Value; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
     match mode(&server) {
@@ -297,11 +301,13 @@ impl Orphans {
         if clients.is_empty() {
             return Ok(());
         }
-        let mut kills = Pipeline::with_capacity(clients.len());
-        for ClientId { id, addr } in &clients {
-            kills.cmd("CLIENT").arg("KILL").arg("ID").arg(id).arg("ADDR").arg(addr);
-        }
-        connection.exchange_all(&kills, deadline).await?;
+        let kill = |ClientId { id, addr }: &ClientId| {
+            let mut kill = cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(id).arg("ADDR").arg(addr);
+            kill
+        };
+        let kills: Vec<Cmd> = clients.iter().map(kill).collect();
+        connection.exchange_all(kills.iter(), deadline).await?;
         let mut left = lock(&self.clients);
         left.retain(|client| !clients.contains(client));
         self.count.store(left.len(), Ordering::Release);

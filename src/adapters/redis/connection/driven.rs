@@ -17,7 +17,7 @@ use super::watchdog::watch;
 use super::wire::Wire;
 use crate::adapters::redis::errors::Failure;
 use crate::runtime::wake_last;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
@@ -70,18 +70,19 @@ impl DrivenConnection {
     }
 
     /// Sends many commands together. As [`exchange`](Self::exchange), with one reply a command.
-    pub(super) async fn exchange_all(
+    pub(super) async fn exchange_all<'c>(
         &self,
-        commands: &Pipeline,
+        commands: impl ExactSizeIterator<Item = &'c Cmd>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        if commands.is_empty() {
+        if commands.len() == 0 {
             return Ok(Vec::new());
         }
+        let replies = commands.len();
         let encode = |output: &mut Vec<u8>| {
-            commands.cmd_iter().for_each(|command| command.write_packed_command(output));
+            commands.for_each(|command| command.write_packed_command(output));
         };
-        Ok(match self.call(commands.len(), deadline, encode).await? {
+        Ok(match self.call(replies, deadline, encode).await? {
             Answer::One(reply) => vec![reply],
             Answer::Many(replies) => replies,
         })

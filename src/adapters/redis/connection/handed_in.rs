@@ -66,12 +66,12 @@ impl HandedInConnection {
     /// Sends many commands together.
     pub(super) async fn exchange_all(
         &self,
-        commands: &Pipeline,
+        commands: Pipeline,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
         let flight = InFlight::begin(self);
         let mut connection = self.connection.clone();
-        let sending = connection.send_packed_commands(commands, 0, commands.len());
+        let sending = connection.send_packed_commands(&commands, 0, commands.len());
         let replies = timeout_at(deadline, sending).await.map_err(|_| Failure::timeout())?;
         flight.end();
         let replies = replies?;

@@ -3,7 +3,7 @@
 use super::driven::DrivenConnection;
 use super::endpoint::Endpoint;
 use crate::adapters::redis::errors::{Failure, refused_database};
-use redis::{Cmd, Pipeline, RedisError, Value, cmd};
+use redis::{Cmd, RedisError, Value, cmd};
 use tokio::time::Instant;
 
 /// Logs in, and chooses the version of the protocol and the database, in one round trip.
@@ -18,15 +18,17 @@ pub(super) async fn log_in(
         select.arg(endpoint.db);
         select
     });
-    let mut commands = Pipeline::with_capacity(4);
-    for command in first.iter().chain(&select) {
-        commands.add_command(command.clone());
-    }
+    let mut commands: Vec<Cmd> = first.iter().chain(&select).cloned().collect();
     // For those who look at the server's clients. Redis knows it from 7.2 on, and a refusal counts
     // for nothing.
-    commands.cmd("CLIENT").arg("SETINFO").arg("LIB-NAME").arg(env!("CARGO_PKG_NAME"));
-    commands.cmd("CLIENT").arg("SETINFO").arg("LIB-VER").arg(env!("CARGO_PKG_VERSION"));
-    let mut replies = connection.exchange_all(&commands, deadline).await?.into_iter();
+    for (what, it_is) in
+        [("LIB-NAME", env!("CARGO_PKG_NAME")), ("LIB-VER", env!("CARGO_PKG_VERSION"))]
+    {
+        let mut name = cmd("CLIENT");
+        name.arg("SETINFO").arg(what).arg(it_is);
+        commands.push(name);
+    }
+    let mut replies = connection.exchange_all(commands.iter(), deadline).await?.into_iter();
     if first.is_some()
         && let Some(Value::ServerError(error)) = replies.next()
     {

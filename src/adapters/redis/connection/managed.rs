@@ -13,7 +13,7 @@ use crate::adapters::redis::refusals::Refusals;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{background_connects, lock, spawn, spawn_background};
 use arc_swap::ArcSwapOption;
-use redis::{Pipeline, Value};
+use redis::{Cmd, Value};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -113,10 +113,8 @@ impl ManagedConnection {
         deadline: Instant,
     ) -> Result<(First, T), Failure> {
         let connection = self.usable_by(deadline, command.repeatable).await?;
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.add_command(first.cmd.clone());
-        pipeline.add_command(command.cmd.clone());
-        let mut answers = self.exchange_all(&connection, &pipeline, deadline).await?.into_iter();
+        let both = [&first.cmd, &command.cmd].into_iter();
+        let mut answers = self.exchange_all(&connection, both, deadline).await?.into_iter();
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::desynchronized());
         };
@@ -191,10 +189,10 @@ impl ManagedConnection {
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
-    pub(in crate::adapters::redis) async fn exchange_all(
+    pub(in crate::adapters::redis) async fn exchange_all<'c>(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        commands: &Pipeline,
+        commands: impl ExactSizeIterator<Item = &'c Cmd>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
         let answers = connection.exchange_all(commands, deadline).await;
