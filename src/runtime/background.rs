@@ -3,6 +3,9 @@
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +13,10 @@ use tokio::runtime::{Builder, Handle, Id, Runtime};
 
 /// The pause between attempts to build a runtime that can open connections.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many descriptors a runtime with connections opens, and some: its selector and the waker of
+/// that, both ends of the pipe of signals and a copy of one.
+const DESCRIPTORS: usize = 8;
 
 /// The background runtime of this process.
 static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
@@ -57,9 +64,7 @@ fn current() -> Background {
 }
 
 fn build(process: u32, stopgap: Option<Background>) -> Background {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).thread_name("larder");
-    if let Ok(runtime) = builder.enable_all().build() {
+    if let Some(runtime) = build_complete() {
         return Background { process, runtime: leak(runtime), refused: None };
     }
     let refused = Some(Instant::now());
@@ -73,6 +78,22 @@ fn build(process: u32, stopgap: Option<Background>) -> Background {
     lock(&STOPGAPS).push(runtime.handle().id());
     HAD_STOPGAP.store(true, Ordering::Release);
     Background { process, runtime, refused }
+}
+
+/// A runtime that can open connections, if the process has the descriptors for one.
+///
+/// tokio panics where only some of them are free (with its feature `signal`, for the pipe of the
+/// signals). So they are looked for before, and a panic means the same as an error: another thread
+/// may have opened files in between.
+fn build_complete() -> Option<Runtime> {
+    let files: io::Result<Vec<File>> = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
+    // A system without that file says nothing about descriptors.
+    if files.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+        return None;
+    }
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("larder").enable_all();
+    catch_unwind(AssertUnwindSafe(|| builder.build())).ok()?.ok()
 }
 
 fn leak(runtime: Runtime) -> &'static Runtime {
