@@ -1,33 +1,42 @@
-//! The map behind the near level of the tests.
+//! The near store of the tests: the memory engine, or a plain map that evicts.
 
 use super::core::Near;
+use crate::adapters::memory::near::TimedEngine;
 use crate::sync::{Mutex, lock};
+use crate::value::CacheValue;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What a read has seen: which state of its key, and through which connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Seen {
     pub(super) state: u32,
     pub(super) through: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Kept {
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Kept {
     value: Seen,
     source: u16,
     deadline: u64,
 }
 
-/// A map with room for a few entries. It is not the memory engine, whose clock cannot be given.
-#[derive(Debug)]
-pub(super) struct Map {
-    entries: Mutex<BTreeMap<String, Kept>>,
-    room: usize,
+/// A near store.
+pub(super) enum Map {
+    Engine(TimedEngine),
+    /// A map with room for a few entries. What the engine evicts is decided by hashes, whose seed
+    /// is another in each process, so a run could not be repeated.
+    Small(Mutex<BTreeMap<String, Kept>>, usize),
 }
 
 impl Map {
+    /// The memory engine, with room for all keys of a test.
+    pub(super) fn of_the_engine() -> Self {
+        Self::Engine(TimedEngine::with_room(100_000))
+    }
+
     pub(super) fn with_room(room: usize) -> Self {
-        Self { entries: Mutex::new(BTreeMap::new()), room }
+        Self::Small(Mutex::new(BTreeMap::new()), room)
     }
 
     /// The value under `key`, if it has not expired and `may_serve` says so of its source.
@@ -37,37 +46,65 @@ impl Map {
         now: u64,
         may_serve: impl FnOnce(u16) -> bool,
     ) -> Option<Seen> {
-        let entries = lock(&self.entries);
-        let kept = entries.get(key).filter(|kept| kept.deadline > now)?;
-        may_serve(kept.source).then_some(kept.value)
+        let look = |kept: &Kept| may_serve(kept.source).then_some(kept.value);
+        match self {
+            Self::Engine(engine) => engine.look(key, now, |value| look(kept(value)?)).flatten(),
+            Self::Small(entries, _) => {
+                lock(entries).get(key).filter(|kept| kept.deadline > now).and_then(look)
+            }
+        }
     }
+
+    fn retain(&self, keep: impl Fn(&str, &Kept) -> bool) {
+        match self {
+            Self::Engine(engine) => {
+                engine.retain(|key, value| kept(value).is_some_and(|kept| keep(key, kept)));
+            }
+            Self::Small(entries, _) => lock(entries).retain(|key, kept| keep(key, kept)),
+        }
+    }
+}
+
+/// What is behind a value of the engine.
+fn kept(value: &CacheValue) -> Option<&Kept> {
+    value.downcast_ref()
 }
 
 impl Near for Map {
     type Value = Seen;
-    /// The keys that were replaced or evicted.
+    /// The key that was evicted.
     type Gone = Option<String>;
 
     fn keep(&self, key: &str, value: Seen, source: u16, deadline: u64) -> Self::Gone {
-        let mut entries = lock(&self.entries);
         let kept = Kept { value, source, deadline };
-        if entries.insert(key.to_owned(), kept).is_none() && entries.len() > self.room {
-            // Which one does not matter, as long as the same seed evicts the same.
-            let key = entries.keys().nth(deadline as usize % self.room).cloned()?;
-            return entries.remove_entry(&key).map(|(key, _)| key);
+        match self {
+            Self::Engine(engine) => engine.keep(key, CacheValue::new(kept), deadline),
+            Self::Small(entries, room) => {
+                let mut entries = lock(entries);
+                let is_new = entries.insert(key.to_owned(), kept).is_none();
+                if !is_new || entries.len() <= *room {
+                    return None;
+                }
+                // Which one does not matter, as long as the same seed evicts the same.
+                let evicted = entries.keys().nth(deadline as usize % room).cloned()?;
+                entries.remove_entry(&evicted).map(|(key, _)| key)
+            }
         }
-        None
     }
 
     fn remove(&self, key: &str) -> Option<Self::Gone> {
-        lock(&self.entries).remove_entry(key).map(|(key, _)| Some(key))
+        let was_there = match self {
+            Self::Engine(engine) => engine.remove(key),
+            Self::Small(entries, _) => lock(entries).remove(key).is_some(),
+        };
+        was_there.then_some(None)
     }
 
     fn remove_below(&self, prefix: &str) {
-        lock(&self.entries).retain(|key, _| !key.starts_with(prefix));
+        self.retain(|key, _| !key.starts_with(prefix));
     }
 
     fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) {
-        lock(&self.entries).retain(|_, kept| !is_meant(kept.source));
+        self.retain(|_, kept| !is_meant(kept.source));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! - `core`: what may be served and what may be kept: no I/O, no tasks, no clock
 //! - `model`: a simulation of many nodes before one store
-//! - `map`: the near store of both tests
+//! - `map`: the near store of the tests
 
 mod core;
 mod map;

@@ -19,7 +19,7 @@ struct Setting {
 
 impl Setting {
     fn without(broken: Option<Rule>) -> Arc<Self> {
-        let core = Core::new(Map::with_room(4), BOUNDS, Rules::without(broken));
+        let core = Core::new(Map::of_the_engine(), BOUNDS, Rules::without(broken));
         Arc::new(Self { core, store: AtomicU32::new(1) })
     }
 

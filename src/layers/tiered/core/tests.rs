@@ -7,7 +7,7 @@ const AGE: u64 = 100;
 const TTL: u64 = 1_000;
 
 fn core() -> Core<Map, u64> {
-    Core::new(Map::with_room(10), Bounds { age: AGE, ttl: TTL }, Rules::default())
+    Core::new(Map::of_the_engine(), Bounds { age: AGE, ttl: TTL }, Rules::default())
 }
 
 fn send(core: &Core<Map, u64>, key: &str, now: u64) -> Read {

@@ -153,9 +153,9 @@ pub(super) struct Look {
 }
 
 fn core(keys: usize, fault: Fault, rng: &mut Rng) -> Core<Map, u64> {
-    let room = if rng.bool() { keys } else { keys / 4 };
+    let near = if rng.bool() { Map::of_the_engine() } else { Map::with_room((keys / 4).max(1)) };
     let bounds = Bounds { age: BOUND, ttl: TTL };
-    Core::new(Map::with_room(room.max(1)), bounds, Rules::without(fault.rule()))
+    Core::new(near, bounds, Rules::without(fault.rule()))
 }
 
 /// The name of a key. Keys of a group have a prefix in common.
