@@ -15,21 +15,26 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, Commands, IntoConnectionInfo, cmd};
 use std::hint::black_box;
 
+/// No more entries than there are keys: later lines read each of them.
+const SET_BATCHES: [f64; 4] = [1.0, 10.0, 100.0, 1_000.0];
 const RAW: &str = "redis::aio::MultiplexedConnection";
 /// Sends at once, as larder does; by default the driver leaves Nagle's algorithm on.
 const RAW_NODELAY: &str = "the same with TCP_NODELAY";
-const LINES: [(&str, &str, usize, bool, f64); 6] = [
-    ("redis/get-1", "redis GET 100 B, 1 task", 1, false, 0.9),
-    ("redis/get-16", "redis GET 100 B, 16 tasks", 16, false, 1.0),
-    ("redis/get-256", "redis GET 100 B, 256 tasks", 256, false, 1.4),
-    ("redis/get-1024", "redis GET 100 B, 1,024 tasks", 1_024, false, 1.9),
-    ("redis/set-16", "redis SET with expiry 100 B, 16 tasks", 16, true, 1.0),
-    ("redis/set-256", "redis SET with expiry 100 B, 256 tasks", 256, true, 1.4),
+const LINES: [(&str, &str, usize, bool, f64); 9] = [
+    ("redis/get-1", "redis GET 100 B, 1 task", 1, false, 1.0),
+    ("redis/get-4", "redis GET 100 B, 4 tasks", 4, false, 1.0),
+    ("redis/get-16", "redis GET 100 B, 16 tasks", 16, false, 1.3),
+    ("redis/get-64", "redis GET 100 B, 64 tasks", 64, false, 1.7),
+    ("redis/get-256", "redis GET 100 B, 256 tasks", 256, false, 2.0),
+    ("redis/get-1024", "redis GET 100 B, 1,024 tasks", 1_024, false, 2.2),
+    ("redis/set-1", "redis SET with expiry 100 B, 1 task", 1, true, 1.0),
+    ("redis/set-16", "redis SET with expiry 100 B, 16 tasks", 16, true, 1.3),
+    ("redis/set-256", "redis SET with expiry 100 B, 256 tasks", 256, true, 1.8),
 ];
 const NOTE: &str = "larder is named by URL and called through the global, typed cache: a value has its header, checks and decoding.";
 
 pub(super) fn run(run: &mut Run) {
-    if !["redis/get-tasks", "redis/batch", "redis/blocking"]
+    if !["redis/get-tasks", "redis/batch", "redis/set-batch", "redis/blocking"]
         .iter()
         .chain(LINES.iter().map(|line| &line.0))
         .any(|id| run.wants(id))
@@ -62,7 +67,7 @@ pub(super) fn run(run: &mut Run) {
     }
     run.line(
         Line::new("redis/blocking", "redis GET 100 B, blocking, one thread", Unit::Micros)
-            .goal(Goal::at_most_times(1.3, "redis::Connection"))
+            .goal(Goal::at_most_times(1.1, "redis::Connection"))
             .rounds(ROUNDS),
         || blocking(&url, &client),
     );
@@ -77,6 +82,14 @@ pub(super) fn run(run: &mut Run) {
     .note(BATCH);
     run.curve(line, "keys", &BATCHES, |keys| {
         vec![get_many(keys as usize), mget(&raw, keys as usize)]
+    });
+    let line = Line::new(
+        "redis/set-batch",
+        "redis, entries a second in one set_many, as it grows",
+        Unit::PerSecond,
+    );
+    run.curve(line, "entries", &SET_BATCHES, |entries| {
+        vec![set_many(entries as usize), pipelined_sets(&raw, entries as usize)]
     });
 }
 
@@ -168,5 +181,29 @@ fn mget(raw: &MultiplexedConnection, count: usize) -> Contestant<'static> {
         let found: Vec<Option<String>> =
             cmd("MGET").arg(&keys).query_async(&mut raw).await.expect("MGET");
         found.iter().flatten().count()
+    })
+}
+
+fn set_many(count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    batch("larder, set_many", count, async move || {
+        let entries = keys.iter().map(|key| (key, value()));
+        async_cached().ttl(TTL * 60).set_many(entries).await.expect("set_many");
+        count
+    })
+}
+
+/// One `SET` for each entry, all in one round trip: `MSET` takes no expiry.
+fn pipelined_sets(raw: &MultiplexedConnection, count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    let mut raw = raw.clone();
+    batch("SETs in a pipeline over the raw connection", count, async move || {
+        let mut sets = redis::pipe();
+        for key in &keys {
+            let millis = (TTL * 60).as_millis() as u64;
+            sets.cmd("SET").arg(key).arg(value()).arg("PX").arg(millis).ignore();
+        }
+        sets.exec_async(&mut raw).await.expect("a pipeline");
+        count
     })
 }
