@@ -17,9 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use background::is_background;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor, worker_index};
 use tokio::task::JoinHandle;
@@ -55,12 +55,12 @@ pub(crate) async fn yield_now() {
 /// A thread that the blocking face blocks wakes itself all the same: tokio leaves the waker to its
 /// scheduler, which that thread may be.
 #[cfg(feature = "redis")]
-pub(crate) fn wake_last(context: &mut Context<'_>) {
+pub(crate) fn wake_last(context: &mut std::task::Context<'_>) {
     if is_blocked() {
         context.waker().wake_by_ref();
     } else {
         // Its first poll hands the waker to the scheduler.
-        let _pending = pin!(tokio::task::yield_now()).poll(context);
+        let _pending = std::pin::pin!(tokio::task::yield_now()).poll(context);
     }
 }
 
