@@ -3,12 +3,14 @@
 mod claim;
 #[cfg(feature = "memory")]
 mod counted;
+mod entry;
 mod size;
 mod walk;
 
 pub use claim::Claim;
 #[cfg(feature = "memory")]
 pub(crate) use counted::{CountedToken, CountsClaims};
+pub use entry::{ClaimedEntry, Entry, FoundOrClaimed};
 pub use size::StoreSize;
 pub use walk::{KeyCursor, KeyPage};
 
@@ -18,30 +20,11 @@ use crate::meta::Meta;
 use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-
-/// One write of a batch.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Entry<'a> {
-    /// The key, not empty.
-    pub key: &'a str,
-    /// The value.
-    pub value: CacheValue,
-    /// When the entry expires.
-    pub expiry: Expiry,
-}
-
-impl<'a> Entry<'a> {
-    /// A write of `value` under `key`.
-    #[must_use]
-    pub fn new(key: &'a str, value: CacheValue, expiry: Expiry) -> Self {
-        Self { key, value, expiry }
-    }
-}
 
 /// The state of a key in a store: see [`presence`](AsyncCacheAdapter::presence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,6 +305,21 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         Poll::Pending
     }
 
+    /// Reads several keys, and claims those that are missing, without leases. Returns one result for
+    /// each key, in the order of `keys`; a key that fails does not make the others fail. A claim is
+    /// made after its key was read, so a value may have been stored in between. The default reads
+    /// with [`get_many`](AsyncCacheAdapter::get_many), and then makes the claims at the same time.
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        get_or_claim_each(self, keys).await
+    }
+
+    /// [`set_claimed`](AsyncCacheAdapter::set_claimed) of several entries. Returns one result for
+    /// each entry, in the order of `entries`; an entry that fails does not make the others fail. The
+    /// default stores each by itself, at the same time.
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        set_claimed_each(self, entries).await
+    }
+
     /// Gives up a claim that will not be used, so that others need not wait for the end of its
     /// lease.
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
@@ -378,6 +376,39 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     fn backend(&self) -> &str {
         std::any::type_name::<Self>()
     }
+}
+
+/// [`get_or_claim_many`](AsyncCacheAdapter::get_or_claim_many) by the verbs for one key.
+pub(crate) async fn get_or_claim_each<A: AsyncCacheAdapter + ?Sized>(
+    adapter: &A,
+    keys: &[&str],
+) -> Result<Vec<Result<FoundOrClaimed>>> {
+    let found = adapter.get_many(keys).await?;
+    let claims = keys.iter().zip(&found).filter_map(|(key, found)| {
+        let is_missing = adapter.enforces_claims() && matches!(found, Ok(None));
+        is_missing.then(|| adapter.claim(key, None))
+    });
+    let mut claims = join_all(claims).await.into_iter();
+    let looked = found.into_iter().map(|found| match found? {
+        Some(value) => Ok(FoundOrClaimed::Found(value)),
+        None => match claims.next().transpose()?.flatten() {
+            Some(claim) => Ok(FoundOrClaimed::Claimed(claim)),
+            None => Ok(FoundOrClaimed::Missing),
+        },
+    });
+    Ok(looked.collect())
+}
+
+/// [`set_claimed_many`](AsyncCacheAdapter::set_claimed_many) by the verb for one key.
+pub(crate) async fn set_claimed_each<A: AsyncCacheAdapter + ?Sized>(
+    adapter: &A,
+    entries: &[ClaimedEntry<'_>],
+) -> Result<Vec<Result<bool>>> {
+    crate::key::check_all(entries.iter().map(|claimed| claimed.entry.key))?;
+    let stored = entries.iter().map(|ClaimedEntry { entry, claim }| {
+        adapter.set_claimed(entry.key, entry.value.clone(), entry.expiry, claim)
+    });
+    Ok(join_all(stored).await)
 }
 
 /// The longest life of a claim, and of a lease.

@@ -3,7 +3,8 @@
 mod turn;
 
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize, unsupported,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize, get_or_claim_each, set_claimed_each, unsupported,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -414,6 +415,14 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         _claim: &Claim,
     ) -> Poll<Result<bool>> {
         Poll::Pending
+    }
+
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        get_or_claim_each(self, keys).await
+    }
+
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        set_claimed_each(self, entries).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

@@ -142,7 +142,10 @@ mod value;
 /// The attribute for an `impl AsyncCacheAdapter`.
 pub use async_trait::async_trait;
 
-pub use adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+pub use adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize,
+};
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
 #[cfg(feature = "memory")]

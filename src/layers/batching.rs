@@ -1,6 +1,9 @@
 //! The batching layer: calls of an adapter that wait are sent as batches.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize,
+};
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -404,6 +407,14 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
         _claim: &Claim,
     ) -> Poll<Result<bool>> {
         Poll::Pending
+    }
+
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        self.in_turn(None, self.adapter.get_or_claim_many(keys)).await
+    }
+
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        self.in_turn(None, self.adapter.set_claimed_many(entries)).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

@@ -1,6 +1,9 @@
 //! The contract for `Arc` and `Box` of an adapter.
 
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize,
+};
 use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
@@ -151,6 +154,20 @@ macro_rules! forward {
                 claim: &Claim,
             ) -> Poll<Result<bool>> {
                 (**self).set_claimed_if_ready(key, value, expiry, claim)
+            }
+
+            async fn get_or_claim_many(
+                &self,
+                keys: &[&str],
+            ) -> Result<Vec<Result<FoundOrClaimed>>> {
+                (**self).get_or_claim_many(keys).await
+            }
+
+            async fn set_claimed_many(
+                &self,
+                entries: &[ClaimedEntry<'_>],
+            ) -> Result<Vec<Result<bool>>> {
+                (**self).set_claimed_many(entries).await
             }
 
             async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

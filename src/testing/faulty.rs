@@ -1,7 +1,10 @@
 //! An adapter that fails on demand.
 
 use super::Verb;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize, get_or_claim_each, set_claimed_each,
+};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -372,6 +375,16 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         _claim: &Claim,
     ) -> Poll<Result<bool>> {
         Poll::Pending
+    }
+
+    /// Counted as [`Verb::GetMany`] and [`Verb::Claim`], and has their faults.
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        get_or_claim_each(self, keys).await
+    }
+
+    /// Counted as [`Verb::SetClaimed`], once for each entry, and has its faults.
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        set_claimed_each(self, entries).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

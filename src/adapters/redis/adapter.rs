@@ -3,8 +3,10 @@
 use super::AsyncRedisCache;
 use super::commands::Condition;
 use super::errors::BACKEND;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence};
-use crate::error::Result;
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+};
+use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
 use crate::runtime::lock;
@@ -109,6 +111,16 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         claim: &Claim,
     ) -> Result<bool> {
         self.call("set_claimed", key)?.set_claimed(&value, expiry, claim).await
+    }
+
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        let named = |error: Error| error.with_backend(BACKEND).with_op("get_or_claim_many");
+        self.get_or_claim_batch(keys).await.map_err(named)
+    }
+
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        let named = |error: Error| error.with_backend(BACKEND).with_op("set_claimed_many");
+        self.set_claimed_batch(entries).await.map_err(named)
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

@@ -176,7 +176,7 @@ pub(super) fn exec() -> Command<Value> {
 }
 
 /// The command with its answer unread.
-pub(super) fn as_is(command: Command<bool>) -> Command<Value> {
+pub(super) fn as_is<T>(command: Command<T>) -> Command<Value> {
     Command { cmd: command.cmd, read: Some, repeatable: command.repeatable }
 }
 
@@ -309,7 +309,7 @@ pub(super) fn bytes(answer: Value) -> Option<Option<Bytes>> {
     }
 }
 
-fn list(answer: Value) -> Option<Vec<Option<Bytes>>> {
+pub(super) fn list(answer: Value) -> Option<Vec<Option<Bytes>>> {
     match answer {
         Value::Array(values) => values.into_iter().map(bytes).collect(),
         _ => None,

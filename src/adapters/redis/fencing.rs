@@ -141,7 +141,7 @@ static RELEASE: Lua =
 
 /// The fencing token of a claim, as only this adapter reads it.
 #[derive(Debug, PartialEq, Eq)]
-struct ClaimToken<'c> {
+pub(super) struct ClaimToken<'c> {
     id: &'c str,
     leased: bool,
     /// The fingerprint of the value at the time of the claim.
@@ -150,7 +150,7 @@ struct ClaimToken<'c> {
 
 impl<'c> ClaimToken<'c> {
     /// Reads a token. `None` for one that this adapter did not write.
-    fn read(claim: &'c [u8]) -> Option<Self> {
+    pub(super) fn read(claim: &'c [u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(claim).ok()?.split(' ');
         let (leased, id, before) = (words.next()?, words.next()?, words.next()?);
         Some(Self { id, leased: leased == "1", before })
@@ -159,6 +159,28 @@ impl<'c> ClaimToken<'c> {
     fn leased_arg(&self) -> &'static [u8] {
         if self.leased { b"1" } else { b"0" }
     }
+}
+
+/// The script of a claimed write. A `ttl` of `0` removes the older value.
+pub(super) fn set_claimed(
+    full: &str,
+    prefix: &str,
+    claimed: &ClaimToken<'_>,
+    ttl: &str,
+    stored: &[u8],
+    staged: Option<&str>,
+) -> Invocation<bool> {
+    let (marks, token) = (marks(prefix), token(full));
+    let mut keys = vec![full.as_bytes(), token.as_bytes(), marks.as_bytes()];
+    keys.extend(staged.map(str::as_bytes));
+    let args = [
+        claimed.id.as_bytes(),
+        claimed.leased_arg(),
+        claimed.before.as_bytes(),
+        ttl.as_bytes(),
+        stored,
+    ];
+    invoke(&SET_CLAIMED, &keys, &args, flag)
 }
 
 /// Claims a key. The answer is `None` while another load holds the lease.
@@ -293,18 +315,9 @@ impl Call<'_> {
         stored: &[u8],
         staged: Option<&str>,
     ) -> Result<Option<bool>, Failure> {
-        let marks = marks(self.cache.config.settings.scope.prefix());
-        let (token, ttl) = (token(&self.full), ttl.map_or_else(|| "0".to_owned(), ttl_arg));
-        let mut keys = vec![self.full.as_bytes(), token.as_bytes(), marks.as_bytes()];
-        keys.extend(staged.map(str::as_bytes));
-        let args = [
-            claimed.id.as_bytes(),
-            claimed.leased_arg(),
-            claimed.before.as_bytes(),
-            ttl.as_bytes(),
-            stored,
-        ];
-        self.try_invoke(&invoke(&SET_CLAIMED, &keys, &args, flag)).await
+        let prefix = self.cache.config.settings.scope.prefix();
+        let ttl = ttl.map_or_else(|| "0".to_owned(), ttl_arg);
+        self.try_invoke(&set_claimed(&self.full, prefix, claimed, &ttl, stored, staged)).await
     }
 
     /// Gives up a claim. If the server does not permit that, the claim expires.

@@ -19,6 +19,7 @@ mod fencing;
 mod keys;
 mod lane;
 mod large_keys;
+mod multi_claim;
 mod multi_key;
 mod names;
 mod ops;

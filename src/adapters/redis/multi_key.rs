@@ -19,11 +19,12 @@ use tokio::time::Instant;
 
 /// The number of keys in one step of a batch: few enough to occupy the server briefly, and so many
 /// that the round trips do not matter.
-const STEP_KEYS: usize = 1000;
-const STEP_BYTES: usize = 1 << 20;
+pub(super) const STEP_KEYS: usize = 1000;
+pub(super) const STEP_BYTES: usize = 1 << 20;
 /// Reads of more keys use the lane for large values, where no small value waits for them; and so do
 /// reads of keys that hold large ones.
 const SMALL_READ: usize = 128;
+
 /// One key of a batch, and the position of its result.
 struct Item<T> {
     at: usize,
@@ -72,14 +73,18 @@ impl AsyncRedisCache {
         Ok(found)
     }
 
-    fn lane_of<'l>(&self, lanes: &'l Lanes, names: &[&str]) -> &'l Arc<Lane> {
+    pub(super) fn lane_of<'l>(&self, lanes: &'l Lanes, names: &[&str]) -> &'l Arc<Lane> {
         let bulky = &self.shared.bulky;
         let is_large = names.len() > SMALL_READ
             || !bulky.is_empty() && names.iter().any(|name| bulky.contains(self.hash(name)));
         if is_large { &lanes.bulk } else { lanes.of(self.hash(names[0])) }
     }
 
-    async fn get_step(&self, lane: &Arc<Lane>, names: &[&str]) -> Result<Found, Failure> {
+    pub(super) async fn get_step(
+        &self,
+        lane: &Arc<Lane>,
+        names: &[&str],
+    ) -> Result<Found, Failure> {
         let deadline = self.deadline();
         let mut verified = false;
         loop {
@@ -303,7 +308,7 @@ impl AsyncRedisCache {
 }
 
 /// The result of [`AsyncRedisCache::get_step`], for each name.
-type Found = Vec<Result<Option<CacheValue>, Failure>>;
+pub(super) type Found = Vec<Result<Option<CacheValue>, Failure>>;
 
 /// The commands of one round trip.
 struct Step {
@@ -437,6 +442,6 @@ fn by_lane<T>(lanes: &Lanes, items: Vec<Item<T>>) -> Vec<(&Arc<Lane>, Vec<Item<T
     groups
 }
 
-fn failed(failure: &Failure, op: &'static str, key: &str) -> Error {
+pub(super) fn failed(failure: &Failure, op: &'static str, key: &str) -> Error {
     failure.error.clone().with_op(op).with_key(key)
 }

@@ -6,7 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// The token of a claim: the key, followed by this.
-const CLAIM: &str = "\0larder:claim";
+pub(super) const CLAIM: &str = "\0larder:claim";
 /// The prefixes that are being cleared: the cache's prefix, followed by this.
 const CLEARS: &str = "\0larder:clears";
 /// The lock for rewriting a counter: the key, followed by this.

@@ -124,6 +124,12 @@ pub(super) struct Invocation<T> {
 }
 
 impl<T> Invocation<T> {
+    /// A call that is sent again after its connection broke.
+    pub(super) fn repeatable(mut self) -> Self {
+        self.by_hash.repeatable = true;
+        self
+    }
+
     pub(super) fn in_full(&self) -> Command<T> {
         let mut command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
         // The arguments after the command's name and the hash.

@@ -7,7 +7,10 @@ use super::statements::{
     RemoveMany, Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize, set_claimed_each,
+};
 use crate::clock::WallClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -258,6 +261,34 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             }
             None => self.set(key, value, expiry).await.map(|()| true),
         }
+    }
+
+    /// One read, and one transaction that claims what is missing.
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        let found = self.get_many(keys).await?;
+        let is_missing = |found: &Result<Option<CacheValue>>| matches!(found, Ok(None));
+        let missing: Vec<&str> = keys
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| is_missing(found))
+            .map(|(key, _)| *key)
+            .collect();
+        let mut claims = self.take_claims(&missing).await.into_iter();
+        let looked = found.into_iter().map(|found| match found? {
+            Some(value) => Ok(FoundOrClaimed::Found(value)),
+            None => match claims.next().transpose()?.flatten() {
+                Some(claim) => Ok(FoundOrClaimed::Claimed(claim)),
+                None => Ok(FoundOrClaimed::Missing),
+            },
+        });
+        Ok(looked.collect())
+    }
+
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        if entries.iter().any(|claimed| claimed.claim.token().is_none()) {
+            return set_claimed_each(self, entries).await;
+        }
+        self.store_all_claimed(entries).await
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

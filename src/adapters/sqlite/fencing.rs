@@ -11,7 +11,7 @@ use super::job::Command;
 use super::statements::{Stored, bytes_at, upsert};
 use super::{AsyncSqliteCache, time};
 use crate::adapter::{Claim, LONGEST_CLAIM, lease_millis};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
 use bytes::Bytes;
@@ -49,7 +49,7 @@ enum Row {
 
 /// The fencing token of a claim, as only this adapter reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ClaimToken {
+pub(super) struct ClaimToken {
     /// The identifier of the lease.
     lease: Option<Id>,
     before: Before,
@@ -62,7 +62,7 @@ enum Before {
 }
 
 impl ClaimToken {
-    fn to_claim(self) -> Claim {
+    pub(super) fn to_claim(self) -> Claim {
         let mut note =
             vec![u8::from(self.lease.is_some()), u8::from(matches!(self.before, Before::Place(_)))];
         note.extend_from_slice(&self.lease.unwrap_or_default());
@@ -98,30 +98,44 @@ impl Command for Take {
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<ClaimToken>> {
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        let lease = match self.lease {
-            0 => None,
-            lasting => match take_lease(&mut step, &self.key, lasting).await? {
-                None => return step.rollback().await.map(|()| None),
-                taken => taken,
-            },
-        };
-        let before = match row(&mut step, &self.key).await? {
-            Row::Value { fingerprint, live: true } => Before::Value(fingerprint),
-            Row::Place(id, shares) if lease.is_none() => {
-                place(&mut step, &self.key, id, shares + 1).await?;
-                Before::Place(id)
-            }
-            // The placeholder of an ended lease gets a new identifier, so that the former holder's
-            // write is refused.
-            Row::Place(..) | Row::None | Row::Value { .. } => {
-                let id = new_id();
-                place(&mut step, &self.key, id, 1).await?;
-                Before::Place(id)
-            }
-        };
-        step.commit().await?;
-        Ok(Some(ClaimToken { lease, before }))
+        let taken = take(&mut step, &self.key, self.lease).await?;
+        match taken {
+            Some(_) => step.commit().await?,
+            None => step.rollback().await?,
+        }
+        Ok(taken)
     }
+}
+
+/// Claims a key inside a transaction. Returns `None`, and changes nothing, while another caller
+/// holds the lease.
+pub(super) async fn take(
+    on: &mut SqliteConnection,
+    key: &str,
+    lease: u64,
+) -> sqlx::Result<Option<ClaimToken>> {
+    let lease = match lease {
+        0 => None,
+        lasting => match take_lease(on, key, lasting).await? {
+            None => return Ok(None),
+            taken => taken,
+        },
+    };
+    let before = match row(on, key).await? {
+        Row::Value { fingerprint, live: true } => Before::Value(fingerprint),
+        Row::Place(id, shares) if lease.is_none() => {
+            place(on, key, id, shares + 1).await?;
+            Before::Place(id)
+        }
+        // The placeholder of an ended lease gets a new identifier, so that the former holder's
+        // write is refused.
+        Row::Place(..) | Row::None | Row::Value { .. } => {
+            let id = new_id();
+            place(on, key, id, 1).await?;
+            Before::Place(id)
+        }
+    };
+    Ok(Some(ClaimToken { lease, before }))
 }
 
 /// The place of a value that is being computed: a name, and how many share it.
@@ -206,7 +220,7 @@ async fn delete(on: &mut SqliteConnection, key: &str) -> sqlx::Result<()> {
 
 /// Stores a value under a claim, or removes the old value where there is none to store. Returns
 /// whether the claim held.
-struct SetClaimed {
+pub(super) struct SetClaimed {
     key: String,
     entry: Option<Stored>,
     token: ClaimToken,
@@ -217,30 +231,37 @@ impl Command for SetClaimed {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let Self { key, entry, token } = self;
         let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        // Read and write in one transaction: a removal or another process's write cannot come
-        // between the check of the row and the write in its place.
+        let holds = self.run_in(&mut step).await?;
+        step.commit().await?;
+        Ok(holds)
+    }
+}
+
+impl SetClaimed {
+    /// Reads and writes in one transaction: a removal or another process's write cannot come between
+    /// the check of the row and the write in its place.
+    pub(super) async fn run_in(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let Self { key, entry, token } = self;
         let in_time = match token.lease {
             None => true,
-            Some(id) => is_leased_to(&mut step, key, id).await?,
+            Some(id) => is_leased_to(on, key, id).await?,
         };
         let holds = in_time
-            && match (token.before, row(&mut step, key).await?) {
+            && match (token.before, row(on, key).await?) {
                 (Before::Place(mine), Row::Place(id, _)) => mine == id,
                 (Before::Value(then), Row::Value { fingerprint, .. }) => then == fingerprint,
                 _ => false,
             };
         if !holds {
-            give_up(&mut step, key, *token).await?;
+            give_up(on, key, *token).await?;
         } else {
             match entry {
-                Some(entry) => upsert(&mut step, &[entry]).await?,
-                None => delete(&mut step, key).await?,
+                Some(entry) => upsert(on, &[entry]).await?,
+                None => delete(on, key).await?,
             }
-            end_lease(&mut step, key, *token).await?;
+            end_lease(on, key, *token).await?;
         }
-        step.commit().await?;
         Ok(holds)
     }
 }
@@ -279,17 +300,31 @@ impl AsyncSqliteCache {
         expiry: Expiry,
         claim: &[u8],
     ) -> Result<bool> {
+        let write = self.claimed_write(key, value, expiry, claim)?;
+        let Some((write, refused)) = write else { return Ok(false) };
+        let filled = self.engine.call(Write, write).await?;
+        refused.map_or(Ok(filled), Err)
+    }
+
+    /// The write of a value under a claim, and the error of a value that is too large: the write then
+    /// removes the old value, unless another caller has replaced it meanwhile. `None` for a claim of
+    /// another store.
+    pub(super) fn claimed_write(
+        &self,
+        key: &str,
+        value: &CacheValue,
+        expiry: Expiry,
+        claim: &[u8],
+    ) -> Result<Option<(SetClaimed, Option<Error>)>> {
         let key = self.full(key)?;
-        let Some(token) = ClaimToken::read(claim) else { return Ok(false) };
+        let Some(token) = ClaimToken::read(claim) else { return Ok(None) };
         let lifetime = self.settings.resolve(expiry);
         let (entry, refused) = match self.encode(key.clone(), value, lifetime) {
             Ok(entry) => (Some(entry).filter(|_| !lifetime.is_zero()), None),
-            // The old value is removed, unless another caller has replaced it meanwhile.
             Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
             Err(error) => return Err(error),
         };
-        let filled = self.engine.call(Write, SetClaimed { key, entry, token }).await?;
-        refused.map_or(Ok(filled), Err)
+        Ok(Some((SetClaimed { key, entry, token }, refused)))
     }
 
     pub(super) async fn release_claim(&self, key: &str, claim: &Claim) -> Result<()> {

@@ -17,6 +17,7 @@ mod job;
 mod keys;
 mod lane;
 mod maintenance;
+mod multi_claim;
 mod pace;
 mod repair;
 mod statements;

@@ -5,13 +5,17 @@ use super::call::{Clock, Verb, batch};
 use super::in_flight::{Effect, Write};
 use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    StoreSize,
+};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
 use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -91,17 +95,44 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         Ok(fill_in(held, answers))
     }
 
-    async fn get_all(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let verb = Verb::idempotent("get_many");
+    /// Reads several keys by a verb of the adapter.
+    async fn get_all<T: Send>(
+        &self,
+        op: &'static str,
+        keys: &[&str],
+        read: impl for<'f> Fn(&'f A, &'f [&'f str]) -> BoxFuture<'f, Result<Vec<Result<T>>>>
+        + Send
+        + Sync,
+    ) -> Result<Vec<Result<T>>> {
+        let verb = Verb::idempotent(op);
         let clock = self.clock(verb);
         self.check(verb, keys).await?;
         let inner = &self.0.inner;
         let Some(held) = self.held_back(verb, clock, keys).await else {
-            let attempt = || inner.get_many(keys);
-            return self.attempt(verb, Subject::Nothing, clock, batch, attempt).await;
+            return self.attempt(verb, Subject::Nothing, clock, batch, || read(inner, keys)).await;
         };
         let free: Vec<&str> = pick(&held, keys);
-        let attempt = || inner.get_many(&free);
+        let attempt = || read(inner, &free);
+        let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
+        Ok(fill_in(held, answers))
+    }
+
+    async fn set_all_claimed(
+        &self,
+        entries: &[ClaimedEntry<'_>],
+        writes: &mut [Write<'_>],
+    ) -> Result<Vec<Result<bool>>> {
+        let verb = Verb::once("set_claimed_many");
+        let clock = self.clock(verb);
+        let keys: Vec<&str> = entries.iter().map(|claimed| claimed.entry.key).collect();
+        self.check(verb, &keys).await?;
+        let inner = &self.0.inner;
+        let Some(held) = self.send_all(verb, clock, &keys, writes).await else {
+            let attempt = || inner.set_claimed_many(entries);
+            return self.attempt(verb, Subject::Nothing, clock, batch, attempt).await;
+        };
+        let free: Vec<ClaimedEntry<'_>> = pick(&held, entries);
+        let attempt = || inner.set_claimed_many(&free);
         let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
         Ok(fill_in(held, answers))
     }
@@ -120,7 +151,8 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         &self,
         writes: Vec<Write<'_>>,
         outcome: &Result<Vec<Result<T>>>,
-        drafts: impl Iterator<Item = (&'k str, D)>,
+        effect: impl Fn(&T) -> Effect,
+        drafts: impl Iterator<Item = (&'k str, Option<D>)>,
     ) {
         for (at, (write, (key, draft))) in writes.into_iter().zip(drafts).enumerate() {
             let failed;
@@ -132,7 +164,7 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
                 }
             };
             if let Some(answer) = answer {
-                self.ended(write, key, answer, |_| Effect::Decided, Some(draft));
+                self.ended(write, key, answer, &effect, draft);
             }
         }
     }
@@ -290,7 +322,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let found = self.get_all(keys).await;
+        let found = self.get_all("get_many", keys, |inner, keys| inner.get_many(keys)).await;
         let found = self.read(found, || keys.iter().map(|key| Ok(self.noted(key))).collect())?;
         Ok(found
             .into_iter()
@@ -303,10 +335,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let mut writes = self.begin_all(entries.iter().map(|entry| entry.key));
         let stored = self.set_all(entries, &mut writes).await;
         let journal = &self.0.state.journal;
-        let drafts = entries
-            .iter()
-            .map(|entry| (entry.key, |begun| journal.draft(&entry.value, entry.expiry, begun)));
-        self.all_ended(writes, &stored, drafts);
+        let drafts = entries.iter().map(|entry| {
+            (entry.key, Some(|begun| journal.draft(&entry.value, entry.expiry, begun)))
+        });
+        self.all_ended(writes, &stored, |()| Effect::Decided, drafts);
         let stored = self.apply_fail_open(stored, || entries.iter().map(|_| Ok(())).collect())?;
         Ok(stored.into_iter().map(|stored| self.apply_fail_open(stored, || ())).collect())
     }
@@ -314,7 +346,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         let mut writes = self.begin_all(keys.iter().copied());
         let removed = self.remove_all(keys, &mut writes).await;
-        self.all_ended(writes, &removed, keys.iter().map(|key| (*key, Draft::removal)));
+        let drafts = keys.iter().map(|key| (*key, Some(Draft::removal)));
+        self.all_ended(writes, &removed, |_| Effect::Decided, drafts);
         let removed = self.apply_fail_open(removed, || keys.iter().map(|_| Ok(false)).collect())?;
         Ok(removed.into_iter().map(|removed| self.apply_fail_open(removed, || false)).collect())
     }
@@ -377,6 +410,29 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         _claim: &Claim,
     ) -> Poll<Result<bool>> {
         Poll::Pending
+    }
+
+    async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        let op = "get_or_claim_many";
+        let found = self.get_all(op, keys, |inner, keys| inner.get_or_claim_many(keys)).await;
+        let noted = |key: &&str| FoundOrClaimed::unclaimed(self.noted(key));
+        let found = self.read(found, || keys.iter().map(|key| Ok(noted(key))).collect())?;
+        Ok(found
+            .into_iter()
+            .zip(keys)
+            .map(|(found, key)| self.read(found, || noted(key)))
+            .collect())
+    }
+
+    /// As [`set_claimed`](AsyncCacheAdapter::set_claimed), for each entry.
+    async fn set_claimed_many(&self, entries: &[ClaimedEntry<'_>]) -> Result<Vec<Result<bool>>> {
+        let keys = || entries.iter().map(|claimed| claimed.entry.key);
+        let mut writes = self.begin_all(keys());
+        let stored = self.set_all_claimed(entries, &mut writes).await;
+        let effect = |held: &bool| if_true(Effect::Uncertain)(held);
+        self.all_ended(writes, &stored, effect, keys().map(|key| (key, NO_DRAFT)));
+        let stored = self.apply_fail_open(stored, || keys().map(|_| Ok(false)).collect())?;
+        Ok(stored.into_iter().map(|stored| self.apply_fail_open(stored, || false)).collect())
     }
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {

@@ -3,9 +3,11 @@
 //! claim is given and holds.
 
 mod at_once;
+mod batches;
 mod leases;
 
 pub(crate) use at_once::*;
+pub(crate) use batches::*;
 pub(crate) use leases::*;
 
 use super::*;

@@ -255,19 +255,27 @@ impl LoadTask {
     /// an event is emitted and the callers still get the value.
     pub(super) async fn store(&mut self, loaded: Loaded<CacheValue>, cost: Duration) -> Outcome {
         let planned = self.plan(loaded, cost);
-        // The guard is for the value's `Serialize`.
-        let begun = AssertUnwindSafe(self.begin_store(&planned)).catch_unwind().await;
-        let put = begun.unwrap_or_else(|panic| Put::Tried(Err(self.panicked(panic))));
+        let put = self.begin_store(&planned).await;
         self.end_store(planned, put).await
     }
 
-    async fn begin_store(&self, planned: &Planned) -> Put {
-        let is_begun = self.is_wanted(planned) && self.guard.begin_store().await;
-        if is_begun { Put::Pending } else { Put::Skipped }
+    /// Begins the store of a value, unless a write or a newer load has begun in between.
+    pub(super) async fn begin_store(&self, planned: &Planned) -> Put {
+        // The guard is for the value's `Serialize`.
+        let is_wanted = catch_unwind(AssertUnwindSafe(|| self.is_wanted(planned)));
+        match is_wanted {
+            Ok(true) if self.guard.begin_store().await => Put::Pending,
+            Ok(_) => Put::Skipped,
+            Err(panic) => Put::Tried(Err(self.panicked(panic))),
+        }
     }
 
     /// Ends the store of a value.
-    async fn end_store(&mut self, Planned { value, kept, .. }: Planned, put: Put) -> Outcome {
+    pub(super) async fn end_store(
+        &mut self,
+        Planned { value, kept, .. }: Planned,
+        put: Put,
+    ) -> Outcome {
         // The guard is for the value's `Serialize`, which runs in the store.
         let storing = AssertUnwindSafe(self.put(&value, kept, put)).catch_unwind();
         let (stored, took) = match storing.await {

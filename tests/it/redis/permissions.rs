@@ -176,6 +176,16 @@ async fn loads_are_stored(adapter: &AsyncRedisCache) {
     let newer: u32 =
         cache.view().force_refresh().get_or_set_async("leased", async { 8 }).await.unwrap();
     assert_eq!((newer, cache.get::<u32>("leased").await.unwrap()), (8, Some(8)));
+    for round in 0..2 {
+        let batches = loads.clone();
+        let load = move |missing: Vec<String>| {
+            batches.fetch_add(1, Ordering::Relaxed);
+            async move { missing.into_iter().map(|key| (key, 9u32)).collect::<Vec<_>>() }
+        };
+        let found = cache.get_or_set_many_async(["leased", "many 1", "many 2"], load).await;
+        assert_eq!(found.unwrap(), [Some(8), Some(9), Some(9)], "round {round}");
+    }
+    assert_eq!(loads.load(Ordering::Relaxed), 2, "the batch was not stored");
     let large: String = cache.get_or_set_async("large", async { big() }).await.unwrap();
     assert!(large == big() && cache.get::<String>("large").await.unwrap() == Some(big()));
 }

@@ -4,11 +4,11 @@
 
 use super::items::{BatchArgument, Items};
 use super::load::{JointTask, Pairs};
+use crate::adapter::FoundOrClaimed;
 use crate::error::Result;
 use crate::event::EventKind;
 use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Forced, Join, ReadMark};
-use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, StoreRight, lease_pause};
 use crate::wrapper::get_or_set::call::{GetOrSet, OP, READS, Step};
@@ -60,6 +60,8 @@ struct Missed<'a> {
     at: usize,
     miss: Miss<'a>,
     mark: Option<ReadMark<'a>>,
+    /// The right that came with the read.
+    right: Option<StoreRight>,
     skip_store: bool,
     /// The call has answered already, and refreshes the entry in the background.
     is_answered: bool,
@@ -187,7 +189,8 @@ where
         let (marks, scoped): (Vec<_>, Vec<_>) =
             keys.map(|key| (flights.read_mark(key), key.text())).unzip();
         let (slot, cache, info) = (self.slot, self.view.cache, CallInfo::new(OP, ""));
-        let reading = pin!(slot.adapter.get_many(&scoped));
+        let view = self.view;
+        let reading = pin!(look(slot, &view, &scoped));
         let (found, took) = slot.timed(pin!(cache.traced(slot, info, reading))).await;
         let found = match found {
             Ok(found) => found.into_iter().map(Some).collect(),
@@ -209,16 +212,28 @@ where
         &mut self,
         at: usize,
         mark: ReadMark<'a>,
-        found: Option<Result<Option<CacheValue>>>,
+        found: Option<Result<FoundOrClaimed>>,
         took: Option<Duration>,
     ) -> Option<Missed<'a>> {
         let member = &mut self.members[at];
         let info = CallInfo::new(OP, member.call.key).took(took);
-        let found = found.map_or(Ok(Found::Unknown), |found| member.call.judge(found, info));
+        let mut right = None;
+        let found = found.map_or(Ok(Found::Unknown), |found| {
+            let found = found.map(|found| match found {
+                FoundOrClaimed::Found(value) => Some(value),
+                FoundOrClaimed::Claimed(claim) => {
+                    right = Some(StoreRight::Claimed(claim));
+                    None
+                }
+                FoundOrClaimed::Missing => None,
+            });
+            member.call.judge(found, info)
+        });
         let mut missed = Missed {
             at,
             miss: Miss { info, usable: None },
             mark: Some(mark),
+            right,
             skip_store: false,
             is_answered: false,
         };
@@ -369,6 +384,19 @@ where
     }
 }
 
+/// Reads keys. Claims those that are missing, unless they are claimed with a lease.
+async fn look(
+    slot: &Slot,
+    view: &View<'_>,
+    scoped: &[&str],
+) -> Result<Vec<Result<FoundOrClaimed>>> {
+    if slot.adapter.enforces_claims() && view.options.lease_for().is_none() {
+        return slot.adapter.get_or_claim_many(scoped).await;
+    }
+    let found = slot.adapter.get_many(scoped).await?;
+    Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
+}
+
 impl<'a, T: Cacheable> Member<'a, T> {
     /// Serves the value at hand.
     fn serve(&mut self, miss: Miss<'a>) -> Result<Option<T>> {
@@ -400,7 +428,7 @@ impl<'a, T: Cacheable> Member<'a, T> {
         insists: bool,
         round: &mut Round<'a>,
     ) {
-        let Missed { at, miss, mark, skip_store, is_answered } = missed;
+        let Missed { at, miss, mark, right: claimed, skip_store, is_answered } = missed;
         let call = &mut self.call;
         let joined = call.slot.flights.join(call.scoped, call.joining(mark, insists));
         if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
@@ -410,7 +438,7 @@ impl<'a, T: Cacheable> Member<'a, T> {
         let awaited = match joined {
             Join::Lead(guard) => {
                 let has_usable = is_answered || miss.usable.is_some();
-                round.loads.push((at, call.lead(guard, right, skip_store, has_usable)));
+                round.loads.push((at, call.lead(guard, right.or(claimed), skip_store, has_usable)));
                 round.led.push((!is_answered).then_some(miss));
                 return;
             }

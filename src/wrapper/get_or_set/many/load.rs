@@ -2,27 +2,35 @@
 //! values. It is independent of the call that started it.
 
 use super::items::BatchArgument;
+use crate::adapter::{ClaimedEntry, Entry};
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::observe::Span;
 use crate::panics::panic_message;
 use crate::single_flight::{Flight, JointLoad, Outcome};
 use crate::wrapper::events::CallInfo;
-use crate::wrapper::fencing::Acquired;
+use crate::wrapper::fencing::{Acquired, StoreRight};
 use crate::wrapper::get_or_set::call::OP;
 use crate::wrapper::get_or_set::load_result::{Cause, Panic};
-use crate::wrapper::get_or_set::task::LoadTask;
+use crate::wrapper::get_or_set::task::{LoadTask, Planned, Put};
 use crate::wrapper::{Cacheable, Loaded};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The result of a loader for several keys: pairs of an argument and its value.
 pub(super) type Pairs<A, T> = Vec<(A, T)>;
+
+/// How far the store of a key has come.
+enum Stage {
+    Over(Outcome),
+    Storing(Planned, Put),
+}
 
 /// A load of several keys. Each has a flight and a right of its own; the loader is one.
 pub(super) struct JointTask<A> {
@@ -152,7 +160,7 @@ impl<A: BatchArgument> JointTask<A> {
         values
     }
 
-    /// Stores the values, all at once. A key without a value is absent.
+    /// Stores the values, in one write. A key without a value is absent.
     async fn store<T: Cacheable>(
         &mut self,
         values: Vec<Option<T>>,
@@ -160,20 +168,57 @@ impl<A: BatchArgument> JointTask<A> {
         cost: Duration,
     ) -> Vec<Outcome> {
         let tasks = self.tasks.iter_mut().zip(values).zip(needless);
-        let stores = tasks.map(|((task, value), needless)| async move {
+        let begun = tasks.map(|((task, value), needless)| async move {
             if let Some(outcome) = needless {
-                return outcome;
+                return Stage::Over(outcome);
             }
             task.unthrottle();
             match value {
-                Some(value) => task.store(Loaded::new(value).untyped(), cost).await,
+                Some(value) => {
+                    let planned = task.plan(Loaded::new(value).untyped(), cost);
+                    let put = task.begin_store(&planned).await;
+                    Stage::Storing(planned, put)
+                }
                 None => {
                     task.give_up_right().await;
-                    Outcome::Absent
+                    Stage::Over(Outcome::Absent)
                 }
             }
         });
-        join_all(stores).await
+        let mut stages = join_all(begun).await;
+        self.put_all(&mut stages).await;
+        let ends = self.tasks.iter_mut().zip(stages).map(|(task, stage)| async move {
+            match stage {
+                Stage::Over(outcome) => outcome,
+                Stage::Storing(planned, put) => task.end_store(planned, put).await,
+            }
+        });
+        join_all(ends).await
+    }
+
+    /// Makes one write of the stores that have begun. If the `Serialize` of a value panics, each
+    /// value is stored by itself afterwards, so that the panic is the error of its own key.
+    async fn put_all(&mut self, stages: &mut [Stage]) {
+        let begun = |at: &usize| {
+            matches!(stages[*at], Stage::Storing(_, Put::Pending))
+                && matches!(self.tasks[*at].right, Some(StoreRight::Claimed(_)))
+        };
+        let places: Vec<usize> = (0..stages.len()).filter(begun).collect();
+        // A single value is stored with its own key in the events.
+        if places.len() < 2 {
+            return;
+        }
+        let storing = AssertUnwindSafe(set_claimed(&self.tasks, &places, stages)).catch_unwind();
+        let Ok(stored) = storing.await else { return };
+        for (at, stored) in places.into_iter().zip(stored) {
+            if stored.is_ok() {
+                // The store has consumed the claim.
+                self.tasks[at].right = None;
+            }
+            if let Stage::Storing(_, put) = &mut stages[at] {
+                *put = Put::Tried(stored.map(drop));
+            }
+        }
     }
 
     fn failed(&self, error: &Error) -> Vec<Outcome> {
@@ -194,4 +239,25 @@ impl<A: BatchArgument> JointTask<A> {
         }
         task.cache.emit_load(&task.slot, task.flight(), kind, info);
     }
+}
+
+/// Stores the values of several tasks under their claims, in one write.
+async fn set_claimed(
+    tasks: &[LoadTask],
+    places: &[usize],
+    stages: &[Stage],
+) -> Vec<crate::error::Result<bool>> {
+    let entries = places.iter().filter_map(|at| match (&stages[*at], &tasks[*at].right) {
+        (Stage::Storing(planned, _), Some(StoreRight::Claimed(claim))) => {
+            let (key, value) = (tasks[*at].scoped(), planned.value.clone());
+            Some(ClaimedEntry::new(Entry::new(key, value, planned.kept), claim))
+        }
+        _ => None,
+    });
+    let entries: Vec<_> = entries.collect();
+    let Some(LoadTask { cache, slot, .. }) = tasks.first() else { return Vec::new() };
+    let storing = pin!(slot.adapter.set_claimed_many(&entries));
+    let traced = pin!(cache.traced(slot, CallInfo::new(OP, ""), storing));
+    let (stored, _) = slot.timed(traced).await;
+    stored.unwrap_or_else(|error| places.iter().map(|_| Err(error.clone())).collect())
 }
