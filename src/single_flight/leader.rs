@@ -78,6 +78,10 @@ impl Drop for LeaderGuard {
         // Remove the flight before announcing its end. A follower that wakes up and calls again
         // would otherwise find the finished flight and join it.
         self.flights.remove(&self.flight);
+        // The last handle: nobody has joined the flight, and nobody can join it now.
+        if Arc::strong_count(&self.flight) == 1 {
+            return;
+        }
         self.flight.end(std::mem::replace(&mut self.end, Phase::Lost));
     }
 }

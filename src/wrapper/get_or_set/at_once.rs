@@ -118,40 +118,44 @@ impl LoadTask {
         let loaded = match self.call(|| loader(key)) {
             Ok(Poll::Pending) => {
                 self.started = Some(started);
-                let (slot, flight) = (self.slot.clone(), self.flight().clone());
-                return AtOnce::Begun(Box::new(Begun { slot, flight, task: Some(self) }));
+                let begun = self.begun();
+                return AtOnce::Begun(Box::new(Begun { task: Some(self), ..begun }));
             }
             Ok(Poll::Ready(loaded)) => Ok(loaded),
             Err(panic) => Err(panic),
         };
         let cost = started.elapsed();
-        let (slot, flight) = (self.slot.clone(), self.flight().clone());
         match loaded {
-            Ok(Ok(loaded)) => {
-                if let Some(value) = self.store_at_once(loaded, cost) {
-                    return AtOnce::Over(value);
-                }
-            }
-            failed => self.land(Loading::Over(failed, cost)),
+            Ok(Ok(loaded)) => self.store_at_once(loaded, cost),
+            failed => self.go_on(Loading::Over(failed, cost)),
         }
-        AtOnce::Begun(Box::new(Begun { slot, flight, task: None }))
     }
 
-    /// Stores the value, and returns it if the store answered at once. What is left to do goes on
-    /// as after any other load.
-    fn store_at_once(mut self, loaded: Loaded<CacheValue>, cost: Duration) -> Option<CacheValue> {
+    fn begun(&self) -> Begun {
+        Begun { slot: self.slot.clone(), flight: self.flight().clone(), task: None }
+    }
+
+    /// Ends the load as any other.
+    fn go_on(self, loading: Loading) -> AtOnce {
+        let begun = self.begun();
+        self.land(loading);
+        AtOnce::Begun(Box::new(begun))
+    }
+
+    /// Stores the value. If the store does not answer at once, or refuses the value, the load ends as
+    /// any other.
+    fn store_at_once(mut self, loaded: Loaded<CacheValue>, cost: Duration) -> AtOnce {
         self.note_load(cost);
         let planned = self.plan(loaded, cost);
         // The guard is for the value's `Serialize`, which runs in the store.
         let put = catch_unwind(AssertUnwindSafe(|| self.put_at_once(&planned)));
         let put = put.unwrap_or_else(|panic| Put::Tried(Err(self.panicked(panic))));
         if !matches!(put, Put::Tried(Ok(()))) || self.guard.is_invalidated() {
-            self.land(Loading::Stored(planned, put));
-            return None;
+            return self.go_on(Loading::Stored(planned, put));
         }
         let value = planned.value;
         self.guard.finish(Outcome::Loaded { value: value.clone(), not_stored: None });
-        Some(value)
+        AtOnce::Over(value)
     }
 
     fn put_at_once(&mut self, planned: &Planned) -> Put {
