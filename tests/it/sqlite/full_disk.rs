@@ -2,7 +2,8 @@
 
 use super::{PATIENT, get, on, set};
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, ErrorKind};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -28,15 +29,14 @@ impl SmallDisk {
         self.0.path().join("cache.db")
     }
 
-    /// Fills the file system completely.
+    /// Fills the file system completely, also if the cache writes or frees something meanwhile.
     fn fill(&self) -> PathBuf {
         let path = self.0.path().join("filler");
-        let mut size = 8 << 20;
+        let mut file = File::create(&path).unwrap();
+        let block = vec![b'x'; 8 << 20];
+        let mut size = block.len();
         while size > 0 {
-            let mut content = fs::read(&path).unwrap_or_default();
-            content.resize(content.len() + size, b'x');
-            if fs::write(&path, &content).is_err() {
-                fs::write(&path, &content[..content.len() - size]).unwrap();
+            if file.write(&block[..size]).unwrap_or(0) == 0 {
                 size /= 2;
             }
         }
