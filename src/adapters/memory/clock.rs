@@ -7,7 +7,7 @@
 //!
 //! With the feature `test-util` both are tokio's clock, so that a test can pause it.
 
-pub(super) use imp::{now, recent};
+pub(super) use imp::{is_paused, now, recent};
 
 #[cfg(feature = "test-util")]
 mod imp {
@@ -32,10 +32,28 @@ mod imp {
     pub(in super::super) fn recent() -> u64 {
         now()
     }
+
+    /// Whether this thread's clock is, or has been, paused: then it is not the clock of other
+    /// threads.
+    pub(in super::super) fn is_paused() -> bool {
+        let before = std::time::Instant::now();
+        let here = Instant::now().into_std();
+        !(before..=std::time::Instant::now()).contains(&here)
+    }
+}
+
+#[cfg(not(feature = "test-util"))]
+mod never {
+    /// Only a test pauses a clock.
+    #[inline]
+    pub(in super::super) fn is_paused() -> bool {
+        false
+    }
 }
 
 #[cfg(all(not(feature = "test-util"), target_os = "linux"))]
 mod imp {
+    pub(in super::super) use super::never::is_paused;
     use rustix::time::{ClockId, clock_gettime};
 
     pub(in super::super) fn now() -> u64 {
@@ -56,6 +74,7 @@ mod imp {
 
 #[cfg(all(not(feature = "test-util"), not(target_os = "linux")))]
 mod imp {
+    pub(in super::super) use super::never::is_paused;
     use std::sync::LazyLock;
     use std::time::Instant;
 
