@@ -5,9 +5,11 @@ pub(crate) mod given_up;
 pub(crate) mod off;
 mod settings;
 
+#[cfg(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite"))]
+pub(crate) use settings::read_table;
 #[cfg(any(feature = "redis", feature = "memcached"))]
 pub(crate) use settings::{Remote, read_remote_url, refuse_layer};
-pub(crate) use settings::{Settings, read_table, read_url, refuse_options};
+pub(crate) use settings::{Settings, read_url, refuse_options};
 
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;
