@@ -117,8 +117,10 @@ async fn a_batch_with_a_lease_waits_for_the_loads_of_its_own_process(shared: Sha
             })
         })
         .collect();
-    // Two may lead one key each; the others follow both.
-    eventually("they follow", PATIENCE, || async { cache.stats().joined >= 2 * 18 }).await;
+    // Two may lead one key each. The others follow both, or the first only: where its leader has
+    // begun its flight, and the holder of the second key's lease has not yet, a call asks for the
+    // second key again when the first has landed.
+    eventually("they follow", PATIENCE, || async { cache.stats().joined >= 18 }).await;
     open.add_permits(20);
     for call in calls {
         assert!(call.await.unwrap().iter().all(Option::is_some));
