@@ -5,10 +5,10 @@ pub(crate) mod given_up;
 pub(crate) mod off;
 mod settings;
 
-#[cfg(any(feature = "memory", feature = "redis", feature = "memcached", feature = "sqlite"))]
+#[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) use settings::read_table;
 #[cfg(any(feature = "redis", feature = "memcached"))]
-pub(crate) use settings::{Remote, read_remote_url, refuse_layer};
+pub(crate) use settings::{Remote, read_remote_table, read_remote_url};
 pub(crate) use settings::{Settings, read_url, refuse_options};
 
 #[cfg(feature = "memcached")]

@@ -15,7 +15,11 @@ const LAYER: [&str; 5] = ["resilient", "breaker", "retry", "recovery", "fail_ope
 
 /// Reads the URL of an adapter that is built in code. Parameters of a cache are refused.
 pub(crate) fn read_url<B>(text: &str, read: impl FnOnce(&mut CacheUrl) -> Result<B>) -> Result<B> {
-    let mut url = CacheUrl::parse(text)?;
+    read_all(CacheUrl::parse(text)?, read)
+}
+
+/// Reads all parameters, of which none may be left over, nor be one of a cache.
+fn read_all<B>(mut url: CacheUrl, read: impl FnOnce(&mut CacheUrl) -> Result<B>) -> Result<B> {
     let read = read(&mut url)?;
     refuse_options(&url)?;
     url.finish()?;
@@ -30,14 +34,8 @@ pub(crate) fn read_table<'de, B, D: Deserializer<'de>>(
     read: impl FnOnce(&mut CacheUrl) -> Result<B>,
 ) -> Result<B, D::Error> {
     let words = Words::deserialize(from)?;
-    let read = || {
-        let mut table = CacheUrl::parse(url)?.with_table(words, true);
-        let read = read(&mut table)?;
-        refuse_options(&table)?;
-        table.finish()?;
-        Ok(read)
-    };
-    read().map_err(|error: Error| D::Error::custom(error))
+    let table = CacheUrl::parse(url).map(|url| url.with_table(words, true));
+    table.and_then(|table| read_all(table, read)).map_err(|error: Error| D::Error::custom(error))
 }
 
 /// [`read_url`] for an adapter that a cache wraps in a layer.
@@ -46,12 +44,29 @@ pub(crate) fn read_remote_url<B>(
     text: &str,
     read: impl FnOnce(&mut CacheUrl) -> Result<B>,
 ) -> Result<B> {
-    read_url(text, |url| read(url).and_then(|read| refuse_layer(url).map(|()| read)))
+    read_url(text, without_layer(read))
+}
+
+/// [`read_table`] for an adapter that a cache wraps in a layer.
+#[cfg(any(feature = "redis", feature = "memcached"))]
+pub(crate) fn read_remote_table<'de, B, D: Deserializer<'de>>(
+    from: D,
+    url: &str,
+    read: impl FnOnce(&mut CacheUrl) -> Result<B>,
+) -> Result<B, D::Error> {
+    read_table(from, url, without_layer(read))
 }
 
 /// Refuses the parameters of a layer where there is only the adapter.
 #[cfg(any(feature = "redis", feature = "memcached"))]
-pub(crate) fn refuse_layer(url: &CacheUrl) -> Result<()> {
+fn without_layer<B>(
+    read: impl FnOnce(&mut CacheUrl) -> Result<B>,
+) -> impl FnOnce(&mut CacheUrl) -> Result<B> {
+    |url| read(url).and_then(|read| refuse_layer(url).map(|()| read))
+}
+
+#[cfg(any(feature = "redis", feature = "memcached"))]
+fn refuse_layer(url: &CacheUrl) -> Result<()> {
     url.refuse(
         &LAYER,
         "is for caches that are given the URL; wrap an adapter that is built in code in \

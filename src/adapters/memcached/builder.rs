@@ -2,7 +2,7 @@
 
 use super::AsyncMemcachedCache;
 use super::connection::address::Address;
-use crate::adapters::{Settings, read_remote_url, read_table, refuse_layer};
+use crate::adapters::{Settings, read_remote_table, read_remote_url};
 use crate::batching::Limits;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -288,9 +288,7 @@ impl MemcachedBuilder {
 /// ```
 impl<'de> Deserialize<'de> for MemcachedBuilder {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        read_table(from, "memcached://127.0.0.1", |table| {
-            Self::from_cache_url(table).and_then(|read| refuse_layer(table).map(|()| read))
-        })
+        read_remote_table(from, "memcached://127.0.0.1", Self::from_cache_url)
     }
 }
 

@@ -357,10 +357,7 @@ impl Store {
     /// Deadlines of a clock that a test has paused are not recorded: the sweep reads the time of
     /// its own thread, which may be past a deadline before the test's time is.
     pub(super) fn expect(&self, deadline: u64) {
-        if clock::is_paused() {
-            return;
-        }
-        if deadline < self.sweep_at.load(Ordering::Relaxed) {
+        if deadline < self.sweep_at.load(Ordering::Relaxed) && !clock::is_paused() {
             self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
         }
     }

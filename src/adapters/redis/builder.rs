@@ -3,7 +3,7 @@
 use super::AsyncRedisCache;
 use super::connection::endpoint::Endpoint;
 use super::connection::source::Source;
-use crate::adapters::{Settings, read_remote_url, read_table, refuse_layer};
+use crate::adapters::{Settings, read_remote_table, read_remote_url};
 use crate::batching::Limits;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -340,8 +340,6 @@ impl std::fmt::Debug for RedisBuilder {
 /// ```
 impl<'de> Deserialize<'de> for RedisBuilder {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        read_table(from, "redis://", |table| {
-            Self::from_cache_url(table).and_then(|read| refuse_layer(table).map(|()| read))
-        })
+        read_remote_table(from, "redis://", Self::from_cache_url)
     }
 }

@@ -91,17 +91,22 @@ impl ManagedConnection {
             None => Box::pin(self.usable_by(deadline, command.repeatable)).await?,
         };
         let answer = connection.exchange(&command.cmd, deadline).await;
-        let answer = answer.and_then(|answer| match (command.read)(answer) {
-            Some(answer) => Ok(answer),
-            None => {
-                self.poison(&connection);
-                Err(Failure::desynchronized())
-            }
-        });
-        answer.map_err(|failure| {
-            let failure = self.noted(failure, deadline);
-            self.judge(&connection, failure.fate);
-            failure
+        self.outcome(&connection, command, answer, deadline)
+            .inspect_err(|failure| self.judge(&connection, failure.fate))
+    }
+
+    /// What became of a command that was sent by itself.
+    fn outcome<T>(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        command: &Command<T>,
+        answer: Result<Value, Failure>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let answer = answer.map_err(|failure| self.noted(failure, deadline))?;
+        (command.read)(answer).ok_or_else(|| {
+            self.poison(connection);
+            Failure::desynchronized()
         })
     }
 
@@ -181,11 +186,7 @@ impl ManagedConnection {
     ) -> Result<T, Failure> {
         self.kill_orphans(connection, deadline).await?;
         let answer = connection.exchange(&command.cmd, deadline).await;
-        let answer = answer.map_err(|failure| self.noted(failure, deadline))?;
-        (command.read)(answer).ok_or_else(|| {
-            self.poison(connection);
-            Failure::desynchronized()
-        })
+        self.outcome(connection, command, answer, deadline)
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
