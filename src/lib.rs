@@ -143,8 +143,8 @@ mod value;
 pub use async_trait::async_trait;
 
 pub use adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize,
+    AskedAt, AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor,
+    KeyPage, NearEntry, NearStats, Presence, Source, SourceId, StoreSize,
 };
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};

@@ -100,7 +100,7 @@ impl Slot {
         expiry: Expiry,
     ) -> Result<Instead> {
         let Some(claim) = self.adapter.claim(key, None).await? else { return Ok(Instead::Changed) };
-        let found = match self.adapter.get(key).await? {
+        let found = match self.adapter.get_far(key).await? {
             None => return self.give_up(key, &claim, Instead::Changed).await,
             Some(found) if !found.is_stale() => {
                 return self.give_up(key, &claim, Instead::Live).await;
@@ -159,7 +159,7 @@ impl Slot {
     ) -> Result<Option<CacheValue>> {
         for _ in 0..TRIES {
             let Some(claim) = self.adapter.claim(key, None).await? else { continue };
-            let found = match self.adapter.get(key).await? {
+            let found = match self.adapter.get_far(key).await? {
                 Some(found) if !found.is_stale() => found,
                 _ => return self.give_up(key, &claim, None).await,
             };

@@ -19,8 +19,9 @@ mod tests;
 
 pub(super) use reads::{Begun, Joining, Read};
 pub(super) use rules::{Rule, Rules};
-pub(super) use sources::{BY_AGE, Proof, Source, SourceId};
+pub(super) use sources::{BY_AGE, Proof, Source};
 
+use crate::adapter::SourceId;
 use crate::sync::{Mutex, MutexGuard, lock};
 use foldhash::quality::RandomState;
 use reads::{Reads, Taken};
@@ -197,7 +198,7 @@ impl<N: Near, J: Clone> Core<N, J> {
         }
         let lasting = if source.is_some() { self.bounds.ttl } else { self.bounds.age };
         let until = deadline.min(begun.saturating_add(lasting));
-        let number = source.map_or(BY_AGE, SourceId::number);
+        let number = source.map_or(BY_AGE, |source| source.number);
         let gone = Some(self.near.keep(key, value, number, until));
         Ended { joined, deadline, kept: true, refused: None, gone }
     }

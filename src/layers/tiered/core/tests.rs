@@ -1,6 +1,7 @@
 //! The core, step by step.
 
-use super::{Answer, BY_AGE, Begun, Bounds, Changed, Core, Joining, NEVER, Read, Rules, SourceId};
+use super::{Answer, BY_AGE, Begun, Bounds, Changed, Core, Joining, NEVER, Read, Rules};
+use crate::adapter::SourceId;
 use crate::layers::tiered::map::{Map, Seen};
 
 const AGE: u64 = 100;
@@ -97,7 +98,7 @@ fn the_end_of_a_source_takes_its_values_only() {
     assert!(!end(&core, "late", late, NEVER, Some(ended)), "nobody vouches for it");
     core.sweep();
     let next = core.open().expect("a free number");
-    assert_eq!(next.id().number(), ended.number(), "used again");
+    assert_eq!(next.id().number, ended.number, "used again");
     core.confirm(&next, 0);
     assert!(!is_hit(&core, "one", 1), "but not for what was there before");
 }
