@@ -12,7 +12,7 @@ pub use claim::Claim;
 #[cfg(feature = "memory")]
 pub(crate) use counted::{CountedToken, CountsClaims};
 pub use entry::{ClaimedEntry, Entry, FoundOrClaimed};
-pub use near::{AskedAt, Follower, NearEntry, NearStats, Source, SourceId};
+pub use near::{AskedAt, Follower, NearEntry, Source, SourceId};
 #[cfg(feature = "memory")]
 pub(crate) use near::{OpensSources, Vouches};
 pub(crate) use near::{many_near_by_expiry, near_by_expiry};
@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::join_all;

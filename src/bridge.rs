@@ -4,12 +4,13 @@ mod turn;
 
 use crate::adapter::{
     AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
-    NearEntry, NearStats, Presence, StoreSize, get_or_claim_each, many_near_by_expiry,
-    near_by_expiry, set_claimed_each, unsupported,
+    NearEntry, Presence, StoreSize, get_or_claim_each, many_near_by_expiry, near_by_expiry,
+    set_claimed_each, unsupported,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use crate::{key, runtime};
 use async_trait::async_trait;

@@ -41,6 +41,7 @@ macro_rules! pages {
                 "single-flight" => "single_flight",
                 "swapping" => "swapping",
                 "testing" => "testing",
+                "tiers" => "tiers",
             }]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $module {}
@@ -79,6 +80,7 @@ pages! {
     swapping = "swapping.md";
     #[cfg(any(not(doctest), feature = "testing"))]
     testing = "testing.md";
+    tiers = "tiers.md";
 }
 
 /// The README, whose examples are those of `examples/quickstart.rs`.

@@ -144,7 +144,7 @@ pub use async_trait::async_trait;
 
 pub use adapter::{
     AskedAt, AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor,
-    KeyPage, NearEntry, NearStats, Presence, Source, SourceId, StoreSize,
+    KeyPage, NearEntry, Presence, Source, SourceId, StoreSize,
 };
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
@@ -170,7 +170,7 @@ pub use global::{
     get_or_set, remove, set, update_timeout,
 };
 pub use observers::{EventSink, EventSinks, Observation};
-pub use stats::{Stats, Times};
+pub use stats::{NearStats, Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{
     AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyAndArgument, KeyStream, Keys,

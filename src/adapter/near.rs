@@ -159,24 +159,6 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What the near level of a cache has done: see [`Stats::near`](crate::Stats).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NearStats {
-    /// Reads that were sent to the store behind. A batch counts each of its keys.
-    pub far_reads: u64,
-    /// Answers that were kept near.
-    pub kept: u64,
-    /// Answers that were not kept, because their key changed, or may have, during the read.
-    pub refused: u64,
-    /// Values that were removed from the near level because their keys changed, or may have.
-    pub forgotten: u64,
-    /// Sources that ended, and took along what they had vouched for.
-    pub lost_sources: u64,
-    /// Looks at a near value whose proof had run out, so that the store behind was asked.
-    pub late_proofs: u64,
-}
-
 /// [`get_near`](AsyncCacheAdapter::get_near) by `get` and `expiry`.
 pub(crate) async fn near_by_expiry<A: AsyncCacheAdapter + ?Sized>(
     adapter: &A,

@@ -2,13 +2,14 @@
 
 use crate::adapter::{
     AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
-    NearEntry, NearStats, Presence, StoreSize,
+    NearEntry, Presence, StoreSize,
 };
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
 use crate::runtime::PerRuntime;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use crate::{key, runtime};
 use async_trait::async_trait;

@@ -3,13 +3,14 @@
 use super::Verb;
 use crate::adapter::{
     AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
-    NearEntry, NearStats, Presence, StoreSize, get_or_claim_each, set_claimed_each,
+    NearEntry, Presence, StoreSize, get_or_claim_each, set_claimed_each,
 };
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
 use crate::runtime::lock;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;

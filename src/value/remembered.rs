@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(value.decode_once::<String>()?, "text");
         let first: *const String = value.object::<String>().expect("remembered");
         assert_eq!(value.decode_once::<String>()?, "text");
-        assert_eq!(value.decode_once::<Box<str>>()?, "text".into());
+        assert_eq!(&*value.decode_once::<Box<str>>()?, "text");
         assert!(value.object::<Box<str>>().is_none());
         let second: *const String = value.object::<String>().expect("remembered");
         assert_eq!(first, second);

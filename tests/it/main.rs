@@ -67,3 +67,11 @@ mod everywhere;
     feature = "sqlite"
 ))]
 mod macros;
+#[cfg(all(
+    feature = "memory",
+    feature = "testing",
+    feature = "redis",
+    feature = "memcached",
+    feature = "sqlite"
+))]
+mod tiers;

@@ -7,12 +7,13 @@ use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
 use crate::adapter::{
     AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
-    NearEntry, NearStats, Presence, StoreSize,
+    NearEntry, Presence, StoreSize,
 };
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;

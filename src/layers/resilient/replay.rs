@@ -39,7 +39,7 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
     let Some(claim) = inner.claim(key, None).await? else {
         return remove(inner, key, noted.at).await;
     };
-    let Some(there) = inner.get(key).await? else {
+    let Some(there) = inner.get_far(key).await? else {
         return inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop);
     };
     let ours = value.created().unwrap_or(noted.at);
@@ -79,7 +79,7 @@ async fn replay_unguarded(
 }
 
 async fn remove(inner: &impl AsyncCacheAdapter, key: &str, at: SystemTime) -> Result<()> {
-    let created = inner.get(key).await?.and_then(|there| there.created());
+    let created = inner.get_far(key).await?.and_then(|there| there.created());
     if created.is_some_and(|created| created > at + DOUBT) {
         return Ok(());
     }

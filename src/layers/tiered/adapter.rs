@@ -3,7 +3,7 @@
 
 use super::Tiered;
 use super::core::Joining;
-use super::reads::Start;
+use super::reads::{FarRead, Start, Waited};
 use crate::adapter::{
     AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
     NearEntry, Presence, StoreSize,
@@ -26,16 +26,26 @@ impl<A: AsyncCacheAdapter> Tiered<A> {
     async fn read(&self, key: &str, mut joining: Joining) -> Found {
         loop {
             match self.level.begin(key, joining) {
-                Start::Send(read) => return read.end(self.far.get_near(key).await),
-                Start::Wait(joined) => {
-                    if let Some(answer) = joined.answer().await {
-                        return answer;
+                Start::Send(read) => {
+                    if let Some(value) = self.near_by_now(key, joining) {
+                        return Ok(Some(value));
                     }
-                    // No other answer would be better for this caller than its own.
-                    joining = Joining::No;
+                    read.count();
+                    return read.end(self.far.get_near(key).await);
                 }
+                Start::Wait(joined) => match joined.answer().await {
+                    Waited::Answer(answer) => return answer,
+                    Waited::Abandoned => {}
+                    Waited::InVain => joining = Joining::No,
+                },
             }
         }
+    }
+
+    /// What another caller's read may have brought since the look near: of many callers that miss at
+    /// the same time, one asks the far store.
+    fn near_by_now(&self, key: &str, joining: Joining) -> Option<CacheValue> {
+        (joining == Joining::Allowed).then(|| self.level.get_again(key)).flatten()
     }
 
     /// Reads several keys that are not near: those that nobody else reads in one batch.
@@ -44,31 +54,46 @@ impl<A: AsyncCacheAdapter> Tiered<A> {
         let (mut sent, mut joined) = (Vec::new(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
             match self.level.begin(key, joining) {
-                Start::Send(read) => sent.push((at, read)),
+                Start::Send(read) => match self.near_by_now(key, joining) {
+                    Some(value) => found[at] = Some(Ok(Some(value))),
+                    None => sent.push((at, read)),
+                },
                 Start::Wait(waits) => joined.push((at, waits)),
             }
         }
-        if !sent.is_empty() {
-            let asked: Vec<&str> = sent.iter().map(|(_, read)| read.key).collect();
-            match self.far.get_many_near(&asked).await {
-                Ok(answers) => {
-                    for ((at, read), answer) in sent.into_iter().zip(answers) {
-                        found[at] = Some(read.end(answer));
-                    }
-                }
-                Err(error) => {
-                    sent.into_iter().for_each(|(_, read)| drop(read.end(Err(error.clone()))));
-                    return Err(error);
-                }
-            }
-        }
+        self.send_all(sent, &mut found).await?;
         for (at, waits) in joined {
             found[at] = Some(match waits.answer().await {
-                Some(answer) => answer,
-                None => self.read(keys[at], Joining::No).await,
+                Waited::Answer(answer) => answer,
+                Waited::Abandoned => self.read(keys[at], joining).await,
+                Waited::InVain => self.read(keys[at], Joining::No).await,
             });
         }
         Ok(found.into_iter().map(|found| found.unwrap_or(Ok(None))).collect())
+    }
+
+    async fn send_all(
+        &self,
+        sent: Vec<(usize, FarRead<'_>)>,
+        found: &mut [Option<Found>],
+    ) -> Result<()> {
+        if sent.is_empty() {
+            return Ok(());
+        }
+        sent.iter().for_each(|(_, read)| read.count());
+        let keys: Vec<&str> = sent.iter().map(|(_, read)| read.key).collect();
+        match self.far.get_many_near(&keys).await {
+            Ok(answers) => {
+                for ((at, read), answer) in sent.into_iter().zip(answers) {
+                    found[at] = Some(read.end(answer));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                sent.into_iter().for_each(|(_, read)| drop(read.end(Err(error.clone()))));
+                Err(error)
+            }
+        }
     }
 
     /// Reads several keys: what is near, and then the others.

@@ -2,7 +2,7 @@
 
 use super::builder::Settings;
 use super::core::{Changed, Core, Forgotten, Near, Rules, Source};
-use super::reads::Waiting;
+use super::landed::Waiting;
 use crate::adapters::memory::near::{self, Dropped, NearStore, Sweeper, Sweeps, Weighed};
 use crate::error::Error;
 use crate::event::{Event, EventKind};
@@ -91,6 +91,15 @@ impl Level {
     pub(super) fn get(&self, key: &str) -> Option<CacheValue> {
         let mut found = None;
         self.look(key, |value| found = Some(value.clone()));
+        found
+    }
+
+    /// [`get`](Self::get) once more, after a read has begun: a read of another caller may have ended
+    /// between the first look and the begin.
+    pub(super) fn get_again(&self, key: &str) -> Option<CacheValue> {
+        let (now, mut found) = (near::recent(), None);
+        let may_serve = |source| self.core.may_serve(source, now).is_proven;
+        self.core.near().look(key, now, may_serve, |value| found = Some(value.clone()));
         found
     }
 

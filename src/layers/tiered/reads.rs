@@ -1,6 +1,7 @@
 //! Reads of the far store, and who waits for their answers.
 
-use super::core::{Answer, Begun, Joining, NEVER, Read};
+use super::core::{Answer, Begun, Joining, NEVER, Read, is_good_for};
+use super::landed::{Landed, Waiting};
 use super::level::Level;
 use crate::adapter::NearEntry;
 use crate::adapters::memory::near;
@@ -9,7 +10,6 @@ use crate::expiry::Lifetime;
 use crate::runtime::background_timeout;
 use crate::value::CacheValue;
 use futures_util::FutureExt;
-use futures_util::future::Shared;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,17 +18,6 @@ use tokio::sync::oneshot;
 /// How long a caller waits for the answer to another caller's read before it sends its own: the
 /// other may be a future that nobody polls any more.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What the callers that have joined a read wait for.
-pub(super) type Waiting = Shared<oneshot::Receiver<Landed>>;
-
-/// The answer to a read.
-#[derive(Clone)]
-pub(super) struct Landed {
-    answer: Result<Option<CacheValue>>,
-    /// Until when it is good for callers that began later than the read.
-    deadline: u64,
-}
 
 /// How a read begins.
 pub(super) enum Start<'a> {
@@ -67,7 +56,6 @@ impl Level {
         match self.core.begin_read(key, begun, joining, join) {
             Begun::Joined(waiting) => Start::Wait(Joined { waiting, begun }),
             Begun::Sent(read) => {
-                self.counters.far_reads.fetch_add(1, Ordering::Relaxed);
                 Start::Send(FarRead { level: self, key, read: Some(read), answer })
             }
         }
@@ -75,6 +63,11 @@ impl Level {
 }
 
 impl FarRead<'_> {
+    /// Counts the read, which is sent now.
+    pub(super) fn count(&self) {
+        self.level.counters.far_reads.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Ends the read with its answer: keeps it near, if it may be kept, and passes it to all who
     /// wait.
     pub(super) fn end(mut self, found: Result<Option<NearEntry>>) -> Result<Option<CacheValue>> {
@@ -104,6 +97,8 @@ impl FarRead<'_> {
         };
         let is_keepable = matches!(answer, Answer::Value { .. });
         let ended = level.core.end_read(read, key, answer);
+        // No lock is held here: what is dropped may be a user's.
+        drop((ended.joined, ended.refused, ended.gone));
         let counters = &level.counters;
         if ended.kept {
             counters.kept.fetch_add(1, Ordering::Relaxed);
@@ -145,10 +140,23 @@ impl Drop for FarRead<'_> {
     }
 }
 
+/// What a read has got that waited for another.
+pub(super) enum Waited {
+    Answer(Result<Option<CacheValue>>),
+    /// The other read was given up. Another may be joined.
+    Abandoned,
+    /// An answer that is not good for this read, or none for a long time: this read is sent itself.
+    InVain,
+}
+
 impl Joined {
-    /// The answer to the read that was joined; `None` if there is none, or none for this caller.
-    pub(super) async fn answer(self) -> Option<Result<Option<CacheValue>>> {
-        let landed = background_timeout(PATIENCE, self.waiting).await?.ok()?;
-        (self.begun < landed.deadline).then_some(landed.answer)
+    pub(super) async fn answer(self) -> Waited {
+        match background_timeout(PATIENCE, self.waiting).await {
+            Some(Ok(Landed { answer, deadline })) if is_good_for(self.begun, deadline) => {
+                Waited::Answer(answer)
+            }
+            Some(Err(_dropped)) => Waited::Abandoned,
+            Some(Ok(_)) | None => Waited::InVain,
+        }
     }
 }

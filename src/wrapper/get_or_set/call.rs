@@ -315,7 +315,7 @@ impl<'a> GetOrSet<'a> {
 
     async fn read(&mut self) -> Result<(Found, CallInfo<'a>)> {
         let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
-        let reading = pin!(slot.adapter.get(self.scoped.text()));
+        let reading = pin!(slot.get(self.scoped.text(), &self.view.options));
         let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, info, reading))).await;
         let info = info.took(took);
         Ok((self.judge(found, info)?, info))

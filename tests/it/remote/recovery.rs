@@ -4,10 +4,7 @@ use super::{Remote, Setup, on_each, put, text};
 use crate::support::eventually;
 use larder::layers::Resilient;
 use larder::testing::{Fault, FaultyAdapter, Verb};
-use larder::{
-    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, Codec, Entry, ErrorKind,
-    Expiry,
-};
+use larder::{AsyncCacheAdapter, CacheValue, Codec, Entry, ErrorKind, Expiry};
 use std::sync::Arc;
 use std::time::Duration;
 

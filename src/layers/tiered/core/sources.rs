@@ -125,6 +125,10 @@ impl Sources {
         self.slot(source.number).life.load(Ordering::Acquire) == source.life
     }
 
+    pub(super) fn have_ended(&self) -> bool {
+        !lock(&self.numbers).ended.is_empty()
+    }
+
     /// Takes the numbers of ended sources, for a sweep.
     pub(super) fn ended(&self) -> Vec<u16> {
         std::mem::take(&mut lock(&self.numbers).ended)

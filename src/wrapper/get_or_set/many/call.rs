@@ -390,10 +390,11 @@ async fn look(
     view: &View<'_>,
     scoped: &[&str],
 ) -> Result<Vec<Result<FoundOrClaimed>>> {
-    if slot.adapter.enforces_claims() && view.options.lease_for().is_none() {
+    let options = &view.options;
+    if slot.adapter.enforces_claims() && options.lease_for().is_none() && !options.skip_near {
         return slot.adapter.get_or_claim_many(scoped).await;
     }
-    let found = slot.adapter.get_many(scoped).await?;
+    let found = slot.get_many(scoped, options).await?;
     Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
 }
 
