@@ -4,6 +4,7 @@ use crate::adapter::AsyncCacheAdapter;
 use crate::error::{Error, Result};
 use crate::url::CacheUrl;
 use std::sync::Arc;
+#[cfg(feature = "memory")]
 use std::time::Duration;
 
 const PREFIX: &str = "near+";
@@ -12,6 +13,7 @@ const PREFIX: &str = "near+";
 const PARAMETERS: [&str; 3] = ["near_entries", "near_bound", "near_ttl"];
 
 /// The shortest near bound: the clock of a hit has ticks of 10 ms.
+#[cfg(feature = "memory")]
 const SHORTEST_BOUND: Duration = Duration::from_millis(20);
 
 /// The name behind `near+`, and whether that stood before it.

@@ -1,6 +1,7 @@
 //! The counters of a near level.
 
 use std::fmt;
+#[cfg(feature = "memory")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the near level of a cache has done: see [`Stats::near`](super::Stats::near).
@@ -33,6 +34,7 @@ impl fmt::Display for NearStats {
 }
 
 /// The counters behind [`NearStats`].
+#[cfg(feature = "memory")]
 #[derive(Debug, Default)]
 pub(crate) struct NearCounters {
     pub(crate) far_reads: AtomicU64,
@@ -43,6 +45,7 @@ pub(crate) struct NearCounters {
     pub(crate) late_proofs: AtomicU64,
 }
 
+#[cfg(feature = "memory")]
 impl NearCounters {
     pub(crate) fn snapshot(&self) -> NearStats {
         let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
