@@ -40,8 +40,8 @@ macro_rules! pages {
                 "resilience" => "resilience",
                 "single-flight" => "single_flight",
                 "swapping" => "swapping",
+                "tags" => "tags",
                 "testing" => "testing",
-                "tiers" => "tiers",
             }]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $module {}
@@ -78,9 +78,9 @@ pages! {
     resilience = "resilience.md";
     single_flight = "single-flight.md";
     swapping = "swapping.md";
+    tags = "tags.md";
     #[cfg(any(not(doctest), feature = "testing"))]
     testing = "testing.md";
-    tiers = "tiers.md";
 }
 
 /// The README, whose examples are those of `examples/quickstart.rs`.

@@ -17,6 +17,8 @@ const KEY_SHOWN: usize = 128;
 /// | `get_or_set_many*` | one of the first three a key; [`Joined`](EventKind::Joined) for each key that another call loads; [`Load`](EventKind::Load) or [`LoadError`](EventKind::LoadError), one a load, whose key is the namespace's prefix if it is for several keys |
 /// | `set`, `set_many`, `add`, `replace`, `incr`, `decr` | one [`Set`](EventKind::Set) a key that was stored |
 /// | `remove`, `take` | one [`Remove`](EventKind::Remove) a key that was live |
+/// | `remove_tags` | one [`Remove`](EventKind::Remove) a tag that entries may have had; its `key` is the tag |
+/// | a load whose [tags](crate::View::tags) cannot be read | one [`BackendError`](EventKind::BackendError), whose `op` is `tags` |
 /// | `clear` | one [`Clear`](EventKind::Clear) |
 /// | `contains`, `expiry`, `touch`, `update_timeout` | none |
 /// | a hit with [`idle`](crate::View::idle) whose renewal fails | one [`BackendError`](EventKind::BackendError), whose `op` is `idle`, beside the hit |
@@ -191,11 +193,6 @@ pub enum EventKind {
     BreakerClose,
     /// The adapter was replaced; `backend` is the new one.
     Swap,
-    /// A stream that told the near level of changes ended, or cannot be had (then there is an
-    /// error). Its values are near by age until [`NearBack`](EventKind::NearBack).
-    NearLost,
-    /// A stream tells the near level of changes again.
-    NearBack,
 }
 
 impl EventKind {
@@ -219,13 +216,11 @@ impl EventKind {
             Self::BreakerOpen => "breaker_open",
             Self::BreakerClose => "breaker_close",
             Self::Swap => "swap",
-            Self::NearLost => "near_lost",
-            Self::NearBack => "near_back",
         }
     }
 
     /// All kinds, in the order of their numbers.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Hit,
         Self::Miss,
         Self::StaleHit,
@@ -242,7 +237,5 @@ impl EventKind {
         Self::BreakerOpen,
         Self::BreakerClose,
         Self::Swap,
-        Self::NearLost,
-        Self::NearBack,
     ];
 }

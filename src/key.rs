@@ -10,6 +10,32 @@ const SEPARATOR: char = ':';
 /// The first character of an escape sequence, for characters that a name must not contain.
 const ESCAPE: char = '%';
 
+/// What stands between the prefix of a namespace and the name of a tag, in the key of the tag's
+/// record.
+const TAG_MARK: &str = "\0larder:tag:";
+
+/// The key of the record of a tag.
+pub(crate) fn record_key(scope: &str, tag: &str) -> String {
+    [scope, TAG_MARK, tag].concat()
+}
+
+/// Whether a key is that of a record, in any namespace.
+#[inline]
+pub(crate) fn is_record(key: &str) -> bool {
+    // Nearly every key is without a NUL, which is found faster.
+    key.as_bytes().contains(&0) && key.contains(TAG_MARK)
+}
+
+/// [`check`] for a verb that writes: the records of tags are larder's own.
+pub(crate) fn check_write(key: &str) -> Result<()> {
+    if is_record(key) {
+        return Err(Error::new(ErrorKind::InvalidKey)
+            .with_key(key)
+            .with_message("keys that contain `\\0larder:tag:` are those of larder's own records"));
+    }
+    check(key)
+}
+
 /// Checks a key: every text except the empty one is a key. Every adapter calls this first.
 #[inline]
 pub(crate) fn check(key: &str) -> Result<()> {

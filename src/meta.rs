@@ -20,6 +20,8 @@ pub(crate) struct Meta {
     /// Whether the value is kept beyond its logical expiry, so that readers have to check the
     /// expiry.
     has_stale_window: bool,
+    /// Whether the value has tags, so that readers have to check their records.
+    is_tagged: bool,
 }
 
 /// The logical expiry of a stale value that a caller has claimed to replace.
@@ -39,7 +41,8 @@ impl Meta {
         clock: &WallClock,
     ) -> Self {
         let [created_ms, expires_ms] = clock.translate_wall([created, expires]);
-        Self { created_ms, expires_ms: expires_ms.into(), cost_us, has_stale_window }
+        let expires_ms = expires_ms.into();
+        Self { created_ms, expires_ms, cost_us, has_stale_window, is_tagged: false }
     }
 
     pub(crate) fn end_at(&mut self, expires_ms: u64) {
@@ -54,6 +57,21 @@ impl Meta {
     /// Notes that the value is kept beyond its logical expiry.
     pub(crate) fn keep_stale(&mut self) {
         self.has_stale_window = true;
+    }
+
+    pub(crate) fn set_tagged(&mut self, is_tagged: bool) {
+        self.is_tagged = is_tagged;
+    }
+
+    #[inline]
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.is_tagged
+    }
+
+    /// Whether a reader may take the value as it is.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        !(self.has_stale_window | self.is_tagged)
     }
 
     pub(crate) fn created_ms(&self) -> u64 {
@@ -108,6 +126,7 @@ impl Clone for Meta {
             expires_ms: self.expires_ms().into(),
             cost_us: self.cost_us,
             has_stale_window: self.has_stale_window,
+            is_tagged: self.is_tagged,
         }
     }
 }

@@ -7,7 +7,7 @@ mod tests;
 
 use crate::clock;
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
 use crate::url::CacheUrl;
@@ -36,7 +36,6 @@ macro_rules! each_option {
             skip_none()
             force_refresh()
             allow_stale()
-            skip_near()
         }
     };
 }
@@ -68,10 +67,27 @@ pub(crate) struct Options {
     pub(crate) allow_stale: bool,
     pub(crate) skip_none: bool,
     pub(crate) force_refresh: bool,
-    /// Whether reads ask the far store, although the value may be near.
-    pub(crate) skip_near: bool,
     /// How the view writes values, and reads those that do not say.
     pub(crate) codec: Option<Codec>,
+    /// Why the tags of the cache are refused, if they are.
+    pub(crate) tag_fault: Option<TagFault>,
+}
+
+/// What is wrong with the tags of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TagFault {
+    Empty,
+    TooMany,
+}
+
+impl TagFault {
+    // No `From`: with a second one for `Error`, the compiler could not infer the error of a `?`.
+    pub(crate) fn error(self) -> Error {
+        Error::new(ErrorKind::InvalidKey).with_message(match self {
+            Self::Empty => "a tag must not be empty",
+            Self::TooMany => "an entry has at most 16 tags",
+        })
+    }
 }
 
 /// The value of a number in [`Options`] that is not set.
@@ -114,8 +130,8 @@ impl Default for Options {
             allow_stale: false,
             skip_none: false,
             force_refresh: false,
-            skip_near: false,
             codec: None,
+            tag_fault: None,
         }
     }
 }
@@ -195,8 +211,8 @@ impl Options {
             allow_stale: self.allow_stale || other.allow_stale,
             skip_none: self.skip_none || other.skip_none,
             force_refresh: self.force_refresh || other.force_refresh,
-            skip_near: self.skip_near || other.skip_near,
             codec: self.codec.or(other.codec),
+            tag_fault: self.tag_fault,
         }
     }
 
@@ -245,10 +261,6 @@ impl Options {
         self.force_refresh = true;
     }
 
-    pub(crate) fn skip_near(&mut self) {
-        self.skip_near = true;
-    }
-
     pub(crate) fn allow_stale(&mut self) {
         self.allow_stale = true;
     }
@@ -256,7 +268,7 @@ impl Options {
     /// Whether the value of a plain read has to be looked at before it is returned.
     #[inline]
     pub(crate) fn inspects_reads(&self) -> bool {
-        self.renews_hits() || self.codec.is_some() || self.skip_near
+        self.renews_hits() || self.codec.is_some() || self.tag_fault.is_some()
     }
 
     /// The value as it is stored.
@@ -447,8 +459,14 @@ impl Options {
         )))
     }
 
-    /// Rejects invalid numbers.
+    /// Rejects tags that are wrong.
+    pub(crate) fn check_tags(&self) -> Result<()> {
+        self.tag_fault.map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    /// Rejects invalid numbers, and tags that are wrong.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_tags()?;
         let refuse = |is_wrong: bool, what: &'static str| {
             if is_wrong { Err(Error::config(what)) } else { Ok(()) }
         };

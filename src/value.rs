@@ -1,17 +1,14 @@
 //! The value that passes between a wrapper and an adapter.
 
 mod encoded;
-#[cfg(feature = "memory")]
-mod remembered;
+mod tagged;
 
 use crate::clock::{self, WallClock};
-use crate::codec::{self, Codec, Defect, Unframed, scratch};
+use crate::codec::{self, Codec, Defect, Header, Tags, Unframed, scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
 use bytes::Bytes;
 use encoded::Encoded;
-#[cfg(feature = "memory")]
-use remembered::Memory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -57,13 +54,12 @@ trait Kept: Send + Sync {
     fn footprint(&self) -> Result<usize>;
     /// The object itself.
     fn object(&self) -> &dyn Any;
-    /// The bytes' place for the object that they were decoded to, if there is one.
-    #[cfg(feature = "memory")]
-    fn memory(&self) -> Option<&Memory> {
-        None
-    }
     /// The encoded bytes, if the value consists of bytes.
     fn encoded(&self) -> Option<&Encoded> {
+        None
+    }
+    /// The tags of the entry, if it has any.
+    fn tags(&self) -> Option<&Tags> {
         None
     }
     /// The value whose metadata was replaced, if this is one with other metadata.
@@ -154,6 +150,10 @@ impl Kept for Renewed {
         self.0.0.kept.encoded()
     }
 
+    fn tags(&self) -> Option<&Tags> {
+        self.0.tags()
+    }
+
     fn original(&self) -> Option<&CacheValue> {
         Some(&self.0)
     }
@@ -204,41 +204,30 @@ impl CacheValue {
         }
     }
 
-    /// [`decode`](CacheValue::decode) for a value that may remember its object; without a near level
-    /// none does.
-    #[cfg(not(feature = "memory"))]
-    pub(crate) fn decode_once<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
-        self.decode()
-    }
-
     /// The bytes that a store keeps for this value under `key`: with a header under
     /// [`Codec::MessagePack`], plain under the others.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Encode`] when the codec cannot write the value. [`ErrorKind::Unsupported`] when
-    /// the value is to be kept beyond its expiry, and the codec has no header that could say so.
+    /// the value is to be kept beyond its expiry, or has tags, and the codec has no header that could
+    /// say so.
     pub fn to_stored(&self, key: &str, codec: Codec) -> Result<Bytes> {
         let own = match self.0.kept.encoded() {
             Some(Encoded::OfView(own, payload)) => Some((*own, payload)),
             _ => None,
         };
-        let form = own.map_or(codec, |(own, _)| own);
-        if self.0.meta.has_stale_window() && !form.has_header() {
-            return Err(Error::new(ErrorKind::Unsupported).with_key(key).with_message(format!(
-                "`stale_for` has to be noted in a header, and {form} has none"
-            )));
-        }
+        self.check_form(key, codec)?;
         if let Some((own, payload)) = own {
             return self.stored_by_view(key, own, payload, codec);
         }
         match self.0.kept.encoded().map(Encoded::payload) {
             Some(Ok((written, payload))) if codec.has_header() => {
-                Ok(codec::frame(key, written, &self.0.meta, payload))
+                Ok(self.framed(key, written, payload))
             }
             Some(Ok((written, payload))) if written == codec => Ok(payload.clone()),
             _ if codec.has_header() => {
-                self.encoded_with(codec, |payload| codec::frame(key, codec, &self.0.meta, payload))
+                self.encoded_with(codec, |payload| self.framed(key, codec, payload))
             }
             _ => self.encoded_with(codec, Bytes::copy_from_slice),
         }
@@ -260,7 +249,7 @@ impl CacheValue {
                 "the header of {own} would be a part of the value: the adapter's codec is {codec}"
             )));
         }
-        Ok(codec::frame(key, own, &self.0.meta, payload))
+        Ok(self.framed(key, own, payload))
     }
 
     /// Makes a value of the bytes that a store kept under `key`, see
@@ -283,7 +272,10 @@ impl CacheValue {
     ) -> Self {
         let (meta, kept) = match codec::unframe(key, stored, codec, clock) {
             Unframed::Number(number) => return Self::new(number),
-            Unframed::Framed(codec, meta, payload) => (meta, Encoded::Known(codec, payload)),
+            Unframed::Framed(Header { codec, meta, tags }, payload) => {
+                let value = Self(Arc::new(Known { meta, kept: Encoded::Known(codec, payload) }));
+                return value.with_tags(tags);
+            }
             Unframed::Plain(payload) => (Meta::default(), Encoded::Plain(codec, payload)),
             Unframed::Foreign(bytes) => (Meta::default(), Encoded::Foreign(bytes)),
             Unframed::Defect(defect) => (Meta::default(), Encoded::Unreadable(defect)),
@@ -315,8 +307,7 @@ impl CacheValue {
             return Ok(self);
         }
         let payload = self.encoded_with(codec, Bytes::copy_from_slice)?;
-        let kept = Encoded::Known(codec, payload);
-        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept })))
+        Ok(self.with_bytes(Encoded::Known(codec, payload)))
     }
 
     /// Encodes a typed object as a view with this codec does: every adapter stores it in the form
@@ -332,8 +323,7 @@ impl CacheValue {
             return Err(Error::new(ErrorKind::Encode)
                 .with_message("bytes that begin like larder's header are read as one"));
         }
-        let kept = Encoded::OfView(codec, payload);
-        Ok(Self(Arc::new(Known { meta: self.0.meta.clone(), kept })))
+        Ok(self.with_bytes(Encoded::OfView(codec, payload)))
     }
 
     /// The value as a view with this codec reads it: by its header, or by this codec where there is
@@ -346,9 +336,13 @@ impl CacheValue {
             (None, Some(number)) => Some(Bytes::from(number.to_string())),
             _ => None,
         };
-        let Some(bytes) = plain else { return self.clone() };
-        let kept = Encoded::Plain(codec, bytes);
-        Self(Arc::new(Known { meta: self.0.meta.clone(), kept }))
+        plain.map_or_else(|| self.clone(), |bytes| self.with_bytes(Encoded::Plain(codec, bytes)))
+    }
+
+    /// The same value as bytes.
+    fn with_bytes(&self, kept: Encoded) -> Self {
+        let value = Self(Arc::new(Known { meta: self.0.meta.clone(), kept }));
+        value.with_tags(self.tags().cloned())
     }
 
     /// Encodes the value into a buffer that is used again, and reads it there.
@@ -393,8 +387,10 @@ impl CacheValue {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotANumber`] for everything else.
+    /// [`ErrorKind::NotANumber`] for everything else. [`ErrorKind::Unsupported`] for a value with
+    /// tags, because a counter has no header that could name them.
     pub fn as_counter(&self) -> Result<i64> {
+        self.check_countable()?;
         self.decode::<i64>().map_err(|cause| Error::new(ErrorKind::NotANumber).with_source(cause))
     }
 
@@ -433,7 +429,8 @@ impl CacheValue {
     }
 
     /// The value with its metadata. Costs nothing while this is the only handle.
-    pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
+    pub(crate) fn with_meta(mut self, mut meta: Meta) -> Self {
+        meta.set_tagged(self.is_tagged());
         match Arc::get_mut(&mut self.0) {
             Some(known) => known.meta = meta,
             None => return self.renewed(meta),
@@ -442,7 +439,8 @@ impl CacheValue {
     }
 
     /// The same value with other metadata.
-    pub(crate) fn renewed(&self, meta: Meta) -> Self {
+    pub(crate) fn renewed(&self, mut meta: Meta) -> Self {
+        meta.set_tagged(self.is_tagged());
         // Keep the original instead of a chain of values: an entry in memory may be renewed for
         // ever.
         let original = self.0.kept.original().unwrap_or(self).clone();

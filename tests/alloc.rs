@@ -92,6 +92,10 @@ fn a_cache_of_ones_own() {
     blocking.set("n", 5u64).unwrap();
     free("get", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_some()));
     free("get of a number", || assert_eq!(ready(cache.get::<u64>("n")).unwrap(), Some(5)));
+    ready(cache.tags(["t", "u"]).set("tagged", big.clone())).unwrap();
+    free("get of an entry with tags", || {
+        assert!(ready(cache.get::<Arc<Big>>("tagged")).unwrap().is_some())
+    });
     free("get_or", || assert_eq!(ready(cache.get_or("n", 6u64)).unwrap(), 5));
     free("get_or_fail", || assert_eq!(ready(cache.get_or_fail::<u64>("n")).unwrap(), 5));
     free("get_or_set", || assert_eq!(ready(cache.get_or_set("n", 6u64)).unwrap(), 5));

@@ -77,7 +77,8 @@ pub(crate) const CACHED: Known = &[
     "here",
     "crate",
 ];
-pub(crate) const NO_TAGS: &str = "larder has no tags yet: `tags` is not an option";
+pub(crate) const NO_TAGS: &str =
+    "the attributes have no tags yet: use `cache.tags([…])` and `cache.remove_tags([…])`";
 pub(crate) const EVICTS: Known = &["cache", "namespace", "crate"];
 pub(crate) const PUTS: Known = &[
     "cache",

@@ -3,6 +3,7 @@
 
 mod awaitable;
 mod keys;
+mod tags;
 mod verbs;
 mod view;
 mod wait;
@@ -21,7 +22,7 @@ use crate::expiry::Expiry;
 use crate::observers::Observation;
 use crate::options::each_option;
 use crate::stats::Stats;
-use crate::wrapper::{AsyncCacheWrapper, WeakCache};
+use crate::wrapper::{AsyncCacheWrapper, Tagged, WeakCache};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,15 @@ impl CacheWrapper {
     /// See [`AsyncCacheWrapper::max_batch`].
     pub fn max_batch(&self, most: usize) -> BlockingView<'_> {
         self.view().max_batch(most)
+    }
+
+    /// See [`AsyncCacheWrapper::tags`].
+    pub fn tags<I>(&self, tags: I) -> Tagged<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().tags(tags)
     }
 
     each_option!(mirror);

@@ -137,6 +137,15 @@ impl CacheWrapper {
         self.view().remove_many(keys)
     }
 
+    /// See [`AsyncCacheWrapper::remove_tags`].
+    pub fn remove_tags<I>(&self, tags: I) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().remove_tags(tags)
+    }
+
     /// See [`AsyncCacheWrapper::take`].
     pub fn take<T>(&self, key: impl AsRef<str>) -> Result<Option<T>>
     where

@@ -7,7 +7,7 @@ use crate::codec::Codec;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::options::each_option;
-use crate::wrapper::{BatchArgument, BatchItem, Cacheable, Keys, Loaded, NotAResult, View};
+use crate::wrapper::{BatchArgument, BatchItem, Cacheable, Keys, Loaded, NotAResult, Tagged, View};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -58,6 +58,15 @@ impl BlockingView<'_> {
     #[must_use]
     pub fn max_batch(self, most: usize) -> Self {
         Self(self.0.max_batch(most))
+    }
+
+    /// See [`View::tags`].
+    pub fn tags<I>(self, tags: I) -> Tagged<CacheWrapper>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        Tagged::new(self.0.tags(tags).into_cache().into())
     }
 
     each_option!(mirror);
@@ -189,6 +198,15 @@ impl BlockingView<'_> {
         I::Item: AsRef<str>,
     {
         wait(self.0.remove_many(keys))
+    }
+
+    /// See [`View::remove_tags`].
+    pub fn remove_tags<I>(self, tags: I) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        wait(self.0.remove_tags(tags))
     }
 
     /// See [`View::take`].

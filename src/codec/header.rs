@@ -4,7 +4,7 @@
 //! 0   magic C1 4C 44   the byte 0xC1 begins no MessagePack, no JSON and no UTF-8 text
 //! 3   format version   2; version 1 is still read
 //! 4   codec of the payload
-//! 5   flags: 1 = kept beyond the logical expiry, as stale; an unknown flag is a miss
+//! 5   flags: 1 = kept beyond the logical expiry, as stale; 2 = tagged; an unknown flag is a miss
 //! 6   length of the header        u16: here begins the payload
 //! 8   created, ms since 1970      u64, big endian like the rest
 //! 16  logical expiry, ms          u64, 0 = unknown
@@ -12,16 +12,17 @@
 //! 28  length of the payload       u32
 //! 32  SipHash-2-4 of the key      u64: a reply that belongs to another key is noticed
 //! 40  CRC-32 of all else: the above, what follows up to the payload, and the payload
-//! 44  payload
+//! 44  the tags, of a tagged value: see `tags.rs`
+//! ..  payload
 //! ```
 //!
 //! A later version of larder may add fields before the payload. The length of the header shows
 //! them. If older versions must not use such a value, a flag marks it.
 //!
-//! Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum
+//! So a program that does not know tags misses tagged values. Version 1 had 40 bytes: a CRC-32 of the key at 28, the payload's length at 32, and the checksum
 //! at 36.
 
-use super::Codec;
+use super::{Codec, Tags};
 use crate::clock::{self, WallClock};
 use crate::error::{Error, ErrorKind};
 use crate::meta::Meta;
@@ -31,6 +32,7 @@ use std::hash::Hasher;
 
 const MAGIC: [u8; 3] = [0xC1, b'L', b'D'];
 const KEPT: u8 = 1;
+const TAGGED: u8 = 2;
 
 /// The lengths of the headers that are written, and of those of version 1.
 const LEN: usize = 44;
@@ -88,11 +90,19 @@ fn key_check(key: &str) -> u64 {
 }
 
 /// The stored form of a payload.
-pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(LEN + payload.len());
+pub(crate) fn frame(
+    key: &str,
+    codec: Codec,
+    (meta, tags): (&Meta, Option<&Tags>),
+    payload: &[u8],
+) -> Bytes {
+    let begin = LEN + tags.map_or(0, Tags::encoded_len);
+    let mut out = BytesMut::with_capacity(begin + payload.len());
+    let flags = u8::from(meta.has_stale_window()) * KEPT + u8::from(tags.is_some()) * TAGGED;
     out.put_slice(&MAGIC);
-    out.put_slice(&[2, codec_id(codec), u8::from(meta.has_stale_window()) * KEPT]);
-    out.put_u16(LEN as u16);
+    out.put_slice(&[2, codec_id(codec), flags]);
+    // The tags are shorter than an u16 can say.
+    out.put_u16(begin as u16);
     let [created, expires] = clock::to_wall([meta.created_ms(), meta.expires_ms()]);
     // A value without a time of creation is created now.
     out.put_u64(if created > 0 { created } else { clock::wall_ms() });
@@ -101,15 +111,28 @@ pub(crate) fn frame(key: &str, codec: Codec, meta: &Meta, payload: &[u8]) -> Byt
     // A payload over 4 GiB exceeds the limit of every store, which refuses it.
     out.put_u32(payload.len() as u32);
     out.put_u64(key_check(key));
-    out.put_u32(checksum(&[&out, payload]));
+    out.put_u32(0);
+    if let Some(tags) = tags {
+        tags.write(&mut out);
+    }
+    let sum = checksum(&[&out[..CHECKED], &out[CHECKED + 4..], payload]);
+    out[CHECKED..CHECKED + 4].copy_from_slice(&sum.to_be_bytes());
     out.put_slice(payload);
     out.freeze()
 }
 
+/// What a header says.
+pub(crate) struct Header {
+    /// The codec of the payload.
+    pub(crate) codec: Codec,
+    pub(crate) meta: Meta,
+    pub(crate) tags: Option<Tags>,
+}
+
 /// What [`unframe`] reads.
 pub(crate) enum Unframed {
-    /// The payload behind a header, with the codec and metadata that the header names.
-    Framed(Codec, Meta, Bytes),
+    /// The payload behind a header, with what the header says.
+    Framed(Header, Bytes),
     /// The number of a counter.
     Number(i64),
     /// Bytes without a header, which the codec of the store needs none for.
@@ -137,20 +160,20 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec, clock: &WallClock)
         };
     }
     match parse(key, &stored, clock) {
-        Ok((codec, meta, begin)) => {
+        Ok((header, begin)) => {
             // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
             // allocation, for no second owner.
             let mut payload = stored;
             payload.advance(begin);
-            Unframed::Framed(codec, meta, payload)
+            Unframed::Framed(header, payload)
         }
         Err(Defect::Foreign) => Unframed::Foreign(stored),
         Err(defect) => Unframed::Defect(defect),
     }
 }
 
-/// Returns the codec and metadata of the payload, and its position.
-fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Codec, Meta, usize), Defect> {
+/// Returns what the header says, and the position of the payload.
+fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Header, usize), Defect> {
     let Some((magic, [version, ..])) = stored.split_first_chunk() else {
         return Err(Defect::Damaged);
     };
@@ -163,17 +186,25 @@ fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Codec, Meta, us
         _ => return Err(Defect::OtherVersion),
     };
     let codec = codec_of(stored[4]).ok_or(Defect::OtherVersion)?;
-    if stored[5] & !KEPT != 0 {
+    let flags = stored[5];
+    if flags & !(KEPT | TAGGED) != 0 {
         return Err(Defect::OtherVersion);
     }
+    let tags = match flags & TAGGED {
+        0 => None,
+        _ => {
+            let tags = stored.get(LEN..begin).and_then(Tags::read);
+            Some(tags.ok_or(Defect::Damaged)?)
+        }
+    };
     let meta = Meta::from_header(
         u64_at(stored, 8),
         u64_at(stored, 16),
         u32_at(stored, 24),
-        stored[5] & KEPT != 0,
+        flags & KEPT != 0,
         clock,
     );
-    Ok((codec, meta, begin))
+    Ok((Header { codec, meta, tags }, begin))
 }
 
 /// Checks that the stored bytes are undamaged and belong to the key. Returns the position of the
@@ -208,15 +239,21 @@ fn check_1(key: &str, stored: &[u8]) -> Result<usize, Defect> {
     Ok(LEN_1)
 }
 
-/// Reads the logical end from the first [`HEAD`] stored bytes. `None` if there is none, or the
-/// bytes were not written by larder. Without the payload the checksum cannot be checked, so the
-/// value may still be unreadable.
+/// Reads from the first [`HEAD`] stored bytes the logical end, and whether the value has tags.
+/// `None` if it has neither, or the bytes were not written by larder. Without the payload the
+/// checksum cannot be checked, so the value may still be unreadable.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let header: &[u8; HEAD] = head.first_chunk()?;
     // Flags and times have the same positions in both versions.
-    let is_kept = header[..3] == MAGIC && matches!(header[3], 1 | 2) && header[5] & KEPT != 0;
-    is_kept.then(|| Meta::from_header(0, u64_at(header, 16), 0, true, &WallClock::default()))
+    let is_own = header[..3] == MAGIC && matches!(header[3], 1 | 2);
+    let [is_kept, is_tagged] = [KEPT, TAGGED].map(|flag| is_own && header[5] & flag != 0);
+    (is_kept || is_tagged).then(|| {
+        let clock = WallClock::default();
+        let mut meta = Meta::from_header(0, u64_at(header, 16), 0, is_kept, &clock);
+        meta.set_tagged(is_tagged);
+        meta
+    })
 }
 
 /// Reads a counter, which stores keep as decimal text so that their own arithmetic works on it.
@@ -263,12 +300,13 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Tag;
 
     const KEY: &str = "users:7";
 
     fn read(key: &str, stored: Bytes) -> Result<Bytes, Defect> {
         match unframe(key, stored, Codec::MessagePack, &WallClock::default()) {
-            Unframed::Framed(_, _, payload) => Ok(payload),
+            Unframed::Framed(_, payload) => Ok(payload),
             Unframed::Defect(defect) => Err(defect),
             _ => panic!("it begins with a header"),
         }
@@ -303,22 +341,59 @@ mod tests {
             })
             .expect("a CRC-32 has 4 billion values");
         assert_ne!(one, other);
-        let stored = frame(&one, Codec::MessagePack, &Meta::default(), b"\x01");
+        let stored = frame(&one, Codec::MessagePack, (&Meta::default(), None), b"\x01");
         assert_eq!(read(&one, stored.clone()), Ok(Bytes::from_static(b"\x01")));
         assert_eq!(read(&other, stored), Err(Defect::OtherKey));
     }
 
     #[test]
     fn more_before_the_payload_is_skipped_and_an_unknown_flag_is_a_miss() {
-        let plain = frame(KEY, Codec::MessagePack, &Meta::default(), b"\x07");
+        let plain = frame(KEY, Codec::MessagePack, (&Meta::default(), None), b"\x07");
         let mut longer = plain.to_vec();
-        longer.splice(LEN..LEN, *b"tags");
+        longer.splice(LEN..LEN, *b"more");
         longer[7] += 4;
         assert_eq!(read(KEY, sealed(longer.clone())), Ok(Bytes::from_static(b"\x07")));
-        longer[5] |= 2;
+        longer[5] |= 4;
         assert_eq!(read(KEY, sealed(longer)), Err(Defect::OtherVersion));
         let mut shorter = plain.to_vec();
         shorter[7] -= 1;
         assert_eq!(read(KEY, sealed(shorter)), Err(Defect::Damaged));
+    }
+
+    /// The check of flags in the programs that did not know tags.
+    fn is_read_without_tags(stored: &[u8]) -> bool {
+        matches!(stored[3], 1 | 2) && stored[5] & !KEPT == 0
+    }
+
+    #[test]
+    fn a_program_that_does_not_know_tags_misses_tagged_values_and_no_others() {
+        let tag = Tag { record: "\0larder:tag:a".into(), generation: 7 };
+        let tags = Tags::new("", vec![tag]).expect("they fit");
+        let mut kept = Meta::default();
+        kept.keep_stale();
+        for meta in [Meta::default(), kept] {
+            let tagged = frame(KEY, Codec::MessagePack, (&meta, Some(&tags)), b"\x07");
+            assert!(!is_read_without_tags(&tagged));
+            let Unframed::Framed(header, payload) =
+                unframe(KEY, tagged.clone(), Codec::MessagePack, &WallClock::default())
+            else {
+                panic!("it begins with a header")
+            };
+            assert_eq!((header.tags.as_ref(), &payload[..]), (Some(&tags), &b"\x07"[..]));
+            assert_eq!(header.meta.has_stale_window(), meta.has_stale_window());
+            let untagged = frame(KEY, Codec::MessagePack, (&meta, None), b"\x07");
+            assert!(is_read_without_tags(&untagged) && untagged.len() == LEN + 1);
+            // The tags are below the checksum.
+            let mut damaged = tagged.to_vec();
+            damaged[LEN + 4] ^= 1;
+            assert_eq!(read(KEY, damaged.into()), Err(Defect::Damaged));
+        }
+    }
+
+    #[test]
+    fn tags_that_are_cut_are_damaged() {
+        let mut cut = frame(KEY, Codec::MessagePack, (&Meta::default(), None), b"\x07").to_vec();
+        cut[5] |= TAGGED;
+        assert_eq!(read(KEY, sealed(cut)), Err(Defect::Damaged));
     }
 }

@@ -7,12 +7,14 @@ mod header;
 mod octets;
 mod raw;
 pub(crate) mod scratch;
+mod tags;
 
 #[cfg(feature = "redis")]
 pub(crate) use header::key_hash;
-pub(crate) use header::{Defect, Unframed, begins_like_a_header, frame, unframe};
+pub(crate) use header::{Defect, Header, Unframed, begins_like_a_header, frame, unframe};
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) use header::{HEAD, logical_end};
+pub(crate) use tags::{Tag, Tags};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::panics;

@@ -4,10 +4,9 @@
 mod batching;
 mod pointer;
 mod resilient;
-#[cfg(feature = "memory")]
+// For tests only, until the layer is there that uses it.
+#[cfg(all(test, feature = "memory"))]
 mod tiered;
 
 pub use batching::Batching;
 pub use resilient::{BreakerState, Resilient, ResilientBuilder};
-#[cfg(feature = "memory")]
-pub use tiered::{Tiered, TieredBuilder};

@@ -11,7 +11,7 @@ use crate::value::CacheValue;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     depth: u32,
     /// Whether the event of the load's outcome has been emitted.
     is_load_event_claimed: AtomicBool,
+    /// The keys of the records of the tags with which the value is stored. Usually none.
+    records: OnceLock<Vec<String>>,
 }
 
 /// Who drives a load.
@@ -128,6 +130,7 @@ impl Flight {
             thread: Mutex::new(thread::current().id()),
             depth,
             is_load_event_claimed: AtomicBool::new(false),
+            records: OnceLock::new(),
         })
     }
 
@@ -149,6 +152,19 @@ impl Flight {
 
     pub(super) fn began_before(&self, came: u64) -> bool {
         self.id < came
+    }
+
+    /// Notes with which tags the value is stored. Call this before their records are read.
+    pub(crate) fn note_records(&self, records: Vec<String>) {
+        // A flight has one leader, which notes them once.
+        let _noted_before = self.records.set(records);
+    }
+
+    /// Whether the value is stored with one of these tags.
+    pub(super) fn has_record(&self, records: &[&str]) -> bool {
+        self.records
+            .get()
+            .is_some_and(|own| own.iter().any(|record| records.contains(&record.as_str())))
     }
 
     /// Claims the event of the load's outcome; `true` for the first caller only. A load that

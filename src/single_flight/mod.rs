@@ -297,6 +297,15 @@ impl Flights {
         clear
     }
 
+    /// Detaches the flights whose values are stored with one of these tags, which were removed: a
+    /// caller that comes now must not follow a load that began before the removal. Their values are
+    /// not stored any more; one whose store has begun is dead in the store.
+    pub(crate) fn detach_tagged(&self, records: &[&str]) {
+        for shard in &self.shards {
+            lock(shard).detach_tagged(records);
+        }
+    }
+
     /// Stops all stores: invalidates the flights in progress, and every flight that begins later.
     pub(crate) fn invalidate_all(&self) {
         self.clears.fetch_add(1, Ordering::SeqCst);
@@ -406,6 +415,15 @@ impl Shard {
         cleared.into_iter().for_each(|flight| self.add_detached(flight));
         let flights = self.detached.iter().filter(|flight| is_cleared(flight));
         flights.filter(|flight| flight.invalidate()).cloned().collect()
+    }
+
+    /// Detaches and supersedes the flights with one of these tags.
+    fn detach_tagged(&mut self, records: &[&str]) {
+        let tagged: Vec<_> = self.flights.extract_if(|flight| flight.has_record(records)).collect();
+        for flight in tagged {
+            flight.supersede();
+            self.add_detached(flight);
+        }
     }
 
     fn note_change(&mut self, hash: u64) {

@@ -100,6 +100,14 @@ macro_rules! __conformance_cases {
                 remove_is_false: "remove and remove_many of a value past its logical end are false, and remove it",
                 incr_starts_anew [Incr]: "incr of a number past its logical end starts from 0, with the given expiry",
             }
+            tags {
+                are_read_back: "get and get_many return the tags that a value was stored with, by each verb that writes",
+                presence_is_tagged: "presence of an entry with tags is tagged, also past its logical end",
+                stay_through_touch: "a new expiry leaves the tags as they are",
+                incr_is_refused [Incr]: "incr of a number with tags is `Unsupported`, and the number stays",
+                take_gives_them [Take]: "take returns the tags with the value",
+                an_untagged_write_drops_them: "a write without tags leaves none",
+            }
             touch {
                 lengthens: "a longer expiry, counted from now",
                 shortens: "a shorter expiry, counted from now",

@@ -4,6 +4,7 @@ use super::events::CallInfo;
 use super::slot::Slot;
 use crate::error::Result;
 use crate::event::EventKind;
+use crate::key;
 use crate::observe::Span;
 use crate::wrapper::AsyncCacheWrapper;
 use std::borrow::Cow;
@@ -60,7 +61,8 @@ impl AsyncCacheWrapper {
         op: &'static str,
         key: &'k str,
     ) -> Result<(Arc<Slot>, Cow<'k, str>, CallInfo<'k>)> {
-        let scoped = self.scope.key(key).map_err(|error| error.with_op(op))?;
+        let checked = self.options.check_tags().and_then(|()| self.scope.key(key));
+        let scoped = checked.map_err(|error| error.with_op(op).with_key(key))?;
         Ok((self.core.slot()?, scoped, CallInfo::new(op, key)))
     }
 
@@ -94,6 +96,7 @@ impl AsyncCacheWrapper {
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
     ) -> impl Future<Output = Result<Answer<'a, R>>> {
         Box::pin(async move {
+            key::check_write(key).map_err(|error| error.with_op(op))?;
             let (slot, scoped, info) = self.begin(op, key)?;
             let answer = {
                 let mut call = pin!(call(&slot, &scoped));

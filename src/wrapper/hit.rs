@@ -6,7 +6,7 @@ use crate::value::CacheValue;
 /// What a hit takes.
 pub(super) enum Hit<T> {
     Nothing,
-    /// The object itself, if the value has no stale window.
+    /// The object itself, if the value has neither a stale window nor tags.
     Object(T),
     /// The value, kept because `T` is too large to clone under the lock. Never constructed for
     /// handle-sized `T` (checked at compile time).
@@ -21,7 +21,7 @@ impl<T: Clone + 'static> Hit<T> {
     /// the value's reference count.
     #[inline]
     pub(super) fn take(&mut self, value: &CacheValue, as_value: bool) {
-        let is_plain = !as_value && !value.meta().has_stale_window();
+        let is_plain = !as_value && value.meta().is_plain();
         *self = match if is_plain { value.object::<T>() } else { None } {
             Some(object) if clones_silently::<T>() => Self::Object(object.clone()),
             Some(_) => Self::Typed(value.clone()),

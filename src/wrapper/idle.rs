@@ -7,8 +7,9 @@
 
 use super::events::CallInfo;
 use super::slot::Slot;
+use crate::codec::Tags;
 use crate::error::{ErrorKind, Result};
-use crate::expiry::Expiry;
+use crate::expiry::{Expiry, Lifetime};
 use crate::observers::inherit;
 use crate::options::{Options, Renewal};
 use crate::runtime;
@@ -32,10 +33,10 @@ impl AsyncCacheWrapper {
             return;
         }
         let (cache, slot, scoped) = (self.clone(), slot.clone(), scoped.into_owned());
-        let (key, slot_waits) = (key.to_owned(), slot.has_waited());
+        let (key, tags, slot_waits) = (key.to_owned(), value.tags().cloned(), slot.has_waited());
         let mut work = Box::pin(async move {
             let info = CallInfo::new(OP, &key);
-            let call = pin!(slot.renew(&scoped, renewal));
+            let call = pin!(slot.renew(&scoped, renewal, tags.as_ref()));
             if let (Err(error), took) = cache.call(&slot, info, call).await {
                 // The event is all that remains of the error: the hit has its value.
                 let _emitted = cache.failed(&slot, info.took(took), error);
@@ -49,13 +50,16 @@ impl AsyncCacheWrapper {
 
 impl Slot {
     /// Gives an entry the expiry of a hit, unless it lives long enough.
-    async fn renew(&self, scoped: &str, renewal: Renewal) -> Result<()> {
+    async fn renew(&self, scoped: &str, renewal: Renewal, tags: Option<&Tags>) -> Result<()> {
         match self.adapter.expiry(scoped).await {
             Ok(Some(Expiry::After(left))) if left < renewal.enough => {}
             Ok(_) => return Ok(()),
             // The adapter cannot say, so each hit that is due renews.
             Err(error) if error.kind() == ErrorKind::Unsupported => {}
             Err(error) => return Err(error),
+        }
+        if let Some(tags) = tags {
+            self.prolong(tags, Lifetime::from(renewal.lasting)).await?;
         }
         self.adapter.touch(scoped, Expiry::After(renewal.lasting)).await.map(drop)
     }

@@ -99,6 +99,16 @@ impl KeyBatch {
         Ok(())
     }
 
+    /// The batch for a verb that writes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if one of the keys is that of a record.
+    pub(super) fn writable(self) -> Result<Self> {
+        self.named().try_for_each(key::check_write)?;
+        Ok(self)
+    }
+
     /// The only key, without the prefix; `None` if there are several.
     pub(super) fn single(&self) -> Option<&str> {
         if self.ends.len() == 1 { self.text.get(self.prefix..) } else { None }

@@ -7,6 +7,7 @@
 //! - `idle`, `renewals`: hits that renew the expiry of their entry
 //! - `value_type`: what code that is not generic knows of the type of values
 //! - `stale`: stale entries under verbs that do not read the value
+//! - `tags`: entries that are removed together
 //! - `walk`: the keys as a stream
 //! - `slot`, `adapter`, `weak`: what a wrapper holds, and how it is exchanged
 
@@ -34,6 +35,7 @@ mod ready_or_boxed;
 mod renewals;
 mod slot;
 mod stale;
+pub(crate) mod tags;
 mod value_type;
 mod view;
 mod walk;
@@ -47,6 +49,7 @@ pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;
 pub(crate) use slot::{Core, Origin};
+pub use tags::Tagged;
 pub use view::View;
 pub use walk::KeyStream;
 pub use weak::WeakCache;
@@ -60,6 +63,7 @@ use crate::options::Options;
 use crate::stats::Stats;
 use max_batch::MaxBatch;
 use std::sync::Arc;
+use tags::TagNames;
 
 /// A cache over an adapter that can be exchanged while it is in use.
 ///
@@ -110,6 +114,8 @@ pub struct AsyncCacheWrapper {
     pub(crate) scope: Scope,
     pub(crate) options: Options,
     pub(crate) max_batch: MaxBatch,
+    /// The tags of what is written.
+    pub(in crate::wrapper) tags: TagNames,
 }
 
 /// # Construction, namespaces, observers
@@ -162,6 +168,7 @@ impl AsyncCacheWrapper {
             scope: Scope::default(),
             options: Options::default(),
             max_batch: MaxBatch::default(),
+            tags: TagNames::default(),
         }
     }
 
@@ -243,13 +250,12 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let stats = self.core.observers().counters.snapshot();
-        let of_store = |slot: &slot::Slot| (slot.adapter.size(), slot.adapter.near_stats());
-        let (size, near) = self.core.look(of_store).unwrap_or_default();
-        Stats { entries: size.entries, bytes: size.bytes, near, ..stats }
+        let size = self.core.look(|slot| slot.adapter.size()).unwrap_or_default();
+        Stats { entries: size.entries, bytes: size.bytes, ..stats }
     }
 
     /// Sets the gauges `larder_entries` and `larder_bytes` of the facade `metrics` to the present
-    /// size of the store, and those of its near level, with `cache` as a label, as
+    /// size of the store, with `cache` as a label, as
     /// [`observe::metrics`](crate::observe::metrics) has it. Does nothing where the adapter does
     /// not know the size. A change of the size is no event for an observer, so a program
     /// calls this method where it answers a scrape, or from time to time.

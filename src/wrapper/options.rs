@@ -1,5 +1,6 @@
 //! Options: the same cache with another option for all calls, and views for some calls.
 
+use super::tags::Tagged;
 use super::view::View;
 use crate::codec::Codec;
 use crate::expiry::Expiry;
@@ -45,6 +46,16 @@ impl AsyncCacheWrapper {
     /// A view whose loaders for several keys are given at most so many at once.
     pub fn max_batch(&self, most: usize) -> View<'_> {
         self.view().max_batch(most)
+    }
+
+    /// This cache with tags for all that it writes: [`remove_tags`](Self::remove_tags) with one of
+    /// them removes the entries. See [`View::tags`].
+    pub fn tags<I>(&self, tags: I) -> Tagged<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().tags(tags)
     }
 
     each_option!(mirror);

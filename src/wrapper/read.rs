@@ -72,7 +72,7 @@ impl AsyncCacheWrapper {
                 slot.observers.counters.add(EventKind::Hit, 1);
                 return Looked::Object;
             }
-            let answer = answer.map_ok(|()| hit.value());
+            let answer = slot.current_now(answer.map_ok(|()| hit.value()));
             Looked::Answered(self.read_fully(slot, CallInfo::new("get", key), answer, options))
         });
         match looked {
@@ -96,15 +96,13 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let slot = self.core.slot()?;
-        if slot.options(options).skip_near {
-            return Poll::Pending;
-        }
         let (begun, mut found) = (slot.observers.clock(), None);
         let answer = slot.adapter.get_if_ready(scoped, &mut |value| found = Some(value.clone()));
         let info = CallInfo::new("get", key).took(begun.map(|begun| begun.elapsed()));
+        let answer = slot.current_now(answer.map_ok(|()| found));
         let Poll::Ready(answer) = answer else { return Poll::Pending };
         Poll::Ready(match answer {
-            Ok(()) => self.conclude(&slot, info, found, options),
+            Ok(found) => self.conclude(&slot, info, found, options),
             Err(error) => Err(self.failed(&slot, info, error)),
         })
     }
@@ -152,9 +150,6 @@ impl AsyncCacheWrapper {
                 None => options,
                 Some(of_url) => merged.insert(options.or(of_url)),
             };
-            if options.skip_near {
-                return;
-            }
             // An error is ignored: the call goes on, meets the error again, and emits it there.
             let answer = slot
                 .adapter
@@ -162,10 +157,10 @@ impl AsyncCacheWrapper {
             is_missing = matches!((&answer, &hit), (Poll::Ready(Ok(())), Hit::Nothing));
             if let Hit::Value(value) = &hit {
                 let serves = !value.is_stale()
+                    && matches!(slot.is_current_now(value), Poll::Ready(Ok(true)))
                     && (!options.inspects_hits()
                         || options.judge(value.meta(), drawn) == Verdict::Serve);
-                decoded =
-                    if serves { options.read(value.clone()).decode_once().ok() } else { None };
+                decoded = if serves { options.read(value.clone()).decode().ok() } else { None };
             }
             if hit.is_object() || decoded.is_some() {
                 self.emit(
@@ -192,8 +187,7 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let get = async |slot: &Slot, key: &str| slot.get(key, &slot.options(options)).await;
-        let found = self.ask("get", key, get).await?;
+        let found = self.ask("get", key, async |slot, key| slot.read(key).await).await?;
         self.conclude(&found.slot, found.info, found.answer, options)
     }
 
@@ -277,6 +271,6 @@ impl AsyncCacheWrapper {
             undecodable(error);
             return Ok(None);
         }
-        value.decode_once().map(Some).map_err(undecodable)
+        value.decode().map(Some).map_err(undecodable)
     }
 }

@@ -1,6 +1,7 @@
 //! The slot: an adapter with its flights and observers, and how a swap exchanges it as a whole.
 
 use super::renewals::Renewals;
+use super::tags::RecordEnds;
 use crate::adapter::AsyncCacheAdapter;
 use crate::config::Opened;
 use crate::error::{Error, Result};
@@ -10,10 +11,8 @@ use crate::options::Options;
 use crate::runtime;
 use crate::runtime::lock;
 use crate::single_flight::Flights;
-use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
 use arc_swap::ArcSwapOption;
-use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -34,6 +33,8 @@ pub(crate) struct Slot {
     inspects_reads: bool,
     /// The hits that have renewed the expiry of their entry.
     renewals: OnceLock<Renewals>,
+    /// Until when records of tags live; unset until this process meets tags in the store.
+    pub(super) record_ends: OnceLock<RecordEnds>,
     pub(crate) observers: Arc<Observers>,
     /// Owns the connection of the adapter's event sink.
     _line: Arc<Line>,
@@ -89,6 +90,7 @@ impl Core {
             generation,
             inspects_reads: options.inspects_reads(),
             renewals: OnceLock::new(),
+            record_ends: OnceLock::new(),
             options: Some(options).filter(|said| *said != Options::default()).map(Box::new),
             observers,
             _line: line,
@@ -199,28 +201,6 @@ impl Slot {
         self.inspects_reads
     }
 
-    /// Reads a key, near or far as the options say.
-    pub(super) fn get<'a>(
-        &'a self,
-        key: &'a str,
-        options: &Options,
-    ) -> BoxFuture<'a, Result<Option<CacheValue>>> {
-        if options.skip_near { self.adapter.get_far(key) } else { self.adapter.get(key) }
-    }
-
-    /// Reads several keys, near or far as the options say.
-    pub(super) fn get_many<'a>(
-        &'a self,
-        keys: &'a [&'a str],
-        options: &Options,
-    ) -> BoxFuture<'a, Result<Vec<Result<Option<CacheValue>>>>> {
-        if options.skip_near {
-            self.adapter.get_many_far(keys)
-        } else {
-            self.adapter.get_many(keys)
-        }
-    }
-
     pub(super) fn renewals(&self) -> &Renewals {
         self.renewals.get_or_init(Renewals::new)
     }
@@ -246,7 +226,7 @@ impl Slot {
         &self,
         call: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> impl Future<Output = Result<T>> {
-        runtime::inside(|| self.adapter.get_if_ready("", &mut |_| ()).is_ready(), call)
+        runtime::inside(|| self.adapter.get_if_ready("-", &mut |_| ()).is_ready(), call)
     }
 
     /// Makes a call of the adapter, and measures the call if it waits or if there are observers.

@@ -1,19 +1,44 @@
-//! Stale entries (kept beyond their logical expiry) under the verbs that do not read the value: for
-//! these verbs a stale entry is missing.
+//! Stale entries (kept beyond their logical expiry) and dead ones (of which a tag was removed) under
+//! the verbs that do not read the value: for these verbs such an entry is missing.
 //!
-//! The store is asked on each call, because another process may have stored a stale entry at any
+//! The store is asked on each call, because another process may have stored such an entry at any
 //! time.
 
 use super::slot::Slot;
 use crate::adapter::{Claim, Presence};
+use crate::codec::Tags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::options::{Options, WritePlan};
 use crate::value::CacheValue;
+use futures_util::future::join_all;
 use std::time::Duration;
 
 /// How often a step is tried again because the entry changed in between.
 const TRIES: usize = 16;
+
+/// What a verb that does not read the value finds under a key.
+enum Standing {
+    Missing,
+    /// A tag of the entry was removed: missing also where stale values are allowed.
+    Dead,
+    Stale,
+    Live,
+    /// Live, with a stale window.
+    Kept(Duration),
+}
+
+/// What is under a key, and the tags of a live entry that has some.
+struct Seen {
+    standing: Standing,
+    tags: Option<Tags>,
+}
+
+impl Seen {
+    fn untagged(standing: Standing) -> Self {
+        Self { standing, tags: None }
+    }
+}
 
 impl Slot {
     /// The expiry and metadata of a plain write.
@@ -21,35 +46,87 @@ impl Slot {
         options.plan_plain_write(|| self.adapter.default_ttl())
     }
 
-    /// Whether the entry is live or stale; `None` for a store without logical ends, where the verb
-    /// itself finds out.
-    async fn presence(&self, key: &str) -> Result<Option<Presence>> {
+    /// Whether the entry is live; `None` for a store without logical ends, where the verb itself
+    /// finds out.
+    async fn seen(&self, key: &str) -> Result<Option<Seen>> {
         if !self.adapter.has_logical_ends() {
             return Ok(None);
         }
-        self.adapter.presence(key).await.map(Some)
+        let standing = match self.adapter.presence(key).await? {
+            // Only the value names the tags.
+            Presence::Tagged => return Box::pin(self.seen_by_value(key)).await.map(Some),
+            presence => Standing::of(presence),
+        };
+        Ok(Some(Seen::untagged(standing)))
+    }
+
+    async fn seen_by_value(&self, key: &str) -> Result<Seen> {
+        let Some(found) = self.adapter.get(key).await? else {
+            return Ok(Seen::untagged(Standing::Missing));
+        };
+        if !self.is_current(&found).await? {
+            return Ok(Seen::untagged(Standing::Dead));
+        }
+        let standing = Standing::of(Presence::by_end(found.meta()));
+        Ok(Seen { standing, tags: found.tags().cloned() })
+    }
+
+    async fn standing(&self, key: &str) -> Result<Option<Standing>> {
+        Ok(self.seen(key).await?.map(|seen| seen.standing))
+    }
+
+    /// Whether the entry is one of which a tag was removed.
+    async fn is_dead(&self, key: &str) -> Result<bool> {
+        Ok(matches!(self.standing(key).await?, Some(Standing::Dead)))
     }
 
     pub(super) async fn contains(&self, key: &str, options: &Options) -> Result<bool> {
-        match self.presence(key).await? {
+        match self.standing(key).await? {
             None => self.adapter.contains(key).await,
-            Some(Presence::Missing) => Ok(false),
-            Some(Presence::Stale) => Ok(options.allow_stale),
-            Some(Presence::Live | Presence::Kept(_)) => Ok(true),
+            Some(Standing::Missing | Standing::Dead) => Ok(false),
+            Some(Standing::Stale) => Ok(options.allow_stale),
+            Some(Standing::Live | Standing::Kept(_)) => Ok(true),
         }
     }
 
     pub(super) async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
         let Some(kept) = self.adapter.expiry(key).await? else { return Ok(None) };
-        Ok(match self.presence(key).await? {
-            Some(Presence::Missing | Presence::Stale) => None,
-            Some(Presence::Kept(left)) => Some(Expiry::After(left)),
-            None | Some(Presence::Live) => Some(kept),
+        Ok(match self.standing(key).await? {
+            Some(Standing::Missing | Standing::Dead | Standing::Stale) => None,
+            Some(Standing::Kept(left)) => Some(Expiry::After(left)),
+            None | Some(Standing::Live) => Some(kept),
         })
     }
 
     pub(super) async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
-        Ok(self.adapter.take(key).await?.filter(|value| !value.is_stale()))
+        let taken = self.adapter.take(key).await?.filter(|value| !value.is_stale());
+        match taken {
+            Some(value) if !self.is_current(&value).await? => Ok(None),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Removes a key. Whether a tagged entry was live has to be asked before the removal, which
+    /// costs a call of the adapter: only a process that has met tags asks.
+    pub(super) async fn remove(&self, key: &str) -> Result<bool> {
+        if !self.meets_tags() {
+            return self.adapter.remove(key).await;
+        }
+        let is_dead = Box::pin(self.is_dead(key)).await;
+        // The removal matters more than its answer, so it follows an error of the question, too.
+        let removed = self.adapter.remove(key).await?;
+        Ok(removed && !is_dead.unwrap_or(false))
+    }
+
+    /// [`remove`](Self::remove) of several keys.
+    pub(super) async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
+        if !self.meets_tags() {
+            return self.adapter.remove_many(keys).await;
+        }
+        let dead = join_all(keys.iter().map(|key| self.is_dead(key))).await;
+        let removed = self.adapter.remove_many(keys).await?;
+        let answers = removed.into_iter().zip(dead);
+        Ok(answers.map(|(live, dead)| Ok(live? && !dead.unwrap_or(false))).collect())
     }
 
     pub(super) async fn replace(
@@ -58,26 +135,26 @@ impl Slot {
         value: CacheValue,
         plan: WritePlan,
     ) -> Result<bool> {
-        match self.presence(key).await? {
-            Some(Presence::Stale) => Ok(false),
+        match self.standing(key).await? {
+            Some(Standing::Stale | Standing::Dead) => Ok(false),
             // The store decides: the live entry may have been removed since, and the store may not
             // support `replace`.
             _ => self.adapter.replace(key, value, plan.kept).await,
         }
     }
 
-    /// `add` succeeds on a stale entry: one of the callers that find the entry replaces it.
+    /// `add` succeeds on a stale or dead entry: one of the callers that find the entry replaces it.
     pub(super) async fn add(&self, key: &str, value: CacheValue, plan: WritePlan) -> Result<bool> {
         for _ in 0..TRIES {
             if self.adapter.add(key, value.clone(), plan.kept).await? {
                 return Ok(true);
             }
-            match self.presence(key).await? {
-                None | Some(Presence::Live | Presence::Kept(_)) => return Ok(false),
-                Some(Presence::Missing) => continue,
-                Some(Presence::Stale) => {}
+            match self.standing(key).await? {
+                None | Some(Standing::Live | Standing::Kept(_)) => return Ok(false),
+                Some(Standing::Missing) => continue,
+                Some(Standing::Stale | Standing::Dead) => {}
             }
-            match self.instead_of_stale(key, value.clone(), plan.kept).await? {
+            match self.instead_of_missing(key, value.clone(), plan.kept).await? {
                 Instead::Stored => return Ok(true),
                 Instead::Live => return Ok(false),
                 Instead::Changed => {}
@@ -89,20 +166,45 @@ impl Slot {
 
     pub(super) async fn incr(&self, key: &str, by: i64, options: &Options) -> Result<i64> {
         let expiry = options.counter_expiry(|| self.adapter.default_ttl())?;
-        self.adapter.incr(key, by, expiry).await
+        match self.adapter.incr(key, by, expiry).await {
+            // Perhaps because the entry has tags: if one of them was removed, the counter begins
+            // anew.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                Box::pin(self.incr_tagged(key, by, expiry, error)).await
+            }
+            sum => sum,
+        }
     }
 
-    /// Replaces a stale value, unless another caller does.
-    async fn instead_of_stale(
+    /// [`incr`](Self::incr) after the adapter has refused it.
+    async fn incr_tagged(&self, key: &str, by: i64, expiry: Expiry, refused: Error) -> Result<i64> {
+        for _ in 0..TRIES {
+            if !self.is_dead(key).await? {
+                return Err(refused);
+            }
+            match self.instead_of_missing(key, CacheValue::new(by), expiry).await? {
+                Instead::Stored => return Ok(by),
+                Instead::Live | Instead::Changed => {}
+            }
+            match self.adapter.incr(key, by, expiry).await {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                sum => return sum,
+            }
+        }
+        Err(changed_all_the_time())
+    }
+
+    /// Replaces a stale or dead value, unless another caller does.
+    async fn instead_of_missing(
         &self,
         key: &str,
         value: CacheValue,
         expiry: Expiry,
     ) -> Result<Instead> {
         let Some(claim) = self.adapter.claim(key, None).await? else { return Ok(Instead::Changed) };
-        let found = match self.adapter.get_far(key).await? {
+        let found = match self.adapter.get(key).await? {
             None => return self.give_up(key, &claim, Instead::Changed).await,
-            Some(found) if !found.is_stale() => {
+            Some(found) if !found.is_stale() && self.is_current(&found).await? => {
                 return self.give_up(key, &claim, Instead::Live).await;
             }
             Some(found) => found,
@@ -131,22 +233,36 @@ impl Slot {
         expiry: Expiry,
         options: &Options,
     ) -> Result<Option<CacheValue>> {
-        match self.presence(key).await? {
-            Some(Presence::Missing | Presence::Stale) => Ok(None),
-            Some(Presence::Kept(_)) => self.move_both_ends(key, expiry, options).await,
-            None | Some(Presence::Live) => self.adapter.update_timeout(key, expiry).await,
+        let seen = self.seen(key).await?;
+        match seen.as_ref().map(|seen| &seen.standing) {
+            Some(Standing::Missing | Standing::Dead | Standing::Stale) => Ok(None),
+            Some(Standing::Kept(_)) => self.move_both_ends(key, expiry, options).await,
+            None | Some(Standing::Live) => {
+                self.prolong_for(seen, expiry).await?;
+                self.adapter.update_timeout(key, expiry).await
+            }
         }
     }
 
     /// [`update_timeout`](Self::update_timeout) without the value.
     pub(super) async fn touch(&self, key: &str, expiry: Expiry, options: &Options) -> Result<bool> {
-        match self.presence(key).await? {
-            Some(Presence::Missing | Presence::Stale) => Ok(false),
-            Some(Presence::Kept(_)) => {
+        let seen = self.seen(key).await?;
+        match seen.as_ref().map(|seen| &seen.standing) {
+            Some(Standing::Missing | Standing::Dead | Standing::Stale) => Ok(false),
+            Some(Standing::Kept(_)) => {
                 Ok(self.move_both_ends(key, expiry, options).await?.is_some())
             }
-            None | Some(Presence::Live) => self.adapter.touch(key, expiry).await,
+            None | Some(Standing::Live) => {
+                self.prolong_for(seen, expiry).await?;
+                self.adapter.touch(key, expiry).await
+            }
         }
+    }
+
+    /// Makes the records of an entry's tags live as long as the entry will.
+    async fn prolong_for(&self, seen: Option<Seen>, expiry: Expiry) -> Result<()> {
+        let Some(Seen { tags: Some(tags), .. }) = seen else { return Ok(()) };
+        Box::pin(self.prolong(&tags, expiry.resolve(self.adapter.default_ttl()))).await
     }
 
     /// Moves the logical end, which is part of the value, together with the physical one. The claim
@@ -159,7 +275,7 @@ impl Slot {
     ) -> Result<Option<CacheValue>> {
         for _ in 0..TRIES {
             let Some(claim) = self.adapter.claim(key, None).await? else { continue };
-            let found = match self.adapter.get_far(key).await? {
+            let found = match self.adapter.get(key).await? {
                 Some(found) if !found.is_stale() => found,
                 _ => return self.give_up(key, &claim, None).await,
             };
@@ -168,6 +284,9 @@ impl Slot {
                 return self.adapter.update_timeout(key, expiry).await;
             }
             let plan = self.plan_renewal(key, &found, expiry, options).await?;
+            if let Some(tags) = found.tags() {
+                Box::pin(self.prolong(tags, plan.kept.resolve(self.adapter.default_ttl()))).await?;
+            }
             if !self.adapter.enforces_claims() {
                 let Some(found) = self.adapter.update_timeout(key, plan.kept).await? else {
                     return Ok(None);
@@ -183,7 +302,7 @@ impl Slot {
                 return Ok(Some(found));
             }
         }
-        Err(Error::new(ErrorKind::Backend).with_message("the entry is changed all the time"))
+        Err(changed_all_the_time())
     }
 
     /// The expiry and metadata of an entry that gets another expiry. Its stale window is the
@@ -208,7 +327,23 @@ impl Slot {
     }
 }
 
-/// The result of replacing a stale value.
+impl Standing {
+    /// That of an entry whose tags are what they were.
+    fn of(presence: Presence) -> Self {
+        match presence {
+            Presence::Missing => Self::Missing,
+            Presence::Stale => Self::Stale,
+            Presence::Live | Presence::Tagged => Self::Live,
+            Presence::Kept(left) => Self::Kept(left),
+        }
+    }
+}
+
+fn changed_all_the_time() -> Error {
+    Error::new(ErrorKind::Backend).with_message("the entry is changed all the time")
+}
+
+/// The result of replacing a stale or dead value.
 enum Instead {
     Stored,
     /// The entry is live.

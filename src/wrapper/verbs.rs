@@ -232,6 +232,30 @@ impl AsyncCacheWrapper {
         self.view().remove::<ManyKeys>(keys)
     }
 
+    /// Removes all entries that were written with one of these tags. See
+    /// [`View::remove_tags`](crate::View::remove_tags).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.tags(["user:7", "team:3"]).set("page", "…").await?;
+    /// cache.remove_tags(["team:3"]).await?;
+    /// assert_eq!(cache.get::<String>("page").await?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) for more than 16 tags, and for an empty one.
+    /// Otherwise the first error of a tag; the tags without an error are removed.
+    pub fn remove_tags<I>(&self, tags: I) -> impl Future<Output = Result<()>>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.view().remove_tags(tags)
+    }
+
     /// Removes `key` and returns the value it had, in one atomic step.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::events::CallInfo;
 use super::slot::Slot;
 use crate::adapter::{KeyCursor, KeyPage};
 use crate::error::Result;
+use crate::key;
 use crate::runtime;
 use crate::wrapper::AsyncCacheWrapper;
 use futures_util::stream::{BoxStream, Stream, StreamExt, unfold};
@@ -120,8 +121,9 @@ impl Walk {
         page.map_err(|error| self.cache.failed_whole(slot, OP, took, error))
     }
 
-    /// The keys without the prefix of the namespace.
+    /// The keys of entries, without the prefix of the namespace.
     fn named(&self, mut keys: Vec<String>) -> std::vec::IntoIter<String> {
+        keys.retain(|key| !key::is_record(key));
         let scope = self.cache.scope.prefix();
         if !scope.is_empty() {
             let bare = keys.iter().filter_map(|key| key.strip_prefix(scope));

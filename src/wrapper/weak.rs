@@ -2,6 +2,7 @@
 
 use super::max_batch::MaxBatch;
 use super::slot::Core;
+use super::tags::TagNames;
 use crate::key::Scope;
 use crate::options::Options;
 use crate::wrapper::AsyncCacheWrapper;
@@ -28,13 +29,14 @@ pub struct WeakCache {
     scope: Scope,
     options: Options,
     max_batch: MaxBatch,
+    tags: TagNames,
 }
 
 impl WeakCache {
     pub(super) fn new(cache: &AsyncCacheWrapper) -> Self {
-        let AsyncCacheWrapper { core, scope, options, max_batch } = cache;
-        let (core, scope) = (Arc::downgrade(core), scope.clone());
-        Self { core, scope, options: *options, max_batch: *max_batch }
+        let AsyncCacheWrapper { core, scope, options, max_batch, tags } = cache;
+        let (core, scope, tags) = (Arc::downgrade(core), scope.clone(), tags.clone());
+        Self { core, scope, options: *options, max_batch: *max_batch, tags }
     }
 
     /// Returns the cache, with the namespace and options of the handle that was downgraded; `None`
@@ -43,6 +45,6 @@ impl WeakCache {
     pub fn upgrade(&self) -> Option<AsyncCacheWrapper> {
         let core = self.core.upgrade()?;
         let (scope, options, max_batch) = (self.scope.clone(), self.options, self.max_batch);
-        Some(AsyncCacheWrapper { core, scope, options, max_batch })
+        Some(AsyncCacheWrapper { core, scope, options, max_batch, tags: self.tags.clone() })
     }
 }

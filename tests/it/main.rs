@@ -74,4 +74,4 @@ mod macros;
     feature = "memcached",
     feature = "sqlite"
 ))]
-mod tiers;
+mod tags;

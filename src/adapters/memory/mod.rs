@@ -6,6 +6,8 @@ mod builder;
 mod claims;
 mod clock;
 mod engine;
+// For tests only, until a layer keeps values near.
+#[cfg(test)]
 pub(crate) mod near;
 mod store;
 mod sweeper;
@@ -21,7 +23,6 @@ use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use builder::Weigher;
-use near::NearStore;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -142,6 +143,10 @@ impl AsyncMemoryCache {
     /// The value in the form that is kept, and the number of bytes that it counts for. Fails for a
     /// value that cannot be encoded, as on every backend.
     fn prepare(&self, key: &str, value: CacheValue) -> Result<(CacheValue, usize)> {
+        // Refused as on every backend, although an object needs no header.
+        if value.is_tagged() {
+            value.check_form(key, self.settings.codec)?;
+        }
         let value = if self.encoded { value.into_encoded(self.settings.codec)? } else { value };
         let bytes = value.footprint()?;
         let weigh = |weigher: &Weigher| weigher.weigh(key, &value);
@@ -159,11 +164,6 @@ impl AsyncMemoryCache {
 
     fn store(&self) -> &Store {
         &self.shared.store
-    }
-
-    /// An empty store for a near level, with the bounds of this cache.
-    pub(crate) fn near_store(&self) -> NearStore {
-        NearStore::new(self.bounds)
     }
 }
 

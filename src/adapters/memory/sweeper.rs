@@ -1,5 +1,6 @@
 //! The background sweep, which removes expired entries that are not read.
 
+use super::store::Store;
 use crate::runtime;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,23 +16,14 @@ const SHARE: u32 = 50;
 /// The longest pause between sweeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is swept from time to time.
-pub(crate) trait Sweeps: Send + Sync + 'static {
-    /// Whether there may be something to remove.
-    fn is_sweep_due(&self) -> bool;
-
-    /// Removes what nobody needs any more.
-    fn sweep(&self);
-}
-
 /// The background task. It starts with the first entry that can expire, and ends with the store.
-#[derive(Debug, Default)]
-pub(crate) struct Sweeper {
+#[derive(Default)]
+pub(super) struct Sweeper {
     started: AtomicBool,
 }
 
 impl Sweeper {
-    pub(crate) fn start<S: Sweeps>(&self, store: &Arc<S>) {
+    pub(super) fn start(&self, store: &Arc<Store>) {
         // Load before the swap, so that the hot path does not write to a shared cache line.
         if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
             runtime::spawn_background(sweep(Arc::downgrade(store)));
@@ -39,7 +31,7 @@ impl Sweeper {
     }
 }
 
-async fn sweep<S: Sweeps>(store: Weak<S>) {
+async fn sweep(store: Weak<Store>) {
     let mut pause = PAUSE;
     loop {
         tokio::time::sleep(pause).await;

@@ -232,7 +232,7 @@ pub(super) fn is_stale(key: &str) -> Command<bool> {
     let Command { cmd, repeatable, .. } = head(key);
     let read = |answer| {
         let end = logical_end(&bytes(answer)??);
-        Some(end.is_some_and(|end| Presence::by(&end) == Presence::Stale))
+        Some(end.is_some_and(|end| end.is_stale()))
     };
     Command { cmd, read, repeatable }
 }

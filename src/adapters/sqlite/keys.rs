@@ -4,7 +4,6 @@
 use super::job::Command;
 use super::statements::bytes_at;
 use super::time;
-use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};
 use bytes::Bytes;
 use sqlx::sqlite::SqliteConnection;
@@ -95,7 +94,7 @@ impl Keys {
         let mut stale = HashSet::new();
         for row in &rows.fetch_all(on).await? {
             let end = logical_end(&bytes_at(row, 1)?);
-            if end.is_some_and(|end| Presence::by(&end) == Presence::Stale) {
+            if end.is_some_and(|end| end.is_stale()) {
                 stale.insert(bytes_at(row, 0)?);
             }
         }

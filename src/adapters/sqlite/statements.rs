@@ -6,6 +6,7 @@ use super::time;
 use crate::adapter::Presence;
 use crate::codec::{Codec, HEAD, logical_end};
 use crate::error::{Error, ErrorKind, Result};
+use crate::meta::Meta;
 use crate::value::CacheValue;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -224,13 +225,12 @@ impl Command for Replace {
 /// expired; the next column is the head of the value.
 fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
     let is_live: bool = row.try_get_unchecked(at)?;
-    Ok(is_live && presence(&bytes_at(row, at + 1)?, codec) != Presence::Stale)
+    Ok(is_live && !end_of(&bytes_at(row, at + 1)?, codec).is_some_and(|end| end.is_stale()))
 }
 
-/// Whether a live value is past its logical end, by its first bytes.
-fn presence(head: &[u8], codec: Codec) -> Presence {
-    let end = if codec.has_logical_ends() { logical_end(head) } else { None };
-    end.as_ref().map_or(Presence::Live, Presence::by)
+/// The logical end of a value, by its first bytes.
+fn end_of(head: &[u8], codec: Codec) -> Option<Meta> {
+    if codec.has_logical_ends() { logical_end(head) } else { None }
 }
 
 /// Whether a key is live, and on which side of its logical end.
@@ -251,7 +251,9 @@ impl Command for Present {
             .bind(HEAD as i64)
             .fetch_optional(on)
             .await?;
-        row.map_or(Ok(Presence::Missing), |row| Ok(presence(&bytes_at(&row, 0)?, self.codec)))
+        let Some(row) = row else { return Ok(Presence::Missing) };
+        let end = end_of(&bytes_at(&row, 0)?, self.codec);
+        Ok(end.as_ref().map_or(Presence::Live, Presence::by))
     }
 }
 

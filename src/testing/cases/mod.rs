@@ -16,6 +16,7 @@ pub(super) mod model;
 pub(super) mod neighbours;
 pub(super) mod nulls;
 pub(super) mod stale;
+pub(super) mod tags;
 pub(super) mod take;
 pub(super) mod tasks;
 pub(super) mod touch;

@@ -3,8 +3,10 @@
 
 use super::driver::Runs;
 use super::load_result::LoadResult;
+use super::ready::Ready;
 use super::task::{LoadTask, Loading, OP, Planned, Put};
 use crate::event::EventKind;
+use crate::key;
 use crate::observe::Span;
 use crate::options::Options;
 use crate::runtime;
@@ -57,12 +59,13 @@ impl View<'_> {
     }
 
     /// Whether a load of this call may run inside the call. Not where a time limit waits for the
-    /// caller, because a loader may block; not in another loader, because the stack would grow with
+    /// caller, because a loader may block; not where tags have to be read before; not in another loader, because the stack would grow with
     /// each level; and not over a store that waits. A load with observers or spans takes the long
     /// way, which measures each step.
     fn may_load_at_once(&self, slot: &Slot, options: &Options, runs: Runs) -> bool {
         (runs == Runs::AtOnce || !self.is_caller_driven)
             && options.is_plain_load()
+            && self.cache.tags.is_empty()
             && !slot.has_waited()
             && !slot.observers.has_observers()
             && !Span::is_watched()
@@ -78,7 +81,7 @@ impl View<'_> {
         slot: Arc<Slot>,
         options: Options,
     ) -> Option<LoadTask> {
-        let scoped = self.cache.scope.key(key).ok()?;
+        let scoped = key::check_write(key).and_then(|()| self.cache.scope.key(key)).ok()?;
         // The claim is first: most stores are not ready, and then there is no flight to end.
         let Poll::Ready(Ok(claim)) = slot.adapter.claim_if_ready(&scoped) else { return None };
         let guard = slot.flights.lead_alone(slot.flights.hashed(&scoped))?;
@@ -97,12 +100,11 @@ impl View<'_> {
             options,
             of,
             span: Span::none(),
-            skip_store: false,
             has_usable: false,
             is_nested: false,
             is_caller_driven: self.is_caller_driven,
             replaced: Replaced::by(&options),
-            right: Some(StoreRight::Claimed(claim)),
+            ready: Ready { right: Some(StoreRight::Claimed(claim)), ..Ready::default() },
             started: None,
         })
     }
@@ -162,7 +164,7 @@ impl LoadTask {
         if !self.is_wanted(planned) || !self.guard.begin_store_alone() {
             return Put::Skipped;
         }
-        let Some(StoreRight::Claimed(claim)) = &self.right else { return Put::Pending };
+        let Some(StoreRight::Claimed(claim)) = &self.ready.right else { return Put::Pending };
         let (adapter, scoped) = (&self.slot.adapter, self.scoped());
         let value = match self.options.written_of(&planned.value) {
             Ok(value) => value,
@@ -172,7 +174,7 @@ impl LoadTask {
             Poll::Pending => Put::Pending,
             Poll::Ready(Err(error)) => Put::Tried(Err(error)),
             Poll::Ready(Ok(_)) => {
-                if let Some(StoreRight::Claimed(claim)) = self.right.take() {
+                if let Some(StoreRight::Claimed(claim)) = self.ready.right.take() {
                     claim.spent();
                 }
                 Put::Tried(Ok(()))

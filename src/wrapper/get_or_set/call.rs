@@ -4,11 +4,13 @@ use super::at_once::{AtOnce, Begun};
 use super::driver::Runs;
 use super::found::{Found, Miss, Usable};
 use super::loader::Loader;
+use super::ready::Ready;
 use super::task::LoadTask;
 use super::waiting::Abandoned;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
+use crate::key;
 use crate::observe::Span;
 use crate::options::Verdict;
 use crate::single_flight::{
@@ -16,7 +18,7 @@ use crate::single_flight::{
 };
 use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
-use crate::wrapper::fencing::{Acquired, Replaced, StoreRight};
+use crate::wrapper::fencing::{Acquired, Replaced};
 use crate::wrapper::read::AtHand;
 use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
@@ -181,6 +183,7 @@ impl View<'_> {
         };
         let view = Self { options: slot.options(&self.options), ..self };
         let refused = |error: Error| error.with_op(OP).with_key(key);
+        key::check_write(key).map_err(refused)?;
         view.options.check().map_err(refused)?;
         if runs == Runs::InCaller {
             view.options.check_here().map_err(refused)?;
@@ -265,7 +268,7 @@ impl<'a> GetOrSet<'a> {
                 return self.serve(miss).map(Next::Answer);
             }
             let joining = self.joining(mark, reads == READS);
-            let (joined, right) = match self.join(joining, skip_store).await? {
+            let (joined, ready) = match self.join(joining, skip_store).await? {
                 ControlFlow::Continue(joined) => joined,
                 ControlFlow::Break(value) => return self.answer(info, &value).map(Next::Answer),
             };
@@ -280,7 +283,7 @@ impl<'a> GetOrSet<'a> {
                 }
                 Join::Lead(guard) => {
                     let has_usable = miss.usable.is_some();
-                    return Ok(self.led(self.lead(guard, right, skip_store, has_usable), miss));
+                    return Ok(self.led(self.lead(guard, ready, has_usable), miss));
                 }
                 Join::Follow(flight) => self.follow(&flight, &mut miss).await,
                 Join::LetEnd(flight, limit) => self.let_end(&flight, limit, &mut miss).await,
@@ -309,13 +312,13 @@ impl<'a> GetOrSet<'a> {
         let unshared = self.slot.flights.unshared(self.scoped);
         let unshared = unshared.map_err(|error| error.with_op(OP).with_key(self.key))?;
         // No claim and no store: the holder of a lease on the key may be waiting for this call.
-        let task = self.lead(unshared, None, true, false);
+        let task = self.lead(unshared, Ready::unstored(), false);
         Ok(self.led(task, Miss { usable: None, ..miss }))
     }
 
     async fn read(&mut self) -> Result<(Found, CallInfo<'a>)> {
         let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
-        let reading = pin!(slot.get(self.scoped.text(), &self.view.options));
+        let reading = pin!(slot.read(self.scoped.text()));
         let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, info, reading))).await;
         let info = info.took(took);
         Ok((self.judge(found, info)?, info))
@@ -402,33 +405,36 @@ impl<'a> GetOrSet<'a> {
         &self,
         joining: Joining<'_>,
         skip_store: bool,
-    ) -> Result<ControlFlow<CacheValue, (Join, Option<StoreRight>)>> {
-        let mut right = None;
+    ) -> Result<ControlFlow<CacheValue, (Join, Ready)>> {
+        let mut ready = Ready { skip_store, ..Ready::default() };
         if self.runs == Runs::AtOnce && !skip_store {
             let scoped = self.scoped.text();
             match self.view.ask(self.slot, self.key, scoped, self.replaced, self.of).await? {
                 Acquired::Computed(value) => return Ok(ControlFlow::Break(value)),
-                Acquired::Granted(granted) => right = Some(granted),
+                Acquired::Granted(granted) => ready.right = Some(granted),
+            }
+            let (cache, options) = (self.view.cache, &self.view.options);
+            if !cache.tags.is_empty() {
+                let tags = Box::pin(cache.tags_of_load(self.slot, self.key, options));
+                ready.take_tags(tags.await.map_err(|error| error.with_op(OP))?);
             }
         }
         let joined = self.slot.flights.join(self.scoped, joining);
         // Only a lease is given back: it keeps other processes waiting. A claim without a lease
         // blocks no other process, and the leader's store ends it.
         if !matches!(joined, Join::Lead(_))
-            && let Some(right) = right.take_if(|right| right.is_leased())
+            && let Some(right) = ready.right.take_if(|right| right.is_leased())
         {
             right.give_up(self.slot, self.scoped.text()).await;
         }
-        Ok(ControlFlow::Continue((joined, right)))
+        Ok(ControlFlow::Continue((joined, ready)))
     }
 
-    pub(super) fn lead(
-        &self,
-        guard: LeaderGuard,
-        right: Option<StoreRight>,
-        skip_store: bool,
-        has_usable: bool,
-    ) -> LoadTask {
+    pub(super) fn lead(&self, guard: LeaderGuard, ready: Ready, has_usable: bool) -> LoadTask {
+        let cache = self.view.cache;
+        if !cache.tags.is_empty() {
+            guard.flight().note_records(cache.tags.records(&cache.scope));
+        }
         // The loads of a batch are one, with a span of its own.
         let span = if self.runs == Runs::InBatch {
             Span::none()
@@ -436,18 +442,17 @@ impl<'a> GetOrSet<'a> {
             self.view.cache.load_span(self.slot, self.key)
         };
         LoadTask {
-            cache: self.view.cache.clone(),
+            cache: cache.clone(),
             slot: self.slot.clone(),
             guard,
             options: self.view.options,
             of: self.of,
             span,
-            skip_store,
             has_usable,
             is_nested: is_in_loader(),
             is_caller_driven: self.view.is_caller_driven,
             replaced: self.replaced,
-            right,
+            ready,
             started: None,
         }
     }
@@ -459,8 +464,8 @@ impl<'a> GetOrSet<'a> {
         }
         let joining = Joining { mark: Some(mark), ..Joining::default() };
         match self.join(joining, false).await {
-            Ok(ControlFlow::Continue((Join::Lead(guard), right))) => {
-                Some(self.lead(guard, right, false, true))
+            Ok(ControlFlow::Continue((Join::Lead(guard), ready))) => {
+                Some(self.lead(guard, ready, true))
             }
             // Another process was first, the backend is unavailable, or a refresh is in flight
             // already.

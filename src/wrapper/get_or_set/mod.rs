@@ -1,6 +1,6 @@
 //! `get_or_set*`, one method for each kind of loader. `call` implements one call, `task` one run of
 //! a loader, `at_once` a run that ends before the call has to wait. `loader` has the loaders without
-//! their types. `driver` decides who polls the run, `waiting` how long a call waits for it, and
+//! their types. `ready` is what a load acquires before its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
 //! `arriving` what the call makes of the outcome. `many` is for several keys.
 
 mod arriving;
@@ -11,6 +11,7 @@ mod found;
 mod load_result;
 mod loader;
 mod many;
+mod ready;
 mod task;
 mod waiting;
 

@@ -2,6 +2,8 @@
 //! that started it.
 
 use super::load_result::{BoxedLoader, LoadResult, Panic};
+use super::ready::Ready;
+use crate::codec::Tags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::expiry::Expiry;
@@ -64,8 +66,6 @@ pub(super) struct LoadTask {
     pub(super) options: Options,
     pub(super) of: ValueType,
     pub(super) span: Span,
-    /// Do not store: the backend could not be read, and may hold a good value.
-    pub(super) skip_store: bool,
     /// A stale value can be served if the loader fails.
     pub(super) has_usable: bool,
     /// The call was made by another loader.
@@ -73,8 +73,7 @@ pub(super) struct LoadTask {
     /// The caller waits on its own thread, and can drive the load there.
     pub(super) is_caller_driven: bool,
     pub(super) replaced: Replaced,
-    /// `None` until the right is acquired, and again once it is used.
-    pub(super) right: Option<StoreRight>,
+    pub(super) ready: Ready,
     /// When the loader began, if it was polled before the run.
     pub(super) started: Option<Instant>,
 }
@@ -147,7 +146,7 @@ impl LoadTask {
         self.conclude(loading).await
     }
 
-    /// Acquires the right to load, and runs the loader.
+    /// Acquires what the load needs, and runs the loader.
     async fn load(&mut self, loader: impl Future<Output = LoadResult>) -> Loading {
         if let Some(needless) = self.prepare().await {
             return Loading::Needless(needless);
@@ -161,28 +160,65 @@ impl LoadTask {
         Loading::Over(loaded, started.elapsed())
     }
 
-    /// Acquires the right to load. Returns the outcome if the loader need not run.
+    /// Acquires the right to load, and reads the tags. Returns the outcome if the loader need not
+    /// run.
     ///
     /// Boxed, so that it is compiled once, with larder.
     fn prepare(&mut self) -> BoxFuture<'_, Option<Outcome>> {
         Box::pin(async {
-            if self.right.is_some() {
+            if let Some(needless) = self.acquire_right().await {
+                return Some(needless);
+            }
+            if !self.reads_tags() {
                 return None;
             }
-            match self.claim().await {
-                Ok(Acquired::Granted(right)) => {
-                    self.right = Some(right);
-                    None
-                }
-                Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
-                Err(error) => Some(Outcome::Refused(error)),
+            match self.read_tags().await {
+                Ok(tags) => self.ready.take_tags(tags),
+                Err(error) => return Some(self.refuse(error).await),
             }
+            None
         })
+    }
+
+    /// Acquires the right to load, if the call has not. Returns the outcome if the loader need not
+    /// run.
+    pub(super) async fn acquire_right(&mut self) -> Option<Outcome> {
+        if self.ready.right.is_some() {
+            return None;
+        }
+        match self.claim().await {
+            Ok(Acquired::Granted(right)) => {
+                self.ready.right = Some(right);
+                None
+            }
+            Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
+            Err(error) => Some(Outcome::Refused(error)),
+        }
+    }
+
+    /// Whether the generations of the tags have to be read before the loader runs.
+    pub(super) fn reads_tags(&self) -> bool {
+        !self.cache.tags.is_empty()
+            && self.ready.tags.is_none()
+            && !self.ready.skip_store
+            && !self.guard.is_invalidated()
+    }
+
+    /// The generations of the tags; `None` if the load goes on without the backend.
+    pub(super) async fn read_tags(&self) -> Result<Option<Tags>> {
+        let tags = self.cache.tags_of_load(&self.slot, self.key(), &self.options);
+        tags.await.map_err(|error| error.with_op(OP))
+    }
+
+    /// The outcome of a load whose loader is not run because of an error.
+    pub(super) async fn refuse(&mut self, error: Error) -> Outcome {
+        self.give_up_right().await;
+        Outcome::Refused(error)
     }
 
     pub(super) async fn claim(&self) -> Result<Acquired> {
         // A flight that must not be stored needs no claim, and must not wait for another process.
-        if self.skip_store || self.guard.is_invalidated() {
+        if self.ready.skip_store || self.guard.is_invalidated() {
             return Ok(Acquired::Granted(StoreRight::None));
         }
         View { options: self.options, ..self.cache.view() }
@@ -193,7 +229,7 @@ impl LoadTask {
     /// Gives the right back, so that other processes need not wait: this process will not store a
     /// value.
     pub(super) async fn give_up_right(&mut self) {
-        if let Some(right) = self.right.take() {
+        if let Some(right) = self.ready.right.take() {
             right.give_up(&self.slot, self.scoped()).await;
         }
     }
@@ -246,7 +282,7 @@ impl LoadTask {
     /// Whether the options and the loader want the value stored.
     pub(super) fn is_wanted(&self, planned: &Planned) -> bool {
         // An error of `is_nil` is ignored: a value that cannot be encoded fails in the store, too.
-        !self.skip_store
+        !self.ready.skip_store
             && planned.is_stored
             && !(planned.skip_none && planned.value.is_nil().unwrap_or(false))
     }
@@ -289,7 +325,7 @@ impl LoadTask {
         // Do not ask a backend again that is unavailable: the claim ends by itself.
         if !concerns_backend(&error) || error.kind() == ErrorKind::TooLarge {
             self.give_up_right().await;
-        } else if let Some(right) = self.right.take() {
+        } else if let Some(right) = self.ready.right.take() {
             right.forget();
         }
         let error = self.slot.with_context("set")(error).with_key(self.key());
@@ -325,12 +361,11 @@ impl LoadTask {
         value: &CacheValue,
         kept: Expiry,
     ) -> (Result<()>, Option<Duration>) {
-        let Self { cache, slot, guard, right, options, .. } = self;
-        // The callers share the object; only the store gets it encoded.
-        let value = match options.written_of(value) {
-            Ok(value) => value.into_owned(),
+        let value = match self.stored_form(value, kept).await {
+            Ok(value) => value,
             Err(error) => return (Err(error), None),
         };
+        let Self { cache, slot, guard, ready: Ready { right, .. }, .. } = self;
         let (scoped, prefix) = (guard.flight().key().text(), cache.scope.prefix().len());
         let store = async {
             match right {
@@ -342,9 +377,20 @@ impl LoadTask {
         let (stored, took) = slot.timed(pin!(cache.traced(slot, info, pin!(store)))).await;
         if stored.is_ok() {
             // The store has consumed the claim.
-            self.right = None;
+            self.ready.right = None;
         }
         (stored, took)
+    }
+
+    /// The value as it is stored: the callers share the object; only the store gets it encoded, and
+    /// with its tags. A loader may give a value a longer life than the call, so the records of the
+    /// tags are prolonged first.
+    pub(super) async fn stored_form(&self, value: &CacheValue, kept: Expiry) -> Result<CacheValue> {
+        let value = self.options.written_of(value)?.into_owned();
+        let Some(tags) = &self.ready.tags else { return Ok(value) };
+        let life = kept.resolve(self.slot.adapter.default_ttl());
+        Box::pin(self.slot.prolong(tags, life)).await?;
+        Ok(value.tagged(tags.clone()))
     }
 
     pub(super) async fn finish(mut self, ended: Result<Outcome, Panic>) {

@@ -7,10 +7,14 @@ use crate::adapter::Entry;
 use crate::error::Result;
 use crate::event::EventKind;
 use crate::expiry::Expiry;
+use crate::key;
 use crate::key::Scope;
+use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::events::CallInfo;
 use crate::wrapper::keys::{KeyBatch, Keys, ManyKeys};
+use crate::wrapper::slot::Slot;
+use crate::wrapper::tags::TagNames;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -29,6 +33,7 @@ impl<T> Batch<T> {
     ) -> Result<Self> {
         let mut batch = Self { keys: KeyBatch::empty(scope), values: Vec::new() };
         for (key, value, expiry) in entries {
+            key::check_write(key.as_ref())?;
             batch.keys.push(scope, key.as_ref())?;
             batch.values.push((value, expiry));
         }
@@ -90,6 +95,7 @@ impl View<'_> {
     pub fn remove<By>(self, keys: impl Keys<By>) -> impl Future<Output = Result<bool>> {
         let keys = KeyBatch::new(&self.cache.scope, keys);
         async move {
+            let keys = keys.and_then(KeyBatch::writable);
             let keys = keys.map_err(|error| error.with_op("remove"))?;
             match keys.single() {
                 Some(key) => self.remove_one(key).await,
@@ -107,14 +113,37 @@ impl View<'_> {
         self.remove::<ManyKeys>(keys)
     }
 
+    /// Removes all entries that were written with one of these tags, in this namespace: one removal
+    /// for each tag, however many entries there are.
+    ///
+    /// A value that was being loaded or written when the call began is gone, too. See
+    /// [`docs::tags`](crate::docs::tags).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) for more than 16 tags, and for an empty one:
+    /// nothing is removed. Otherwise the first error of a tag; the tags without an error are
+    /// removed.
+    pub fn remove_tags<I>(self, tags: I) -> impl Future<Output = Result<()>>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let names = TagNames::read(tags);
+        async move {
+            let names = names.map_err(|fault| fault.error().with_op("remove_tags"))?;
+            Box::pin(self.cache.remove_records(&names)).await
+        }
+    }
+
     async fn read_batch<T>(self, keys: &KeyBatch) -> Result<Vec<Option<T>>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
-        let read = slot.get_many(&scoped, &slot.options(&self.options));
-        let (found, took) = cache.call(&slot, CallInfo::new("get_many", ""), pin!(read)).await;
+        let (found, took) =
+            cache.call(&slot, CallInfo::new("get_many", ""), pin!(slot.read_many(&scoped))).await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
         // Emit the events of all keys, also of those after one that failed.
         let values = keys.named().zip(found).map(|(key, found)| {
@@ -139,11 +168,13 @@ impl View<'_> {
             let value = options.written(CacheValue::known(value, plan.meta))?;
             Ok(Entry::new(key, value, plan.kept))
         });
-        let entries = entries.collect::<Result<Vec<_>>>()?;
+        let mut entries = entries.collect::<Result<Vec<_>>>()?;
         let _writes = slot.flights.writes(&scoped).await;
-        let (stored, took) = cache
-            .call(&slot, CallInfo::new("set_many", ""), pin!(slot.adapter.set_many(&entries)))
-            .await;
+        let storing = pin!(async {
+            self.tag_all(&slot, &mut entries, &said).await?;
+            slot.adapter.set_many(&entries).await
+        });
+        let (stored, took) = cache.call(&slot, CallInfo::new("set_many", ""), storing).await;
         let stored = stored.map_err(|error| cache.failed_whole(&slot, "set_many", took, error))?;
         let stored = keys.named().zip(stored).map(|(key, stored)| {
             let info = CallInfo::new("set_many", key).took(took);
@@ -155,11 +186,25 @@ impl View<'_> {
         stored.collect::<Vec<_>>().into_iter().collect()
     }
 
+    /// Gives the tags of the cache to all entries of a batch. They are read once, and live as long as
+    /// the entry that lives longest.
+    async fn tag_all(self, slot: &Slot, entries: &mut [Entry<'_>], said: &Options) -> Result<()> {
+        if self.cache.tags.is_empty() {
+            return Ok(());
+        }
+        let lives = entries.iter().map(|entry| entry.expiry.resolve(slot.adapter.default_ttl()));
+        let longest = lives.max_by_key(|life| life.as_millis_ceil().unwrap_or(u64::MAX));
+        let Some(longest) = longest else { return Ok(()) };
+        let tags = slot.tags_of(self.cache, longest, said).await?;
+        for entry in entries {
+            entry.value = entry.value.tagged(tags.clone());
+        }
+        Ok(())
+    }
+
     async fn remove_one(self, key: &str) -> Result<bool> {
-        let removed = self
-            .cache
-            .write("remove", key, async |slot, key| slot.adapter.remove(key).await)
-            .await?;
+        let removed =
+            self.cache.write("remove", key, async |slot, key| slot.remove(key).await).await?;
         Ok(self.cache.emit_if(|live| *live, EventKind::Remove, removed))
     }
 
@@ -167,7 +212,7 @@ impl View<'_> {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
         let _writes = slot.flights.writes(&scoped).await;
-        let removing = slot.adapter.remove_many(&scoped);
+        let removing = slot.remove_many(&scoped);
         let (removed, took) = cache.call(&slot, CallInfo::new("remove", ""), pin!(removing)).await;
         let removed = removed.map_err(|error| cache.failed_whole(&slot, "remove", took, error))?;
         let removed = keys.named().zip(removed).map(|(key, live)| {

@@ -6,6 +6,7 @@ mod options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::expiry::Expiry;
+use crate::key;
 use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
@@ -121,8 +122,10 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let set = async move |slot: &Slot, key: &str| {
-            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            let value = self.options.written(CacheValue::known(value, plan.meta))?;
+            let options = slot.options(&self.options);
+            let plan = slot.plan_plain_write(&options)?;
+            let value = options.written(CacheValue::known(value, plan.meta))?;
+            let value = slot.with_tags_of(self.cache, value, plan.kept, &options).await?;
             slot.adapter.set(key, value, plan.kept).await
         };
         let done = self.cache.write("set", key.as_ref(), set).await?;
@@ -137,8 +140,10 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let add = async move |slot: &Slot, key: &str| {
-            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            let value = self.options.written(CacheValue::known(value, plan.meta.clone()))?;
+            let options = slot.options(&self.options);
+            let plan = slot.plan_plain_write(&options)?;
+            let value = options.written(CacheValue::known(value, plan.meta.clone()))?;
+            let value = slot.with_tags_of(self.cache, value, plan.kept, &options).await?;
             slot.add(key, value, plan).await
         };
         let stored = self.cache.write("add", key.as_ref(), add).await?;
@@ -152,8 +157,10 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let replace = async move |slot: &Slot, key: &str| {
-            let plan = slot.plan_plain_write(&slot.options(&self.options))?;
-            let value = self.options.written(CacheValue::known(value, plan.meta.clone()))?;
+            let options = slot.options(&self.options);
+            let plan = slot.plan_plain_write(&options)?;
+            let value = options.written(CacheValue::known(value, plan.meta.clone()))?;
+            let value = slot.with_tags_of(self.cache, value, plan.kept, &options).await?;
             slot.replace(key, value, plan).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;
@@ -163,6 +170,12 @@ impl View<'_> {
     /// See [`AsyncCacheWrapper::incr`]. The view's expiry applies to a counter that this call
     /// creates.
     pub async fn incr<K: AsRef<str>>(self, key: K, by: i64) -> Result<i64> {
+        if !self.cache.tags.is_empty() {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_op("incr")
+                .with_key(key.as_ref())
+                .with_message("a counter cannot have tags"));
+        }
         let incr = async move |slot: &Slot, key: &str| {
             slot.incr(key, by, &slot.options(&self.options)).await
         };
@@ -195,6 +208,7 @@ impl View<'_> {
 
     /// See [`AsyncCacheWrapper::touch`]. [`Expiry::Default`] is the view's.
     pub async fn touch(self, key: impl AsRef<str>, ttl: impl Into<Expiry>) -> Result<bool> {
+        key::check_write(key.as_ref()).map_err(|error| error.with_op("touch"))?;
         let expiry = ttl.into().or(self.options.expiry.get());
         let touch = async move |slot: &Slot, key: &str| {
             slot.touch(key, expiry, &slot.options(&self.options)).await
@@ -208,6 +222,7 @@ impl View<'_> {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let (key, expiry) = (key.as_ref(), ttl.into().or(self.options.expiry.get()));
+        key::check_write(key).map_err(|error| error.with_op("update_timeout"))?;
         let update = async move |slot: &Slot, key: &str| {
             slot.update_timeout(key, expiry, &slot.options(&self.options)).await
         };

@@ -3,7 +3,9 @@
 use super::View;
 use crate::codec::Codec;
 use crate::expiry::Expiry;
+use crate::wrapper::AsyncCacheWrapper;
 use crate::wrapper::max_batch::MaxBatch;
+use crate::wrapper::tags::Tagged;
 use std::time::Duration;
 
 /// # Options
@@ -55,6 +57,36 @@ impl View<'_> {
     pub fn codec(mut self, codec: Codec) -> Self {
         self.options.codec = Some(codec);
         self
+    }
+
+    /// Gives these tags to all that is written, in place of those that an entry or the cache has.
+    /// [`remove_tags`](View::remove_tags) with one of them removes the entries, in this process and
+    /// in all others. Reads need no tags: an entry bears its own.
+    ///
+    /// At most 16 tags, of any text but the empty one. Each namespace has tags of its own.
+    /// [`docs::tags`](crate::docs::tags) says what a tag costs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("memory")?;
+    /// cache.tags(["user:7", "team:3"]).set("page", "…").await?;
+    /// cache.view().skip_none().tags(["user:7"]).get_or_set_async("name", async { "Ada" }).await?;
+    /// cache.remove_tags(["user:7"]).await?;
+    /// assert!(!cache.contains("page").await? && !cache.contains("name").await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Of all verbs: [`InvalidKey`](crate::ErrorKind::InvalidKey) for a 17th or an empty tag. Of the
+    /// verbs that write: [`Unsupported`](crate::ErrorKind::Unsupported) for a codec without a header,
+    /// and for [`incr`](View::incr).
+    pub fn tags<I>(self, tags: I) -> Tagged<AsyncCacheWrapper>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        Tagged::new(self.with_tags(tags))
     }
 
     /// Whether `get_or_set*` go on without a backend that fails (fail-open). If so, which is the
@@ -217,25 +249,6 @@ impl View<'_> {
     #[must_use]
     pub fn allow_stale(mut self) -> Self {
         self.options.allow_stale();
-        self
-    }
-
-    /// Reads through the view ask the far store, although the value may be near: their answer is not
-    /// older than the call. It is kept near. Has no effect without a near level
-    /// ([`layers::Tiered`](crate::layers::Tiered)).
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "memory", feature = "sqlite"))]
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let cache = larder::AsyncCacheWrapper::new("near+sqlite::memory:")?;
-    /// cache.set("k", 1u8).await?;
-    /// assert_eq!(cache.view().skip_near().get::<u8>("k").await?, Some(1));
-    /// # Ok(()) }
-    /// # #[cfg(not(all(feature = "memory", feature = "sqlite")))] fn main() {}
-    /// ```
-    #[must_use]
-    pub fn skip_near(mut self) -> Self {
-        self.options.skip_near();
         self
     }
 

@@ -42,6 +42,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The store that the wrappers of this process share.
+    #[cfg(feature = "memory")]
+    pub(crate) fn memory() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { url: format!("memory:?shared=true&prefix=m{number}:"), _dir: None }
+    }
+
     pub(crate) fn redis() -> Self {
         Self::at(Redis::shared().url(), None)
     }
@@ -72,11 +80,6 @@ impl Shared {
     /// A cache whose URL has these parameters, too.
     pub(crate) fn with(&self, parameters: &str) -> AsyncCacheWrapper {
         AsyncCacheWrapper::new(format!("{}&{parameters}", self.url)).unwrap()
-    }
-
-    /// A cache with a near level, whose URL has these parameters, too.
-    pub(crate) fn near(&self, parameters: &str) -> AsyncCacheWrapper {
-        AsyncCacheWrapper::new(format!("near+{}&{parameters}", self.url)).unwrap()
     }
 
     /// `number` is a lease in milliseconds, or how many loads are enough.

@@ -99,7 +99,8 @@ fn the_blocking_faces_have_every_verb_of_the_async_ones() {
 fn every_verb_is_tried_here_on_each_face() {
     let here = include_str!("faces.rs");
     let is_option = |name: &str| {
-        ["ttl", "codec", "fail_open", "max_batch"].contains(&name) || options().contains(&name)
+        ["ttl", "codec", "fail_open", "max_batch", "tags"].contains(&name)
+            || options().contains(&name)
     };
     for verb in of_view().into_iter().filter(|name| !is_option(name)) {
         assert!(
@@ -135,6 +136,11 @@ macro_rules! every_verb {
         let words = "site:1, nope".to_owned();
         let found = $face.get_many::<u64, _>(words.split(',').map(|word| word.trim())) $($wait)* ?;
         assert_eq!(found, [Some(1), None]);
+
+        $face.tags(ids.iter().map(|id| format!("{site} {id}"))).set("tagged", 1u64) $($wait)* ?;
+        assert!($face.contains("tagged") $($wait)* ?);
+        $face.remove_tags(ids.iter().map(|id| format!("{site} {id}"))) $($wait)* ?;
+        assert!(!$face.contains("tagged") $($wait)* ?);
 
         assert!($face.touch(key(&1), Duration::from_secs(9)) $($wait)* ?);
         assert_eq!($face.update_timeout::<u64>(key(&1), Expiry::Never) $($wait)* ?, 1);

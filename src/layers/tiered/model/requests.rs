@@ -83,7 +83,7 @@ impl Run {
             }
             Invalidation::All => {
                 home.all_changed();
-                drop(home.core.forget_prefix(""));
+                home.core.forget_all();
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::event::EventKind;
 use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Forced, Join, ReadMark};
+use crate::value::CacheValue;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, StoreRight, lease_pause};
 use crate::wrapper::get_or_set::call::{GetOrSet, OP, READS, Step};
@@ -16,6 +17,7 @@ use crate::wrapper::get_or_set::driver::{CallerDriven, Driver, Runs, drive};
 use crate::wrapper::get_or_set::found::{Found, Miss};
 use crate::wrapper::get_or_set::load_result::Cause;
 use crate::wrapper::get_or_set::made;
+use crate::wrapper::get_or_set::ready::Ready;
 use crate::wrapper::get_or_set::task::LoadTask;
 use crate::wrapper::slot::Slot;
 use crate::wrapper::value_type::{Answer, ValueType};
@@ -164,7 +166,7 @@ where
             match self.slot.flights.unshared(call.scoped) {
                 Ok(guard) => {
                     // No claim and no store, as in a call for one key.
-                    round.loads.push((at, call.lead(guard, Some(StoreRight::None), true, false)));
+                    round.loads.push((at, call.lead(guard, Ready::unstored(), false)));
                     let info = CallInfo::new(OP, call.key);
                     round.led.push(Some(Miss { info, usable: None }));
                 }
@@ -384,17 +386,24 @@ where
     }
 }
 
+fn value_of(found: &FoundOrClaimed) -> Option<&CacheValue> {
+    match found {
+        FoundOrClaimed::Found(value) => Some(value),
+        FoundOrClaimed::Claimed(_) | FoundOrClaimed::Missing => None,
+    }
+}
+
 /// Reads keys. Claims those that are missing, unless they are claimed with a lease.
 async fn look(
     slot: &Slot,
     view: &View<'_>,
     scoped: &[&str],
 ) -> Result<Vec<Result<FoundOrClaimed>>> {
-    let options = &view.options;
-    if slot.adapter.enforces_claims() && options.lease_for().is_none() && !options.skip_near {
-        return slot.adapter.get_or_claim_many(scoped).await;
+    if slot.adapter.enforces_claims() && view.options.lease_for().is_none() {
+        let found = slot.adapter.get_or_claim_many(scoped).await?;
+        return Ok(slot.without_dead(found, value_of, || FoundOrClaimed::Missing).await);
     }
-    let found = slot.get_many(scoped, options).await?;
+    let found = slot.read_many(scoped).await?;
     Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
 }
 
@@ -439,7 +448,8 @@ impl<'a, T: Cacheable> Member<'a, T> {
         let awaited = match joined {
             Join::Lead(guard) => {
                 let has_usable = is_answered || miss.usable.is_some();
-                round.loads.push((at, call.lead(guard, right.or(claimed), skip_store, has_usable)));
+                let ready = Ready { right: right.or(claimed), skip_store, ..Ready::default() };
+                round.loads.push((at, call.lead(guard, ready, has_usable)));
                 round.led.push((!is_answered).then_some(miss));
                 return;
             }

@@ -1,6 +1,7 @@
 //! The items of the verbs for several keys: keys, or pairs of a key and an argument.
 
 use crate::error::Result;
+use crate::key;
 use crate::key::Scope;
 use crate::wrapper::keys::{KeyBatch, OneKey};
 use std::collections::HashMap;
@@ -91,6 +92,7 @@ impl<A> Items<A> {
             let place = match known.get(item.key()) {
                 Some(place) => *place,
                 None => {
+                    key::check_write(item.key())?;
                     keys.push(scope, item.key())?;
                     known.insert(item.key().to_owned(), arguments.len());
                     arguments.push(item.into_argument());

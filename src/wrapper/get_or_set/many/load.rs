@@ -9,7 +9,7 @@ use crate::observe::Span;
 use crate::panics::panic_message;
 use crate::single_flight::{Flight, JointLoad, Outcome};
 use crate::wrapper::events::CallInfo;
-use crate::wrapper::fencing::{Acquired, StoreRight};
+use crate::wrapper::fencing::StoreRight;
 use crate::wrapper::get_or_set::call::OP;
 use crate::wrapper::get_or_set::load_result::{Cause, Panic};
 use crate::wrapper::get_or_set::task::{LoadTask, Planned, Put};
@@ -97,7 +97,7 @@ impl<A: BatchArgument> JointTask<A> {
         &mut self,
         loader: impl Future<Output = Result<Pairs<A, T>, Cause>>,
     ) -> (Vec<Outcome>, crate::error::Result<()>) {
-        let needless = self.claim().await;
+        let needless = self.prepare().await;
         if needless.iter().all(Option::is_some) {
             return (needless.into_iter().flatten().collect(), Ok(()));
         }
@@ -124,23 +124,23 @@ impl<A: BatchArgument> JointTask<A> {
         (outcomes.collect(), Err(error))
     }
 
-    /// Acquires the rights that the call has not acquired. Returns the outcomes of the keys that
-    /// need no load.
-    async fn claim(&mut self) -> Vec<Option<Outcome>> {
-        let claims = self.tasks.iter_mut().map(|task| async move {
-            if task.right.is_some() {
-                return None;
+    /// Acquires the rights that the call has not acquired, and reads the tags, which are those of
+    /// all keys. Returns the outcomes of the keys that need no load.
+    async fn prepare(&mut self) -> Vec<Option<Outcome>> {
+        let mut needless = join_all(self.tasks.iter_mut().map(LoadTask::acquire_right)).await;
+        let wanted = |(task, needless): &(&mut LoadTask, &mut Option<Outcome>)| {
+            needless.is_none() && task.reads_tags()
+        };
+        let wanted: Vec<_> = self.tasks.iter_mut().zip(&mut needless).filter(wanted).collect();
+        let Some((first, _)) = wanted.first() else { return needless };
+        let tags = Box::pin(first.read_tags()).await;
+        for (task, needless) in wanted {
+            match &tags {
+                Ok(tags) => task.ready.take_tags(tags.clone()),
+                Err(error) => *needless = Some(task.refuse(error.clone()).await),
             }
-            match task.claim().await {
-                Ok(Acquired::Granted(right)) => {
-                    task.right = Some(right);
-                    None
-                }
-                Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
-                Err(error) => Some(Outcome::Refused(error)),
-            }
-        });
-        join_all(claims).await
+        }
+        needless
     }
 
     /// The value for each task. What was not asked for is dropped.
@@ -201,7 +201,7 @@ impl<A: BatchArgument> JointTask<A> {
     async fn put_all(&mut self, stages: &mut [Stage]) {
         let begun = |at: &usize| {
             matches!(stages[*at], Stage::Storing(_, Put::Pending))
-                && matches!(self.tasks[*at].right, Some(StoreRight::Claimed(_)))
+                && matches!(self.tasks[*at].ready.right, Some(StoreRight::Claimed(_)))
         };
         let places: Vec<usize> = (0..stages.len()).filter(begun).collect();
         // A single value is stored with its own key in the events.
@@ -213,7 +213,7 @@ impl<A: BatchArgument> JointTask<A> {
         for (at, stored) in places.into_iter().zip(stored) {
             if stored.is_ok() {
                 // The store has consumed the claim.
-                self.tasks[at].right = None;
+                self.tasks[at].ready.right = None;
             }
             if let Stage::Storing(_, put) = &mut stages[at] {
                 *put = Put::Tried(stored.map(drop));
@@ -241,23 +241,36 @@ impl<A: BatchArgument> JointTask<A> {
     }
 }
 
-/// Stores the values of several tasks under their claims, in one write.
+/// Stores the values of several tasks under their claims, in one write. Returns one result for each
+/// of `places`.
 async fn set_claimed(
     tasks: &[LoadTask],
     places: &[usize],
     stages: &[Stage],
 ) -> Vec<crate::error::Result<bool>> {
-    let entries = places.iter().filter_map(|at| match (&stages[*at], &tasks[*at].right) {
-        (Stage::Storing(planned, _), Some(StoreRight::Claimed(claim))) => {
-            let (key, value) = (tasks[*at].scoped(), planned.value.clone());
-            Some(ClaimedEntry::new(Entry::new(key, value, planned.kept), claim))
+    let Some(LoadTask { cache, slot, .. }) = tasks.first() else { return Vec::new() };
+    let mut values = Vec::with_capacity(places.len());
+    for at in places {
+        if let Stage::Storing(planned, _) = &stages[*at] {
+            values.push(tasks[*at].stored_form(&planned.value, planned.kept).await);
         }
-        _ => None,
+    }
+    let entries = places.iter().zip(&values).filter_map(|(at, value)| {
+        let (Stage::Storing(planned, _), Some(StoreRight::Claimed(claim)), Ok(value)) =
+            (&stages[*at], &tasks[*at].ready.right, value)
+        else {
+            return None;
+        };
+        let entry = Entry::new(tasks[*at].scoped(), value.clone(), planned.kept);
+        Some(ClaimedEntry::new(entry, claim))
     });
     let entries: Vec<_> = entries.collect();
-    let Some(LoadTask { cache, slot, .. }) = tasks.first() else { return Vec::new() };
     let storing = pin!(slot.adapter.set_claimed_many(&entries));
     let traced = pin!(cache.traced(slot, CallInfo::new(OP, ""), storing));
     let (stored, _) = slot.timed(traced).await;
-    stored.unwrap_or_else(|error| places.iter().map(|_| Err(error.clone())).collect())
+    let stored =
+        stored.unwrap_or_else(|error| entries.iter().map(|_| Err(error.clone())).collect());
+    let mut stored = stored.into_iter();
+    // What has no form has no entry.
+    values.into_iter().map(|value| value.and_then(|_| stored.next().unwrap_or(Ok(false)))).collect()
 }

@@ -1,0 +1,149 @@
+//! Which entries are live: those whose records are what they were before the value was computed.
+
+use crate::codec::Tags;
+use crate::error::Result;
+use crate::value::CacheValue;
+use crate::wrapper::slot::Slot;
+use std::collections::HashMap;
+use std::task::Poll;
+
+/// The generation that a record contains; `None` if the value is no record.
+pub(super) fn generation(found: &CacheValue) -> Option<u64> {
+    if found.tags()?.are_of_record() { found.decode().ok() } else { None }
+}
+
+/// Whether an entry with these tags is live.
+///
+/// # Errors
+///
+/// That of a record that cannot be read, unless another one shows that the entry is dead.
+fn are_current(tags: &Tags, read: impl Fn(&str) -> Result<Option<u64>>) -> Result<bool> {
+    // A record is no entry.
+    if tags.are_of_record() {
+        return Ok(false);
+    }
+    let mut unread = None;
+    for tag in tags.iter() {
+        match read(&tag.record) {
+            Ok(generation) if generation == Some(tag.generation) => {}
+            Ok(_) => return Ok(false),
+            Err(error) => unread = Some(error),
+        }
+    }
+    unread.map_or(Ok(true), Err)
+}
+
+impl Slot {
+    /// The value under `key`, unless one of its tags was removed.
+    pub(in crate::wrapper) async fn read(&self, key: &str) -> Result<Option<CacheValue>> {
+        match self.adapter.get(key).await? {
+            Some(found) if found.is_tagged() => {
+                Ok(Box::pin(self.is_current(&found)).await?.then_some(found))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// [`read`](Self::read) of several keys: one call for the entries, and one for the records of
+    /// those with tags.
+    pub(in crate::wrapper) async fn read_many(
+        &self,
+        keys: &[&str],
+    ) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let found = self.adapter.get_many(keys).await?;
+        Ok(self.without_dead(found, Option::as_ref, || None).await)
+    }
+
+    /// The answers of a read, with `missing` in place of values of which a tag was removed.
+    pub(in crate::wrapper) async fn without_dead<F>(
+        &self,
+        found: Vec<Result<F>>,
+        value: impl Fn(&F) -> Option<&CacheValue>,
+        missing: impl Fn() -> F,
+    ) -> Vec<Result<F>> {
+        let tagged = |found: &F| value(found).filter(|value| value.is_tagged()).cloned();
+        let values: Vec<_> = found.iter().flatten().filter_map(tagged).collect();
+        if values.is_empty() {
+            return found;
+        }
+        let mut current = Box::pin(self.are_current(&values)).await.into_iter();
+        let judged = found.into_iter().map(|found| {
+            let found = found?;
+            if !value(&found).is_some_and(CacheValue::is_tagged) {
+                return Ok(found);
+            }
+            let is_current = current.next().unwrap_or(Ok(false))?;
+            Ok(if is_current { found } else { missing() })
+        });
+        judged.collect()
+    }
+
+    /// Whether all tags of a value are what they were when it was written.
+    pub(in crate::wrapper) async fn is_current(&self, value: &CacheValue) -> Result<bool> {
+        if !value.is_tagged() {
+            return Ok(true);
+        }
+        self.are_current(std::slice::from_ref(value)).await.pop().unwrap_or(Ok(false))
+    }
+
+    /// [`is_current`](Self::is_current) for each of several values, in one call.
+    pub(super) async fn are_current(&self, values: &[CacheValue]) -> Vec<Result<bool>> {
+        self.record_ends();
+        let tags = values.iter().filter_map(CacheValue::tags).flat_map(Tags::iter);
+        let mut records: Vec<&str> = tags.map(|tag| &*tag.record).collect();
+        records.sort_unstable();
+        records.dedup();
+        let found = match records.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.adapter.get_many(&records).await,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return values.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let generations = found.into_iter().map(|found| Ok(found?.as_ref().and_then(generation)));
+        let generations: HashMap<&str, Result<Option<u64>>> =
+            records.into_iter().zip(generations).collect();
+        let read = |record: &str| generations.get(record).cloned().unwrap_or(Ok(None));
+        let judged = values
+            .iter()
+            .map(|value| value.tags().map_or(Ok(true), |tags| are_current(tags, read)));
+        judged.collect()
+    }
+
+    /// [`is_current`](Self::is_current) if the records need no wait.
+    pub(in crate::wrapper) fn is_current_now(&self, value: &CacheValue) -> Poll<Result<bool>> {
+        let Some(tags) = value.tags() else { return Poll::Ready(Ok(true)) };
+        if tags.are_of_record() {
+            return Poll::Ready(Ok(false));
+        }
+        for tag in tags.iter() {
+            let mut read = None;
+            let looked = self.adapter.get_if_ready(&tag.record, &mut |found| {
+                read = generation(found);
+            });
+            match looked {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) if read == Some(tag.generation) => {}
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(false)),
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// What was found at once, unless one of its tags was removed. `Pending` if the records need a
+    /// wait.
+    #[inline]
+    pub(in crate::wrapper) fn current_now(
+        &self,
+        found: Poll<Result<Option<CacheValue>>>,
+    ) -> Poll<Result<Option<CacheValue>>> {
+        match found {
+            Poll::Ready(Ok(Some(value))) if value.is_tagged() => {
+                self.is_current_now(&value).map_ok(|is_current| is_current.then_some(value))
+            }
+            found => found,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Tags on the four stores: which entries go with a tag, here and in another process.
+
+// clippy allows it in `#[test]`s, and not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod cost;
+mod lives;
+mod loads;
+mod refused;
+mod removal;
+mod unreadable;
+mod verbs;
+
+use crate::claims::Shared;
+use larder::AsyncCacheWrapper;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The same test on each store.
+macro_rules! on_each_store {
+    ($($name:ident),+ $(,)?) => {
+        crate::tags::on_each_store!(@ memory $($name)+);
+        crate::tags::on_each_store!(@ redis $($name)+);
+        crate::tags::on_each_store!(@ memcached $($name)+);
+        crate::tags::on_each_store!(@ sqlite $($name)+);
+    };
+    (@ $store:ident $($name:ident)+) => {
+        mod $store {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::claims::Shared::$store()).await;
+            })+
+        }
+    };
+}
+use on_each_store;
+
+/// Two wrappers that know nothing of each other, on one store.
+fn two(shared: &Shared) -> [AsyncCacheWrapper; 2] {
+    [shared.cache(), shared.cache()]
+}
+
+async fn get(cache: &AsyncCacheWrapper, key: &str) -> Option<u64> {
+    cache.get(key).await.unwrap()
+}
+
+/// The key of the record of a tag.
+fn record(tag: &str) -> String {
+    format!("\0larder:tag:{tag}")
+}
