@@ -4,6 +4,7 @@ mod claim;
 #[cfg(feature = "memory")]
 mod counted;
 mod entry;
+mod near;
 mod size;
 mod walk;
 
@@ -11,6 +12,10 @@ pub use claim::Claim;
 #[cfg(feature = "memory")]
 pub(crate) use counted::{CountedToken, CountsClaims};
 pub use entry::{ClaimedEntry, Entry, FoundOrClaimed};
+pub use near::{AskedAt, Follower, NearEntry, Source, SourceId};
+#[cfg(feature = "memory")]
+pub(crate) use near::{OpensSources, Vouches};
+pub(crate) use near::{many_near_by_expiry, near_by_expiry};
 pub use size::StoreSize;
 pub use walk::{KeyCursor, KeyPage};
 
@@ -18,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::meta::Meta;
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -236,6 +242,46 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let _ = (key, look);
         Poll::Pending
+    }
+
+    /// [`get`](AsyncCacheAdapter::get) with the rest of the entry's life, and the source that vouches
+    /// for the value: what a near level ([`layers::Tiered`](crate::layers::Tiered)) needs to keep the
+    /// answer. The default asks for the [`expiry`](AsyncCacheAdapter::expiry) too, and nothing is
+    /// kept near where that is `Unsupported`.
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        near_by_expiry(self, key).await
+    }
+
+    /// [`get_near`](AsyncCacheAdapter::get_near) for several keys. Returns one result for each key,
+    /// in the order of `keys`. A key that fails does not make the others fail.
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        many_near_by_expiry(self, keys).await
+    }
+
+    /// [`get`](AsyncCacheAdapter::get) from the store itself: the answer is not older than the call.
+    /// A layer that keeps values near asks the store behind. A cache reads so where it is about to
+    /// write.
+    async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.get(key).await
+    }
+
+    /// [`get_far`](AsyncCacheAdapter::get_far) for several keys, as
+    /// [`get_many`](AsyncCacheAdapter::get_many) reads them.
+    async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.get_many(keys).await
+    }
+
+    /// Called by a near level in front of this adapter. An adapter that can tell of changes keeps
+    /// the follower, opens a [`Source`] for each stream that tells, and returns `true`. The default
+    /// returns `false`: its values are near by age.
+    fn follow(&self, follower: Follower) -> bool {
+        let _ = follower;
+        false
+    }
+
+    /// What the near level has done; `None` for an adapter without one.
+    fn near_stats(&self) -> Option<NearStats> {
+        None
     }
 
     /// Whether this adapter's claims detect changes by others: other processes, or other users of

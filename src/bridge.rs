@@ -3,12 +3,14 @@
 mod turn;
 
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize, get_or_claim_each, set_claimed_each, unsupported,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize, get_or_claim_each, many_near_by_expiry, near_by_expiry,
+    set_claimed_each, unsupported,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use crate::{key, runtime};
 use async_trait::async_trait;
@@ -377,6 +379,31 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
 
     fn get_if_ready(&self, _key: &str, _look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         Poll::Pending
+    }
+
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        near_by_expiry(self, key).await
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        many_near_by_expiry(self, keys).await
+    }
+
+    async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.get(key).await
+    }
+
+    async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.get_many(keys).await
+    }
+
+    /// A blocking store has no stream that could tell.
+    fn follow(&self, _follower: Follower) -> bool {
+        false
+    }
+
+    fn near_stats(&self) -> Option<NearStats> {
+        None
     }
 
     fn enforces_claims(&self) -> bool {

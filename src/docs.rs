@@ -42,6 +42,7 @@ macro_rules! pages {
                 "swapping" => "swapping",
                 "tags" => "tags",
                 "testing" => "testing",
+                "tiers" => "tiers",
             }]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $module {}
@@ -81,6 +82,7 @@ pages! {
     tags = "tags.md";
     #[cfg(any(not(doctest), feature = "testing"))]
     testing = "testing.md";
+    tiers = "tiers.md";
 }
 
 /// The README, whose examples are those of `examples/quickstart.rs`.

@@ -193,6 +193,11 @@ pub enum EventKind {
     BreakerClose,
     /// The adapter was replaced; `backend` is the new one.
     Swap,
+    /// A stream that told the near level of changes ended, or cannot be had (then there is an
+    /// error). Its values are near by age until [`NearBack`](EventKind::NearBack).
+    NearLost,
+    /// A stream tells the near level of changes again.
+    NearBack,
 }
 
 impl EventKind {
@@ -216,11 +221,13 @@ impl EventKind {
             Self::BreakerOpen => "breaker_open",
             Self::BreakerClose => "breaker_close",
             Self::Swap => "swap",
+            Self::NearLost => "near_lost",
+            Self::NearBack => "near_back",
         }
     }
 
     /// All kinds, in the order of their numbers.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Hit,
         Self::Miss,
         Self::StaleHit,
@@ -237,5 +244,7 @@ impl EventKind {
         Self::BreakerOpen,
         Self::BreakerClose,
         Self::Swap,
+        Self::NearLost,
+        Self::NearBack,
     ];
 }

@@ -143,8 +143,8 @@ mod value;
 pub use async_trait::async_trait;
 
 pub use adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize,
+    AskedAt, AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor,
+    KeyPage, NearEntry, Presence, Source, SourceId, StoreSize,
 };
 #[cfg(feature = "memcached")]
 pub use adapters::memcached::{AsyncMemcachedCache, MemcachedBuilder};
@@ -170,7 +170,7 @@ pub use global::{
     get_or_set, remove, set, update_timeout,
 };
 pub use observers::{EventSink, EventSinks, Observation};
-pub use stats::{Stats, Times};
+pub use stats::{NearStats, Stats, Times};
 pub use value::CacheValue;
 pub use wrapper::{
     AsyncCacheWrapper, BatchArgument, BatchItem, Cacheable, KeyAndArgument, KeyStream, Keys,

@@ -36,6 +36,7 @@ macro_rules! each_option {
             skip_none()
             force_refresh()
             allow_stale()
+            skip_near()
         }
     };
 }
@@ -67,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) allow_stale: bool,
     pub(crate) skip_none: bool,
     pub(crate) force_refresh: bool,
+    /// Whether reads ask the far store, although the value may be near.
+    pub(crate) skip_near: bool,
     /// How the view writes values, and reads those that do not say.
     pub(crate) codec: Option<Codec>,
     /// Why the tags of the cache are refused, if they are.
@@ -130,6 +133,7 @@ impl Default for Options {
             allow_stale: false,
             skip_none: false,
             force_refresh: false,
+            skip_near: false,
             codec: None,
             tag_fault: None,
         }
@@ -211,6 +215,7 @@ impl Options {
             allow_stale: self.allow_stale || other.allow_stale,
             skip_none: self.skip_none || other.skip_none,
             force_refresh: self.force_refresh || other.force_refresh,
+            skip_near: self.skip_near || other.skip_near,
             codec: self.codec.or(other.codec),
             tag_fault: self.tag_fault,
         }
@@ -261,6 +266,10 @@ impl Options {
         self.force_refresh = true;
     }
 
+    pub(crate) fn skip_near(&mut self) {
+        self.skip_near = true;
+    }
+
     pub(crate) fn allow_stale(&mut self) {
         self.allow_stale = true;
     }
@@ -268,7 +277,7 @@ impl Options {
     /// Whether the value of a plain read has to be looked at before it is returned.
     #[inline]
     pub(crate) fn inspects_reads(&self) -> bool {
-        self.renews_hits() || self.codec.is_some() || self.tag_fault.is_some()
+        self.renews_hits() || self.codec.is_some() || self.skip_near || self.tag_fault.is_some()
     }
 
     /// The value as it is stored.

@@ -83,6 +83,12 @@ impl CacheUrl {
         self.parameters.iter().any(|(given, _)| given == name)
     }
 
+    /// The name of a parameter that begins so and was not taken out yet.
+    pub(crate) fn given_below(&self, prefix: &str) -> Option<&str> {
+        let mut names = self.parameters.iter().map(|(name, _)| name.as_str());
+        names.find(|name| name.starts_with(prefix))
+    }
+
     /// Adds a parameter, unless the URL has it.
     pub(crate) fn fill_in(&mut self, name: &'static str, value: String) {
         if !self.has(name) {

@@ -1,6 +1,8 @@
 //! The value that passes between a wrapper and an adapter.
 
 mod encoded;
+#[cfg(feature = "memory")]
+mod remembered;
 mod tagged;
 
 use crate::clock::{self, WallClock};
@@ -9,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
 use bytes::Bytes;
 use encoded::Encoded;
+#[cfg(feature = "memory")]
+use remembered::Memory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -54,6 +58,11 @@ trait Kept: Send + Sync {
     fn footprint(&self) -> Result<usize>;
     /// The object itself.
     fn object(&self) -> &dyn Any;
+    /// The bytes' place for the object that they were decoded to, if there is one.
+    #[cfg(feature = "memory")]
+    fn memory(&self) -> Option<&Memory> {
+        None
+    }
     /// The encoded bytes, if the value consists of bytes.
     fn encoded(&self) -> Option<&Encoded> {
         None
@@ -202,6 +211,13 @@ impl CacheValue {
             Some(Ok((codec, payload))) => codec.decode(payload),
             Some(Err(defect)) => Err(defect.error::<T>()),
         }
+    }
+
+    /// [`decode`](CacheValue::decode) for a value that may remember its object; without a near level
+    /// none does.
+    #[cfg(not(feature = "memory"))]
+    pub(crate) fn decode_once<T: DeserializeOwned + Clone + 'static>(&self) -> Result<T> {
+        self.decode()
     }
 
     /// The bytes that a store keeps for this value under `key`: with a header under

@@ -1,6 +1,7 @@
 //! From a name to an adapter: aliases, class names, URLs and the environment, through one table.
 
 mod environment;
+mod near;
 #[cfg(any(feature = "redis", feature = "memcached"))]
 mod resilience;
 mod table;
@@ -124,6 +125,10 @@ static KINDS: [Kind; 5] = [
 /// | sqlite | `sqlite3` `sqlite` `sqlitedb` | `SqliteCache` … | `sqlite:cache.db` `sqlite:///abs/path.db` `sqlite::memory:` |
 /// | off | `off` `none` | `NullCache` … | `off:`: nothing is kept |
 ///
+/// With `near+` before any of them but memory, the cache has a near level:
+/// [`layers::Tiered`](crate::layers::Tiered), with the parameters `near_entries`, `near_bound` and
+/// `near_ttl`.
+///
 /// ```
 /// use larder::IntoAdapter;
 ///
@@ -225,7 +230,7 @@ fn read_with<R>(
     words: Option<Words>,
     rest: impl FnOnce(Arc<dyn AsyncCacheAdapter>, &mut CacheUrl) -> Result<R>,
 ) -> Result<R> {
-    let name = name.trim();
+    let (is_tiered, name) = near::split(name.trim())?;
     let (kind, given) = if name.contains(':') {
         let url = CacheUrl::parse(name)?;
         let kind = KINDS.iter().find(|kind| kind.schemes.contains(&url.scheme()));
@@ -244,7 +249,13 @@ fn read_with<R>(
         url = url.with_table(words, !is_url);
     }
     environment::fill_in(&mut url)?;
-    let read = rest(open(&mut url)?, &mut url)?;
+    let mut adapter = open(&mut url)?;
+    if is_tiered {
+        adapter = near::around(adapter, kind.name, &mut url)?;
+    } else {
+        near::refuse(&url)?;
+    }
+    let read = rest(adapter, &mut url)?;
     url.finish()?;
     Ok(read)
 }

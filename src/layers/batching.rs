@@ -1,14 +1,15 @@
 //! The batching layer: calls of an adapter that wait are sent as batches.
 
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize,
 };
 use crate::batching::{BatchLeader, Batchable, Batcher, Limits};
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
 use crate::runtime::PerRuntime;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use crate::{key, runtime};
 use async_trait::async_trait;
@@ -370,6 +371,30 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
 
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         self.adapter.get_if_ready(key, look)
+    }
+
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        self.in_turn(Some(key), self.adapter.get_near(key)).await
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        self.in_turn(None, self.adapter.get_many_near(keys)).await
+    }
+
+    async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.in_turn(Some(key), self.adapter.get_far(key)).await
+    }
+
+    async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.in_turn(None, self.adapter.get_many_far(keys)).await
+    }
+
+    fn follow(&self, follower: Follower) -> bool {
+        self.adapter.follow(follower)
+    }
+
+    fn near_stats(&self) -> Option<NearStats> {
+        self.adapter.near_stats()
     }
 
     fn enforces_claims(&self) -> bool {

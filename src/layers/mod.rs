@@ -4,9 +4,10 @@
 mod batching;
 mod pointer;
 mod resilient;
-// For tests only, until the layer is there that uses it.
-#[cfg(all(test, feature = "memory"))]
+#[cfg(feature = "memory")]
 mod tiered;
 
 pub use batching::Batching;
 pub use resilient::{BreakerState, Resilient, ResilientBuilder};
+#[cfg(feature = "memory")]
+pub use tiered::{Tiered, TieredBuilder};

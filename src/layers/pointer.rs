@@ -1,12 +1,13 @@
 //! The contract for `Arc` and `Box` of an adapter.
 
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize,
 };
 use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -118,6 +119,30 @@ macro_rules! forward {
                 look: &mut dyn FnMut(&CacheValue),
             ) -> Poll<Result<()>> {
                 (**self).get_if_ready(key, look)
+            }
+
+            async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+                (**self).get_near(key).await
+            }
+
+            async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+                (**self).get_many_near(keys).await
+            }
+
+            async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+                (**self).get_far(key).await
+            }
+
+            async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+                (**self).get_many_far(keys).await
+            }
+
+            fn follow(&self, follower: Follower) -> bool {
+                (**self).follow(follower)
+            }
+
+            fn near_stats(&self) -> Option<NearStats> {
+                (**self).near_stats()
             }
 
             fn enforces_claims(&self) -> bool {

@@ -28,6 +28,9 @@ use std::sync::Arc;
 /// | `larder_breaker_opened_total` | breakers that opened | |
 /// | `larder_breaker_closed_total` | breakers that closed | |
 /// | `larder_swaps_total` | adapters that were put in another's place; `backend` is the new one | |
+/// | `larder_near_lost_total` | streams that stopped telling the near level of changes | |
+/// | `larder_near_back_total` | streams that tell it again | |
+/// | `larder_near_far_reads`, `…_kept`, `…_refused`, `…_forgotten`, `…_late_proofs` | gauges: the counters of [`NearStats`](crate::NearStats), set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
 /// | `larder_entries` | gauge: entries in the store, set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
 /// | `larder_bytes` | gauge: what they count for, set by the same | |
 /// | `larder_load_seconds` | histogram: how long loaders took | |
@@ -87,10 +90,12 @@ fn name(kind: EventKind) -> &'static str {
         EventKind::BreakerOpen => "larder_breaker_opened_total",
         EventKind::BreakerClose => "larder_breaker_closed_total",
         EventKind::Swap => "larder_swaps_total",
+        EventKind::NearLost => "larder_near_lost_total",
+        EventKind::NearBack => "larder_near_back_total",
     }
 }
 
-/// Sets the gauges of a store's size.
+/// Sets the gauges of a store's size, and of its near level.
 pub(crate) fn record_size(cache: Arc<str>, backend: &str, stats: &Stats) {
     let labels = [
         ("cache", SharedString::from_shared(cache)),
@@ -101,5 +106,15 @@ pub(crate) fn record_size(cache: Arc<str>, backend: &str, stats: &Stats) {
     }
     if let Some(bytes) = stats.bytes {
         gauge!("larder_bytes", &labels).set(bytes as f64);
+    }
+    if let Some(near) = stats.near {
+        let gauges = [
+            ("larder_near_far_reads", near.far_reads),
+            ("larder_near_kept", near.kept),
+            ("larder_near_refused", near.refused),
+            ("larder_near_forgotten", near.forgotten),
+            ("larder_near_late_proofs", near.late_proofs),
+        ];
+        gauges.into_iter().for_each(|(name, count)| gauge!(name, &labels).set(count as f64));
     }
 }

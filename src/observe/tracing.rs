@@ -49,8 +49,9 @@ fn emit(event: &Event<'_>) {
         EventKind::BackendError
         | EventKind::LoadError
         | EventKind::DecodeError
-        | EventKind::BreakerOpen => emit!(Level::WARN),
-        EventKind::BreakerClose | EventKind::Swap => emit!(Level::INFO),
+        | EventKind::BreakerOpen
+        | EventKind::NearLost => emit!(Level::WARN),
+        EventKind::BreakerClose | EventKind::Swap | EventKind::NearBack => emit!(Level::INFO),
         _ => emit!(Level::DEBUG),
     }
 }

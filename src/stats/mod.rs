@@ -1,11 +1,15 @@
 //! The counters of a cache, which are always on.
 
 mod histogram;
+mod near;
 mod stripe;
 mod tally;
 
 use crate::event::EventKind;
 use histogram::Histogram;
+#[cfg(feature = "memory")]
+pub(crate) use near::NearCounters;
+pub use near::NearStats;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -86,6 +90,7 @@ impl Counters {
             swaps: sum(EventKind::Swap),
             entries: None,
             bytes: None,
+            near: None,
             load_time: self.loads.snapshot(),
             backend_time: self.calls.snapshot(),
         }
@@ -151,6 +156,9 @@ pub struct Stats {
     /// What these entries count for, in bytes: in memory as the bound counts them, on sqlite the
     /// pages of the file that are in use; `None` if the adapter does not know.
     pub bytes: Option<u64>,
+    /// What the near level has done; `None` without one, see
+    /// [`layers::Tiered`](crate::layers::Tiered).
+    pub near: Option<NearStats>,
     /// How long loaders took.
     pub load_time: Times,
     /// How long calls of the backend took. Calls that need not wait, as in memory, are not
@@ -203,13 +211,11 @@ impl fmt::Display for Stats {
             f,
             "breaker: opened {breaker_opened} times, closed {breaker_closed}; {swaps} swaps"
         )?;
-        match (self.entries, self.bytes) {
-            (None, None) => Ok(()),
-            (entries, bytes) => {
-                let shown = |number: Option<u64>| number.map_or("?".into(), |it| it.to_string());
-                write!(f, "\nstore: {} entries, {} bytes", shown(entries), shown(bytes))
-            }
+        if let (Some(_), _) | (_, Some(_)) = (self.entries, self.bytes) {
+            let shown = |number: Option<u64>| number.map_or("?".into(), |it| it.to_string());
+            write!(f, "\nstore: {} entries, {} bytes", shown(self.entries), shown(self.bytes))?;
         }
+        self.near.map_or(Ok(()), |near| write!(f, "\n{near}"))
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::Verb;
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize, get_or_claim_each, set_claimed_each,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize, get_or_claim_each, set_claimed_each,
 };
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
 use crate::runtime::lock;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -219,6 +220,24 @@ impl<A: AsyncCacheAdapter> FaultyAdapter<A> {
         Ok(if damage { found.map(|_| damaged(key)) } else { found })
     }
 
+    /// A read of several keys, which has the faults of [`Verb::GetMany`].
+    async fn run_values<T>(
+        &self,
+        keys: &[&str],
+        call: impl Future<Output = Result<Vec<Result<Option<T>>>>>,
+        value_of: impl Fn(&mut T) -> &mut CacheValue,
+    ) -> Result<Vec<Result<Option<T>>>> {
+        let (mut found, damage) = self.run(Verb::GetMany, call).await?;
+        if damage {
+            for (key, found) in keys.iter().zip(&mut found) {
+                if let Ok(Some(found)) = found {
+                    *value_of(found) = damaged(key);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     fn error(&self, verb: Verb, kind: ErrorKind) -> Error {
         Error::new(kind).with_backend(self.inner.backend().to_owned()).with_op(verb.name())
     }
@@ -294,15 +313,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let (mut found, damage) = self.run(Verb::GetMany, self.inner.get_many(keys)).await?;
-        if damage {
-            for (key, found) in keys.iter().zip(&mut found) {
-                if let Ok(Some(value)) = found {
-                    *value = damaged(key);
-                }
-            }
-        }
-        Ok(found)
+        self.run_values(keys, self.inner.get_many(keys), |value| value).await
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -326,6 +337,38 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
             self.called(Verb::Get);
         }
         answer
+    }
+
+    /// Counted as [`Verb::Get`], and has its faults.
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        let (mut found, damage) = self.run(Verb::Get, self.inner.get_near(key)).await?;
+        if let Some(entry) = found.as_mut().filter(|_| damage) {
+            entry.value = damaged(key);
+        }
+        Ok(found)
+    }
+
+    /// Counted as [`Verb::GetMany`], and has its faults.
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        self.run_values(keys, self.inner.get_many_near(keys), |entry| &mut entry.value).await
+    }
+
+    /// Counted as [`Verb::Get`], and has its faults.
+    async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.run_value(Verb::Get, key, self.inner.get_far(key)).await
+    }
+
+    /// Counted as [`Verb::GetMany`], and has its faults.
+    async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.run_values(keys, self.inner.get_many_far(keys), |value| value).await
+    }
+
+    fn follow(&self, follower: Follower) -> bool {
+        self.inner.follow(follower)
+    }
+
+    fn near_stats(&self) -> Option<NearStats> {
+        self.inner.near_stats()
     }
 
     fn enforces_claims(&self) -> bool {

@@ -258,7 +258,7 @@ async fn lease_or_value(
     let right = take_lease(slot, scoped, lease).await?.map(StoreRight::Leased);
     // Read again after the claim. The previous holder may have stored its value and released the
     // lease between our miss and our claim.
-    let found = slot.read(scoped).await.map(|found| found.map(|it| options.read(it)));
+    let found = slot.read_far(scoped).await.map(|found| found.map(|it| options.read(it)));
     match (right, found) {
         (right, Ok(Some(value))) if is_news(&value, replaced, of) => {
             if let Some(right) = right {

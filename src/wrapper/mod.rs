@@ -250,12 +250,13 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let stats = self.core.observers().counters.snapshot();
-        let size = self.core.look(|slot| slot.adapter.size()).unwrap_or_default();
-        Stats { entries: size.entries, bytes: size.bytes, ..stats }
+        let of_store = |slot: &slot::Slot| (slot.adapter.size(), slot.adapter.near_stats());
+        let (size, near) = self.core.look(of_store).unwrap_or_default();
+        Stats { entries: size.entries, bytes: size.bytes, near, ..stats }
     }
 
     /// Sets the gauges `larder_entries` and `larder_bytes` of the facade `metrics` to the present
-    /// size of the store, with `cache` as a label, as
+    /// size of the store, and those of its near level, with `cache` as a label, as
     /// [`observe::metrics`](crate::observe::metrics) has it. Does nothing where the adapter does
     /// not know the size. A change of the size is no event for an observer, so a program
     /// calls this method where it answers a scrape, or from time to time.

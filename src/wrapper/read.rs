@@ -96,6 +96,9 @@ impl AsyncCacheWrapper {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let slot = self.core.slot()?;
+        if slot.options(options).skip_near {
+            return Poll::Pending;
+        }
         let (begun, mut found) = (slot.observers.clock(), None);
         let answer = slot.adapter.get_if_ready(scoped, &mut |value| found = Some(value.clone()));
         let info = CallInfo::new("get", key).took(begun.map(|begun| begun.elapsed()));
@@ -150,6 +153,9 @@ impl AsyncCacheWrapper {
                 None => options,
                 Some(of_url) => merged.insert(options.or(of_url)),
             };
+            if options.skip_near {
+                return;
+            }
             // An error is ignored: the call goes on, meets the error again, and emits it there.
             let answer = slot
                 .adapter
@@ -160,7 +166,8 @@ impl AsyncCacheWrapper {
                     && matches!(slot.is_current_now(value), Poll::Ready(Ok(true)))
                     && (!options.inspects_hits()
                         || options.judge(value.meta(), drawn) == Verdict::Serve);
-                decoded = if serves { options.read(value.clone()).decode().ok() } else { None };
+                decoded =
+                    if serves { options.read(value.clone()).decode_once().ok() } else { None };
             }
             if hit.is_object() || decoded.is_some() {
                 self.emit(
@@ -187,7 +194,8 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let found = self.ask("get", key, async |slot, key| slot.read(key).await).await?;
+        let get = async |slot: &Slot, key: &str| slot.read(key, &slot.options(options)).await;
+        let found = self.ask("get", key, get).await?;
         self.conclude(&found.slot, found.info, found.answer, options)
     }
 
@@ -271,6 +279,6 @@ impl AsyncCacheWrapper {
             undecodable(error);
             return Ok(None);
         }
-        value.decode().map(Some).map_err(undecodable)
+        value.decode_once().map(Some).map_err(undecodable)
     }
 }

@@ -11,8 +11,10 @@ use crate::options::Options;
 use crate::runtime;
 use crate::runtime::lock;
 use crate::single_flight::Flights;
+use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
 use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -201,6 +203,28 @@ impl Slot {
         self.inspects_reads
     }
 
+    /// Reads a key, near or far as the options say.
+    pub(super) fn get<'a>(
+        &'a self,
+        key: &'a str,
+        options: &Options,
+    ) -> BoxFuture<'a, Result<Option<CacheValue>>> {
+        if options.skip_near { self.adapter.get_far(key) } else { self.adapter.get(key) }
+    }
+
+    /// Reads several keys, near or far as the options say.
+    pub(super) fn get_many<'a>(
+        &'a self,
+        keys: &'a [&'a str],
+        options: &Options,
+    ) -> BoxFuture<'a, Result<Vec<Result<Option<CacheValue>>>>> {
+        if options.skip_near {
+            self.adapter.get_many_far(keys)
+        } else {
+            self.adapter.get_many(keys)
+        }
+    }
+
     pub(super) fn renewals(&self) -> &Renewals {
         self.renewals.get_or_init(Renewals::new)
     }
@@ -226,7 +250,7 @@ impl Slot {
         &self,
         call: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> impl Future<Output = Result<T>> {
-        runtime::inside(|| self.adapter.get_if_ready("-", &mut |_| ()).is_ready(), call)
+        runtime::inside(|| self.adapter.get_if_ready("", &mut |_| ()).is_ready(), call)
     }
 
     /// Makes a call of the adapter, and measures the call if it waits or if there are observers.

@@ -61,7 +61,7 @@ impl Slot {
     }
 
     async fn seen_by_value(&self, key: &str) -> Result<Seen> {
-        let Some(found) = self.adapter.get(key).await? else {
+        let Some(found) = self.adapter.get_far(key).await? else {
             return Ok(Seen::untagged(Standing::Missing));
         };
         if !self.is_current(&found).await? {
@@ -202,7 +202,7 @@ impl Slot {
         expiry: Expiry,
     ) -> Result<Instead> {
         let Some(claim) = self.adapter.claim(key, None).await? else { return Ok(Instead::Changed) };
-        let found = match self.adapter.get(key).await? {
+        let found = match self.adapter.get_far(key).await? {
             None => return self.give_up(key, &claim, Instead::Changed).await,
             Some(found) if !found.is_stale() && self.is_current(&found).await? => {
                 return self.give_up(key, &claim, Instead::Live).await;
@@ -275,7 +275,7 @@ impl Slot {
     ) -> Result<Option<CacheValue>> {
         for _ in 0..TRIES {
             let Some(claim) = self.adapter.claim(key, None).await? else { continue };
-            let found = match self.adapter.get(key).await? {
+            let found = match self.adapter.get_far(key).await? {
                 Some(found) if !found.is_stale() => found,
                 _ => return self.give_up(key, &claim, None).await,
             };

@@ -15,7 +15,7 @@ pub(super) struct ValueType {
 
 impl ValueType {
     pub(super) fn of<T: Cacheable>() -> Self {
-        Self { answer: Answer::of::<T>, decodes: |value| value.decode::<T>().is_ok() }
+        Self { answer: Answer::of::<T>, decodes: |value| value.decode_once::<T>().is_ok() }
     }
 
     /// Reads a value as this type.
@@ -41,7 +41,7 @@ impl Answer {
     fn of<T: Cacheable>(value: &CacheValue) -> Result<Self> {
         Ok(match value.object::<T>() {
             Some(_) => Self::Object(value.clone()),
-            None => Self::Decoded(Box::new(value.decode::<T>()?)),
+            None => Self::Decoded(Box::new(value.decode_once::<T>()?)),
         })
     }
 

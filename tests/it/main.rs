@@ -75,3 +75,11 @@ mod macros;
     feature = "sqlite"
 ))]
 mod tags;
+#[cfg(all(
+    feature = "memory",
+    feature = "testing",
+    feature = "redis",
+    feature = "memcached",
+    feature = "sqlite"
+))]
+mod tiers;

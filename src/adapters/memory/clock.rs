@@ -7,7 +7,8 @@
 //!
 //! With the feature `test-util` both are tokio's clock, so that a test can pause it.
 
-pub(super) use imp::{is_paused, now, recent};
+pub(super) use imp::is_paused;
+pub(crate) use imp::{now, recent};
 
 #[cfg(feature = "test-util")]
 mod imp {
@@ -20,7 +21,7 @@ mod imp {
 
     static EPOCH: LazyLock<Instant> = LazyLock::new(|| std::time::Instant::now().into());
 
-    pub(in super::super) fn now() -> u64 {
+    pub(crate) fn now() -> u64 {
         let (epoch, now) = (*EPOCH, Instant::now());
         let since = |earlier, later: Instant| {
             u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX)
@@ -29,7 +30,7 @@ mod imp {
     }
 
     #[inline]
-    pub(in super::super) fn recent() -> u64 {
+    pub(crate) fn recent() -> u64 {
         now()
     }
 
@@ -56,12 +57,12 @@ mod imp {
     pub(in super::super) use super::never::is_paused;
     use rustix::time::{ClockId, clock_gettime};
 
-    pub(in super::super) fn now() -> u64 {
+    pub(crate) fn now() -> u64 {
         read(ClockId::Monotonic)
     }
 
     #[inline]
-    pub(in super::super) fn recent() -> u64 {
+    pub(crate) fn recent() -> u64 {
         read(ClockId::MonotonicCoarse)
     }
 
@@ -80,12 +81,12 @@ mod imp {
 
     static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-    pub(in super::super) fn now() -> u64 {
+    pub(crate) fn now() -> u64 {
         u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     #[inline]
-    pub(in super::super) fn recent() -> u64 {
+    pub(crate) fn recent() -> u64 {
         now()
     }
 }

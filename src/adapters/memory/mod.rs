@@ -6,8 +6,6 @@ mod builder;
 mod claims;
 mod clock;
 mod engine;
-// For tests only, until a layer keeps values near.
-#[cfg(test)]
 pub(crate) mod near;
 mod store;
 mod sweeper;
@@ -23,6 +21,7 @@ use crate::observers::EventSink;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use builder::Weigher;
+use near::NearStore;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -164,6 +163,11 @@ impl AsyncMemoryCache {
 
     fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// An empty store for a near level, with the bounds of this cache.
+    pub(crate) fn near_store(&self) -> NearStore {
+        NearStore::new(self.bounds)
     }
 }
 

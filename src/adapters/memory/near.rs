@@ -1,41 +1,154 @@
-//! The engine with deadlines by a clock that is given: for the simulation of the near level.
+//! The store of a near level: the engine, with the deadlines that are given, and the numbers of
+//! sources.
 
-use super::engine::{Displaced, Engine, Entry, Size};
+#[cfg(test)]
+mod timed;
+
+use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
+use super::{Bounds, clock};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::value::CacheValue;
 
-/// An engine whose entries all have the same weight.
-pub(crate) struct TimedEngine(Engine);
+pub(crate) use super::clock::{now, recent};
+pub(crate) use super::sweeper::{Sweeper, Sweeps};
+#[cfg(test)]
+pub(crate) use timed::TimedEngine;
 
-impl TimedEngine {
-    pub(crate) fn with_room(entries: u64) -> Self {
-        // One shard: with more, the seed of its hashes would decide what is evicted.
-        Self(Engine::new(Size { entries, bytes: entries }, 1))
+/// By how much the [`recent`] time may be behind, in nanoseconds.
+pub(crate) const TICK: u64 = 10_000_000;
+
+/// The most bytes of a value that is kept near.
+const LARGEST: usize = 256 << 10;
+
+/// The approximate bytes that an entry takes besides its key and value: see the store of the
+/// adapter, and the second handle of a value that remembers its object.
+const OVERHEAD: u64 = 192;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// A value that fits the bounds, and what it counts for.
+#[derive(Debug)]
+pub(crate) struct Weighed {
+    pub(crate) value: CacheValue,
+    weight: u32,
+}
+
+/// What a step has displaced. It is dropped while no lock is held.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped(#[allow(dead_code, reason = "held until it may be dropped")] Displaced);
+
+impl From<Gone> for Dropped {
+    fn from(gone: Gone) -> Self {
+        let mut displaced = Displaced::default();
+        displaced.push(gone);
+        Self(displaced)
+    }
+}
+
+/// The near values.
+pub(crate) struct NearStore {
+    engine: Engine,
+    max_bytes: u64,
+    /// The earliest time at which an entry may expire.
+    sweep_at: AtomicU64,
+}
+
+impl NearStore {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let Bounds { max_entries, max_bytes, .. } = bounds;
+        let size = Size { entries: max_entries, bytes: max_bytes };
+        Self {
+            engine: Engine::new(size, bounds.shards()),
+            max_bytes,
+            sweep_at: AtomicU64::new(NEVER),
+        }
     }
 
-    /// Calls `look` with the value under `key` whose deadline is later than `now`. The value cannot
-    /// be removed meanwhile.
-    pub(crate) fn look<R>(
+    /// The value as it is kept, and what it counts for; `None` if it is too large, or cannot be
+    /// measured.
+    pub(crate) fn weigh(&self, key: &str, value: &CacheValue) -> Option<Weighed> {
+        if value.footprint().ok()? > LARGEST {
+            return None;
+        }
+        let value = value.clone().remembering();
+        let bytes = value.footprint().ok()?.saturating_add(key.len()) as u64;
+        let weight = bytes.saturating_add(OVERHEAD);
+        let weight = u32::try_from(weight).ok().filter(|_| weight <= self.max_bytes)?;
+        Some(Weighed { value, weight })
+    }
+
+    /// Calls `look` with the value under `key`, if its deadline is later than `now` and `may_serve`
+    /// says so of its source. Returns whether it was called. Both run under the lock of a shard.
+    #[inline]
+    pub(crate) fn look(
         &self,
         key: &str,
         now: u64,
-        look: impl FnOnce(&CacheValue) -> R,
-    ) -> Option<R> {
-        self.0.look(key, true, |node| (node.deadline > now).then(|| look(&node.value))).flatten()
+        may_serve: impl FnOnce(u16) -> bool,
+        look: impl FnOnce(&CacheValue),
+    ) -> bool {
+        let serve = |node: &Node| {
+            let serves = node.deadline > now && may_serve(node.source);
+            if serves {
+                look(&node.value);
+            }
+            serves
+        };
+        self.engine.look(key, true, serve).unwrap_or(false)
     }
 
-    /// Keeps a value, and returns the key that was evicted for it.
-    pub(crate) fn keep(&self, key: &str, value: CacheValue, deadline: u64) -> Option<String> {
+    pub(crate) fn keep(&self, key: &str, kept: Weighed, source: u16, deadline: u64) -> Dropped {
+        let Weighed { value, weight } = kept;
         let mut displaced = Displaced::default();
-        self.0.insert(key, Entry { value, deadline, weight: 1 }, &mut displaced);
-        displaced.iter().find(|gone| gone.evicted).map(|gone| gone.key.to_string())
+        self.engine.insert(key, Entry { value, deadline, weight, source }, &mut displaced);
+        // After storing the entry, because a sweep that has just begun forgets earlier records.
+        if deadline < self.sweep_at.load(Ordering::Relaxed) && !clock::is_paused() {
+            self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
+        }
+        Dropped(displaced)
     }
 
-    /// Removes a key. Returns whether it was there.
-    pub(crate) fn remove(&self, key: &str) -> bool {
-        self.0.remove(key).is_some()
+    pub(crate) fn remove(&self, key: &str) -> Option<Dropped> {
+        self.engine.remove(key).map(Dropped::from)
     }
 
-    pub(crate) fn retain(&self, keep: impl Fn(&str, &CacheValue) -> bool) {
-        self.0.retain(|node| keep(&node.key, &node.value), drop);
+    /// Removes the keys that begin with `prefix`. Returns how many there were.
+    pub(crate) fn remove_below(&self, prefix: &str) -> u64 {
+        self.remove_where(|node| node.key.starts_with(prefix))
+    }
+
+    /// Removes the values of some sources. Returns how many there were.
+    pub(crate) fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
+        self.remove_where(|node| is_meant(node.source))
+    }
+
+    fn remove_where(&self, is_meant: impl Fn(&Node) -> bool) -> u64 {
+        let mut removed = 0;
+        self.engine.retain(|node| !is_meant(node), |_| removed += 1);
+        removed
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.engine.len()
+    }
+
+    /// Whether an entry may have expired since the last sweep.
+    pub(crate) fn is_sweep_due(&self) -> bool {
+        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
+    }
+
+    /// Removes the entries that have expired.
+    pub(crate) fn sweep(&self) {
+        self.sweep_at.store(NEVER, Ordering::Relaxed);
+        let now = clock::now();
+        let keep = |node: &Node| {
+            let is_live = node.deadline > now;
+            if is_live {
+                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
+            }
+            is_live
+        };
+        self.engine.retain(keep, drop);
     }
 }

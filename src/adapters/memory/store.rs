@@ -4,6 +4,7 @@ mod step;
 
 use super::claims::{self, Claims};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
+use super::sweeper::Sweeps;
 use super::{KIND, clock};
 use crate::adapter::{Claim, CountedToken, CountsClaims, Presence, StoreSize};
 use crate::error::Result;
@@ -27,6 +28,27 @@ impl CountsClaims for Store {
 
     fn release(&self, hash: u64, number: u64) {
         lock(self.stripe(hash)).drop_handle(hash, number);
+    }
+}
+
+impl Sweeps for Store {
+    /// Whether an entry may have expired since the last sweep.
+    fn is_sweep_due(&self) -> bool {
+        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
+    }
+
+    /// Removes the entries that have expired.
+    fn sweep(&self) {
+        self.sweep_at.store(NEVER, Ordering::Relaxed);
+        let now = clock::now();
+        let keep = |node: &Node| {
+            let live = node.deadline > now;
+            if live {
+                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
+            }
+            live
+        };
+        self.engine.retain(keep, |gone| self.emit_one(EventKind::Expire, &gone.key));
     }
 }
 
@@ -63,6 +85,16 @@ pub(super) struct Bounds {
     pub(super) max_value_bytes: u64,
 }
 
+impl Bounds {
+    /// How many shards a store with these bounds has.
+    pub(super) fn shards(self) -> usize {
+        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let most =
+            (4 * cores).min(self.max_bytes / LEAST_SHARD).min(self.max_entries / LEAST_ENTRIES);
+        1 << most.max(1).ilog2()
+    }
+}
+
 /// Whether a value was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -90,15 +122,9 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(bounds: Bounds) -> Self {
         let Bounds { max_entries, max_bytes, .. } = bounds;
-        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let shards = 1_usize
-            << (4 * cores)
-                .min(max_bytes / LEAST_SHARD)
-                .min(max_entries / LEAST_ENTRIES)
-                .max(1)
-                .ilog2();
+        let size = Size { entries: max_entries, bytes: max_bytes };
         Self {
-            engine: Engine::new(Size { entries: max_entries, bytes: max_bytes }, shards),
+            engine: Engine::new(size, bounds.shards()),
             bounds,
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::default(),
@@ -189,7 +215,7 @@ impl Store {
                 step.remove();
                 return Some(value);
             };
-            let entry = Entry { value: value.clone(), deadline, weight };
+            let entry = Entry::new(value.clone(), deadline, weight);
             step.replace(entry).then_some(value)
         })
     }
@@ -368,27 +394,6 @@ impl Store {
 
     fn stripe(&self, hash: u64) -> &Mutex<Claims> {
         &self.stripes[hash as usize % STRIPES]
-    }
-
-    // ---- sweep
-
-    /// Whether an entry may have expired since the last sweep.
-    pub(super) fn is_sweep_due(&self) -> bool {
-        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
-    }
-
-    /// Removes the entries that have expired.
-    pub(super) fn sweep(&self) {
-        self.sweep_at.store(NEVER, Ordering::Relaxed);
-        let now = clock::now();
-        let keep = |node: &Node| {
-            let live = node.deadline > now;
-            if live {
-                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
-            }
-            live
-        };
-        self.engine.retain(keep, |gone| self.emit_one(EventKind::Expire, &gone.key));
     }
 
     // ---- events

@@ -1,6 +1,5 @@
 //! The background sweep, which removes expired entries that are not read.
 
-use super::store::Store;
 use crate::runtime;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,14 +15,23 @@ const SHARE: u32 = 50;
 /// The longest pause between sweeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// What is swept from time to time.
+pub(crate) trait Sweeps: Send + Sync + 'static {
+    /// Whether there may be something to remove.
+    fn is_sweep_due(&self) -> bool;
+
+    /// Removes what nobody needs any more.
+    fn sweep(&self);
+}
+
 /// The background task. It starts with the first entry that can expire, and ends with the store.
-#[derive(Default)]
-pub(super) struct Sweeper {
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
     started: AtomicBool,
 }
 
 impl Sweeper {
-    pub(super) fn start(&self, store: &Arc<Store>) {
+    pub(crate) fn start<S: Sweeps>(&self, store: &Arc<S>) {
         // Load before the swap, so that the hot path does not write to a shared cache line.
         if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
             runtime::spawn_background(sweep(Arc::downgrade(store)));
@@ -31,7 +39,7 @@ impl Sweeper {
     }
 }
 
-async fn sweep(store: Weak<Store>) {
+async fn sweep<S: Sweeps>(store: Weak<S>) {
     let mut pause = PAUSE;
     loop {
         tokio::time::sleep(pause).await;

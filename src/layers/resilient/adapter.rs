@@ -6,13 +6,14 @@ use super::in_flight::{Effect, Write};
 use super::journal::{Draft, Subject};
 use super::{Resilient, Shared};
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize,
 };
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
 use crate::observers::EventSink;
+use crate::stats::NearStats;
 use crate::value::CacheValue;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -115,6 +116,21 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         let attempt = || read(inner, &free);
         let answers = self.attempt(verb, Subject::Nothing, clock, batch, attempt).await?;
         Ok(fill_in(held, answers))
+    }
+
+    /// `get_many` by a verb of the adapter. With fail-open a key that fails is what its note says.
+    async fn read_all<T: Send>(
+        &self,
+        keys: &[&str],
+        read: impl for<'f> Fn(&'f A, &'f [&'f str]) -> BoxFuture<'f, Result<Vec<Result<Option<T>>>>>
+        + Send
+        + Sync,
+        noted: impl Fn(&str) -> Option<T> + Send + Sync,
+    ) -> Result<Vec<Result<Option<T>>>> {
+        let found = self.get_all("get_many", keys, read).await;
+        let found = self.read(found, || keys.iter().map(|key| Ok(noted(key))).collect())?;
+        let each = found.into_iter().zip(keys);
+        Ok(each.map(|(found, key)| self.read(found, || noted(key))).collect())
     }
 
     async fn set_all_claimed(
@@ -322,13 +338,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let found = self.get_all("get_many", keys, |inner, keys| inner.get_many(keys)).await;
-        let found = self.read(found, || keys.iter().map(|key| Ok(self.noted(key))).collect())?;
-        Ok(found
-            .into_iter()
-            .zip(keys)
-            .map(|(found, key)| self.read(found, || self.noted(key)))
-            .collect())
+        self.read_all(keys, |inner, keys| inner.get_many(keys), |key| self.noted(key)).await
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -364,6 +374,36 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     fn get_if_ready(&self, key: &str, look: &mut dyn FnMut(&CacheValue)) -> Poll<Result<()>> {
         let state = &*self.0.state;
         if state.is_calm() { self.0.inner.get_if_ready(key, look) } else { Poll::Pending }
+    }
+
+    /// A value from a note is not kept near: the store does not have it.
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        let attempt = || self.0.inner.get_near(key);
+        let found = self.ask(Verb::idempotent("get"), Subject::Key(key), &mut (), attempt).await;
+        self.read(found, || self.noted(key).map(NearEntry::not_kept))
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        let noted = |key: &str| self.noted(key).map(NearEntry::not_kept);
+        self.read_all(keys, |inner, keys| inner.get_many_near(keys), noted).await
+    }
+
+    async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        let attempt = || self.0.inner.get_far(key);
+        let found = self.ask(Verb::idempotent("get"), Subject::Key(key), &mut (), attempt).await;
+        self.read(found, || self.noted(key))
+    }
+
+    async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        self.read_all(keys, |inner, keys| inner.get_many_far(keys), |key| self.noted(key)).await
+    }
+
+    fn follow(&self, follower: Follower) -> bool {
+        self.0.inner.follow(follower)
+    }
+
+    fn near_stats(&self) -> Option<NearStats> {
+        self.0.inner.near_stats()
     }
 
     fn enforces_claims(&self) -> bool {

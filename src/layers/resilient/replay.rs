@@ -5,12 +5,16 @@ use crate::adapter::{AsyncCacheAdapter, Claim};
 use crate::error::{ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// A stored value survives a replayed removal only if it is newer by this much: the clocks of two
 /// machines differ, and an unnecessary removal costs one load.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// By how much the times of creation of two values are sure to differ if they tell which is newer: a
+/// header counts milliseconds, and translating a time between clocks rounds it once more.
+const RESOLUTION: Duration = Duration::from_millis(2);
 
 /// Writes the note of a key, unless another process has written a newer value.
 pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Result<()> {
@@ -35,17 +39,17 @@ pub(super) async fn replay(inner: &impl AsyncCacheAdapter, noted: &Noted) -> Res
     let Some(claim) = inner.claim(key, None).await? else {
         return remove(inner, key, noted.at).await;
     };
-    let Some(there) = inner.get(key).await? else {
+    let Some(there) = inner.get_far(key).await? else {
         return inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop);
     };
     let ours = value.created().unwrap_or(noted.at);
     match there.created() {
-        Some(theirs) if millis(theirs) < millis(ours) => {
+        Some(theirs) if theirs + RESOLUTION < ours => {
             inner.set_claimed(key, value.clone(), expiry, &claim).await.map(drop)
         }
-        Some(_) => release(inner, key, &claim).await,
+        Some(theirs) if ours + RESOLUTION < theirs => release(inner, key, &claim).await,
         // It is not known which of the two is newer: remove the key, because a miss is never wrong.
-        None => {
+        _ => {
             release(inner, key, &claim).await?;
             inner.remove(key).await.map(drop)
         }
@@ -75,7 +79,7 @@ async fn replay_unguarded(
 }
 
 async fn remove(inner: &impl AsyncCacheAdapter, key: &str, at: SystemTime) -> Result<()> {
-    let created = inner.get(key).await?.and_then(|there| there.created());
+    let created = inner.get_far(key).await?.and_then(|there| there.created());
     if created.is_some_and(|created| created > at + DOUBT) {
         return Ok(());
     }
@@ -84,9 +88,4 @@ async fn remove(inner: &impl AsyncCacheAdapter, key: &str, at: SystemTime) -> Re
 
 async fn release(inner: &impl AsyncCacheAdapter, key: &str, claim: &Claim) -> Result<()> {
     inner.release(key, claim).await
-}
-
-/// Milliseconds since 1970, as in headers.
-fn millis(time: SystemTime) -> u128 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }

@@ -6,6 +6,7 @@ use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a read has seen: which state of its key, and through which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,13 +56,20 @@ impl Map {
         }
     }
 
-    fn retain(&self, keep: impl Fn(&str, &Kept) -> bool) {
+    fn remove_where(&self, is_meant: impl Fn(&str, &Kept) -> bool) -> u64 {
+        let removed = AtomicU64::new(0);
+        let keep = |key: &str, kept: &Kept| {
+            let goes = is_meant(key, kept);
+            removed.fetch_add(goes.into(), Ordering::Relaxed);
+            !goes
+        };
         match self {
             Self::Engine(engine) => {
                 engine.retain(|key, value| kept(value).is_some_and(|kept| keep(key, kept)));
             }
             Self::Small(entries, _) => lock(entries).retain(|key, kept| keep(key, kept)),
         }
+        removed.into_inner()
     }
 }
 
@@ -100,11 +108,11 @@ impl Near for Map {
         was_there.then_some(None)
     }
 
-    fn remove_below(&self, prefix: &str) {
-        self.retain(|key, _| !key.starts_with(prefix));
+    fn remove_below(&self, prefix: &str) -> u64 {
+        self.remove_where(|key, _| key.starts_with(prefix))
     }
 
-    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) {
-        self.retain(|_, kept| !is_meant(kept.source));
+    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
+        self.remove_where(|_, kept| is_meant(kept.source))
     }
 }

@@ -318,7 +318,8 @@ impl<'a> GetOrSet<'a> {
 
     async fn read(&mut self) -> Result<(Found, CallInfo<'a>)> {
         let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
-        let reading = pin!(slot.read(self.scoped.text()));
+        let options = self.view.options;
+        let reading = pin!(slot.read(self.scoped.text(), &options));
         let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, info, reading))).await;
         let info = info.took(took);
         Ok((self.judge(found, info)?, info))

@@ -2,6 +2,7 @@
 
 use crate::codec::Tags;
 use crate::error::Result;
+use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::slot::Slot;
 use std::collections::HashMap;
@@ -34,9 +35,22 @@ fn are_current(tags: &Tags, read: impl Fn(&str) -> Result<Option<u64>>) -> Resul
 }
 
 impl Slot {
-    /// The value under `key`, unless one of its tags was removed.
-    pub(in crate::wrapper) async fn read(&self, key: &str) -> Result<Option<CacheValue>> {
-        match self.adapter.get(key).await? {
+    /// The value under `key`, near or far as the options say, unless one of its tags was removed.
+    pub(in crate::wrapper) async fn read(
+        &self,
+        key: &str,
+        options: &Options,
+    ) -> Result<Option<CacheValue>> {
+        self.unless_dead(self.get(key, options).await?).await
+    }
+
+    /// [`read`](Self::read) from the store itself, for a caller that is about to write.
+    pub(in crate::wrapper) async fn read_far(&self, key: &str) -> Result<Option<CacheValue>> {
+        self.unless_dead(self.adapter.get_far(key).await?).await
+    }
+
+    async fn unless_dead(&self, found: Option<CacheValue>) -> Result<Option<CacheValue>> {
+        match found {
             Some(found) if found.is_tagged() => {
                 Ok(Box::pin(self.is_current(&found)).await?.then_some(found))
             }
@@ -49,8 +63,9 @@ impl Slot {
     pub(in crate::wrapper) async fn read_many(
         &self,
         keys: &[&str],
+        options: &Options,
     ) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let found = self.adapter.get_many(keys).await?;
+        let found = self.get_many(keys, options).await?;
         Ok(self.without_dead(found, Option::as_ref, || None).await)
     }
 

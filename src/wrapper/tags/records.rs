@@ -151,7 +151,7 @@ impl Slot {
                 return Ok(generation);
             }
             // It may have been removed since, and then the next attempt makes one.
-            if let Some(found) = self.adapter.get(record).await? {
+            if let Some(found) = self.adapter.get_far(record).await? {
                 match self.learn(record, &found) {
                     Some(generation) => return Ok(generation),
                     // Bytes that cannot be read are the record of no entry.

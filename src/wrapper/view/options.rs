@@ -252,6 +252,25 @@ impl View<'_> {
         self
     }
 
+    /// Reads through the view ask the far store, although the value may be near: their answer is not
+    /// older than the call. It is kept near. Has no effect without a near level
+    /// ([`layers::Tiered`](crate::layers::Tiered)).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "memory", feature = "sqlite"))]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let cache = larder::AsyncCacheWrapper::new("near+sqlite::memory:")?;
+    /// cache.set("k", 1u8).await?;
+    /// assert_eq!(cache.view().skip_near().get::<u8>("k").await?, Some(1));
+    /// # Ok(()) }
+    /// # #[cfg(not(all(feature = "memory", feature = "sqlite")))] fn main() {}
+    /// ```
+    #[must_use]
+    pub fn skip_near(mut self) -> Self {
+        self.options.skip_near();
+        self
+    }
+
     /// On a miss of `get_or_set*`, one process takes an exclusive lease on the key and computes the
     /// value; the other processes wait for the value, and take over if the lease ends without one.
     /// Off by default. Has no effect on a store that belongs to one process. See

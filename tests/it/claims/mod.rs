@@ -82,6 +82,11 @@ impl Shared {
         AsyncCacheWrapper::new(format!("{}&{parameters}", self.url)).unwrap()
     }
 
+    /// A cache with a near level, whose URL has these parameters, too.
+    pub(crate) fn near(&self, parameters: &str) -> AsyncCacheWrapper {
+        AsyncCacheWrapper::new(format!("near+{}&{parameters}", self.url)).unwrap()
+    }
+
     /// `number` is a lease in milliseconds, or how many loads are enough.
     fn process(&self, role: &str, number: u64) -> Process {
         Process::start(role, &self.url, number)

@@ -33,4 +33,4 @@ macro_rules! on_each_store {
         }
     };
 }
-use on_each_store;
+pub(crate) use on_each_store;

@@ -7,7 +7,7 @@ use larder::{
     ErrorKind, Expiry, Result,
 };
 use std::error::Error as _;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const MINUTES: Expiry = Expiry::After(Duration::from_secs(600));
 
@@ -174,6 +174,11 @@ async fn a_replica_says_so() {
     writes_are_refused(&server, Scripts::Refused, follow).await;
 }
 
+/// Milliseconds since 1970.
+fn millis() -> u128 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()
+}
+
 /// What a cache does that was given a URL, on a server that goes on reading.
 async fn reads_go_on_and_writes_are_made_up_for(
     server: &Redis,
@@ -186,6 +191,9 @@ async fn reads_go_on_and_writes_are_made_up_for(
     for key in ["read", "removed", "replaced"] {
         cache.set(key, "older").await.unwrap();
     }
+    // A header counts milliseconds: of two values that are closer it is not known which is newer.
+    let written = millis();
+    eventually("milliseconds have passed", PATIENT, async || millis() > written + 4).await;
     refuse();
     assert!(cache.remove("removed").await.unwrap_err().is_refused_write());
     assert!(cache.set("replaced", "newer").await.unwrap_err().is_refused_write());

@@ -8,7 +8,11 @@ use larder::{AsyncCacheAdapter, CacheValue, Codec, Entry, ErrorKind, Expiry};
 use std::sync::Arc;
 use std::time::Duration;
 
-on_each!(async a_late_write_never_replaces_what_another_process_wrote, a_late_write_fills_an_empty_place);
+on_each!(
+    async a_late_write_never_replaces_what_another_process_wrote,
+    a_late_write_fills_an_empty_place,
+    a_late_write_of_the_same_millisecond_leaves_nothing_older,
+);
 
 const AWAY: Fault = Fault::Fail(ErrorKind::Unavailable);
 const CODECS: [Codec; 3] = [Codec::MessagePack, Codec::Json, Codec::Raw];
@@ -69,4 +73,35 @@ async fn a_late_write_fills_an_empty_place<S: Remote>() {
             assert_eq!(found.as_deref(), Some("ours"), "{codec}, {key}");
         }
     }
+}
+
+/// Two values that were encoded in the same millisecond.
+fn of_one_millisecond() -> [CacheValue; 2] {
+    let encoded = |text: &str| {
+        let value = CacheValue::new(text.to_owned());
+        let stored = value.to_stored("k", Codec::MessagePack).unwrap();
+        CacheValue::from_stored("k", stored, Codec::MessagePack)
+    };
+    loop {
+        let both = ["older", "newer"].map(encoded);
+        if both[0].created().is_some() && both[0].created() == both[1].created() {
+            return both;
+        }
+    }
+}
+
+/// A header counts milliseconds, so it does not say which of two values is the newer one.
+async fn a_late_write_of_the_same_millisecond_leaves_nothing_older<S: Remote>() {
+    let [older, newer] = of_one_millisecond();
+    let store = Arc::new(FaultyAdapter::new(S::shared().cache(Setup::patient())));
+    let cache = Resilient::builder(store.clone()).retry(0).build();
+    cache.set("k", older, Expiry::Default).await.unwrap();
+    store.put(Verb::Set, AWAY);
+    cache.set("k", newer, Expiry::Default).await.unwrap_err();
+    store.heal_all();
+    eventually("the write is made up for", Duration::from_secs(60), || async {
+        cache.pending_writes() == 0
+    })
+    .await;
+    assert_eq!(text(&cache, "k").await.unwrap(), None);
 }

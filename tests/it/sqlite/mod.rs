@@ -28,7 +28,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A new path in a folder that all tests of this process share.
-fn fresh_path() -> PathBuf {
+pub(crate) fn fresh_path() -> PathBuf {
     crate::support::noise::watch();
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -32,6 +32,14 @@ pub(super) struct Entry {
     /// When the entry expires, by the [`clock`](super::clock).
     pub(super) deadline: u64,
     pub(super) weight: u32,
+    /// Who vouches for the value, in a near store; 0 in others.
+    pub(super) source: u16,
+}
+
+impl Entry {
+    pub(super) fn new(value: CacheValue, deadline: u64, weight: u32) -> Self {
+        Self { value, deadline, weight, source: 0 }
+    }
 }
 
 /// A displaced entry. It is dropped while no lock is held, because the `Drop` of a value may use
@@ -47,7 +55,7 @@ pub(super) struct Gone {
 impl Gone {
     /// A value that was not stored, or was replaced: no event is emitted for it.
     pub(super) fn value(value: CacheValue) -> Self {
-        Self::replaced(Entry { value, deadline: 0, weight: 0 })
+        Self::replaced(Entry::new(value, 0, 0))
     }
 
     fn replaced(entry: Entry) -> Self {

@@ -26,6 +26,7 @@ pub(in super::super) struct Node {
     pub(in super::super) weight: u32,
     newer: u32,
     older: u32,
+    pub(in super::super) source: u16,
     pub(super) stage: Stage,
     /// How often the entry was read, up to a small maximum.
     pub(super) uses: AtomicU8,
@@ -34,10 +35,11 @@ pub(in super::super) struct Node {
 impl Node {
     pub(super) fn new(
         key: CompactString,
-        Entry { value, deadline, weight }: Entry,
+        Entry { value, deadline, weight, source }: Entry,
         stage: Stage,
     ) -> Self {
-        Self { key, value, deadline, weight, newer: NIL, older: NIL, stage, uses: AtomicU8::new(0) }
+        let uses = AtomicU8::new(0);
+        Self { key, value, deadline, weight, newer: NIL, older: NIL, source, stage, uses }
     }
 
     /// Replaces the entry, and returns the old one.
@@ -46,12 +48,13 @@ impl Node {
             value: mem::replace(&mut self.value, entry.value),
             deadline: mem::replace(&mut self.deadline, entry.deadline),
             weight: mem::replace(&mut self.weight, entry.weight),
+            source: mem::replace(&mut self.source, entry.source),
         }
     }
 
     pub(super) fn into_gone(self, evicted: bool) -> Gone {
-        let Self { key, value, deadline, weight, .. } = self;
-        Gone { key, entry: Entry { value, deadline, weight }, evicted }
+        let Self { key, value, deadline, weight, source, .. } = self;
+        Gone { key, entry: Entry { value, deadline, weight, source }, evicted }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 pub(super) const WEIGHT: u32 = 10;
 
 fn entry(value: u64, weight: u32) -> Entry {
-    Entry { value: CacheValue::new(value), deadline: u64::MAX, weight }
+    Entry::new(CacheValue::new(value), u64::MAX, weight)
 }
 
 pub(super) fn room_for(entries: u64, shards: usize) -> Engine {

@@ -87,7 +87,7 @@ impl Step<'_> {
         deadline: Option<u64>,
     ) -> Result<Entry, Stored> {
         match (deadline, self.store.weight(self.key, bytes)) {
-            (Some(deadline), Some(weight)) => Ok(Entry { value, deadline, weight }),
+            (Some(deadline), Some(weight)) => Ok(Entry::new(value, deadline, weight)),
             (deadline, _) => {
                 self.discard(value);
                 self.remove();

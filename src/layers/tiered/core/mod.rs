@@ -19,8 +19,9 @@ mod tests;
 
 pub(super) use reads::{Begun, Joining, Read};
 pub(super) use rules::{Rule, Rules};
-pub(super) use sources::{BY_AGE, Proof, Source, SourceId};
+pub(super) use sources::{BY_AGE, Proof, Source};
 
+use crate::adapter::SourceId;
 use crate::sync::{Mutex, MutexGuard, lock};
 use foldhash::quality::RandomState;
 use reads::{Reads, Taken};
@@ -45,12 +46,13 @@ pub(super) trait Near: Send + Sync {
     /// Removes a key.
     fn remove(&self, key: &str) -> Option<Self::Gone>;
 
-    /// Removes the keys that begin with `prefix`. Values that are kept meanwhile may stay.
-    fn remove_below(&self, prefix: &str);
+    /// Removes the keys that begin with `prefix`, and returns how many. Values that are kept
+    /// meanwhile may stay.
+    fn remove_below(&self, prefix: &str) -> u64;
 
-    /// Removes the values of the sources for which `is_meant`. Values that are kept meanwhile may
-    /// stay.
-    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool);
+    /// Removes the values of the sources for which `is_meant`, and returns how many. Values that are
+    /// kept meanwhile may stay.
+    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64;
 }
 
 /// How long a near value is good, in nanoseconds.
@@ -85,6 +87,16 @@ pub(super) enum Answer<V> {
     NotKept,
 }
 
+/// What has left the near level because its key changed, or may have.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Forgotten<G> {
+    /// The caller drops it.
+    pub(super) gone: Option<G>,
+    /// How many values left.
+    pub(super) count: u64,
+}
+
 /// The end of a read.
 #[derive(Debug)]
 #[must_use]
@@ -100,12 +112,10 @@ pub(super) struct Ended<J, V, G> {
     pub(super) gone: Option<G>,
 }
 
-impl<J, V, G> Ended<J, V, G> {
-    /// Whether a caller that has joined the read may take its answer: a value that had expired when
-    /// the caller began is none.
-    pub(super) fn is_good_for(&self, begun: u64) -> bool {
-        begun < self.deadline
-    }
+/// Whether a caller that has joined a read may take its answer, which is good until `deadline`: a
+/// value that had expired when the caller began is none.
+pub(super) fn is_good_for(begun: u64, deadline: u64) -> bool {
+    begun < deadline
 }
 
 /// The near level of one store.
@@ -197,7 +207,7 @@ impl<N: Near, J: Clone> Core<N, J> {
         }
         let lasting = if source.is_some() { self.bounds.ttl } else { self.bounds.age };
         let until = deadline.min(begun.saturating_add(lasting));
-        let number = source.map_or(BY_AGE, SourceId::number);
+        let number = source.map_or(BY_AGE, |source| source.number);
         let gone = Some(self.near.keep(key, value, number, until));
         Ended { joined, deadline, kept: true, refused: None, gone }
     }
@@ -217,7 +227,7 @@ impl<N: Near, J: Clone> Core<N, J> {
     // ---- own writes
 
     /// Begins a write of this process, before it is sent.
-    pub(super) fn begin_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+    pub(super) fn begin_write(&self, changed: Changed<'_>) -> Forgotten<N::Gone> {
         self.own_write(changed)
     }
 
@@ -225,47 +235,40 @@ impl<N: Near, J: Clone> Core<N, J> {
     /// caller was dropped. Reads that were sent during the write may have seen what was there
     /// before it. Nothing is kept of the written value: when the source invalidates this
     /// key, nobody knows whether it is this write or a later one.
-    pub(super) fn end_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+    pub(super) fn end_write(&self, changed: Changed<'_>) -> Forgotten<N::Gone> {
         self.own_write(changed)
     }
 
-    fn own_write(&self, changed: Changed<'_>) -> Option<N::Gone> {
+    fn own_write(&self, changed: Changed<'_>) -> Forgotten<N::Gone> {
         if !self.rules.hold(Rule::OwnWrites) {
-            return None;
+            return Forgotten { gone: None, count: 0 };
         }
         match changed {
             Changed::Key(key) => self.forget(key),
-            Changed::Below(prefix) => {
-                self.forget_prefix(prefix);
-                None
-            }
+            Changed::Below(prefix) => self.forget_prefix(prefix),
         }
     }
 
     // ---- what sources report
 
-    /// A key may have changed. Returns what was near.
-    pub(super) fn forget(&self, key: &str) -> Option<N::Gone> {
+    /// A key may have changed.
+    pub(super) fn forget(&self, key: &str) -> Forgotten<N::Gone> {
         let hash = self.hash(key);
         // Both under the stripe's lock: a read that ends between the two would be kept.
         let mut reads = self.stripe(hash);
         reads.void(key, hash);
-        self.near.remove(key)
+        let gone = self.near.remove(key);
+        Forgotten { count: gone.is_some().into(), gone }
     }
 
     /// All keys that begin with `prefix` may have changed.
-    pub(super) fn forget_prefix(&self, prefix: &str) {
+    pub(super) fn forget_prefix(&self, prefix: &str) -> Forgotten<N::Gone> {
         // First the reads, then what is near: a read that ends in between is not kept. The other
         // way round it could be kept behind the removal.
         for stripe in &self.stripes {
             lock(&stripe.0).void_below(prefix);
         }
-        self.near.remove_below(prefix);
-    }
-
-    /// Any key may have changed.
-    pub(super) fn forget_all(&self) {
-        self.forget_prefix("");
+        Forgotten { gone: None, count: self.near.remove_below(prefix) }
     }
 
     /// A source has answered a question that was sent at `asked_at`, and has invalidated before all
@@ -305,6 +308,11 @@ impl<N: Near, J: Clone> Core<N, J> {
             self.near.remove_of(&|number| ended.contains(&number));
         }
         self.sources.reuse(ended);
+    }
+
+    /// Whether sources have ended since the last [`sweep`](Self::sweep).
+    pub(super) fn is_sweep_due(&self) -> bool {
+        self.sources.have_ended()
     }
 
     fn hash(&self, key: &str) -> u64 {

@@ -2,6 +2,7 @@
 //! through it.
 
 use super::rules::{Rule, Rules};
+use crate::adapter::SourceId;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -21,19 +22,6 @@ impl Source {
     /// What names this source in the answers to reads.
     pub(in crate::layers::tiered) fn id(&self) -> SourceId {
         self.0
-    }
-}
-
-/// The name of a source: the number that a near value bears, and which use of the number it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::layers::tiered) struct SourceId {
-    number: u16,
-    life: u64,
-}
-
-impl SourceId {
-    pub(in crate::layers::tiered) fn number(self) -> u16 {
-        self.number
     }
 }
 
@@ -135,6 +123,10 @@ impl Sources {
     /// Whether the source is still the one of that name.
     pub(super) fn is_open(&self, source: SourceId) -> bool {
         self.slot(source.number).life.load(Ordering::Acquire) == source.life
+    }
+
+    pub(super) fn have_ended(&self) -> bool {
+        !lock(&self.numbers).ended.is_empty()
     }
 
     /// Takes the numbers of ended sources, for a sweep.

@@ -1,6 +1,9 @@
 //! The core, step by step.
 
-use super::{Answer, BY_AGE, Begun, Bounds, Changed, Core, Joining, NEVER, Read, Rules, SourceId};
+use super::{
+    Answer, BY_AGE, Begun, Bounds, Changed, Core, Joining, NEVER, Read, Rules, is_good_for,
+};
+use crate::adapter::SourceId;
 use crate::layers::tiered::map::{Map, Seen};
 
 const AGE: u64 = 100;
@@ -78,7 +81,10 @@ fn the_life_of_a_value_counts_from_when_it_was_asked_for() {
     assert!(is_hit(&core, "k", 29) && !is_hit(&core, "k", 30));
     let (read, value) = (send(&core, "k", 50), Seen { state: 1, through: 0 });
     let ended = core.end_read(read, "k", Answer::Value { value, left: 30, source: None });
-    assert!(ended.is_good_for(79) && !ended.is_good_for(80), "for callers that have joined");
+    assert!(
+        is_good_for(79, ended.deadline) && !is_good_for(80, ended.deadline),
+        "for callers that have joined"
+    );
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn the_end_of_a_source_takes_its_values_only() {
     assert!(!end(&core, "late", late, NEVER, Some(ended)), "nobody vouches for it");
     core.sweep();
     let next = core.open().expect("a free number");
-    assert_eq!(next.id().number(), ended.number(), "used again");
+    assert_eq!(next.id().number, ended.number, "used again");
     core.confirm(&next, 0);
     assert!(!is_hit(&core, "one", 1), "but not for what was there before");
 }
@@ -121,11 +127,11 @@ fn a_change_voids_the_reads_of_its_key_only() {
     let kept = reads.map(|(key, read)| end(&core, key, read, NEVER, None));
     assert_eq!(kept, [false, true, true]);
     let reads = ["a:1", "a:2", "b:1"].map(|key| (key, send(&core, key, 0)));
-    core.forget_prefix("a:");
+    drop(core.forget_prefix("a:"));
     assert!(!is_hit(&core, "a:2", 0) && is_hit(&core, "b:1", 0));
     let kept = reads.map(|(key, read)| end(&core, key, read, NEVER, None));
     assert_eq!(kept, [false, false, true]);
-    core.forget_all();
+    drop(core.forget_prefix(""));
     assert!(!is_hit(&core, "b:1", 0));
 }
 
@@ -170,7 +176,7 @@ fn what_is_missing_is_not_kept() {
     let core = core();
     fill(&core, "k", 0, None);
     let ended = core.end_read(send(&core, "k", 1), "k", Answer::NotKept);
-    assert!(!ended.kept && ended.is_good_for(1_000));
+    assert!(!ended.kept && is_good_for(1_000, ended.deadline));
     assert_eq!(ended.joined, Some(1), "for callers that have joined");
     assert!(!is_hit(&core, "k", 1));
 }

@@ -4,7 +4,7 @@ use super::node::{Caller, Flight, Purpose, key_of, name};
 use super::run::{Followers, Reply, Run};
 use super::server::{Body, Request};
 use super::settings::{Fault, Invariant, TIMEOUTS};
-use crate::layers::tiered::core::{Answer, NEVER};
+use crate::layers::tiered::core::{Answer, NEVER, is_good_for};
 use crate::layers::tiered::map::Seen;
 
 impl Run {
@@ -77,7 +77,7 @@ impl Run {
             self.write(node, key, Request::Set { key, life: None });
         }
         for caller in callers {
-            let is_good = ended.is_good_for(caller.begun + clock);
+            let is_good = is_good_for(caller.begun + clock, ended.deadline);
             if is_good || self.fault == Fault::JoinsExpired {
                 self.answered(node, caller, state);
             } else {

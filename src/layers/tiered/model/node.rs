@@ -127,7 +127,7 @@ impl Node {
     pub(super) fn link_of(&self, source: u16) -> Option<usize> {
         self.links
             .iter()
-            .position(|link| link.source.as_ref().is_some_and(|open| open.id().number() == source))
+            .position(|link| link.source.as_ref().is_some_and(|open| open.id().number == source))
     }
 
     /// The link through which a connection is, if it is open here.

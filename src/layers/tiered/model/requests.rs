@@ -83,7 +83,7 @@ impl Run {
             }
             Invalidation::All => {
                 home.all_changed();
-                home.core.forget_all();
+                drop(home.core.forget_prefix(""));
             }
         }
     }

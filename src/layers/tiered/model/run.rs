@@ -7,7 +7,7 @@ use super::report::Report;
 use super::schedule::Schedule;
 use super::server::{Body, Invalidation, Request, Server};
 use super::settings::{Fault, Invariant, Shape};
-use crate::layers::tiered::core::SourceId;
+use crate::adapter::SourceId;
 use fastrand::Rng;
 
 #[derive(Debug)]

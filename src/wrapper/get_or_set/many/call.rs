@@ -399,11 +399,12 @@ async fn look(
     view: &View<'_>,
     scoped: &[&str],
 ) -> Result<Vec<Result<FoundOrClaimed>>> {
-    if slot.adapter.enforces_claims() && view.options.lease_for().is_none() {
+    let options = &view.options;
+    if slot.adapter.enforces_claims() && options.lease_for().is_none() && !options.skip_near {
         let found = slot.adapter.get_or_claim_many(scoped).await?;
         return Ok(slot.without_dead(found, value_of, || FoundOrClaimed::Missing).await);
     }
-    let found = slot.read_many(scoped).await?;
+    let found = slot.read_many(scoped, options).await?;
     Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
 }
 

@@ -1,0 +1,230 @@
+//! The near level: the core with the store of near values, the clock, the counters and the sweep.
+
+use super::builder::Settings;
+use super::core::{Changed, Core, Forgotten, Near, Rules, Source};
+use super::landed::Waiting;
+use crate::adapters::memory::near::{self, Dropped, NearStore, Sweeper, Sweeps, Weighed};
+use crate::error::Error;
+use crate::event::{Event, EventKind};
+use crate::observers::{EventSink, EventSinks};
+use crate::runtime::lock;
+use crate::stats::{NearCounters, NearStats};
+use crate::value::CacheValue;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+impl Near for NearStore {
+    type Value = Weighed;
+    type Gone = Dropped;
+
+    fn keep(&self, key: &str, value: Weighed, source: u16, deadline: u64) -> Dropped {
+        Self::keep(self, key, value, source, deadline)
+    }
+
+    fn remove(&self, key: &str) -> Option<Dropped> {
+        Self::remove(self, key)
+    }
+
+    fn remove_below(&self, prefix: &str) -> u64 {
+        Self::remove_below(self, prefix)
+    }
+
+    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
+        Self::remove_of(self, is_meant)
+    }
+}
+
+pub(super) struct Level {
+    pub(super) core: Core<NearStore, Waiting>,
+    pub(super) counters: NearCounters,
+    sinks: EventSinks,
+    backend: Box<str>,
+    sweeper: Sweeper,
+    /// What sources have forgotten. The sweep drops it: the `Drop` of a value is a user's code, and
+    /// must not hold up the stream of a source.
+    forgotten: Mutex<Vec<Dropped>>,
+    /// Who waits until a hit wants a source confirmed, by the source's number.
+    renewals: Mutex<HashMap<u16, Arc<Notify>>>,
+    /// Sources that have ended and have no successor yet.
+    missing: AtomicU64,
+}
+
+impl Level {
+    pub(super) fn new(settings: &Settings, backend: &str) -> Self {
+        Self {
+            core: Core::new(settings.near.near_store(), settings.bounds(), Rules::default()),
+            counters: NearCounters::default(),
+            sinks: EventSinks::default(),
+            backend: backend.into(),
+            sweeper: Sweeper::default(),
+            forgotten: Mutex::default(),
+            renewals: Mutex::default(),
+            missing: AtomicU64::new(0),
+        }
+    }
+
+    /// Calls `look` with the value near under `key`, if it may be served now. `look` runs under the
+    /// lock of a shard. Returns whether it was called.
+    #[inline]
+    pub(super) fn look(&self, key: &str, look: impl FnOnce(&CacheValue)) -> bool {
+        let now = near::recent();
+        let (mut is_late, mut wanted) = (false, None);
+        let may_serve = |source| {
+            let proof = self.core.may_serve(source, now);
+            is_late = !proof.is_proven;
+            wanted = proof.wants_renewal.then_some(source);
+            proof.is_proven
+        };
+        let found = self.core.near().look(key, now, may_serve, look);
+        if is_late {
+            self.counters.late_proofs.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(source) = wanted {
+            self.want(source);
+        }
+        found
+    }
+
+    /// The value near under `key`, if it may be served now.
+    pub(super) fn get(&self, key: &str) -> Option<CacheValue> {
+        let mut found = None;
+        self.look(key, |value| found = Some(value.clone()));
+        found
+    }
+
+    /// [`get`](Self::get) once more, after a read has begun: a read of another caller may have ended
+    /// between the first look and the begin.
+    pub(super) fn get_again(&self, key: &str) -> Option<CacheValue> {
+        let (now, mut found) = (near::recent(), None);
+        let may_serve = |source| self.core.may_serve(source, now).is_proven;
+        self.core.near().look(key, now, may_serve, |value| found = Some(value.clone()));
+        found
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.core.near().len()
+    }
+
+    pub(super) fn stats(&self) -> NearStats {
+        self.counters.snapshot()
+    }
+
+    pub(super) fn subscribe(&self, sink: EventSink) {
+        self.sinks.add(sink);
+    }
+
+    /// Starts the sweep, which ends with the level.
+    pub(super) fn start_sweep(self: &Arc<Self>) {
+        self.sweeper.start(self);
+    }
+
+    // ---- own writes
+
+    /// Begins a write of this process, which ends when the guard is dropped: before the write
+    /// returns, or with its future.
+    pub(super) fn write<'a>(&'a self, key: &'a str) -> OwnWrite<'a> {
+        OwnWrite::begin(self, Changed::Key(key))
+    }
+
+    pub(super) fn write_all<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a str>,
+    ) -> Vec<OwnWrite<'a>> {
+        keys.map(|key| self.write(key)).collect()
+    }
+
+    pub(super) fn clear<'a>(&'a self, prefix: &'a str) -> OwnWrite<'a> {
+        OwnWrite::begin(self, Changed::Below(prefix))
+    }
+
+    /// Counts what has left the near level.
+    fn count(&self, forgotten: Forgotten<Dropped>) -> Option<Dropped> {
+        if forgotten.count > 0 {
+            self.counters.forgotten.fetch_add(forgotten.count, Ordering::Relaxed);
+        }
+        forgotten.gone
+    }
+
+    // ---- sources
+
+    /// A source tells that a key may have changed.
+    pub(super) fn forget(&self, key: &str) {
+        let gone = self.count(self.core.forget(key));
+        lock(&self.forgotten).extend(gone);
+    }
+
+    /// A source tells that all keys with a prefix may have changed.
+    pub(super) fn forget_prefix(&self, prefix: &str) {
+        let gone = self.count(self.core.forget_prefix(prefix));
+        lock(&self.forgotten).extend(gone);
+    }
+
+    /// Opens a source, and returns who waits until it is wanted.
+    pub(super) fn open(&self) -> Option<(Source, Arc<Notify>)> {
+        let source = self.core.open()?;
+        let renewal = Arc::new(Notify::new());
+        lock(&self.renewals).insert(source.id().number, renewal.clone());
+        let one_less = |missing: u64| missing.checked_sub(1);
+        if self.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            self.emit(EventKind::NearBack, None);
+        }
+        Some((source, renewal))
+    }
+
+    pub(super) fn end(&self, source: Source) {
+        lock(&self.renewals).remove(&source.id().number);
+        self.core.end(source);
+        self.counters.lost_sources.fetch_add(1, Ordering::Relaxed);
+        self.missing.fetch_add(1, Ordering::Relaxed);
+        self.emit(EventKind::NearLost, None);
+    }
+
+    /// Has a source confirmed.
+    #[cold]
+    fn want(&self, source: u16) {
+        if let Some(renewal) = lock(&self.renewals).get(&source) {
+            renewal.notify_one();
+        }
+    }
+
+    fn emit(&self, kind: EventKind, error: Option<&Error>) {
+        self.sinks.emit(&Event::new(kind, &self.backend).with_error(error));
+    }
+}
+
+impl Sweeps for Level {
+    fn is_sweep_due(&self) -> bool {
+        self.core.near().is_sweep_due()
+            || self.core.is_sweep_due()
+            || !lock(&self.forgotten).is_empty()
+    }
+
+    fn sweep(&self) {
+        let forgotten = std::mem::take(&mut *lock(&self.forgotten));
+        drop(forgotten);
+        self.core.sweep();
+        self.core.near().sweep();
+    }
+}
+
+/// A write of this process, from before it is sent until before it returns.
+#[must_use = "the write ends when this is dropped"]
+pub(super) struct OwnWrite<'a> {
+    level: &'a Level,
+    changed: Changed<'a>,
+}
+
+impl<'a> OwnWrite<'a> {
+    fn begin(level: &'a Level, changed: Changed<'a>) -> Self {
+        drop(level.count(level.core.begin_write(changed)));
+        Self { level, changed }
+    }
+}
+
+impl Drop for OwnWrite<'_> {
+    fn drop(&mut self) {
+        drop(self.level.count(self.level.core.end_write(self.changed)));
+    }
+}
