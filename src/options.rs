@@ -76,6 +76,15 @@ pub(crate) struct Options {
     pub(crate) tag_fault: Option<TagFault>,
 }
 
+/// Where a read looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// Near first, if there is a near level.
+    Near,
+    /// In the far store alone: the answer is not older than the read. So reads who writes.
+    Far,
+}
+
 /// What is wrong with the tags of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TagFault {
@@ -266,6 +275,10 @@ impl Options {
         self.force_refresh = true;
     }
 
+    pub(crate) fn reads_from(&self) -> ReadFrom {
+        if self.skip_near { ReadFrom::Far } else { ReadFrom::Near }
+    }
+
     pub(crate) fn skip_near(&mut self) {
         self.skip_near = true;
     }
@@ -277,7 +290,7 @@ impl Options {
     /// Whether the value of a plain read has to be looked at before it is returned.
     #[inline]
     pub(crate) fn inspects_reads(&self) -> bool {
-        self.renews_hits() || self.codec.is_some() || self.skip_near || self.tag_fault.is_some()
+        self.renews_hits() || self.codec.is_some() || self.tag_fault.is_some() || self.skip_near
     }
 
     /// The value as it is stored.

@@ -8,7 +8,7 @@ use super::value_type::ValueType;
 use crate::adapter::Claim;
 use crate::error::Result;
 use crate::expiry::Expiry;
-use crate::options::Options;
+use crate::options::{Options, ReadFrom};
 use crate::runtime::Backoff;
 use crate::value::CacheValue;
 use crate::{clock, runtime};
@@ -258,7 +258,8 @@ async fn lease_or_value(
     let right = take_lease(slot, scoped, lease).await?.map(StoreRight::Leased);
     // Read again after the claim. The previous holder may have stored its value and released the
     // lease between our miss and our claim.
-    let found = slot.read_far(scoped).await.map(|found| found.map(|it| options.read(it)));
+    let found =
+        slot.read(scoped, ReadFrom::Far).await.map(|found| found.map(|it| options.read(it)));
     match (right, found) {
         (right, Ok(Some(value))) if is_news(&value, replaced, of) => {
             if let Some(right) = right {

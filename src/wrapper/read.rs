@@ -194,8 +194,9 @@ impl AsyncCacheWrapper {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
-        let get = async |slot: &Slot, key: &str| slot.read(key, &slot.options(options)).await;
-        let found = self.ask("get", key, get).await?;
+        let read =
+            async |slot: &Slot, key: &str| slot.read(key, slot.options(options).reads_from()).await;
+        let found = self.ask("get", key, read).await?;
         self.conclude(&found.slot, found.info, found.answer, options)
     }
 

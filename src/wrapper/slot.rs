@@ -11,10 +11,8 @@ use crate::options::Options;
 use crate::runtime;
 use crate::runtime::lock;
 use crate::single_flight::Flights;
-use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
 use arc_swap::ArcSwapOption;
-use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -201,28 +199,6 @@ impl Slot {
     #[inline]
     pub(super) fn inspects_reads(&self) -> bool {
         self.inspects_reads
-    }
-
-    /// Reads a key, near or far as the options say.
-    pub(super) fn get<'a>(
-        &'a self,
-        key: &'a str,
-        options: &Options,
-    ) -> BoxFuture<'a, Result<Option<CacheValue>>> {
-        if options.skip_near { self.adapter.get_far(key) } else { self.adapter.get(key) }
-    }
-
-    /// Reads several keys, near or far as the options say.
-    pub(super) fn get_many<'a>(
-        &'a self,
-        keys: &'a [&'a str],
-        options: &Options,
-    ) -> BoxFuture<'a, Result<Vec<Result<Option<CacheValue>>>>> {
-        if options.skip_near {
-            self.adapter.get_many_far(keys)
-        } else {
-            self.adapter.get_many(keys)
-        }
     }
 
     pub(super) fn renewals(&self) -> &Renewals {

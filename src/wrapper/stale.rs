@@ -9,7 +9,7 @@ use crate::adapter::{Claim, Presence};
 use crate::codec::Tags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
-use crate::options::{Options, WritePlan};
+use crate::options::{Options, ReadFrom, WritePlan};
 use crate::value::CacheValue;
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Slot {
         let Some(found) = self.adapter.get_far(key).await? else {
             return Ok(Seen::untagged(Standing::Missing));
         };
-        if !self.is_current(&found).await? {
+        if !self.is_current(&found, ReadFrom::Far).await? {
             return Ok(Seen::untagged(Standing::Dead));
         }
         let standing = Standing::of(Presence::by_end(found.meta()));
@@ -101,7 +101,7 @@ impl Slot {
     pub(super) async fn take(&self, key: &str) -> Result<Option<CacheValue>> {
         let taken = self.adapter.take(key).await?.filter(|value| !value.is_stale());
         match taken {
-            Some(value) if !self.is_current(&value).await? => Ok(None),
+            Some(value) if !self.is_current(&value, ReadFrom::Far).await? => Ok(None),
             taken => Ok(taken),
         }
     }
@@ -204,7 +204,7 @@ impl Slot {
         let Some(claim) = self.adapter.claim(key, None).await? else { return Ok(Instead::Changed) };
         let found = match self.adapter.get_far(key).await? {
             None => return self.give_up(key, &claim, Instead::Changed).await,
-            Some(found) if !found.is_stale() && self.is_current(&found).await? => {
+            Some(found) if !found.is_stale() && self.is_current(&found, ReadFrom::Far).await? => {
                 return self.give_up(key, &claim, Instead::Live).await;
             }
             Some(found) => found,

@@ -318,8 +318,8 @@ impl<'a> GetOrSet<'a> {
 
     async fn read(&mut self) -> Result<(Found, CallInfo<'a>)> {
         let (slot, info) = (self.slot, CallInfo::new(OP, self.key));
-        let options = self.view.options;
-        let reading = pin!(slot.read(self.scoped.text(), &options));
+        let from = self.view.options.reads_from();
+        let reading = pin!(slot.read(self.scoped.text(), from));
         let (found, took) = slot.timed(pin!(self.view.cache.traced(slot, info, reading))).await;
         let info = info.took(took);
         Ok((self.judge(found, info)?, info))

@@ -2,7 +2,7 @@
 
 use crate::codec::Tags;
 use crate::error::Result;
-use crate::options::Options;
+use crate::options::ReadFrom;
 use crate::value::CacheValue;
 use crate::wrapper::slot::Slot;
 use std::collections::HashMap;
@@ -35,24 +35,19 @@ fn are_current(tags: &Tags, read: impl Fn(&str) -> Result<Option<u64>>) -> Resul
 }
 
 impl Slot {
-    /// The value under `key`, near or far as the options say, unless one of its tags was removed.
+    /// The value under `key`, unless one of its tags was removed.
     pub(in crate::wrapper) async fn read(
         &self,
         key: &str,
-        options: &Options,
+        from: ReadFrom,
     ) -> Result<Option<CacheValue>> {
-        self.unless_dead(self.get(key, options).await?).await
-    }
-
-    /// [`read`](Self::read) from the store itself, for a caller that is about to write.
-    pub(in crate::wrapper) async fn read_far(&self, key: &str) -> Result<Option<CacheValue>> {
-        self.unless_dead(self.adapter.get_far(key).await?).await
-    }
-
-    async fn unless_dead(&self, found: Option<CacheValue>) -> Result<Option<CacheValue>> {
-        match found {
+        let found = match from {
+            ReadFrom::Near => self.adapter.get(key),
+            ReadFrom::Far => self.adapter.get_far(key),
+        };
+        match found.await? {
             Some(found) if found.is_tagged() => {
-                Ok(Box::pin(self.is_current(&found)).await?.then_some(found))
+                Ok(Box::pin(self.is_current(&found, from)).await?.then_some(found))
             }
             found => Ok(found),
         }
@@ -63,10 +58,17 @@ impl Slot {
     pub(in crate::wrapper) async fn read_many(
         &self,
         keys: &[&str],
-        options: &Options,
+        from: ReadFrom,
     ) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let found = self.get_many(keys, options).await?;
-        Ok(self.without_dead(found, Option::as_ref, || None).await)
+        let found = self.find(keys, from).await?;
+        Ok(self.without_dead(found, Option::as_ref, || None, from).await)
+    }
+
+    async fn find(&self, keys: &[&str], from: ReadFrom) -> Result<Vec<Result<Option<CacheValue>>>> {
+        match from {
+            ReadFrom::Near => self.adapter.get_many(keys).await,
+            ReadFrom::Far => self.adapter.get_many_far(keys).await,
+        }
     }
 
     /// The answers of a read, with `missing` in place of values of which a tag was removed.
@@ -75,13 +77,14 @@ impl Slot {
         found: Vec<Result<F>>,
         value: impl Fn(&F) -> Option<&CacheValue>,
         missing: impl Fn() -> F,
+        from: ReadFrom,
     ) -> Vec<Result<F>> {
         let tagged = |found: &F| value(found).filter(|value| value.is_tagged()).cloned();
         let values: Vec<_> = found.iter().flatten().filter_map(tagged).collect();
         if values.is_empty() {
             return found;
         }
-        let mut current = Box::pin(self.are_current(&values)).await.into_iter();
+        let mut current = Box::pin(self.are_current(&values, from)).await.into_iter();
         let judged = found.into_iter().map(|found| {
             let found = found?;
             if !value(&found).is_some_and(CacheValue::is_tagged) {
@@ -94,15 +97,23 @@ impl Slot {
     }
 
     /// Whether all tags of a value are what they were when it was written.
-    pub(in crate::wrapper) async fn is_current(&self, value: &CacheValue) -> Result<bool> {
+    pub(in crate::wrapper) async fn is_current(
+        &self,
+        value: &CacheValue,
+        from: ReadFrom,
+    ) -> Result<bool> {
         if !value.is_tagged() {
             return Ok(true);
         }
-        self.are_current(std::slice::from_ref(value)).await.pop().unwrap_or(Ok(false))
+        self.are_current(std::slice::from_ref(value), from).await.pop().unwrap_or(Ok(false))
     }
 
     /// [`is_current`](Self::is_current) for each of several values, in one call.
-    pub(super) async fn are_current(&self, values: &[CacheValue]) -> Vec<Result<bool>> {
+    pub(super) async fn are_current(
+        &self,
+        values: &[CacheValue],
+        from: ReadFrom,
+    ) -> Vec<Result<bool>> {
         self.record_ends();
         let tags = values.iter().filter_map(CacheValue::tags).flat_map(Tags::iter);
         let mut records: Vec<&str> = tags.map(|tag| &*tag.record).collect();
@@ -110,7 +121,7 @@ impl Slot {
         records.dedup();
         let found = match records.is_empty() {
             true => Ok(Vec::new()),
-            false => self.adapter.get_many(&records).await,
+            false => self.find(&records, from).await,
         };
         let found = match found {
             Ok(found) => found,

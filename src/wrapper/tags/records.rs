@@ -113,7 +113,7 @@ impl Slot {
         };
         Tags::new(scope.prefix(), all.clone()).ok_or_else(too_long)?;
         let records: Vec<&str> = all.iter().map(|tag| &*tag.record).collect();
-        let found = self.adapter.get_many(&records).await?;
+        let found = self.adapter.get_many_far(&records).await?;
         let read = records.iter().zip(found).map(|(record, found)| async move {
             match found?.as_ref().and_then(|found| self.learn(record, found)) {
                 Some(generation) => Ok(generation),

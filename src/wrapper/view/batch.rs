@@ -142,8 +142,7 @@ impl View<'_> {
     {
         let (cache, scoped) = (self.cache, keys.scoped());
         let slot = cache.core.slot()?;
-        let options = slot.options(&self.options);
-        let read = slot.read_many(&scoped, &options);
+        let read = slot.read_many(&scoped, slot.options(&self.options).reads_from());
         let (found, took) = cache.call(&slot, CallInfo::new("get_many", ""), pin!(read)).await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
         // Emit the events of all keys, also of those after one that failed.

@@ -7,6 +7,7 @@ use super::load::{JointTask, Pairs};
 use crate::adapter::FoundOrClaimed;
 use crate::error::Result;
 use crate::event::EventKind;
+use crate::options::ReadFrom;
 use crate::runtime;
 use crate::single_flight::{Arrival, Flight, Forced, Join, ReadMark};
 use crate::value::CacheValue;
@@ -399,12 +400,13 @@ async fn look(
     view: &View<'_>,
     scoped: &[&str],
 ) -> Result<Vec<Result<FoundOrClaimed>>> {
-    let options = &view.options;
-    if slot.adapter.enforces_claims() && options.lease_for().is_none() && !options.skip_near {
+    let from = view.options.reads_from();
+    let claims = slot.adapter.enforces_claims() && view.options.lease_for().is_none();
+    if claims && from == ReadFrom::Near {
         let found = slot.adapter.get_or_claim_many(scoped).await?;
-        return Ok(slot.without_dead(found, value_of, || FoundOrClaimed::Missing).await);
+        return Ok(slot.without_dead(found, value_of, || FoundOrClaimed::Missing, from).await);
     }
-    let found = slot.read_many(scoped, options).await?;
+    let found = slot.read_many(scoped, from).await?;
     Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
 }
 
