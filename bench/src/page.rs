@@ -19,7 +19,7 @@ this one was busy: compare ratios, not times.
 ";
 
 /// What users do most, in the order of the first table; the other lines follow.
-const FIRST: [&str; 8] = [
+const FIRST: [&str; 10] = [
     "memory/arc-hot",
     "memory/get-or-set-hot",
     "memory/miss",
@@ -28,6 +28,8 @@ const FIRST: [&str; 8] = [
     "redis/get-256",
     "memcached/get-16",
     "sqlite/get-16",
+    "near/hit",
+    "near/mixed",
 ];
 
 pub(crate) fn write(results: &Results) -> io::Result<()> {

@@ -57,7 +57,7 @@ impl<K, V> moka::Expiry<K, V> for Hour {
 }
 
 /// Which keys are asked for, in which order.
-struct Load {
+pub(crate) struct Load {
     keys: Vec<String>,
     order: Vec<usize>,
 }
@@ -65,20 +65,26 @@ struct Load {
 impl Load {
     const GETS: usize = 1 << 18;
 
-    fn uniform(count: usize) -> Self {
+    pub(crate) fn uniform(count: usize) -> Self {
         Self {
             keys: keys(count),
             order: (0..Self::GETS).map(|_| fastrand::usize(..count)).collect(),
         }
     }
 
-    fn zipf(count: usize, skew: f64) -> Self {
+    pub(crate) fn zipf(count: usize, skew: f64) -> Self {
         let zipf = Zipf::new(count, skew);
         Self { keys: keys(count), order: (0..Self::GETS).map(|_| zipf.next()).collect() }
     }
 
+    /// The key at a place of the order, which goes round.
+    #[cfg(feature = "remote")]
+    pub(crate) fn at(&self, place: usize) -> &str {
+        &self.keys[self.order[place % self.order.len()]]
+    }
+
     /// One key after the other, without end.
-    fn asked<'a>(&'a self) -> impl FnMut() -> &'a str {
+    pub(crate) fn asked<'a>(&'a self) -> impl FnMut() -> &'a str {
         let mut order = self.order.iter().cycle();
         move || order.next().map_or("", |at| self.keys[*at].as_str())
     }
@@ -112,7 +118,7 @@ impl Zipf {
 }
 
 /// Ready futures need no runtime: one poll, the same for everybody.
-fn ready<F: Future>(future: F) -> F::Output {
+pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("a hit in memory is ready at once"),

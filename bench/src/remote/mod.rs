@@ -1,6 +1,7 @@
 //! Servers behind a socket, and a file: larder beside the very drivers it is made of.
 
 mod memcached;
+mod near;
 mod redis;
 mod server;
 mod sqlite;
@@ -44,6 +45,7 @@ pub(crate) fn run(run: &mut Run) {
     redis::run(run);
     memcached::run(run);
     sqlite::run(run);
+    near::run(run);
 }
 
 fn value() -> String {
