@@ -70,7 +70,8 @@ impl View<'_> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
     /// let cache = larder::AsyncCacheWrapper::new("memory")?;
     /// cache.tags(["user:7", "team:3"]).set("page", "…").await?;
-    /// cache.view().skip_none().tags(["user:7"]).get_or_set_async("name", async { "Ada" }).await?;
+    /// let brief = cache.ttl(std::time::Duration::from_secs(60)).tags(["user:7"]);
+    /// brief.get_or_set_async("name", async { "Ada".to_owned() }).await?;
     /// cache.remove_tags(["user:7"]).await?;
     /// assert!(!cache.contains("page").await? && !cache.contains("name").await?);
     /// # Ok(()) }
