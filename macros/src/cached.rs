@@ -201,10 +201,8 @@ impl Cached {
                 quote!(let __larder_key = &__larder_key; #call)
             }
             Home::Enum | Home::Impl => {
-                let (call, names) = (self.path("__larder_call"), self.names());
-                let turbofish = generics::turbofish(&function.signature.generics);
-                let call = quote!(#call #turbofish (#(#names,)* __larder_view, &__larder_key));
-                if function.is_blocking() { call } else { quote!(#call.await) }
+                let call = self.shared_call();
+                quote!(let __larder_key = &__larder_key; #call)
             }
         };
         let body = match function.runs {
@@ -220,7 +218,19 @@ impl Cached {
         }
     }
 
-    /// The call of the core, with `__larder_view` and `&__larder_key`. `load` is a future, or for
+    /// The call of the core by a function that has companions, with `__larder_view` and
+    /// `__larder_key`.
+    pub(crate) fn shared_call(&self) -> TokenStream {
+        if self.is_detached() {
+            return companions::core(self);
+        }
+        let (call, names) = (self.path("__larder_call"), self.names());
+        let turbofish = generics::turbofish(&self.function.signature.generics);
+        let call = quote!(#call #turbofish (#(#names,)* __larder_view, __larder_key));
+        if self.function.is_blocking() { call } else { quote!(#call.await) }
+    }
+
+    /// The call of the core, with `__larder_view` and `__larder_key`. `load` is a future, or for
     /// the other ways to load a closure.
     pub(crate) fn call(&self, load: &TokenStream) -> TokenStream {
         let (function, larder) = (&self.function, self.larder());

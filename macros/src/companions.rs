@@ -101,32 +101,36 @@ fn uncached(cached: &Cached) -> TokenStream {
     }
 }
 
-/// The call of the core, with the view and the key that the function or `refresh` made.
-fn call(cached: &Cached) -> TokenStream {
-    let (function, larder) = (&cached.function, cached.larder());
-    let (ident, uncached, names) =
-        (cached.companion("__larder_call"), cached.path("uncached"), cached.names());
-    let (uncached, load_path) = match cached.home {
-        Home::Enum => {
-            let (uncached, load) =
-                (cached.companion("uncached"), cached.companion("__larder_load"));
-            (quote!(Self::#uncached), quote!(Self::#load))
-        }
-        _ => (uncached, cached.path("__larder_load")),
-    };
+/// The call of the core, with `__larder_view` and `__larder_key`, as an expression.
+pub(crate) fn core(cached: &Cached) -> TokenStream {
+    let function = &cached.function;
+    let uncached = cached.path("uncached");
     let signature = &function.signature;
     let turbofish = generics::turbofish(&signature.generics);
+    let names = cached.names();
     let load = match function.runs {
         Runs::Blocking => quote!(move || #uncached #turbofish (#(#names),*)),
         _ if cached.is_detached() => {
+            let load = cached.path("__larder_load");
             let borrowed = function.arguments.iter().map(|argument| taken(cached, argument));
             let turbofish = generics::turbofish(&load_generics(cached));
-            quote!(move || #load_path #turbofish (#(#borrowed),*))
+            quote!(move || #load #turbofish (#(#borrowed),*))
         }
         // As a block the future is made when the load begins: a boxed one is not boxed on a hit.
         _ => quote!(async move { #uncached #turbofish (#(#names),*).await }),
     };
-    let call = cached.call(&load);
+    cached.call(&load)
+}
+
+/// The call of the core for the function and for `refresh`, so that the core is compiled once for
+/// both. With a load in a task there is little to compile, and both call the core themselves.
+fn call(cached: &Cached) -> TokenStream {
+    if cached.is_detached() {
+        return TokenStream::new();
+    }
+    let (function, larder) = (&cached.function, cached.larder());
+    let (ident, call) = (cached.companion("__larder_call"), core(cached));
+    let signature = &function.signature;
     let view = if function.is_blocking() { quote!(BlockingView) } else { quote!(View) };
     let asyncness = (!function.is_blocking()).then(|| quote!(async));
     let (params, clause) = (params(&signature.generics), &signature.generics.where_clause);
@@ -247,15 +251,13 @@ fn refresh(cached: &Cached) -> TokenStream {
     let doc = format!(
         "Runs `{name}` although there may be a value, and stores the new one. If it fails, the old one stays."
     );
-    let (call, names) = (cached.companion("__larder_call"), cached.names());
-    let turbofish = generics::turbofish(&function.signature.generics);
     let key = key::code(&cached.options, function);
-    let view = cached.view();
-    let wait = wait(cached);
+    let (view, call) = (cached.view(), cached.shared_call());
     let body = quote! {
         let __larder_key = #key;
         #view
-        Self::#call #turbofish (#(#names,)* __larder_view.force_refresh(), &__larder_key)#wait
+        let (__larder_view, __larder_key) = (__larder_view.force_refresh(), &__larder_key);
+        #call
     };
     let signature = &function.signature;
     let (params, clause) = (params(&signature.generics), &signature.generics.where_clause);

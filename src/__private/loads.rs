@@ -8,7 +8,9 @@ use super::errors::{Fallible, LoadFailure};
 use super::key::KeyBuf;
 use crate::blocking::{BlockingView, wait};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wrapper::{Cacheable, Cause, Loaded, NotAResult, View};
+use crate::wrapper::{BoxedLoader, Cacheable, Cause, DetachedCall, Loaded, NotAResult, View};
+use futures_util::future::BoxFuture;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -39,63 +41,104 @@ pub fn peek_blocking<T: Cacheable>(view: BlockingView<'_>, key: &KeyBuf) -> Resu
 }
 
 /// The call of a function that may fail. Its load has a task of its own.
-pub async fn try_detached<T, E, F>(
+pub fn try_detached<T, E, F>(
     view: View<'_>,
     key: &KeyBuf,
     load: impl FnOnce() -> F,
     keep: impl FnOnce(&T) -> bool + Send + 'static,
-) -> Result<T>
+) -> impl Future<Output = Result<T>>
 where
     T: Cacheable,
     E: LoadFailure,
     F: Future<Output: Fallible<Ok = T, Err = E>> + Send + 'static,
 {
-    let load = || {
-        let load = load();
-        async move { judged(load.await, keep) }
-    };
-    view.get_or_start(key.checked()?, load).await
+    view.get_or_start_boxed(key.checked(), || try_loading(load(), keep))
 }
 
 /// The call of a function that cannot fail. Its load has a task of its own.
-pub async fn detached<T, By, F>(
-    view: View<'_>,
-    key: &KeyBuf,
+pub fn detached<'a, T, By, F>(
+    view: View<'a>,
+    key: &'a KeyBuf,
     load: impl FnOnce() -> F,
     keep: impl FnOnce(&T) -> bool + Send + 'static,
-) -> T
+) -> impl Future<Output = T>
 where
     T: Cacheable + NotAResult<By>,
     F: Future<Output = T> + Send + 'static,
 {
-    let mut unused = Some((load, keep));
-    let answer = match key.checked() {
-        Ok(key) => {
-            let load = || {
-                let (load, keep) = unused.take().map(|(load, keep)| (load(), keep)).unzip();
-                async move {
-                    match (load, keep) {
-                        (Some(load), Some(keep)) => Ok(kept(load.await, keep)),
-                        _ => Err(Cause::from("a load is begun once")),
-                    }
+    let make = || loading(load(), keep);
+    let call = view.fail_open(true).get_or_start_boxed(key.checked(), make);
+    Unfailing { call, view, key, instead: None }
+}
+
+/// A call of a function that cannot say that the cache failed.
+struct Unfailing<'a, T, L> {
+    call: DetachedCall<'a, &'a str, T, L>,
+    view: View<'a>,
+    key: &'a KeyBuf,
+    /// What is waited for after the cache has failed.
+    instead: Option<BoxFuture<'a, T>>,
+}
+
+impl<T: Cacheable, L: FnOnce() -> BoxedLoader> Future for Unfailing<'_, T, L> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Self { call, view, key, instead } = &mut *self;
+        if instead.is_none() {
+            match Pin::new(&mut *call).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(value)) => return Poll::Ready(value),
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::Panic => panic_again(&error),
+                Poll::Ready(Err(error)) => {
+                    *instead = Some(match call.unused() {
+                        Some(make) => Box::pin(run_without_cache(make())),
+                        None => Box::pin(wait_on(*view, key, error)),
+                    });
                 }
-            };
-            view.fail_open(true).get_or_start(key, load).await
+            }
         }
-        Err(refused) => Err(refused),
-    };
-    match (answer, unused) {
-        (Ok(value), _) => value,
-        (Err(error), _) if error.kind() == ErrorKind::Panic => panic_again(&error),
-        (Err(_), Some((load, _))) => load().await,
-        // The load goes on without this call, which gave up: wait for it, however long it takes.
-        (Err(error), None) => {
-            let gone = || async move { Err(Cause::from(error)) };
-            let view = view.fail_open(true).hard_timeout(Duration::MAX);
-            let key = key.checked().unwrap_or_default();
-            view.get_or_start(key, gone).await.unwrap_or_else(|error| panic_again(&error))
+        match instead {
+            Some(instead) => instead.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
+}
+
+async fn run_without_cache<T: Cacheable>(load: BoxedLoader) -> T {
+    let loaded = load.await.map(|loaded| loaded.value.decode());
+    match loaded {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => panic_again(&error),
+        Err(cause) => panic!("{cause}"),
+    }
+}
+
+/// Waits for the load that the call gave up with `error`, however long it takes.
+async fn wait_on<T: Cacheable>(view: View<'_>, key: &KeyBuf, error: Error) -> T {
+    let gone = || async move { Err(Cause::from(error)) };
+    let view = view.fail_open(true).hard_timeout(Duration::MAX);
+    let key = key.checked().unwrap_or_default();
+    view.get_or_start(key, gone).await.unwrap_or_else(|error| panic_again(&error))
+}
+
+// The loads do not depend on their function, but on the types of its value and error only: they are
+// compiled once for all functions of these types.
+
+fn try_loading<T, E, F>(load: F, keep: impl FnOnce(&T) -> bool + Send + 'static) -> BoxedLoader
+where
+    T: Cacheable,
+    E: LoadFailure,
+    F: Future<Output: Fallible<Ok = T, Err = E>> + Send + 'static,
+{
+    Box::pin(async move { judged(load.await, keep).map(Loaded::untyped) })
+}
+
+fn loading<T: Cacheable>(
+    load: impl Future<Output = T> + Send + 'static,
+    keep: impl FnOnce(&T) -> bool + Send + 'static,
+) -> BoxedLoader {
+    Box::pin(async move { Ok(kept(load.await, keep).untyped()) })
 }
 
 /// The call of a function that may fail. The call carries its load.

@@ -109,6 +109,13 @@ pub(crate) fn inside<T>(
     })
 }
 
+/// Runs `work` inside a runtime: the caller's, or the background one if the caller has none. On a
+/// thread that can enter no runtime any more (see [`is_gone`]), `work` runs in none.
+pub(crate) fn inside_now<R>(work: impl FnOnce() -> R) -> R {
+    let _entered = if is_inside_one() { None } else { enter_background() };
+    work()
+}
+
 /// `tokio::time::timeout` by the background runtime's clock, because the caller's runtime may have
 /// no clock, or one that a test pauses. Never times out on a thread that [`is_gone`].
 pub(crate) async fn background_timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {

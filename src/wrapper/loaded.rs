@@ -66,7 +66,7 @@ impl<T> Loaded<T> {
     }
 
     /// The same with a value whose type the code of the load need not know.
-    pub(super) fn untyped(self) -> Loaded<CacheValue>
+    pub(crate) fn untyped(self) -> Loaded<CacheValue>
     where
         T: Cacheable,
     {

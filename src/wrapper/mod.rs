@@ -42,9 +42,9 @@ mod walk;
 mod weak;
 
 pub use builder::WrapperBuilder;
-#[cfg(feature = "macros")]
-pub(crate) use get_or_set::Cause;
 pub use get_or_set::{BatchArgument, BatchItem, Cacheable, KeyAndArgument};
+#[cfg(feature = "macros")]
+pub(crate) use get_or_set::{BoxedLoader, Cause, DetachedCall};
 pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;

@@ -1,8 +1,9 @@
 //! How a call waits for a flight, as its leader or a follower, and what it makes of the outcome.
 
 use super::call::{GetOrSet, OP, Step};
-use super::driver::{CallerDriven, Runs};
+use super::driver::Runs;
 use super::found::Miss;
+use super::rest::Driven;
 use super::waiting::Wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
@@ -113,22 +114,9 @@ impl<'a> GetOrSet<'a> {
 
     /// Waits for the outcome of a load that has started, and drives it meanwhile if the caller has
     /// to.
-    ///
-    /// Boxed, so that it is compiled once, with larder.
-    pub(super) fn finish<'s>(
-        &'s mut self,
-        driven: Option<CallerDriven>,
-        flight: &'s Arc<Flight>,
-        landing: BoxFuture<'s, Arrival>,
-        miss: Miss<'a>,
-    ) -> BoxFuture<'s, Result<Answer>> {
-        Box::pin(self.finish_with(driven, flight, landing, miss))
-    }
-
-    /// [`finish`](Self::finish) for any driver.
-    pub(super) async fn finish_with<D: Future<Output = ()>>(
+    pub(super) async fn finish(
         &mut self,
-        driven: Option<D>,
+        driven: Option<Driven>,
         flight: &Arc<Flight>,
         landing: BoxFuture<'_, Arrival>,
         miss: Miss<'a>,

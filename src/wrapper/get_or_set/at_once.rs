@@ -2,7 +2,7 @@
 //! so does the loader. Such a load needs no task, and hardly an allocation.
 
 use super::driver::Runs;
-use super::load_result::LoadResult;
+use super::loader::Loader;
 use super::ready::Ready;
 use super::task::{LoadTask, Loading, OP, Planned, Put};
 use crate::event::EventKind;
@@ -47,7 +47,7 @@ impl View<'_> {
         key: &str,
         of: ValueType,
         runs: Runs,
-        loader: &mut dyn FnMut(&str) -> Poll<LoadResult>,
+        loader: &mut dyn Loader,
     ) -> AtOnce {
         let Ok(slot) = self.cache.core.slot() else { return AtOnce::NotNow };
         let options = slot.options(&self.options);
@@ -59,11 +59,13 @@ impl View<'_> {
     }
 
     /// Whether a load of this call may run inside the call. Not where a time limit waits for the
-    /// caller, because a loader may block; not where tags have to be read before; not in another loader, because the stack would grow with
-    /// each level; and not over a store that waits. A load with observers or spans takes the long
+    /// caller, because a loader may block; not where tags have to be read before; not where the call
+    /// carries the load; not in another loader, because the stack would grow with each level; and
+    /// not over a store that waits. A load with observers or spans takes the long
     /// way, which measures each step.
     fn may_load_at_once(&self, slot: &Slot, options: &Options, runs: Runs) -> bool {
-        (runs == Runs::AtOnce || !self.is_caller_driven)
+        runs != Runs::InCaller
+            && (runs == Runs::AtOnce || !self.is_caller_driven)
             && options.is_plain_load()
             && self.cache.tags.is_empty()
             && !slot.has_waited()
@@ -111,13 +113,9 @@ impl View<'_> {
 }
 
 impl LoadTask {
-    fn run_at_once(
-        mut self,
-        key: &str,
-        loader: &mut dyn FnMut(&str) -> Poll<LoadResult>,
-    ) -> AtOnce {
+    fn run_at_once(mut self, key: &str, loader: &mut dyn Loader) -> AtOnce {
         let started = Instant::now();
-        let loaded = match self.call(|| loader(key)) {
+        let loaded = match self.call(|| loader.poll_once(key)) {
             Ok(Poll::Pending) => {
                 self.started = Some(started);
                 let begun = self.begun();

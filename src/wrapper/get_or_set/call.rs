@@ -1,10 +1,10 @@
 //! One call of `get_or_set*`: read, join a flight, then lead or follow.
 
-use super::at_once::{AtOnce, Begun};
+use super::at_once::Begun;
 use super::driver::Runs;
 use super::found::{Found, Miss, Usable};
-use super::loader::Loader;
 use super::ready::Ready;
+use super::rest::{Rest, StartRequest};
 use super::task::LoadTask;
 use super::waiting::Abandoned;
 use crate::clock;
@@ -17,19 +17,14 @@ use crate::single_flight::{
     Flight, Forced, HashedKey, Join, Joining, LeaderGuard, ReadMark, is_in_loader,
 };
 use crate::value::CacheValue;
+use crate::wrapper::View;
 use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, Replaced};
-use crate::wrapper::read::AtHand;
-use crate::wrapper::ready_or_boxed::ready_or_boxed;
 use crate::wrapper::slot::Slot;
 use crate::wrapper::value_type::{Answer, ValueType};
-use crate::wrapper::{Cacheable, View};
-use futures_util::future::BoxFuture;
-use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 pub(super) const OP: &str = "get_or_set";
 
@@ -73,106 +68,51 @@ pub(super) struct Led<'a> {
     pub(super) miss: Miss<'a>,
 }
 
-impl View<'_> {
-    /// `loader` is stored once and then borrowed. An argument of an `async fn` is stored twice in
-    /// its future; each level of nesting would double the size, and nested loaders would overflow
-    /// the stack.
-    pub(super) fn load_with<T: Cacheable, L: Loader>(
-        self,
-        key: impl AsRef<str>,
-        loader: L,
-    ) -> impl Future<Output = Result<T>> {
-        ready_or_boxed(
-            (self, key, loader, None, None),
-            move |(view, key, loader, drawn, begun)| {
-                let key = key.as_ref();
-                match view.cache.hit_now(OP, key, &view.options, drawn) {
-                    AtHand::Hit(value) => return Poll::Ready(Ok(value)),
-                    AtHand::Missing => {}
-                    AtHand::Other => return Poll::Pending,
-                }
-                let of = ValueType::of::<T>();
-                let mut poll = |key: &str| loader.poll_once(key);
-                match view.load_at_once(key, of, L::RUNS, &mut poll) {
-                    AtOnce::Over(value) => return Poll::Ready(value.decode()),
-                    AtOnce::Begun(load) => *begun = Some(load),
-                    AtOnce::NotNow => {}
-                }
-                Poll::Pending
-            },
-            move |(view, key, loader, drawn, begun)| {
-                Box::pin(async move {
-                    let key = key.as_ref();
-                    let (slot, view) = view.opened(key, L::RUNS, begun.as_deref())?;
-                    let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-                    let of = ValueType::of::<T>();
-                    let mut call = GetOrSet::new(view, &slot, key, &scoped, L::RUNS, of);
-                    call.drawn = drawn;
-                    let answer = pin!(async {
-                        let next = match begun {
-                            Some(begun) => call.resume(*begun),
-                            None => call.next().await?,
+impl<'a> View<'a> {
+    /// The rest of a call that was not answered at once.
+    pub(super) fn rest(
+        &self,
+        key: &str,
+        of: ValueType,
+        runs: Runs,
+        drawn: Option<bool>,
+        begun: Option<Box<Begun>>,
+    ) -> Rest<'a> {
+        let (view, key, start) = (*self, key.to_owned(), Arc::<StartRequest>::default());
+        let request = start.clone();
+        let answer = Box::pin(async move {
+            let (slot, view) = view.opened(&key, runs, begun.as_deref())?;
+            let scoped = view.cache.scope.key(&key).map_err(|error| error.with_op(OP))?;
+            let mut call = GetOrSet::new(view, &slot, &key, &scoped, runs, of);
+            call.drawn = drawn;
+            let answer = pin!(async {
+                let next = match begun {
+                    Some(begun) => call.resume(*begun),
+                    None => call.next().await?,
+                };
+                match next {
+                    Next::Answer(answer) => Ok(answer),
+                    // A load that the call carries would end with the call.
+                    Next::Refresh(answer, _) if runs == Runs::InCaller => Ok(answer),
+                    Next::Refresh(answer, task) => {
+                        // Dropping the driver hands the load to a task.
+                        drop(request.start(task).await);
+                        Ok(answer)
+                    }
+                    Next::Lead(Led { flight, task, miss }) => {
+                        // The wait begins before the load.
+                        let landing = Box::pin(flight.landing());
+                        let driven = match task {
+                            Some(task) => request.start(task).await,
+                            None => None,
                         };
-                        match next {
-                            Next::Answer(answer) => Ok(answer),
-                            Next::Refresh(answer, task) => {
-                                // Dropping the driver hands the load to a task.
-                                drop(loader.start(key, task));
-                                Ok(answer)
-                            }
-                            Next::Lead(Led { flight, task, miss }) => {
-                                let landing = flight.landing();
-                                let driven = task.and_then(|task| loader.start(key, task));
-                                call.finish(driven, &flight, Box::pin(landing), miss).await
-                            }
-                        }
-                    });
-                    slot.inside(answer).await?.into_value()
-                })
-            },
-        )
-    }
-
-    /// [`load_with`](Self::load_with) for a load that its caller carries.
-    pub(super) fn load_here<T: Cacheable, D: Future<Output = ()>>(
-        self,
-        key: impl AsRef<str>,
-        start: impl FnOnce(LoadTask) -> D,
-    ) -> impl Future<Output = Result<T>> {
-        ready_or_boxed(
-            (self, key, start, None),
-            move |(view, key, _, drawn)| {
-                // A call that is refused is refused on a hit, too.
-                if view.outlives_callers() {
-                    return Poll::Pending;
+                        call.finish(driven, &flight, landing, miss).await
+                    }
                 }
-                match view.cache.hit_now(OP, key.as_ref(), &view.options, drawn) {
-                    AtHand::Hit(value) => Poll::Ready(Ok(value)),
-                    AtHand::Missing | AtHand::Other => Poll::Pending,
-                }
-            },
-            move |(view, key, start, drawn)| {
-                Box::pin(async move {
-                    let (key, runs) = (key.as_ref(), Runs::InCaller);
-                    let (slot, view) = view.opened(key, runs, None)?;
-                    let scoped = view.cache.scope.key(key).map_err(|error| error.with_op(OP))?;
-                    let of = ValueType::of::<T>();
-                    let mut call = GetOrSet::new(view, &slot, key, &scoped, runs, of);
-                    call.drawn = drawn;
-                    let answer = pin!(async {
-                        match call.next().await? {
-                            Next::Answer(answer) | Next::Refresh(answer, _) => Ok(answer),
-                            Next::Lead(Led { flight, task, miss }) => {
-                                let landing = Box::pin(flight.landing());
-                                let driven = task.map(start);
-                                call.finish_with(driven, &flight, landing, miss).await
-                            }
-                        }
-                    });
-                    slot.inside(answer).await?.into_value()
-                })
-            },
-        )
+            });
+            slot.inside(answer).await
+        });
+        Rest { answer, start }
     }
 
     /// The slot of a call, and the view with the options of the adapter's URL.
@@ -192,7 +132,7 @@ impl View<'_> {
     }
 
     /// Whether the options ask for loads that go on without their callers.
-    fn outlives_callers(&self) -> bool {
+    pub(super) fn outlives_callers(&self) -> bool {
         let options = self.cache.core.look(|slot| slot.options(&self.options));
         options.unwrap_or(self.options).check_here().is_err()
     }
@@ -232,13 +172,7 @@ impl<'a> GetOrSet<'a> {
 
     /// Reads, and waits for the flights of other callers, until there is an answer or the call
     /// leads a load.
-    ///
-    /// Boxed, so that it is compiled once, with larder.
-    fn next(&mut self) -> BoxFuture<'_, Result<Next<'a>>> {
-        Box::pin(self.read_and_join())
-    }
-
-    async fn read_and_join(&mut self) -> Result<Next<'a>> {
+    async fn next(&mut self) -> Result<Next<'a>> {
         let flights = &self.slot.flights;
         let mut reads = 0;
         loop {

@@ -12,7 +12,7 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 pub(super) type Panic = Box<dyn Any + Send>;
 
-pub(super) type LoadResult = Result<Loaded<CacheValue>, Cause>;
+pub(crate) type LoadResult = Result<Loaded<CacheValue>, Cause>;
 
 /// A loader's future.
-pub(super) type BoxedLoader = Pin<Box<dyn Future<Output = LoadResult> + Send>>;
+pub(crate) type BoxedLoader = Pin<Box<dyn Future<Output = LoadResult> + Send>>;

@@ -1,17 +1,20 @@
-//! `get_or_set*`, one method for each kind of loader. `call` implements one call, `task` one run of
+//! `get_or_set*`, one method for each kind of loader. `calls` has the futures, `call` implements one call, `task` one run of
 //! a loader, `at_once` a run that ends before the call has to wait. `loader` has the loaders without
-//! their types. `ready` is what a load acquires before its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
+//! their types, `rest` the part of a call that knows no types. `ready` is what a load acquires before
+//! its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
 //! `arriving` what the call makes of the outcome. `many` is for several keys.
 
 mod arriving;
 mod at_once;
 mod call;
+mod calls;
 mod driver;
 mod found;
 mod load_result;
 mod loader;
 mod many;
 mod ready;
+mod rest;
 mod task;
 mod waiting;
 
@@ -19,11 +22,12 @@ pub use many::{BatchArgument, BatchItem, KeyAndArgument};
 
 use super::{Loaded, NotAResult, View};
 use crate::error::Result;
+pub(crate) use calls::DetachedCall;
+use calls::{Call, CarriedCall, InlineCall};
 use futures_util::FutureExt;
 use futures_util::future::{Either, lazy};
-pub(crate) use load_result::Cause;
-use load_result::{BoxedLoader, Panic};
-use loader::{Async, Closure};
+use load_result::Panic;
+pub(crate) use load_result::{BoxedLoader, Cause};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
@@ -44,7 +48,7 @@ pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'stati
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
 
 /// # Reading, or computing
-impl View<'_> {
+impl<'a> View<'a> {
     /// Returns the value under `key`. On a miss stores `value` and returns it. A `Result` is
     /// refused, see [`NotAResult`].
     ///
@@ -353,7 +357,7 @@ impl View<'_> {
         loader: impl FnOnce(&str) -> Result<Loaded<T>, Cause>,
     ) -> impl Future<Output = Result<T>> {
         let loader = |key: &str| loader(key).map(Loaded::untyped);
-        self.load_with(key, Closure(Some(loader)))
+        InlineCall::new(Call::new(self, key), loader)
     }
 
     /// The call with a loader that is a future: on a miss, it runs in a task of its own. `loader`
@@ -367,8 +371,28 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>> + Send + 'static,
     {
-        let loader = || -> BoxedLoader { Box::pin(loader().map(|load| load.map(Loaded::untyped))) };
-        self.load_with(key, Async::Unmade(loader))
+        let make = || -> BoxedLoader { Box::pin(loader().map(|load| load.map(Loaded::untyped))) };
+        DetachedCall::new(Call::new(self, key), make)
+    }
+
+    /// [`get_or_start`](Self::get_or_start) with a loader whose values have no type any more, and
+    /// with a key that may be refused.
+    #[cfg(feature = "macros")]
+    pub(crate) fn get_or_start_boxed<K, T, L>(
+        self,
+        key: Result<K>,
+        make: L,
+    ) -> DetachedCall<'a, K, T, L>
+    where
+        K: AsRef<str>,
+        T: Cacheable,
+        L: FnOnce() -> BoxedLoader,
+    {
+        let call = match key {
+            Ok(key) => Call::new(self, key),
+            Err(refused) => Call::refused(refused),
+        };
+        DetachedCall::new(call, make)
     }
 
     /// The call with a loader that is a future which stays in the call.
@@ -381,10 +405,11 @@ impl View<'_> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>>,
     {
-        self.load_here(key, |task: LoadTask| {
+        let start = |task: LoadTask| {
             let loader = made(task.call(loader)).map(|load| load.map(Loaded::untyped));
             task.carry(loader)
-        })
+        };
+        CarriedCall::new(Call::new(self, key), start)
     }
 }
 

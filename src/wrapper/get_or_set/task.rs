@@ -107,9 +107,9 @@ impl LoadTask {
     }
 
     /// Runs a closure as the loader, in the caller.
-    pub(super) fn run_now(self, loader: impl FnOnce() -> LoadResult) {
+    pub(super) fn run_now(self, loader: &mut dyn FnMut(&str) -> LoadResult) {
         let started = Instant::now();
-        let loaded = self.call(loader);
+        let loaded = self.call(|| loader(self.key()));
         self.land(Loading::Over(loaded, started.elapsed()));
     }
 
