@@ -27,13 +27,13 @@ pub(super) fn url_of(kind: &Kind) -> Result<CacheUrl> {
         "redis" => {
             let (host, port, db) = (
                 host("PRIVEX_REDIS_HOST")?,
-                number("PRIVEX_REDIS_PORT")?,
+                port("PRIVEX_REDIS_PORT")?,
                 number("PRIVEX_REDIS_DB")?,
             );
             format!("redis://{host}:{}/{}", port.unwrap_or(6379), db.unwrap_or(0))
         }
         "memcached" => {
-            let (host, port) = (host("PRIVEX_MEMCACHED_HOST")?, number("PRIVEX_MEMCACHED_PORT")?);
+            let (host, port) = (host("PRIVEX_MEMCACHED_HOST")?, port("PRIVEX_MEMCACHED_PORT")?);
             format!("memcached://{host}:{}", port.unwrap_or(11211))
         }
         name => format!("{name}:"),
@@ -79,6 +79,13 @@ fn number(variable: &str) -> Result<Option<u16>> {
         .parse()
         .map(Some)
         .map_err(|_| Error::config(format!("{variable} must be a whole number up to 65535")))
+}
+
+fn port(variable: &str) -> Result<Option<u16>> {
+    match number(variable)? {
+        Some(0) => Err(Error::config(format!("{variable} must not be 0"))),
+        port => Ok(port),
+    }
 }
 
 /// A host, as a URL needs it.

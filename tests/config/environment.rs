@@ -180,6 +180,10 @@ own_process! {
 
 #[cfg(feature = "redis")]
 own_process! {
+    fn a_port_of_zero("PRIVEX_REDIS_PORT" = "0") {
+        assert!(refused("redis").contains("PRIVEX_REDIS_PORT must not be 0"));
+    }
+
     fn a_bad_port("PRIVEX_REDIS_PORT" = "port") {
         assert!(refused("redis").contains("PRIVEX_REDIS_PORT must be a whole number up to 65535"));
         // A URL leaves nothing open.
@@ -227,6 +231,10 @@ fn the_python_redis_is_the_one_that_is_asked() {
 
 #[cfg(feature = "memcached")]
 own_process! {
+    fn a_memcached_port_of_zero("PRIVEX_MEMCACHED_PORT" = "00") {
+        assert!(refused("memcached").contains("PRIVEX_MEMCACHED_PORT must not be 0"));
+    }
+
     fn a_bad_memcached_port("PRIVEX_MEMCACHED_PORT" = "65536") {
         assert!(refused("memcached").contains("PRIVEX_MEMCACHED_PORT must be a whole number up to 65535"));
     }

@@ -206,6 +206,11 @@ impl Endpoint {
     pub(in crate::adapters::redis) fn check(&self) -> Result<()> {
         if self.unix_socket.is_none() {
             check_host(&self.host)?;
+            if self.port == 0 {
+                return Err(Error::config(
+                    "the port of a redis server is a number from 1 to 65535",
+                ));
+            }
         }
         if self.user.is_some() && self.password.is_none() {
             return Err(Error::config(
@@ -371,6 +376,18 @@ mod tests {
             let endpoint = Endpoint { host: host.to_owned(), ..Endpoint::default() };
             assert!(endpoint.check().is_ok(), "{host}");
         }
+    }
+
+    #[test]
+    fn port_zero_is_refused_at_once() {
+        for url in ["redis://cache:0", "rediss://[::1]:0", "valkey://ann:hunter2@cache:00/2"] {
+            let error = build(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert!(error.to_string().contains("port"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        let no_host = Endpoint { port: 0, unix_socket: Some("/s".into()), ..Endpoint::default() };
+        assert!(no_host.check().is_ok(), "a socket has no port");
     }
 
     #[test]
