@@ -43,8 +43,8 @@ pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
 /// The reverse of [`to_wall`], for one value or many: the clocks are read once.
 #[derive(Debug, Default)]
 pub(crate) struct WallClock {
-    /// How far this clock is ahead of the wall clock, in microseconds.
-    ahead_us: Cell<Option<i64>>,
+    /// This clock's time, and how far it is ahead of the wall clock, in microseconds.
+    read: Cell<Option<(u64, i64)>>,
 }
 
 impl WallClock {
@@ -52,9 +52,22 @@ impl WallClock {
         if ms == [0; N] {
             return ms;
         }
-        let ahead_us = self.ahead_us.get().unwrap_or_else(|| ahead(wall_us(), now_us()));
-        self.ahead_us.set(Some(ahead_us));
+        let (_, ahead_us) = self.read();
         ms.map(|ms| move_by(ms, ahead_us))
+    }
+
+    /// The time of larder's clock when the clocks were read, in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.read().0 / 1_000
+    }
+
+    fn read(&self) -> (u64, i64) {
+        let read = self.read.get().unwrap_or_else(|| {
+            let now = now_us();
+            (now, ahead(wall_us(), now))
+        });
+        self.read.set(Some(read));
+        read
     }
 }
 

@@ -40,7 +40,12 @@ impl Meta {
         has_stale_window: bool,
         clock: &WallClock,
     ) -> Self {
-        let [created_ms, expires_ms] = clock.translate_wall([created, expires]);
+        let [created_ms, mut expires_ms] = clock.translate_wall([created, expires]);
+        // A value from the future: the wall clock was set back since, here or where the value was
+        // written. The value expires no later than if it had been written now.
+        if created_ms > 0 && expires_ms > created_ms {
+            expires_ms = expires_ms.min(clock.now_ms().saturating_add(expires_ms - created_ms));
+        }
         let expires_ms = expires_ms.into();
         Self { created_ms, expires_ms, cost_us, has_stale_window, is_tagged: false }
     }

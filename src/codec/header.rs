@@ -249,8 +249,9 @@ pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let is_own = header[..3] == MAGIC && matches!(header[3], 1 | 2);
     let [is_kept, is_tagged] = [KEPT, TAGGED].map(|flag| is_own && header[5] & flag != 0);
     (is_kept || is_tagged).then(|| {
-        let clock = WallClock::default();
-        let mut meta = Meta::from_header(0, u64_at(header, 16), 0, is_kept, &clock);
+        let (clock, [created, expires]) =
+            (WallClock::default(), [8, 16].map(|at| u64_at(header, at)));
+        let mut meta = Meta::from_header(created, expires, 0, is_kept, &clock);
         meta.set_tagged(is_tagged);
         meta
     })

@@ -3,7 +3,7 @@
 use super::{another_process, fresh_path, get, on, set};
 use crate::support::alone::alone;
 use larder::testing::set_wall_clock_back;
-use larder::{AsyncCacheAdapter, AsyncSqliteCache, CacheValue, Expiry};
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncSqliteCache, CacheValue, Entry, Expiry};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -55,6 +55,68 @@ fn no_entry_lives_longer_than_its_ttl_when_the_clock_is_set_back() {
             }
         });
     });
+}
+
+#[test]
+fn nor_by_any_verb_that_wrote_it() {
+    alone("sqlite::clocks::nor_by_any_verb_that_wrote_it", || {
+        in_runtime(async {
+            let path = fresh_path();
+            for cache in [on(&path).build().unwrap(), AsyncSqliteCache::in_memory()] {
+                set_wall_clock_back(Duration::ZERO);
+                let value = || CacheValue::new(1);
+                for key in ["replace", "touch", "update"] {
+                    cache.set(key, value(), HOUR.into()).await.unwrap();
+                }
+                assert!(cache.add("add", value(), MINUTE.into()).await.unwrap());
+                assert!(cache.replace("replace", value(), MINUTE.into()).await.unwrap());
+                assert!(cache.touch("touch", MINUTE.into()).await.unwrap());
+                assert!(cache.update_timeout("update", MINUTE.into()).await.unwrap().is_some());
+                assert_eq!(cache.incr("incr", 1, MINUTE.into()).await.unwrap(), 1);
+                let many = [Entry::new("many", value(), MINUTE.into())];
+                assert!(cache.set_many(&many).await.unwrap().iter().all(Result::is_ok));
+                let claim = cache.claim("claimed", None).await.unwrap().unwrap();
+                let claimed = cache.set_claimed("claimed", value(), MINUTE.into(), &claim);
+                assert!(claimed.await.unwrap());
+                let keys = ["add", "replace", "touch", "update", "incr", "many", "claimed"];
+                for back in [Duration::from_secs(10), 4 * HOUR, 5 * HOUR] {
+                    set_wall_clock_back(back);
+                    for key in keys {
+                        let left = left(&cache, key).await;
+                        assert!(left <= MINUTE && left > MINUTE / 2, "{key}: {left:?}, {back:?}");
+                    }
+                    assert!(cache.incr("incr", 1, HOUR.into()).await.unwrap() > 1);
+                    assert!(cache.touch("touch", MINUTE.into()).await.unwrap());
+                }
+            }
+        });
+    });
+}
+
+/// A value that is kept beyond its logical end: the end is in the value itself.
+#[test]
+fn no_entry_with_a_stale_window_stays_fresh_for_longer_than_its_ttl() {
+    alone(
+        "sqlite::clocks::no_entry_with_a_stale_window_stays_fresh_for_longer_than_its_ttl",
+        || {
+            in_runtime(async {
+                let path = fresh_path();
+                for adapter in [on(&path).build().unwrap(), AsyncSqliteCache::in_memory()] {
+                    set_wall_clock_back(Duration::ZERO);
+                    let cache = AsyncCacheWrapper::new(adapter).unwrap();
+                    cache.ttl(MINUTE).stale_for(24 * HOUR).set("k", 1).await.unwrap();
+                    for back in [Duration::from_secs(10), 4 * HOUR] {
+                        set_wall_clock_back(back);
+                        match cache.expiry("k").await.unwrap() {
+                            Some(Expiry::After(left)) => assert!(left <= MINUTE, "{left:?}"),
+                            other => panic!("{back:?}: {other:?}"),
+                        }
+                        assert_eq!(cache.get::<i32>("k").await.unwrap(), Some(1));
+                    }
+                }
+            });
+        },
+    );
 }
 
 #[test]
