@@ -62,6 +62,32 @@ async fn a_batch_with_a_loader_is_one_read_and_claims_what_is_missing_only() {
     assert_eq!((again, calls(&server, "mget") - reads), (found, 2));
 }
 
+/// What the script that claims costs the server where there is nothing to claim.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_hits_is_not_looked_at_key_by_key() {
+    let server = Redis::start();
+    let adapter = on(&server).op_timeout(PATIENT).build().unwrap();
+    let cache = larder::AsyncCacheWrapper::new(adapter).unwrap();
+    let keys: Vec<String> = (0..1_000).map(|at| format!("k{at}")).collect();
+    cache.set_many(keys.iter().map(|key| (key, 1u64))).await.unwrap();
+    let load = |missing: Vec<String>| async move { missing.into_iter().map(|key| (key, 2u64)) };
+    let sum = |found: Vec<Option<u64>>| found.into_iter().flatten().sum::<u64>();
+    for may_touch in [true, false] {
+        if !may_touch {
+            server.text(&["ACL", "SETUSER", "default", "-touch"]);
+        }
+        let before = calls(&server, "strlen");
+        assert_eq!(sum(cache.get_or_set_many_async(&keys, load).await.unwrap()), 1_000);
+        let looks = calls(&server, "strlen") - before;
+        assert_eq!(looks, if may_touch { 0 } else { 1_000 });
+        // One that is missing is claimed among the others.
+        cache.remove("k500").await.unwrap();
+        assert_eq!(sum(cache.get_or_set_many_async(&keys, load).await.unwrap()), 1_001);
+        assert_eq!(cache.get::<u64>("k500").await.unwrap(), Some(2));
+        cache.set("k500", 1u64).await.unwrap();
+    }
+}
+
 /// While nothing comes back, few are sent by themselves; the rest waits and is one command, or few.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_that_wait_are_few_commands() {
