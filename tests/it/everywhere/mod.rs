@@ -10,6 +10,7 @@ mod idle;
 mod keys;
 mod loads;
 mod many;
+mod order;
 mod races;
 
 use std::time::Duration;
