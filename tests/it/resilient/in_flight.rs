@@ -95,6 +95,52 @@ async fn a_removal_that_fails_late_does_not_take_what_was_stored_since() {
     assert_eq!(stored(&store, "k").await.as_deref(), Some("newer"));
 }
 
+/// Whatever the call was that failed late.
+#[tokio::test(start_paused = true)]
+async fn no_call_that_fails_late_undoes_a_write_that_was_acknowledged_since() {
+    for verb in [
+        Verb::Set,
+        Verb::SetMany,
+        Verb::Add,
+        Verb::Replace,
+        Verb::Incr,
+        Verb::Touch,
+        Verb::UpdateTimeout,
+        Verb::Take,
+        Verb::Remove,
+        Verb::RemoveMany,
+        Verb::SetClaimed,
+        Verb::Release,
+    ] {
+        let (cache, store) = limited().await;
+        let late = cache.clone();
+        let claim = late.claim("k", None).await.unwrap().unwrap();
+        let late = hung(&store, verb, async move {
+            let (older, never) = (text_value("older"), Expiry::Never);
+            match verb {
+                Verb::Set => late.set("k", older, never).await,
+                Verb::SetMany => late.set_many(&[Entry::new("k", older, never)]).await?.remove(0),
+                Verb::Add => late.add("k", older, never).await.map(drop),
+                Verb::Replace => late.replace("k", older, never).await.map(drop),
+                Verb::Incr => late.incr("k", 1, never).await.map(drop),
+                Verb::Touch => late.touch("k", never).await.map(drop),
+                Verb::UpdateTimeout => late.update_timeout("k", never).await.map(drop),
+                Verb::Take => late.take("k").await.map(drop),
+                Verb::Remove => late.remove("k").await.map(drop),
+                Verb::RemoveMany => late.remove_many(&["k"]).await?.remove(0).map(drop),
+                Verb::SetClaimed => late.set_claimed("k", older, never, &claim).await.map(drop),
+                _ => late.release("k", &claim).await,
+            }
+        });
+        let late = late.await;
+        put(&cache, "k", "newer").await.unwrap();
+        // Some calls have no deadline of their own, or fail with the layer's.
+        let _failed = late.await.unwrap();
+        made_up_for(&cache).await;
+        assert_eq!(stored(&store, "k").await.as_deref(), Some("newer"), "{verb}");
+    }
+}
+
 /// After a later call whose effect on the value is not known, the key is removed: a miss is never
 /// wrong.
 #[tokio::test(start_paused = true)]
