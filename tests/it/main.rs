@@ -14,6 +14,8 @@ mod fuzz;
 mod layers;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod memory;
+#[cfg(all(feature = "memory", feature = "memcached", feature = "sqlite"))]
+mod near;
 #[cfg(all(feature = "memory", feature = "metrics", feature = "tracing", feature = "testing"))]
 mod observe;
 mod off;

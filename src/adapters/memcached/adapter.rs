@@ -8,7 +8,7 @@ use super::judging::Found;
 use super::ops::{Count, Each, Write};
 use super::ttl::{self, Ttl};
 use super::{AsyncMemcachedCache, builder::Config};
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry};
+use crate::adapter::{AsyncCacheAdapter, Claim, Entry, NearEntry};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -120,7 +120,17 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        self.fetch_batch(keys).await
+        self.fetch_batch(keys, |found| found.value).await
+    }
+
+    /// The server says with the value how long it still keeps it. It tells nobody of changes, so
+    /// nobody vouches for the value.
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        Ok(self.fetch("get", key, Want::Value).await?.map(Found::near))
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        self.fetch_batch(keys, Found::near).await
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {

@@ -6,7 +6,8 @@ use super::connection::{Item, Want, Written};
 use super::keys::Key;
 use super::server::Known;
 use super::stamps::PLACEHOLDER;
-use super::ttl::{LAST_SECOND, Ttl};
+use super::ttl::{self, LAST_SECOND, Ttl};
+use crate::adapter::NearEntry;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::CacheValue;
@@ -22,6 +23,12 @@ pub(super) struct Found {
     pub(super) value: CacheValue,
     pub(super) remaining: i64,
     pub(super) version: Version,
+}
+
+impl Found {
+    pub(super) fn near(self) -> NearEntry {
+        NearEntry::new(self.value, ttl::left(self.remaining))
+    }
 }
 
 /// The state that a conditional write requires to be unchanged.

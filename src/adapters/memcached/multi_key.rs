@@ -3,31 +3,30 @@
 use super::connection::Want;
 use super::connection::lane::{Command, Reply};
 use super::errors::{BACKEND, about};
+use super::judging::Found;
 use super::keys::Key;
 use super::ops::{Each, Write};
 use super::{AsyncMemcachedCache, Place};
 use crate::adapter::Entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::value::CacheValue;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::collections::HashMap;
 
 impl AsyncMemcachedCache {
-    pub(super) async fn fetch_batch(
+    /// Reads keys, and makes an answer of each value that is found.
+    pub(super) async fn fetch_batch<T>(
         &self,
         keys: &[&str],
-    ) -> Result<Vec<Result<Option<CacheValue>>>> {
+        answer: fn(Found) -> T,
+    ) -> Result<Vec<Result<Option<T>>>> {
         let wires =
             self.keys(keys).map_err(|error| error.with_backend(BACKEND).with_op("get_many"))?;
         let mut results = unset(keys.len());
         let command = |keys, reply| Command::Fetch(keys, Want::Value, reply);
         self.ask_each("get_many", wires, |key| key, command, &mut results).await;
         let results = finished("get_many", keys, results);
-        Ok(results
-            .into_iter()
-            .map(|result| result.map(|found| found.map(|found| found.value)))
-            .collect())
+        Ok(results.into_iter().map(|result| result.map(|found| found.map(answer))).collect())
     }
 
     pub(super) async fn store_batch(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {

@@ -63,9 +63,18 @@ impl Ttl {
 /// The expiry for a number of remaining seconds that the server has reported. The last second
 /// counts as one.
 pub(super) fn expiry(remaining: i64) -> Expiry {
+    match left(remaining) {
+        Lifetime::For(least) => Expiry::After(least.max(Duration::from_secs(1))),
+        Lifetime::Never => Expiry::Never,
+    }
+}
+
+/// How long an item lives at least, of which the server has reported a number of remaining seconds:
+/// the tick that takes the first of them may come at once. Nothing of the last second is sure.
+pub(super) fn left(remaining: i64) -> Lifetime {
     match u64::try_from(remaining) {
-        Ok(seconds) => Expiry::After(Duration::from_secs(seconds.saturating_sub(1).max(1))),
-        Err(_) => Expiry::Never,
+        Ok(seconds) => Lifetime::For(Duration::from_secs(seconds.saturating_sub(1))),
+        Err(_) => Lifetime::Never,
     }
 }
 
@@ -109,5 +118,8 @@ mod tests {
         assert_eq!(expiry(-1), Expiry::Never);
         assert_eq!(expiry(61), Expiry::After(Duration::from_secs(60)));
         assert_eq!(expiry(0), Expiry::After(Duration::from_secs(1)));
+        assert_eq!(left(-1), Lifetime::Never);
+        assert_eq!(left(61), Lifetime::For(Duration::from_secs(60)));
+        assert_eq!([left(1), left(0)], [Lifetime::For(Duration::ZERO); 2]);
     }
 }

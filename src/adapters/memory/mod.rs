@@ -13,7 +13,9 @@ mod sweeper;
 pub use builder::MemoryBuilder;
 
 use super::Settings;
-use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, Presence, StoreSize};
+use crate::adapter::{
+    AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage, NearEntry, Presence, StoreSize,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -215,6 +217,17 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         let key = self.settings.scope.key(key)?;
         Ok(self.store().get(&key))
+    }
+
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        let key = self.settings.scope.key(key)?;
+        Ok(self.store().get_near(&key))
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        key::check_all(keys.iter().copied())?;
+        let near = |key: &&str| Ok(self.store().get_near(&self.settings.scope.key(key)?));
+        Ok(keys.iter().map(near).collect())
     }
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {

@@ -6,7 +6,7 @@ use super::claims::{self, Claims};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
 use super::sweeper::Sweeps;
 use super::{KIND, clock};
-use crate::adapter::{Claim, CountedToken, CountsClaims, Presence, StoreSize};
+use crate::adapter::{Claim, CountedToken, CountsClaims, NearEntry, Presence, StoreSize};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::expiry::Lifetime;
@@ -148,6 +148,15 @@ impl Store {
         self.look(key, CacheValue::clone)
     }
 
+    /// The live value under `key`, with the rest of its life. Counts as a use.
+    pub(super) fn get_near(&self, key: &str) -> Option<NearEntry> {
+        // Both under one look: the deadline is that of this value, and not of a later one.
+        let live =
+            |node: &Node| is_live(node.deadline).then(|| (node.value.clone(), node.deadline));
+        let (value, deadline) = self.engine.look(key, true, live).flatten()?;
+        Some(NearEntry::new(value, until(deadline)))
+    }
+
     /// Calls `look` with the live entry under `key`. Does not count as a use.
     fn peek<R>(&self, key: &str, look: impl FnOnce(&Node) -> R) -> Option<R> {
         self.engine.look(key, false, |node| is_live(node.deadline).then(|| look(node))).flatten()
@@ -162,11 +171,7 @@ impl Store {
     }
 
     pub(super) fn left(&self, key: &str) -> Option<Lifetime> {
-        let deadline = self.peek(key, |entry| entry.deadline)?;
-        Some(match deadline {
-            NEVER => Lifetime::Never,
-            deadline => Lifetime::For(Duration::from_nanos(deadline.saturating_sub(clock::now()))),
-        })
+        self.peek(key, |entry| entry.deadline).map(until)
     }
 
     /// Stores the value. If it weighs more than the store can hold, only removes the older value.
@@ -431,5 +436,13 @@ fn end(lifetime: Lifetime) -> Option<u64> {
             let lasting = u64::try_from(lasting.as_nanos()).unwrap_or(NEVER);
             Some(clock::now().saturating_add(lasting).min(NEVER - 1))
         }
+    }
+}
+
+/// The time from now until a deadline; zero for one that is past.
+fn until(deadline: u64) -> Lifetime {
+    match deadline {
+        NEVER => Lifetime::Never,
+        deadline => Lifetime::For(Duration::from_nanos(deadline.saturating_sub(clock::now()))),
     }
 }

@@ -2,16 +2,16 @@
 
 use super::connection::database::Role::{Read, Write};
 use super::keys::{From, Keys};
+use super::reads::Found;
 use super::statements::{
-    Add, CHUNK, ExpiresAt, GetMany, Increment, IncrementDecoded, Ping, Present, PutMany, Remove,
-    RemoveMany, Replace, Stored, Take, Touch, Update,
+    Add, CHUNK, ExpiresAt, Increment, IncrementDecoded, Ping, Present, PutMany, Remove, RemoveMany,
+    Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
-    StoreSize, set_claimed_each,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, NearEntry,
+    Presence, StoreSize, set_claimed_each,
 };
-use crate::clock::WallClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key;
@@ -30,8 +30,19 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     async fn get(&self, key: &str) -> Result<Option<CacheValue>> {
         self.named("get", key, async {
             let key = self.full(key)?;
-            let stored = self.engine.get(key.clone()).await?;
-            Ok(stored.map(|stored| self.value(&key, stored)))
+            let found = self.engine.get(key.clone()).await?;
+            Ok(found.map(|found| self.value(&key, found.value)))
+        })
+        .await
+    }
+
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        self.named("get", key, async {
+            let key = self.full(key)?;
+            let found = self.engine.get(key.clone()).await?;
+            Ok(found.map(|Found { value, expires_at }| {
+                NearEntry::new(self.value(&key, value), time::left(expires_at))
+            }))
         })
         .await
     }
@@ -174,25 +185,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        let keys = self.full_keys("get_many", keys)?;
-        let mut results = Vec::with_capacity(keys.len());
-        let mut given_up = None;
-        for chunk in keys.chunks(CHUNK) {
-            let found = match &given_up {
-                Some(error) => Err(Error::clone(error)),
-                None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
-            };
-            match found {
-                Ok(found) => results.extend(self.values(chunk, found).map(Ok)),
-                Err(error) => {
-                    results.extend(chunk.iter().map(|key| {
-                        Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))
-                    }));
-                    given_up = Some(error).filter(Error::is_retryable);
-                }
-            }
-        }
-        Ok(results)
+        self.read_many(keys, |value, _| value).await
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        let near = |value, expires_at| NearEntry::new(value, time::left(expires_at));
+        self.read_many(keys, near).await
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -358,30 +356,18 @@ impl AsyncSqliteCache {
         Ok(self.settings.scope.key(key)?.into_owned())
     }
 
-    fn full_keys(&self, op: &'static str, keys: &[&str]) -> Result<Vec<String>> {
+    pub(super) fn full_keys(&self, op: &'static str, keys: &[&str]) -> Result<Vec<String>> {
         key::check_all(keys.iter().copied()).map_err(|error| self.name(error, op))?;
         keys.iter().map(|key| self.full(key)).collect()
     }
 
     /// The key as the caller wrote it.
-    fn bare<'k>(&self, full: &'k str) -> &'k str {
+    pub(super) fn bare<'k>(&self, full: &'k str) -> &'k str {
         full.strip_prefix(self.settings.scope.prefix()).unwrap_or(full)
     }
 
     fn removal(&self, key: String) -> Remove {
         Remove { key, codec: self.settings.codec }
-    }
-
-    /// The values of keys, all by one look at the clock.
-    fn values<'k>(
-        &self,
-        keys: &'k [String],
-        found: Vec<Option<Bytes>>,
-    ) -> impl Iterator<Item = Option<CacheValue>> + use<'k> {
-        let (clock, codec) = (WallClock::default(), self.settings.codec);
-        keys.iter().zip(found).map(move |(key, stored)| {
-            stored.map(|stored| CacheValue::from_stored_at(key, stored, codec, &clock))
-        })
     }
 
     fn value(&self, key: &str, stored: Bytes) -> CacheValue {

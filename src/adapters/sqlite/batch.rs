@@ -1,7 +1,8 @@
 //! The queue of a lane, and which waiting commands become one statement.
 
 use super::job::{Waiting, Work};
-use super::statements::{Get, Put, select_many, upsert_many};
+use super::reads::{Get, select_many};
+use super::statements::{Put, upsert_many};
 use crate::batching::{Batchable, Queue};
 use crate::error::Error;
 use futures_util::future::BoxFuture;

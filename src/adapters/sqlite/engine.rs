@@ -18,14 +18,14 @@ use super::job::{Command, Waiting};
 use super::lane::{Lane, Slot, Start, State, attempt};
 use super::maintenance::{Clear, Measure, Shrink, Step, Sweep, WriteBack};
 use super::pace::Pace;
+use super::reads::{Found, Get};
 use super::repair::{Host, Next, Repairer};
-use super::statements::{Get, Ping, Put, Stored};
+use super::statements::{Ping, Put, Stored};
 use crate::adapter::StoreSize;
 use crate::batching::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::runtime::lock;
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, select};
 use std::pin::{Pin, pin};
 use std::process;
@@ -93,8 +93,8 @@ impl Engine {
         self.queue(role, command, |waiting| Job::Alone(Box::new(waiting)))
     }
 
-    /// Reads a live value, in one statement with other reads that wait.
-    pub(super) fn get(self: &Arc<Self>, key: String) -> Call<'_, Option<Bytes>> {
+    /// Reads a live row, in one statement with other reads that wait.
+    pub(super) fn get(self: &Arc<Self>, key: String) -> Call<'_, Option<Found>> {
         self.queue(Role::Read, Get(key), Job::Get)
     }
 

@@ -42,57 +42,6 @@ pub(super) fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
     Ok(row.try_get_unchecked::<Vec<u8>, _>(at)?.into())
 }
 
-/// Reads the live value of a key.
-pub(super) struct Get(pub(super) String);
-
-impl Command for Get {
-    type Output = Option<Bytes>;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<Bytes>> {
-        let sql = "SELECT value FROM larder_cache WHERE key = ?1 \
-                   AND (expires_at IS NULL OR expires_at > ?2)";
-        let row = query(sql).bind(&*self.0).bind(time::now()).fetch_optional(on).await?;
-        row.map(|row| bytes_at(&row, 0)).transpose()
-    }
-}
-
-/// Reads the live values of several keys, in their order.
-pub(super) struct GetMany(pub(super) Vec<String>);
-
-impl Command for GetMany {
-    type Output = Vec<Option<Bytes>>;
-    const BRIEF: bool = false;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Vec<Option<Bytes>>> {
-        let keys: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        select_many(on, &keys).await
-    }
-}
-
-/// Reads the live values of keys, which may repeat. The keys are one parameter, a JSON array, and a
-/// row names the place in it: one statement for all sizes, and no key comes back.
-pub(super) async fn select_many(
-    on: &mut SqliteConnection,
-    keys: &[&str],
-) -> sqlx::Result<Vec<Option<Bytes>>> {
-    let sql = "SELECT wanted.key, cached.value FROM json_each(?1) AS wanted \
-               CROSS JOIN larder_cache AS cached ON cached.key = wanted.value \
-               WHERE cached.expires_at IS NULL OR cached.expires_at > ?2";
-    let json = serde_json::to_string(keys).map_err(|cause| sqlx::Error::Encode(cause.into()))?;
-    let mut found = vec![None; keys.len()];
-    for row in query(sql).bind(json).bind(time::now()).fetch_all(&mut *on).await? {
-        let at: i64 = row.try_get_unchecked(0)?;
-        if let Some(place) = usize::try_from(at).ok().and_then(|at| found.get_mut(at)) {
-            *place = Some(bytes_at(&row, 1)?);
-        }
-    }
-    // SQLite ends a text from JSON at its first NUL.
-    for (place, key) in found.iter_mut().zip(keys).filter(|(_, key)| key.contains('\0')) {
-        *place = Get((*key).to_owned()).run(on).await?;
-    }
-    Ok(found)
-}
-
 /// Placeholders for at least `keys` keys, padded to a power of two: there are then few different
 /// statements, and all of them stay prepared. The extra ones are bound to `NULL`, which equals no
 /// key.

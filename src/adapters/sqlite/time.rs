@@ -23,11 +23,18 @@ pub(super) fn deadline(lifetime: Lifetime) -> Option<i64> {
 
 /// The time left until `expires_at`, for an entry that was live a moment ago.
 pub(super) fn remaining(expires_at: Option<i64>) -> Expiry {
-    let Some(expires_at) = expires_at else { return Expiry::Never };
+    match left(expires_at) {
+        Lifetime::For(left) => Expiry::After(left.max(Duration::from_millis(1))),
+        Lifetime::Never => Expiry::Never,
+    }
+}
+
+/// The time left until `expires_at`, rounded down.
+pub(super) fn left(expires_at: Option<i64>) -> Lifetime {
+    let Some(expires_at) = expires_at else { return Lifetime::Never };
     let now = millis(since_epoch().as_nanos().div_ceil(1_000_000));
-    Expiry::After(Duration::from_millis(
-        u64::try_from(expires_at.saturating_sub(now)).unwrap_or(0).max(1),
-    ))
+    let left = u64::try_from(expires_at.saturating_sub(now)).unwrap_or(0);
+    Lifetime::For(Duration::from_millis(left))
 }
 
 /// Detects that the wall clock was set back: it has then advanced less than the monotonic clock.

@@ -1,6 +1,6 @@
 //! The suite that every adapter passes.
 
-use super::{on, patient, prefix, server};
+use super::{on, on_three_servers, patient, prefix};
 use crate::support::Memcached;
 use crate::wrapper::through::Through;
 use larder::testing::{Suite, Verb, conformance};
@@ -19,13 +19,6 @@ fn by_url() -> Arc<dyn AsyncCacheAdapter> {
     format!("{}?prefix={}&op_timeout=10s", Memcached::shared().url(), prefix())
         .into_adapter()
         .expect("a URL")
-}
-
-fn on_three_servers() -> MemcachedBuilder {
-    static SERVERS: OnceLock<[Memcached; 3]> = OnceLock::new();
-    let [first, second, third] =
-        SERVERS.get_or_init(|| std::array::from_fn(|_| Memcached::start()));
-    on(first).server(server(second)).server(server(third))
 }
 
 fn on_unix_socket() -> MemcachedBuilder {

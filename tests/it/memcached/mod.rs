@@ -21,6 +21,7 @@ mod secrets;
 use crate::support::values::{PATIENT, percentile, put, text, value_of};
 use crate::support::{Memcached, Proxy};
 use larder::{AsyncMemcachedCache, Codec, MemcachedBuilder};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A prefix that no other test uses.
@@ -52,6 +53,14 @@ fn patient(builder: MemcachedBuilder) -> AsyncMemcachedCache {
 /// A cache on the server that tests share, with a prefix of its own.
 fn shared() -> AsyncMemcachedCache {
     patient(on(Memcached::shared()))
+}
+
+/// A builder for three servers that tests share, with its own prefix.
+pub(crate) fn on_three_servers() -> MemcachedBuilder {
+    static SERVERS: OnceLock<[Memcached; 3]> = OnceLock::new();
+    let [first, second, third] =
+        SERVERS.get_or_init(|| std::array::from_fn(|_| Memcached::start()));
+    on(first).server(server(second)).server(server(third))
 }
 
 /// A builder for a server behind a proxy, with its own prefix.
