@@ -9,8 +9,8 @@ use super::statements::{
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, NearEntry,
-    Presence, StoreSize, set_claimed_each,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence, StoreSize, set_claimed_each,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -39,10 +39,9 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
         self.named("get", key, async {
             let key = self.full(key)?;
+            let near = self.near();
             let found = self.engine.get(key.clone()).await?;
-            Ok(found.map(|Found { value, expires_at }| {
-                NearEntry::new(self.value(&key, value), time::left(expires_at))
-            }))
+            Ok(found.map(|Found { value, expires_at }| near(self.value(&key, value), expires_at)))
         })
         .await
     }
@@ -189,8 +188,13 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
-        let near = |value, expires_at| NearEntry::new(value, time::left(expires_at));
-        self.read_many(keys, near).await
+        self.read_many(keys, self.near()).await
+    }
+
+    /// Always followed, as far as the file permits: what cannot be vouched for is near by age.
+    fn follow(&self, follower: Follower) -> bool {
+        self.following.begin(follower);
+        true
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -307,6 +311,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
 
     /// A database in memory is kept: it ends with the adapter only.
     async fn close(&self) -> Result<()> {
+        self.following.stop().await;
         self.engine.close().await.map_err(|error| self.name(error, "close"))
     }
 
@@ -368,6 +373,16 @@ impl AsyncSqliteCache {
 
     fn removal(&self, key: String) -> Remove {
         Remove { key, codec: self.settings.codec }
+    }
+
+    /// What a read makes of the values that it finds. Called before the read begins: a source that
+    /// is opened meanwhile may not know of changes that the read has not seen.
+    fn near(&self) -> impl Fn(CacheValue, Option<i64>) -> NearEntry + Send + use<> {
+        let source = self.following.source(&self.engine, self.settings.scope.prefix());
+        move |value, expires_at| {
+            let entry = NearEntry::new(value, time::left(expires_at));
+            if let Some(source) = source { entry.vouched_by(source) } else { entry }
+        }
     }
 
     fn value(&self, key: &str, stored: Bytes) -> CacheValue {

@@ -3,6 +3,7 @@
 use super::AsyncSqliteCache;
 use super::connection::source::{Site, Source};
 use super::engine::Engine;
+use super::following::Following;
 use crate::adapters::{Settings, read_table, read_url};
 use crate::batching::Limits;
 use crate::codec::Codec;
@@ -240,7 +241,13 @@ impl SqliteBuilder {
         let op_timeout = self.op_timeout.min(LONGEST_TIMEOUT);
         let source = Source::new(site, self.max_bytes, busy_timeout(op_timeout));
         let engine = Engine::new(source, self.pool_size, self.limits, op_timeout, self.purge_every);
-        AsyncSqliteCache { engine, settings: self.settings.clone(), max_value_bytes, builder: self }
+        AsyncSqliteCache {
+            engine,
+            settings: self.settings.clone(),
+            max_value_bytes,
+            builder: self,
+            following: Following::default(),
+        }
     }
 }
 

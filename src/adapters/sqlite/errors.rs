@@ -93,6 +93,11 @@ impl From<Error> for Failure {
 const IOERR_WRITE: i32 = 10 | (3 << 8);
 const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 
+/// Whether a part of the database is missing, such as a table: see [`Failure::Unprepared`].
+pub(super) fn is_unprepared(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code & 0xff == 1)
+}
+
 /// SQLite's extended result code.
 fn code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()

@@ -4,15 +4,18 @@
 //! several keys, `reads` and `statements` have the SQL, and `fencing` has claims and leases. A call puts a `job` into a `lane`, where `batch` joins
 //! waiting jobs. The `engine` decides who runs a job and on which connection; `connection` opens
 //! connections, one database per file in a process. `errors` sorts failures, `repair` repairs what
-//! can be repaired, and `maintenance` is housekeeping in steps sized by `pace`.
+//! can be repaired, and `maintenance` is housekeeping in steps sized by `pace`. `following` tells a
+//! near level what has changed, by the log of changed keys that `changes` reads.
 
 mod adapter;
 mod batch;
 mod builder;
+mod changes;
 mod connection;
 mod engine;
 mod errors;
 mod fencing;
+mod following;
 mod job;
 mod keys;
 mod lane;
@@ -31,6 +34,7 @@ use crate::adapters::Settings;
 use crate::error::{Error, Result};
 use connection::source::Site;
 use engine::Engine;
+use following::Following;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +92,12 @@ const KIND: &str = "sqlite";
 /// [`Codec::Json`](crate::Codec::Json) and [`Codec::Raw`](crate::Codec::Raw) the value is JSON or
 /// the bytes as stored; counters are decimal text under every codec.
 ///
+/// **The log of changes**, `larder_changes`, is made for a near level ([`layers::Tiered`]) in front
+/// of the cache. Triggers fill it, so the changes of all programs are in it. They need nothing that
+/// SQLite does not have, and cost a write some microseconds.
+///
+/// [`layers::Tiered`]: crate::layers::Tiered
+///
 /// **After `fork`**, in the child, a cache whose file was open is
 /// [`Unavailable`](crate::ErrorKind::Unavailable) at once, and so is every other adapter of that
 /// path, because SQLite cannot be used there. A cache that had not been used, or was closed before
@@ -111,6 +121,7 @@ pub struct AsyncSqliteCache {
     settings: Settings,
     max_value_bytes: usize,
     builder: SqliteBuilder,
+    following: Following,
 }
 
 impl AsyncSqliteCache {

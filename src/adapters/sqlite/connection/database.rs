@@ -6,7 +6,8 @@
 //! log index on which it sees no lock: a connection to the old file and one to the new file would
 //! destroy each other's log.
 
-use super::epoch::{EpochEnd, FileEpoch, LogState, OpenGuard, Session};
+use super::change_log;
+use super::epoch::{EpochEnd, FileEpoch, LogState, OpenGuard, Session, forked};
 use super::file::{self, Files, Identity, Look, blocking};
 use super::members::{Member, Members};
 use super::open_pause::OpenPause;
@@ -56,7 +57,7 @@ pub(super) struct Wanted {
 pub(in super::super) struct Database {
     /// The path with all links resolved; `None` in memory.
     path: Option<PathBuf>,
-    epoch: Mutex<Arc<FileEpoch>>,
+    pub(super) epoch: Mutex<Arc<FileEpoch>>,
     /// Held while a connection is opened: one opens at a time.
     opening: AsyncMutex<OpenPause>,
     /// Held while a connection is closed: one closes at a time.
@@ -289,6 +290,7 @@ impl Database {
     async fn prepare(&self, epoch: &FileEpoch, connection: &mut Connection) -> Result<(), Failure> {
         let max_bytes = connection.max_bytes;
         schema::prepare(connection.raw(), max_bytes).await?;
+        change_log::heal(connection.raw()).await?;
         // Adjust the expiry times before any read, or expired rows could be served. Otherwise the
         // next write notes the time.
         if schema::clock_was_set_back(connection.raw()).await? {
@@ -350,7 +352,7 @@ impl Database {
     }
 
     /// Checks whether the files are still those of this epoch, and ends the epoch if they are not.
-    async fn look_at(&self, epoch: &Arc<FileEpoch>) -> bool {
+    pub(super) async fn look_at(&self, epoch: &Arc<FileEpoch>) -> bool {
         *lock(&epoch.looked) = Instant::now();
         // If the check itself fails, assume that nothing has changed: SQLite reports the failure.
         let Some(look) = self.look().await else { return true };
@@ -373,12 +375,6 @@ impl Database {
     pub(super) async fn is_in_place(&self, connection: &Connection) -> bool {
         self.look_at(&connection.guard.epoch).await
     }
-}
-
-fn forked() -> Error {
-    Error::new(ErrorKind::Unavailable).with_message(
-        "the database was open when this process was forked; close it before, or use another file",
-    )
 }
 
 /// A connection of an epoch.

@@ -183,6 +183,13 @@ impl FileEpoch {
     }
 }
 
+/// The error of a call in a child process, where SQLite still counts locks that its parent holds.
+pub(super) fn forked() -> Error {
+    Error::new(ErrorKind::Unavailable).with_message(
+        "the database was open when this process was forked; close it before, or use another file",
+    )
+}
+
 /// Counts a connection as open, in its epoch and in its adapter's session.
 pub(super) struct OpenGuard {
     pub(super) epoch: Arc<FileEpoch>,

@@ -4,6 +4,7 @@ use super::database::{Connection, Database, Role, Wanted};
 use super::epoch::Session;
 use super::file::{self, blocking};
 use super::members::Member;
+use super::present::Present;
 use crate::adapters::sqlite::errors::Failure;
 use crate::error::Error;
 use crate::runtime::lock;
@@ -105,14 +106,35 @@ impl Source {
         EndedSession(past)
     }
 
+    /// Whether links on the path lead to another file than the one of this database.
+    async fn leads_elsewhere(&self, database: &Database) -> bool {
+        let Site::File(path) = self.site.clone() else { return false };
+        let resolved = blocking(move || file::resolve_existing(&path)).await;
+        matches!(resolved, Ok(Some(now)) if !database.is_at(&now))
+    }
+
+    /// The file that is open, if it is in place.
+    pub(in super::super) async fn present(&self) -> Option<Present> {
+        let database = lock(&self.database).clone()?;
+        if self.leads_elsewhere(&database).await {
+            None
+        } else {
+            Present::in_place(&database).await
+        }
+    }
+
+    /// Whether that file has been open since. Asks the file system nothing.
+    pub(in super::super) fn is_still(&self, present: &Present) -> bool {
+        lock(&self.database).as_ref().is_some_and(|database| present.is_open_in(database))
+    }
+
     /// Checks whether the file is still the one that this connection has open.
     pub(in super::super) async fn look_again(&self, connection: &Connection) -> bool {
         let database = connection.database().clone();
-        let Site::File(path) = self.site.clone() else { return true };
-        let resolved = blocking(move || file::resolve_existing(&path)).await;
-        if let Ok(Some(now)) = resolved
-            && !database.is_at(&now)
-        {
+        if self.is_memory() {
+            return true;
+        }
+        if self.leads_elsewhere(&database).await {
             // A link on the path leads elsewhere now. Only this adapter ends its session: other
             // adapters may have opened the same file by another path.
             let _ended = self.end_session();
