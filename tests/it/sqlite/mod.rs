@@ -65,7 +65,7 @@ fn python(script: &str, arguments: &[&str]) -> Command {
 }
 
 /// The output of a Python program.
-fn python_says(script: &str, arguments: &[&str]) -> String {
+pub(crate) fn python_says(script: &str, arguments: &[&str]) -> String {
     let done = python(script, arguments).output().expect("these tests need python3");
     assert!(done.status.success(), "python: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_owned()

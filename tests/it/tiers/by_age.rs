@@ -51,11 +51,11 @@ async fn a_second_read_is_near_and_asks_nobody(shared: Shared) {
     assert_eq!(cache.stats().hits, 6);
 }
 
-type Act = (&'static str, fn(AsyncCacheWrapper) -> BoxedAct);
+pub(super) type Act = (&'static str, fn(AsyncCacheWrapper) -> BoxedAct);
 type BoxedAct = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What changes "k", which is the number 1.
-const CHANGES: [Act; 9] = [
+pub(super) const CHANGES: [Act; 9] = [
     ("set", |cache| Box::pin(async move { cache.set("k", 2u64).await.unwrap() })),
     ("remove", |cache| Box::pin(async move { assert!(cache.remove("k").await.unwrap()) })),
     ("clear", |cache| Box::pin(async move { cache.clear().await.unwrap() })),

@@ -5,6 +5,7 @@
 
 mod by_age;
 mod conformance;
+mod sqlite;
 mod urls;
 
 use larder::{AsyncCacheWrapper, NearStats};

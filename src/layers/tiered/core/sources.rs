@@ -13,6 +13,10 @@ pub(in crate::layers::tiered) const BY_AGE: u16 = 0;
 /// them has other worries; its further connections are by age.
 const SOURCES: u16 = if cfg!(shuttle) { 4 } else { 1_024 };
 
+/// How many near levels there were. Each has lives of its own: where two of them share an adapter, a
+/// value that a source of the other one vouches for is refused.
+static LEVELS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 /// A source, until it is ended. It is not cloned, so nobody confirms it after its end.
 #[derive(Debug)]
 #[must_use]
@@ -66,7 +70,9 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn new(lasting: u64, rules: Rules) -> Self {
         let numbers = Numbers { used: BY_AGE + 1, ..Numbers::default() };
-        let slots = std::iter::repeat_with(Slot::default).take(SOURCES.into()).collect();
+        let first_life = LEVELS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32;
+        let slot = || Slot { life: AtomicU64::new(first_life), ..Slot::default() };
+        let slots = std::iter::repeat_with(slot).take(SOURCES.into()).collect();
         Self { slots, numbers: Mutex::new(numbers), lasting, rules }
     }
 

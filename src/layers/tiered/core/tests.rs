@@ -180,3 +180,13 @@ fn what_is_missing_is_not_kept() {
     assert_eq!(ended.joined, Some(1), "for callers that have joined");
     assert!(!is_hit(&core, "k", 1));
 }
+
+#[test]
+fn a_source_of_another_level_vouches_for_nothing() {
+    let (one, other) = (core(), core());
+    let theirs = other.open().expect("a number is free");
+    let ours = one.open().expect("a number is free");
+    assert_eq!(ours.id().number, theirs.id().number);
+    assert!(!end(&one, "k", send(&one, "k", 0), NEVER, Some(theirs.id())));
+    assert!(end(&one, "k", send(&one, "k", 0), NEVER, Some(ours.id())));
+}

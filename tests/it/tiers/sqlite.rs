@@ -1,0 +1,111 @@
+//! A near level before an SQLite file, which a source vouches for: the log of changed keys.
+
+use super::by_age::CHANGES;
+use super::{PATIENCE, near};
+use crate::sqlite::fresh_path;
+use crate::support::eventually;
+use larder::layers::Tiered;
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, AsyncSqliteCache};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_millis(100);
+
+fn far(path: &Path) -> AsyncSqliteCache {
+    AsyncSqliteCache::builder().path(path).op_timeout(PATIENCE).build().unwrap()
+}
+
+fn before(far: impl AsyncCacheAdapter) -> AsyncCacheWrapper {
+    let tiered = Tiered::builder(far).near(AsyncMemoryCache::new()).near_bound(BOUND).build();
+    AsyncCacheWrapper::new(tiered).unwrap()
+}
+
+/// Reads until the value has been near for three bounds in a row.
+async fn stays_near(cache: &AsyncCacheWrapper, value: u64) {
+    eventually("it stays near", PATIENCE, async || {
+        let (begun, reads) = (Instant::now(), near(cache).far_reads);
+        while begun.elapsed() < 3 * BOUND {
+            assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(value));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        near(cache).far_reads == reads
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_nobody_changes_stays_near_past_the_bound() {
+    let path = fresh_path();
+    let cache = before(far(&path));
+    cache.set("k", 1u64).await.unwrap();
+    stays_near(&cache, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_node_did_is_seen_within_the_bound() {
+    let path = fresh_path();
+    let (reader, writer) = (before(far(&path)), before(far(&path)));
+    let plain = AsyncCacheWrapper::new(far(&path)).unwrap();
+    for (name, change) in CHANGES {
+        plain.set("k", 1u64).await.unwrap();
+        tokio::time::sleep(BOUND).await;
+        stays_near(&reader, 1).await;
+        change(writer.clone()).await;
+        let returned = Instant::now();
+        let truth = plain.get::<u64>("k").await.unwrap();
+        tokio::time::sleep_until((returned + BOUND).into()).await;
+        assert_eq!(reader.get::<u64>("k").await.unwrap(), truth, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_program_and_another_file_are_seen_within_the_bound() {
+    let path = fresh_path();
+    let (cache, plain) = (before(far(&path)), AsyncCacheWrapper::new(far(&path)).unwrap());
+    cache.set("k", 1u64).await.unwrap();
+    stays_near(&cache, 1).await;
+    let delete = "import sqlite3, sys\nsqlite3.connect(sys.argv[1], isolation_level=None)\
+                  .execute('DELETE FROM larder_cache')";
+    crate::sqlite::python_says(delete, &[path.to_str().unwrap()]);
+    let returned = Instant::now();
+    tokio::time::sleep_until((returned + BOUND).into()).await;
+    assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
+    cache.set("k", 2u64).await.unwrap();
+    stays_near(&cache, 2).await;
+    std::fs::remove_file(&path).unwrap();
+    // An adapter looks at its file ten times a second, while it is used.
+    eventually("adapters have noticed", PATIENCE, async || {
+        plain.get::<u64>("k").await.is_ok_and(|found| found.is_none())
+    })
+    .await;
+    let noticed = Instant::now();
+    tokio::time::sleep_until((noticed + BOUND).into()).await;
+    assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
+    cache.set("k", 3u64).await.unwrap();
+    stays_near(&cache, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_near_levels_before_one_store_see_each_others_writes() {
+    let path = fresh_path();
+    let adapter = far(&path);
+    let shared: Arc<dyn AsyncCacheAdapter> = Arc::new(far(&path));
+    for (one, other) in
+        [(before(adapter.clone()), before(adapter)), (before(shared.clone()), before(shared))]
+    {
+        one.set("k", 1u64).await.unwrap();
+        for (writer, reader, value) in [(&one, &other, 2u64), (&other, &one, 3)] {
+            for cache in [&one, &other] {
+                cache.get::<u64>("k").await.unwrap();
+            }
+            writer.set("k", value).await.unwrap();
+            assert_eq!(writer.get::<u64>("k").await.unwrap(), Some(value));
+            let returned = Instant::now();
+            tokio::time::sleep_until((returned + BOUND).into()).await;
+            assert_eq!(reader.get::<u64>("k").await.unwrap(), Some(value));
+        }
+        // The near level that came last is told.
+        stays_near(&other, 3).await;
+    }
+}
