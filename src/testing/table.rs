@@ -184,6 +184,16 @@ macro_rules! __conformance_cases {
                 thousands [Keys]: "a walk of several pages gives every key",
                 amid_writes [Keys]: "a key that is live during the whole walk is there, whatever is written meanwhile",
             }
+            near {
+                agrees_with_get: "get_near and get_far, alone and in batches, give the value of get",
+                no_longer_than_it_lives: "get_near says how long a value still lives, and not more",
+                touch_counts: "the same after touch: longer, shorter, for ever",
+                nothing_after_the_end: "an entry that has expired is none",
+                batches_in_order: "get_many_near and get_many_far answer in the order asked, each with its own value and life",
+                thousands_in_a_batch: "get_many_near of some thousand keys, each result at its position",
+                empty_is_invalid: "the empty key is `InvalidKey`, also in a batch",
+                hostile_keys: "hostile keys, alone and in a batch",
+            }
             claims {
                 set_claimed_stores: "a claimed key is missing until set_claimed stores its value",
                 set_claimed_for_ever_and_for_nothing: "set_claimed has the expiry of a set",

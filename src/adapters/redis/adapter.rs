@@ -4,7 +4,8 @@ use super::AsyncRedisCache;
 use super::commands::Condition;
 use super::errors::BACKEND;
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, Presence,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, NearEntry,
+    Presence,
 };
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -93,6 +94,15 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.remove_batch(keys)
             .await
             .map_err(|error| error.with_backend(BACKEND).with_op("remove_many"))
+    }
+
+    async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
+        self.call("get_near", key)?.get_near().await
+    }
+
+    async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
+        let named = |error: Error| error.with_backend(BACKEND).with_op("get_many_near");
+        self.get_near_batch(keys).await.map_err(named)
     }
 
     fn enforces_claims(&self) -> bool {

@@ -42,6 +42,11 @@ impl<T> Command<T> {
         self
     }
 
+    /// The same command, whose answer is read in another way.
+    pub(super) fn read_by<U>(self, read: fn(Value) -> Option<U>) -> Command<U> {
+        Command { cmd: self.cmd, read, repeatable: self.repeatable }
+    }
+
     pub(super) fn once(mut self) -> Self {
         self.repeatable = false;
         self
@@ -177,7 +182,7 @@ pub(super) fn exec() -> Command<Value> {
 
 /// The command with its answer unread.
 pub(super) fn as_is<T>(command: Command<T>) -> Command<Value> {
-    Command { cmd: command.cmd, read: Some, repeatable: command.repeatable }
+    command.read_by(Some)
 }
 
 pub(super) fn take(key: &str) -> Command<Option<Bytes>> {
@@ -229,12 +234,10 @@ pub(super) fn exists(key: &str) -> Command<Presence> {
 
 /// Whether a value is past its logical end.
 pub(super) fn is_stale(key: &str) -> Command<bool> {
-    let Command { cmd, repeatable, .. } = head(key);
-    let read = |answer| {
+    head(key).read_by(|answer| {
         let end = logical_end(&bytes(answer)??);
         Some(end.is_some_and(|end| end.is_stale()))
-    };
-    Command { cmd, read, repeatable }
+    })
 }
 
 /// The remaining lifetime of a key: `None` if the key is missing, `Some(None)` if it never expires.

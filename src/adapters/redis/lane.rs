@@ -228,6 +228,19 @@ impl Lane {
         Ok(answers)
     }
 
+    /// Runs commands that only read, in one round trip, for a near level.
+    pub(super) async fn read_all<T>(
+        &self,
+        batch: &[Command<T>],
+        deadline: Instant,
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+        Self::retry_once(|| async {
+            let read = self.try_run_all(batch, true, deadline).await;
+            read.map_err(|failure| failure.of(true))
+        })
+        .await
+    }
+
     async fn run_batch<T>(
         &self,
         batch: &[Command<T>],

@@ -2,7 +2,7 @@
 //!
 //! `builder` reads the configuration, and `adapter` implements the trait. `ops` has the operations
 //! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
-//! on many keys. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
+//! on many keys, and `near` reads for a near level. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
 //! its errors. A command is sent over a `lane`, and a read of one key, if they are many, as a
 //! `request` to the `batch_leader`; `connection` opens connections and keeps them open. `staging` sends large values over a lane of
 //! their own, which `large_keys` chooses. `names` are the names of larder's auxiliary keys.
@@ -22,6 +22,7 @@ mod large_keys;
 mod multi_claim;
 mod multi_key;
 mod names;
+mod near;
 mod ops;
 mod refusals;
 mod request;

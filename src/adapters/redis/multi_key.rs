@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::key::check_all;
 use crate::value::CacheValue;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -47,28 +47,41 @@ enum Write {
 
 impl AsyncRedisCache {
     pub(super) async fn get_batch(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
+        let step: StepReader<_> = |cache, lane, names| Box::pin(cache.get_step(lane, names));
+        self.in_steps("get_many", keys, step).await
+    }
+
+    /// Reads keys in steps, each of which sends its commands together.
+    pub(super) async fn in_steps<T>(
+        &self,
+        op: &'static str,
+        keys: &[&str],
+        read: StepReader<T>,
+    ) -> Result<Vec<Result<T>>> {
         check_all(keys.iter().copied())?;
         let lanes = self.lanes()?;
         let full = keys.iter().map(|key| self.full_key(key)).collect::<Result<Vec<_>>>()?;
         let mut found = Vec::with_capacity(keys.len());
-        for (keys, full) in keys.chunks(STEP_KEYS).zip(full.chunks(STEP_KEYS)) {
+        for (step, full) in keys.chunks(STEP_KEYS).zip(full.chunks(STEP_KEYS)) {
             let names: Vec<&str> = full.iter().map(AsRef::as_ref).collect();
             let lane = self.lane_of(&lanes, &names);
-            match self.get_step(lane, &names).await {
-                Ok(values) => found.extend(values.into_iter().zip(keys).map(|(value, key)| {
-                    value.map_err(|failure| failed(&failure, "get_many", key))
-                })),
+            match read(self, lane, &names).await {
+                Ok(values) => found.extend(
+                    values
+                        .into_iter()
+                        .zip(step)
+                        .map(|(value, key)| value.map_err(|failure| failed(&failure, op, key))),
+                ),
                 Err(failure) => {
-                    found.extend(keys.iter().map(|key| Err(failed(&failure, "get_many", key))));
-                    if failure.error.is_retryable() {
-                        // The next step would fail in the same way.
+                    // Without the server the next step would fail in the same way.
+                    let is_over = failure.error.is_retryable();
+                    let failing = if is_over { &keys[found.len()..] } else { step };
+                    found.extend(failing.iter().map(|key| Err(failed(&failure, op, key))));
+                    if is_over {
                         break;
                     }
                 }
             }
-        }
-        if let Some(Err(error)) = found.last().cloned() {
-            found.extend(keys[found.len()..].iter().map(|key| Err(error.clone().with_key(key))));
         }
         Ok(found)
     }
@@ -86,32 +99,46 @@ impl AsyncRedisCache {
         names: &[&str],
     ) -> Result<Found, Failure> {
         let deadline = self.deadline();
-        let mut verified = false;
+        let mut is_verified = false;
         loop {
-            let values = match lane.run(|| commands::get_many(names.iter()), deadline).await {
-                Ok(values) => values,
+            let stored = match lane.run(|| commands::get_many(names.iter()), deadline).await {
+                Ok(stored) => stored,
                 Err(failure) if failure.is_refusal() => {
                     return self.get_each(lane, names, deadline).await;
                 }
                 Err(failure) => return Err(failure),
             };
-            if values.len() != names.len() {
-                lane.verify(deadline).await?;
-                return Err(Failure::desynchronized());
-            }
-            let codec = self.shared.config.settings.codec;
-            let mut values = read_all(values, names, codec);
-            let misdirected = values.iter().flatten().any(CacheValue::is_misdirected);
-            // As in a single `get`: a desynchronized connection is replaced, and the keys are read
-            // again.
-            if !misdirected
-                || std::mem::replace(&mut verified, true)
-                || lane.verify(deadline).await.is_ok()
-            {
-                self.find_foreign(lane, names, &mut values, deadline).await?;
+            let values = self.checked(lane, names, stored, &mut is_verified, deadline).await?;
+            if let Some(values) = values {
                 return Ok(values.into_iter().map(Ok).collect());
             }
         }
+    }
+
+    /// The values that the server answered to one `MGET`; `None` if the keys have to be read again,
+    /// because the connection was desynchronized and has been replaced, as in a single `get`.
+    pub(super) async fn checked(
+        &self,
+        lane: &Arc<Lane>,
+        names: &[&str],
+        stored: Vec<Option<Bytes>>,
+        is_verified: &mut bool,
+        deadline: Instant,
+    ) -> Result<Option<Vec<Option<CacheValue>>>, Failure> {
+        if stored.len() != names.len() {
+            lane.verify(deadline).await?;
+            return Err(Failure::desynchronized());
+        }
+        let mut values = read_all(stored, names, self.shared.config.settings.codec);
+        let is_misdirected = values.iter().flatten().any(CacheValue::is_misdirected);
+        if is_misdirected
+            && !std::mem::replace(is_verified, true)
+            && lane.verify(deadline).await.is_err()
+        {
+            return Ok(None);
+        }
+        self.find_foreign(lane, names, &mut values, deadline).await?;
+        Ok(Some(values))
     }
 
     /// Finds keys that hold another program's list or hash. `MGET` answers nil for them, as for a
@@ -309,6 +336,14 @@ impl AsyncRedisCache {
 
 /// The result of [`AsyncRedisCache::get_step`], for each name.
 pub(super) type Found = Vec<Result<Option<CacheValue>, Failure>>;
+
+/// Reads the keys of one step, which share a lane.
+pub(super) type StepReader<T> =
+    for<'s> fn(
+        &'s AsyncRedisCache,
+        &'s Arc<Lane>,
+        &'s [&'s str],
+    ) -> BoxFuture<'s, Result<Vec<Result<T, Failure>>, Failure>>;
 
 /// The commands of one round trip.
 struct Step {

@@ -46,7 +46,7 @@ impl Call<'_> {
 
     /// The lane for a read. A large answer must not delay others, so a key with a large value is
     /// read on the lane for large values. The order of reads does not matter.
-    fn reading_lane(&self) -> &Arc<Lane> {
+    pub(super) fn reading_lane(&self) -> &Arc<Lane> {
         if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
     }
 

@@ -136,6 +136,10 @@ pub(crate) async fn dropped_futures(f: &Fixture) -> Outcome {
         drop(f.contains(&key).now_or_never());
         drop(f.touch(&key, LONG).now_or_never());
         drop(f.get_many(&["a", "b"]).now_or_never());
+        drop(f.get_near(&key).now_or_never());
+        drop(f.get_many_near(&["a", "b"]).now_or_never());
+        drop(f.get_far(&key).now_or_never());
+        drop(f.get_many_far(&["a", "b"]).now_or_never());
         drop(f.set_many(&entries).now_or_never());
         drop(f.remove_many(&["a", "b"]).now_or_never());
         drop(f.clear("dropped").now_or_never());

@@ -13,6 +13,7 @@ mod later;
 pub(super) mod lifecycle;
 pub(super) mod limits;
 pub(super) mod model;
+pub(super) mod near;
 pub(super) mod neighbours;
 pub(super) mod nulls;
 pub(super) mod stale;
