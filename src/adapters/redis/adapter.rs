@@ -2,18 +2,18 @@
 
 use super::AsyncRedisCache;
 use super::commands::Condition;
+use super::connection::source::Source;
 use super::errors::BACKEND;
 use crate::adapter::{
-    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, FoundOrClaimed, KeyCursor, KeyPage, NearEntry,
-    Presence,
+    AsyncCacheAdapter, Claim, ClaimedEntry, Entry, Follower, FoundOrClaimed, KeyCursor, KeyPage,
+    NearEntry, Presence,
 };
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::EventSink;
-use crate::runtime::lock;
 use crate::value::CacheValue;
 use async_trait::async_trait;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[async_trait]
@@ -105,6 +105,14 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.get_near_batch(keys).await.map_err(named)
     }
 
+    /// Connections that are open are replaced by others, over which the server tells of changes.
+    fn follow(&self, follower: Follower) -> bool {
+        self.shared.following.set(follower);
+        // A call from now on opens connections that tell. Calls in flight finish on their own.
+        self.disconnect();
+        matches!(self.shared.source, Source::Endpoint(_))
+    }
+
     fn enforces_claims(&self) -> bool {
         true
     }
@@ -153,8 +161,7 @@ impl AsyncCacheAdapter for AsyncRedisCache {
 
     /// Drops the connections of all runtimes. Calls in flight finish on their connections.
     async fn close(&self) -> Result<()> {
-        *lock(&self.shared.bulk) = (0, Weak::new());
-        self.shared.runtimes.clear();
+        self.disconnect();
         Ok(())
     }
 

@@ -90,6 +90,11 @@ impl Failure {
         Self::new(ErrorKind::Config, "the server does not speak RESP3", Fate::Drop)
     }
 
+    /// Why a server cannot tell of changes.
+    pub(super) fn untold(message: &str) -> Self {
+        answered(ErrorKind::Unsupported, Fate::Keep, message)
+    }
+
     /// The failure of a command that is or is not idempotent.
     pub(super) fn of(self, repeatable: bool) -> Self {
         let again = repeatable && self.fate == Fate::Drop && self.code != Code::TooLarge;

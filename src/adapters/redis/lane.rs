@@ -11,6 +11,7 @@ use super::errors::{Code, Failure, Fate};
 use super::millis;
 use super::request::{Reply, Request};
 use super::scripts::Invocation;
+use crate::adapter::SourceId;
 use crate::adapters::given_up::{GivenUp, Watched};
 use crate::batching::Batcher;
 use crate::error::ErrorKind;
@@ -34,6 +35,14 @@ pub(super) struct Lane {
     latest: AtomicU64,
     /// The removals over this lane, of keys that are written over others, that were given up.
     removals: GivenUp,
+}
+
+/// What came of commands that were sent together.
+pub(super) struct Answers<T> {
+    /// One for each command.
+    pub(super) answers: Vec<Result<T, Failure>>,
+    /// The source that vouches for what was read.
+    pub(super) source: Option<SourceId>,
 }
 
 impl Lane {
@@ -233,7 +242,7 @@ impl Lane {
         &self,
         batch: &[Command<T>],
         deadline: Instant,
-    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+    ) -> Result<Answers<T>, Failure> {
         Self::retry_once(|| async {
             let read = self.try_run_all(batch, true, deadline).await;
             read.map_err(|failure| failure.of(true))
@@ -254,7 +263,7 @@ impl Lane {
             let ran = self.try_run_all(batch, repeatable, deadline).await;
             ran.map_err(|failure| failure.of(repeatable))
         };
-        Self::retry_once(attempt).await
+        Ok(Self::retry_once(attempt).await?.answers)
     }
 
     async fn try_run_all<T>(
@@ -262,8 +271,11 @@ impl Lane {
         batch: &[Command<T>],
         repeatable: bool,
         deadline: Instant,
-    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+    ) -> Result<Answers<T>, Failure> {
         let connection = self.connection.usable_by(deadline, repeatable).await?;
+        // Before the commands are sent: a source that opens later has not told of what changed
+        // since.
+        let source = connection.source();
         let commands = batch.iter().map(|command| &command.cmd);
         let answers = self.connection.exchange_all(&connection, commands, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
@@ -274,7 +286,8 @@ impl Lane {
             Err(failure) if failure.code == Code::Desynchronized => Err(failure),
             read => Ok(read),
         };
-        batch.iter().zip(answers).map(read).collect()
+        let answers = batch.iter().zip(answers).map(read).collect::<Result<_, _>>()?;
+        Ok(Answers { answers, source })
     }
 
     /// The command for removals that the server permits, as far as is known.

@@ -2,7 +2,7 @@
 //!
 //! `builder` reads the configuration, and `adapter` implements the trait. `ops` has the operations
 //! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
-//! on many keys, and `near` reads for a near level. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
+//! on many keys. `near` reads for a near level, which `following` has told of changes. `commands` and `scripts` are sent to the server, `errors` and `refusals` handle
 //! its errors. A command is sent over a `lane`, and a read of one key, if they are many, as a
 //! `request` to the `batch_leader`; `connection` opens connections and keeps them open. `staging` sends large values over a lane of
 //! their own, which `large_keys` chooses. `names` are the names of larder's auxiliary keys.
@@ -16,6 +16,7 @@ mod connection;
 mod counter;
 mod errors;
 mod fencing;
+mod following;
 mod keys;
 mod lane;
 mod large_keys;
@@ -46,6 +47,7 @@ use connection::factory::ConnectionFactory;
 use connection::source;
 use connection::source::Source;
 use errors::BACKEND;
+use following::Following;
 use futures_util::future::try_join_all;
 use lane::Lane;
 use large_keys::BulkyKeys;
@@ -105,6 +107,17 @@ use tokio::time::Instant;
 /// key, for an hour at most; its name is that of the key, a `NUL` character and `larder:claim`. See
 /// [`docs::leases`](crate::docs::leases).
 ///
+/// # Near levels
+///
+/// A near level in front of this adapter ([`layers::Tiered`](crate::layers::Tiered)) is told by the server, within a millisecond or so, which of
+/// the keys that were read have changed: by writes of whoever it is, expiry, eviction and flushes.
+/// Each connection of larder's own over which keys are read is a [`Source`](crate::Source)
+/// (`CLIENT TRACKING`, in version 3 of the protocol). Values are near by age alone if the server is
+/// older than redis 7, the user may not run `CLIENT TRACKING` or `HELLO`, or the connections are
+/// those of a pool or client of the program. One event, [`NearLost`](crate::EventKind::NearLost)
+/// with an error, says so. `SWAPDB` is not told. Of several near levels in front of clones of one
+/// adapter only the newest keeps values near.
+///
 /// # Users who may not run every command
 ///
 /// If a command is refused, another one replaces it where there is one.
@@ -141,7 +154,8 @@ struct Shared {
     source: Source,
     orphans: Arc<Orphans>,
     refusals: Arc<Refusals>,
-    sinks: EventSinks,
+    sinks: Arc<EventSinks>,
+    following: Arc<Following>,
     bulky: BulkyKeys,
     runtimes: PerRuntime<Lanes>,
     /// The lane, and the process in which it was opened: its driver does not survive a fork.
@@ -150,8 +164,13 @@ struct Shared {
 
 impl Shared {
     fn factory(&self) -> Arc<ConnectionFactory> {
-        let (orphans, refusals) = (self.orphans.clone(), self.refusals.clone());
-        Arc::new(ConnectionFactory::new(self.source.clone(), orphans, refusals, &self.config))
+        Arc::new(ConnectionFactory::new(
+            self.source.clone(),
+            self.orphans.clone(),
+            self.refusals.clone(),
+            self.following.clone(),
+            &self.config,
+        ))
     }
 
     /// Records that the server does not run scripts, and emits one event: claims and leases do not
@@ -256,12 +275,14 @@ impl AsyncRedisCache {
     fn assemble(config: Config, source: Source) -> Self {
         #[cfg(feature = "tls")]
         source::prepare_tls(&source);
+        let sinks = Arc::new(EventSinks::default());
         let shared = Shared {
             config,
             source,
+            following: Arc::new(Following::new(sinks.clone())),
             orphans: Arc::default(),
             refusals: Arc::default(),
-            sinks: EventSinks::default(),
+            sinks,
             bulky: BulkyKeys::default(),
             runtimes: PerRuntime::new(),
             bulk: Mutex::new((0, Weak::new())),
@@ -322,6 +343,12 @@ impl AsyncRedisCache {
         let lanes = self.lanes().map_err(named)?;
         let hash = self.hash(&full);
         Ok(Call { cache: &self.shared, lanes, op, key, full, hash, deadline: self.deadline() })
+    }
+
+    /// Drops the connections of all runtimes.
+    fn disconnect(&self) {
+        *lock(&self.shared.bulk) = (0, Weak::new());
+        self.shared.runtimes.clear();
     }
 
     /// Pings over all lanes at the same time.

@@ -1,4 +1,4 @@
-//! Reads for a near level: values with the rest of their lives.
+//! Reads for a near level: values with the rest of their lives, and the source that vouches for them.
 //!
 //! A read is one round trip: `GET` and `PTTL`, or `MGET` and as many `PTTL`, in one write. The life
 //! is asked for after the value. A key that is written in between has the old value and the new
@@ -10,10 +10,10 @@
 use super::AsyncRedisCache;
 use super::commands::{self, Command};
 use super::errors::{Code, Failure};
-use super::lane::Lane;
+use super::lane::{Answers, Lane};
 use super::multi_key::StepReader;
 use super::ops::Call;
-use crate::adapter::NearEntry;
+use crate::adapter::{NearEntry, SourceId};
 use crate::error::Result;
 use crate::expiry::Lifetime;
 use crate::value::CacheValue;
@@ -68,7 +68,7 @@ impl Call<'_> {
 
     async fn read_near(&self, lane: &Arc<Lane>) -> Result<Option<NearEntry>, Failure> {
         let batch = [get(&self.full), left(&self.full)];
-        let answers = lane.read_all(&batch, self.deadline).await?;
+        let Answers { answers, source } = lane.read_all(&batch, self.deadline).await?;
         let Ok([value, left]) = <[_; 2]>::try_from(answers) else {
             return Err(Failure::desynchronized());
         };
@@ -80,7 +80,7 @@ impl Call<'_> {
         }) else {
             return Ok(None);
         };
-        entry(self.value(stored), left)
+        entry(self.value(stored), left, source)
     }
 }
 
@@ -99,7 +99,7 @@ impl AsyncRedisCache {
         loop {
             let lives = names.iter().map(|name| left(name));
             let batch: Vec<_> = iter::once(get_all(names)).chain(lives).collect();
-            let answers = lane.read_all(&batch, deadline).await?;
+            let Answers { answers, source } = lane.read_all(&batch, deadline).await?;
             let mut answers = answers.into_iter();
             let stored = match answers.next() {
                 Some(Ok(Part::Values(stored))) => stored,
@@ -117,7 +117,7 @@ impl AsyncRedisCache {
                 .map(|((value, was_missing), left)| match value {
                     // It was read by itself later: what is left belongs to what was there before.
                     Some(value) if was_missing => Ok(Some(NearEntry::not_kept(value))),
-                    Some(value) => entry(value, left),
+                    Some(value) => entry(value, left, source),
                     None => Ok(None),
                 })
                 .collect());
@@ -133,7 +133,7 @@ impl AsyncRedisCache {
     ) -> Result<Found, Failure> {
         let codec = self.shared.config.settings.codec;
         let batch: Vec<_> = names.iter().flat_map(|name| [get(name), left(name)]).collect();
-        let answers = lane.read_all(&batch, deadline).await?;
+        let Answers { answers, source } = lane.read_all(&batch, deadline).await?;
         let (mut answers, mut found) = (answers.into_iter(), Vec::with_capacity(names.len()));
         for name in names {
             let (Some(value), Some(left)) = (answers.next(), answers.next()) else {
@@ -141,7 +141,7 @@ impl AsyncRedisCache {
             };
             found.push(match value {
                 Ok(Part::Value(Some(stored))) => {
-                    entry(CacheValue::from_stored(name, stored, codec), left)
+                    entry(CacheValue::from_stored(name, stored, codec), left, source)
                 }
                 Ok(Part::Value(None)) => Ok(None),
                 Err(failure) if failure.code == Code::WrongType => Ok(Some(foreign())),
@@ -160,9 +160,19 @@ fn foreign() -> NearEntry {
 
 /// An entry, unless it has gone since its value was read. A user who may not ask for its life keeps
 /// nothing near.
-fn entry(value: CacheValue, left: Result<Part, Failure>) -> Result<Option<NearEntry>, Failure> {
+fn entry(
+    value: CacheValue,
+    left: Result<Part, Failure>,
+    source: Option<SourceId>,
+) -> Result<Option<NearEntry>, Failure> {
     match left {
-        Ok(Part::Left(left)) => Ok(left.map(|left| NearEntry::new(value, left))),
+        Ok(Part::Left(left)) => Ok(left.map(|left| {
+            let entry = NearEntry::new(value, left);
+            match source {
+                Some(source) => entry.vouched_by(source),
+                None => entry,
+            }
+        })),
         Err(failure) if failure.is_refusal() => Ok(Some(NearEntry::not_kept(value))),
         Err(failure) => Err(failure),
         Ok(_) => Err(Failure::desynchronized()),

@@ -12,6 +12,8 @@ mod handed_in;
 mod hostile;
 pub(crate) mod keys;
 mod large;
+#[cfg(feature = "memory")]
+mod near;
 #[cfg(feature = "memcached")]
 mod order;
 mod outage;

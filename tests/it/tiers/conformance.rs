@@ -22,7 +22,7 @@ fn over(url: &str) -> Adapter {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (separator, number) =
         (if url.contains('?') { '&' } else { '?' }, NEXT.fetch_add(1, Ordering::Relaxed));
-    let prefix = format!("t{}-{number}:", std::process::id());
+    let prefix = format!("tiers{}-{number}:", std::process::id());
     format!("near+{url}{separator}prefix={prefix}&op_timeout=60s").into_adapter().unwrap()
 }
 

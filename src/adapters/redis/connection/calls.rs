@@ -181,8 +181,12 @@ impl<R, E: Clone> Calls<R, E> {
 
     /// Gives the writer what has come since: `spare`, an empty buffer, is exchanged for it. `false`
     /// if nothing has: then there is no writer any more, and the next call finds that out under the
-    /// same lock.
-    pub(super) fn take_output(&self, spare: &mut Vec<u8>) -> bool {
+    /// same lock. `note` is asked for a note about this write, before anything of it is sent.
+    pub(super) fn take_output(
+        &self,
+        spare: &mut Vec<u8>,
+        note: impl FnOnce() -> Option<u64>,
+    ) -> bool {
         let mut state = self.state();
         state.written += 1;
         state.is_writing = !state.output.is_empty();
@@ -190,17 +194,19 @@ impl<R, E: Clone> Calls<R, E> {
             state.writer = None;
             return false;
         }
-        state.take_output(spare);
+        state.take_output(spare, note());
         true
     }
 
     /// Gives replies to the calls that they belong to. The call `by` is not woken, because it
-    /// delivers. `false` if a reply came that no command was sent for.
+    /// delivers. `false` if a reply came that no command was sent for. `answered` gets the note of
+    /// the newest write of which something is answered now, before callers are woken.
     pub(super) fn deliver(
         &self,
         by: CallId,
         replies: impl Iterator<Item = R>,
         wakers: &mut Vec<Waker>,
+        answered: impl FnOnce(u64),
     ) -> bool {
         let mut state = self.state();
         state.begin_delivery();
@@ -211,7 +217,11 @@ impl<R, E: Clone> Calls<R, E> {
                 break;
             }
         }
+        let note = if belongs { state.answered_note() } else { None };
         drop(state);
+        if let Some(note) = note {
+            answered(note);
+        }
         wakers.drain(..).for_each(Waker::wake);
         belongs
     }

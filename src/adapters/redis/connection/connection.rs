@@ -2,13 +2,16 @@
 
 use super::driven::DrivenConnection;
 use super::handed_in::HandedInConnection;
+use super::hello::Hello;
 use super::open::explained;
+use super::tracking::Tracking;
+use crate::adapter::{Source, SourceId};
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
 use crate::error::ErrorKind;
 use crate::runtime::lock;
 use redis::{Cmd, Pipeline, Value, cmd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,6 +87,9 @@ impl Link {
 #[derive(Debug)]
 pub(in crate::adapters::redis) struct Connection {
     link: Link,
+    tracking: Arc<Tracking>,
+    /// Whether the server can tell of changes in order with its answers.
+    tells: bool,
     client: Option<ClientId>,
     born: Instant,
     silence: Mutex<Silence>,
@@ -102,15 +108,61 @@ impl Connection {
     /// Takes a link into use that was just opened.
     pub(in crate::adapters::redis) async fn identified(
         link: Link,
+        tracking: Arc<Tracking>,
         orphans: Arc<Orphans>,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        match identify(&link, deadline).await {
-            Ok(client) => {
-                Ok(Self { link, client, born: Instant::now(), silence: Mutex::default(), orphans })
-            }
-            Err(failure) => Err(link.explained(failure)),
+        let Identity { client, tells } =
+            identify(&link, deadline).await.map_err(|failure| link.explained(failure))?;
+        let (born, silence) = (Instant::now(), Mutex::default());
+        Ok(Self { link, tracking, tells, client, born, silence, orphans })
+    }
+
+    /// Has the server tell which of the keys that are read from now on have changed. An answered
+    /// failure says why it cannot.
+    pub(in crate::adapters::redis) async fn track(&self, deadline: Instant) -> Result<(), Failure> {
+        if let Link::HandedIn(_) = &self.link {
+            return Err(Failure::untold(
+                "the connections of a pool or client cannot tell of changes",
+            ));
         }
+        if !self.tells {
+            let message = "the server does not say that it is redis 7 or later, which tells of changes in order";
+            return Err(Failure::untold(message));
+        }
+        let (mut hello, mut tracking) = (cmd("HELLO"), cmd("CLIENT"));
+        hello.arg(3);
+        tracking.arg("TRACKING").arg("ON");
+        for answer in self.exchange_all([hello, tracking].iter(), deadline).await? {
+            if let Value::ServerError(error) = answer {
+                return Err(Failure::from(redis::RedisError::from(error)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes this connection a source: the server tells. `timeout` is that of a question that the
+    /// near level wants asked.
+    pub(in crate::adapters::redis) fn open_source(&self, source: Source, timeout: Duration) {
+        self.tracking.open(source);
+        if let Link::Driven(connection) = &self.link {
+            connection.answer(self.tracking.clone(), timeout);
+        }
+    }
+
+    /// What ends the source.
+    pub(in crate::adapters::redis) fn tracking(&self) -> Weak<Tracking> {
+        Arc::downgrade(&self.tracking)
+    }
+
+    /// The source that vouches for what is read over this connection from now on.
+    pub(in crate::adapters::redis) fn source(&self) -> Option<SourceId> {
+        self.tracking.source()
+    }
+
+    /// Ends the source, because another connection takes the place of this one.
+    pub(in crate::adapters::redis) fn end_source(&self) {
+        self.tracking.end();
     }
 
     /// Sends one command and waits for its answer; an error of the server is an error.
@@ -209,9 +261,15 @@ impl ClientId {
     }
 }
 
-/// What the server calls this connection, `None` if it does not say; an error for a server that is
-/// not one for a cache.
-async fn identify(link: &Link, deadline: Instant) -> Result<Option<ClientId>, Failure> {
+/// Who is connected to whom.
+struct Identity {
+    /// What the server calls this connection, if it says so.
+    client: Option<ClientId>,
+    tells: bool,
+}
+
+/// Asks the server; an error for a server that is not one for a cache.
+async fn identify(link: &Link, deadline: Instant) -> Result<Identity, Failure> {
     let mut client = cmd("CLIENT");
     client.arg("INFO");
     // Without arguments it changes nothing, and says in which mode the server is.
@@ -219,7 +277,8 @@ async fn identify(link: &Link, deadline: Instant) -> Result<Option<ClientId>, Fa
     let answers = link.exchange_all(questions.iter(), deadline).await?;
     let [client, server] =
         <[Value; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
-    match mode(&server) {
+    let hello = Hello::of(&server);
+    match hello.mode() {
         Some("cluster") => return Err(in_cluster_mode()),
         Some("sentinel") => {
             let message = "this is a sentinel, which stores nothing, and not a server";
@@ -227,39 +286,15 @@ async fn identify(link: &Link, deadline: Instant) -> Result<Option<ClientId>, Fa
         }
         _ => {}
     }
-    Ok(match client {
+    let client = match client {
         Value::BulkString(info) => ClientId::parse(&String::from_utf8_lossy(&info)),
         Value::VerbatimString { text, .. } => ClientId::parse(&text),
         Value::ServerError(error) if error.code() == "NOAUTH" => {
             return Err(Failure::from(redis::RedisError::from(error)));
         }
         _ => None,
-    })
-}
-
-/// Which of the modes that are of no use here a server says that it is in, in either version of the
-/// protocol.
-fn mode(hello: &Value) -> Option<&'static str> {
-    let mode = match hello {
-        Value::Map(fields) => {
-            fields.iter().find(|(name, _)| text(name) == Some("mode")).map(|(_, mode)| mode)
-        }
-        Value::Array(fields) => fields
-            .chunks_exact(2)
-            .find(|field| text(&field[0]) == Some("mode"))
-            .map(|field| &field[1]),
-        _ => None,
     };
-    let mode = mode.and_then(text)?;
-    ["cluster", "sentinel"].into_iter().find(|known| *known == mode)
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(text) => std::str::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
+    Ok(Identity { client, tells: hello.tells_in_order() })
 }
 
 /// Connections that were thrown away with commands in flight. What was sent may still be on the

@@ -13,15 +13,17 @@
 use super::calls::{Answer, Begun, CallId, Drive, Request};
 use super::resp::Bounds;
 use super::socket::Socket;
+use super::tracking::Tracking;
 use super::watchdog::watch;
-use super::wire::Wire;
+use super::wire::{Listener, Wire};
+use crate::adapters::redis::deadline_in;
 use crate::adapters::redis::errors::Failure;
 use crate::runtime::wake_last;
 use redis::{Cmd, Value};
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -39,9 +41,9 @@ impl DrivenConnection {
         socket: Socket,
         bounds: Bounds,
         drive: Drive,
-        on_push: impl Fn(Vec<Value>) + Send + Sync + 'static,
+        listener: Arc<dyn Listener>,
     ) -> Self {
-        let wire = Arc::new(Wire::new(socket, bounds, drive, Box::new(on_push)));
+        let wire = Arc::new(Wire::new(socket, bounds, drive, listener));
         let watchdog = tokio::spawn(watch(wire.clone(), drive)).abort_handle();
         Self { wire, watchdog }
     }
@@ -62,11 +64,7 @@ impl DrivenConnection {
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let encode = |output: &mut Vec<u8>| command.write_packed_command(output);
-        match self.call(1, deadline, encode).await? {
-            Answer::One(reply) => Ok(reply),
-            Answer::Many(_) => Err(Failure::desynchronized()),
-        }
+        exchange(&self.wire, command, deadline).await
     }
 
     /// Sends many commands together. As [`exchange`](Self::exchange), with one reply a command.
@@ -82,20 +80,15 @@ impl DrivenConnection {
         let encode = |output: &mut Vec<u8>| {
             commands.for_each(|command| command.write_packed_command(output));
         };
-        Ok(match self.call(replies, deadline, encode).await? {
+        Ok(match call(&self.wire, replies, deadline, encode).await? {
             Answer::One(reply) => vec![reply],
             Answer::Many(replies) => replies,
         })
     }
 
-    fn call<E: FnOnce(&mut Vec<u8>)>(
-        &self,
-        replies: usize,
-        deadline: Instant,
-        encode: E,
-    ) -> Call<'_, E> {
-        let request = Request { replies, deadline: deadline.into_std() };
-        Call { wire: &self.wire, stage: Stage::New(request, encode) }
+    /// Sends a `PING` each time that the tracking wants an answer, until it ends.
+    pub(super) fn answer(&self, tracking: Arc<Tracking>, timeout: Duration) {
+        drop(tokio::spawn(ping_when_wanted(Arc::downgrade(&self.wire), tracking, timeout)));
     }
 
     /// Whether something is in flight whose caller has gone: the server may execute it at any time.
@@ -125,12 +118,13 @@ impl DrivenConnection {
 
     /// Ends it: all calls in flight have this error.
     pub(super) fn end(&self, failure: &Failure) {
-        self.wire.calls.fail(failure);
+        self.wire.fail(failure);
     }
 }
 
 impl Drop for DrivenConnection {
     fn drop(&mut self) {
+        self.wire.end_listening();
         self.watchdog.abort();
     }
 }
@@ -139,6 +133,34 @@ impl fmt::Debug for DrivenConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DrivenConnection").finish_non_exhaustive()
     }
+}
+
+/// The task does not keep the connection alive.
+async fn ping_when_wanted(wire: Weak<Wire>, tracking: Arc<Tracking>, timeout: Duration) {
+    let ping = redis::cmd("PING");
+    while tracking.wants_answer().await {
+        let Some(wire) = wire.upgrade() else { return };
+        // An error is an answer, too. Without an answer the proof ends by itself.
+        drop(exchange(&wire, &ping, deadline_in(timeout)).await);
+    }
+}
+
+async fn exchange(wire: &Wire, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    let encode = |output: &mut Vec<u8>| command.write_packed_command(output);
+    match call(wire, 1, deadline, encode).await? {
+        Answer::One(reply) => Ok(reply),
+        Answer::Many(_) => Err(Failure::desynchronized()),
+    }
+}
+
+fn call<E: FnOnce(&mut Vec<u8>)>(
+    wire: &Wire,
+    replies: usize,
+    deadline: Instant,
+    encode: E,
+) -> Call<'_, E> {
+    let request = Request { replies, deadline: deadline.into_std() };
+    Call { wire, stage: Stage::New(request, encode) }
 }
 
 /// A call, from before its command is encoded until it has its answer. It is in flight from its

@@ -3,7 +3,7 @@
 
 use super::calls::Drive;
 use super::connection::Connection;
-use super::factory::ConnectionFactory;
+use super::factory::{ConnectionFactory, Purpose};
 use super::private::PrivateConnection;
 use super::source::Source;
 use crate::adapters::redis::commands::{self, Command};
@@ -64,7 +64,7 @@ impl ManagedConnection {
         &self,
         deadline: Instant,
     ) -> Result<PrivateConnection, Failure> {
-        match timeout_at(deadline, self.factory.open(self.drive)).await {
+        match timeout_at(deadline, self.factory.open(self.drive, Purpose::OneCaller)).await {
             Ok(opened) => opened.map(PrivateConnection::new),
             Err(_) => Err(Failure::timeout()),
         }
@@ -383,6 +383,9 @@ impl ManagedConnection {
 
     /// Puts `next` in the place of `connection`, if it is still there.
     fn throw_away(&self, connection: &Arc<Connection>, next: State) -> bool {
+        // Before another connection is used: what this one does not tell any more must not be near
+        // beside what is read over the other one.
+        connection.end_source();
         let thrown_away = self.state.send_if_modified(|state| {
             let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
             if current {
@@ -470,7 +473,7 @@ async fn connect(mut connector: ReconnectTask, drive: Drive) {
         let turn = factory.backoff.turn().await;
         let Some(managed) = connector.0.upgrade() else { return };
         managed.fail(factory.backoff.error());
-        match factory.open(drive).await {
+        match factory.open(drive, Purpose::Lane).await {
             Ok(connection) => {
                 factory.backoff.succeeded();
                 connector.0 = Weak::new();

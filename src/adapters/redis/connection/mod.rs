@@ -4,7 +4,8 @@
 //! the `backoff` allows. `source` and `endpoint` say where to connect. A `connection` knows which
 //! of its commands were answered. It goes over a `driven` connection, which `open` makes and logs
 //! in by `login`, with `tls` around it or not; or over one of the driver's that was `handed_in`. A
-//! `private` connection is one caller's alone.
+//! `private` connection is one caller's alone. What the server says of itself is its `hello`. Over
+//! a connection of a lane the server tells of changes, which `tracking` hears for a near level.
 
 pub(super) mod backoff;
 pub(super) mod calls;
@@ -14,6 +15,7 @@ mod driven;
 pub(super) mod endpoint;
 pub(super) mod factory;
 mod handed_in;
+mod hello;
 mod login;
 pub(super) mod managed;
 mod open;
@@ -23,5 +25,6 @@ mod socket;
 pub(super) mod source;
 #[cfg(feature = "tls")]
 mod tls;
+pub(super) mod tracking;
 mod watchdog;
 mod wire;

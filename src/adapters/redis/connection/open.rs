@@ -6,20 +6,24 @@ use super::endpoint::{Endpoint, set_up};
 use super::login::log_in;
 use super::resp::Bounds;
 use super::socket::Socket;
+use super::tracking::Tracking;
 use crate::adapters::redis::errors::{Failure, of_farewell};
 use futures_util::future::select_ok;
 use redis::RedisError;
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::Instant;
 
 /// How a connection is opened, and by when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Opening<'f> {
     pub(super) bounds: Bounds,
     pub(super) drive: Drive,
+    /// Hears what the server sends without being asked.
+    pub(super) tracking: &'f Arc<Tracking>,
     pub(super) deadline: Instant,
     pub(super) progress: &'f Progress,
 }
@@ -58,8 +62,8 @@ pub(super) async fn open(
     opening.progress.reach(ADDRESS);
     let socket = open_socket(endpoint, opening.progress).await?;
     opening.progress.reach(LOGIN);
-    // Nothing is pushed that was not asked for, and nothing asks.
-    let connection = DrivenConnection::new(socket, opening.bounds, opening.drive, drop);
+    let Opening { bounds, drive, tracking, .. } = opening;
+    let connection = DrivenConnection::new(socket, bounds, drive, tracking.clone());
     log_in(&connection, endpoint, opening.deadline).await.map_err(|failure| {
         let is_closed = !failure.answered;
         let failure = explained(failure, &connection);

@@ -34,7 +34,7 @@ struct End(Arc<Wire>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.calls.fail(&Failure::new(
+        self.0.fail(&Failure::new(
             ErrorKind::Unavailable,
             "the runtime of the connection has ended",
             Fate::Drop,

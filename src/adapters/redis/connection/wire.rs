@@ -10,8 +10,8 @@ use bytes::BytesMut;
 use redis::{RedisError, Value};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -34,9 +34,26 @@ pub(super) struct Wire {
     born: Instant,
     /// When something was read last, in milliseconds since it was born.
     heard: AtomicU64,
-    /// Gets what the server sends without being asked, in order with the replies. It is called
-    /// under the lock of the input, and so must not wait, or call over this connection.
-    on_push: Box<dyn Fn(Vec<Value>) + Send + Sync>,
+    listener: Arc<dyn Listener>,
+}
+
+/// Hears what happens on a connection besides the calls. Called under locks of the connection, so it
+/// does not wait, and does not call over this connection.
+pub(super) trait Listener: Send + Sync {
+    /// The server sent something without being asked. In order with the replies: whatever the server
+    /// sent before it answered comes before [`answered`](Listener::answered).
+    fn pushed(&self, push: Vec<Value>);
+
+    /// A writer is about to send commands. Returns the time, if the listener wants to know when
+    /// commands that are answered were sent.
+    fn sending(&self) -> Option<u64>;
+
+    /// Commands were answered, the newest of which were sent at that time.
+    fn answered(&self, sent_at: u64);
+
+    /// The connection has ended, or is not to be believed any more. Called before any call ends by
+    /// it.
+    fn ended(&self);
 }
 
 struct Output {
@@ -63,7 +80,7 @@ impl Wire {
         socket: Socket,
         bounds: Bounds,
         drive: Drive,
-        on_push: Box<dyn Fn(Vec<Value>) + Send + Sync>,
+        listener: Arc<dyn Listener>,
     ) -> Self {
         let (incoming, outgoing) = socket.split();
         let (buffer, at, is_broken) = (Vec::new(), 0, false);
@@ -79,7 +96,7 @@ impl Wire {
             }),
             born: Instant::now(),
             heard: AtomicU64::new(0),
-            on_push,
+            listener,
         }
     }
 
@@ -113,7 +130,7 @@ impl Wire {
             output.is_broken = true;
             output.buffer.clear();
             output.at = 0;
-            while self.calls.take_output(&mut output.buffer) {
+            while self.calls.take_output(&mut output.buffer, || None) {
                 output.buffer.clear();
             }
         }
@@ -130,7 +147,7 @@ impl Wire {
                     // An encrypted stream has buffers of its own.
                     ready!(Pin::new(&mut *half).poll_flush(context))?;
                 }
-                if !self.calls.take_output(buffer) {
+                if !self.calls.take_output(buffer, || self.listener.sending()) {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
@@ -149,7 +166,7 @@ impl Wire {
         let read = ready!(self.poll_read(&mut input, by, context));
         drop(input);
         if let Err(failure) = read {
-            self.calls.fail(&failure);
+            self.fail(&failure);
         }
         Poll::Ready(())
     }
@@ -165,7 +182,7 @@ impl Wire {
         let read = ready!(self.poll_read(&mut input, by, context));
         drop(input);
         if let Err(failure) = read {
-            self.calls.fail(&failure);
+            self.fail(&failure);
         }
         Poll::Ready(())
     }
@@ -198,7 +215,7 @@ impl Wire {
             }
             while let Some(message) = parser.next(buffer).map_err(of_io)? {
                 match message {
-                    Message::Push(push) => (self.on_push)(push),
+                    Message::Push(push) => self.listener.pushed(push),
                     Message::Reply(reply) => replies.push(reply),
                 }
             }
@@ -207,9 +224,22 @@ impl Wire {
             }
             self.heard.store(millis(self.born.elapsed()), Ordering::Relaxed);
             // Under the lock of the input: another reader must not deliver what comes later first.
-            let belongs = self.calls.deliver(by, replies.drain(..), wakers);
+            let answered = |sent_at| self.listener.answered(sent_at);
+            let belongs = self.calls.deliver(by, replies.drain(..), wakers, answered);
             return Poll::Ready(if belongs { Ok(()) } else { Err(Failure::desynchronized()) });
         }
+    }
+
+    /// Ends the connection: all calls in flight and all later ones have this error.
+    pub(super) fn fail(&self, failure: &Failure) {
+        // First the listener: a caller that has seen the end may read over another connection.
+        self.listener.ended();
+        self.calls.fail(failure);
+    }
+
+    /// Nothing that comes from now on is believed.
+    pub(super) fn end_listening(&self) {
+        self.listener.ended();
     }
 
     /// How long ago replies came; since it was opened, if none has come.

@@ -49,7 +49,7 @@ impl Server {
     fn write(&self) {
         let _half = lock(&self.output);
         let mut commands = Vec::new();
-        while self.calls.take_output(&mut commands) {
+        while self.calls.take_output(&mut commands, || None) {
             let reader = {
                 let mut answers = lock(&self.answers);
                 answers.0.extend(commands.drain(..));
@@ -71,7 +71,7 @@ impl Server {
             }
             std::mem::take(&mut answers.0)
         };
-        assert!(self.calls.deliver(by, answers.into_iter(), &mut Vec::new()));
+        assert!(self.calls.deliver(by, answers.into_iter(), &mut Vec::new(), drop));
         Poll::Ready(())
     }
 

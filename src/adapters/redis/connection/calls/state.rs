@@ -31,6 +31,11 @@ pub(super) struct State<R, E> {
     pub(super) gathers: bool,
     /// How many of the queue no writer has taken.
     unsent: usize,
+    /// For each write that was noted and may have unanswered commands: where it begins, in bytes
+    /// since the connection was opened, and its note.
+    notes: VecDeque<(u64, u64)>,
+    /// Where the command begins that was answered last.
+    answered_at: u64,
     pub(super) answered: u64,
     /// How many of the queue no caller waits for any more.
     pub(super) abandoned: usize,
@@ -87,6 +92,8 @@ impl<R, E: Clone> State<R, E> {
             written: 0,
             gathers: false,
             unsent: 0,
+            notes: VecDeque::new(),
+            answered_at: 0,
             answered: 0,
             abandoned: 0,
             resting: None,
@@ -125,9 +132,10 @@ impl<R, E: Clone> State<R, E> {
         is_enough
     }
 
-    /// Gives the output to a writer, in exchange for an empty buffer.
-    pub(super) fn take_output(&mut self, spare: &mut Vec<u8>) {
+    /// Gives the output to a writer, in exchange for an empty buffer, with a note for this write.
+    pub(super) fn take_output(&mut self, spare: &mut Vec<u8>, note: Option<u64>) {
         mem::swap(&mut self.output, spare);
+        self.notes.extend(note.map(|note| (self.taken, note)));
         self.taken = self.appended;
         self.unsent = 0;
         self.gathers = false;
@@ -237,6 +245,7 @@ impl<R, E: Clone> State<R, E> {
             return false;
         };
         self.answered += 1;
+        self.answered_at = pending.begin;
         pending.left -= 1;
         let (call, is_last) = (pending.call, pending.left == 0);
         if is_last {
@@ -298,6 +307,15 @@ impl<R, E: Clone> State<R, E> {
         }
         wakers.extend(self.resting.take());
         wakers
+    }
+
+    /// The note of the write to which the command belongs that was answered last; `None` if that
+    /// write was not noted.
+    pub(super) fn answered_note(&mut self) -> Option<u64> {
+        while self.notes.get(1).is_some_and(|(begin, _)| *begin <= self.answered_at) {
+            self.notes.pop_front();
+        }
+        self.notes.front().filter(|(begin, _)| *begin <= self.answered_at).map(|(_, note)| *note)
     }
 
     /// Ends the calls whose deadline has passed. Those of their commands that no writer has taken

@@ -54,12 +54,12 @@ fn roles(turn: Turn<u32, &'static str>) -> Roles {
 
 /// Delivered by another than any of the callers.
 fn deliver<const N: usize>(calls: &TestCalls, replies: [u32; N]) -> bool {
-    calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new())
+    calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new(), drop)
 }
 
 fn taken(calls: &TestCalls) -> Option<String> {
     let mut output = Vec::new();
-    calls.take_output(&mut output).then(|| String::from_utf8(output).unwrap())
+    calls.take_output(&mut output, || None).then(|| String::from_utf8(output).unwrap())
 }
 
 fn answer(turn: Turn<u32, &'static str>) -> u32 {
@@ -324,4 +324,50 @@ fn numbers_are_used_again() {
         assert!(deliver(&calls, [round]));
         assert_eq!(answer(calls.poll(id, &waker)), round);
     }
+}
+
+/// Delivers replies, and returns the note that comes with them.
+fn noted<const N: usize>(calls: &TestCalls, replies: [u32; N]) -> Option<u64> {
+    let mut noted = None;
+    let answered = |note| noted = Some(note);
+    assert!(calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new(), answered));
+    noted
+}
+
+fn take_with(calls: &TestCalls, note: Option<u64>) {
+    assert!(calls.take_output(&mut Vec::new(), || note));
+    assert!(!calls.take_output(&mut Vec::new(), || panic!("nothing is sent")));
+}
+
+#[test]
+fn answers_come_with_the_note_of_the_write_that_asked_for_them() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    begin(&calls, "before the notes");
+    take_with(&calls, None);
+    begin(&calls, "a");
+    begun(&calls, asks(2), "b", Waker::noop());
+    take_with(&calls, Some(7));
+    assert_eq!(noted(&calls, [0]), None, "its question was sent before");
+    for reply in 1..4 {
+        assert_eq!(noted(&calls, [reply]), Some(7));
+    }
+    begin(&calls, "c");
+    take_with(&calls, Some(8));
+    begin(&calls, "d");
+    take_with(&calls, Some(9));
+    begin(&calls, "e");
+    take_with(&calls, None);
+    assert_eq!(noted(&calls, [4]), Some(8), "and not a later one");
+    assert_eq!(noted(&calls, [5]), Some(9));
+    let unsent = begin(&calls, "withdrawn");
+    calls.leave(unsent);
+    begin(&calls, "f");
+    take_with(&calls, Some(10));
+    begin(&calls, "g");
+    take_with(&calls, Some(11));
+    let dropped = begin(&calls, "dropped");
+    take_with(&calls, Some(12));
+    calls.leave(dropped);
+    assert_eq!(noted(&calls, [6, 7, 8]), Some(11), "the newest of those that are answered");
+    assert_eq!(noted(&calls, [9]), Some(12), "an answer without a caller is one, too");
 }

@@ -8,6 +8,7 @@ use crate::runtime::lock;
 use bytes::BytesMut;
 use std::pin::pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,12 +27,51 @@ fn bounds() -> Bounds {
 
 /// A connection, the other end of it, and what is pushed over it.
 fn connected(drive: Drive) -> (Arc<DrivenConnection>, Peer, Pushed) {
+    let (connection, peer, heard) = listened(drive);
+    (connection, peer, heard.pushed.clone())
+}
+
+/// A connection, the other end of it, and who hears what happens on it.
+fn listened(drive: Drive) -> (Arc<DrivenConnection>, Peer, Arc<Heard>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let pushed = Pushed::default();
-    let heard = pushed.clone();
-    let on_push = move |push: Vec<Value>| lock(&heard).push(format!("{push:?}"));
-    let connection = DrivenConnection::new(Socket::Unix(ours), bounds(), drive, on_push);
-    (Arc::new(connection), Peer::new(theirs), pushed)
+    let heard = Arc::new(Heard::default());
+    let connection = DrivenConnection::new(Socket::Unix(ours), bounds(), drive, heard.clone());
+    (Arc::new(connection), Peer::new(theirs), heard)
+}
+
+/// Keeps what was heard.
+#[derive(Default)]
+struct Heard {
+    pushed: Pushed,
+    /// As many writes.
+    sent: AtomicU64,
+    /// The writes that were answered, by number.
+    answered: Mutex<Vec<u64>>,
+    has_ended: AtomicBool,
+}
+
+impl Heard {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+}
+
+impl Listener for Heard {
+    fn pushed(&self, push: Vec<Value>) {
+        lock(&self.pushed).push(format!("{push:?}"));
+    }
+
+    fn sending(&self) -> Option<u64> {
+        Some(self.sent.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn answered(&self, sent_at: u64) {
+        lock(&self.answered).push(sent_at);
+    }
+
+    fn ended(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+    }
 }
 
 /// The server's end, which does what a test says.
@@ -134,6 +174,45 @@ async fn the_end_is_noticed_while_nothing_is_in_flight() {
         drop(peer);
         eventually("the end is known", || connection.wire.calls.has_ended()).await;
         assert_eq!(ask(&connection, "a").await.unwrap_err().fate, Fate::Drop);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_when_its_question_was_sent() {
+    for drive in BOTH {
+        let (connection, peer, heard) = listened(drive);
+        let serving = tokio::spawn(peer.serve());
+        for number in 0..3 {
+            assert_eq!(ask(&connection, "a").await.unwrap(), bulk("a"));
+            assert_eq!(lock(&heard.answered).pop(), Some(number), "{drive:?}");
+        }
+        assert!(!heard.has_ended());
+        serving.abort();
+    }
+}
+
+/// A caller that has seen the end may read over another connection.
+#[tokio::test]
+async fn the_end_is_heard_before_any_call_ends_by_it() {
+    for drive in BOTH {
+        let (connection, mut peer, heard) = listened(drive);
+        let asking = ask(&connection, "a");
+        let closing = async {
+            peer.asked().await;
+            assert!(!heard.has_ended());
+            drop(peer);
+        };
+        let (answer, ()) = tokio::join!(asking, closing);
+        assert_eq!(answer.unwrap_err().fate, Fate::Drop);
+        assert!(heard.has_ended(), "{drive:?}: the server closed it");
+
+        let (connection, _peer, heard) = listened(drive);
+        connection.end(&Failure::desynchronized());
+        assert!(heard.has_ended(), "{drive:?}: it was ended");
+
+        let (connection, _peer, heard) = listened(drive);
+        drop(connection);
+        assert!(heard.has_ended(), "{drive:?}: it was dropped");
     }
 }
 

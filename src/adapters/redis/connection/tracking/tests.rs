@@ -1,0 +1,183 @@
+//! What is told over a connection, with a test as the near level and as the server.
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+use super::*;
+use crate::adapter::{Follower, OpensSources, Vouches};
+use futures_util::FutureExt;
+use std::pin::pin;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Wake};
+use tokio::sync::Notify;
+
+/// A near level that writes down what its sources say.
+#[derive(Default)]
+struct Ledger {
+    lines: Mutex<Vec<String>>,
+    clock: AtomicU64,
+    wanted: Notify,
+}
+
+impl Ledger {
+    fn write(&self, line: impl Into<String>) {
+        lock(&self.lines).push(line.into());
+    }
+
+    /// What was written since the last look.
+    fn lines(&self) -> Vec<String> {
+        mem::take(&mut *lock(&self.lines))
+    }
+}
+
+struct Level(Arc<Ledger>);
+
+impl OpensSources for Level {
+    fn open(&self) -> Option<Box<dyn Vouches>> {
+        self.0.write("opened");
+        Some(Box::new(Stream(self.0.clone())))
+    }
+}
+
+struct Stream(Arc<Ledger>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.write("ended");
+    }
+}
+
+impl Vouches for Stream {
+    fn id(&self) -> SourceId {
+        SourceId { number: 5, life: 7 }
+    }
+
+    fn now(&self) -> AskedAt {
+        AskedAt(self.0.clock.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn forget(&self, key: &str) {
+        self.0.write(format!("forget {key}"));
+    }
+
+    fn forget_prefix(&self, prefix: &str) {
+        self.0.write(format!("forget {prefix}*"));
+    }
+
+    fn confirm(&self, AskedAt(time): AskedAt) {
+        self.0.write(format!("confirm {time}"));
+    }
+
+    fn wanted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.wanted.notified())
+    }
+}
+
+fn ledger() -> (Arc<Ledger>, Follower) {
+    let ledger = Arc::new(Ledger::default());
+    (ledger.clone(), Follower::new(Arc::new(Level(ledger))))
+}
+
+fn tracking() -> Tracking {
+    Tracking::new(Scope::prefixed("app:"))
+}
+
+/// A source that is open.
+fn opened() -> (Arc<Ledger>, Arc<Tracking>) {
+    let ((ledger, follower), tracking) = (ledger(), tracking());
+    tracking.open(follower.source().unwrap());
+    assert_eq!(ledger.lines(), ["opened"]);
+    (ledger, Arc::new(tracking))
+}
+
+fn bulk(bytes: &[u8]) -> Value {
+    Value::BulkString(bytes.to_vec())
+}
+
+fn invalidate(keys: &[&[u8]]) -> Vec<Value> {
+    vec![bulk(b"invalidate"), Value::Array(keys.iter().map(|key| bulk(key)).collect())]
+}
+
+#[test]
+fn the_keys_of_the_cache_are_forgotten_without_its_prefix() {
+    let (ledger, tracking) = opened();
+    tracking.pushed(invalidate(&[b"app:a", b"other:a", b"ap", b"app:", b"app:\xff", b"app:\0b"]));
+    assert_eq!(ledger.lines(), ["forget a", "forget ", "forget \0b"]);
+    let everything = Tracking::new(Scope::default());
+    let (ledger, follower) = self::ledger();
+    everything.open(follower.source().unwrap());
+    everything.pushed(invalidate(&[b"app:a", b"\xff"]));
+    assert_eq!(ledger.lines(), ["opened", "forget app:a"]);
+}
+
+#[test]
+fn a_flush_forgets_all_and_so_does_what_nobody_understands() {
+    let (ledger, tracking) = opened();
+    tracking.pushed(vec![bulk(b"invalidate"), Value::Nil]);
+    assert_eq!(ledger.lines(), ["forget *"]);
+    for odd in
+        [vec![bulk(b"invalidate")], vec![bulk(b"invalidate"), Value::Array(vec![Value::Nil])]]
+    {
+        tracking.pushed(odd);
+        assert_eq!(ledger.lines(), ["forget *"]);
+    }
+    tracking.pushed(vec![bulk(b"message"), bulk(b"channel"), bulk(b"text")]);
+    tracking.pushed(Vec::new());
+    assert!(ledger.lines().is_empty());
+}
+
+#[test]
+fn without_a_source_nothing_is_told_and_no_time_is_asked_for() {
+    let tracking = tracking();
+    assert_eq!((tracking.source(), tracking.sending()), (None, None));
+    tracking.pushed(invalidate(&[b"app:a"]));
+    tracking.answered(3);
+    let (ledger, follower) = ledger();
+    tracking.open(follower.source().unwrap());
+    assert_eq!(tracking.source(), Some(SourceId { number: 5, life: 7 }));
+    assert_eq!((tracking.sending(), tracking.sending()), (Some(0), Some(1)));
+    tracking.answered(1);
+    tracking.end();
+    assert_eq!((tracking.source(), tracking.sending()), (None, None));
+    tracking.answered(2);
+    tracking.pushed(invalidate(&[b"app:a"]));
+    assert_eq!(ledger.lines(), ["opened", "confirm 1", "ended"]);
+}
+
+#[test]
+fn a_connection_that_has_ended_opens_no_source() {
+    let (tracking, (ledger, follower)) = (tracking(), ledger());
+    tracking.ended();
+    tracking.open(follower.source().unwrap());
+    assert_eq!(ledger.lines(), ["opened", "ended"]);
+    assert_eq!(tracking.source(), None);
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_source_ends_at_once_while_a_task_waits_for_its_questions() {
+    let (ledger, tracking) = opened();
+    let woken = Arc::new(Woken::default());
+    let waker = woken.clone().into();
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = pin!(tracking.wants_answer());
+    for _ in 0..3 {
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        ledger.wanted.notify_one();
+        assert!(woken.0.swap(false, Ordering::SeqCst));
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(true));
+        waiting.set(tracking.wants_answer());
+    }
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    tracking.end();
+    assert_eq!(ledger.lines(), ["ended"]);
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(false));
+    assert_eq!(tracking.wants_answer().now_or_never(), Some(false));
+}
