@@ -13,6 +13,8 @@ pub(crate) struct Attributes {
     pub(crate) outer: Vec<TokenStream>,
     /// For the function with the body.
     pub(crate) body: Vec<TokenStream>,
+    /// The first of those that work on the function with the body.
+    pub(crate) working: Option<Attribute>,
     /// For everything that is generated: without it, half of it would be missing.
     pub(crate) conditions: Vec<Attribute>,
 }
@@ -34,7 +36,10 @@ impl Attributes {
         for attribute in attributes {
             match place(attribute) {
                 Place::Outer => sorted.outer.push(attribute.to_token_stream()),
-                Place::Body => sorted.body.push(attribute.to_token_stream()),
+                Place::Body => {
+                    sorted.body.push(attribute.to_token_stream());
+                    sorted.working.get_or_insert_with(|| attribute.clone());
+                }
                 Place::Condition => sorted.conditions.push(attribute.clone()),
                 Place::Level => {
                     sorted.outer.push(attribute.to_token_stream());
@@ -69,7 +74,13 @@ fn place(attribute: &Attribute) -> Place {
 }
 
 fn place_of(path: &Path) -> Place {
-    let Some(name) = path.get_ident().map(ToString::to_string) else { return Place::Body };
+    let Some(name) = path.get_ident().map(ToString::to_string) else {
+        // Those of tools do nothing to a function.
+        let tool = path.segments.first().map(|tool| tool.ident.to_string());
+        let is_tool =
+            tool.is_some_and(|tool| ["rustfmt", "clippy", "diagnostic"].contains(&&*tool));
+        return if is_tool { Place::Outer } else { Place::Body };
+    };
     match name.as_str() {
         "doc" | "must_use" | "deprecated" | "inline" | "cold" => Place::Outer,
         "cfg" => Place::Condition,

@@ -57,6 +57,7 @@ impl Cached {
         self.function.check()?;
         self.check_output()?;
         self.check_here()?;
+        self.check_attributes()?;
         if let Some((span, _)) = self.options.errors
             && !self.function.output.is_result()
         {
@@ -87,6 +88,20 @@ impl Cached {
                 "`impl Trait` cannot be cached: the value that is read back needs a type with a name",
             ),
             Type::Never(_) => refuse("the function never returns a value"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The body of a method in the `impl` of a trait is in place, and no function of its own.
+    fn check_attributes(&self) -> Result<()> {
+        match &self.attributes.working {
+            Some(attribute) if self.home == Home::Nowhere => {
+                let name = attribute.path().to_token_stream().to_string().replace(' ', "");
+                let message = format!(
+                    "`{name}` would have no function to work on: write it above the attribute of larder"
+                );
+                Err(syn::Error::new_spanned(attribute, message))
+            }
             _ => Ok(()),
         }
     }
