@@ -111,7 +111,8 @@ use tokio::sync::oneshot;
 /// out does not take effect after a later removal that succeeded, and a `clear` that was given up
 /// does not take effect after a later write. After twice the deadline without
 /// an answer the connection is abandoned. Before any other operation, the writes that were sent
-/// over it are fenced off: if they still arrive, they are misses. The fence is removed when the
+/// over it are fenced off: if they still arrive, they are misses. A removal that timed out may still
+/// arrive, too, and remove what was written later: a miss. The fence is removed when the
 /// answer arrives, or after 30 s. Values under `json` and `raw` have no stamp for a fence to check:
 /// until the answer arrives, and for 30 s at most, keys with such a write are not changed, and
 /// `clear` of them fails, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). None of this

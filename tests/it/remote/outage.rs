@@ -4,7 +4,7 @@ use super::{Cache, PATIENT, Remote, Setup, on_each, percentile, put, text, value
 use crate::support::noise::{excuses, noise};
 use crate::support::turns::turn;
 use crate::support::{Proxy, eventually};
-use larder::{AsyncCacheWrapper, CacheValue, ErrorKind};
+use larder::{AsyncCacheWrapper, CacheValue, Entry, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ on_each!(async
     fallbacks_answer_while_it_is_away,
     a_thousand_tasks_do_not_storm_a_server_that_is_away,
     a_restart_that_nobody_saw_costs_nothing,
+    any_verb_may_be_the_first_after_a_restart_that_nobody_saw,
     nobody_listens,
     connect_ping_close_and_reconnect_are_idempotent,
 );
@@ -303,6 +304,55 @@ async fn a_restart_that_nobody_saw_costs_nothing<S: Remote>() {
         let removed = cache.remove_many(&["a", "b", "c", "d"]).await.unwrap();
         assert!(removed.iter().all(|removed| matches!(removed, Ok(false))), "{removed:?}");
     }
+}
+
+async fn any_verb_may_be_the_first_after_a_restart_that_nobody_saw<S: Remote>() {
+    let _turn = turn();
+    let server = S::start();
+    let cache = server.cache(Setup::patient());
+    cache.connect().await.unwrap();
+    let (value, never) = (|| CacheValue::new(1), larder::Expiry::Never);
+    let many = [Entry::new("a", value(), never), Entry::new("b", value(), never)];
+    for large in [1, 400_000] {
+        server.restart();
+        cache.set("set", CacheValue::new("v".repeat(large)), never).await.unwrap();
+    }
+    server.restart();
+    assert!(cache.set_many(&many).await.unwrap().iter().all(Result::is_ok));
+    server.restart();
+    assert!(!cache.replace("replaced", value(), never).await.unwrap());
+    server.restart();
+    assert_eq!(cache.incr("counted", 1, never).await.unwrap(), 1);
+    server.restart();
+    assert!(!cache.touch("touched", never).await.unwrap());
+    server.restart();
+    assert!(!cache.touch("touched", Duration::from_secs(60).into()).await.unwrap());
+    server.restart();
+    assert!(cache.update_timeout("updated", never).await.unwrap().is_none());
+    server.restart();
+    assert!(cache.take("taken").await.unwrap().is_none());
+    server.restart();
+    assert!(!cache.remove("removed").await.unwrap());
+    server.restart();
+    cache.clear("").await.unwrap();
+    server.restart();
+    let claim = cache.claim("claimed", None).await.unwrap().unwrap();
+    assert!(cache.set_claimed("claimed", value(), never, &claim).await.unwrap());
+    server.restart();
+    let claim = cache.claim("leased", Some(PATIENT)).await.unwrap().unwrap();
+    cache.release("leased", &claim).await.unwrap();
+    server.restart();
+    assert!(cache.get_or_claim_many(&["c", "d"]).await.unwrap().iter().all(Result::is_ok));
+    server.restart();
+    assert!(cache.get("got").await.unwrap().is_none());
+    server.restart();
+    assert!(cache.get_many(&["e", "f"]).await.unwrap().iter().all(Result::is_ok));
+    server.restart();
+    assert!(!cache.contains("looked for").await.unwrap());
+    server.restart();
+    assert!(cache.expiry("asked for").await.unwrap().is_none());
+    server.restart();
+    cache.ping().await.unwrap();
 }
 
 async fn nobody_listens<S: Remote>() {

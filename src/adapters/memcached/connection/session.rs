@@ -6,7 +6,7 @@ use crate::adapters::memcached::late::{BROKEN_FOR, LATE_FOR, Late};
 use crate::adapters::memcached::server::Server;
 use crate::adapters::memcached::stamps::Stamping;
 use crate::adapters::memcached::ttl::Ttl;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use async_memcached::{Client, Error as DriverError, MetaProtocol, MetaValue};
 use bytes::Bytes;
@@ -254,15 +254,14 @@ impl Session {
     ) -> Result<Vec<Option<Item>>> {
         let reused = self.connection.is_some();
         match self.read_once(keys, flags).await {
-            Err(error)
-                if reused
-                    && self.connection.is_none()
-                    && error.kind() == ErrorKind::Unavailable =>
-            {
-                self.read_once(keys, flags).await
-            }
+            Err(error) if reused && self.was_closed(&error) => self.read_once(keys, flags).await,
             answer => answer,
         }
+    }
+
+    /// Whether an operation failed because the server had closed the connection.
+    fn was_closed(&self, error: &Error) -> bool {
+        self.connection.is_none() && error.kind() == ErrorKind::Unavailable
     }
 
     async fn read_once<K: AsRef<str>>(
@@ -355,7 +354,16 @@ impl Session {
         Ok(refused.into_iter().filter_map(|answer| answer.key).collect())
     }
 
+    /// Asks for a sign of life, again over a new connection if the connection turns out to be broken.
     pub(in crate::adapters::memcached) async fn ping(&mut self) -> Result<()> {
+        let reused = self.connection.is_some();
+        match self.ping_once().await {
+            Err(error) if reused && self.was_closed(&error) => self.ping_once().await,
+            answer => answer,
+        }
+    }
+
+    async fn ping_once(&mut self) -> Result<()> {
         let patience = self.patience();
         let client = self.client().await?;
         let answer = timeout(patience, client.version()).await;
