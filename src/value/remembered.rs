@@ -2,7 +2,7 @@
 
 use super::encoded::Encoded;
 use super::{CacheValue, Contained, Kept, Known, Meta};
-use crate::codec::Codec;
+use crate::codec::{Codec, Tags};
 use crate::error::Result;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -56,6 +56,10 @@ impl Kept for Remembered {
 
     fn encoded(&self) -> Option<&Encoded> {
         self.value.0.kept.encoded()
+    }
+
+    fn tags(&self) -> Option<&Tags> {
+        self.value.0.kept.tags()
     }
 }
 
