@@ -67,10 +67,9 @@ trait Kept: Send + Sync {
     fn encoded(&self) -> Option<&Encoded> {
         None
     }
-    /// The tags of the entry, if it has any.
-    fn tags(&self) -> Option<&Tags> {
-        None
-    }
+    /// The tags of the entry, if it has any. Without a default: a value around another that forgot
+    /// them would be served after the removal of a tag.
+    fn tags(&self) -> Option<&Tags>;
     /// The value whose metadata was replaced, if this is one with other metadata.
     fn original(&self) -> Option<&CacheValue> {
         None
@@ -105,6 +104,10 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Typed<T> {
     fn object(&self) -> &dyn Any {
         &self.0
     }
+
+    fn tags(&self) -> Option<&Tags> {
+        None
+    }
 }
 
 impl<T: Serialize + Send + Sync + 'static> Kept for Contained<T> {
@@ -127,6 +130,10 @@ impl<T: Serialize + Send + Sync + 'static> Kept for Contained<T> {
             Some(object) => object,
             None => &(),
         }
+    }
+
+    fn tags(&self) -> Option<&Tags> {
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! Values that consist of encoded bytes.
 
 use super::Kept;
-use crate::codec::{Codec, Defect};
+use crate::codec::{Codec, Defect, Tags};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::any::Any;
@@ -61,5 +61,9 @@ impl Kept for Encoded {
 
     fn encoded(&self) -> Option<&Encoded> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&Tags> {
+        None
     }
 }

@@ -98,6 +98,7 @@ impl CacheValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Tag;
     use crate::error::Result;
 
     fn stored() -> Result<CacheValue> {
@@ -116,6 +117,20 @@ mod tests {
         assert!(value.object::<Box<str>>().is_none());
         let second: *const String = value.object::<String>().expect("remembered");
         assert_eq!(first, second);
+        Ok(())
+    }
+
+    #[test]
+    fn tags_stay_with_a_value_that_remembers() -> Result<()> {
+        let tag = Tag { record: "\0larder:tag:a".into(), generation: 7 };
+        let tags = Tags::new("", vec![tag]).expect("few");
+        let bytes = CacheValue::new(5u8).tagged(tags.clone()).to_stored("k", Codec::MessagePack)?;
+        let read = CacheValue::from_stored("k", bytes, Codec::MessagePack).remembering();
+        assert_eq!(read.decode_once::<u8>()?, 5);
+        for value in [read.tagged(tags.clone()), read] {
+            assert_eq!(value.tags(), Some(&tags));
+            assert_eq!(value.object::<u8>(), Some(&5));
+        }
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Values with tags.
 
 use super::encoded::Encoded;
+#[cfg(feature = "memory")]
+use super::remembered::Memory;
 use super::{CacheValue, Kept, Known};
 use crate::codec::{self, Codec, Tags};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +37,11 @@ impl Kept for Tagged {
 
     fn encoded(&self) -> Option<&Encoded> {
         self.value.0.kept.encoded()
+    }
+
+    #[cfg(feature = "memory")]
+    fn memory(&self) -> Option<&Memory> {
+        self.value.0.kept.memory()
     }
 
     fn tags(&self) -> Option<&Tags> {

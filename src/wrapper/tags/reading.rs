@@ -131,15 +131,15 @@ impl Slot {
         let generations: HashMap<&str, Result<Option<u64>>> =
             records.into_iter().zip(generations).collect();
         let read = |record: &str| generations.get(record).cloned().unwrap_or(Ok(None));
-        let judged = values
-            .iter()
-            .map(|value| value.tags().map_or(Ok(true), |tags| are_current(tags, read)));
+        let judged = values.iter().map(|value| {
+            value.tags().map_or(Ok(!value.is_tagged()), |tags| are_current(tags, read))
+        });
         judged.collect()
     }
 
     /// [`is_current`](Self::is_current) if the records need no wait.
     pub(in crate::wrapper) fn is_current_now(&self, value: &CacheValue) -> Poll<Result<bool>> {
-        let Some(tags) = value.tags() else { return Poll::Ready(Ok(true)) };
+        let Some(tags) = value.tags() else { return Poll::Ready(Ok(!value.is_tagged())) };
         if tags.are_of_record() {
             return Poll::Ready(Ok(false));
         }

@@ -26,6 +26,8 @@ on_each_store!(
     a_follower_of_a_lease_gets_what_the_holder_stored,
     a_swap_takes_both_levels,
     what_is_near_is_bounded,
+    a_removed_tag_is_seen_here_at_once_and_there_after_the_bound,
+    a_load_that_was_late_for_a_tag_is_dead,
 );
 
 /// Values stay near for longer than any test.
@@ -315,4 +317,39 @@ async fn what_is_near_is_bounded(shared: Shared) {
     }
     let near = near(&cache);
     assert!(near.far_reads >= 2 * 400 - 40, "{near}");
+}
+
+async fn a_removed_tag_is_seen_here_at_once_and_there_after_the_bound(shared: Shared) {
+    let bound = Duration::from_millis(300);
+    let (here, there) = (shared.near("near_bound=300ms"), shared.near("near_bound=300ms"));
+    for round in 0..3u64 {
+        here.tags(["user:7", "all"]).set("k", round).await.unwrap();
+        here.tags(["user:8"]).set("other", round).await.unwrap();
+        tokio::time::sleep(bound).await;
+        for cache in [&here, &there, &here, &there] {
+            assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(round));
+            assert_eq!(cache.get::<u64>("other").await.unwrap(), Some(round));
+        }
+        here.remove_tags(["user:7"]).await.unwrap();
+        let returned = Instant::now();
+        assert_eq!(here.get::<u64>("k").await.unwrap(), None);
+        assert_eq!(here.get::<u64>("other").await.unwrap(), Some(round));
+        tokio::time::sleep_until((returned + bound).into()).await;
+        let found: Vec<Option<u64>> = there.get_many(["k", "other"]).await.unwrap();
+        assert_eq!(found, [None, Some(round)]);
+        assert_eq!(shared.cache().get::<u64>("k").await.unwrap(), None);
+    }
+}
+
+async fn a_load_that_was_late_for_a_tag_is_dead(shared: Shared) {
+    let (here, there) = (shared.near(LONG), shared.near(LONG));
+    let remover = there.clone();
+    let load = async move {
+        remover.remove_tags(["user:7"]).await.unwrap();
+        1u64
+    };
+    assert_eq!(here.tags(["user:7"]).get_or_set_async("k", load).await.unwrap(), 1);
+    for cache in [&here, &there] {
+        assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
+    }
 }
