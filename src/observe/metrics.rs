@@ -30,7 +30,11 @@ use std::sync::Arc;
 /// | `larder_swaps_total` | adapters that were put in another's place; `backend` is the new one | |
 /// | `larder_near_lost_total` | streams that stopped telling the near level of changes | |
 /// | `larder_near_back_total` | streams that tell it again | |
-/// | `larder_near_far_reads`, `…_kept`, `…_refused`, `…_forgotten`, `…_late_proofs` | gauges: the counters of [`NearStats`](crate::NearStats), set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
+/// | `larder_near_far_reads` | gauge: reads of the store behind the near level, set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
+/// | `larder_near_kept` | gauge: answers that were kept near, set by the same | |
+/// | `larder_near_refused` | gauge: answers that were not kept, because their key may have changed meanwhile, set by the same | |
+/// | `larder_near_forgotten` | gauge: values that left the near level because their key may have changed, set by the same | |
+/// | `larder_near_late_proofs` | gauge: looks at a near value whose proof had run out, set by the same | |
 /// | `larder_entries` | gauge: entries in the store, set by [`record_size`](crate::AsyncCacheWrapper::record_size) | |
 /// | `larder_bytes` | gauge: what they count for, set by the same | |
 /// | `larder_load_seconds` | histogram: how long loaders took | |

@@ -4,8 +4,11 @@ use super::*;
 use larder::{Event, EventKind, Observation};
 use std::sync::{Arc, Mutex};
 
+/// Events with the text of their errors.
+type Noted = Arc<Mutex<Vec<(EventKind, String)>>>;
+
 /// The events about sources that have an error, or end one that had.
-fn noted(node: &AsyncCacheWrapper) -> (Arc<Mutex<Vec<(EventKind, String)>>>, Observation) {
+fn noted(node: &AsyncCacheWrapper) -> (Noted, Observation) {
     let events = Arc::new(Mutex::new(Vec::new()));
     let noting = events.clone();
     let observation = node.observe(move |event: &Event<'_>| {
