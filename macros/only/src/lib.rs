@@ -3,6 +3,7 @@
 
 pub mod forms;
 pub mod methods;
+pub mod more;
 pub mod names;
 pub mod writes;
 
