@@ -84,18 +84,18 @@ async fn below(db: &Db, id: u64) -> Result<u64, AppError> {
 
 #[cached(key = "here above:{id}", cache = &db.cache, here, skip(names))]
 #[instrument(name = "here above", skip_all)]
-async fn here_above<T: fmt::Display + ?Sized>(db: &Db, id: u64, names: &mut Vec<&T>) -> String
+async fn here_above<T>(db: &Db, id: u64, names: &mut Vec<&T>) -> String
 where
-    T: Sync,
+    T: fmt::Display + Sync + ?Sized,
 {
     names.pop().map_or_else(String::new, |name| format!("{name} {id}"))
 }
 
 #[instrument(name = "here below", skip_all)]
 #[cached(key = "here below:{id}", cache = &db.cache, here, skip(names))]
-async fn here_below<T: fmt::Display + ?Sized>(db: &Db, id: u64, names: &mut Vec<&T>) -> String
+async fn here_below<T>(db: &Db, id: u64, names: &mut Vec<&T>) -> String
 where
-    T: Sync,
+    T: fmt::Display + Sync + ?Sized,
 {
     names.pop().map_or_else(String::new, |name| format!("{name} {id}"))
 }
