@@ -1,6 +1,7 @@
 //! Atomic steps under many thread schedules.
 
 use super::{Bounds, Ordering, Store, Stored};
+use crate::adapters::memory::sweeper::Sweeps;
 use crate::expiry::Lifetime;
 use crate::sync::under_many_schedules;
 use crate::value::CacheValue;
