@@ -77,7 +77,7 @@ impl Session {
     ) -> Result<Option<ClaimToken>> {
         let lease = match lease {
             None => None,
-            Some(ttl) => match self.hold(&keys::lease(key), ttl, Condition::Absent).await? {
+            Some(ttl) => match self.take_lease(&keys::lease(key), ttl).await? {
                 None => return Ok(None),
                 taken => taken,
             },
@@ -89,6 +89,18 @@ impl Session {
             let _ = self.end_lease(key, lease).await;
         }
         token.map(Some)
+    }
+
+    /// Takes a lease, again over a new connection if the server had closed the old one. If the first
+    /// attempt has taken it all the same, the second finds it held, and it ends by itself.
+    async fn take_lease(&mut self, wire: &str, ttl: Ttl) -> Result<Option<u64>> {
+        let reused = self.is_connected();
+        match self.hold(wire, ttl, Condition::Absent).await {
+            Err(error) if reused && self.was_closed(&error) => {
+                self.hold(wire, ttl, Condition::Absent).await
+            }
+            taken => taken,
+        }
     }
 
     async fn hold_placeholder(&mut self, key: &Key, deadline: Instant) -> Result<Version> {

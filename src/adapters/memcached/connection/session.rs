@@ -259,8 +259,13 @@ impl Session {
         }
     }
 
+    /// Whether there is a connection, which the server may have closed.
+    pub(in crate::adapters::memcached) fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Whether an operation failed because the server had closed the connection.
-    fn was_closed(&self, error: &Error) -> bool {
+    pub(in crate::adapters::memcached) fn was_closed(&self, error: &Error) -> bool {
         self.connection.is_none() && error.kind() == ErrorKind::Unavailable
     }
 
