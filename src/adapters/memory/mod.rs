@@ -5,6 +5,7 @@
 mod builder;
 mod claims;
 mod clock;
+mod earliest_end;
 mod engine;
 pub(crate) mod near;
 mod store;

@@ -4,9 +4,9 @@
 #[cfg(test)]
 mod timed;
 
+use super::Bounds;
+use super::earliest_end::EarliestEnd;
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
-use super::{Bounds, clock};
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::value::CacheValue;
 
 pub(crate) use super::clock::{now, recent};
@@ -23,9 +23,6 @@ const LARGEST: usize = 256 << 10;
 /// The approximate bytes that an entry takes besides its key and value: see the store of the
 /// adapter, and the second handle of a value that remembers its object.
 const OVERHEAD: u64 = 192;
-
-/// No deadline.
-const NEVER: u64 = u64::MAX;
 
 /// A value that fits the bounds, and what it counts for.
 #[derive(Debug)]
@@ -50,8 +47,7 @@ impl From<Gone> for Dropped {
 pub(crate) struct NearStore {
     engine: Engine,
     max_bytes: u64,
-    /// The earliest time at which an entry may expire.
-    sweep_at: AtomicU64,
+    earliest_end: EarliestEnd,
 }
 
 impl NearStore {
@@ -61,7 +57,7 @@ impl NearStore {
         Self {
             engine: Engine::new(size, bounds.shards()),
             max_bytes,
-            sweep_at: AtomicU64::new(NEVER),
+            earliest_end: EarliestEnd::new(),
         }
     }
 
@@ -102,10 +98,7 @@ impl NearStore {
         let Weighed { value, weight } = kept;
         let mut displaced = Displaced::default();
         self.engine.insert(key, Entry { value, deadline, weight, source }, &mut displaced);
-        // After storing the entry, because a sweep that has just begun forgets earlier records.
-        if deadline < self.sweep_at.load(Ordering::Relaxed) && !clock::is_paused() {
-            self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
-        }
+        self.earliest_end.expect(deadline);
         Dropped(displaced)
     }
 
@@ -135,20 +128,11 @@ impl NearStore {
 
     /// Whether an entry may have expired since the last sweep.
     pub(crate) fn is_sweep_due(&self) -> bool {
-        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
+        self.earliest_end.is_past()
     }
 
     /// Removes the entries that have expired.
     pub(crate) fn sweep(&self) {
-        self.sweep_at.store(NEVER, Ordering::Relaxed);
-        let now = clock::now();
-        let keep = |node: &Node| {
-            let is_live = node.deadline > now;
-            if is_live {
-                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
-            }
-            is_live
-        };
-        self.engine.retain(keep, drop);
+        self.earliest_end.sweep(&self.engine, drop);
     }
 }

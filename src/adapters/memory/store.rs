@@ -3,6 +3,7 @@
 mod step;
 
 use super::claims::{self, Claims};
+use super::earliest_end::{EarliestEnd, NEVER};
 use super::engine::{Displaced, Engine, Entry, Gone, Node, Size};
 use super::sweeper::Sweeps;
 use super::{KIND, clock};
@@ -11,7 +12,6 @@ use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::expiry::Lifetime;
 use crate::observers::EventSinks;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use foldhash::quality::RandomState;
@@ -32,23 +32,13 @@ impl CountsClaims for Store {
 }
 
 impl Sweeps for Store {
-    /// Whether an entry may have expired since the last sweep.
     fn is_sweep_due(&self) -> bool {
-        self.sweep_at.load(Ordering::Relaxed) <= clock::now()
+        self.earliest_end.is_past()
     }
 
-    /// Removes the entries that have expired.
     fn sweep(&self) {
-        self.sweep_at.store(NEVER, Ordering::Relaxed);
-        let now = clock::now();
-        let keep = |node: &Node| {
-            let live = node.deadline > now;
-            if live {
-                self.sweep_at.fetch_min(node.deadline, Ordering::Relaxed);
-            }
-            live
-        };
-        self.engine.retain(keep, |gone| self.emit_one(EventKind::Expire, &gone.key));
+        let gone = |gone: Gone| self.emit_one(EventKind::Expire, &gone.key);
+        self.earliest_end.sweep(&self.engine, gone);
     }
 }
 
@@ -72,9 +62,6 @@ const WALKED: usize = 4_096;
 
 /// A place in a walk through the entries.
 pub(super) type Place = (usize, usize);
-
-/// No deadline.
-const NEVER: u64 = u64::MAX;
 
 /// The bounds of a store.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +101,7 @@ pub(super) struct Store {
     /// The locks of the steps on the keys of each stripe, with the claims on these keys.
     stripes: Box<[Mutex<Claims>]>,
     hasher: RandomState,
-    /// The earliest time at which an entry may expire.
-    sweep_at: AtomicU64,
+    pub(super) earliest_end: EarliestEnd,
     pub(super) sinks: EventSinks,
 }
 
@@ -128,7 +114,7 @@ impl Store {
             bounds,
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::default(),
-            sweep_at: AtomicU64::new(NEVER),
+            earliest_end: EarliestEnd::new(),
             sinks: EventSinks::default(),
         }
     }
@@ -380,17 +366,6 @@ impl Store {
         };
         self.emit(displaced.iter());
         outcome
-    }
-
-    /// Records that an entry will expire. Call this after storing the entry, because a sweep that
-    /// has just begun forgets earlier records.
-    ///
-    /// Deadlines of a clock that a test has paused are not recorded: the sweep reads the time of
-    /// its own thread, which may be past a deadline before the test's time is.
-    pub(super) fn expect(&self, deadline: u64) {
-        if deadline < self.sweep_at.load(Ordering::Relaxed) && !clock::is_paused() {
-            self.sweep_at.fetch_min(deadline, Ordering::Relaxed);
-        }
     }
 
     fn hash(&self, key: &str) -> u64 {

@@ -109,8 +109,9 @@ use tokio::time::Instant;
 ///
 /// # Near levels
 ///
-/// A near level in front of this adapter ([`layers::Tiered`](crate::layers::Tiered)) is told by the server, within a millisecond or so, which of
-/// the keys that were read have changed: by writes of whoever it is, expiry, eviction and flushes.
+/// A near level in front of this adapter ([`layers::Tiered`](crate::layers::Tiered)) is told by the
+/// server, within a millisecond or so, which of the keys that were read have changed: by any client's
+/// writes, expiry, eviction and flushes.
 /// Each connection of larder's own over which keys are read is a [`Source`](crate::Source)
 /// (`CLIENT TRACKING`, in version 3 of the protocol). Values are near by age alone if the server is
 /// older than redis 7, the user may not run `CLIENT TRACKING` or `HELLO`, or the connections are

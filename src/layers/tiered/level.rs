@@ -1,10 +1,9 @@
 //! The near level: the core with the store of near values, the clock, the counters and the sweep.
 
 use super::builder::Settings;
-use super::core::{Changed, Core, Forgotten, Near, Rules, Source};
+use super::core::{Changed, Core, Forgotten, Near, Proof, Rules, Source};
 use super::landed::Waiting;
 use crate::adapters::memory::near::{self, Dropped, NearStore, Sweeper, Sweeps, Weighed};
-use crate::error::Error;
 use crate::event::{Event, EventKind};
 use crate::observers::{EventSink, EventSinks};
 use crate::runtime::lock;
@@ -69,20 +68,15 @@ impl Level {
     /// lock of a shard. Returns whether it was called.
     #[inline]
     pub(super) fn look(&self, key: &str, look: impl FnOnce(&CacheValue)) -> bool {
-        let now = near::recent();
-        let (mut is_late, mut wanted) = (false, None);
-        let may_serve = |source| {
-            let proof = self.core.may_serve(source, now);
-            is_late = !proof.is_proven;
-            wanted = proof.wants_renewal.then_some(source);
-            proof.is_proven
-        };
-        let found = self.core.near().look(key, now, may_serve, look);
-        if is_late {
-            self.counters.late_proofs.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(source) = wanted {
-            self.want(source);
+        let mut proof = None;
+        let found = self.serve(key, |of| proof = Some(of), look);
+        if let Some((source, proof)) = proof {
+            if !proof.is_proven {
+                self.counters.late_proofs.fetch_add(1, Ordering::Relaxed);
+            }
+            if proof.wants_renewal {
+                self.want(source);
+            }
         }
         found
     }
@@ -95,12 +89,29 @@ impl Level {
     }
 
     /// [`get`](Self::get) once more, after a read has begun: a read of another caller may have ended
-    /// between the first look and the begin.
+    /// between the first look and the begin. What the proof asks for was done at the first look.
     pub(super) fn get_again(&self, key: &str) -> Option<CacheValue> {
-        let (now, mut found) = (near::recent(), None);
-        let may_serve = |source| self.core.may_serve(source, now).is_proven;
-        self.core.near().look(key, now, may_serve, |value| found = Some(value.clone()));
+        let mut found = None;
+        self.serve(key, |_| (), |value| found = Some(value.clone()));
         found
+    }
+
+    /// Calls `look` with the value near under `key` if it may be served, and before that `judged`
+    /// with the number of its source and its proof.
+    #[inline]
+    fn serve(
+        &self,
+        key: &str,
+        judged: impl FnOnce((u16, Proof)),
+        look: impl FnOnce(&CacheValue),
+    ) -> bool {
+        let now = near::recent();
+        let may_serve = |source| {
+            let proof = self.core.may_serve(source, now);
+            judged((source, proof));
+            proof.is_proven
+        };
+        self.core.near().look(key, now, may_serve, look)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -168,7 +179,7 @@ impl Level {
         lock(&self.renewals).insert(source.id().number, renewal.clone());
         let one_less = |missing: u64| missing.checked_sub(1);
         if self.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
-            self.emit(EventKind::NearBack, None);
+            self.emit(EventKind::NearBack);
         }
         Some((source, renewal))
     }
@@ -178,7 +189,7 @@ impl Level {
         self.core.end(source);
         self.counters.lost_sources.fetch_add(1, Ordering::Relaxed);
         self.missing.fetch_add(1, Ordering::Relaxed);
-        self.emit(EventKind::NearLost, None);
+        self.emit(EventKind::NearLost);
     }
 
     /// Has a source confirmed.
@@ -189,8 +200,8 @@ impl Level {
         }
     }
 
-    fn emit(&self, kind: EventKind, error: Option<&Error>) {
-        self.sinks.emit(&Event::new(kind, &self.backend).with_error(error));
+    fn emit(&self, kind: EventKind) {
+        self.sinks.emit(&Event::new(kind, &self.backend));
     }
 }
 
@@ -202,6 +213,7 @@ impl Sweeps for Level {
     }
 
     fn sweep(&self) {
+        // Taken out first: no lock is held while values are dropped.
         let forgotten = std::mem::take(&mut *lock(&self.forgotten));
         drop(forgotten);
         self.core.sweep();

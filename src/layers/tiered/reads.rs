@@ -126,7 +126,7 @@ fn near_answer(
         level.core.near().weigh(key, &value)
     };
     match weighed {
-        // The handle that is kept: whoever decodes it first does so for all.
+        // The handle that is kept: the caller that decodes it first does so for all.
         Some(kept) => (Some(kept.value.clone()), Answer::Value { value: kept, left, source }),
         None => (Some(value), Answer::NotKept),
     }

@@ -1,7 +1,7 @@
-//! `get_or_set*`, one method for each kind of loader. `calls` has the futures, `call` implements one call, `task` one run of
-//! a loader, `at_once` a run that ends before the call has to wait. `loader` has the loaders without
-//! their types, `rest` the part of a call that knows no types. `ready` is what a load acquires before
-//! its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
+//! `get_or_set*`, one method for each kind of loader. `calls` has the futures, `call` implements one
+//! call, `task` one run of a loader, `at_once` a run that ends before the call has to wait. `loader`
+//! has the loaders without their types, `rest` the part of a call that knows no types. `ready` is
+//! what a load acquires before its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
 //! `arriving` what the call makes of the outcome. `many` is for several keys.
 
 mod arriving;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 on_each_store!(
     a_record_lives_twice_as_long_as_its_entry_and_an_hour_at_least,
-    whoever_stores_longer_prolongs_the_record,
-    whoever_touches_longer_prolongs_the_record,
+    a_longer_entry_prolongs_the_record,
+    a_longer_touch_prolongs_the_record,
     hits_that_renew_their_entry_prolong_the_record,
     a_shorter_life_shortens_nothing,
 );
@@ -48,7 +48,7 @@ async fn a_record_lives_twice_as_long_as_its_entry_and_an_hour_at_least(shared: 
     lives(&there, "each", 2 * DAY).await;
 }
 
-async fn whoever_stores_longer_prolongs_the_record(shared: Shared) {
+async fn a_longer_entry_prolongs_the_record(shared: Shared) {
     let [here, there] = two(&shared);
     here.ttl(MINUTE).tags(["t", "u"]).set("a", 1u64).await.unwrap();
     there.ttl(DAY).tags(["t"]).set("b", 2u64).await.unwrap();
@@ -64,7 +64,7 @@ async fn whoever_stores_longer_prolongs_the_record(shared: Shared) {
     }
 }
 
-async fn whoever_touches_longer_prolongs_the_record(shared: Shared) {
+async fn a_longer_touch_prolongs_the_record(shared: Shared) {
     let [here, there] = two(&shared);
     for (number, tag) in ["touch", "update", "stale"].into_iter().enumerate() {
         let view = here.ttl(MINUTE);

@@ -19,21 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The same test on each store.
+/// The same test on memory, and on each store that others write to as well.
 macro_rules! on_each_store {
     ($($name:ident),+ $(,)?) => {
-        crate::tags::on_each_store!(@ memory $($name)+);
-        crate::tags::on_each_store!(@ redis $($name)+);
-        crate::tags::on_each_store!(@ memcached $($name)+);
-        crate::tags::on_each_store!(@ sqlite $($name)+);
-    };
-    (@ $store:ident $($name:ident)+) => {
-        mod $store {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(crate::claims::Shared::$store()).await;
-            })+
-        }
+        crate::everywhere::on_each_store!(@ memory $($name)+);
+        crate::everywhere::on_each_store!($($name),+);
     };
 }
 use on_each_store;

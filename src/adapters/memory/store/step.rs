@@ -29,7 +29,7 @@ impl Step<'_> {
                 self.end_claims();
                 let deadline = entry.deadline;
                 self.store.engine.insert(self.key, entry, self.displaced);
-                self.store.expect(deadline);
+                self.store.earliest_end.expect(deadline);
                 Stored::Yes
             }
             Err(stored) => stored,
@@ -57,7 +57,7 @@ impl Step<'_> {
     pub(super) fn replace(&mut self, entry: Entry) -> bool {
         let deadline = entry.deadline;
         let replaced = self.store.engine.replace(self.key, entry, self.displaced);
-        self.store.expect(deadline);
+        self.store.earliest_end.expect(deadline);
         replaced
     }
 
