@@ -42,6 +42,7 @@ use std::sync::Arc;
 /// - A read that begins the near bound after the write of another node has returned sees it, too.
 /// - Reads that miss near at the same time are one read of the far store.
 /// - A value over 256 KiB is not kept near, and neither is the absence of one.
+/// - A far store that answers without waiting, as a memory cache does, is asked itself.
 ///
 /// Claims, counters and all writes are the far store's; so is the
 /// [`backend`](AsyncCacheAdapter::backend).
@@ -59,17 +60,21 @@ use std::sync::Arc;
 /// # Example
 ///
 /// ```
+/// # #[cfg(all(feature = "memory", feature = "sqlite"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder::Result<()> {
 /// use larder::layers::Tiered;
-/// use larder::{AsyncCacheWrapper, AsyncMemoryCache, Blocking};
+/// use larder::{AsyncCacheWrapper, AsyncMemoryCache, AsyncSqliteCache};
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-/// # let far = AsyncMemoryCache::builder().encoded().build();
+/// let far = AsyncSqliteCache::in_memory();
 /// let cache = AsyncCacheWrapper::new(Tiered::new(AsyncMemoryCache::new(), far))?;
 /// cache.set("k", "value").await?;
 /// assert_eq!(cache.get::<String>("k").await?.as_deref(), Some("value")); // from far
 /// assert_eq!(cache.get::<String>("k").await?.as_deref(), Some("value")); // from near
 /// assert_eq!(cache.stats().near.map(|near| near.far_reads), Some(1));
-/// # Ok(()) }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "memory", feature = "sqlite")))] fn main() {}
 /// ```
 pub struct Tiered<A> {
     far: A,
