@@ -1,9 +1,12 @@
 //! What nodes do of their own accord: reads, writes, and their end.
 
+use super::answers::Found;
+use super::history::Content;
 use super::node::{Caller, Flight, LINKS, Latest, Look, Purpose, group, name};
 use super::run::{Event, Followers, Run};
 use super::server::{GROUPS, Request};
 use super::settings::{BOUND, Invariant, MS};
+use super::tags::For;
 use crate::layers::tiered::core::{Begun, Changed, Joining};
 
 impl Run {
@@ -14,10 +17,12 @@ impl Run {
         let key = self.any_key();
         let is_write = self.rng.u32(..10_000) < self.shape.writes;
         match self.rng.u8(..100) {
-            0..70 if is_write => {
+            0..35 if is_write => self.set(node, key),
+            35..60 if is_write => {
                 let life = self.any_life();
-                self.write(node, key, Request::Set { key, life });
+                self.load(node, key, life);
             }
+            60..70 if is_write => self.remove_tag(node),
             70..80 if is_write => self.write(node, key, Request::Remove(key)),
             80..98 if is_write => {
                 let life = self.any_life();
@@ -37,14 +42,35 @@ impl Run {
         self.rng.usize(..=fewer)
     }
 
+    fn set(&mut self, node: usize, key: usize) {
+        let life = self.any_life();
+        self.write(node, key, Request::Set { key, content: Content::PLAIN, life });
+    }
+
+    /// What is missing is often loaded, and written.
+    pub(super) fn missed(&mut self, node: usize, key: usize) {
+        if self.is_over || self.rng.u8(..) >= 64 {
+            return;
+        }
+        if self.rng.bool() {
+            self.load(node, key, None);
+        } else {
+            self.write(node, key, Request::Set { key, content: Content::PLAIN, life: None });
+        }
+    }
+
     fn any_life(&mut self) -> Option<u64> {
         (self.rng.u8(..) < 64).then(|| self.rng.u64(20 * MS..500 * MS))
     }
 
     pub(super) fn read(&mut self, node: usize, key: usize, is_far: bool) {
+        self.read_for(node, key, is_far, For::Caller);
+    }
+
+    pub(super) fn read_for(&mut self, node: usize, key: usize, is_far: bool, what_for: For) {
         let begun = self.schedule.now;
         let floor = self.nodes[node].floors[key];
-        self.look(node, Caller { key, begun, floor, is_far });
+        self.look(node, Caller { key, begun, floor, is_far, what_for });
     }
 
     /// Looks near, and then far.
@@ -62,7 +88,7 @@ impl Run {
                     let what = || format!("node {node}, key {}: {seen:?}", caller.key);
                     self.report.violation(Invariant::EndedSource, what);
                 }
-                return self.answered(node, caller, seen.state);
+                return self.answered(node, caller, seen.state, Found::Near);
             }
         }
         self.look_far(node, caller);
@@ -131,7 +157,13 @@ impl Run {
         self.send_write(node, key, Purpose::WriteGroup(key), Request::Clear(key % GROUPS));
     }
 
-    fn send_write(&mut self, node: usize, key: usize, purpose: Purpose, request: Request) {
+    pub(super) fn send_write(
+        &mut self,
+        node: usize,
+        key: usize,
+        purpose: Purpose,
+        request: Request,
+    ) {
         match self.send(node, key % LINKS, purpose, request) {
             Some(number) if self.rng.u8(..) < 5 => {
                 let life = self.nodes[node].life;
@@ -149,7 +181,7 @@ impl Run {
     pub(super) fn end_write(&mut self, node: usize, purpose: Purpose) {
         let home = &mut self.nodes[node];
         match purpose {
-            Purpose::WriteKey(key) => {
+            Purpose::WriteKey(key) | Purpose::Add { record: key, .. } => {
                 home.changed(key);
                 drop(home.core.end_write(Changed::Key(&name(key))));
             }

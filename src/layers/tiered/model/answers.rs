@@ -2,10 +2,18 @@
 
 use super::node::{Caller, Flight, Purpose, key_of, name};
 use super::run::{Followers, Reply, Run};
-use super::server::{Body, Request};
+use super::server::Body;
 use super::settings::{Fault, Invariant, TIMEOUTS};
+use super::tags::For;
 use crate::layers::tiered::core::{Answer, NEVER, is_good_for};
 use crate::layers::tiered::map::Seen;
+
+/// Where a read has found what it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Near,
+    Far,
+}
 
 impl Run {
     pub(super) fn wake(&mut self, node: usize, number: u64, answer: Reply) {
@@ -17,6 +25,10 @@ impl Run {
             (Purpose::Read(number), body) => {
                 let answer = Reply { body, ..answer };
                 self.end_read(node, number, answer);
+            }
+            (Purpose::Add { load, .. }, Body::Added { record, state }) => {
+                self.end_write(node, pending.purpose);
+                self.added(node, record, state, load);
             }
             (purpose, Body::Written { key, state }) => {
                 self.end_write(node, purpose);
@@ -31,9 +43,13 @@ impl Run {
     }
 
     /// A write has returned.
-    fn written(&mut self, node: usize, key: usize, state: u32) {
+    pub(super) fn written(&mut self, node: usize, key: usize, state: u32) {
+        let now = self.schedule.now;
         self.report.writes += 1;
-        self.history.returned(key, state, self.schedule.now);
+        self.history.returned(key, state, now);
+        if key >= self.shape.keys && !self.history.state(key, state).is_value() {
+            self.history.removed(key, state, now, (node, self.nodes[node].life));
+        }
         let floor = &mut self.nodes[node].floors[key];
         floor.written = floor.written.max(state);
     }
@@ -52,7 +68,7 @@ impl Run {
                 (state, Answer::Value { value, left, source: answer.source })
             }
             Body::Missing { state } => (state, Answer::NotKept),
-            Body::Done | Body::Written { .. } | Body::Cleared(_) => return,
+            Body::Done | Body::Written { .. } | Body::Added { .. } | Body::Cleared(_) => return,
         };
         let ended = home.core.end_read(read, &name(key), answer);
         debug_assert_eq!(ended.joined, Some(number), "callers join the read that they wait for");
@@ -71,23 +87,34 @@ impl Run {
             home.changed(evicted);
         }
         let clock = home.clock;
-        // What is missing is often loaded, and written.
-        let is_missing = !self.history.state(key, state).is_value;
-        if is_missing && !self.is_over && self.rng.u8(..) < 64 {
-            self.write(node, key, Request::Set { key, life: None });
+        if key < self.shape.keys && !self.history.state(key, state).is_value() {
+            self.missed(node, key);
         }
         for caller in callers {
             let is_good = is_good_for(caller.begun + clock, ended.deadline);
             if is_good || self.fault == Fault::JoinsExpired {
-                self.answered(node, caller, state);
+                self.answered(node, caller, state, Found::Far);
             } else {
                 self.look(node, caller);
             }
         }
     }
 
-    /// A read returns.
-    pub(super) fn answered(&mut self, node: usize, caller: Caller, state: u32) {
+    /// A read returns, and what it was for goes on.
+    pub(super) fn answered(&mut self, node: usize, caller: Caller, state: u32, found: Found) {
+        self.check(node, caller, state);
+        let content = self.history.state(caller.key, state).content;
+        match caller.what_for {
+            For::Caller if found == Found::Near && self.fault == Fault::JudgedOnce => {
+                self.served(node, caller.key, content, caller.begun);
+            }
+            For::Caller => self.judge(node, caller, content),
+            For::Entry(entry) => self.record_of_entry(node, entry, content),
+            For::Load(load) => self.record_of_load(node, load, content),
+        }
+    }
+
+    fn check(&mut self, node: usize, caller: Caller, state: u32) {
         let Caller { key, begun, floor, .. } = caller;
         let (now, history) = (self.schedule.now, &self.history);
         let what = || {

@@ -4,7 +4,7 @@ use super::link::Connection;
 use super::node::{LINKS, Link, Node, Purpose};
 use super::run::{Event, Followers, Message, Run};
 use super::server::Request;
-use super::settings::{BOUND, MS, SLOWEST, TIMEOUT, TIMEOUTS};
+use super::settings::{BOUND, MS, SLOWEST, TAGS, TIMEOUT, TIMEOUTS};
 
 /// How often something happens to the server in one run.
 const OF_THE_SERVER: u64 = 2;
@@ -29,12 +29,12 @@ impl Run {
             }
             8..14 => self.restart_node(node),
             14..24 => {
-                let (key, mut sent) = (self.any_key(), Vec::new());
+                let (key, mut sent) = (self.any_key_or_record(), Vec::new());
                 self.server.evict(key, &mut self.history, now, &mut sent);
                 self.send_invalidations(sent);
             }
             24..30 => {
-                let (key, mut sent) = (self.any_key(), Vec::new());
+                let (key, mut sent) = (self.any_key_or_record(), Vec::new());
                 self.server.invalidate(key, &mut sent);
                 self.send_invalidations(sent);
             }
@@ -153,7 +153,7 @@ impl Run {
                 self.close(connection);
             }
         }
-        let keys = self.shape.keys;
+        let keys = self.shape.keys + TAGS;
         self.nodes[node].restart(keys, self.fault, &mut self.rng);
         (0..LINKS).for_each(|link| self.connect_later(node, link));
     }

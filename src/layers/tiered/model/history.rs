@@ -4,15 +4,62 @@ use super::settings::{BOUND, Invariant};
 
 const NEVER: u64 = u64::MAX;
 
-/// One state of a key: a value, or none.
+/// A tag of an entry: the key of its record, and the generation that the entry bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) record: usize,
+    pub(super) generation: u64,
+}
+
+/// What is under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Nothing,
+    Value {
+        tags: [Option<Tag>; 2],
+        /// When the load began whose value this is.
+        loaded_from: u64,
+    },
+    /// The record of a tag, with its generation.
+    Record(u64),
+}
+
+impl Content {
+    /// A value without tags.
+    pub(super) const PLAIN: Self = Self::Value { tags: [None; 2], loaded_from: 0 };
+}
+
+/// One state of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
-    pub(super) is_value: bool,
+    pub(super) content: Content,
     /// When the value expires; [`NEVER`] if it does not.
     pub(super) deadline: u64,
     pub(super) created: u64,
     /// When the first write returned, or failover ended, that came after this state.
     superseded: u64,
+    /// Whether a failover has lost the write that made this state.
+    is_lost: bool,
+}
+
+impl State {
+    fn new(content: Content, deadline: u64, created: u64) -> Self {
+        Self { content, deadline, created, superseded: NEVER, is_lost: false }
+    }
+
+    pub(super) fn is_value(&self) -> bool {
+        self.content != Content::Nothing
+    }
+}
+
+/// The removal of a tag, which has returned.
+#[derive(Clone, Copy, Debug)]
+struct Removal {
+    /// The state of the record that it made.
+    state: u32,
+    returned: u64,
+    /// The process that removed it: its node, and the life of the node.
+    by: (usize, u32),
 }
 
 /// What a read must not be older than.
@@ -28,12 +75,17 @@ pub(super) struct Floor {
 #[derive(Debug)]
 pub(super) struct History {
     keys: Vec<Vec<State>>,
+    /// By the key of the record.
+    removals: Vec<Vec<Removal>>,
 }
 
 impl History {
-    pub(super) fn new(keys: usize) -> Self {
-        let first = State { is_value: true, deadline: NEVER, created: 0, superseded: NEVER };
-        Self { keys: vec![vec![first]; keys] }
+    /// Keys with a value, and behind them the records of tags, which are missing at first.
+    pub(super) fn new(keys: usize, tags: usize) -> Self {
+        let first = |content| vec![State::new(content, NEVER, 0)];
+        let mut all = vec![first(Content::PLAIN); keys];
+        all.resize(keys + tags, first(Content::Nothing));
+        Self { keys: all, removals: vec![Vec::new(); keys + tags] }
     }
 
     /// The number of the present state of a key.
@@ -46,9 +98,14 @@ impl History {
     }
 
     /// A new state of a key. Returns its number.
-    pub(super) fn change(&mut self, key: usize, is_value: bool, deadline: u64, now: u64) -> u32 {
-        self.keys[key].push(State { is_value, deadline, created: now, superseded: NEVER });
+    pub(super) fn change(&mut self, key: usize, content: Content, deadline: u64, now: u64) -> u32 {
+        self.keys[key].push(State::new(content, deadline, now));
         self.present(key)
+    }
+
+    /// The removal of a tag has returned.
+    pub(super) fn removed(&mut self, record: usize, state: u32, returned: u64, by: (usize, u32)) {
+        self.removals[record].push(Removal { state, returned, by });
     }
 
     /// The write that made this state has returned.
@@ -73,8 +130,9 @@ impl History {
             if before + 1 == states.len() {
                 continue;
             }
-            let State { is_value, deadline, .. } = states[before];
-            let number = self.change(key, is_value, deadline, now);
+            let State { content, deadline, .. } = states[before];
+            self.keys[key][before + 1..].iter_mut().for_each(|state| state.is_lost = true);
+            let number = self.change(key, content, deadline, now);
             self.returned(key, number, now);
             changed.push(key);
         }
@@ -100,9 +158,38 @@ impl History {
             (too_old, Invariant::Bounded),
             (number < floor.written, Invariant::OwnWrites),
             (number < floor.read, Invariant::NoGoingBack),
-            (state.is_value && begun > state.deadline, Invariant::Expired),
+            (state.is_value() && begun > state.deadline, Invariant::Expired),
         ]
         .into_iter()
         .filter_map(|(broken, invariant)| broken.then_some(invariant))
+    }
+
+    /// How long ago a tag of this entry was removed when a read began, and which invariant that
+    /// breaks: by another process longer ago than the bound, or by the reader itself. Only
+    /// removals count that took effect after the entry's load had begun.
+    pub(super) fn dead_for(
+        &self,
+        content: Content,
+        begun: u64,
+        reader: (usize, u32),
+    ) -> (u64, Option<Invariant>) {
+        let Content::Value { tags, loaded_from } = content else { return (0, None) };
+        let (mut longest, mut broken) = (0, None);
+        for record in tags.into_iter().flatten().map(|tag| tag.record) {
+            for Removal { state, returned, by } in &self.removals[record] {
+                let state = self.state(record, *state);
+                if state.is_lost || state.created <= loaded_from || *returned > begun {
+                    continue;
+                }
+                let age = begun - returned;
+                longest = longest.max(age);
+                if age > BOUND {
+                    broken = Some(Invariant::Tags);
+                } else if *by == reader {
+                    broken = broken.or(Some(Invariant::OwnWrites));
+                }
+            }
+        }
+        (longest, broken)
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - `run`: the events, and their loop
 //! - `acts`, `requests`, `answers`: what nodes do, and what comes of it
+//! - `tags`: entries with tags, which are live while their records are what they were
 //! - `node`: a process with its near level
 //! - `server`: a small store that tracks by connection what was read, as redis does
 //! - `link`: connections, their delays and their faults
@@ -22,4 +23,5 @@ mod run;
 mod schedule;
 mod server;
 mod settings;
+mod tags;
 mod tests;

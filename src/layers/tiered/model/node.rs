@@ -3,6 +3,7 @@
 use super::history::Floor;
 use super::server::GROUPS;
 use super::settings::{BOUND, Fault, TTL};
+use super::tags::{For, Load};
 use crate::layers::tiered::core::{Bounds, Core, Read, Rules, Source};
 use crate::layers::tiered::map::{Map, Seen};
 use fastrand::Rng;
@@ -17,6 +18,7 @@ pub(super) struct Caller {
     pub(super) floor: Floor,
     /// Whether it reads in order to write, or skips the near level.
     pub(super) is_far: bool,
+    pub(super) what_for: For,
 }
 
 /// A far read, and who waits for it.
@@ -35,6 +37,11 @@ pub(super) enum Purpose {
     /// The number of a flight.
     Read(u64),
     WriteKey(usize),
+    /// The making of a tag's record, for a load.
+    Add {
+        record: usize,
+        load: Load,
+    },
     WriteGroup(usize),
 }
 

@@ -16,6 +16,10 @@ pub(super) struct Report {
     pub(super) failed: u64,
     pub(super) writes: u64,
     pub(super) lost_sources: u64,
+    /// Entries with tags that were served.
+    pub(super) tagged: u64,
+    /// Entries that were not, because one of their tags was removed.
+    pub(super) dead: u64,
     /// The longest time for which a value that was served had been superseded, in nanoseconds.
     pub(super) oldest: u64,
     pub(super) violations: BTreeMap<Invariant, u64>,
@@ -44,6 +48,8 @@ impl Report {
         self.failed += other.failed;
         self.writes += other.writes;
         self.lost_sources += other.lost_sources;
+        self.tagged += other.tagged;
+        self.dead += other.dead;
         self.oldest = self.oldest.max(other.oldest);
         for (invariant, count) in other.violations {
             *self.violations.entry(invariant).or_default() += count;
@@ -57,7 +63,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} hits, {} far reads, {} joined, {} kept, {} refused, {} late proofs, {} renewals, \
-             {} failed, {} writes, {} lost sources; oldest value served {:.1} ms; {} violations",
+             {} failed, {} writes, {} lost sources, {} tagged, {} dead; oldest value served {:.1} ms; {} violations",
             self.hits,
             self.far_reads,
             self.joined,
@@ -68,6 +74,8 @@ impl fmt::Display for Report {
             self.failed,
             self.writes,
             self.lost_sources,
+            self.tagged,
+            self.dead,
             self.oldest as f64 / MS as f64,
             self.all_violations(),
         )?;

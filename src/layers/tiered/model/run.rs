@@ -6,7 +6,8 @@ use super::node::{LINKS, Node};
 use super::report::Report;
 use super::schedule::Schedule;
 use super::server::{Body, Invalidation, Request, Server};
-use super::settings::{Fault, Invariant, Shape};
+use super::settings::{Fault, Invariant, Shape, TAGS};
+use super::tags::Load;
 use crate::adapter::SourceId;
 use fastrand::Rng;
 
@@ -58,6 +59,12 @@ pub(super) enum Event {
         node: usize,
         life: u32,
     },
+    /// The value of a load is computed.
+    Loaded {
+        node: usize,
+        life: u32,
+        load: Load,
+    },
     Fault,
     /// No more writes and faults; what was wrong is well again.
     Heal,
@@ -102,6 +109,8 @@ pub(super) struct Run {
     pub(super) nodes: Vec<Node>,
     pub(super) report: Report,
     pub(super) requests: u64,
+    /// How many generations of tags were made.
+    pub(super) generations: u64,
     /// Whether there are no more writes and faults.
     pub(super) is_over: bool,
     /// Reads that begin at this time or later return the present state.
@@ -112,19 +121,20 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(seed: u64, shape: Shape, fault: Fault) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let nodes = (0..shape.nodes).map(|_| Node::new(shape.keys, fault, &mut rng)).collect();
+        let (mut rng, keys) = (Rng::with_seed(seed), shape.keys + TAGS);
+        let nodes = (0..shape.nodes).map(|_| Node::new(keys, fault, &mut rng)).collect();
         let mut run = Self {
             shape,
             fault,
             rng,
             schedule: Schedule::new(),
-            history: History::new(shape.keys),
-            server: Server::new(shape.keys),
+            history: History::new(shape.keys, TAGS),
+            server: Server::new(keys),
             connections: Vec::new(),
             nodes,
             report: Report::default(),
             requests: 0,
+            generations: 0,
             is_over: false,
             equal_from: u64::MAX,
             answered_from: u64::MAX,
@@ -185,6 +195,9 @@ impl Run {
             Event::Sweep { node, life } if self.is_alive(node, life) => {
                 self.nodes[node].core.sweep();
             }
+            Event::Loaded { node, life, load } if self.is_alive(node, life) => {
+                self.loaded(node, load);
+            }
             Event::Fault if !self.is_over => {
                 self.go_wrong();
                 self.fault_later();
@@ -212,7 +225,8 @@ impl Run {
             | Event::Woken { node, .. }
             | Event::Timeout { node, .. }
             | Event::Dropped { node, .. }
-            | Event::Sweep { node, .. } => self.nodes[*node].frozen_until,
+            | Event::Sweep { node, .. }
+            | Event::Loaded { node, .. } => self.nodes[*node].frozen_until,
             Event::Fault | Event::Heal | Event::ReadOneIn(_) => 0,
         };
         (until > self.schedule.now).then_some(until)

@@ -1,7 +1,7 @@
 //! A small store that tracks by connection, as redis does by default: a connection that has read a
 //! key gets one invalidation of it, and another one after it has read the key again.
 
-use super::history::History;
+use super::history::{Content, History, State};
 use super::link::Connection;
 
 /// What a node asks of the server.
@@ -13,7 +13,13 @@ pub(super) enum Request {
     Get(usize),
     Set {
         key: usize,
+        content: Content,
         life: Option<u64>,
+    },
+    /// Makes the record of a tag, if there is none.
+    Add {
+        record: usize,
+        generation: u64,
     },
     Remove(usize),
     /// A new life for a value.
@@ -41,6 +47,11 @@ pub(super) enum Body {
     Written {
         key: usize,
         state: u32,
+    },
+    /// Whether the record was made.
+    Added {
+        record: usize,
+        state: Option<u32>,
     },
     /// The states that a clear has made.
     Cleared(Vec<(usize, u32)>),
@@ -95,26 +106,35 @@ impl Server {
                 }
                 let number = history.present(key);
                 let state = history.state(key, number);
-                if !state.is_value {
+                if !state.is_value() {
                     return Body::Missing { state: number };
                 }
                 let left = (state.deadline != u64::MAX).then(|| state.deadline - now);
                 Body::Found { state: number, left }
             }
-            Request::Set { key, life } => {
-                let state = history.change(key, true, end(life), now);
+            Request::Set { key, content, life } => {
+                let state = history.change(key, content, end(life), now);
                 self.invalidate(key, sent);
                 Body::Written { key, state }
             }
+            Request::Add { record, generation } => {
+                let is_there = history.state(record, history.present(record)).is_value();
+                let state = (!is_there).then(|| {
+                    self.invalidate(record, sent);
+                    history.change(record, Content::Record(generation), u64::MAX, now)
+                });
+                Body::Added { record, state }
+            }
             Request::Remove(key) => {
-                let state = history.change(key, false, u64::MAX, now);
+                let state = history.change(key, Content::Nothing, u64::MAX, now);
                 self.invalidate(key, sent);
                 Body::Written { key, state }
             }
             Request::Touch { key, life } => {
                 self.expire(key, history, now, sent);
-                if history.state(key, history.present(key)).is_value {
-                    history.change(key, true, end(life), now);
+                let State { content, .. } = history.state(key, history.present(key));
+                if content != Content::Nothing {
+                    history.change(key, content, end(life), now);
                     self.invalidate(key, sent);
                 }
                 Body::Written { key, state: history.present(key) }
@@ -123,7 +143,7 @@ impl Server {
                 let keys = (group..self.trackers.len()).step_by(GROUPS);
                 let clear = |key| {
                     self.invalidate(key, sent);
-                    (key, history.change(key, false, u64::MAX, now))
+                    (key, history.change(key, Content::Nothing, u64::MAX, now))
                 };
                 Body::Cleared(keys.map(clear).collect())
             }
@@ -138,7 +158,7 @@ impl Server {
         now: u64,
         sent: &mut Vec<(u32, Invalidation)>,
     ) {
-        history.change(key, false, u64::MAX, now);
+        history.change(key, Content::Nothing, u64::MAX, now);
         self.invalidate(key, sent);
     }
 
@@ -157,7 +177,7 @@ impl Server {
         sent: &mut Vec<(u32, Invalidation)>,
     ) {
         for key in 0..self.trackers.len() {
-            history.change(key, false, u64::MAX, now);
+            history.change(key, Content::Nothing, u64::MAX, now);
             self.trackers[key].clear();
         }
         let tracked = all.iter().enumerate().filter(|(_, one)| one.is_served && one.is_tracked);
@@ -184,7 +204,7 @@ impl Server {
         sent: &mut Vec<(u32, Invalidation)>,
     ) {
         if history.state(key, history.present(key)).deadline <= now {
-            history.change(key, false, u64::MAX, now);
+            history.change(key, Content::Nothing, u64::MAX, now);
             self.invalidate(key, sent);
         }
     }

@@ -2,6 +2,9 @@
 
 use crate::layers::tiered::core::Rule;
 
+/// How many tags there are.
+pub(super) const TAGS: usize = 4;
+
 pub(super) const MS: u64 = 1_000_000;
 
 /// No value that is served was superseded longer ago than this when the read began.
@@ -61,6 +64,9 @@ pub(super) enum Invariant {
     OwnWrites,
     /// A read returns nothing older than a read of its process that had returned when it began.
     NoGoingBack,
+    /// [`Bounded`](Self::Bounded) for tags: nothing is served whose load began before the removal
+    /// of one of its tags, if that removal returned more than the bound before the read began.
+    Tags,
     /// Nothing is served for which an ended source vouched.
     EndedSource,
     /// When all is quiet and well, all nodes read the same.
@@ -92,11 +98,17 @@ pub(super) enum Fault {
     JoinsExpired,
     /// A read whose caller was dropped stays in flight.
     DropsStay,
+    /// The records of the tags are read after the load, and not before it.
+    RecordsAfterLoad,
+    /// An entry is judged by its tags when it is read from the store, and not when it is near.
+    JudgedOnce,
+    /// A tag that is used again after its removal has the same generation.
+    GenerationsAgain,
 }
 
 impl Fault {
     /// Every fault, and the invariant that it breaks.
-    pub(super) const ALL: [(Self, Invariant); 16] = [
+    pub(super) const ALL: [(Self, Invariant); 19] = [
         (Self::Without(Rule::Token), Invariant::Bounded),
         (Self::Without(Rule::Lease), Invariant::Bounded),
         (Self::Without(Rule::SourceEnds), Invariant::EndedSource),
@@ -113,6 +125,9 @@ impl Fault {
         (Self::InvalidationsLost, Invariant::Equal),
         (Self::JoinsExpired, Invariant::Expired),
         (Self::DropsStay, Invariant::NothingLeft),
+        (Self::RecordsAfterLoad, Invariant::Tags),
+        (Self::JudgedOnce, Invariant::Tags),
+        (Self::GenerationsAgain, Invariant::Tags),
     ];
 
     pub(super) fn rule(self) -> Option<Rule> {

@@ -52,6 +52,8 @@ fn nothing_too_old_is_served_whatever_fails() {
         report.late_proofs,
         report.renewals,
         report.lost_sources,
+        report.tagged,
+        report.dead,
     ];
     assert!(happened.iter().all(|count| *count > 1_000), "{report}");
 }
