@@ -2,9 +2,10 @@
 
 use super::commands;
 use super::connection::managed::ManagedConnection;
-use super::request::{Reply, Request, Waiter};
+use super::errors::Failure;
+use super::lives::Reading;
+use super::request::{Asks, Reply, Request, Waiter};
 use crate::batching::BatchLeader;
-use bytes::Bytes;
 use compact_str::CompactString;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -39,22 +40,26 @@ pub(super) async fn lead(managed: Arc<ManagedConnection>, mut leader: BatchLeade
 }
 
 async fn send(managed: &Arc<ManagedConnection>, requests: Vec<Request>) {
-    let gets = requests.into_iter().map(|Request { key, waiter }| (key, waiter)).collect();
+    // All of them ask for the same.
+    let Some(asks) = requests.first().map(|request| request.asks) else { return };
+    let gets = requests.into_iter().map(|Request { key, waiter, .. }| (key, waiter)).collect();
     let mut batch = Batch { gets };
     if batch.gets.len() < 2 {
         return batch.send_directly();
     }
     let Some(deadline) = batch.latest() else { return };
-    let read = commands::get_many(batch.gets.iter().map(|(key, _)| key));
-    let reading = managed.run(&read, deadline);
-    match batch.wait(managed, pin!(reading)).await {
-        Some(Ok(found)) if found.len() == batch.gets.len() => batch.deliver(managed, found).await,
-        Some(Err(failure)) if !failure.answered => {
-            batch.waiters().for_each(|waiter| waiter.answer(Err(failure.clone())));
+    let names = batch.gets.iter().map(|(key, _)| key);
+    match asks {
+        Asks::Value => {
+            let read = commands::get_many(names);
+            let found = batch.wait(managed, pin!(managed.run(&read, deadline))).await;
+            batch.finish(managed, found, Reply::Found).await;
         }
-        // Refused as a whole, or no answer to this at all: each is asked for by itself.
-        Some(_) => batch.send_directly(),
-        None => {}
+        Asks::ValueAndLife => {
+            let read = Reading::of(names);
+            let found = batch.wait(managed, pin!(read.send(managed, deadline))).await;
+            batch.finish(managed, found, Reply::FoundLiving).await;
+        }
     }
 }
 
@@ -99,13 +104,37 @@ impl Batch {
         None
     }
 
-    async fn deliver(mut self, managed: &Arc<ManagedConnection>, found: Vec<Option<Bytes>>) {
+    /// Answers the callers with what was found for them; `None` if none of them waits any more.
+    async fn finish<T>(
+        mut self,
+        managed: &Arc<ManagedConnection>,
+        found: Option<Result<Vec<Option<T>>, Failure>>,
+        reply: fn(T) -> Reply,
+    ) {
+        match found {
+            Some(Ok(found)) if found.len() == self.gets.len() => {
+                self.deliver(managed, found, reply).await;
+            }
+            Some(Err(failure)) if !failure.answered => {
+                self.waiters().for_each(|waiter| waiter.answer(Err(failure.clone())));
+            }
+            // Refused as a whole, or no answer to this at all: each is asked for by itself.
+            Some(_) => self.send_directly(),
+            None => {}
+        }
+    }
+
+    async fn deliver<T>(
+        mut self,
+        managed: &Arc<ManagedConnection>,
+        found: Vec<Option<T>>,
+        reply: fn(T) -> Reply,
+    ) {
         let mut missing = Vec::new();
         for ((key, mut waiter), found) in self.gets.drain(..).zip(found) {
-            if found.is_some() {
-                waiter.answer(Ok(Reply::Found(found)));
-            } else {
-                missing.push((key, waiter));
+            match found {
+                Some(found) => waiter.answer(Ok(reply(found))),
+                None => missing.push((key, waiter)),
             }
         }
         if !missing.is_empty() {
@@ -120,7 +149,7 @@ impl Batch {
         let exist = commands::contain_any(self.gets.iter().map(|(key, _)| key));
         match self.wait(managed, pin!(managed.run(&exist, deadline))).await {
             Some(Ok(false)) => {
-                self.waiters().for_each(|waiter| waiter.answer(Ok(Reply::Found(None))));
+                self.waiters().for_each(|waiter| waiter.answer(Ok(Reply::Missing)));
             }
             _ => self.send_directly(),
         }

@@ -242,15 +242,15 @@ pub(super) fn is_stale(key: &str) -> Command<bool> {
 
 /// The remaining lifetime of a key: `None` if the key is missing, `Some(None)` if it never expires.
 pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
-    Command::new("PTTL", |answer| {
+    let read = |answer| {
         Some(match int(answer)? {
             -2 => None,
             -1 => Some(None),
             // 0 means less than a millisecond: the key is still live.
             millis => Some(Some(Duration::from_millis(u64::try_from(millis).ok()?.max(1)))),
         })
-    })
-    .arg(key)
+    };
+    Command::sized("PTTL", 1, key.len(), read).arg(key)
 }
 
 pub(super) fn ping() -> Command<()> {

@@ -8,10 +8,10 @@ use super::connection::factory::ConnectionFactory;
 use super::connection::managed::{First, ManagedConnection, is_refused};
 use super::connection::private::PrivateConnection;
 use super::errors::{Code, Failure, Fate};
+use super::lives::{self, Living, Reading};
 use super::millis;
-use super::request::{Reply, Request};
+use super::request::{Asks, Reply, Request};
 use super::scripts::Invocation;
-use crate::adapter::SourceId;
 use crate::adapters::given_up::{GivenUp, Watched};
 use crate::batching::Batcher;
 use crate::error::ErrorKind;
@@ -35,14 +35,6 @@ pub(super) struct Lane {
     latest: AtomicU64,
     /// The removals over this lane, of keys that are written over others, that were given up.
     removals: GivenUp,
-}
-
-/// What came of commands that were sent together.
-pub(super) struct Answers<T> {
-    /// One for each command.
-    pub(super) answers: Vec<Result<T, Failure>>,
-    /// The source that vouches for what was read.
-    pub(super) source: Option<SourceId>,
 }
 
 impl Lane {
@@ -147,18 +139,69 @@ impl Lane {
     pub(super) async fn get(&self, key: &str, deadline: Instant) -> Result<Option<Bytes>, Failure> {
         let pass = self.batcher.pass();
         if pass.is_none() {
-            match Box::pin(Self::retry_once(|| self.get_together(key, deadline))).await {
-                Ok(Reply::Found(found)) => return Ok(found),
-                Ok(Reply::SendDirectly) => {}
-                Err(failure) => return Err(failure),
+            match Box::pin(self.get_together(Asks::Value, key, deadline)).await? {
+                Reply::Found(found) => return Ok(Some(found)),
+                Reply::Missing => return Ok(None),
+                Reply::FoundLiving(_) | Reply::SendDirectly => {}
             }
         }
         self.run_again(&commands::get(key), deadline).await
     }
 
+    /// [`get`](Self::get) for a near level: with the rest of the value's life.
+    pub(super) async fn get_near(
+        &self,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Option<Living>, Failure> {
+        let pass = self.batcher.pass();
+        if pass.is_none() {
+            match Box::pin(self.get_together(Asks::ValueAndLife, key, deadline)).await? {
+                Reply::FoundLiving(found) => return Ok(Some(found)),
+                Reply::Missing => return Ok(None),
+                Reply::Found(_) | Reply::SendDirectly => {}
+            }
+        }
+        self.read_again(|| lives::read_one(&self.connection, key, deadline)).await
+    }
+
+    /// Reads keys for a near level, in one round trip.
+    pub(super) async fn get_near_many(
+        &self,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Living>>, Failure> {
+        let reading = Reading::of(names.iter());
+        self.read_again(|| reading.send(&self.connection, deadline)).await
+    }
+
+    /// The same by commands of their own for each key.
+    pub(super) async fn get_near_each(
+        &self,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Option<Living>, Failure>>, Failure> {
+        self.read_again(|| lives::read_each(&self.connection, names, deadline)).await
+    }
+
+    /// Waits for the next batch, and once more if the connection broke.
+    async fn get_together(
+        &self,
+        asks: Asks,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
+        self.read_again(|| self.wait_for_batch(asks, key, deadline)).await
+    }
+
     /// Waits for the next batch. The leader watches the deadline, unless an earlier request has a
     /// later deadline.
-    async fn get_together(&self, key: &str, deadline: Instant) -> Result<Reply, Failure> {
+    async fn wait_for_batch(
+        &self,
+        asks: Asks,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
         let (sender, receiver) = oneshot::channel();
         let until = millis(deadline - self.born);
         // Publish the deadline before enqueuing and read the latest one afterwards: each request
@@ -166,15 +209,22 @@ impl Lane {
         if self.latest.load(Ordering::Relaxed) < until {
             self.latest.fetch_max(until, Ordering::Relaxed);
         }
-        if let Some(leader) = self.batcher.wait(Request::new(key, deadline, sender)) {
+        if let Some(leader) = self.batcher.wait(Request::new(asks, key, deadline, sender)) {
             drop(spawn(batch_leader::lead(self.connection.clone(), leader)));
         }
-        let reply = if self.latest.load(Ordering::Relaxed) > until {
+        if self.latest.load(Ordering::Relaxed) > until {
             self.connection.with_deadline(deadline, pin!(received(receiver))).await
         } else {
             received(receiver).await
-        };
-        reply.map_err(|failure| failure.of(true))
+        }
+    }
+
+    /// Makes a call that only reads, and once more if the connection broke.
+    async fn read_again<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        read: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        Self::retry_once(|| async { read().await.map_err(|failure| failure.of(true)) }).await
     }
 
     /// Makes a call once more if the connection broke and the call is idempotent.
@@ -237,19 +287,6 @@ impl Lane {
         Ok(answers)
     }
 
-    /// Runs commands that only read, in one round trip, for a near level.
-    pub(super) async fn read_all<T>(
-        &self,
-        batch: &[Command<T>],
-        deadline: Instant,
-    ) -> Result<Answers<T>, Failure> {
-        Self::retry_once(|| async {
-            let read = self.try_run_all(batch, true, deadline).await;
-            read.map_err(|failure| failure.of(true))
-        })
-        .await
-    }
-
     async fn run_batch<T>(
         &self,
         batch: &[Command<T>],
@@ -263,7 +300,7 @@ impl Lane {
             let ran = self.try_run_all(batch, repeatable, deadline).await;
             ran.map_err(|failure| failure.of(repeatable))
         };
-        Ok(Self::retry_once(attempt).await?.answers)
+        Self::retry_once(attempt).await
     }
 
     async fn try_run_all<T>(
@@ -271,11 +308,8 @@ impl Lane {
         batch: &[Command<T>],
         repeatable: bool,
         deadline: Instant,
-    ) -> Result<Answers<T>, Failure> {
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
         let connection = self.connection.usable_by(deadline, repeatable).await?;
-        // Before the commands are sent: a source that opens later has not told of what changed
-        // since.
-        let source = connection.source();
         let commands = batch.iter().map(|command| &command.cmd);
         let answers = self.connection.exchange_all(&connection, commands, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
@@ -286,8 +320,7 @@ impl Lane {
             Err(failure) if failure.code == Code::Desynchronized => Err(failure),
             read => Ok(read),
         };
-        let answers = batch.iter().zip(answers).map(read).collect::<Result<_, _>>()?;
-        Ok(Answers { answers, source })
+        batch.iter().zip(answers).map(read).collect()
     }
 
     /// The command for removals that the server permits, as far as is known.

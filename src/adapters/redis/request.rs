@@ -1,6 +1,7 @@
 //! A read that waits for a batch, its caller, and the reply.
 
 use super::errors::Failure;
+use super::lives::Living;
 use crate::batching::Batchable;
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -11,16 +12,27 @@ use tokio::time::Instant;
 /// The reply to a read that waited.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Found(Option<Bytes>),
+    Found(Bytes),
+    FoundLiving(Living),
+    Missing,
     /// The caller must send its command directly.
     SendDirectly,
 }
 
 type ReplySender = oneshot::Sender<Result<Reply, Failure>>;
 
-/// A read of one key. Many of them become one command.
+/// What a read asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    Value,
+    /// For a near level, the rest of its life, too.
+    ValueAndLife,
+}
+
+/// A read of one key. Many that ask for the same become one command, or are sent in one write.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) asks: Asks,
     pub(super) key: CompactString,
     pub(super) waiter: Waiter,
 }
@@ -34,8 +46,8 @@ pub(super) struct Waiter {
 }
 
 impl Request {
-    pub(super) fn new(key: &str, deadline: Instant, sender: ReplySender) -> Self {
-        Self { key: key.into(), waiter: Waiter { deadline, sender: Some(sender) } }
+    pub(super) fn new(asks: Asks, key: &str, deadline: Instant, sender: ReplySender) -> Self {
+        Self { asks, key: key.into(), waiter: Waiter { deadline, sender: Some(sender) } }
     }
 }
 
@@ -54,10 +66,10 @@ impl Waiter {
 }
 
 impl Batchable for Request {
-    type Kind = ();
+    type Kind = Asks;
 
-    fn kind(&self) -> Option<()> {
-        Some(())
+    fn kind(&self) -> Option<Asks> {
+        Some(self.asks)
     }
 
     fn bytes(&self) -> usize {
@@ -71,7 +83,7 @@ impl Batchable for Request {
         self.waiter.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Empty, because all requests are sent in the order in which they came.
+    /// Empty, because reads may pass each other.
     fn keys(&self) -> impl Iterator<Item = u64> {
         std::iter::empty()
     }

@@ -1,6 +1,6 @@
 //! Reads of the far store, and who waits for their answers.
 
-use super::core::{Answer, Begun, Joining, NEVER, Read, is_good_for};
+use super::core::{Answer, Begun, Ended, Joining, NEVER, Read, is_good_for};
 use super::landed::{Landed, Waiting};
 use super::level::Level;
 use crate::adapter::NearEntry;
@@ -9,11 +9,9 @@ use crate::error::Result;
 use crate::expiry::Lifetime;
 use crate::runtime::background_timeout;
 use crate::value::CacheValue;
-use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// How long a caller waits for the answer to another caller's read before it sends its own: the
 /// other may be a future that nobody polls any more.
@@ -34,7 +32,6 @@ pub(super) struct FarRead<'a> {
     level: &'a Arc<Level>,
     pub(super) key: &'a str,
     read: Option<Read>,
-    answer: Option<oneshot::Sender<Landed>>,
 }
 
 /// A read that waits for the answer to another.
@@ -47,17 +44,10 @@ pub(super) struct Joined {
 impl Level {
     /// Begins a read of the far store.
     pub(super) fn begin<'a>(self: &'a Arc<Self>, key: &'a str, joining: Joining) -> Start<'a> {
-        let (begun, mut answer) = (near::now(), None);
-        let join = || {
-            let (sender, receiver) = oneshot::channel();
-            answer = Some(sender);
-            receiver.shared()
-        };
-        match self.core.begin_read(key, begun, joining, join) {
+        let begun = near::now();
+        match self.core.begin_read(key, begun, joining, Waiting::new) {
             Begun::Joined(waiting) => Start::Wait(Joined { waiting, begun }),
-            Begun::Sent(read) => {
-                Start::Send(FarRead { level: self, key, read: Some(read), answer })
-            }
+            Begun::Sent(read) => Start::Send(FarRead { level: self, key, read: Some(read) }),
         }
     }
 }
@@ -72,41 +62,40 @@ impl FarRead<'_> {
     /// wait.
     pub(super) fn end(mut self, found: Result<Option<NearEntry>>) -> Result<Option<CacheValue>> {
         let Some(read) = self.read.take() else { return Ok(None) };
-        let (answer, deadline) = match found {
+        match found {
             Err(error) => {
-                drop(self.level.core.abandon_read(read));
-                (Err(error), NEVER)
+                if let Some(joined) = self.level.core.abandon_read(read) {
+                    let answer = || Landed { answer: Err(error.clone()), deadline: NEVER };
+                    joined.land(|| Some(answer()));
+                }
+                Err(error)
             }
-            Ok(found) => {
-                let (value, deadline) = self.keep(read, found);
-                (Ok(value), deadline)
-            }
-        };
-        if let Some(sender) = self.answer.take() {
-            // Nobody may wait.
-            let _ = sender.send(Landed { answer: answer.clone(), deadline });
+            Ok(found) => Ok(self.keep(read, found)),
         }
-        answer
     }
 
-    fn keep(&self, read: Read, found: Option<NearEntry>) -> (Option<CacheValue>, u64) {
+    fn keep(&self, read: Read, found: Option<NearEntry>) -> Option<CacheValue> {
         let Self { level, key, .. } = *self;
         let (value, answer) = match found {
             None => (None, Answer::NotKept),
             Some(entry) => near_answer(level, key, entry),
         };
         let is_keepable = matches!(answer, Answer::Value { .. });
-        let ended = level.core.end_read(read, key, answer);
+        let Ended { joined, deadline, kept, refused, gone } =
+            level.core.end_read(read, key, answer);
+        if let Some(joined) = joined {
+            joined.land(|| Some(Landed { answer: Ok(value.clone()), deadline }));
+        }
         // No lock is held here: what is dropped may be a user's.
-        drop((ended.joined, ended.refused, ended.gone));
+        drop((refused, gone));
         let counters = &level.counters;
-        if ended.kept {
+        if kept {
             counters.kept.fetch_add(1, Ordering::Relaxed);
             level.start_sweep();
         } else if is_keepable {
             counters.refused.fetch_add(1, Ordering::Relaxed);
         }
-        (value, ended.deadline)
+        value
     }
 }
 
@@ -134,8 +123,8 @@ fn near_answer(
 
 impl Drop for FarRead<'_> {
     fn drop(&mut self) {
-        if let Some(read) = self.read.take() {
-            drop(self.level.core.abandon_read(read));
+        if let Some(joined) = self.read.take().and_then(|read| self.level.core.abandon_read(read)) {
+            joined.land(|| None);
         }
     }
 }
@@ -151,12 +140,12 @@ pub(super) enum Waited {
 
 impl Joined {
     pub(super) async fn answer(self) -> Waited {
-        match background_timeout(PATIENCE, self.waiting).await {
-            Some(Ok(Landed { answer, deadline })) if is_good_for(self.begun, deadline) => {
+        match background_timeout(PATIENCE, self.waiting.landed()).await {
+            Some(Some(Landed { answer, deadline })) if is_good_for(self.begun, deadline) => {
                 Waited::Answer(answer)
             }
-            Some(Err(_dropped)) => Waited::Abandoned,
-            Some(Ok(_)) | None => Waited::InVain,
+            Some(None) => Waited::Abandoned,
+            Some(Some(_)) | None => Waited::InVain,
         }
     }
 }
