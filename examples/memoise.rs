@@ -1,4 +1,4 @@
-//! Ten functions under the attribute macros: `cargo run --example memoise --features macros`.
+//! Eleven functions under the attribute macros: `cargo run --example memoise --features macros`.
 //!
 //! Nothing has to be installed. The program prints what ran and what was a hit, and stops if a promise does not hold.
 
@@ -95,6 +95,18 @@ async fn create(id: u64, name: &str) -> Result<String, AppError> {
     Ok(name.to_owned())
 }
 
+// 9. Pages of a user go with the user's tag.
+#[cached(key = "page:{number}", skip(db, user), tags("pages", "user:{user}"))]
+async fn page(db: &Db, user: u64, number: u64) -> String {
+    db.query();
+    format!("page {number} of user {user}")
+}
+
+#[evicts(tags("user:{user}"))]
+async fn redraw(user: u64) -> Result<u64, AppError> {
+    Ok(user)
+}
+
 #[derive(Clone)]
 struct Shop {
     tenant: String,
@@ -103,7 +115,7 @@ struct Shop {
 }
 
 impl Shop {
-    // 9. A method, with a cache of its own.
+    // 10. A method, with a cache of its own.
     #[cached(key = "price:{self.tenant}:{article}", cache = self.cache)]
     async fn price(&self, article: &str) -> u64 {
         self.db.query();
@@ -118,7 +130,7 @@ trait Stock {
 
 #[async_trait]
 impl Stock for Shop {
-    // 10. A method of a trait.
+    // 11. A method of a trait.
     #[cached(key = "stock:{self.tenant}:{article}", cache = self.cache)]
     async fn stock(&self, article: &str) -> Result<u64, AppError> {
         self.db.query();
@@ -153,6 +165,7 @@ async fn main() -> larder::Result<()> {
     let db = Db::default();
     functions(&db).await?;
     writes(&db).await?;
+    tags(&db).await;
     methods(&db).await?;
     let calls = (0..1_000).map(|_| {
         let db = db.clone();
@@ -202,6 +215,17 @@ async fn writes(db: &Db) -> larder::Result<()> {
     assert_eq!(call!(db, 0, get_user(db, 7).await).expect("a user"), "Lin");
     assert!(call!(db, 0, get_user::invalidate(7).await)?);
     Ok(())
+}
+
+async fn tags(db: &Db) {
+    println!("\nTags");
+    call!(db, 1, page(db, 7, 1).await);
+    call!(db, 1, page(db, 7, 2).await);
+    call!(db, 1, page(db, 8, 3).await);
+    redraw(7).await.expect("redrawn");
+    call!(db, 1, page(db, 7, 1).await);
+    call!(db, 1, page(db, 7, 2).await);
+    call!(db, 0, page(db, 8, 3).await);
 }
 
 async fn methods(db: &Db) -> larder::Result<()> {

@@ -90,6 +90,9 @@ pub(crate) enum ReadFrom {
 pub(crate) enum TagFault {
     Empty,
     TooMany,
+    /// The `Display` of an argument failed.
+    #[cfg(feature = "macros")]
+    Unwritten,
 }
 
 impl TagFault {
@@ -98,6 +101,8 @@ impl TagFault {
         Error::new(ErrorKind::InvalidKey).with_message(match self {
             Self::Empty => "a tag must not be empty",
             Self::TooMany => "an entry has at most 16 tags",
+            #[cfg(feature = "macros")]
+            Self::Unwritten => "the `Display` of an argument in a tag failed",
         })
     }
 }

@@ -172,6 +172,40 @@ mod memoised {
         ids.iter().sum::<u64>() + u64::from(all.unwrap_or(name.is_empty()))
     }
 
+    #[cached(key = "tagged:{name}:{id}", ttl = "1h", tags("{name}", "{name}:{id}"))]
+    async fn tagged(name: &str, id: u64) -> Arc<Big> {
+        detached::uncached(name, id).await
+    }
+
+    #[cached(key = "tagged here:{name}:{id}", ttl = "1h", here, tags("{name}", "{name}:{id}"))]
+    async fn tagged_here(name: &str, id: u64) -> Result<Arc<Big>, larder::Error> {
+        Ok(detached::uncached(name, id).await)
+    }
+
+    #[cached(
+        key = "tagged blocking:{name}:{id}",
+        namespace = "n",
+        ttl = "1h",
+        tags("{name}", "{name}:{id}")
+    )]
+    fn tagged_blocking(name: &str, id: u64) -> Arc<Big> {
+        blocking::uncached(name, id)
+    }
+
+    #[test]
+    fn a_hit_with_tags_allocates_nothing_either() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tagged("Ada", 7).await;
+            tagged_here("Ada", 7).await.unwrap();
+            free("a load with a task", || assert_eq!(ready(tagged("Ada", 7)).name, "Ada 7"));
+            free("a load in its caller", || {
+                assert_eq!(ready(tagged_here("Ada", 7)).unwrap().name, "Ada 7")
+            });
+        });
+        free("a blocking function", || assert_eq!(tagged_blocking("Ada", 7).name, "Ada 7"));
+    }
+
     #[test]
     fn a_hit_allocates_nothing_beyond_the_values_clone() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

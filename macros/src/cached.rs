@@ -187,6 +187,43 @@ impl Cached {
         }
     }
 
+    /// The end of a call whose value needs no wait, as a statement. Without tags the call itself
+    /// looks first.
+    fn at_hand(&self) -> TokenStream {
+        if self.options.tags.is_empty() {
+            return TokenStream::new();
+        }
+        let (output, larder) = (&self.function.output, self.larder());
+        let look = match (self.function.is_blocking(), self.is_here) {
+            (true, _) => "at_hand_blocking",
+            (false, true) => "at_hand_here",
+            (false, false) => "at_hand",
+        };
+        let span = Span::call_site().located_at(output.span());
+        let (look, value) = (Ident::new(look, span), output.value(larder));
+        let found = match output.is_result() {
+            true => quote!(::core::result::Result::Ok(__larder_found)),
+            false => quote!(__larder_found),
+        };
+        quote_spanned! {span=>
+            let __larder_view = match #larder::__private::#look::<#value>(
+                __larder_view, __larder_key
+            ) {
+                ::core::ops::ControlFlow::Break(__larder_found) => return #found,
+                ::core::ops::ControlFlow::Continue(__larder_view) => __larder_view,
+            };
+        }
+    }
+
+    /// `__larder_view` with the tags of the call, as statements.
+    pub(crate) fn tagged(&self) -> TokenStream {
+        if self.options.tags.is_empty() {
+            return TokenStream::new();
+        }
+        let tags = key::tags_code(&self.options, &self.function);
+        tagged(self.larder(), self.function.is_blocking(), &tags)
+    }
+
     /// Whether the load takes an argument from which the cache is borrowed.
     fn moves(&self, cache: &Expr) -> bool {
         let cache = cache.to_token_stream();
@@ -205,20 +242,16 @@ impl Cached {
         let Attributes { outer, conditions, .. } = &self.attributes;
         let (visibility, signature) = (&function.visibility, function.outer_signature());
         let key = key::code(&self.options, function);
-        let view = self.view();
+        let (view, at_hand, tagged) = (self.view(), self.at_hand(), self.tagged());
         let body = quote! {
-            let __larder_key = #key;
+            let __larder_key = &#key;
             #view
+            #at_hand
+            #tagged
         };
         let call = match self.home {
-            Home::Nowhere => {
-                let call = self.call(&function.body_future(&function.patterns()));
-                quote!(let __larder_key = &__larder_key; #call)
-            }
-            Home::Enum | Home::Impl => {
-                let call = self.shared_call();
-                quote!(let __larder_key = &__larder_key; #call)
-            }
+            Home::Nowhere => self.call(&function.body_future(&function.patterns())),
+            Home::Enum | Home::Impl => self.shared_call(),
         };
         let body = match function.runs {
             Runs::Async | Runs::Blocking => quote!(#body #call),
@@ -288,6 +321,20 @@ impl Cached {
                 #errors,
             )
         }
+    }
+}
+
+/// `__larder_view` with these tags, as statements.
+pub(crate) fn tagged(larder: &Path, is_blocking: bool, tags: &TokenStream) -> TokenStream {
+    let (tagged, view) = match is_blocking {
+        true => {
+            (quote!(tagged_blocking), quote!(#larder::__private::blocking_view(&__larder_tagged)))
+        }
+        false => (quote!(tagged), quote!(__larder_tagged.view())),
+    };
+    quote! {
+        let __larder_tagged = #larder::__private::#tagged(__larder_view, __larder_key, &#tags);
+        let __larder_view = #view;
     }
 }
 

@@ -79,7 +79,11 @@ fn uncached(cached: &Cached) -> TokenStream {
     let (generics, output) = (params(&signature.generics), &signature.output);
     // An argument of the key is used, also where the body does not read it.
     let inputs = signature.inputs.iter().zip(&function.arguments).map(|(input, argument)| {
-        let is_used = argument.bound.iter().any(|name| key::is_used(&cached.options, name));
+        let options = &cached.options;
+        let is_used = argument
+            .bound
+            .iter()
+            .any(|name| key::is_used(options, name) || key::is_in_tags(options, name));
         let quiet = (is_used && !argument.is_self).then(|| quote!(#[allow(unused_variables)]));
         quote!(#quiet #input)
     });
@@ -252,11 +256,12 @@ fn refresh(cached: &Cached) -> TokenStream {
         "Runs `{name}` although there may be a value, and stores the new one. If it fails, the old one stays."
     );
     let key = key::code(&cached.options, function);
-    let (view, call) = (cached.view(), cached.shared_call());
+    let (view, tagged, call) = (cached.view(), cached.tagged(), cached.shared_call());
     let body = quote! {
         let __larder_key = #key;
         #view
         let (__larder_view, __larder_key) = (__larder_view.force_refresh(), &__larder_key);
+        #tagged
         #call
     };
     let signature = &function.signature;
@@ -274,7 +279,7 @@ fn key(cached: &Cached) -> TokenStream {
     );
     let body = key::code(&cached.options, function);
     let ident = cached.companion("key");
-    let (params, inputs, clause) = key_signature(cached, &[], &TokenStream::new());
+    let (params, inputs, clause) = key_signature(cached, Needs::Key, &[], &TokenStream::new());
     let quiet = quiet();
     let visibility = &function.visibility;
     quote! {
@@ -294,7 +299,8 @@ fn invalidate(cached: &Cached) -> TokenStream {
         function.signature.ident.unraw()
     );
     let ident = cached.companion("invalidate");
-    let (params, inputs, clause) = key_signature(cached, &[], &cache_argument(cached));
+    let cache_argument = cache_argument(cached);
+    let (params, inputs, clause) = key_signature(cached, Needs::Key, &[], &cache_argument);
     let (key, cache, wait) = (key::code(&cached.options, function), cache(cached), wait(cached));
     let body = quote! {
         let __larder_key = #key.into_key();
@@ -316,7 +322,8 @@ fn peek(cached: &Cached) -> TokenStream {
         function.signature.ident.unraw()
     );
     let value = function.output.value(larder);
-    let (params, inputs, clause) = key_signature(cached, &[&value], &cache_argument(cached));
+    let cache_argument = cache_argument(cached);
+    let (params, inputs, clause) = key_signature(cached, Needs::Key, &[&value], &cache_argument);
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
     let view = cached.options.view_of(function.is_blocking());
     let peek = if function.is_blocking() { quote!(peek_blocking) } else { quote!(peek) };
@@ -339,16 +346,19 @@ fn put(cached: &Cached) -> TokenStream {
         function.signature.ident.unraw()
     );
     let value = function.output.value(larder);
-    let (params, mut inputs, clause) = key_signature(cached, &[&value], &cache_argument(cached));
+    let (params, mut inputs, clause) =
+        key_signature(cached, Needs::KeyAndTags, &[&value], &cache_argument(cached));
     inputs.push(quote!(__larder_value: #value));
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
     let view = cached.options.view_of(function.is_blocking());
     let store = if function.is_blocking() { quote!(store_blocking) } else { quote!(store) };
-    let wait = wait(cached);
+    let (wait, tagged) = (wait(cached), cached.tagged());
     let body = quote! {
-        let __larder_key = #key;
+        let __larder_key = &#key;
         #cache
-        #larder::__private::#store::<#value>(#view, &__larder_key, __larder_value)#wait
+        let __larder_view = #view;
+        #tagged
+        #larder::__private::#store::<#value>(__larder_view, __larder_key, __larder_value)#wait
     };
     let signature = quote!(fn put #params (#(#inputs),*) -> #larder::Result<()> #clause);
     companion(cached, &doc, &signature, &body)
@@ -404,17 +414,33 @@ fn cache(cached: &Cached) -> TokenStream {
     }
 }
 
-/// The generics, arguments and where-clause of a companion that needs the key's parts only.
+/// What a companion makes of its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Key,
+    KeyAndTags,
+}
+
+/// The generics, arguments and where-clause of a companion that needs only what `needs` is made of.
 fn key_signature(
     cached: &Cached,
+    needs: Needs,
     types: &[&TokenStream],
     cache: &TokenStream,
 ) -> (TokenStream, Vec<TokenStream>, Option<syn::WhereClause>) {
-    let function = &cached.function;
-    let mut parts = key::parts(&cached.options, function);
-    if cached.home == Home::Impl {
-        parts = key::parts_with_cache(&cached.options, function);
-    }
+    let (function, options) = (&cached.function, &cached.options);
+    let parts = match cached.home {
+        Home::Impl => key::parts_with_cache(options, function),
+        Home::Enum | Home::Nowhere => key::parts(options, function),
+    };
+    let in_tags = match needs {
+        Needs::Key => Vec::new(),
+        Needs::KeyAndTags => key::parts_of_tags(options, function),
+    };
+    let is_part = |argument: &&Argument| {
+        parts.iter().chain(&in_tags).any(|part| std::ptr::eq(*part, *argument))
+    };
+    let parts: Vec<&Argument> = function.arguments.iter().filter(is_part).collect();
     let mut inputs: Vec<TokenStream> = Vec::new();
     if cached.home == Home::Impl && function.has_receiver() {
         inputs.push(key_receiver(cached));
@@ -426,6 +452,10 @@ fn key_signature(
     inputs.extend(typed.map(|part| part.declared()));
     let mut used: TokenStream = inputs.iter().cloned().collect();
     types.iter().for_each(|ty| ty.to_tokens(&mut used));
+    used.extend(match needs {
+        Needs::Key => key::constants_in(options, function, &[]),
+        Needs::KeyAndTags => key::constants_in(options, function, &options.tags),
+    });
     let generics = generics::used_in(&function.signature.generics, &used);
     (params(&generics), inputs, generics.where_clause)
 }

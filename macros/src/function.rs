@@ -2,7 +2,7 @@
 //! editors complete in it, also while it cannot be parsed.
 
 use crate::argument::{Argument, contains, contains_impl, ungrouped};
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{
@@ -101,6 +101,11 @@ impl Function {
 
     pub(crate) fn has_receiver(&self) -> bool {
         self.arguments.iter().any(|argument| argument.is_self)
+    }
+
+    /// The names of the generic constants.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = &Ident> {
+        self.signature.generics.const_params().map(|param| &param.ident)
     }
 
     /// The signature with plain names for arguments.

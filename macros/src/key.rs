@@ -9,6 +9,9 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Expr, Index, Path, Result};
 
+/// What the value is called in a key or tag of `#[puts]`.
+pub(crate) const RESULT: &str = "result";
+
 /// Refuses a key that two different calls could share.
 pub(crate) fn check(options: &Options, function: &Function) -> Result<()> {
     if let Some(span) = options.has_name
@@ -17,9 +20,10 @@ pub(crate) fn check(options: &Options, function: &Function) -> Result<()> {
         return Err(syn::Error::new(span, "`name` is for functions without `key`"));
     }
     if let Key::Template(template) = &options.key {
-        check_holes(template, &function.arguments, &[])?;
+        check_holes(template, function, &[])?;
     }
-    check_skip(options, &function.arguments)?;
+    check_tags(options, function)?;
+    check_skip(options, function)?;
     if !options.has("key") && !function.signature.generics.params.is_empty() {
         let is_typed = function.signature.generics.type_params().next().is_some();
         if is_typed {
@@ -29,34 +33,56 @@ pub(crate) fn check(options: &Options, function: &Function) -> Result<()> {
             ));
         }
     }
+    check_constants(options, function)?;
     function.arguments.iter().try_for_each(|argument| check_argument(argument, options))
 }
 
-/// Each hole names an argument, or one of `more`.
-pub(crate) fn check_holes(template: &Template, all: &[Argument], more: &[&str]) -> Result<()> {
+/// Each hole names an argument or constant of the function, or one of `more`.
+pub(crate) fn check_holes(template: &Template, function: &Function, more: &[&str]) -> Result<()> {
     for hole in template.holes() {
-        if more.contains(&hole.root.as_str()) || bound(all, &hole.root).is_some() {
+        let is_known = more.contains(&hole.root.as_str())
+            || bound(&function.arguments, &hole.root).is_some()
+            || function.constants().any(|name| is_named(hole, name));
+        if is_known {
             continue;
         }
         let message = if hole.root == "self" {
             "there is no `self` here".to_owned()
         } else {
-            let known: Vec<String> =
-                known(all).chain(more.iter().map(|&name| name.to_owned())).collect();
-            match known.is_empty() {
-                true => format!("`{}` is not an argument; there are none", hole.root),
-                false => {
-                    format!("`{}` is not an argument; there are: {}", hole.root, known.join(", "))
-                }
-            }
+            not_an_argument(&hole.root, known(function).chain(more.iter().map(ToString::to_string)))
         };
         return Err(syn::Error::new(template.span, message));
     }
     Ok(())
 }
 
-fn known(all: &[Argument]) -> impl Iterator<Item = String> {
-    all.iter().flat_map(|argument| &argument.bound).map(|name| name.unraw().to_string())
+fn not_an_argument(name: &str, known: impl Iterator<Item = String>) -> String {
+    let known: Vec<String> = known.collect();
+    match known.is_empty() {
+        true => format!("`{name}` is not an argument; there are none"),
+        false => format!("`{name}` is not an argument; there are: {}", known.join(", ")),
+    }
+}
+
+fn known(function: &Function) -> impl Iterator<Item = String> {
+    let arguments = function.arguments.iter().flat_map(|argument| &argument.bound);
+    arguments.chain(function.constants()).map(|name| name.unraw().to_string())
+}
+
+/// The tags are made before the function runs.
+fn check_tags(options: &Options, function: &Function) -> Result<()> {
+    for tag in &options.tags {
+        let Key::Template(template) = tag else { continue };
+        let is_result =
+            |hole: &Hole| hole.root == RESULT && bound(&function.arguments, &hole.root).is_none();
+        if template.holes().any(is_result) {
+            let message =
+                "`{result}` is for `puts`: the tags of `cached` are made before the function runs";
+            return Err(syn::Error::new(template.span, message));
+        }
+        check_holes(template, function, &[])?;
+    }
+    Ok(())
 }
 
 /// The name in the function that a hole means.
@@ -65,13 +91,30 @@ fn bound<'a>(all: &'a [Argument], root: &str) -> Option<&'a Ident> {
     all.iter().flat_map(|argument| &argument.bound).find(|name| name.unraw() == root)
 }
 
-fn check_skip(options: &Options, all: &[Argument]) -> Result<()> {
+fn check_skip(options: &Options, function: &Function) -> Result<()> {
     for skipped in &options.skip {
-        if bound(all, &skipped.unraw().to_string()).is_none() {
-            let known: Vec<String> = known(all).collect();
-            let message =
-                format!("`{skipped}` is not an argument; there are: {}", known.join(", "));
+        let name = skipped.unraw().to_string();
+        if !known(function).any(|known| known == name) {
+            let message = not_an_argument(&skipped.to_string(), known(function));
             return Err(syn::Error::new(skipped.span(), message));
+        }
+    }
+    Ok(())
+}
+
+/// A constant that no argument shows decides about the key as an argument does. Without `key` the
+/// constants are in it.
+fn check_constants(options: &Options, function: &Function) -> Result<()> {
+    if matches!(options.key, Key::Arguments { .. }) {
+        return Ok(());
+    }
+    for name in function.constants() {
+        let is_shown =
+            function.arguments.iter().any(|all| mentions(&all.ty.to_token_stream(), name));
+        if !is_shown && !is_skipped(options, name) && !is_used(options, name) {
+            let message =
+                format!("`{name}` is not in the key: write `{{{name}}}` in it, or `skip({name})`");
+            return Err(syn::Error::new(name.span(), message));
         }
     }
     Ok(())
@@ -94,8 +137,11 @@ fn check_argument(argument: &Argument, options: &Options) -> Result<()> {
                  write `{self.field}` in the key, `cache = self.field`, or `skip(self)`"
                 .to_owned(),
             (false, _) => {
+                let is_in_tags = is_in_tags(options, name);
                 let name = name.unraw();
-                format!("`{name}` is not in the key: write `{{{name}}}` in it, or `skip({name})`")
+                let place =
+                    if is_in_tags { "in a tag, and not in the key" } else { "not in the key" };
+                format!("`{name}` is {place}: write `{{{name}}}` in it, or `skip({name})`")
             }
         };
         return Err(syn::Error::new(name.span(), message));
@@ -105,6 +151,11 @@ fn check_argument(argument: &Argument, options: &Options) -> Result<()> {
 
 fn is_skipped(options: &Options, name: &Ident) -> bool {
     options.skip.iter().any(|skipped| skipped.unraw() == name.unraw())
+}
+
+/// Whether an argument is in a tag.
+pub(crate) fn is_in_tags(options: &Options, name: &Ident) -> bool {
+    options.tags.iter().any(|tag| is_in_key(tag, name))
 }
 
 /// Whether an argument decides which entry a call has.
@@ -190,6 +241,23 @@ fn parts_of<'f>(
     function.arguments.iter().filter(is_part).collect()
 }
 
+/// The arguments that the tags are made of.
+pub(crate) fn parts_of_tags<'f>(options: &Options, function: &'f Function) -> Vec<&'f Argument> {
+    let is_part =
+        |argument: &&Argument| argument.bound.iter().any(|name| is_in_tags(options, name));
+    function.arguments.iter().filter(is_part).collect()
+}
+
+/// The generic constants that decide about the entry of a call, or are in one of `tags`.
+pub(crate) fn constants_in(options: &Options, function: &Function, tags: &[Key]) -> TokenStream {
+    let is_in = |name: &&Ident| {
+        let is_written = matches!(options.key, Key::Arguments { .. }) && !is_skipped(options, name);
+        is_written || is_used(options, name) || tags.iter().any(|tag| is_in_key(tag, name))
+    };
+    let names = function.constants().filter(is_in);
+    quote!(#(#names)*)
+}
+
 /// Whether an argument is written into a key without `key`.
 fn is_written(options: &Options, argument: &Argument) -> bool {
     !argument.is_self && !argument.bound.iter().any(|name| is_skipped(options, name))
@@ -222,23 +290,45 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
                     __larder_key.json(&#name);
                 });
             }
+            for name in function.constants().filter(|name| !is_skipped(options, name)) {
+                write.extend(quote!(__larder_key.text(":"); __larder_key.json(&#name);));
+            }
         }
     }
-    in_parts(larder, &write, parts(options, function))
+    let patterns = patterns(parts(options, function));
+    written(larder, &quote!(#patterns #write))
 }
 
-/// A key with the code that writes it, after the patterns of the arguments that it needs.
-fn in_parts(larder: &Path, write: &TokenStream, parts: Vec<&Argument>) -> TokenStream {
+/// The tags of a call, as an array of `KeyBuf`s.
+pub(crate) fn tags_code(options: &Options, function: &Function) -> TokenStream {
+    let patterns = patterns(parts_of_tags(options, function));
+    let tags = options.tags.iter().map(|tag| {
+        let write = match tag {
+            Key::Template(template) => template_code(template, &function.arguments),
+            Key::Is(value) => quote!(__larder_key.whole(&(#value));),
+            Key::Arguments { .. } => TokenStream::new(),
+        };
+        written(&options.larder, &write)
+    });
+    quote!({ #patterns [#(#tags),*] })
+}
+
+/// A `KeyBuf` with what the code writes into it.
+pub(crate) fn written(larder: &Path, write: &TokenStream) -> TokenStream {
+    quote! {{
+        let mut __larder_key = #larder::__private::KeyBuf::new();
+        #write
+        __larder_key
+    }}
+}
+
+/// The patterns of some arguments, which borrow what the arguments contain.
+fn patterns(parts: Vec<&Argument>) -> TokenStream {
     let patterns = parts.into_iter().filter_map(|argument| {
         let (pattern, name) = (argument::shared(argument.pattern.as_ref()?), &argument.name);
         Some(quote!(#[allow(unused_variables)] let #pattern = &#name;))
     });
-    quote! {{
-        let mut __larder_key = #larder::__private::KeyBuf::new();
-        #(#patterns)*
-        #write
-        __larder_key
-    }}
+    patterns.collect()
 }
 
 /// The statements that write a template.

@@ -1,6 +1,6 @@
 //! What is written in the parentheses of an attribute.
 
-use crate::template::{self, Template};
+use crate::template::{self, Names, Template};
 use crate::time::Time;
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -9,7 +9,10 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token, parenthesized};
 
-/// The key of a call.
+/// The most tags of an entry, as in larder.
+const MOST_TAGS: usize = 16;
+
+/// The key of a call, or one of its tags.
 pub(crate) enum Key {
     Template(Template),
     /// Any `Display`, as it is.
@@ -40,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) key: Key,
     pub(crate) has_name: Option<Span>,
     pub(crate) skip: Vec<Ident>,
+    pub(crate) tags: Vec<Key>,
     pub(crate) cache: Option<Expr>,
     pub(crate) namespace: Option<Expr>,
     /// The options of the view: a method and its argument.
@@ -59,6 +63,7 @@ pub(crate) const CACHED: Known = &[
     "key",
     "name",
     "skip",
+    "tags",
     "cache",
     "namespace",
     "ttl",
@@ -77,10 +82,9 @@ pub(crate) const CACHED: Known = &[
     "here",
     "crate",
 ];
-pub(crate) const NO_TAGS: &str =
-    "the attributes have no tags yet: use `cache.tags([…])` and `cache.remove_tags([…])`";
-pub(crate) const EVICTS: Known = &["cache", "namespace", "crate"];
+pub(crate) const EVICTS: Known = &["tags", "cache", "namespace", "crate"];
 pub(crate) const PUTS: Known = &[
+    "tags",
     "cache",
     "namespace",
     "ttl",
@@ -99,6 +103,7 @@ impl Default for Options {
             key: Key::Arguments { name: None },
             has_name: None,
             skip: Vec::new(),
+            tags: Vec::new(),
             cache: None,
             namespace: None,
             view: Vec::new(),
@@ -146,9 +151,6 @@ impl Options {
         let name = input.call(Ident::parse_any)?;
         let text = name.to_string();
         let refuse = |message: String| Err(syn::Error::new(name.span(), message));
-        if text == "tags" {
-            return refuse(NO_TAGS.to_owned());
-        }
         if !known.contains(&text.as_str()) {
             return refuse(format!("unknown option `{text}`; there are: {}", known.join(", ")));
         }
@@ -160,6 +162,7 @@ impl Options {
             "skip_none" => self.view.push((name, Setting::Switch)),
             "here" => self.here = Some(name.span()),
             "skip" => self.skip = skipped(input)?,
+            "tags" => self.tags = tags(&name, input)?,
             _ => {
                 input.parse::<Token![=]>()?;
                 self.take_value(name, &text, input)?;
@@ -182,7 +185,7 @@ impl Options {
         }
         let value = ungrouped(input.parse()?);
         match text {
-            "key" => self.key = key(value)?,
+            "key" => self.key = key(value, Names::Key)?,
             "name" => {
                 let Expr::Lit(ExprLit { lit: Lit::Str(prefix), .. }) = value else {
                     return Err(syn::Error::new_spanned(value, "`name` is a text"));
@@ -230,6 +233,21 @@ fn skipped(input: ParseStream<'_>) -> Result<Vec<Ident>> {
     Ok(names.into_iter().collect())
 }
 
+fn tags(option: &Ident, input: ParseStream<'_>) -> Result<Vec<Key>> {
+    let content;
+    parenthesized!(content in input);
+    let tags = Punctuated::<Expr, Token![,]>::parse_terminated(&content)?;
+    if tags.is_empty() {
+        let message = "no tag is named: write `tags(\"user:{id}\")`";
+        return Err(syn::Error::new(option.span(), message));
+    }
+    if let Some(tag) = tags.iter().nth(MOST_TAGS) {
+        let message = format!("too many tags: there are at most {MOST_TAGS}");
+        return Err(syn::Error::new_spanned(tag, message));
+    }
+    tags.into_iter().map(|tag| key(ungrouped(tag), Names::Tag)).collect()
+}
+
 fn errors(path: Path) -> Errors {
     if path.is_ident("clone") {
         Errors::Clone
@@ -240,10 +258,12 @@ fn errors(path: Path) -> Errors {
     }
 }
 
-/// A key: a text is a template.
-pub(crate) fn key(value: Expr) -> Result<Key> {
+/// A key or tag: a text is a template.
+pub(crate) fn key(value: Expr, names: Names) -> Result<Key> {
     match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => template::parse(&text).map(Key::Template),
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            template::parse(&text, names).map(Key::Template)
+        }
         other => Ok(Key::Is(other)),
     }
 }

@@ -1,12 +1,29 @@
-//! Keys with holes: `"user:{id}"`.
+//! Keys and tags with holes: `"user:{id}"`.
 
 use proc_macro2::Span;
 use syn::{LitStr, Result};
 
-/// A key with holes.
+/// A key or tag with holes.
 pub(crate) struct Template {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) span: Span,
+    names: Names,
+}
+
+/// What a template names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Key,
+    Tag,
+}
+
+impl Names {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Tag => "tag",
+        }
+    }
 }
 
 pub(crate) enum Piece {
@@ -55,8 +72,10 @@ impl Template {
         for window in self.pieces.windows(2) {
             if let [Piece::Hole(first), Piece::Hole(second)] = window {
                 return Err(self.error(format!(
-                    "nothing stands between `{}` and `{}`: two calls could share a key",
-                    first.written, second.written
+                    "nothing stands between `{}` and `{}`: two calls could share a {}",
+                    first.written,
+                    second.written,
+                    self.names.word()
                 )));
             }
         }
@@ -66,7 +85,7 @@ impl Template {
             ));
         }
         if self.pieces.is_empty() {
-            return Err(self.error("a key must not be empty".into()));
+            return Err(self.error(format!("a {} must not be empty", self.names.word())));
         }
         Ok(())
     }
@@ -77,7 +96,7 @@ impl Template {
 }
 
 /// Reads a template: `{{` and `}}` are braces.
-pub(crate) fn parse(literal: &LitStr) -> Result<Template> {
+pub(crate) fn parse(literal: &LitStr, names: Names) -> Result<Template> {
     let text = literal.value();
     let fail = |message: String| Err(syn::Error::new(literal.span(), message));
     let (mut pieces, mut plain) = (Vec::new(), String::new());
@@ -93,7 +112,7 @@ pub(crate) fn parse(literal: &LitStr) -> Result<Template> {
             if !plain.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut plain)));
             }
-            match read_hole(hole) {
+            match read_hole(hole, names) {
                 Ok(hole) => pieces.push(Piece::Hole(hole)),
                 Err(message) => return fail(message),
             }
@@ -108,18 +127,21 @@ pub(crate) fn parse(literal: &LitStr) -> Result<Template> {
     if !plain.is_empty() {
         pieces.push(Piece::Text(plain));
     }
-    let template = Template { pieces, span: literal.span() };
+    let template = Template { pieces, span: literal.span(), names };
     template.check()?;
     Ok(template)
 }
 
-fn read_hole(text: &str) -> std::result::Result<Hole, String> {
+fn read_hole(text: &str, names: Names) -> std::result::Result<Hole, String> {
     let written = format!("{{{text}}}");
     if text.trim().is_empty() {
         return Err(format!("`{written}` names no argument"));
     }
     if text.contains(':') {
-        return Err(format!("`{written}`: a key takes no formats, so that none can lose a part"));
+        let word = names.word();
+        return Err(format!(
+            "`{written}`: a {word} takes no formats, so that none can lose a part"
+        ));
     }
     let mut parts = text.trim().split('.').map(str::trim);
     let root = parts.next().unwrap_or_default().to_owned();
@@ -152,7 +174,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Template> {
-        parse(&LitStr::new(text, Span::call_site()))
+        parse(&LitStr::new(text, Span::call_site()), Names::Key)
     }
 
     fn message(text: &str) -> String {

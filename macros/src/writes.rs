@@ -1,30 +1,31 @@
 //! `#[evicts]` and `#[puts]`: the function's own body, and what happens to the cache after it.
 
 use crate::argument::contains_impl;
+use crate::cached::tagged;
 use crate::function::{Function, Runs};
-use crate::key::{self, hole_code, mentions};
+use crate::key::{self, RESULT, hole_code, mentions, written};
 use crate::options::{self, EVICTS, Key, Known, Options, PUTS, ungrouped};
-use crate::template::{Piece, Template};
+use crate::template::{Names, Piece, Template};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
+use syn::token::Paren;
 use syn::{Expr, ExprCall, ExprMethodCall, ExprPath, Result, Token};
-
-/// What the value is called in the key of `#[puts]`.
-const RESULT: &str = "result";
 
 pub(crate) fn evicts(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (items, options) = (|input: ParseStream<'_>| parse(input, EVICTS)).parse2(options)?;
     let function: Function = syn::parse2(item)?;
     function.check()?;
-    if items.is_empty() {
-        let message = "nothing is removed: name keys (`\"user:{id}\"`) or calls (`get_user(id)`)";
+    if items.is_empty() && options.tags.is_empty() {
+        let message = "nothing is removed: name keys (`\"user:{id}\"`), calls (`get_user(id)`) or \
+                       tags (`tags(\"user:{id}\")`)";
         return Err(syn::Error::new(Span::call_site(), message));
     }
     let larder = &options.larder;
     let keys = items.into_iter().map(|item| evicted(item, &options, &function));
     let keys = keys.collect::<Result<Vec<_>>>()?;
+    let tags = evicted_tags(&options, &function)?;
     let cache = cache(&options, &function);
     // In an `Evictions` both faces of a cache are one.
     let cache = if function.is_blocking() {
@@ -34,7 +35,7 @@ pub(crate) fn evicts(options: TokenStream, item: TokenStream) -> Result<TokenStr
     };
     let before = quote! {
         let __larder_evictions =
-            #larder::__private::Evictions::new(#cache, [#(#keys),*]);
+            #larder::__private::Evictions::new(#cache, [#(#keys),*]) #tags;
     };
     let run = if function.is_blocking() { quote!(run_blocking()) } else { quote!(run().await) };
     let after = if function.output.is_result() {
@@ -60,6 +61,7 @@ pub(crate) fn puts(options: TokenStream, item: TokenStream) -> Result<TokenStrea
     })?;
     let larder = &options.larder;
     let (before_key, key) = put_key(key, &options, &function)?;
+    let (before_tags, tagged) = put_tags(&options, &function)?;
     let (cache, value) = (cache(&options, &function), function.output.value(larder));
     let view = options.view_of(function.is_blocking());
     let wrapper =
@@ -70,14 +72,17 @@ pub(crate) fn puts(options: TokenStream, item: TokenStream) -> Result<TokenStrea
             ::core::clone::Clone::clone(__larder_cache)
         };
         #before_key
+        #before_tags
     };
     let put = if function.is_blocking() { quote!(put_blocking) } else { quote!(put) };
     let wait = (!function.is_blocking()).then(|| quote!(.await));
     let result = Ident::new(RESULT, Span::call_site());
     let store = quote! {
-        let __larder_key = #key;
+        let __larder_key = &#key;
         let __larder_cache: &#larder::#wrapper = &__larder_cache;
-        #larder::__private::#put::<#value>(#view, &__larder_key, #result)#wait;
+        let __larder_view = #view;
+        #tagged
+        #larder::__private::#put::<#value>(__larder_view, __larder_key, #result)#wait;
     };
     let after = if function.output.is_result() {
         quote! {
@@ -97,14 +102,10 @@ pub(crate) fn puts(options: TokenStream, item: TokenStream) -> Result<TokenStrea
 fn parse(input: ParseStream<'_>, known: Known) -> Result<(Vec<Expr>, Options)> {
     let (mut items, mut options) = (Vec::new(), Options::default());
     while !input.is_empty() {
-        let is_option =
-            input.peek(Ident::peek_any) && input.peek2(Token![=]) && !input.peek2(Token![==]);
-        if is_option {
+        if begins_option(input) {
             options.take_one(input, known)?;
         } else {
-            let item = ungrouped(input.parse()?);
-            refuse_tags(&item)?;
-            items.push(item);
+            items.push(ungrouped(input.parse()?));
         }
         if !input.is_empty() {
             input.parse::<Token![,]>()?;
@@ -114,13 +115,12 @@ fn parse(input: ParseStream<'_>, known: Known) -> Result<(Vec<Expr>, Options)> {
     Ok((items, options))
 }
 
-fn refuse_tags(item: &Expr) -> Result<()> {
-    match item {
-        Expr::Call(call) if matches!(&*call.func, Expr::Path(path) if path.path.is_ident("tags")) => {
-            Err(syn::Error::new_spanned(&call.func, options::NO_TAGS))
-        }
-        _ => Ok(()),
-    }
+/// Whether an option follows, and no key or call. `tags(…)` are never the call of a function.
+fn begins_option(input: ParseStream<'_>) -> bool {
+    let is_value = input.peek2(Token![=]) && !input.peek2(Token![==]);
+    let is_tags =
+        input.fork().call(Ident::parse_any).is_ok_and(|name| name == "tags") && input.peek2(Paren);
+    input.peek(Ident::peek_any) && (is_value || is_tags)
 }
 
 /// The key of an entry that is removed, as a `String`.
@@ -129,31 +129,47 @@ fn evicted(item: Expr, options: &Options, function: &Function) -> Result<TokenSt
         Expr::Call(ExprCall { func, args, .. }) if matches!(*func, Expr::Path(_)) => {
             Ok(companion_key(&func, &args.to_token_stream()))
         }
-        Expr::MethodCall(ExprMethodCall { receiver, method, args, .. }) => {
+        Expr::MethodCall(ExprMethodCall { receiver, method, turbofish, args, .. }) => {
             let key = format_ident!("{}_key", method.unraw(), span = method.span());
-            Ok(quote!((#receiver).#key(#args)))
+            Ok(quote!((#receiver).#key #turbofish (#args)))
         }
         other => {
-            let larder = &options.larder;
             let namespace = options.namespace.as_ref();
             let namespace = namespace.map(|name| quote!(__larder_key.namespace(#name);));
-            let write = match options::key(other)? {
-                Key::Template(template) => {
-                    refuse_result(&template)?;
-                    key::check_holes(&template, &function.arguments, &[])?;
-                    key::template_code(&template, &function.arguments)
-                }
-                Key::Is(value) => quote!(__larder_key.whole(&(#value));),
-                Key::Arguments { .. } => TokenStream::new(),
-            };
-            Ok(quote! {{
-                let mut __larder_key = #larder::__private::KeyBuf::new();
-                #namespace
-                #write
-                __larder_key.into_key()
-            }})
+            let write = before_body(&options::key(other, Names::Key)?, function)?;
+            let key = written(&options.larder, &quote!(#namespace #write));
+            Ok(quote!(#key.into_key()))
         }
     }
+}
+
+/// The tags whose entries are removed, as a call of a method.
+fn evicted_tags(options: &Options, function: &Function) -> Result<TokenStream> {
+    if options.tags.is_empty() {
+        return Ok(TokenStream::new());
+    }
+    let names = options.tags.iter().map(|tag| {
+        let tag = written(&options.larder, &before_body(tag, function)?);
+        Ok(quote!(#tag.into_key()))
+    });
+    let names = names.collect::<Result<Vec<_>>>()?;
+    Ok(match &options.namespace {
+        None => quote!(.with_tags([#(#names),*])),
+        Some(namespace) => quote!(.with_tags_in(#namespace, [#(#names),*])),
+    })
+}
+
+/// The statements that write a key or tag before the body runs.
+fn before_body(key: &Key, function: &Function) -> Result<TokenStream> {
+    Ok(match key {
+        Key::Template(template) => {
+            refuse_result(template, function)?;
+            key::check_holes(template, function, &[])?;
+            key::template_code(template, &function.arguments)
+        }
+        Key::Is(value) => quote!(__larder_key.whole(&(#value));),
+        Key::Arguments { .. } => TokenStream::new(),
+    })
 }
 
 /// The companion `key` of a function: beside it, or in the `impl` of a method.
@@ -163,15 +179,25 @@ fn companion_key(function: &Expr, arguments: &TokenStream) -> TokenStream {
         && let Some(last) = path.segments.last()
     {
         let key = format_ident!("{}_key", last.ident.unraw(), span = last.ident.span());
-        return quote!(Self::#key(#arguments));
+        let generics = &last.arguments;
+        return quote!(Self::#key #generics (#arguments));
     }
-    quote!(#function::key(#arguments))
+    let mut function = function.clone();
+    let last = match &mut function {
+        Expr::Path(ExprPath { path, .. }) => path.segments.last_mut(),
+        _ => None,
+    };
+    // `f::<3>(…)`: the function is generic, and not what stands beside it.
+    let generics = last.map(|last| std::mem::take(&mut last.arguments));
+    quote!(#function::key #generics (#arguments))
 }
 
-fn refuse_result(template: &Template) -> Result<()> {
-    if template.holes().any(|hole| hole.root == RESULT) {
+fn refuse_result(template: &Template, function: &Function) -> Result<()> {
+    let is_argument =
+        function.arguments.iter().any(|all| all.bound.iter().any(|name| name == RESULT));
+    if !is_argument && template.holes().any(|hole| hole.root == RESULT) {
         let message =
-            "`{result}` is for `puts`: the keys of `evicts` are made before the body runs";
+            "`{result}` is for `puts`: what `evicts` removes is named before the body runs";
         return Err(syn::Error::new(template.span, message));
     }
     Ok(())
@@ -184,7 +210,6 @@ fn put_key(
     options: &Options,
     function: &Function,
 ) -> Result<(TokenStream, TokenStream)> {
-    let larder = &options.larder;
     let (mut before, mut write) = (TokenStream::new(), TokenStream::new());
     if let Some(namespace) = &options.namespace {
         before.extend(quote! {
@@ -193,51 +218,68 @@ fn put_key(
         });
         write.extend(quote!(__larder_key.namespace(&__larder_namespace);));
     }
-    match options::key(key)? {
+    let (more, after) = around_body(&options::key(key, Names::Key)?, "key", function)?;
+    before.extend(more);
+    write.extend(after);
+    Ok((before, written(&options.larder, &write)))
+}
+
+/// The tags of `#[puts]`: what is made of them before the body, and the statements that give them
+/// to the view after it.
+fn put_tags(options: &Options, function: &Function) -> Result<(TokenStream, TokenStream)> {
+    let (mut before, mut tags) = (TokenStream::new(), Vec::new());
+    for (position, tag) in options.tags.iter().enumerate() {
+        let (more, write) = around_body(tag, &format!("tag{position}"), function)?;
+        before.extend(more);
+        tags.push(written(&options.larder, &write));
+    }
+    let tagged = match tags.is_empty() {
+        true => TokenStream::new(),
+        false => tagged(&options.larder, function.is_blocking(), &quote!([#(#tags),*])),
+    };
+    Ok((before, tagged))
+}
+
+/// What is made of a key or tag before the body, and the statements that write it after the body.
+fn around_body(key: &Key, name: &str, function: &Function) -> Result<(TokenStream, TokenStream)> {
+    let (mut before, mut write) = (TokenStream::new(), TokenStream::new());
+    let mut keep = |position: usize, value: TokenStream| {
+        let part = format_ident!("__larder_{name}_{position}");
+        before.extend(quote!(let #part = ::std::string::ToString::to_string(&#value);));
+        part.to_token_stream()
+    };
+    match key {
         Key::Template(template) => {
-            key::check_holes(&template, &function.arguments, &[RESULT])?;
+            key::check_holes(template, function, &[RESULT])?;
             let separators = template.separators();
-            let write_hole = |value: &TokenStream| match separators.is_empty() {
-                true => quote!(__larder_key.whole(&#value);),
-                false => quote!(__larder_key.part(&#value, #separators);),
-            };
             for (position, piece) in template.pieces.iter().enumerate() {
-                match piece {
-                    Piece::Text(text) => write.extend(quote!(__larder_key.text(#text);)),
-                    Piece::Hole(hole) if hole.root == RESULT => {
-                        let value = hole_code(hole, &[], template.span);
-                        write.extend(write_hole(&value));
+                let value = match piece {
+                    Piece::Text(text) => {
+                        write.extend(quote!(__larder_key.text(#text);));
+                        continue;
                     }
+                    Piece::Hole(hole) if hole.root == RESULT => hole_code(hole, &[], template.span),
                     Piece::Hole(hole) => {
-                        let part = format_ident!("__larder_part{position}");
-                        let value = hole_code(hole, &function.arguments, template.span);
-                        before.extend(
-                            quote!(let #part = ::std::string::ToString::to_string(&#value);),
-                        );
-                        write.extend(write_hole(&part.to_token_stream()));
+                        keep(position, hole_code(hole, &function.arguments, template.span))
                     }
-                }
+                };
+                write.extend(match separators.is_empty() {
+                    true => quote!(__larder_key.whole(&#value);),
+                    false => quote!(__larder_key.part(&#value, #separators);),
+                });
             }
         }
         Key::Is(value) => {
             let result = Ident::new(RESULT, Span::call_site());
-            if mentions(&value.to_token_stream(), &result) {
-                write.extend(quote!(__larder_key.whole(&(#value));));
-            } else {
-                before.extend(
-                    quote!(let __larder_part = ::std::string::ToString::to_string(&(#value));),
-                );
-                write.extend(quote!(__larder_key.whole(&__larder_part);));
-            }
+            let value = match mentions(&value.to_token_stream(), &result) {
+                true => quote!((#value)),
+                false => keep(0, quote!((#value))),
+            };
+            write.extend(quote!(__larder_key.whole(&#value);));
         }
         Key::Arguments { .. } => {}
     }
-    let key = quote! {{
-        let mut __larder_key = #larder::__private::KeyBuf::new();
-        #write
-        __larder_key
-    }};
-    Ok((before, key))
+    Ok((before, write))
 }
 
 /// The cache, borrowed.

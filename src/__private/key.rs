@@ -14,6 +14,8 @@ const SHORT: usize = 62;
 #[derive(Debug)]
 pub struct KeyBuf {
     text: Text,
+    /// The length of the namespace's prefix, which is the beginning of the text.
+    namespace: usize,
     /// Why an argument cannot be part of a key.
     refused: Option<Error>,
 }
@@ -24,11 +26,11 @@ enum Text {
     Long(String),
 }
 
-/// An argument in a key.
+/// An argument in a key or tag.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be part of a key",
+    message = "`{Self}` cannot be part of a key or tag",
     label = "needs `std::fmt::Display`",
-    note = "a hole in a key is written with `Display`: name a field (`{{user.id}}`) or a call (`{{id.get()}}`) instead, or say `skip(…)`"
+    note = "a hole in a key or tag is written with `Display`: name a field (`{{user.id}}`) or a call (`{{id.get()}}`) instead, or say `skip(…)`"
 )]
 pub trait KeyPart: Display {}
 
@@ -55,14 +57,15 @@ impl Default for KeyBuf {
 impl KeyBuf {
     #[must_use]
     pub fn new() -> Self {
-        Self { text: Text::Short { bytes: [0; SHORT], len: 0 }, refused: None }
+        Self { text: Text::Short { bytes: [0; SHORT], len: 0 }, namespace: 0, refused: None }
     }
 
-    /// Appends a namespace: its name, escaped as [`AsyncCacheWrapper::namespace`] does.
+    /// Begins with a namespace: its name, escaped as [`AsyncCacheWrapper::namespace`] does.
     ///
     /// [`AsyncCacheWrapper::namespace`]: crate::AsyncCacheWrapper::namespace
     pub fn namespace(&mut self, name: impl AsRef<str>) {
         Scope::write_name(name.as_ref(), |part| self.text(part));
+        self.namespace = self.as_str().len();
     }
 
     /// Appends text as it is.
@@ -124,6 +127,11 @@ impl KeyBuf {
         }
     }
 
+    /// The prefix of the namespace; empty without one.
+    pub(super) fn prefix(&self) -> &str {
+        &self.as_str()[..self.namespace]
+    }
+
     /// The text so far.
     fn as_str(&self) -> &str {
         match &self.text {
@@ -150,7 +158,7 @@ impl KeyBuf {
             (Some(_), _) => String::new(),
             (None, Text::Long(text)) => text,
             (None, short @ Text::Short { .. }) => {
-                Self { text: short, refused: None }.as_str().to_owned()
+                Self { text: short, namespace: 0, refused: None }.as_str().to_owned()
             }
         }
     }
@@ -229,6 +237,15 @@ mod tests {
             assert_eq!(buffer.as_str(), text);
             assert_eq!(buffer.into_key(), text);
         }
+    }
+
+    #[test]
+    fn a_key_knows_the_prefix_of_its_namespace() {
+        let mut buffer = KeyBuf::new();
+        assert_eq!(buffer.prefix(), "");
+        buffer.namespace("a:b");
+        buffer.text(&"x".repeat(SHORT));
+        assert_eq!(buffer.prefix(), "a%3Ab:");
     }
 
     #[test]

@@ -8,11 +8,12 @@ use super::errors::{Fallible, LoadFailure};
 use super::key::KeyBuf;
 use crate::blocking::{BlockingView, wait};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wrapper::{BoxedLoader, Cacheable, Cause, DetachedCall, Loaded, NotAResult, View};
+use crate::wrapper::{BoxedLoader, Cacheable, Cause, DetachedCall, Loaded, NotAResult, Runs, View};
 use futures_util::future::BoxFuture;
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +21,35 @@ use std::time::Duration;
 /// `keep` of a function that stores every value.
 pub fn every<T>(_: &T) -> bool {
     true
+}
+
+/// The value of a call that needs no wait, or the view for the call. The load of the call has a
+/// task of its own, or runs in the call of a blocking function.
+///
+/// For functions with tags, whose hits do not need them.
+pub fn at_hand<'a, T: Cacheable>(view: View<'a>, key: &KeyBuf) -> ControlFlow<T, View<'a>> {
+    look(view, key, Runs::InTask)
+}
+
+/// [`at_hand`] for a call that carries its load.
+pub fn at_hand_here<'a, T: Cacheable>(view: View<'a>, key: &KeyBuf) -> ControlFlow<T, View<'a>> {
+    look(view, key, Runs::InCaller)
+}
+
+/// [`at_hand`] for a blocking function.
+pub fn at_hand_blocking<'a, T: Cacheable>(
+    view: BlockingView<'a>,
+    key: &KeyBuf,
+) -> ControlFlow<T, BlockingView<'a>> {
+    look(view.0, key, Runs::AtOnce).map_continue(BlockingView)
+}
+
+fn look<'a, T: Cacheable>(view: View<'a>, key: &KeyBuf, runs: Runs) -> ControlFlow<T, View<'a>> {
+    match key.checked() {
+        Ok(key) => view.at_hand(key, runs),
+        // The call meets the error again.
+        Err(_) => ControlFlow::Continue(view),
+    }
 }
 
 /// The entry under the key.

@@ -4,6 +4,7 @@
 //! - `key`: the key of a call, on the stack; `json`: arguments in keys without a template
 //! - `lend`: the arguments that a load with a task of its own clones
 //! - `loads`: the calls of `#[cached]`; `errors`: which error their function returns
+//! - `tags`: the tags of a call
 //! - `writes`: the writes of `#[evicts]` and `#[puts]` after the body
 
 mod errors;
@@ -11,12 +12,15 @@ mod json;
 mod key;
 mod lend;
 mod loads;
+mod tags;
 mod writes;
 
 pub use errors::{Fallible, LoadFailure, OwnError, WrapsError, own, wrap};
 pub use key::{JsonPart, KeyBuf, KeyPart};
 pub use lend::{Lend, Loan, borrowed, loan};
 pub use loads::{
-    call, detached, every, here, peek, peek_blocking, try_call, try_detached, try_here,
+    at_hand, at_hand_blocking, at_hand_here, call, detached, every, here, peek, peek_blocking,
+    try_call, try_detached, try_here,
 };
+pub use tags::{blocking_view, tagged, tagged_blocking};
 pub use writes::{Evictions, put, put_blocking, store, store_blocking};

@@ -44,12 +44,14 @@ mod weak;
 pub use builder::WrapperBuilder;
 pub use get_or_set::{BatchArgument, BatchItem, Cacheable, KeyAndArgument};
 #[cfg(feature = "macros")]
-pub(crate) use get_or_set::{BoxedLoader, Cause, DetachedCall};
+pub(crate) use get_or_set::{BoxedLoader, Cause, DetachedCall, Runs};
 pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;
 pub(crate) use slot::{Core, Origin};
 pub use tags::Tagged;
+#[cfg(feature = "macros")]
+pub(crate) use tags::TaggedCall;
 pub use view::View;
 pub use walk::KeyStream;
 pub use weak::WeakCache;

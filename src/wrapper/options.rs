@@ -25,7 +25,7 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn view(&self) -> View<'_> {
         let (options, max_batch) = (self.options, self.max_batch);
-        View { cache: self, options, max_batch, is_caller_driven: false }
+        View { cache: self, options, max_batch, is_caller_driven: false, drawn: None }
     }
 
     /// A view whose writes expire after `ttl`.

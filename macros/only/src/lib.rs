@@ -5,6 +5,7 @@ pub mod forms;
 pub mod methods;
 pub mod more;
 pub mod names;
+pub mod tags;
 pub mod writes;
 
 use larder::AsyncCacheWrapper;

@@ -31,7 +31,7 @@ pub(super) struct Call<'a, K> {
 
 impl<'a, K: AsRef<str>> Call<'a, K> {
     pub(super) fn new(view: View<'a>, key: K) -> Self {
-        Self { begin: Some((view, key)), drawn: None, rest: None }
+        Self { drawn: view.drawn, begin: Some((view, key)), rest: None }
     }
 
     /// A call that ends with an error.

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 
 /// Where a loader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Runs {
+pub(crate) enum Runs {
     /// A closure, in the call that calls it. The right to store is acquired before the call joins a
     /// flight: the call may be parked while it waits for the right, and followers must not wait for
     /// a parked leader.

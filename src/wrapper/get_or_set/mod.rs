@@ -20,10 +20,16 @@ mod waiting;
 
 pub use many::{BatchArgument, BatchItem, KeyAndArgument};
 
+#[cfg(feature = "macros")]
+use super::read::AtHand;
 use super::{Loaded, NotAResult, View};
 use crate::error::Result;
+#[cfg(feature = "macros")]
+use call::OP;
 pub(crate) use calls::DetachedCall;
 use calls::{Call, CarriedCall, InlineCall};
+#[cfg(feature = "macros")]
+pub(crate) use driver::Runs;
 use futures_util::FutureExt;
 use futures_util::future::{Either, lazy};
 use load_result::Panic;
@@ -32,6 +38,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::Future;
+#[cfg(feature = "macros")]
+use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use task::LoadTask;
 
@@ -393,6 +401,20 @@ impl<'a> View<'a> {
             Err(refused) => Call::refused(refused),
         };
         DetachedCall::new(call, make)
+    }
+
+    /// The value of a call, if it needs no wait; otherwise the view for the call, which does not
+    /// draw again.
+    #[cfg(feature = "macros")]
+    pub(crate) fn at_hand<T: Cacheable>(mut self, key: &str, runs: Runs) -> ControlFlow<T, Self> {
+        // A call that is refused is refused on a hit, too.
+        if runs == Runs::InCaller && self.outlives_callers() {
+            return ControlFlow::Continue(self);
+        }
+        match self.cache.hit_now(OP, key, &self.options, &mut self.drawn) {
+            AtHand::Hit(value) => ControlFlow::Break(value),
+            AtHand::Missing | AtHand::Other => ControlFlow::Continue(self),
+        }
     }
 
     /// The call with a loader that is a future which stays in the call.

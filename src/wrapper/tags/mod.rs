@@ -8,6 +8,7 @@
 //! - `mod`: the tags that a cache gives to what it writes
 //! - `face`: a cache with tags, as people call it
 //! - `owned`: its verbs that write one key
+//! - `of_call`: the tags of one call, which are known on a miss only
 //! - `reading`: which entries are live
 //! - `records`: the generations for a write, and how long records live
 //! - `ends`: until when the records live that this process has seen
@@ -15,6 +16,8 @@
 
 mod ends;
 mod face;
+#[cfg(feature = "macros")]
+mod of_call;
 mod owned;
 mod reading;
 mod records;
@@ -23,10 +26,13 @@ mod removal;
 pub(super) use ends::RecordEnds;
 pub use face::Tagged;
 pub(crate) use face::tagged_options;
+#[cfg(feature = "macros")]
+pub(crate) use of_call::TaggedCall;
 
 use super::{AsyncCacheWrapper, View};
 use crate::key::{Scope, record_key};
 use crate::options::TagFault;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The most tags of an entry.
@@ -34,13 +40,30 @@ const MOST: usize = 16;
 
 /// The names of the tags that a cache gives to what it writes. Usually none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TagNames(Option<Arc<[Box<str>]>>);
+pub(crate) struct TagNames(Option<Arc<Names>>);
+
+#[derive(Debug)]
+struct Names {
+    /// The prefix of the tags' namespace, after that of the cache. Empty unless one call alone is
+    /// in that namespace.
+    within: Box<str>,
+    all: Box<[Box<str>]>,
+}
 
 impl TagNames {
     /// # Errors
     ///
     /// Too many names, or one that is empty.
     pub(super) fn read<I>(tags: I) -> Result<Self, TagFault>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        Self::read_within("", tags)
+    }
+
+    /// [`read`](Self::read), for tags of the namespace with this prefix.
+    fn read_within<I>(within: &str, tags: I) -> Result<Self, TagFault>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
@@ -59,7 +82,10 @@ impl TagNames {
             }
             names.push(name.into());
         }
-        Ok(Self((!names.is_empty()).then(|| names.into())))
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self(Some(Arc::new(Names { within: within.into(), all: names.into() }))))
     }
 
     #[inline]
@@ -68,12 +94,23 @@ impl TagNames {
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Box<str>> {
-        self.0.as_deref().unwrap_or_default().iter()
+        self.0.as_deref().map(|names| &*names.all).unwrap_or_default().iter()
+    }
+
+    /// The prefix of the tags' namespace, for a cache with this scope.
+    pub(super) fn prefix<'s>(&self, scope: &'s Scope) -> Cow<'s, str> {
+        match self.0.as_deref() {
+            Some(names) if !names.within.is_empty() => {
+                Cow::Owned([scope.prefix(), &names.within].concat())
+            }
+            _ => Cow::Borrowed(scope.prefix()),
+        }
     }
 
     /// The keys of the records.
     pub(super) fn records(&self, scope: &Scope) -> Vec<String> {
-        self.iter().map(|name| record_key(scope.prefix(), name)).collect()
+        let prefix = self.prefix(scope);
+        self.iter().map(|name| record_key(&prefix, name)).collect()
     }
 }
 
@@ -84,12 +121,16 @@ impl View<'_> {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let mut cache = self.into_cache();
-        let read = TagNames::read(tags);
+        self.into_cache().given(TagNames::read(tags))
+    }
+}
+
+impl AsyncCacheWrapper {
+    fn given(mut self, read: Result<TagNames, TagFault>) -> Self {
         // Refused by the calls, as other options that are wrong.
-        cache.options.tag_fault = read.as_ref().err().copied();
-        cache.tags = read.unwrap_or_default();
-        cache
+        self.options.tag_fault = read.as_ref().err().copied();
+        self.tags = read.unwrap_or_default();
+        self
     }
 }
 
@@ -99,6 +140,15 @@ mod tests {
 
     fn read(names: &[&str]) -> Result<Vec<String>, TagFault> {
         Ok(TagNames::read(names)?.iter().map(|name| name.to_string()).collect())
+    }
+
+    #[test]
+    fn tags_of_a_namespace_are_those_of_a_cache_in_this_namespace() {
+        let (outer, inner) =
+            (Scope::default().nested("a"), Scope::default().nested("a").nested("b"));
+        let of_call = TagNames::read_within("b:", ["t"]).unwrap();
+        assert_eq!(of_call.records(&outer), TagNames::read(["t"]).unwrap().records(&inner));
+        assert_eq!(of_call.prefix(&outer), inner.prefix());
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Slot {
             Error::new(ErrorKind::InvalidKey)
                 .with_message("the tags of an entry have at most 60,000 bytes together")
         };
-        Tags::new(scope.prefix(), all.clone()).ok_or_else(too_long)?;
+        let prefix = names.prefix(scope);
+        Tags::new(&prefix, all.clone()).ok_or_else(too_long)?;
         let records: Vec<&str> = all.iter().map(|tag| &*tag.record).collect();
         let found = self.adapter.get_many_far(&records).await?;
         let read = records.iter().zip(found).map(|(record, found)| async move {
@@ -124,7 +125,7 @@ impl Slot {
         for (tag, generation) in all.iter_mut().zip(read) {
             tag.generation = generation;
         }
-        Tags::new(scope.prefix(), all).ok_or_else(too_long)
+        Tags::new(&prefix, all).ok_or_else(too_long)
     }
 
     /// The generation in a record that was read; `None` if the value is no record.

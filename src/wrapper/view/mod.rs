@@ -42,6 +42,8 @@ pub struct View<'a> {
     pub(in crate::wrapper) max_batch: MaxBatch,
     /// The caller waits on its own thread until the call ends, and can drive its load there.
     pub(in crate::wrapper) is_caller_driven: bool,
+    /// The random draw for an early refresh, if the call was looked for before it began.
+    pub(in crate::wrapper) drawn: Option<bool>,
 }
 
 impl View<'_> {

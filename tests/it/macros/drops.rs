@@ -43,7 +43,7 @@ impl Stock for Shop {
 }
 
 /// Polls a call until `holds`, and drops it.
-async fn drop_when(call: impl Future, holds: impl Fn() -> bool) {
+pub(super) async fn drop_when(call: impl Future, holds: impl Fn() -> bool) {
     let mut call = pin!(call);
     let until = std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(_) => panic!("it is over already"),

@@ -18,6 +18,7 @@ on_each_backend!(
     writers_remove_and_store_what_others_have_cached,
     companions_read_write_and_remove_the_entry_of_a_call,
     a_thousand_calls_at_once_are_one_run,
+    generic_constants_are_arguments,
 );
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -385,4 +386,82 @@ async fn a_thousand_calls_at_once_are_one_run(cache: AsyncCacheWrapper) {
         assert!(call.unwrap().ends_with('1'));
     }
     assert_eq!((detached.runs(), carried.runs(), boxed.runs()), (1, 1, 1));
+}
+
+#[cached(key = "constant:{N}:{id}", cache = cache, skip(source), tags("n:{N}"))]
+async fn constant<const N: usize>(cache: &AsyncCacheWrapper, source: &Source, id: u64) -> u64 {
+    source.load().await;
+    id + N as u64
+}
+
+#[cached(cache = cache, name = "listed constant", skip(cache, source))]
+async fn listed_constant<const N: usize, const IS_ODD: bool>(
+    cache: &AsyncCacheWrapper,
+    source: &Source,
+    ids: &[u64],
+) -> bool {
+    source.load().await;
+    ids.len() % N == usize::from(IS_ODD)
+}
+
+#[cached(key = format!("written:{}:{id}", LETTER), cache = cache, skip(source))]
+fn written_constant<const LETTER: char>(cache: &CacheWrapper, source: &Source, id: u64) -> String {
+    source.count();
+    format!("{LETTER}{id}")
+}
+
+struct Grid<const WIDTH: usize>;
+
+impl<const WIDTH: usize> Grid<WIDTH> {
+    #[cached(key = "cell:{N}:{at}", cache = cache, skip(self, source), here)]
+    pub(super) async fn cell<const N: u8>(
+        &self,
+        cache: &AsyncCacheWrapper,
+        source: &Source,
+        at: usize,
+    ) -> usize {
+        source.load().await;
+        at + WIDTH + usize::from(N)
+    }
+}
+
+#[evicts(constant::<2>(id), "constant:{N}:{id}", tags("none:{N}"), cache = cache)]
+async fn change_constant<const N: usize>(cache: &AsyncCacheWrapper, id: u64) -> usize {
+    id as usize + N
+}
+
+#[puts("constant:{N}:{result}", cache = cache, tags("n:{N}"))]
+async fn put_constant<const N: usize>(cache: &AsyncCacheWrapper) -> u64 {
+    N as u64
+}
+
+async fn generic_constants_are_arguments(cache: AsyncCacheWrapper) {
+    let source = Source::open();
+    for _ in 0..2 {
+        assert_eq!(constant::<1>(&cache, &source, 7).await, 8);
+        assert_eq!(constant::<2>(&cache, &source, 7).await, 9);
+        assert!(listed_constant::<2, false>(&cache, &source, &[1, 2]).await);
+        assert!(!listed_constant::<2, true>(&cache, &source, &[1, 2]).await);
+        assert_eq!(Grid::<3>.cell::<1>(&cache, &source, 4).await, 8);
+        assert_eq!(Grid::<3>.cell::<2>(&cache, &source, 4).await, 9);
+    }
+    assert_eq!(source.runs(), 6);
+    assert_eq!(constant::key::<3>(7), "constant:3:7");
+    assert_eq!(listed_constant::key::<1, true>(&[5]), "listed constant:[5]:1:true");
+    assert_eq!(Grid::<3>.cell_key::<1>(&cache, 4), "cell:1:4");
+    let (blocking_cache, counted) = (cache.blocking(), source.clone());
+    let calls = move || {
+        assert_eq!(written_constant::<'a'>(&blocking_cache, &counted, 1), "a1");
+        assert_eq!(written_constant::<'b'>(&blocking_cache, &counted, 1), "b1");
+        assert_eq!(written_constant::key::<'c'>(1), "written:c:1");
+    };
+    tokio::task::spawn_blocking(calls).await.unwrap();
+    change_constant::<1>(&cache, 7).await;
+    assert_eq!(constant::peek::<1>(&cache, 7).await.unwrap(), None);
+    assert_eq!(constant::peek::<2>(&cache, 7).await.unwrap(), None);
+    put_constant::<5>(&cache).await;
+    constant::put::<4>(&cache, 5, 40).await.unwrap();
+    cache.remove_tags(["n:5"]).await.unwrap();
+    assert_eq!(constant::peek::<5>(&cache, 5).await.unwrap(), None);
+    assert_eq!(constant::peek::<4>(&cache, 5).await.unwrap(), Some(40));
 }

@@ -7,6 +7,7 @@ mod drops;
 mod failures;
 mod forms;
 mod keys;
+mod tags;
 
 use larder::{AsyncCacheWrapper, ErrorKind};
 use std::fmt;
