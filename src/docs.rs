@@ -82,6 +82,7 @@ pages! {
     tags = "tags.md";
     #[cfg(any(not(doctest), feature = "testing"))]
     testing = "testing.md";
+    #[cfg(any(not(doctest), feature = "sqlite"))]
     tiers = "tiers.md";
 }
 
