@@ -61,6 +61,7 @@ pub struct AskedAt(pub(crate) u64);
 pub(crate) trait OpensSources: Send + Sync {
     /// `None` if the near level is gone, or cannot count another source.
     fn open(&self) -> Option<Box<dyn Vouches>>;
+    fn is_gone(&self) -> bool;
 }
 
 /// A source, as its near level implements it. Dropping it ends the source.
@@ -70,7 +71,8 @@ pub(crate) trait Vouches: Send + Sync {
     fn forget(&self, key: &str);
     fn forget_prefix(&self, prefix: &str);
     fn confirm(&self, asked_at: AskedAt);
-    fn wanted(&self) -> BoxFuture<'_, ()>;
+    /// `false` if the near level is gone.
+    fn wanted(&self) -> BoxFuture<'_, bool>;
 }
 
 /// A near level that an adapter can tell of changes: see
@@ -79,7 +81,7 @@ pub(crate) trait Vouches: Send + Sync {
 pub struct Follower(std::sync::Arc<dyn OpensSources>);
 
 impl Follower {
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", feature = "testing"))]
     pub(crate) fn new(opens: std::sync::Arc<dyn OpensSources>) -> Self {
         Self(opens)
     }
@@ -89,6 +91,12 @@ impl Follower {
     #[must_use]
     pub fn source(&self) -> Option<Source> {
         self.0.open().map(Source)
+    }
+
+    /// Whether the near level is gone: nobody hears of changes any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.is_gone()
     }
 }
 
@@ -143,13 +151,14 @@ impl Source {
 
     /// Waits until a hit wants this source confirmed, because no answer has come for half a near
     /// bound. The adapter then asks the store a question through the stream, such as `PING`. An idle
-    /// cache wants nothing.
+    /// cache wants nothing. Returns `false` if the near level is gone: then the source is of no use,
+    /// and the store need not tell of changes any more.
     ///
     /// # Cancel safety
     ///
     /// A dropped future loses no request: the next call is ready at once.
-    pub async fn wanted(&self) {
-        self.0.wanted().await;
+    pub async fn wanted(&self) -> bool {
+        self.0.wanted().await
     }
 }
 

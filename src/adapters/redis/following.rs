@@ -50,7 +50,8 @@ impl Following {
                 Current { follower: Some(follower), number, told_by: Vec::new() },
             )
         };
-        earlier.told_by.iter().filter_map(Weak::upgrade).for_each(|tracking| tracking.end());
+        let told = earlier.told_by.iter().filter_map(Weak::upgrade);
+        told.for_each(|tracking| tracking.fall_silent());
     }
 
     /// Makes a connection that was just opened a source, if a near level follows the cache and the
@@ -63,7 +64,7 @@ impl Following {
     ) -> Result<(), Failure> {
         let number = {
             let current = lock(&self.current);
-            if current.follower.is_none() {
+            if current.follower.as_ref().is_none_or(Follower::is_gone) {
                 return Ok(());
             }
             current.number
@@ -71,8 +72,10 @@ impl Following {
         match connection.track(deadline).await {
             Ok(()) => {
                 self.note(None);
-                self.open(connection, number, timeout);
-                Ok(())
+                if self.open(connection, number, timeout) {
+                    return Ok(());
+                }
+                connection.untrack(deadline).await
             }
             Err(failure) if failure.answered => {
                 self.note(Some(failure.error));
@@ -83,21 +86,22 @@ impl Following {
     }
 
     /// Opens the source, if the near level is still the one that followed when the connection was
-    /// opened.
-    fn open(&self, connection: &Connection, number: u64, timeout: Duration) {
-        let Some(source) = self.source(number) else { return };
+    /// opened. Returns whether it is.
+    fn open(&self, connection: &Connection, number: u64, timeout: Duration) -> bool {
+        let Some(source) = self.source(number) else { return false };
         {
             // First `set` can end the source, then it is opened: the other way round it could stay
             // open behind a `set` in between. No code of the near level runs under this lock, as
             // observers of its events may call the cache.
             let mut current = lock(&self.current);
             if current.number != number {
-                return;
+                return false;
             }
             current.told_by.retain(|tracking| tracking.strong_count() > 0);
             current.told_by.push(connection.tracking());
         }
         connection.open_source(source, timeout);
+        true
     }
 
     fn source(&self, number: u64) -> Option<Source> {

@@ -205,6 +205,13 @@ impl Level {
     }
 }
 
+impl Drop for Level {
+    /// Who waits until a source is wanted learns that none is any more.
+    fn drop(&mut self) {
+        lock(&self.renewals).values().for_each(|renewal| renewal.notify_one());
+    }
+}
+
 impl Sweeps for Level {
     fn is_sweep_due(&self) -> bool {
         self.core.near().is_sweep_due()

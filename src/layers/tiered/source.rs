@@ -23,6 +23,10 @@ impl OpensSources for Home {
         let (id, level) = (source.id(), self.0.clone());
         Some(Box::new(OpenSource { id, source: Some(source), level, renewal }))
     }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 /// A source, until it is dropped.
@@ -61,8 +65,15 @@ impl Vouches for OpenSource {
         }
     }
 
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.renewal.notified())
+    fn wanted(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let is_there = || self.level.strong_count() > 0;
+            // The level notifies when it goes, and this look finds a level that had gone before.
+            if is_there() {
+                self.renewal.notified().await;
+            }
+            is_there()
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection, and what is known of the commands that went over it.
 
-use super::driven::DrivenConnection;
+use super::driven::{DrivenConnection, untrack};
 use super::handed_in::HandedInConnection;
 use super::hello::Hello;
 use super::open::explained;
@@ -139,6 +139,14 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Has the server stop, since nobody would hear it.
+    pub(in crate::adapters::redis) async fn untrack(
+        &self,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        self.link.exchange(&untrack(), deadline).await.map(drop)
     }
 
     /// Makes this connection a source: the server tells. `timeout` is that of a question that the

@@ -86,7 +86,8 @@ impl DrivenConnection {
         })
     }
 
-    /// Sends a `PING` each time that the tracking wants an answer, until it ends.
+    /// Sends a `PING` each time that the tracking wants an answer, until it ends. Where nobody hears
+    /// any more what the server tells, has the server stop.
     pub(super) fn answer(&self, tracking: Arc<Tracking>, timeout: Duration) {
         drop(tokio::spawn(ping_when_wanted(Arc::downgrade(&self.wire), tracking, timeout)));
     }
@@ -143,6 +144,17 @@ async fn ping_when_wanted(wire: Weak<Wire>, tracking: Arc<Tracking>, timeout: Du
         // An error is an answer, too. Without an answer the proof ends by itself.
         drop(exchange(&wire, &ping, deadline_in(timeout)).await);
     }
+    if let (true, Some(wire)) = (tracking.is_unheard(), wire.upgrade()) {
+        // If it fails, the server remembers keys until the connection ends, and nothing else.
+        drop(exchange(&wire, &untrack(), deadline_in(timeout)).await);
+    }
+}
+
+/// The command after which the server tells nothing more over a connection.
+pub(super) fn untrack() -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("TRACKING").arg("OFF");
+    command
 }
 
 async fn exchange(wire: &Wire, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {

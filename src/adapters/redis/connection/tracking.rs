@@ -34,6 +34,9 @@ enum State {
     /// Nobody follows.
     Closed,
     Open(Open),
+    /// The near level is gone, or another one follows: what the server tells over this connection is
+    /// of no use.
+    Unheard,
     /// The connection is over. No source is opened any more.
     Ended,
 }
@@ -41,7 +44,7 @@ enum State {
 struct Open {
     source: Arc<Source>,
     /// Ready when the near level wants an answer. Polled for the task that asks.
-    wanted: BoxFuture<'static, ()>,
+    wanted: BoxFuture<'static, bool>,
     /// Of the task that asks.
     asker: Option<Waker>,
 }
@@ -78,11 +81,32 @@ impl Tracking {
         self.with_source(Source::id)
     }
 
-    /// Ends the source. When it returns, nothing is near for which the source vouched.
+    /// Ends the source with its connection. When it returns, nothing is near for which the source
+    /// vouched.
     pub(in crate::adapters::redis) fn end(&self) {
+        self.close(State::Ended);
+    }
+
+    /// Ends the source of a connection that goes on: its near level does not hear it any more.
+    pub(in crate::adapters::redis) fn fall_silent(&self) {
+        self.close(State::Unheard);
+    }
+
+    /// Whether the server tells what nobody hears.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(*lock(&self.state), State::Unheard)
+    }
+
+    fn close(&self, closed: State) {
         self.is_open.store(false, Ordering::Release);
-        let ended = mem::replace(&mut *lock(&self.state), State::Ended);
-        if let State::Open(Open { source, wanted, asker }) = ended {
+        let before = {
+            let mut state = lock(&self.state);
+            if matches!(*state, State::Ended) {
+                return;
+            }
+            mem::replace(&mut *state, closed)
+        };
+        if let State::Open(Open { source, wanted, asker }) = before {
             drop((wanted, source));
             if let Some(asker) = asker {
                 asker.wake();
@@ -90,17 +114,25 @@ impl Tracking {
         }
     }
 
-    /// Waits until the near level wants an answer; `false` if the source has ended.
+    /// Waits until the near level wants an answer; `false` if the source has ended, or ends now
+    /// because its near level is gone.
     pub(super) async fn wants_answer(&self) -> bool {
-        poll_fn(|context| {
+        let is_heard = poll_fn(|context| {
             let mut state = lock(&self.state);
-            let State::Open(open) = &mut *state else { return Poll::Ready(false) };
+            let State::Open(open) = &mut *state else { return Poll::Ready(None) };
             open.asker = Some(context.waker().clone());
-            ready!(open.wanted.as_mut().poll(context));
+            let is_heard = ready!(open.wanted.as_mut().poll(context));
             open.wanted = wanted(&open.source);
-            Poll::Ready(true)
-        })
-        .await
+            Poll::Ready(Some(is_heard))
+        });
+        match is_heard.await {
+            Some(true) => true,
+            Some(false) => {
+                self.fall_silent();
+                false
+            }
+            None => false,
+        }
     }
 
     fn with_source<T>(&self, act: impl FnOnce(&Source) -> T) -> Option<T> {
@@ -109,7 +141,7 @@ impl Tracking {
         }
         match &*lock(&self.state) {
             State::Open(open) => Some(act(&open.source)),
-            State::Closed | State::Ended => None,
+            State::Closed | State::Unheard | State::Ended => None,
         }
     }
 
@@ -155,7 +187,7 @@ impl fmt::Debug for Tracking {
     }
 }
 
-fn wanted(source: &Arc<Source>) -> BoxFuture<'static, ()> {
+fn wanted(source: &Arc<Source>) -> BoxFuture<'static, bool> {
     let source = source.clone();
     Box::pin(async move { source.wanted().await })
 }

@@ -176,8 +176,8 @@ impl Polling {
         loop {
             // The near level asks once, and waits for the answer. So a poll that failed is tried
             // again without being asked for.
-            if failures == 0 {
-                stream.source.wanted().await;
+            if failures == 0 && !stream.source.wanted().await {
+                break;
             }
             let next = Instant::now() + POLL_EVERY;
             let Some(engine) = self.engine.upgrade() else { break };

@@ -200,6 +200,8 @@ impl<N: Near, J: Clone> Core<N, J> {
             let gone = self.refuse(key);
             return Ended { joined, deadline: NEVER, kept: false, refused: None, gone };
         };
+        // A source of another near level, before the same adapter, tells this one nothing.
+        let source = source.filter(|source| self.sources.is_own(*source));
         let deadline = begun.saturating_add(left);
         if !is_good || source.is_some_and(|source| !self.sources.is_open(source)) {
             let gone = self.refuse(key);

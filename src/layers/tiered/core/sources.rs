@@ -13,9 +13,12 @@ pub(in crate::layers::tiered) const BY_AGE: u16 = 0;
 /// them has other worries; its further connections are by age.
 const SOURCES: u16 = if cfg!(shuttle) { 4 } else { 1_024 };
 
-/// How many near levels there were. Each has lives of its own: where two of them share an adapter, a
-/// value that a source of the other one vouches for is refused.
+/// How many near levels there were. Each has lives of its own: where two of them share an adapter,
+/// what a source of the other one vouches for is near by age.
 static LEVELS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// The bits of a life that count the uses of a number. Those above them are of the near level.
+const LIVES: u32 = 32;
 
 /// A source, until it is ended. It is not cloned, so nobody confirms it after its end.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ struct Numbers {
 pub(super) struct Sources {
     slots: Box<[Slot]>,
     numbers: Mutex<Numbers>,
+    /// The life before the first one of each source.
+    first_life: u64,
     /// How long an answer vouches for what was asked.
     lasting: u64,
     rules: Rules,
@@ -70,10 +75,10 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn new(lasting: u64, rules: Rules) -> Self {
         let numbers = Numbers { used: BY_AGE + 1, ..Numbers::default() };
-        let first_life = LEVELS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32;
+        let first_life = LEVELS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << LIVES;
         let slot = || Slot { life: AtomicU64::new(first_life), ..Slot::default() };
         let slots = std::iter::repeat_with(slot).take(SOURCES.into()).collect();
-        Self { slots, numbers: Mutex::new(numbers), lasting, rules }
+        Self { slots, numbers: Mutex::new(numbers), first_life, lasting, rules }
     }
 
     #[inline]
@@ -124,6 +129,11 @@ impl Sources {
         }
         slot.life.fetch_add(1, Ordering::AcqRel);
         lock(&self.numbers).ended.push(number);
+    }
+
+    /// Whether the source is one of this near level, open or ended.
+    pub(super) fn is_own(&self, source: SourceId) -> bool {
+        source.life >> LIVES == self.first_life >> LIVES
     }
 
     /// Whether the source is still the one of that name.

@@ -182,11 +182,14 @@ fn what_is_missing_is_not_kept() {
 }
 
 #[test]
-fn a_source_of_another_level_vouches_for_nothing() {
+fn what_a_source_of_another_level_vouches_for_is_near_by_age() {
     let (one, other) = (core(), core());
     let theirs = other.open().expect("a number is free");
     let ours = one.open().expect("a number is free");
     assert_eq!(ours.id().number, theirs.id().number);
-    assert!(!end(&one, "k", send(&one, "k", 0), NEVER, Some(theirs.id())));
+    fill(&one, "k", 0, Some(theirs.id()));
+    other.confirm(&theirs, AGE);
+    one.confirm(&ours, AGE);
+    assert!(is_hit(&one, "k", AGE - 1) && !is_hit(&one, "k", AGE), "nobody tells this level");
     assert!(end(&one, "k", send(&one, "k", 0), NEVER, Some(ours.id())));
 }

@@ -1,8 +1,11 @@
 //! redis as the far level: what the server tells a near level, and what holds when it cannot.
 
+mod batches;
 mod by_age;
 mod chaos;
+mod ends;
 mod faults;
+mod servers;
 mod told;
 
 use super::{PATIENT, on, prefix};

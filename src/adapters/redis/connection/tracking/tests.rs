@@ -15,6 +15,7 @@ struct Ledger {
     lines: Mutex<Vec<String>>,
     clock: AtomicU64,
     wanted: Notify,
+    is_gone: AtomicBool,
 }
 
 impl Ledger {
@@ -34,6 +35,10 @@ impl OpensSources for Level {
     fn open(&self) -> Option<Box<dyn Vouches>> {
         self.0.write("opened");
         Some(Box::new(Stream(self.0.clone())))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_gone.load(Ordering::SeqCst)
     }
 }
 
@@ -66,8 +71,11 @@ impl Vouches for Stream {
         self.0.write(format!("confirm {time}"));
     }
 
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.0.wanted.notified())
+    fn wanted(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            self.0.wanted.notified().await;
+            !self.0.is_gone.load(Ordering::SeqCst)
+        })
     }
 }
 
@@ -180,4 +188,18 @@ fn a_source_ends_at_once_while_a_task_waits_for_its_questions() {
     assert!(woken.0.load(Ordering::SeqCst));
     assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(false));
     assert_eq!(tracking.wants_answer().now_or_never(), Some(false));
+}
+
+#[test]
+fn a_source_that_nobody_hears_ends_and_the_server_is_to_stop() {
+    let (ledger, tracking) = opened();
+    assert!(!tracking.is_unheard());
+    ledger.is_gone.store(true, Ordering::SeqCst);
+    ledger.wanted.notify_one();
+    assert_eq!(tracking.wants_answer().now_or_never(), Some(false));
+    assert_eq!(ledger.lines(), ["ended"]);
+    assert!(tracking.is_unheard());
+    // On a connection that has ended nothing is to be stopped.
+    tracking.ended();
+    assert!(!tracking.is_unheard());
 }

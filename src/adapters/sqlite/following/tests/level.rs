@@ -114,6 +114,10 @@ impl OpensSources for Opener {
         let id = SourceId { number: 1, life: state.lives };
         Some(Box::new(Voucher { level: self.0.clone(), wants: level.wants.clone(), id }))
     }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 struct Voucher {
@@ -157,8 +161,11 @@ impl Vouches for Voucher {
         }
     }
 
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.wants.notified())
+    fn wanted(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            self.wants.notified().await;
+            true
+        })
     }
 }
 
