@@ -273,7 +273,8 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 
     /// Called by a near level in front of this adapter. An adapter that can tell of changes keeps
     /// the follower, opens a [`Source`] for each stream that tells, and returns `true`. The default
-    /// returns `false`: its values are near by age.
+    /// returns `false`: its values are near by age. `larder::testing::near_conformance!` tests
+    /// whether an adapter tells in time.
     fn follow(&self, follower: Follower) -> bool {
         let _ = follower;
         false

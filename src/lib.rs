@@ -75,7 +75,7 @@
 //! | `tracing` | [`observe::tracing`](fn@observe::tracing), and spans around calls that wait and around loaders |
 //! | `metrics` | [`observe::metrics`](fn@observe::metrics): counters and histograms for the `metrics` facade |
 //! | `macros` | the attributes `cached`, `evicts` and `puts` for functions, see [`docs::macros`] |
-//! | `testing` | `larder::testing`: the conformance suite for adapters |
+//! | `testing` | `larder::testing`: the conformance suites for adapters |
 //! | `test-util` | larder's clocks are tokio's, so that a test can pause them; for `dev-dependencies` |
 //! | `full` | all adapters and `tls` |
 //!

@@ -4,6 +4,7 @@ mod cases;
 mod conformance;
 mod faulty;
 mod harness;
+mod near;
 mod suite;
 mod table;
 #[cfg(test)]
@@ -12,10 +13,14 @@ mod verb;
 
 #[doc(inline)]
 pub use crate::__conformance as conformance;
+#[doc(inline)]
+pub use crate::__near_conformance as near_conformance;
 #[doc(hidden)]
 pub use conformance::{Making, Source, run_case};
 pub use faulty::{Fault, FaultyAdapter};
 pub use harness::Failure;
+#[doc(hidden)]
+pub use near::{MakingTwo, NearSource, run_near_case};
 pub use suite::Suite;
 pub use table::{CASES, Case};
 pub use verb::Verb;

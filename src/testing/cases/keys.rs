@@ -127,7 +127,7 @@ const ENCODED: &[&str] = &[
 ];
 
 /// Keys that some stores mistake for commands or patterns, or confuse with each other.
-pub(super) fn hostile() -> Vec<String> {
+pub(in crate::testing) fn hostile() -> Vec<String> {
     let lists =
         [WHITE_SPACE, QUOTES, PATTERNS, PUNCTUATION, WORDS, LETTERS, ESCAPES, NAMES, ENCODED];
     let mut keys: BTreeSet<String> = lists.concat().into_iter().map(str::to_owned).collect();

@@ -7,6 +7,8 @@ mod ledger;
 mod minimal;
 mod slot;
 mod store;
+#[cfg(feature = "memory")]
+mod telling;
 
 use super::{Suite, conformance};
 use crate::codec::Codec;
