@@ -6,7 +6,7 @@ use crate::companions;
 use crate::function::{Function, Runs};
 use crate::generics;
 use crate::key;
-use crate::options::{Errors, Options};
+use crate::options::{Errors, Options, Purpose};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -180,7 +180,8 @@ impl Cached {
             }},
             Some(cache) => quote!(&(#cache)),
         };
-        let view = self.options.view_of(is_blocking);
+        let cache = key::with_patterns(&cache, &self.function);
+        let view = self.view_for(Purpose::Call);
         quote! {
             let __larder_cache: &#larder::#wrapper = #cache;
             let __larder_view = #view;
@@ -224,6 +225,12 @@ impl Cached {
         tagged(self.larder(), self.function.is_blocking(), &tags)
     }
 
+    /// The view of `__larder_cache`, as an expression.
+    pub(crate) fn view_for(&self, purpose: Purpose) -> TokenStream {
+        let view = self.options.view_of(self.function.is_blocking(), purpose);
+        key::with_patterns(&view, &self.function)
+    }
+
     /// Whether the load takes an argument from which the cache is borrowed.
     fn moves(&self, cache: &Expr) -> bool {
         let cache = cache.to_token_stream();
@@ -261,7 +268,7 @@ impl Cached {
         quote! {
             #(#conditions)*
             #(#outer)*
-            #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
+            #[allow(unused_mut, unused_braces, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
             #visibility #signature { #body }
         }
     }

@@ -6,6 +6,7 @@ use crate::cached::{Cached, Home};
 use crate::function::{Runs, params};
 use crate::generics;
 use crate::key;
+use crate::options::Purpose;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -65,6 +66,7 @@ fn quiet() -> TokenStream {
     quote! {
         #[allow(
             dead_code, unused_mut, unused_variables, unreachable_pub,
+            non_snake_case, non_upper_case_globals,
             clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction
         )]
     }
@@ -83,7 +85,8 @@ fn uncached(cached: &Cached) -> TokenStream {
         let is_used = argument
             .bound
             .iter()
-            .any(|name| key::is_used(options, name) || key::is_in_tags(options, name));
+            .any(|name| key::is_used(options, name) || key::is_in_tags(options, name))
+            || key::is_in_options(options, argument);
         let quiet = (is_used && !argument.is_self).then(|| quote!(#[allow(unused_variables)]));
         quote!(#quiet #input)
     });
@@ -323,9 +326,9 @@ fn peek(cached: &Cached) -> TokenStream {
     );
     let value = function.output.value(larder);
     let cache_argument = cache_argument(cached);
-    let (params, inputs, clause) = key_signature(cached, Needs::Key, &[&value], &cache_argument);
+    let (params, inputs, clause) = key_signature(cached, Needs::Read, &[&value], &cache_argument);
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
-    let view = cached.options.view_of(function.is_blocking());
+    let view = cached.view_for(Purpose::Read);
     let peek = if function.is_blocking() { quote!(peek_blocking) } else { quote!(peek) };
     let wait = wait(cached);
     let body = quote! {
@@ -347,10 +350,10 @@ fn put(cached: &Cached) -> TokenStream {
     );
     let value = function.output.value(larder);
     let (params, mut inputs, clause) =
-        key_signature(cached, Needs::KeyAndTags, &[&value], &cache_argument(cached));
+        key_signature(cached, Needs::Write, &[&value], &cache_argument(cached));
     inputs.push(quote!(__larder_value: #value));
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
-    let view = cached.options.view_of(function.is_blocking());
+    let view = cached.view_for(Purpose::Write);
     let store = if function.is_blocking() { quote!(store_blocking) } else { quote!(store) };
     let (wait, tagged) = (wait(cached), cached.tagged());
     let body = quote! {
@@ -408,7 +411,10 @@ fn cache(cached: &Cached) -> TokenStream {
     let wrapper = if is_blocking { quote!(CacheWrapper) } else { quote!(AsyncCacheWrapper) };
     match (&cached.options.cache, cached.home) {
         (Some(_), Home::Enum | Home::Nowhere) => TokenStream::new(),
-        (Some(cache), Home::Impl) => quote!(let __larder_cache: &#larder::#wrapper = &(#cache);),
+        (Some(cache), Home::Impl) => {
+            let cache = key::with_patterns(&quote!(&(#cache)), &cached.function);
+            quote!(let __larder_cache: &#larder::#wrapper = #cache;)
+        }
         (None, _) if is_blocking => quote!(let __larder_cache = #larder::cached();),
         (None, _) => quote!(let __larder_cache = #larder::async_cached();),
     }
@@ -418,7 +424,10 @@ fn cache(cached: &Cached) -> TokenStream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Key,
-    KeyAndTags,
+    /// The key, and the options of a read.
+    Read,
+    /// The key, the options of a write, and tags.
+    Write,
 }
 
 /// The generics, arguments and where-clause of a companion that needs only what `needs` is made of.
@@ -433,13 +442,16 @@ fn key_signature(
         Home::Impl => key::parts_with_cache(options, function),
         Home::Enum | Home::Nowhere => key::parts(options, function),
     };
-    let in_tags = match needs {
+    let in_options = |purpose| key::parts_in(&options.expressions(purpose), function);
+    let more = match needs {
         Needs::Key => Vec::new(),
-        Needs::KeyAndTags => key::parts_of_tags(options, function),
+        Needs::Read => in_options(Purpose::Read),
+        Needs::Write => {
+            [in_options(Purpose::Write), key::parts_of_tags(options, function)].concat()
+        }
     };
-    let is_part = |argument: &&Argument| {
-        parts.iter().chain(&in_tags).any(|part| std::ptr::eq(*part, *argument))
-    };
+    let is_part =
+        |argument: &&Argument| parts.iter().chain(&more).any(|part| std::ptr::eq(*part, *argument));
     let parts: Vec<&Argument> = function.arguments.iter().filter(is_part).collect();
     let mut inputs: Vec<TokenStream> = Vec::new();
     if cached.home == Home::Impl && function.has_receiver() {
@@ -453,8 +465,8 @@ fn key_signature(
     let mut used: TokenStream = inputs.iter().cloned().collect();
     types.iter().for_each(|ty| ty.to_tokens(&mut used));
     used.extend(match needs {
-        Needs::Key => key::constants_in(options, function, &[]),
-        Needs::KeyAndTags => key::constants_in(options, function, &options.tags),
+        Needs::Key | Needs::Read => key::constants_in(options, function, &[]),
+        Needs::Write => key::constants_in(options, function, &options.tags),
     });
     let generics = generics::used_in(&function.signature.generics, &used);
     (params(&generics), inputs, generics.where_clause)

@@ -2,7 +2,7 @@
 
 use crate::argument::{self, Argument};
 use crate::function::Function;
-use crate::options::{Key, Options};
+use crate::options::{Key, Options, Purpose};
 use crate::template::{Hole, Piece, Step, Template};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -156,6 +156,12 @@ fn is_skipped(options: &Options, name: &Ident) -> bool {
 /// Whether an argument is in a tag.
 pub(crate) fn is_in_tags(options: &Options, name: &Ident) -> bool {
     options.tags.iter().any(|tag| is_in_key(tag, name))
+}
+
+/// Whether an argument is in an option of the view.
+pub(crate) fn is_in_options(options: &Options, argument: &Argument) -> bool {
+    let expressions = options.expressions(Purpose::Call);
+    argument.bound.iter().any(|name| mentions(&expressions, name))
 }
 
 /// Whether an argument decides which entry a call has.
@@ -320,6 +326,19 @@ pub(crate) fn written(larder: &Path, write: &TokenStream) -> TokenStream {
         #write
         __larder_key
     }}
+}
+
+/// The arguments whose names are in an expression.
+pub(crate) fn parts_in<'f>(expression: &TokenStream, function: &'f Function) -> Vec<&'f Argument> {
+    let is_part =
+        |argument: &&Argument| argument.bound.iter().any(|name| mentions(expression, name));
+    function.arguments.iter().filter(is_part).collect()
+}
+
+/// An expression that names arguments, after the patterns of those that are more than a name.
+pub(crate) fn with_patterns(expression: &TokenStream, function: &Function) -> TokenStream {
+    let patterns = patterns(parts_in(expression, function));
+    if patterns.is_empty() { expression.clone() } else { quote!({ #patterns #expression }) }
 }
 
 /// The patterns of some arguments, which borrow what the arguments contain.

@@ -3,7 +3,7 @@
 use crate::template::{self, Names, Template};
 use crate::time::Time;
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -35,6 +35,35 @@ pub(crate) enum Setting {
     Switch,
     Time(Time),
     Number(TokenStream),
+}
+
+impl Setting {
+    /// The expression of the argument, if it is one.
+    fn expression(&self) -> TokenStream {
+        match self {
+            Self::Time(Time::Is(value)) => value.to_token_stream(),
+            Self::Number(number) => number.clone(),
+            Self::Switch | Self::Time(_) => TokenStream::new(),
+        }
+    }
+}
+
+/// What a view is for: each needs some of the options only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Call,
+    Write,
+    Read,
+}
+
+impl Purpose {
+    fn needs(self, option: &Ident) -> bool {
+        let of_writes = ["ttl", "stale_for", "refresh_ahead", "early_refresh", "jitter"];
+        // A read renews the life of an entry.
+        self == Self::Call
+            || option == "idle"
+            || (self == Self::Write && of_writes.iter().any(|name| option == name))
+    }
 }
 
 /// The options of an attribute.
@@ -210,11 +239,20 @@ impl Options {
         Ok(())
     }
 
+    fn settings(&self, purpose: Purpose) -> impl Iterator<Item = &(Ident, Setting)> {
+        self.view.iter().filter(move |(option, _)| purpose.needs(option))
+    }
+
+    /// The expressions of the view's options.
+    pub(crate) fn expressions(&self, purpose: Purpose) -> TokenStream {
+        self.settings(purpose).flat_map(|(_, setting)| [setting.expression(), quote!(,)]).collect()
+    }
+
     /// The view of `__larder_cache` with the options.
-    pub(crate) fn view_of(&self, is_blocking: bool) -> TokenStream {
+    pub(crate) fn view_of(&self, is_blocking: bool, purpose: Purpose) -> TokenStream {
         let larder = &self.larder;
         let wrapper = if is_blocking { quote!(CacheWrapper) } else { quote!(AsyncCacheWrapper) };
-        let options = self.view.iter().map(|(method, setting)| {
+        let options = self.settings(purpose).map(|(method, setting)| {
             let argument = match setting {
                 Setting::Switch => TokenStream::new(),
                 Setting::Time(time) => time.code(larder),

@@ -4,7 +4,7 @@ use crate::argument::contains_impl;
 use crate::cached::tagged;
 use crate::function::{Function, Runs};
 use crate::key::{self, RESULT, hole_code, mentions, written};
-use crate::options::{self, EVICTS, Key, Known, Options, PUTS, ungrouped};
+use crate::options::{self, EVICTS, Key, Known, Options, PUTS, Purpose, ungrouped};
 use crate::template::{Names, Piece, Template};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -63,7 +63,7 @@ pub(crate) fn puts(options: TokenStream, item: TokenStream) -> Result<TokenStrea
     let (before_key, key) = put_key(key, &options, &function)?;
     let (before_tags, tagged) = put_tags(&options, &function)?;
     let (cache, value) = (cache(&options, &function), function.output.value(larder));
-    let view = options.view_of(function.is_blocking());
+    let view = options.view_of(function.is_blocking(), Purpose::Write);
     let wrapper =
         if function.is_blocking() { quote!(CacheWrapper) } else { quote!(AsyncCacheWrapper) };
     let before = quote! {
@@ -306,7 +306,7 @@ fn around(function: &Function, before: &TokenStream, after: &TokenStream) -> Tok
     };
     let all = quote! {
         #before
-        #[allow(clippy::redundant_closure_call, clippy::redundant_async_block)]
+        #[allow(unused_braces, clippy::redundant_closure_call, clippy::redundant_async_block)]
         let __larder_result #typed = #body;
         #after
         __larder_result

@@ -1,7 +1,7 @@
 //! Tags and generic constants, in every form and under every lint.
 
 use crate::AppError;
-use larder::{AsyncCacheWrapper, async_trait, cached, evicts};
+use larder::{AsyncCacheWrapper, async_trait, cached, evicts, puts};
 
 /// A module whose names are those of the standard library.
 mod shadows {
@@ -25,7 +25,7 @@ mod shadows {
     #[allow(dead_code, reason = "it stands in the way")]
     pub(crate) struct Err;
 
-    #[::larder::cached(key = "shadow:{id}", tags("shadow", "shadow:{id}"))]
+    #[::larder::cached(key = "tagged shadow:{id}", tags("shadow", "shadow:{id}"))]
     pub(crate) async fn shadow(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
         ::core::result::Result::Ok(id)
     }
@@ -35,7 +35,7 @@ mod shadows {
         ::core::result::Result::Ok(id)
     }
 
-    #[::larder::puts("shadow:{result}", tags("shadow:{result}"))]
+    #[::larder::puts("tagged shadow:{result}", tags("shadow:{result}"))]
     pub(crate) fn put(id: u64) -> u64 {
         id
     }
@@ -85,6 +85,19 @@ impl<const WIDTH: usize> Stock for Shelf<WIDTH> {
     async fn stock(&self, thing: &str) -> usize {
         thing.len() * WIDTH
     }
+}
+
+/// A macro call as the whole body.
+#[puts("whole:{id}", tags("whole"))]
+async fn whole(id: u64) -> String {
+    format!("{id}")
+}
+
+/// Names that some lints do not like.
+#[allow(non_snake_case, non_upper_case_globals)]
+#[cached(key = "{Id}:{n}", tags("n:{n}"))]
+fn Upper<const n: u8>(Id: u64) -> u64 {
+    Id + u64::from(n)
 }
 
 /// Only a tag uses the pattern's names.
@@ -139,6 +152,9 @@ mod tests {
         for key in ["fits:1:books", "fits:2:books", "stock:books"] {
             assert!(!run(cache.contains(key)).unwrap(), "{key}");
         }
+        assert_eq!(run(whole(7)), "7");
+        assert!(run(async_cached().contains("whole:7")).unwrap());
+        assert_eq!((Upper::<1>(7), Upper::key::<1>(8)), (8, "8:1".to_owned()));
         assert_eq!((constant::<1>(), constant::<2>()), (1, 2));
         assert_eq!(constant::key::<3>(), "constant:3");
     }

@@ -7,6 +7,7 @@ use larder::{AsyncCacheWrapper, CacheWrapper, async_trait, cached, evicts, puts}
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 on_each_backend!(
     functions_run_once_for_the_same_arguments,
@@ -19,6 +20,7 @@ on_each_backend!(
     companions_read_write_and_remove_the_entry_of_a_call,
     a_thousand_calls_at_once_are_one_run,
     generic_constants_are_arguments,
+    options_see_the_arguments,
 );
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -464,4 +466,57 @@ async fn generic_constants_are_arguments(cache: AsyncCacheWrapper) {
     cache.remove_tags(["n:5"]).await.unwrap();
     assert_eq!(constant::peek::<5>(&cache, 5).await.unwrap(), None);
     assert_eq!(constant::peek::<4>(&cache, 5).await.unwrap(), Some(40));
+}
+
+/// An argument as a framework has it.
+struct With<T>(T);
+
+#[cached(key = "lasting:{id}", cache = cache, ttl = ttl, idle = *idle, skip(ttl, idle, limit, source),
+    hard_timeout = limit)]
+async fn lasting(
+    With(cache): With<AsyncCacheWrapper>,
+    source: &Source,
+    id: u64,
+    ttl: Duration,
+    (idle, _): (Duration, u8),
+    limit: Duration,
+) -> Result<u64, AppError> {
+    source.load().await;
+    drop(cache);
+    Ok(id)
+}
+
+#[cached(key = "lasting here:{id}", cache = cache, namespace = tenant, skip(source), here)]
+async fn lasting_here(
+    With(cache): With<&AsyncCacheWrapper>,
+    source: &Source,
+    With(tenant): With<&str>,
+    id: u64,
+) -> u64 {
+    source.load().await;
+    assert!(cache.adapter().is_ok());
+    id + tenant.len() as u64
+}
+
+async fn options_see_the_arguments(cache: AsyncCacheWrapper) {
+    let (source, minute) = (Source::open(), Duration::from_secs(60));
+    let lasting_of =
+        |ttl, idle| lasting(With(cache.clone()), &source, 7, ttl, (idle, 0), Duration::MAX);
+    for _ in 0..2 {
+        assert_eq!(lasting_of(60 * minute, minute).await, Ok(7));
+        assert_eq!(lasting_here(With(&cache), &source, With("a"), 7).await, 8);
+    }
+    assert_eq!(source.runs(), 2);
+    assert!(cache.contains("a:lasting here:7").await.unwrap());
+    let left = async || match cache.expiry("lasting:7").await.unwrap() {
+        Some(larder::Expiry::After(left)) => left,
+        other => panic!("{other:?}"),
+    };
+    assert!(left().await <= minute, "the idle time of the call");
+    // Beside the function: what is written takes the arguments of the options, too.
+    lasting::put(&cache, 7, 60 * minute, (30 * minute, 0), 70).await.unwrap();
+    let of_put = left().await;
+    assert!(of_put > 20 * minute && of_put <= 30 * minute, "{of_put:?}");
+    assert_eq!(lasting::peek(&cache, 7, (minute, 0)).await.unwrap(), Some(70));
+    assert!(lasting::invalidate(&cache, 7).await.unwrap());
 }
