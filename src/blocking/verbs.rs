@@ -284,7 +284,7 @@ impl CacheWrapper {
     }
 
     /// See [`AsyncCacheWrapper::get_or_set_many_async`].
-    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P, S>(
         &self,
         items: I,
         loader: impl FnMut(Vec<A>) -> F,
@@ -294,7 +294,7 @@ impl CacheWrapper {
         I::Item: BatchItem<By, Argument = A>,
         A: BatchArgument,
         T: Cacheable + NotAResult<R>,
-        P: IntoIterator<Item = (A, T)>,
+        P: IntoIterator<Item = (A, T)> + NotAResult<S>,
         F: Future<Output = P> + Send + 'static,
     {
         self.view().get_or_set_many_async(items, loader)

@@ -345,7 +345,7 @@ impl BlockingView<'_> {
     }
 
     /// See [`View::get_or_set_many_async`].
-    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P, S>(
         self,
         items: I,
         loader: impl FnMut(Vec<A>) -> F,
@@ -355,7 +355,7 @@ impl BlockingView<'_> {
         I::Item: BatchItem<By, Argument = A>,
         A: BatchArgument,
         T: Cacheable + NotAResult<R>,
-        P: IntoIterator<Item = (A, T)>,
+        P: IntoIterator<Item = (A, T)> + NotAResult<S>,
         F: Future<Output = P> + Send + 'static,
     {
         wait(self.0.caller_driven().get_or_set_many_async(items, loader))

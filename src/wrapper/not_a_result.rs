@@ -19,6 +19,17 @@
 /// # Ok(()) }
 /// ```
 ///
+/// A loader of several keys must not fail either: a `Result` of one pair is an iterator, and its
+/// error would be a key that the loader did not give.
+///
+/// ```compile_fail,E0283
+/// # async fn f() -> larder::Result<()> {
+/// # let cache = larder::AsyncCacheWrapper::new("memory")?;
+/// let load = |_: Vec<String>| async { Err::<(String, u32), &str>("no database") };
+/// cache.get_or_set_many_async(["u"], load).await?;
+/// # Ok(()) }
+/// ```
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
 /// use larder::Loaded;

@@ -437,7 +437,7 @@ impl AsyncCacheWrapper {
     /// Returns the values under several keys. Runs `loader` once for all that are missing, and
     /// stores what it gives. See
     /// [`View::get_or_set_many_async`](crate::View::get_or_set_many_async).
-    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P, S>(
         &self,
         items: I,
         loader: impl FnMut(Vec<A>) -> F,
@@ -447,7 +447,7 @@ impl AsyncCacheWrapper {
         I::Item: BatchItem<By, Argument = A>,
         A: BatchArgument,
         T: Cacheable + NotAResult<R>,
-        P: IntoIterator<Item = (A, T)>,
+        P: IntoIterator<Item = (A, T)> + NotAResult<S>,
         F: Future<Output = P> + Send + 'static,
     {
         self.view().get_or_set_many_async(items, loader)

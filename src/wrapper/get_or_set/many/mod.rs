@@ -55,7 +55,7 @@ impl View<'_> {
     ///
     /// The error of the first key that has one, as [`get_or_set_async`](View::get_or_set_async).
     /// [`Config`](crate::ErrorKind::Config) with a `max_batch` of zero.
-    pub fn get_or_set_many_async<I, By, A, T, R, F, P>(
+    pub fn get_or_set_many_async<I, By, A, T, R, F, P, S>(
         self,
         items: I,
         mut loader: impl FnMut(Vec<A>) -> F,
@@ -65,7 +65,7 @@ impl View<'_> {
         I::Item: BatchItem<By, Argument = A>,
         A: BatchArgument,
         T: Cacheable + NotAResult<R>,
-        P: IntoIterator<Item = (A, T)>,
+        P: IntoIterator<Item = (A, T)> + NotAResult<S>,
         F: Future<Output = P> + Send + 'static,
     {
         let items = Items::new(&self.cache.scope, items);
