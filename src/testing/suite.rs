@@ -3,6 +3,8 @@
 use super::Verb;
 use crate::codec::Codec;
 use crate::expiry::{DEFAULT_TTL, Expiry, Lifetime};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The expectations of [`conformance!`](super::conformance) about a store. By default they are
@@ -23,6 +25,28 @@ pub struct Suite {
     pub(super) default_ttl: Lifetime,
     pub(super) codec: Codec,
     pub(super) excepted: Vec<Verb>,
+    filling: Option<Filling>,
+}
+
+/// Makes the store full with `true`, and gives it room again with `false`.
+#[derive(Clone)]
+struct Filling(Arc<dyn Fn(bool) + Send + Sync>);
+
+impl fmt::Debug for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filling")
+    }
+}
+
+/// The store is full until this is dropped.
+pub(super) struct Full<'s>(Option<&'s Filling>);
+
+impl Drop for Full<'_> {
+    fn drop(&mut self) {
+        if let Some(Filling(fill)) = self.0 {
+            fill(false);
+        }
+    }
 }
 
 impl Suite {
@@ -35,6 +59,7 @@ impl Suite {
             default_ttl: Lifetime::For(DEFAULT_TTL),
             codec: Codec::MessagePack,
             excepted: Vec::new(),
+            filling: None,
         }
     }
 
@@ -76,6 +101,35 @@ impl Suite {
     pub fn except(mut self, verbs: impl IntoIterator<Item = Verb>) -> Self {
         self.excepted.extend(verbs);
         self
+    }
+
+    /// How the suite makes the store full: called with `true`, it has the store refuse writes and
+    /// take reads and removals as before; with `false`, the store has room again. The case
+    /// `housekeeping::refused` uses it. Without it nothing is refused there.
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// use larder::testing::Suite;
+    ///
+    /// let suite = Suite::new().filling(|is_full| {
+    ///     let limit = if is_full { "1" } else { "0" };
+    ///     let mut redis = Command::new("redis-cli");
+    ///     redis.args(["config", "set", "maxmemory", limit]).status().expect("redis-cli");
+    /// });
+    /// # let _ = suite;
+    /// ```
+    #[must_use]
+    pub fn filling(mut self, fill: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        self.filling = Some(Filling(Arc::new(fill)));
+        self
+    }
+
+    /// Makes the store full, if that is possible.
+    pub(super) fn full(&self) -> Full<'_> {
+        if let Some(Filling(fill)) = &self.filling {
+            fill(true);
+        }
+        Full(self.filling.as_ref())
     }
 
     pub(super) fn offers(&self, verb: Verb) -> bool {

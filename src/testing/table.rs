@@ -226,6 +226,10 @@ macro_rules! __conformance_cases {
                 in_a_batch: "a large entry does not make the others of its batch fail",
                 at_the_edge: "every verb that writes has the same limit: a byte below, at the limit, and a byte over it",
             }
+            housekeeping {
+                done_by_others: "what a call cleans up behind itself may be gone: claims that have ended are released, and a value that is too large has no older one",
+                refused: "while the store refuses writes for lack of room, reads, removals, `clear` and the release of claims answer as otherwise",
+            }
             lifecycle {
                 backend_is_named: "the name of the backend is not empty",
                 connect_and_ping: "connect is idempotent, and ping answers",

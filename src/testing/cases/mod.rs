@@ -8,6 +8,7 @@ pub(super) mod clear;
 pub(super) mod counters;
 pub(super) mod expired;
 pub(super) mod expiry;
+pub(super) mod housekeeping;
 pub(super) mod keys;
 mod later;
 pub(super) mod lifecycle;

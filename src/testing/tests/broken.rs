@@ -11,10 +11,10 @@ fn is_caught(bug: Bug, name: &str) {
         .iter()
         .find(|case| case.name() == name)
         .unwrap_or_else(|| panic!("there is no case {name}"));
-    let suite = if bug == Bug::TooLargeServesTheOld {
-        Suite::new().max_value(Store::LIMIT)
-    } else {
-        Suite::new()
+    let suite = match bug {
+        Bug::TooLargeServesTheOld => Suite::new().max_value(Store::LIMIT),
+        Bug::ClearNeedsRoom => Suite::new().filling(Store::fill),
+        _ => Suite::new(),
     };
     let runtime = if bug == Bug::BatchesWaitForEach {
         Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
@@ -63,6 +63,7 @@ bugs! {
     ClaimIsAValue claim_is_a_value "claims::missing_for_every_verb",
     ClearForgetsThePrefix clear_forgets_the_prefix "clear::siblings_stay",
     ClearSparesTheImmortal clear_spares_the_immortal "clear::immortal_and_counters",
+    ClearNeedsRoom clear_needs_room "housekeeping::refused",
     ClosedStaysClosed closed_stays_closed "lifecycle::works_after_close",
     DroppedClearComesLate dropped_clear_comes_late "lifecycle::later_writes_win",
     DroppedWriteComesLate dropped_write_comes_late "lifecycle::later_writes_win",
@@ -103,6 +104,7 @@ bugs! {
     PrefixFoldsCase prefix_folds_case "clear::case_matters",
     PrefixIsAGlob prefix_is_a_glob "clear::patterns_are_text",
     ReplaceHasNoLimit replace_has_no_limit "limits::at_the_edge",
+    ReleaseWantsItsClaim release_wants_its_claim "housekeeping::done_by_others",
     ReleaseDoesNothing release_does_nothing "claims::a_lease_is_exclusive",
     IncrRevivesTheStale incr_revives_the_stale "stale::incr_starts_anew",
     RemoveCountsTheStale remove_counts_the_stale "stale::remove_is_false",

@@ -4,11 +4,11 @@ use super::broken::Bug;
 use crate::adapter::KeyPage;
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::expiry::Expiry;
+use crate::expiry::{Expiry, Lifetime};
 use crate::value::CacheValue;
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Clone)]
 pub(super) struct Slot {
@@ -80,5 +80,31 @@ pub(super) fn glob(pattern: &str, key: &str) -> bool {
     match pattern.split_once('*') {
         Some((before, after)) => key.strip_prefix(before).is_some_and(|rest| rest.contains(after)),
         None => key.starts_with(pattern),
+    }
+}
+
+/// When an entry with this expiry ends. `None` means never, `Some(now)` at once.
+pub(super) fn deadline(bug: Option<Bug>, whole_seconds: bool, expiry: Expiry) -> Option<Instant> {
+    let lifetime = match (bug, expiry) {
+        (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
+        (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => Lifetime::For(Duration::ZERO),
+        _ => expiry.resolve(Lifetime::default()),
+    };
+    let lifetime = match lifetime {
+        Lifetime::For(lasting) if whole_seconds => {
+            Lifetime::For(Duration::from_secs(lasting.as_millis().div_ceil(1_000) as u64))
+        }
+        other => other,
+    };
+    match (bug, lifetime) {
+        (Some(Bug::ZeroIsForEver), Lifetime::For(Duration::ZERO)) => None,
+        (Some(Bug::SecondsAreCut), Lifetime::For(lasting)) => {
+            Some(Instant::now() + Duration::from_secs(lasting.as_secs()))
+        }
+        (Some(Bug::ExpiresLate), Lifetime::For(lasting)) => {
+            Some(Instant::now() + lasting + Duration::from_millis(100))
+        }
+        (_, Lifetime::For(lasting)) => Instant::now().checked_add(lasting),
+        (_, Lifetime::Never) => None,
     }
 }

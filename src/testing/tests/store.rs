@@ -2,11 +2,11 @@
 
 use super::broken::Bug;
 use super::ledger::Ledger;
-use super::slot::{Kept, Late, Slot, glob, page};
+use super::slot::{Kept, Late, Slot, deadline, glob, page};
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, KeyCursor, KeyPage};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::{Expiry, Lifetime};
+use crate::expiry::Expiry;
 use crate::key;
 use crate::runtime::lock;
 use crate::value::CacheValue;
@@ -32,6 +32,9 @@ pub(super) struct Store {
     /// Calls in flight, for the bugs that apply them late.
     in_flight: Mutex<Vec<Late>>,
 }
+
+/// Whether the stores whose `clear` needs room are full.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
 
 /// The locked map, and a key in the store's form.
 type Opened<'a> = (MutexGuard<'a, HashMap<String, Slot>>, String);
@@ -62,6 +65,11 @@ impl Store {
             limit: bug.is_about_limits().then_some(Self::LIMIT),
             ..Self::default()
         }
+    }
+
+    /// Makes stores with [`Bug::ClearNeedsRoom`] full.
+    pub(super) fn fill(is_full: bool) {
+        IS_FULL.store(is_full, Ordering::SeqCst);
     }
 
     fn has(&self, bug: Bug) -> bool {
@@ -102,32 +110,8 @@ impl Store {
         })
     }
 
-    /// When an entry with this expiry ends. `None` means never, `Some(now)` at once.
     fn deadline(&self, expiry: Expiry) -> Option<Instant> {
-        let lifetime = match (self.bug, expiry) {
-            (Some(Bug::NeverIsTheDefault), Expiry::Never) => Lifetime::default(),
-            (Some(Bug::LongestIsZero), Expiry::After(Duration::MAX)) => {
-                Lifetime::For(Duration::ZERO)
-            }
-            _ => expiry.resolve(Lifetime::default()),
-        };
-        let lifetime = match lifetime {
-            Lifetime::For(lasting) if self.whole_seconds => {
-                Lifetime::For(Duration::from_secs(lasting.as_millis().div_ceil(1_000) as u64))
-            }
-            other => other,
-        };
-        match (self.bug, lifetime) {
-            (Some(Bug::ZeroIsForEver), Lifetime::For(Duration::ZERO)) => None,
-            (Some(Bug::SecondsAreCut), Lifetime::For(lasting)) => {
-                Some(Instant::now() + Duration::from_secs(lasting.as_secs()))
-            }
-            (Some(Bug::ExpiresLate), Lifetime::For(lasting)) => {
-                Some(Instant::now() + lasting + Duration::from_millis(100))
-            }
-            (_, Lifetime::For(lasting)) => Instant::now().checked_add(lasting),
-            (_, Lifetime::Never) => None,
-        }
+        deadline(self.bug, self.whole_seconds, expiry)
     }
 
     fn remove_all(&self, prefix: &str) -> Result<()> {
@@ -267,6 +251,9 @@ impl AsyncCacheAdapter for Store {
     }
 
     async fn clear(&self, prefix: &str) -> Result<()> {
+        if self.has(Bug::ClearNeedsRoom) && IS_FULL.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend));
+        }
         if self.has(Bug::DroppedClearComesLate) {
             lock(&self.in_flight).push(Late::Clear(prefix.to_owned()));
             tokio::task::yield_now().await;
@@ -469,10 +456,14 @@ impl AsyncCacheAdapter for Store {
 
     async fn release(&self, key: &str, claim: &Claim) -> Result<()> {
         drop(self.open(key)?);
+        let token = claim.token().unwrap_or_default();
         match self.bug {
+            Some(Bug::ReleaseWantsItsClaim) if !lock(&self.ledger).holds(key, token, false) => {
+                return Err(Error::new(ErrorKind::NotFound));
+            }
             Some(Bug::ReleaseDoesNothing) => {}
             Some(Bug::LateReleaseFreesTheLease) => lock(&self.ledger).end_lease(key),
-            _ => lock(&self.ledger).release(key, claim.token().unwrap_or_default()),
+            _ => lock(&self.ledger).release(key, token),
         }
         Ok(())
     }

@@ -3,9 +3,11 @@
 use super::{on, prefix};
 use crate::support::Redis;
 use crate::wrapper::through::Through;
-use larder::testing::{Suite, conformance};
+use larder::layers::Tiered;
+use larder::testing::{CASES, Suite, conformance};
 use larder::{
-    AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, Codec, IntoAdapter, RedisBuilder,
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, AsyncRedisCache, Codec, IntoAdapter,
+    RedisBuilder,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -50,3 +52,20 @@ conformance!(through_a_wrapper_and_a_namespace, through_a_namespace());
 conformance!(always_together, patient(on(Redis::shared()).batch_above(0)));
 conformance!(never_together, patient(on(Redis::shared()).max_batch(1)));
 conformance!(in_a_resilient_layer, by_url());
+
+/// On a server that evicts nothing, and is made full in the middle of the case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_becomes_full() {
+    let server = Arc::new(Redis::start_with(&["--maxmemory-policy", "noeviction"]));
+    let filled = server.clone();
+    let suite = Suite::new().filling(move |is_full| {
+        filled.text(&["CONFIG", "SET", "maxmemory", if is_full { "1" } else { "0" }]);
+    });
+    let case = CASES.iter().find(|case| case.name() == "housekeeping::refused").unwrap();
+    for batch_above in [0, 16] {
+        let fresh = async || patient(on(&server).batch_above(batch_above));
+        case.run(fresh, &suite).await.unwrap();
+        let near = AsyncMemoryCache::new;
+        case.run(async || Tiered::new(near(), fresh().await), &suite).await.unwrap();
+    }
+}
