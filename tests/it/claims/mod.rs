@@ -26,7 +26,7 @@ fn key(number: u64) -> String {
 }
 
 /// The same clock in all processes, in nanoseconds.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos())
         .unwrap()
 }

@@ -58,7 +58,7 @@ async fn get(cache: &impl AsyncCacheAdapter, key: &str) -> Result<Option<String>
 }
 
 /// A Python program with the standard library's `sqlite3`: a process without larder.
-fn python(script: &str, arguments: &[&str]) -> Command {
+pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
     let mut python = Command::new("python3");
     python.arg("-c").arg(script).args(arguments);
     python
@@ -83,7 +83,7 @@ fn another_process(role: &str, path: &Path) -> Command {
 }
 
 /// Kills its process when a test ends early.
-struct Guarded(Child);
+pub(crate) struct Guarded(pub(crate) Child);
 
 impl Drop for Guarded {
     fn drop(&mut self) {

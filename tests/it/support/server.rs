@@ -277,7 +277,7 @@ fn require(program: &str, package: &str) {
 }
 
 /// Through the shell's own `kill`: a bare system has no program of that name.
-fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     let status = Command::new("sh")
         .args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()])
         .status()

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod by_age;
+mod chaos;
 mod conformance;
 mod sqlite;
 mod urls;

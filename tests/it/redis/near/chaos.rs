@@ -1,4 +1,5 @@
-//! Nodes behind links that hold, cut and slice, beside writers, and a server that closes connections.
+//! Nodes behind links that hold, cut and slice, beside writers, and a server that stands still and
+//! closes connections.
 
 use super::*;
 use crate::support::Proxy;
@@ -51,7 +52,7 @@ async fn read(node: AsyncCacheWrapper, written: Written, is_over: Arc<AtomicBool
 async fn disturb(proxies: &[Proxy], server: &Redis, until: Instant) {
     while Instant::now() < until {
         let proxy = &proxies[fastrand::usize(..proxies.len())];
-        match fastrand::u8(..6) {
+        match fastrand::u8(..7) {
             0 => proxy.drop_all(),
             1 | 2 => {
                 proxy.hold();
@@ -67,9 +68,14 @@ async fn disturb(proxies: &[Proxy], server: &Redis, until: Instant) {
                 let delay = Duration::from_millis(fastrand::u64(..60));
                 proxy.delay(delay / 2, delay / 2);
             }
+            5 => {
+                server.freeze();
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(10..400))).await;
+                server.thaw();
+            }
             _ => {
-                if let Some(id) = tracked(server).first() {
-                    server.command(&["CLIENT", "KILL", "ID", id]);
+                if let Some(id) = fastrand::choice(tracked(server)) {
+                    server.command(&["CLIENT", "KILL", "ID", &id]);
                 }
             }
         }
@@ -79,8 +85,9 @@ async fn disturb(proxies: &[Proxy], server: &Redis, until: Instant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_served_that_was_superseded_longer_ago_than_the_bound() {
+    let (links, lasting) = if soak() { (40, 300) } else { (4, 4) };
     let server = Redis::start();
-    let proxies: Vec<Proxy> = (0..4).map(|_| Proxy::start(server.addr())).collect();
+    let proxies: Vec<Proxy> = (0..links).map(|_| Proxy::start(server.addr())).collect();
     let (written, is_over): (Written, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
     let plain = AsyncCacheWrapper::new(on(&server).prefix("app:").build().unwrap()).unwrap();
     let nodes: Vec<AsyncCacheWrapper> = proxies
@@ -96,8 +103,7 @@ async fn nothing_is_served_that_was_superseded_longer_ago_than_the_bound() {
         .iter()
         .map(|node| tokio::spawn(read(node.clone(), written.clone(), is_over.clone())))
         .collect();
-    let time = Duration::from_secs(if soak() { 120 } else { 4 });
-    disturb(&proxies, &server, Instant::now() + time).await;
+    disturb(&proxies, &server, Instant::now() + Duration::from_secs(lasting)).await;
     is_over.store(true, Ordering::SeqCst);
     writer.await.unwrap();
     for reader in readers {
