@@ -7,12 +7,15 @@ use larder::{
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-const URLS: [(&str, &str); 5] = [
+const URLS: [(&str, &str); 8] = [
     ("memory", "memory:"),
     ("redis", "redis://127.0.0.1:1"),
     ("memcached", "memcached://127.0.0.1:1"),
     ("sqlite", "sqlite::memory:"),
     ("off", "off:"),
+    ("redis", "near+redis://127.0.0.1:1"),
+    ("memcached", "near+memcached://127.0.0.1:1"),
+    ("sqlite", "near+sqlite::memory:"),
 ];
 
 /// An entry that has just expired, of a cache whose URL gives these options.
@@ -47,9 +50,10 @@ fn loads_of_three_hits(cache: &CacheWrapper) -> u32 {
 #[test]
 fn every_backend_takes_options() {
     for (kind, url) in URLS.into_iter().filter(|(kind, _)| is_here(kind)) {
-        let options = "stale_for=1h&soft_timeout=100ms&hard_timeout=2s&throttle=5&lease=10s&refresh_ahead=0.8&early_refresh=1&jitter=0.1&skip_none=on&force_refresh=false&allow_stale=off";
+        let options = "skip_near=on&stale_for=1h&soft_timeout=100ms&hard_timeout=2s&throttle=5&lease=10s&refresh_ahead=0.8&early_refresh=1&jitter=0.1&skip_none=on&force_refresh=false&allow_stale=off";
         let cache = AsyncCacheWrapper::new(format!("{url}?{options}&default_ttl=60")).unwrap();
         assert_eq!(cache.adapter().unwrap().backend(), kind);
+        AsyncCacheWrapper::new(format!("{url}?idle=5m&jitter=0.1")).unwrap();
         for (wrong, word) in [
             ("jitter=-1", "`jitter`"),
             ("jitter=lots", "`jitter`"),

@@ -166,11 +166,12 @@ async fn no_client_runs_what_is_cached() {
     }
 }
 
-/// Host names in upper and lower case: the ring is made of the letters as they were typed.
+/// Host names in upper and lower case, and a number: the ring is made of the names as they were
+/// typed.
 #[tokio::test]
 async fn libmemcached_finds_the_keys_on_the_servers_where_they_are() {
-    let servers: [Memcached; 3] = std::array::from_fn(|_| Memcached::start());
-    let names = ["LocalHost", "localhost", "LOCALHOST"];
+    let servers: [Memcached; 4] = std::array::from_fn(|_| Memcached::start());
+    let names = ["LocalHost", "localhost", "LOCALHOST", "127.0.0.1"];
     let names = names.iter().zip(&servers);
     let address: Vec<String> =
         names.map(|(name, server)| format!("{name}:{}", server.addr().port())).collect();

@@ -83,6 +83,90 @@ async fn a_server_that_freezes_loses_no_key_that_was_not_written() {
     }
 }
 
+/// Every verb that writes, on 64 long keys at a time, until a signal. Returns how many calls failed.
+async fn write_by_every_verb(cache: &AsyncMemcachedCache, stop: &AtomicBool) -> usize {
+    let (mut failed, mut round) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let call = |n: usize| async move {
+            let key = format!("{}{round}-{n}", "long ".repeat(40));
+            let value = || CacheValue::new("v".repeat(300));
+            match n % 8 {
+                0 => cache.set(&key, value(), Expiry::Never).await,
+                1 => cache.add(&key, value(), Expiry::Never).await.map(drop),
+                2 => cache.replace(&key, value(), Expiry::Never).await.map(drop),
+                3 => cache.incr(&key, 1, Expiry::Never).await.map(drop),
+                4 => cache.touch(&key, Duration::from_secs(60).into()).await.map(drop),
+                5 => cache.remove(&key).await.map(drop),
+                6 => cache.take(&key).await.map(drop),
+                _ => match cache.claim(&key, None).await {
+                    Ok(Some(claim)) => {
+                        cache.set_claimed(&key, value(), Expiry::Never, &claim).await.map(drop)
+                    }
+                    claim => claim.map(drop),
+                },
+            }
+        };
+        let calls = futures_util::future::join_all((0..64).map(call)).await;
+        failed += calls.iter().filter(|answer| answer.is_err()).count();
+        round += 1;
+    }
+    failed
+}
+
+/// Two instances that write by all verbs, one of which has a connection for each key, while the
+/// server freezes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_by_any_verb_of_any_instance() {
+    let _turn = turn();
+    for codec in CODECS {
+        let server = Memcached::start_with(&["-m", "512"]);
+        let prefix = prefix();
+        let builder = || on(&server).prefix(&prefix).codec(codec);
+        let hurried = |lanes| builder().op_timeout(Duration::from_millis(100)).pool_size(lanes);
+        let [one, other] = [1, 8].map(|lanes| hurried(lanes).build().unwrap());
+        let witness = patient(builder());
+        let neighbour = patient(on(&server).codec(codec));
+        let untouched: Vec<String> = (0..500).map(|n| format!("untouched-{n}")).collect();
+        for cache in [&witness, &neighbour] {
+            assert_eq!(set_all(cache, &untouched, "kept").await, untouched.len());
+        }
+        let stop = AtomicBool::new(false);
+        let freezes = async {
+            let mut longest = 0;
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                server.freeze();
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                server.thaw();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                longest = longest.max(log_bytes(&server));
+            }
+            stop.store(true, Ordering::Relaxed);
+            longest
+        };
+        let (failed, others, longest) = tokio::join!(
+            write_by_every_verb(&one, &stop),
+            write_by_every_verb(&other, &stop),
+            freezes
+        );
+        println!("{codec}: {failed} and {others} calls failed, the clear logs had {longest} bytes");
+        assert!(failed > 0 && others > 0);
+        assert!(longest < 2_000, "{longest}");
+        for cache in [&witness, &neighbour] {
+            assert_eq!(count_live(cache, &untouched).await, untouched.len(), "{codec}");
+        }
+        let lanes: Vec<String> = (0..64).map(|n| format!("lane-{n}")).collect();
+        eventually("what kept the late writes off is taken back", PATIENT, || async {
+            let mut all = 0;
+            for cache in [&one, &other] {
+                all += set_all(cache, &lanes, "v").await;
+            }
+            all == 2 * lanes.len() && log_bytes(&server) < 80
+        })
+        .await;
+    }
+}
+
 /// The codecs without stamps keep the same promise: a removal that was acknowledged is final.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_without_a_stamp_that_timed_out_does_not_come_back() {

@@ -7,7 +7,10 @@ use crate::remote::order::{LATER, PATIENCE, PROMPT, dropped_before, race, write_
 use crate::remote::{Cache, PATIENT};
 use crate::support::turns::turn;
 use crate::support::{Proxy, Redis, eventually};
-use larder::{AsyncCacheAdapter, AsyncRedisCache, CacheValue, Expiry, RedisBuilder};
+use larder::layers::Tiered;
+use larder::{
+    AsyncCacheAdapter, AsyncMemoryCache, AsyncRedisCache, CacheValue, Entry, Expiry, RedisBuilder,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +90,96 @@ async fn a_write_without_a_caller_is_not_sent_late(direct: usize) {
     // A command that was sent before this one is executed before it.
     assert!(!cache.contains("k").await.unwrap(), "{direct} direct calls");
     assert_eq!(calls(&server, "set"), 0, "{direct} direct calls");
+}
+
+/// The verbs that change the key `k`, as the call that loses its caller.
+const DROPPED: [&str; 8] =
+    ["set_many", "add", "replace", "incr", "set_claimed", "remove", "touch", "remove_many"];
+
+async fn change_by(cache: Cache, verb: &str) {
+    let value = || CacheValue::new("dropped");
+    let gone = Expiry::After(Duration::ZERO);
+    match verb {
+        "set_many" => {
+            let entries = ["k", "l", "m"].map(|key| Entry::new(key, value(), Expiry::Never));
+            drop(cache.set_many(&entries).await);
+        }
+        "add" => drop(cache.add("k", value(), Expiry::Never).await),
+        "replace" => drop(cache.replace("k", value(), Expiry::Never).await),
+        "incr" => drop(cache.incr("k", 100, Expiry::Never).await),
+        "set_claimed" => {
+            if let Ok(Some(claim)) = cache.claim("k", None).await {
+                drop(cache.set_claimed("k", value(), Expiry::Never, &claim).await);
+            }
+        }
+        "remove" => drop(cache.remove("k").await),
+        "touch" => drop(cache.touch("k", gone).await),
+        _ => drop(cache.remove_many(&["k", "l"]).await),
+    }
+}
+
+/// The same for every verb, over each way on which it may wait, with a near level and without: the
+/// later call that was acknowledged is what counts.
+async fn the_later_call_counts(verb: &'static str, direct: usize, is_near: bool) {
+    let server = Redis::start();
+    let proxy = Arc::new(Proxy::start(server.addr()));
+    let url = proxy.url(server.url());
+    let builder = RedisBuilder::from_url(&url).unwrap().prefix(prefix()).op_timeout(PATIENT);
+    let redis = builder.batch_above(direct).build().unwrap();
+    let plain: Cache = Arc::new(redis.clone());
+    let cache: Cache = if is_near {
+        Arc::new(Tiered::new(AsyncMemoryCache::new(), redis.clone()))
+    } else {
+        plain.clone()
+    };
+    let is_removal = matches!(verb, "remove" | "touch" | "remove_many");
+    let before = if verb == "incr" { CacheValue::new(1) } else { CacheValue::new("before") };
+    if verb != "add" {
+        cache.set("k", before, Expiry::Never).await.unwrap();
+    }
+    leave_a_connection(&redis, &proxy);
+
+    proxy.keep_answers_after(b"\r\nKILL\r\n");
+    let mut changing = tokio::spawn(change_by(cache.clone(), verb));
+    let is_on_its_way = eventually("the call waits", PATIENT, async || proxy.sent() > 0);
+    // A call over another lane waits for nothing, and is done.
+    let _ = tokio::time::timeout(PROMPT, is_on_its_way).await;
+    let _ = tokio::time::timeout(PROMPT / 10, &mut changing).await;
+    changing.abort();
+    let _ = changing.await;
+
+    let another = redis.clone();
+    on_another_runtime(async move { another.ping().await.unwrap() });
+    let later = {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            if is_removal {
+                cache.set("k", CacheValue::new("later"), Expiry::Never).await
+            } else {
+                cache.remove("k").await.map(drop)
+            }
+        })
+    };
+    tokio::time::sleep(PROMPT / 10).await;
+    proxy.release_kept();
+    later.await.unwrap().unwrap();
+    plain.ping().await.unwrap();
+    // What was sent before this is executed before it, on the same lane.
+    for reader in [&cache, &plain] {
+        assert_eq!(reader.contains("k").await.unwrap(), is_removal, "{verb}, {direct}, {is_near}");
+    }
+    let found = cache.get("k").await.unwrap().map(|value| value.decode::<String>().unwrap());
+    assert_eq!(found.as_deref(), is_removal.then_some("later"), "{verb}, {direct}, {is_near}");
+}
+
+#[cfg(feature = "memory")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whichever_verb_lost_its_caller_the_later_call_counts() {
+    for verb in DROPPED {
+        for (direct, is_near) in [(0, false), (16, true)] {
+            the_later_call_counts(verb, direct, is_near).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,9 @@
 
 use super::{PATIENT, prefix, put, text};
 use crate::support::{Redis, eventually};
-use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
+use larder::{
+    AsyncCacheAdapter, AsyncRedisCache, CacheValue, Entry, ErrorKind, Expiry, RedisBuilder,
+};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -40,6 +42,54 @@ async fn a_renewed_authority_is_found_by_the_next_connection() {
     std::fs::write(file.path(), crate::support::redis::authority_pem()).unwrap();
     cache.close().await.unwrap();
     assert_eq!(cache.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+/// So do the lanes that are opened later: those of large values, of batches and of clears, and
+/// those on which the server tells a near level.
+#[cfg(feature = "memory")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_lane_reads_the_authority_when_it_connects() {
+    let Some(server) = server() else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let url = format!("{}?ca_cert={}", server.url(), file.path().display());
+    let trust = |pem: String| std::fs::write(file.path(), pem).unwrap();
+    let large = || CacheValue::new("v".repeat(400_000));
+    let many: Vec<String> = (0..2_000).map(|number| format!("k{number}")).collect();
+    for call in ["large", "set_many", "get_many", "clear", "near", "reconnect", "claims"] {
+        trust(server.ca_pem());
+        let redis = RedisBuilder::from_url(&url).unwrap().prefix(prefix()).op_timeout(PATIENT);
+        let redis = redis.build().unwrap();
+        let cache: std::sync::Arc<dyn AsyncCacheAdapter> = match call {
+            "near" => std::sync::Arc::new(larder::layers::Tiered::new(
+                larder::AsyncMemoryCache::new(),
+                redis,
+            )),
+            _ => std::sync::Arc::new(redis),
+        };
+        put(&cache, "k", "v").await.unwrap();
+        cache.close().await.unwrap();
+        let run = async || -> larder::Result<()> {
+            let entries: Vec<_> =
+                many.iter().map(|key| Entry::new(key, CacheValue::new(1), Expiry::Never)).collect();
+            let keys: Vec<&str> = many.iter().map(String::as_str).collect();
+            match call {
+                "large" => cache.set("large", large(), Expiry::Never).await,
+                "set_many" => cache.set_many(&entries).await?.into_iter().collect(),
+                "get_many" => {
+                    cache.get_many(&keys).await?.into_iter().map(|it| it.map(drop)).collect()
+                }
+                "clear" => cache.clear("").await,
+                "reconnect" => cache.reconnect().await,
+                "claims" => cache.claim("k", None).await.map(drop),
+                _ => cache.get("k").await.map(drop),
+            }
+        };
+        trust(crate::support::redis::authority_pem());
+        assert_eq!(run().await.unwrap_err().kind(), ErrorKind::Unavailable, "{call}");
+        trust(server.ca_pem());
+        eventually(&format!("{call} goes on"), PATIENT, async || run().await.is_ok()).await;
+        assert!(cache.get("k").await.is_ok(), "{call}");
+    }
 }
 
 #[tokio::test]

@@ -273,6 +273,42 @@ async fn too_many_connections_are_named() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(causes(&error).contains("maxclients"), "{}", causes(&error));
     }
+    for (verb, error) in by_each_verb(|| on(&server).build().unwrap()).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{verb}");
+        assert!(causes(&error).contains("maxclients"), "{verb}: {}", causes(&error));
+    }
+}
+
+/// The error of each verb, from a cache that has no connection yet.
+async fn by_each_verb(fresh: impl Fn() -> AsyncRedisCache) -> Vec<(&'static str, Error)> {
+    let many: Vec<String> = (0..1_000).map(|number| format!("k{number}")).collect();
+    let keys: Vec<&str> = many.iter().map(String::as_str).collect();
+    let entries: Vec<_> = keys.iter().map(|key| Entry::new(key, value("v"), MINUTES)).collect();
+    let first = |answers: Vec<Result<()>>| answers.into_iter().collect::<Result<()>>();
+    let large = || value(&"l".repeat(400_000));
+    vec![
+        ("set", put(&fresh(), "k", "v").await.unwrap_err()),
+        ("large set", fresh().set("k", large(), MINUTES).await.unwrap_err()),
+        ("large add", fresh().add("k", large(), MINUTES).await.unwrap_err()),
+        ("remove", fresh().remove("k").await.unwrap_err()),
+        ("incr", fresh().incr("k", 1, MINUTES).await.unwrap_err()),
+        ("clear", fresh().clear("").await.unwrap_err()),
+        ("keys", fresh().keys("", None).await.unwrap_err()),
+        ("claim", fresh().claim("k", None).await.unwrap_err()),
+        ("ping", fresh().ping().await.unwrap_err()),
+        ("connect", fresh().connect().await.unwrap_err()),
+        ("set_many", fresh().set_many(&entries).await.and_then(first).unwrap_err()),
+        (
+            "get_many",
+            fresh()
+                .get_many(&keys)
+                .await
+                .and_then(|all| {
+                    all.into_iter().map(|found| found.map(drop)).collect::<Result<()>>()
+                })
+                .unwrap_err(),
+        ),
+    ]
 }
 
 #[cfg(feature = "tls")]
@@ -313,6 +349,55 @@ async fn a_large_value_that_came_too_late_leaves_nothing_behind() {
         cache.remove("k").await.unwrap();
         eventually("no copy is left", PATIENT, async || server.int(&["DBSIZE"]) == 0).await;
         println!("given up after {wait} ms: gone after {:?}", begun.elapsed());
+    }
+}
+
+/// Nor by any other verb, alone, in a batch or as the value of a load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_verb_leaves_a_large_value_behind_that_came_too_late() {
+    let server = Redis::start();
+    let adapter = on(&server).op_timeout(Duration::from_millis(500)).build().unwrap();
+    let cache = AsyncCacheWrapper::new(adapter.clone()).unwrap();
+    let large = "b".repeat(4 << 20);
+    for verb in ["set_many", "add", "replace", "set_claimed", "get_or_set", "set_each", "tags"] {
+        for wait in [0, 2, 10, 40] {
+            if verb == "replace" {
+                while put(&adapter, "k", "older").await.is_err() {}
+            }
+            let write = async {
+                let stored = || CacheValue::new(large.clone());
+                match verb {
+                    "set_many" => {
+                        let entries = ["k", "l"].map(|key| Entry::new(key, stored(), MINUTES));
+                        drop(adapter.set_many(&entries).await);
+                    }
+                    "add" => drop(adapter.add("k", stored(), MINUTES).await),
+                    "replace" => drop(adapter.replace("k", stored(), MINUTES).await),
+                    "set_claimed" => {
+                        if let Ok(Some(claim)) = adapter.claim("k", None).await {
+                            drop(adapter.set_claimed("k", stored(), MINUTES, &claim).await);
+                        }
+                    }
+                    "get_or_set" => {
+                        let _ = cache.get_or_load_here("k", async || large.clone()).await;
+                    }
+                    "set_each" => {
+                        let entries =
+                            [("k", large.clone(), MINUTES), ("l", large.clone(), MINUTES)];
+                        let _ = cache.set_each(entries).await;
+                    }
+                    _ => drop(cache.tags(["t"]).set("k", large.clone()).await),
+                }
+            };
+            // Callers that give up in the middle of a call.
+            let _ = tokio::time::timeout(Duration::from_millis(wait), write).await;
+            let gone = async || {
+                let removed = adapter.remove_many(&["k", "l", "\0larder:tag:t"]).await;
+                removed.is_ok_and(|all| all.iter().all(Result::is_ok))
+                    && server.int(&["DBSIZE"]) == 0
+            };
+            eventually(&format!("no copy is left of {verb}, {wait} ms"), PATIENT, gone).await;
+        }
     }
 }
 

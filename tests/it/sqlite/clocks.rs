@@ -93,17 +93,26 @@ fn nor_by_any_verb_that_wrote_it() {
     });
 }
 
-/// A value that is kept beyond its logical end: the end is in the value itself.
+/// A value that is kept beyond its logical end, in each store: the end is in the value itself.
+#[cfg(all(feature = "memory", feature = "redis", feature = "memcached"))]
 #[test]
 fn no_entry_with_a_stale_window_stays_fresh_for_longer_than_its_ttl() {
     alone(
         "sqlite::clocks::no_entry_with_a_stale_window_stays_fresh_for_longer_than_its_ttl",
         || {
+            use crate::support::{Memcached, Redis};
             in_runtime(async {
                 let path = fresh_path();
-                for adapter in [on(&path).build().unwrap(), AsyncSqliteCache::in_memory()] {
+                let (redis, memcached) = (Redis::start(), Memcached::start());
+                let file = format!("sqlite:{}", path.display());
+                let urls = [&file, "sqlite::memory:", redis.url(), memcached.url(), "memory:"];
+                for url in urls.into_iter().flat_map(|url| [url.to_owned(), format!("near+{url}")])
+                {
+                    if url == "near+memory:" {
+                        continue;
+                    }
                     set_wall_clock_back(Duration::ZERO);
-                    let cache = AsyncCacheWrapper::new(adapter).unwrap();
+                    let cache = AsyncCacheWrapper::new(url).unwrap();
                     cache.ttl(MINUTE).stale_for(24 * HOUR).set("k", 1).await.unwrap();
                     for back in [Duration::from_secs(10), 4 * HOUR] {
                         set_wall_clock_back(back);

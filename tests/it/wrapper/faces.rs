@@ -352,6 +352,37 @@ async fn futures_of_calls_are_small() -> larder::Result<()> {
             })),
         ),
         ("get_or_load_here", size_of_val(&cache.get_or_load_here("k", || async { 1u64 }))),
+        ("get_or", size_of_val(&cache.get_or("k", 1u64))),
+        ("get_or_fail", size_of_val(&cache.get_or_fail::<u64>("k"))),
+        ("set_each", size_of_val(&cache.set_each([("k", 1u64, Expiry::Never)]))),
+        ("remove_many", size_of_val(&cache.remove_many(["k"]))),
+        ("remove_tags", size_of_val(&cache.remove_tags(["t"]))),
+        ("tags", size_of_val(&cache.tags(["t"]).set("k", 1u64))),
+        ("loads with tags", size_of_val(&cache.tags(["t"]).get_or_set_async("k", async { 1u64 }))),
+        ("next of keys", size_of_val(&cache.keys("k").next())),
+        ("connect", size_of_val(&cache.connect())),
+        ("ping", size_of_val(&cache.ping())),
+        ("close", size_of_val(&cache.close())),
+        ("reconnect", size_of_val(&cache.reconnect())),
+        ("a fallible load", {
+            size_of_val(&cache.try_get_or_set_async("k", async { Ok::<_, String>(1u64) }))
+        }),
+        ("a fallible closure", {
+            size_of_val(&cache.try_get_or_set_with("k", |_| Ok::<_, String>(1u64)))
+        }),
+        ("a load with its expiry", {
+            size_of_val(&cache.get_or_set_loaded_async("k", async { Loaded::new(1u64) }))
+        }),
+        ("a fallible batch", {
+            size_of_val(&cache.try_get_or_set_many_async(["k"], |keys: Vec<String>| async {
+                Ok::<_, String>(keys.into_iter().map(|key| (key, 1u64)).collect::<Vec<_>>())
+            }))
+        }),
+        ("a load in a view", size_of_val(&view.get_or_set_async("k", async { 1u64 }))),
+        ("many options", {
+            let view = view.stale_for(Duration::from_secs(1)).jitter(0.1).lease(Duration::MAX);
+            size_of_val(&view.get_or_load("k", || async { 1u64 }))
+        }),
     ];
     let large: Vec<_> = sizes.into_iter().filter(|(_, size)| *size > 512).collect();
     assert!(large.is_empty(), "{large:?}");

@@ -414,6 +414,19 @@ async fn a_stored_none_that_is_read_as_a_value_says_so() -> larder::Result<()> {
 #[tokio::test]
 async fn a_boxed_adapter_is_an_adapter() -> larder::Result<()> {
     let boxed: Box<dyn AsyncCacheAdapter> = Box::new(AsyncMemoryCache::new());
+    fn is_an_adapter_like_others<A>()
+    where
+        A: AsyncCacheAdapter + Clone + std::fmt::Debug + Send + Sync + 'static,
+    {
+    }
+    is_an_adapter_like_others::<AsyncMemoryCache>();
+    #[cfg(feature = "redis")]
+    is_an_adapter_like_others::<larder::AsyncRedisCache>();
+    #[cfg(feature = "memcached")]
+    is_an_adapter_like_others::<larder::AsyncMemcachedCache>();
+    #[cfg(feature = "sqlite")]
+    is_an_adapter_like_others::<larder::AsyncSqliteCache>();
+    is_an_adapter_like_others::<std::sync::Arc<dyn AsyncCacheAdapter>>();
     boxed.set("k", CacheValue::new(1u8), Expiry::Default).await?;
     assert!(boxed.get_if_ready("k", &mut |_| ()).is_ready(), "it forwards what has a default");
     let cache = AsyncCacheWrapper::new(boxed)?;

@@ -32,6 +32,7 @@ mod stale;
 #[cfg(feature = "test-util")]
 mod stampede;
 mod swaps;
+mod task_locals;
 pub(crate) mod through;
 #[cfg(feature = "test-util")]
 mod timeouts;
