@@ -3,10 +3,10 @@
 use super::answers::Found;
 use super::history::Content;
 use super::node::{Caller, Flight, LINKS, Latest, Look, Purpose, group, name};
+use super::purposes::For;
 use super::run::{Event, Followers, Run};
 use super::server::{GROUPS, Request};
 use super::settings::{BOUND, Invariant, MS};
-use super::tags::For;
 use crate::layers::tiered::core::{Begun, Changed, Joining};
 
 impl Run {

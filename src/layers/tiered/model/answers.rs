@@ -1,10 +1,10 @@
 //! How requests end: with an answer, without one, or given up.
 
 use super::node::{Caller, Flight, Purpose, key_of, name};
+use super::purposes::For;
 use super::run::{Followers, Reply, Run};
 use super::server::Body;
 use super::settings::{Fault, Invariant, TIMEOUTS};
-use super::tags::For;
 use crate::layers::tiered::core::{Answer, NEVER, is_good_for};
 use crate::layers::tiered::map::Seen;
 

@@ -3,6 +3,7 @@
 //!
 //! - `run`: the events, and their loop
 //! - `acts`, `requests`, `answers`: what nodes do, and what comes of it
+//! - `purposes`: what reads are for
 //! - `tags`: entries with tags, which are live while their records are what they were
 //! - `node`: a process with its near level
 //! - `server`: a small store that tracks by connection what was read, as redis does
@@ -17,6 +18,7 @@ mod faults;
 mod history;
 mod link;
 mod node;
+mod purposes;
 mod report;
 mod requests;
 mod run;

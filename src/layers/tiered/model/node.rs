@@ -1,9 +1,9 @@
 //! A process: its near level, its links, and what it waits for.
 
 use super::history::Floor;
+use super::purposes::{For, Load};
 use super::server::GROUPS;
 use super::settings::{BOUND, Fault, TTL};
-use super::tags::{For, Load};
 use crate::layers::tiered::core::{Bounds, Core, Read, Rules, Source};
 use crate::layers::tiered::map::{Map, Seen};
 use fastrand::Rng;

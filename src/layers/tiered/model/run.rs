@@ -3,11 +3,11 @@
 use super::history::History;
 use super::link::Connection;
 use super::node::{LINKS, Node};
+use super::purposes::Load;
 use super::report::Report;
 use super::schedule::Schedule;
 use super::server::{Body, Invalidation, Request, Server};
 use super::settings::{Fault, Invariant, Shape, TAGS};
-use super::tags::Load;
 use crate::adapter::SourceId;
 use fastrand::Rng;
 

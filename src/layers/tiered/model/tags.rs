@@ -3,58 +3,11 @@
 
 use super::history::{Content, Tag};
 use super::node::{Caller, Purpose, name};
+use super::purposes::{EntryRead, For, Load};
 use super::run::{Event, Run};
 use super::server::Request;
 use super::settings::{Fault, Invariant, MS, TAGS};
 use crate::layers::tiered::core::Changed;
-
-/// What a read is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum For {
-    /// A caller that wants the value.
-    Caller,
-    /// An entry with tags: this is the record of one of them.
-    Entry(EntryRead),
-    /// A load, whose value will bear the generation in this record.
-    Load(Load),
-}
-
-/// An entry that was read, and is judged by its records one by one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EntryRead {
-    key: usize,
-    content: Content,
-    begun: u64,
-    is_far: bool,
-    /// How many of its records are as they were.
-    judged: usize,
-}
-
-/// A load whose value will bear tags.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    key: usize,
-    life: Option<u64>,
-    tags: [Option<Tag>; 2],
-    /// How many generations are known.
-    known: usize,
-    from: u64,
-}
-
-impl Load {
-    /// The tag whose generation is not known yet.
-    fn next(&self) -> Option<Tag> {
-        self.tags.get(self.known).copied().flatten()
-    }
-
-    fn learn(mut self, generation: u64) -> Self {
-        if let Some(Some(tag)) = self.tags.get_mut(self.known) {
-            tag.generation = generation;
-            self.known += 1;
-        }
-        self
-    }
-}
 
 impl Run {
     fn any_record(&mut self) -> usize {
