@@ -171,13 +171,10 @@ impl Clear<'_> {
             let step = || commands::scan(&cursor, self.prefix, SCAN_COUNT);
             let (next, keys) = self.lane.run(step, self.cache.deadline()).await?;
             for keys in keys.chunks(STEP_KEYS) {
-                let keys: &Vec<&[u8]> = &keys
-                    .iter()
-                    .map(AsRef::as_ref)
-                    .filter(|key| *key != marks.as_bytes())
-                    .collect();
+                let keys: Vec<&[u8]> =
+                    keys.iter().map(AsRef::as_ref).filter(|key| *key != marks.as_bytes()).collect();
                 if !keys.is_empty() {
-                    let discard = || commands::discard(keys);
+                    let discard = || commands::discard_all(&keys);
                     self.lane.run(discard, self.cache.deadline()).await?;
                 }
             }

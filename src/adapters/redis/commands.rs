@@ -1,10 +1,11 @@
 //! The commands that the server is sent, and how their answers are read.
 
 use super::names::token;
+use super::raw::{Argument, RawCommand};
+use super::reply::Reply;
 use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};
 use bytes::Bytes;
-use redis::{Arg, Cmd, ToRedisArgs, Value, cmd};
 use std::time::Duration;
 
 /// The typical length of a key.
@@ -13,38 +14,39 @@ const KEY_LEN: usize = 32;
 /// A command, and the function that reads its answer. The function returns `None` for an answer
 /// that the command cannot give.
 pub(super) struct Command<T> {
-    pub(super) cmd: Cmd,
-    pub(super) read: fn(Value) -> Option<T>,
+    pub(super) raw: RawCommand,
+    pub(super) read: fn(Reply) -> Option<T>,
     /// Whether the command is idempotent, and is sent again after its connection broke.
     pub(super) repeatable: bool,
 }
 
 impl<T> Clone for Command<T> {
     fn clone(&self) -> Self {
-        Self { cmd: self.cmd.clone(), ..*self }
+        Self { raw: self.raw.clone(), ..*self }
     }
 }
 
 impl<T> Command<T> {
-    pub(super) fn new(name: &str, read: fn(Value) -> Option<T>) -> Self {
-        Self { cmd: cmd(name), read, repeatable: true }
+    pub(super) fn new(name: &str, read: fn(Reply) -> Option<T>) -> Self {
+        Self { raw: RawCommand::new(name), read, repeatable: true }
     }
 
     /// A command with room for `args` arguments of `bytes` bytes in total.
-    fn sized(name: &str, args: usize, bytes: usize, read: fn(Value) -> Option<T>) -> Self {
-        let mut cmd = Cmd::with_capacity(args + 1, name.len() + bytes);
-        cmd.arg(name);
-        Self { cmd, read, repeatable: true }
+    fn sized(name: &str, args: usize, bytes: usize, read: fn(Reply) -> Option<T>) -> Self {
+        Self { raw: RawCommand::sized(name, args, bytes), read, repeatable: true }
     }
 
-    pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
-        self.cmd.arg(arg);
-        self
+    pub(super) fn arg(self, arg: impl Argument) -> Self {
+        Self { raw: self.raw.arg(arg), ..self }
+    }
+
+    pub(super) fn args<A: Argument>(self, args: impl IntoIterator<Item = A>) -> Self {
+        Self { raw: self.raw.args(args), ..self }
     }
 
     /// The same command, whose answer is read in another way.
-    pub(super) fn read_by<U>(self, read: fn(Value) -> Option<U>) -> Command<U> {
-        Command { cmd: self.cmd, read, repeatable: self.repeatable }
+    pub(super) fn read_by<U>(self, read: fn(Reply) -> Option<U>) -> Command<U> {
+        Command { raw: self.raw, read, repeatable: self.repeatable }
     }
 
     pub(super) fn once(mut self) -> Self {
@@ -54,7 +56,7 @@ impl<T> Command<T> {
 
     /// Whether the command only removes keys.
     pub(super) fn removes(&self) -> bool {
-        matches!(self.cmd.args_iter().next(), Some(Arg::Simple(b"UNLINK" | b"DEL")))
+        matches!(self.raw.iter().next(), Some(b"UNLINK" | b"DEL"))
     }
 
     /// The same removal by another command. A command that is no removal stays as it is.
@@ -62,13 +64,8 @@ impl<T> Command<T> {
         if !self.removes() {
             return self;
         }
-        let mut removing = cmd(removal.name());
-        for arg in self.cmd.args_iter().skip(1) {
-            if let Arg::Simple(key) = arg {
-                removing.arg(key);
-            }
-        }
-        Self { cmd: removing, ..self }
+        let raw = RawCommand::new(removal.name()).args(self.raw.iter().skip(1));
+        Self { raw, ..self }
     }
 }
 
@@ -142,13 +139,17 @@ pub(super) fn remove(key: &str) -> Command<bool> {
     Command::new("UNLINK", flag).arg(key).once()
 }
 
-/// Removes keys, without the answer whether they were live.
-pub(super) fn discard<K: ToRedisArgs>(keys: K) -> Command<bool> {
-    Command::new("UNLINK", flag).arg(keys)
+/// Removes a key, without the answer whether it was live.
+pub(super) fn discard(key: &str) -> Command<bool> {
+    discard_all([key])
+}
+
+pub(super) fn discard_all<K: Argument>(keys: impl IntoIterator<Item = K>) -> Command<bool> {
+    Command::new("UNLINK", flag).args(keys)
 }
 
 /// Ends the claims on a key.
-pub(super) fn forget_claim(key: &str) -> Command<Value> {
+pub(super) fn forget_claim(key: &str) -> Command<Reply> {
     Command::new("UNLINK", Some).arg(token(key))
 }
 
@@ -159,7 +160,7 @@ pub(super) fn unclaim<T: Default>(full: &str) -> Command<T> {
 }
 
 pub(super) fn unclaim_all<T: Default>(tokens: &[String]) -> Command<T> {
-    Command::new("UNLINK", |answer| int(answer).map(|_| T::default())).arg(tokens)
+    Command::new("UNLINK", |answer| int(answer).map(|_| T::default())).args(tokens)
 }
 
 /// Replaces a live value by a number as text, and keeps the expiry.
@@ -168,20 +169,20 @@ pub(super) fn set_text(key: &str, number: i64) -> Command<bool> {
 }
 
 /// Makes the next `exec` on this connection do nothing if the key is changed before.
-pub(super) fn watch(key: &str) -> Command<Value> {
+pub(super) fn watch(key: &str) -> Command<Reply> {
     Command::new("WATCH", Some).arg(key).once()
 }
 
-pub(super) fn multi() -> Command<Value> {
+pub(super) fn multi() -> Command<Reply> {
     Command::new("MULTI", Some).once()
 }
 
-pub(super) fn exec() -> Command<Value> {
+pub(super) fn exec() -> Command<Reply> {
     Command::new("EXEC", Some).once()
 }
 
 /// The command with its answer unread.
-pub(super) fn as_is<T>(command: Command<T>) -> Command<Value> {
+pub(super) fn as_is<T>(command: Command<T>) -> Command<Reply> {
     command.read_by(Some)
 }
 
@@ -223,7 +224,7 @@ pub(super) fn head(key: &str) -> Command<Presence> {
         let end = logical_end(&bytes(answer)??);
         Some(end.as_ref().map_or(Presence::Live, Presence::by))
     };
-    Command::new("GETRANGE", read).arg(key).arg(0).arg(HEAD - 1)
+    Command::new("GETRANGE", read).arg(key).arg(0_usize).arg(HEAD - 1)
 }
 
 /// [`contains`], with a [`Presence`] as the answer.
@@ -255,7 +256,7 @@ pub(super) fn time_left(key: &str) -> Command<Option<Option<Duration>>> {
 
 pub(super) fn ping() -> Command<()> {
     Command::new("PING", |answer| {
-        matches!(answer, Value::SimpleString(pong) if pong == "PONG").then_some(())
+        matches!(answer, Reply::Simple(pong) if pong == "PONG").then_some(())
     })
 }
 
@@ -272,8 +273,8 @@ pub(super) fn echo(text: &str) -> Command<Option<Bytes>> {
 /// and some keys.
 pub(super) fn scan(cursor: &[u8], prefix: &str, count: usize) -> Command<(Bytes, Vec<Bytes>)> {
     let read = |answer| {
-        let Value::Array(parts) = answer else { return None };
-        let [cursor, keys] = <[Value; 2]>::try_from(parts).ok()?;
+        let Reply::Array(parts) = answer else { return None };
+        let [cursor, keys] = <[Reply; 2]>::try_from(parts).ok()?;
         let keys = list(keys)?.into_iter().collect::<Option<_>>()?;
         Some((bytes(cursor)??, keys))
     };
@@ -304,36 +305,36 @@ pub(super) fn ttl_arg(ttl: Ttl) -> String {
     }
 }
 
-pub(super) fn bytes(answer: Value) -> Option<Option<Bytes>> {
+pub(super) fn bytes(answer: Reply) -> Option<Option<Bytes>> {
     match answer {
-        Value::Nil => Some(None),
-        Value::BulkString(bytes) => Some(Some(bytes.into())),
+        Reply::Nil => Some(None),
+        Reply::Bulk(bytes) => Some(Some(bytes)),
         _ => None,
     }
 }
 
-pub(super) fn list(answer: Value) -> Option<Vec<Option<Bytes>>> {
+pub(super) fn list(answer: Reply) -> Option<Vec<Option<Bytes>>> {
     match answer {
-        Value::Array(values) => values.into_iter().map(bytes).collect(),
+        Reply::Array(values) => values.into_iter().map(bytes).collect(),
         _ => None,
     }
 }
 
-pub(super) fn int(answer: Value) -> Option<i64> {
+pub(super) fn int(answer: Reply) -> Option<i64> {
     match answer {
-        Value::Int(number) => Some(number),
+        Reply::Int(number) => Some(number),
         _ => None,
     }
 }
 
-pub(super) fn flag(answer: Value) -> Option<bool> {
+pub(super) fn flag(answer: Reply) -> Option<bool> {
     int(answer).map(|number| number > 0)
 }
 
-fn done(answer: Value) -> Option<bool> {
+fn done(answer: Reply) -> Option<bool> {
     match answer {
-        Value::Okay => Some(true),
-        Value::Nil => Some(false),
+        Reply::Okay => Some(true),
+        Reply::Nil => Some(false),
         _ => None,
     }
 }
@@ -349,10 +350,11 @@ mod tests {
 
     #[test]
     fn answers_of_another_kind_are_noticed() {
-        assert!((get("k").read)(Value::Int(1)).is_none());
-        assert!((contains("k").read)(Value::BulkString(b"1".to_vec())).is_none());
-        assert!((set("k", b"v", Ttl::Never, Condition::None).read)(Value::Int(1)).is_none());
-        assert!((scan(b"0", "p", 10).read)(Value::Array(vec![])).is_none());
-        assert!((time_left("k").read)(Value::Int(-3)).is_none());
+        assert!((get("k").read)(Reply::Int(1)).is_none());
+        let one = Reply::Bulk(Bytes::from_static(b"1"));
+        assert!((contains("k").read)(one).is_none());
+        assert!((set("k", b"v", Ttl::Never, Condition::None).read)(Reply::Int(1)).is_none());
+        assert!((scan(b"0", "p", 10).read)(Reply::Array(vec![])).is_none());
+        assert!((time_left("k").read)(Reply::Int(-3)).is_none());
     }
 }

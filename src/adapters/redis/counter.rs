@@ -4,11 +4,11 @@ use super::commands::{self, Command, Condition, Ttl};
 use super::errors::{Code, Failure};
 use super::names::counter_lock;
 use super::ops::Call;
+use super::reply::Reply;
 use super::scripts::{self, Counted, KEEP_TTL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use bytes::Bytes;
-use redis::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -72,7 +72,7 @@ impl Call<'_> {
         }
     }
 
-    fn additions(&self, by: i64, ttl: Option<Ttl>, in_transaction: bool) -> Vec<Command<Value>> {
+    fn additions(&self, by: i64, ttl: Option<Ttl>, in_transaction: bool) -> Vec<Command<Reply>> {
         let begin = commands::set(&self.full, b"0", ttl.unwrap_or(GONE), Condition::Missing);
         let add = Command::new("INCRBY", Some).arg(&*self.full).arg(by).once();
         let mut batch = vec![commands::forget_claim(&self.full), commands::as_is(begin), add];
@@ -141,7 +141,7 @@ impl Call<'_> {
         let rewritten = match self.as_text(old, by)? {
             Rewrite::Nothing => return Ok(()),
             Rewrite::Discard => {
-                lane.run(|| commands::discard(&*self.full), self.deadline).await.map(drop)
+                lane.run(|| commands::discard(&self.full), self.deadline).await.map(drop)
             }
             Rewrite::Number(number) => {
                 lane.run(|| commands::set_text(&self.full, number), self.deadline).await.map(drop)
@@ -208,7 +208,7 @@ enum Uncounted {
 /// Reads the sum: the last answer of the transaction, or the answer of the command itself if the
 /// user may not begin a transaction.
 fn counted(
-    mut answers: Vec<Result<Value, Failure>>,
+    mut answers: Vec<Result<Reply, Failure>>,
     in_transaction: bool,
 ) -> Result<i64, Uncounted> {
     let exec = if in_transaction {
@@ -218,18 +218,16 @@ fn counted(
         None
     };
     let answer = match (answers.pop(), exec) {
-        (_, Some(Ok(Value::Array(answers)))) => answers.into_iter().next_back(),
-        (Some(Ok(sum @ Value::Int(_))), _) => Some(sum),
+        (_, Some(Ok(Reply::Array(answers)))) => answers.into_iter().next_back(),
+        (Some(Ok(sum @ Reply::Int(_))), _) => Some(sum),
         (Some(Err(failure)), _) => return Err(failure.into()),
         (_, Some(Err(failure))) if failure.is_refusal() => return Err(Uncounted::NoTransaction),
         (_, Some(Err(failure))) => return Err(failure.into()),
         _ => None,
     };
     match answer {
-        Some(Value::Int(sum)) => Ok(sum),
-        Some(Value::ServerError(error)) => {
-            Err(Failure::from(redis::RedisError::from(error)).into())
-        }
+        Some(Reply::Int(sum)) => Ok(sum),
+        Some(Reply::Error(error)) => Err(Failure::from(error).into()),
         _ => Err(Uncounted::Failed(Failure::desynchronized())),
     }
 }

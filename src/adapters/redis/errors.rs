@@ -1,8 +1,10 @@
 //! What redis's errors mean for a call, and for the call's connection.
 
+use super::reply::ServerError;
 use crate::error::{Error, ErrorKind};
 use deadpool_redis::PoolError;
 use redis::{RedisError, ServerErrorKind};
+use std::io;
 
 /// The name of the backend in errors and events.
 pub(super) const BACKEND: &str = "redis";
@@ -79,11 +81,8 @@ impl Failure {
     }
 
     /// What the error of a `HELLO` means, which chooses the version of the protocol.
-    pub(super) fn of_hello(cause: RedisError) -> Self {
-        match cause.detail() {
-            Some(text) if text.starts_with("unknown command") => Self::no_resp3(),
-            _ => cause.into(),
-        }
+    pub(super) fn of_hello(cause: ServerError) -> Self {
+        if cause.text().starts_with("unknown command") { Self::no_resp3() } else { cause.into() }
     }
 
     fn no_resp3() -> Self {
@@ -126,6 +125,20 @@ impl Failure {
     }
 }
 
+/// What a server answered.
+impl From<ServerError> for Failure {
+    fn from(cause: ServerError) -> Self {
+        of_answer(Some(cause.code()).filter(|code| is_code(code)).unwrap_or("ERR"), cause.text())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(cause: io::Error) -> Self {
+        RedisError::from(cause).into()
+    }
+}
+
+/// What the driver says.
 impl From<RedisError> for Failure {
     fn from(cause: RedisError) -> Self {
         use redis::ErrorKind as Cause;

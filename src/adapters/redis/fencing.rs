@@ -16,13 +16,13 @@ use super::lane::Lane;
 use super::millis;
 use super::names::{self, marks, token};
 use super::ops::Call;
+use super::reply::Reply;
 use super::scripts::{Invocation, Lua, forget, invoke, remove_key};
 use crate::adapter::{Claim, LONGEST_CLAIM, lease_millis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
 use bytes::Bytes;
-use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,8 +186,8 @@ pub(super) fn set_claimed(
 /// Claims a key. The answer is `None` while another load holds the lease.
 fn claim(key: &str, token: &str, lease: u64) -> Invocation<Option<Vec<Bytes>>> {
     let read = |answer| match answer {
-        Value::Nil => Some(None),
-        Value::Array(parts) => parts
+        Reply::Nil => Some(None),
+        Reply::Array(parts) => parts
             .into_iter()
             .map(|part| bytes(part)?)
             .collect::<Option<Vec<_>>>()

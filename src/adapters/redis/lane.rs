@@ -310,7 +310,7 @@ impl Lane {
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
         let connection = self.connection.usable_by(deadline, repeatable).await?;
-        let commands = batch.iter().map(|command| &command.cmd);
+        let commands = batch.iter().map(|command| &command.raw);
         let answers = self.connection.exchange_all(&connection, commands, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
             &connection,

@@ -11,11 +11,12 @@ use super::commands;
 use super::connection::connection::Connection;
 use super::connection::managed::ManagedConnection;
 use super::errors::{Code, Failure};
+use super::raw::RawCommand;
+use super::reply::Reply;
 use crate::adapter::{NearEntry, SourceId};
 use crate::expiry::Lifetime;
 use crate::value::CacheValue;
 use bytes::Bytes;
-use redis::{Cmd, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
@@ -51,14 +52,14 @@ pub(super) struct Living {
 /// The reads of several keys, which are sent together.
 pub(super) struct Reading {
     /// One for all values, and then one for each life.
-    commands: Vec<Cmd>,
+    commands: Vec<RawCommand>,
 }
 
 impl Reading {
     pub(super) fn of<K: AsRef<str>>(names: impl ExactSizeIterator<Item = K> + Clone) -> Self {
         let mut commands = Vec::with_capacity(names.len() + 1);
-        commands.push(commands::get_many(names.clone()).cmd);
-        commands.extend(names.map(|name| commands::time_left(name.as_ref()).cmd));
+        commands.push(commands::get_many(names.clone()).raw);
+        commands.extend(names.map(|name| commands::time_left(name.as_ref()).raw));
         Self { commands }
     }
 
@@ -85,7 +86,7 @@ pub(super) async fn read_one(
     deadline: Instant,
 ) -> Result<Option<Living>, Failure> {
     let (get, left) = (commands::get(name), commands::time_left(name));
-    let mut answers = Answers::to(managed, [&get.cmd, &left.cmd].into_iter(), deadline).await?;
+    let mut answers = Answers::to(managed, [&get.raw, &left.raw].into_iter(), deadline).await?;
     let stored = answers.next(commands::bytes);
     answers.with_life(stored)
 }
@@ -96,8 +97,8 @@ pub(super) async fn read_each(
     names: &[&str],
     deadline: Instant,
 ) -> Result<Vec<Result<Option<Living>, Failure>>, Failure> {
-    let both = |name: &&str| [commands::get(name).cmd, commands::time_left(name).cmd];
-    let commands: Vec<Cmd> = names.iter().flat_map(both).collect();
+    let both = |name: &&str| [commands::get(name).raw, commands::time_left(name).raw];
+    let commands: Vec<RawCommand> = names.iter().flat_map(both).collect();
     let mut answers = Answers::to(managed, commands.iter(), deadline).await?;
     let mut found = Vec::with_capacity(names.len());
     for _ in names {
@@ -116,13 +117,13 @@ struct Answers<'m> {
     connection: Arc<Connection>,
     /// The source that vouches for what was read.
     source: Option<SourceId>,
-    values: vec::IntoIter<Value>,
+    values: vec::IntoIter<Reply>,
 }
 
 impl<'m> Answers<'m> {
     async fn to<'c>(
         managed: &'m Arc<ManagedConnection>,
-        commands: impl ExactSizeIterator<Item = &'c Cmd>,
+        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
     ) -> Result<Self, Failure> {
         let connection = managed.usable_by(deadline, true).await?;
@@ -133,7 +134,7 @@ impl<'m> Answers<'m> {
         Ok(Self { managed, connection, source, values })
     }
 
-    fn next<T>(&mut self, read: fn(Value) -> Option<T>) -> Result<T, Failure> {
+    fn next<T>(&mut self, read: fn(Reply) -> Option<T>) -> Result<T, Failure> {
         let value = self.values.next().ok_or_else(Failure::desynchronized)?;
         self.managed.read(&self.connection, read, value)
     }
@@ -156,7 +157,7 @@ impl<'m> Answers<'m> {
 
 /// The rest of a key's life; `None` if the key is missing. Zero is a key that ends within a
 /// millisecond: it is not kept near.
-fn left(answer: Value) -> Option<Option<Lifetime>> {
+fn left(answer: Reply) -> Option<Option<Lifetime>> {
     Some(match commands::int(answer)? {
         -2 => None,
         -1 => Some(Lifetime::Never),

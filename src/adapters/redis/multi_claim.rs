@@ -7,6 +7,7 @@ use super::lane::Lane;
 use super::multi_key::{STEP_BYTES, STEP_KEYS, failed};
 use super::names::{self, CLAIM};
 use super::ops::ttl;
+use super::reply::Reply;
 use super::scripts::{Invocation, Lua, invoke};
 use super::{AsyncRedisCache, millis};
 use crate::adapter::{Claim, ClaimedEntry, FoundOrClaimed, LONGEST_CLAIM};
@@ -15,7 +16,6 @@ use crate::key::check_all;
 use crate::value::CacheValue;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use redis::Value;
 use std::sync::Arc;
 
 /// Claims the keys that are missing, as [`CLAIM`](super::fencing) does without a lease. The names of
@@ -96,7 +96,7 @@ impl AsyncRedisCache {
         let read = as_is(commands::get_many(names.iter()));
         let batch = [read, as_is(script.by_hash.clone())];
         let answers = lane.run_all(&batch, deadline).await?;
-        let Ok([values, claims]) = <[Result<Value, Failure>; 2]>::try_from(answers) else {
+        let Ok([values, claims]) = <[Result<Reply, Failure>; 2]>::try_from(answers) else {
             return Err(Failure::desynchronized());
         };
         let claims = match claims {

@@ -453,7 +453,7 @@ async fn discard(
 ) -> bool {
     let names = places.iter().filter_map(|at| cache.full_key(keys[*at]).ok());
     let names: Vec<String> = names.flat_map(|name| [token(&name), name.into_owned()]).collect();
-    lane.run(|| commands::discard(&names), cache.deadline()).await.is_ok()
+    lane.run(|| commands::discard_all(&names), cache.deadline()).await.is_ok()
 }
 
 /// The values of keys, all by one look at the clock.

@@ -2,8 +2,9 @@
 
 use super::commands::{Command, Condition, Ttl, bytes, flag, ttl_arg};
 use super::names::token;
+use super::reply::Reply;
 use bytes::Bytes;
-use redis::{Arg, Script, Value};
+use redis::Script;
 use std::sync::OnceLock;
 
 /// What a counter script found.
@@ -131,14 +132,9 @@ impl<T> Invocation<T> {
     }
 
     pub(super) fn in_full(&self) -> Command<T> {
-        let mut command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
+        let command = Command::new("EVAL", self.by_hash.read).arg(self.script.code).once();
         // The arguments after the command's name and the hash.
-        for arg in self.by_hash.cmd.args_iter().skip(2) {
-            if let Arg::Simple(arg) = arg {
-                command = command.arg(arg);
-            }
-        }
-        command
+        command.args(self.by_hash.raw.iter().skip(2))
     }
 }
 
@@ -146,18 +142,17 @@ pub(super) fn invoke<T>(
     script: &'static Lua,
     keys: &[&[u8]],
     args: &[&[u8]],
-    read: fn(Value) -> Option<T>,
+    read: fn(Reply) -> Option<T>,
 ) -> Invocation<T> {
-    let by_hash =
-        Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len()).arg(keys).arg(args).once();
-    Invocation { by_hash, script }
+    let by_hash = Command::new("EVALSHA", read).arg(script.hash()).arg(keys.len());
+    Invocation { by_hash: by_hash.args(keys).args(args).once(), script }
 }
 
 /// Adds to a counter. `ttl` applies to a key that is missing; `None` leaves it missing.
 pub(super) fn increase(key: &str, by: i64, ttl: Option<Ttl>) -> Invocation<Counted> {
     let ttl = counter_ttl(ttl);
     let read = |answer| {
-        let Value::Array(parts) = answer else { return None };
+        let Reply::Array(parts) = answer else { return None };
         let mut parts = parts.into_iter();
         let what = bytes(parts.next()?)??;
         let rest = parts.next().and_then(bytes).flatten();
@@ -218,11 +213,7 @@ mod tests {
 
     #[test]
     fn answers_of_another_kind_are_noticed() {
-        assert!(
-            (increase("k", 1, None).by_hash.read)(Value::Array(vec![Value::BulkString(
-                b"sum".to_vec()
-            )]))
-            .is_none()
-        );
+        let answer = Reply::Array(vec![Reply::Bulk(Bytes::from_static(b"sum"))]);
+        assert!((increase("k", 1, None).by_hash.read)(answer).is_none());
     }
 }

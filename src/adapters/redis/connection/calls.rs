@@ -66,6 +66,24 @@ pub(super) struct Begun {
     pub(super) gathers: bool,
 }
 
+/// Replies that were given to their calls, whose callers are still to be woken.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Delivery {
+    /// `false` if a reply came that no command was sent for.
+    belongs: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Delivery {
+    /// Wakes the callers; returns whether all replies belonged to calls. Without the lock of the
+    /// input: callers on other threads read next, and would wait for it.
+    pub(super) fn wake(self) -> bool {
+        self.wakers.into_iter().for_each(Waker::wake);
+        self.belongs
+    }
+}
+
 /// What a poll of a call comes to.
 #[derive(Debug)]
 pub(super) enum Turn<R, E> {
@@ -199,31 +217,30 @@ impl<R, E: Clone> Calls<R, E> {
     }
 
     /// Gives replies to the calls that they belong to. The call `by` is not woken, because it
-    /// delivers. `false` if a reply came that no command was sent for. `answered` gets the note of
-    /// the newest write of which something is answered now, before callers are woken.
+    /// delivers. `answered` gets the note of the newest write of which something is answered now,
+    /// before callers are woken.
     pub(super) fn deliver(
         &self,
         by: CallId,
-        replies: impl Iterator<Item = R>,
-        wakers: &mut Vec<Waker>,
+        replies: impl ExactSizeIterator<Item = R>,
         answered: impl FnOnce(u64),
-    ) -> bool {
+    ) -> Delivery {
+        let others = replies.len().saturating_sub(1);
+        let mut delivery = Delivery { belongs: true, wakers: Vec::with_capacity(others) };
         let mut state = self.state();
         state.begin_delivery();
-        let mut belongs = true;
         for reply in replies {
-            belongs = state.deliver(by, reply, wakers);
-            if !belongs {
+            delivery.belongs = state.deliver(by, reply, &mut delivery.wakers);
+            if !delivery.belongs {
                 break;
             }
         }
-        let note = if belongs { state.answered_note() } else { None };
+        let note = if delivery.belongs { state.answered_note() } else { None };
         drop(state);
         if let Some(note) = note {
             answered(note);
         }
-        wakers.drain(..).for_each(Waker::wake);
-        belongs
+        delivery
     }
 
     /// Ends the connection: all calls in flight and all later ones have this error.

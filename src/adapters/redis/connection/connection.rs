@@ -7,9 +7,10 @@ use super::open::explained;
 use super::tracking::Tracking;
 use crate::adapter::{Source, SourceId};
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
+use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::reply::Reply;
 use crate::error::ErrorKind;
 use crate::runtime::lock;
-use redis::{Cmd, Pipeline, Value, cmd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(in crate::adapters::redis) enum Link {
 impl Link {
     /// Sends one command and waits for its reply until the deadline; an error of the server's is a
     /// reply.
-    async fn exchange(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    async fn exchange(&self, command: &RawCommand, deadline: Instant) -> Result<Reply, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange(command, deadline).await,
             // Boxed: the driver's future is larger than all else that a call needs.
@@ -43,17 +44,13 @@ impl Link {
     /// Sends many commands together. An error of the server's is in the place of its answer.
     async fn exchange_all<'c>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c Cmd>,
+        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Reply>, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange_all(commands, deadline).await,
             Self::HandedIn(connection) => {
-                let mut all = Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    all.add_command(command.clone());
-                }
-                Box::pin(connection.exchange_all(all, deadline)).await
+                Box::pin(connection.exchange_all(commands, deadline)).await
             }
         }
     }
@@ -130,12 +127,11 @@ impl Connection {
             let message = "the server does not say that it is redis 7 or later, which tells of changes in order";
             return Err(Failure::untold(message));
         }
-        let (mut hello, mut tracking) = (cmd("HELLO"), cmd("CLIENT"));
-        hello.arg(3);
-        tracking.arg("TRACKING").arg("ON");
+        let hello = RawCommand::new("HELLO").arg("3");
+        let tracking = RawCommand::new("CLIENT").args(["TRACKING", "ON"]);
         for answer in self.exchange_all([hello, tracking].iter(), deadline).await? {
-            if let Value::ServerError(error) = answer {
-                return Err(Failure::from(redis::RedisError::from(error)));
+            if let Reply::Error(error) = answer {
+                return Err(Failure::from(error));
             }
         }
         Ok(())
@@ -176,11 +172,11 @@ impl Connection {
     /// Sends one command and waits for its answer; an error of the server is an error.
     pub(in crate::adapters::redis) async fn exchange(
         &self,
-        command: &Cmd,
+        command: &RawCommand,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Reply, Failure> {
         match self.link.exchange(command, deadline).await? {
-            Value::ServerError(error) => Err(Failure::from(redis::RedisError::from(error))),
+            Reply::Error(error) => Err(Failure::from(error)),
             answer => Ok(answer),
         }
     }
@@ -188,9 +184,9 @@ impl Connection {
     /// Sends many commands together. An error of the server is in the place of its answer.
     pub(in crate::adapters::redis) async fn exchange_all<'c>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c Cmd>,
+        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Reply>, Failure> {
         self.link.exchange_all(commands, deadline).await
     }
 
@@ -278,13 +274,11 @@ struct Identity {
 
 /// Asks the server; an error for a server that is not one for a cache.
 async fn identify(link: &Link, deadline: Instant) -> Result<Identity, Failure> {
-    let mut client = cmd("CLIENT");
-    client.arg("INFO");
-    // Without arguments it changes nothing, and says in which mode the server is.
-    let questions = [client, cmd("HELLO")];
+    // Without arguments `HELLO` changes nothing, and says in which mode the server is.
+    let questions = [RawCommand::new("CLIENT").arg("INFO"), RawCommand::new("HELLO")];
     let answers = link.exchange_all(questions.iter(), deadline).await?;
     let [client, server] =
-        <[Value; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
+        <[Reply; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
     let hello = Hello::of(&server);
     match hello.mode() {
         Some("cluster") => return Err(in_cluster_mode()),
@@ -295,11 +289,9 @@ async fn identify(link: &Link, deadline: Instant) -> Result<Identity, Failure> {
         _ => {}
     }
     let client = match client {
-        Value::BulkString(info) => ClientId::parse(&String::from_utf8_lossy(&info)),
-        Value::VerbatimString { text, .. } => ClientId::parse(&text),
-        Value::ServerError(error) if error.code() == "NOAUTH" => {
-            return Err(Failure::from(redis::RedisError::from(error)));
-        }
+        Reply::Bulk(info) => ClientId::parse(&String::from_utf8_lossy(&info)),
+        Reply::Verbatim(text) => ClientId::parse(&text),
+        Reply::Error(error) if error.code() == "NOAUTH" => return Err(Failure::from(error)),
         _ => None,
     };
     Ok(Identity { client, tells: hello.tells_in_order() })
@@ -345,11 +337,9 @@ impl Orphans {
             return Ok(());
         }
         let kill = |ClientId { id, addr }: &ClientId| {
-            let mut kill = cmd("CLIENT");
-            kill.arg("KILL").arg("ID").arg(id).arg("ADDR").arg(addr);
-            kill
+            RawCommand::new("CLIENT").args(["KILL", "ID", id, "ADDR", addr])
         };
-        let kills: Vec<Cmd> = clients.iter().map(kill).collect();
+        let kills: Vec<RawCommand> = clients.iter().map(kill).collect();
         connection.exchange_all(kills.iter(), deadline).await?;
         let mut left = lock(&self.clients);
         left.retain(|client| !clients.contains(client));

@@ -18,8 +18,9 @@ use super::watchdog::watch;
 use super::wire::{Listener, Wire};
 use crate::adapters::redis::deadline_in;
 use crate::adapters::redis::errors::Failure;
+use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::reply::Reply;
 use crate::runtime::wake_last;
-use redis::{Cmd, Value};
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
@@ -61,24 +62,24 @@ impl DrivenConnection {
     /// else its replies are thrown away when they come.
     pub(super) async fn exchange(
         &self,
-        command: &Cmd,
+        command: &RawCommand,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Reply, Failure> {
         exchange(&self.wire, command, deadline).await
     }
 
     /// Sends many commands together. As [`exchange`](Self::exchange), with one reply a command.
     pub(super) async fn exchange_all<'c>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c Cmd>,
+        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Reply>, Failure> {
         if commands.len() == 0 {
             return Ok(Vec::new());
         }
         let replies = commands.len();
         let encode = |output: &mut Vec<u8>| {
-            commands.for_each(|command| command.write_packed_command(output));
+            commands.for_each(|command| command.write(output));
         };
         Ok(match call(&self.wire, replies, deadline, encode).await? {
             Answer::One(reply) => vec![reply],
@@ -138,7 +139,7 @@ impl fmt::Debug for DrivenConnection {
 
 /// The task does not keep the connection alive.
 async fn ping_when_wanted(wire: Weak<Wire>, tracking: Arc<Tracking>, timeout: Duration) {
-    let ping = redis::cmd("PING");
+    let ping = RawCommand::new("PING");
     while tracking.wants_answer().await {
         let Some(wire) = wire.upgrade() else { return };
         // An error is an answer, too. Without an answer the proof ends by itself.
@@ -151,14 +152,12 @@ async fn ping_when_wanted(wire: Weak<Wire>, tracking: Arc<Tracking>, timeout: Du
 }
 
 /// The command after which the server tells nothing more over a connection.
-pub(super) fn untrack() -> Cmd {
-    let mut command = redis::cmd("CLIENT");
-    command.arg("TRACKING").arg("OFF");
-    command
+pub(super) fn untrack() -> RawCommand {
+    RawCommand::new("CLIENT").args(["TRACKING", "OFF"])
 }
 
-async fn exchange(wire: &Wire, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-    let encode = |output: &mut Vec<u8>| command.write_packed_command(output);
+async fn exchange(wire: &Wire, command: &RawCommand, deadline: Instant) -> Result<Reply, Failure> {
+    let encode = |output: &mut Vec<u8>| command.write(output);
     match call(wire, 1, deadline, encode).await? {
         Answer::One(reply) => Ok(reply),
         Answer::Many(_) => Err(Failure::desynchronized()),
@@ -192,7 +191,7 @@ enum Stage<E> {
 impl<E> Unpin for Call<'_, E> {}
 
 impl<E: FnOnce(&mut Vec<u8>)> Future for Call<'_, E> {
-    type Output = Result<Answer<Value>, Failure>;
+    type Output = Result<Answer<Reply>, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let wire = self.wire;

@@ -2,8 +2,10 @@
 //! task.
 
 use crate::adapters::redis::errors::Failure;
+use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::reply::Reply;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Pipeline};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::time::{Instant, timeout_at};
 
@@ -48,29 +50,33 @@ impl HandedInConnection {
     /// Sends one command and waits for its reply; an error of the server's is a reply.
     pub(super) async fn exchange(
         &self,
-        command: &Cmd,
+        command: &RawCommand,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Reply, Failure> {
         let flight = InFlight::begin(self);
-        let mut connection = self.connection.clone();
-        let reply = timeout_at(deadline, connection.send_packed_command(command)).await;
+        let (mut connection, command) = (self.connection.clone(), command.for_the_driver());
+        let reply = timeout_at(deadline, connection.send_packed_command(&command)).await;
         let reply = reply.map_err(|_| Failure::timeout())?;
         flight.end();
-        let reply = reply?;
-        if self.is_poisoned.load(Ordering::Relaxed) && !matches!(reply, Value::ServerError(_)) {
+        let reply = Reply::from(reply?);
+        if self.is_poisoned.load(Ordering::Relaxed) && !matches!(reply, Reply::Error(_)) {
             return Err(Failure::desynchronized());
         }
         Ok(reply)
     }
 
     /// Sends many commands together.
-    pub(super) async fn exchange_all(
+    pub(super) async fn exchange_all<'c>(
         &self,
-        commands: Pipeline,
+        all: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Reply>, Failure> {
         let flight = InFlight::begin(self);
-        let mut connection = self.connection.clone();
+        let (mut connection, mut commands) =
+            (self.connection.clone(), Pipeline::with_capacity(all.len()));
+        for command in all {
+            commands.add_command(command.for_the_driver());
+        }
         let sending = connection.send_packed_commands(&commands, 0, commands.len());
         let replies = timeout_at(deadline, sending).await.map_err(|_| Failure::timeout())?;
         flight.end();
@@ -78,7 +84,7 @@ impl HandedInConnection {
         if replies.len() != commands.len() || self.is_poisoned.load(Ordering::Relaxed) {
             return Err(Failure::desynchronized());
         }
-        Ok(replies)
+        Ok(replies.into_iter().map(Reply::from).collect())
     }
 
     /// Whether a command without a caller may not have been executed yet.

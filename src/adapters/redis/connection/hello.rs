@@ -1,20 +1,20 @@
 //! What a server says of itself in its answer to `HELLO`.
 
-use redis::Value;
+use crate::adapters::redis::reply::Reply;
 
 /// The oldest version that tells of changes between its answers: redis 6 may tell in the middle of
 /// one (<https://github.com/redis/redis/issues/8935>). Valkey began with 7.2.
 const TELLS_SINCE: u32 = 7;
 
 /// The fields of the answer, in either version of the protocol.
-pub(super) struct Hello<'a>(Vec<(&'a Value, &'a Value)>);
+pub(super) struct Hello<'a>(Vec<(&'a Reply, &'a Reply)>);
 
 impl<'a> Hello<'a> {
     /// Reads an answer. One that is none, such as an error, has no fields.
-    pub(super) fn of(answer: &'a Value) -> Self {
+    pub(super) fn of(answer: &'a Reply) -> Self {
         Self(match answer {
-            Value::Map(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
-            Value::Array(fields) => {
+            Reply::Map(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
+            Reply::Array(fields) => {
                 fields.chunks_exact(2).map(|field| (&field[0], &field[1])).collect()
             }
             _ => Vec::new(),
@@ -42,10 +42,10 @@ impl<'a> Hello<'a> {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+fn text(value: &Reply) -> Option<&str> {
     match value {
-        Value::BulkString(text) => std::str::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
+        Reply::Bulk(text) => std::str::from_utf8(text).ok(),
+        Reply::Simple(text) => Some(text),
         _ => None,
     }
 }
@@ -54,15 +54,15 @@ fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.into())
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.to_owned().into())
     }
 
     fn tells(server: &str, version: &str) -> bool {
         let fields = [("server", server), ("version", version), ("mode", "standalone")]
             .map(|(name, value)| (bulk(name), bulk(value)));
         let flat = fields.clone().into_iter().flat_map(|(name, value)| [name, value]).collect();
-        let [list, map] = [Value::Array(flat), Value::Map(fields.to_vec())];
+        let [list, map] = [Reply::Array(flat), Reply::Map(fields.to_vec())];
         assert_eq!(Hello::of(&list).mode(), Some("standalone"));
         assert_eq!(Hello::of(&list).tells_in_order(), Hello::of(&map).tells_in_order());
         Hello::of(&map).tells_in_order()
@@ -83,7 +83,7 @@ mod tests {
         ] {
             assert_eq!(tells(server, version), expected, "{server} {version}");
         }
-        assert!(!Hello::of(&Value::Nil).tells_in_order());
-        assert_eq!(Hello::of(&Value::Array(vec![bulk("mode")])).mode(), None);
+        assert!(!Hello::of(&Reply::Nil).tells_in_order());
+        assert_eq!(Hello::of(&Reply::Array(vec![bulk("mode")])).mode(), None);
     }
 }

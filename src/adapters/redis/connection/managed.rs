@@ -1,21 +1,23 @@
 //! What keeps one connection open: connects when it is first needed, again when it broke, and
-//! judges by what it answers.
+//! judges by what it answers. The task that connects is in `reconnect`.
+
+mod reconnect;
 
 use super::calls::Drive;
 use super::connection::Connection;
 use super::factory::{ConnectionFactory, Purpose};
 use super::private::PrivateConnection;
-use super::source::Source;
 use crate::adapters::redis::commands::{self, Command};
 use crate::adapters::redis::errors::{BACKEND, Code, Failure, Fate};
 use crate::adapters::redis::names;
+use crate::adapters::redis::raw::RawCommand;
 use crate::adapters::redis::refusals::Refusals;
+use crate::adapters::redis::reply::Reply;
 use crate::error::{Error, ErrorKind};
-use crate::runtime::{background_connects, lock, spawn, spawn_background};
+use crate::runtime::{background_connects, lock};
 use arc_swap::ArcSwapOption;
-use redis::{Cmd, Value};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -24,8 +26,6 @@ use tokio::time::{Instant, timeout_at};
 const STEADY: Duration = Duration::from_secs(1);
 /// How old a connection must be to be given up for leading to a replica.
 const RENEWABLE: Duration = Duration::from_secs(10);
-/// After so long without a call it stops trying to connect.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// One connection at a time, made when it is first needed and again when it broke. Commands are
 /// executed in the order in which they are run.
@@ -90,7 +90,7 @@ impl ManagedConnection {
             Some(connection) => connection,
             None => Box::pin(self.usable_by(deadline, command.repeatable)).await?,
         };
-        let answer = connection.exchange(&command.cmd, deadline).await;
+        let answer = connection.exchange(&command.raw, deadline).await;
         self.outcome(&connection, command, answer, deadline)
             .inspect_err(|failure| self.judge(&connection, failure.fate))
     }
@@ -100,7 +100,7 @@ impl ManagedConnection {
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         command: &Command<T>,
-        answer: Result<Value, Failure>,
+        answer: Result<Reply, Failure>,
         deadline: Instant,
     ) -> Result<T, Failure> {
         let answer = answer.map_err(|failure| self.noted(failure, deadline))?;
@@ -118,7 +118,7 @@ impl ManagedConnection {
         deadline: Instant,
     ) -> Result<(First, T), Failure> {
         let connection = self.usable_by(deadline, command.repeatable).await?;
-        let both = [&first.cmd, &command.cmd].into_iter();
+        let both = [&first.raw, &command.raw].into_iter();
         let mut answers = self.exchange_all(&connection, both, deadline).await?.into_iter();
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::desynchronized());
@@ -131,12 +131,12 @@ impl ManagedConnection {
     pub(in crate::adapters::redis) fn read<T>(
         &self,
         connection: &Arc<Connection>,
-        read: fn(Value) -> Option<T>,
-        answer: Value,
+        read: fn(Reply) -> Option<T>,
+        answer: Reply,
     ) -> Result<T, Failure> {
         match answer {
-            Value::ServerError(error) => {
-                let failure = Failure::from(redis::RedisError::from(error));
+            Reply::Error(error) => {
+                let failure = Failure::from(error);
                 self.judge(connection, failure.fate);
                 Err(failure)
             }
@@ -185,7 +185,7 @@ impl ManagedConnection {
         deadline: Instant,
     ) -> Result<T, Failure> {
         self.kill_orphans(connection, deadline).await?;
-        let answer = connection.exchange(&command.cmd, deadline).await;
+        let answer = connection.exchange(&command.raw, deadline).await;
         self.outcome(connection, command, answer, deadline)
     }
 
@@ -193,9 +193,9 @@ impl ManagedConnection {
     pub(in crate::adapters::redis) async fn exchange_all<'c>(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        commands: impl ExactSizeIterator<Item = &'c Cmd>,
+        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Reply>, Failure> {
         let answers = connection.exchange_all(commands, deadline).await;
         let answers = answers.map_err(|failure| self.noted(failure, deadline));
         answers.inspect_err(|failure| self.judge(connection, failure.fate))
@@ -342,14 +342,6 @@ impl ManagedConnection {
         }
     }
 
-    fn spawn_reconnect_task(self: &Arc<Self>) {
-        let connecting = connect(ReconnectTask(Arc::downgrade(self)), self.drive);
-        drop(match self.drive {
-            Drive::ByCallers => spawn(connecting),
-            Drive::ByWatchdog => spawn_background(connecting),
-        });
-    }
-
     fn judge(&self, connection: &Arc<Connection>, fate: Fate) {
         match fate {
             Fate::Keep => {}
@@ -400,23 +392,6 @@ impl ManagedConnection {
         }
         thrown_away
     }
-
-    fn take_into_use(&self, connection: Arc<Connection>) {
-        self.state.send_modify(|state| {
-            self.open.store(Some(connection.clone()));
-            *state = State::Up(connection);
-        });
-    }
-
-    fn fail(&self, error: Option<Error>) {
-        if let Some(error) = error {
-            self.state.send_replace(State::Down(error));
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        lock(&self.asked).elapsed() > QUIET
-    }
 }
 
 /// What became of the command before the one that counts.
@@ -442,71 +417,4 @@ impl First {
 
 pub(in crate::adapters::redis) fn is_refused<T>(answer: &Result<T, Failure>) -> bool {
     matches!(answer, Err(failure) if failure.code == Code::Refused)
-}
-
-/// The task that connects, from the first attempt to the first success. Does not keep its lane
-/// alive while it pauses.
-struct ReconnectTask(Weak<ManagedConnection>);
-
-impl Drop for ReconnectTask {
-    /// It ends by a panic in a driver, or with its runtime: the next caller begins anew.
-    fn drop(&mut self) {
-        if let Some(managed) = self.0.upgrade() {
-            managed.state.send_if_modified(|state| {
-                let unfinished = matches!(state, State::Connecting | State::Down(_));
-                if unfinished {
-                    *state = State::Idle;
-                }
-                unfinished
-            });
-        }
-    }
-}
-
-async fn connect(mut connector: ReconnectTask, drive: Drive) {
-    while let Some(managed) = connector.0.upgrade() {
-        let factory = managed.factory.clone();
-        // What another lane found out meanwhile holds for this one: its callers need not wait for
-        // the next attempt.
-        managed.fail(factory.backoff.error());
-        drop(managed);
-        let turn = factory.backoff.turn().await;
-        let Some(managed) = connector.0.upgrade() else { return };
-        managed.fail(factory.backoff.error());
-        match factory.open(drive, Purpose::Lane).await {
-            Ok(connection) => {
-                factory.backoff.succeeded();
-                connector.0 = Weak::new();
-                managed.take_into_use(Arc::new(connection));
-                return;
-            }
-            Err(Failure { error, .. }) => {
-                let error = away(error, &factory.source);
-                factory.backoff.failed(error.clone());
-                managed.fail(Some(error));
-            }
-        }
-        drop(turn);
-        if managed.is_quiet() {
-            factory.backoff.forget();
-            connector.0 = Weak::new();
-            managed.state.send_replace(State::Idle);
-            return;
-        }
-    }
-}
-
-/// Names the endpoint. A server that does not answer in time is away; what needs a person stays
-/// what it is.
-fn away(error: Error, source: &Source) -> Error {
-    match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Timeout => {
-            let message = format!("{source} cannot be reached");
-            let away =
-                Error::new(ErrorKind::Unavailable).with_backend(BACKEND).with_message(message);
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            away.with_source(cause.unwrap_or_else(|| error.to_string()))
-        }
-        _ => error,
-    }
 }

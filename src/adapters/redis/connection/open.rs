@@ -9,7 +9,6 @@ use super::socket::Socket;
 use super::tracking::Tracking;
 use crate::adapters::redis::errors::{Failure, of_farewell};
 use futures_util::future::select_ok;
-use redis::RedisError;
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
@@ -75,11 +74,11 @@ pub(super) async fn open(
 async fn open_socket(endpoint: &Endpoint, _progress: &Progress) -> Result<Socket, Failure> {
     #[cfg(unix)]
     if let Some(path) = &endpoint.unix_socket {
-        let stream = tokio::net::UnixStream::connect(path).await.map_err(RedisError::from)?;
+        let stream = tokio::net::UnixStream::connect(path).await?;
         return Ok(Socket::Unix(stream));
     }
-    let stream = reach(&endpoint.host, endpoint.port).await.map_err(RedisError::from)?;
-    set_up(&stream).map_err(RedisError::from)?;
+    let stream = reach(&endpoint.host, endpoint.port).await?;
+    set_up(&stream)?;
     #[cfg(feature = "tls")]
     if endpoint.tls {
         _progress.reach(HANDSHAKE);

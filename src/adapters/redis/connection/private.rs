@@ -19,7 +19,7 @@ impl PrivateConnection {
         command: Command<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
-        match self.0.exchange(&command.cmd, deadline).await {
+        match self.0.exchange(&command.raw, deadline).await {
             Ok(answer) => (command.read)(answer).ok_or_else(Failure::desynchronized),
             Err(failure) if failure.code == Code::Late => Err(Failure::timeout()),
             Err(failure) => Err(failure),

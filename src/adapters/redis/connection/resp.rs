@@ -8,15 +8,15 @@
 //!
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
-use bytes::{Buf, BytesMut};
-use redis::Value;
+use crate::adapters::redis::reply::{Reply, ServerError};
+use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
 /// As long may a line be: errors, numbers and lengths.
 const LINE: usize = 64 << 10;
-/// As many values may one reply hold, at all depths together: each takes 56 bytes however short it
+/// As many values may one reply hold, at all depths together: each takes 40 bytes however short it
 /// is. No reply to what is asked here holds more than some thousand: a step through the keys ends
 /// with the first thousand found, and a batch reads a thousand at once.
 const VALUES: u64 = 1 << 16;
@@ -55,9 +55,9 @@ impl Bounds {
 /// What a server says.
 #[derive(Debug, PartialEq)]
 pub(in crate::adapters::redis) enum Message {
-    Reply(Value),
+    Reply(Reply),
     /// What nothing was asked for, such as the name of a key that has changed.
-    Push(Vec<Value>),
+    Push(Vec<Reply>),
 }
 
 /// Where in the stream of replies a connection is.
@@ -90,12 +90,12 @@ enum State {
 struct Open {
     kind: u8,
     left: u64,
-    values: Vec<Value>,
+    values: Vec<Reply>,
 }
 
 /// What a line or a string comes to.
 enum Part {
-    Value(Value),
+    Whole(Reply),
     /// More belongs to it.
     Unfinished,
 }
@@ -137,7 +137,7 @@ impl Parser {
                 }
                 return Ok(None);
             };
-            if let Part::Value(value) = part
+            if let Part::Whole(value) = part
                 && let Some(message) = self.complete(value)?
             {
                 self.end();
@@ -174,46 +174,63 @@ impl Parser {
         else {
             return Err(not_redis());
         };
-        let kind = *kind;
+        let (kind, mut used) = (*kind, len);
         let part = match kind {
-            b'+' if text == b"OK" => Part::Value(Value::Okay),
-            b'+' => Part::Value(Value::SimpleString(utf8(text)?.to_owned())),
-            b':' => Part::Value(Value::Int(utf8(text)?.trim().parse().map_err(|_| not_redis())?)),
-            b'_' if text.is_empty() => Part::Value(Value::Nil),
+            b'+' if text == b"OK" => Part::Whole(Reply::Okay),
+            b'+' => Part::Whole(Reply::Simple(utf8(text)?.to_owned())),
+            b':' => Part::Whole(Reply::Int(utf8(text)?.trim().parse().map_err(|_| not_redis())?)),
+            b'_' if text.is_empty() => Part::Whole(Reply::Nil),
             b'_' => return Err(not_redis()),
-            b'#' => Part::Value(Value::Boolean(match text {
+            b'#' => Part::Whole(Reply::Boolean(match text {
                 b"t" => true,
                 b"f" => false,
                 _ => return Err(not_redis()),
             })),
             b'-' => {
-                let line = as_text(&input[..len]);
+                let line = as_text(text);
                 self.keep_error(&line);
-                Part::Value(by_the_driver(line.as_bytes())?)
+                Part::Whole(Reply::Error(ServerError::new(line)))
             }
-            b',' | b'(' => Part::Value(by_the_driver(&input[..len])?),
-            b'$' | b'!' | b'=' => self.begin_string(kind, length(text)?)?,
+            b',' | b'(' => Part::Whole(by_the_driver(&input[..len])?),
+            b'$' => match self.length_of_string(text)? {
+                None => Part::Whole(Reply::Nil),
+                Some(size) => match input[len..].split_at_checked(size) {
+                    // All of it is there, as with most values: one copy, into its own room.
+                    Some((value, [b'\r', b'\n', ..])) => {
+                        used += size + 2;
+                        Part::Whole(Reply::Bulk(Bytes::copy_from_slice(value)))
+                    }
+                    _ => self.begin_string(kind, size),
+                },
+            },
+            b'!' | b'=' => match self.length_of_string(text)? {
+                None => return Err(not_redis()),
+                Some(size) => self.begin_string(kind, size),
+            },
             _ => self.begin_list(kind, length(text)?)?,
         };
-        input.advance(len);
+        input.advance(used);
         Ok(Some(part))
     }
 
-    fn begin_string(&mut self, kind: u8, len: Option<u64>) -> io::Result<Part> {
-        let Some(len) = len else {
-            return if kind == b'$' { Ok(Part::Value(Value::Nil)) } else { Err(not_redis()) };
-        };
+    /// How long a string is; `None` for none at all.
+    fn length_of_string(&self, text: &[u8]) -> io::Result<Option<usize>> {
+        let Some(len) = length(text)? else { return Ok(None) };
         if len > self.bounds.value {
             return Err(invalid("a value is larger than any that is read"));
         }
-        let len = usize::try_from(len).map_err(|_| not_redis())?;
+        usize::try_from(len).map(Some).map_err(|_| not_redis())
+    }
+
+    /// The rest is read as it comes.
+    fn begin_string(&mut self, kind: u8, len: usize) -> Part {
         self.state = State::Body { kind, len, got: Vec::with_capacity(len.min(AHEAD)) };
-        Ok(Part::Unfinished)
+        Part::Unfinished
     }
 
     fn begin_list(&mut self, kind: u8, len: Option<u64>) -> io::Result<Part> {
         let len = match (kind, len) {
-            (b'*' | b'~', None) => return Ok(Part::Value(Value::Nil)),
+            (b'*' | b'~', None) => return Ok(Part::Whole(Reply::Nil)),
             (_, None) => return Err(not_redis()),
             (b'%' | b'|', Some(pairs)) => pairs.saturating_mul(2),
             (_, Some(len)) => len,
@@ -234,7 +251,7 @@ impl Parser {
         Ok(match list.kind {
             // Attributes stand before a value, and are none.
             b'|' => Part::Unfinished,
-            _ => Part::Value(list.close()?),
+            _ => Part::Whole(list.close()?),
         })
     }
 
@@ -258,17 +275,19 @@ impl Parser {
         let (kind, got) = (*kind, mem::take(got));
         self.state = State::Line { looked: 0 };
         if kind == b'$' {
-            return Ok(Some(Part::Value(Value::BulkString(got))));
+            return Ok(Some(Part::Whole(Reply::Bulk(got.into()))));
         }
-        let text = if kind == b'!' { as_text(&got).into_bytes() } else { got };
-        let head = format!("{}{}\r\n", char::from(kind), text.len());
-        let whole = [head.as_bytes(), &text, b"\r\n"].concat();
-        by_the_driver(&whole).map(|value| Some(Part::Value(value)))
+        if kind == b'!' {
+            return Ok(Some(Part::Whole(Reply::Error(ServerError::new(as_text(&got))))));
+        }
+        let head = format!("{}{}\r\n", char::from(kind), got.len());
+        let whole = [head.as_bytes(), &got, b"\r\n"].concat();
+        by_the_driver(&whole).map(|value| Some(Part::Whole(value)))
     }
 
     /// Puts a value where it belongs; the message, if that ends it. A push is what a list that
     /// begins with `>` comes to.
-    fn complete(&mut self, mut value: Value) -> io::Result<Option<Message>> {
+    fn complete(&mut self, mut value: Reply) -> io::Result<Option<Message>> {
         while let Some(mut list) = self.open.pop() {
             list.values.push(value);
             list.left -= 1;
@@ -292,7 +311,7 @@ impl Parser {
 
     fn keep_error(&mut self, line: &str) {
         if self.ended < FIRST {
-            self.error = line.trim_end()[1..].chars().take(KEPT).collect();
+            self.error = line.trim_end().chars().take(KEPT).collect();
         }
     }
 
@@ -317,17 +336,17 @@ impl Parser {
 
 impl Open {
     /// The value of a list whose elements are all there.
-    fn close(self) -> io::Result<Value> {
+    fn close(self) -> io::Result<Reply> {
         Ok(match self.kind {
-            b'*' => Value::Array(self.values),
-            b'~' => Value::Set(self.values),
+            b'*' => Reply::Array(self.values),
+            b'~' => Reply::Set(self.values),
             b'%' => {
                 let mut pairs = Vec::with_capacity(self.values.len() / 2);
                 let mut values = self.values.into_iter();
                 while let (Some(key), Some(value)) = (values.next(), values.next()) {
                     pairs.push((key, value));
                 }
-                Value::Map(pairs)
+                Reply::Map(pairs)
             }
             _ => return Err(not_redis()),
         })
@@ -369,9 +388,9 @@ fn as_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
 }
 
-/// Rare kinds: the types of their values are the driver's to make.
-fn by_the_driver(whole: &[u8]) -> io::Result<Value> {
-    redis::parse_redis_value(whole).map_err(|_| not_redis())
+/// Rare kinds.
+fn by_the_driver(whole: &[u8]) -> io::Result<Reply> {
+    redis::parse_redis_value(whole).map(Reply::from).map_err(|_| not_redis())
 }
 
 fn invalid(what: &'static str) -> io::Error {

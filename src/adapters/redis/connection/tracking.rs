@@ -7,10 +7,10 @@
 
 use super::wire::Listener;
 use crate::adapter::{AskedAt, Source, SourceId};
+use crate::adapters::redis::reply::Reply;
 use crate::key::Scope;
 use crate::runtime::lock;
 use futures_util::future::BoxFuture;
-use redis::Value;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
@@ -53,7 +53,7 @@ struct Open {
 #[derive(Debug, PartialEq)]
 enum Told<'p> {
     /// These keys have changed.
-    Keys(&'p [Value]),
+    Keys(&'p [Reply]),
     /// Any key may have changed: the server was flushed.
     All,
     /// Something else.
@@ -147,14 +147,14 @@ impl Tracking {
 
     /// A key as the cache knows it; `None` for one that is not of the cache. All keys of the cache
     /// are UTF-8.
-    fn own<'k>(&self, key: &'k Value) -> Option<&'k str> {
-        let Value::BulkString(key) = key else { return None };
+    fn own<'k>(&self, key: &'k Reply) -> Option<&'k str> {
+        let Reply::Bulk(key) = key else { return None };
         std::str::from_utf8(key).ok()?.strip_prefix(self.scope.prefix())
     }
 }
 
 impl Listener for Tracking {
-    fn pushed(&self, push: Vec<Value>) {
+    fn pushed(&self, push: Vec<Reply>) {
         let told = told(&push);
         if told == Told::Nothing {
             return;
@@ -193,15 +193,15 @@ fn wanted(source: &Arc<Source>) -> BoxFuture<'static, bool> {
 }
 
 /// A push about changed keys is the word `invalidate` and a list of keys, or nil for all keys.
-fn told(push: &[Value]) -> Told<'_> {
+fn told(push: &[Reply]) -> Told<'_> {
     let is_about_keys = match push.first() {
-        Some(Value::BulkString(kind)) => kind == b"invalidate",
-        Some(Value::SimpleString(kind)) => kind == "invalidate",
+        Some(Reply::Bulk(kind)) => &**kind == b"invalidate",
+        Some(Reply::Simple(kind)) => kind == "invalidate",
         _ => false,
     };
     match push.get(1) {
         _ if !is_about_keys => Told::Nothing,
-        Some(Value::Array(keys)) if keys.iter().all(|key| matches!(key, Value::BulkString(_))) => {
+        Some(Reply::Array(keys)) if keys.iter().all(|key| matches!(key, Reply::Bulk(_))) => {
             Told::Keys(keys)
         }
         _ => Told::All,

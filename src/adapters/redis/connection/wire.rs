@@ -1,18 +1,18 @@
 //! What the callers of a connection drive: the calls, and the two halves of the socket.
 
-use super::calls::{Answer, CallId, Calls, Drive, Roles, Turn};
+use super::calls::{Answer, CallId, Calls, Delivery, Drive, Roles, Turn};
 use super::resp::{Bounds, Message, Parser};
 use super::socket::{Incoming, Outgoing, Socket};
 use crate::adapters::redis::errors::Failure;
 use crate::adapters::redis::millis;
+use crate::adapters::redis::reply::Reply;
 use crate::runtime::lock;
 use bytes::BytesMut;
-use redis::{RedisError, Value};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
@@ -28,7 +28,7 @@ const TURN: usize = 512 << 10;
 /// A call is polled with I/O under the lock of its half, and then with the lock of the calls: never
 /// the other way round.
 pub(super) struct Wire {
-    pub(super) calls: Calls<Value, Failure>,
+    pub(super) calls: Calls<Reply, Failure>,
     output: Mutex<Output>,
     input: Mutex<Input>,
     born: Instant,
@@ -42,7 +42,7 @@ pub(super) struct Wire {
 pub(super) trait Listener: Send + Sync {
     /// The server sent something without being asked. In order with the replies: whatever the server
     /// sent before it answered comes before [`answered`](Listener::answered).
-    fn pushed(&self, push: Vec<Value>);
+    fn pushed(&self, push: Vec<Reply>);
 
     /// A writer is about to send commands. Returns the time, if the listener wants to know when
     /// commands that are answered were sent.
@@ -70,9 +70,7 @@ struct Input {
     buffer: BytesMut,
     parser: Parser,
     /// Cut out, and not delivered yet: empty between polls.
-    replies: Vec<Value>,
-    /// Of the callers that are to be woken: empty between polls.
-    wakers: Vec<Waker>,
+    replies: Vec<Reply>,
 }
 
 impl Wire {
@@ -92,7 +90,6 @@ impl Wire {
                 buffer: BytesMut::new(),
                 parser: Parser::new(bounds),
                 replies: Vec::new(),
-                wakers: Vec::new(),
             }),
             born: Instant::now(),
             heard: AtomicU64::new(0),
@@ -105,7 +102,7 @@ impl Wire {
         &self,
         id: CallId,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Answer<Value>, Failure>> {
+    ) -> Poll<Result<Answer<Reply>, Failure>> {
         loop {
             match self.calls.poll(id, context.waker()) {
                 Turn::Done(answer) => return Poll::Ready(answer),
@@ -165,10 +162,21 @@ impl Wire {
         let mut input = lock(&self.input);
         let read = ready!(self.poll_read(&mut input, by, context));
         drop(input);
+        self.finish(read);
+        Poll::Ready(())
+    }
+
+    /// Wakes the callers of what was read, or ends the connection.
+    fn finish(&self, read: Result<Delivery, Failure>) {
+        let read =
+            read.and_then(
+                |delivery| {
+                    if delivery.wake() { Ok(()) } else { Err(Failure::desynchronized()) }
+                },
+            );
         if let Err(failure) = read {
             self.fail(&failure);
         }
-        Poll::Ready(())
     }
 
     /// Reads while nothing is in flight: what the server sends without being asked, and the end. A
@@ -181,9 +189,7 @@ impl Wire {
         }
         let read = ready!(self.poll_read(&mut input, by, context));
         drop(input);
-        if let Err(failure) = read {
-            self.fail(&failure);
-        }
+        self.finish(read);
         Poll::Ready(())
     }
 
@@ -192,8 +198,8 @@ impl Wire {
         input: &mut Input,
         by: CallId,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Failure>> {
-        let Input { half, buffer, parser, replies, wakers } = input;
+    ) -> Poll<Result<Delivery, Failure>> {
+        let Input { half, buffer, parser, replies } = input;
         let mut read = 0;
         loop {
             if read >= TURN {
@@ -203,17 +209,17 @@ impl Wire {
             if buffer.capacity() - buffer.len() < READ / 2 {
                 buffer.reserve(READ);
             }
-            match ready!(pin!(half.read_buf(buffer)).poll(context)).map_err(of_io)? {
+            match ready!(pin!(half.read_buf(buffer)).poll(context))? {
                 0 => {
                     let closed = io::Error::new(
                         io::ErrorKind::UnexpectedEof,
                         "the server closed the connection",
                     );
-                    return Poll::Ready(Err(of_io(closed)));
+                    return Poll::Ready(Err(closed.into()));
                 }
                 amount => read += amount,
             }
-            while let Some(message) = parser.next(buffer).map_err(of_io)? {
+            while let Some(message) = parser.next(buffer)? {
                 match message {
                     Message::Push(push) => self.listener.pushed(push),
                     Message::Reply(reply) => replies.push(reply),
@@ -225,8 +231,7 @@ impl Wire {
             self.heard.store(millis(self.born.elapsed()), Ordering::Relaxed);
             // Under the lock of the input: another reader must not deliver what comes later first.
             let answered = |sent_at| self.listener.answered(sent_at);
-            let belongs = self.calls.deliver(by, replies.drain(..), wakers, answered);
-            return Poll::Ready(if belongs { Ok(()) } else { Err(Failure::desynchronized()) });
+            return Poll::Ready(Ok(self.calls.deliver(by, replies.drain(..), answered)));
         }
     }
 
@@ -257,8 +262,4 @@ impl Wire {
     pub(super) fn take_first_error(&self) -> Option<String> {
         lock(&self.input).parser.take_first_error()
     }
-}
-
-fn of_io(cause: io::Error) -> Failure {
-    Failure::from(RedisError::from(cause))
 }

@@ -62,7 +62,7 @@ impl Server {
     }
 
     fn read(&self, by: CallId, waker: &Waker) -> Poll<()> {
-        let _half = lock(&self.input);
+        let half = lock(&self.input);
         let answers = {
             let mut answers = lock(&self.answers);
             if answers.0.is_empty() {
@@ -71,7 +71,9 @@ impl Server {
             }
             std::mem::take(&mut answers.0)
         };
-        assert!(self.calls.deliver(by, answers.into_iter(), &mut Vec::new(), drop));
+        let delivery = self.calls.deliver(by, answers.into_iter(), drop);
+        drop(half);
+        assert!(delivery.wake());
         Poll::Ready(())
     }
 

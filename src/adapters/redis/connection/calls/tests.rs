@@ -54,7 +54,7 @@ fn roles(turn: Turn<u32, &'static str>) -> Roles {
 
 /// Delivered by another than any of the callers.
 fn deliver<const N: usize>(calls: &TestCalls, replies: [u32; N]) -> bool {
-    calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new(), drop)
+    calls.deliver(WATCHDOG, replies.into_iter(), drop).wake()
 }
 
 fn taken(calls: &TestCalls) -> Option<String> {
@@ -330,7 +330,7 @@ fn numbers_are_used_again() {
 fn noted<const N: usize>(calls: &TestCalls, replies: [u32; N]) -> Option<u64> {
     let mut noted = None;
     let answered = |note| noted = Some(note);
-    assert!(calls.deliver(WATCHDOG, replies.into_iter(), &mut Vec::new(), answered));
+    assert!(calls.deliver(WATCHDOG, replies.into_iter(), answered).wake());
     noted
 }
 

@@ -57,7 +57,7 @@ impl Heard {
 }
 
 impl Listener for Heard {
-    fn pushed(&self, push: Vec<Value>) {
+    fn pushed(&self, push: Vec<Reply>) {
         lock(&self.pushed).push(format!("{push:?}"));
     }
 
@@ -93,11 +93,11 @@ impl Peer {
     /// The text of the next `ECHO`; `None` at the end.
     async fn asked(&mut self) -> Option<String> {
         loop {
-            if let Some(Message::Reply(Value::Array(command))) =
+            if let Some(Message::Reply(Reply::Array(command))) =
                 self.parser.next(&mut self.input).unwrap()
             {
-                let Some(Value::BulkString(text)) = command.last() else { panic!("an ECHO") };
-                return Some(String::from_utf8(text.clone()).unwrap());
+                let Some(Reply::Bulk(text)) = command.last() else { panic!("an ECHO") };
+                return Some(String::from_utf8(text.to_vec()).unwrap());
             }
             if self.stream.read_buf(&mut self.input).await.ok()? == 0 {
                 return None;
@@ -121,18 +121,16 @@ fn deadline() -> Instant {
     Instant::now() + PATIENT
 }
 
-fn echo(text: &str) -> Cmd {
-    let mut echo = redis::cmd("ECHO");
-    echo.arg(text);
-    echo
+fn echo(text: &str) -> RawCommand {
+    RawCommand::new("ECHO").arg(text)
 }
 
-async fn ask(connection: &DrivenConnection, text: &str) -> Result<Value, Failure> {
+async fn ask(connection: &DrivenConnection, text: &str) -> Result<Reply, Failure> {
     connection.exchange(&echo(text), deadline()).await
 }
 
-fn bulk(text: &str) -> Value {
-    Value::BulkString(text.into())
+fn bulk(text: &str) -> Reply {
+    Reply::Bulk(text.to_owned().into())
 }
 
 async fn eventually(what: &str, is_so: impl Fn() -> bool) {
@@ -245,7 +243,7 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
 #[tokio::test]
 async fn a_call_that_was_never_polled_again_sends_for_others() {
     let (connection, peer, _) = connected(Drive::ByCallers);
-    let command = echo("large").arg("x".repeat(2 << 20)).clone();
+    let command = echo("large").arg("x".repeat(2 << 20));
     let mut parked = pin!(connection.exchange(&command, deadline()));
     let mut context = Context::from_waker(Waker::noop());
     // It is the writer, of more than the socket takes.
@@ -277,7 +275,7 @@ async fn the_reply_after_a_deadline_belongs_to_no_later_call() {
 #[tokio::test]
 async fn what_no_writer_has_taken_is_not_sent_after_its_deadline() {
     let (connection, peer, _) = connected(Drive::ByCallers);
-    let command = echo("large").arg("x".repeat(2 << 20)).clone();
+    let command = echo("large").arg("x".repeat(2 << 20));
     let large = tokio::spawn({
         let connection = connection.clone();
         async move { connection.exchange(&command, deadline()).await }

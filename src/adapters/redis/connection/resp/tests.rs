@@ -27,8 +27,13 @@ fn one(bytes: &[u8]) -> Message {
     whole.remove(0)
 }
 
-fn bulk(text: &str) -> Value {
-    Value::BulkString(text.into())
+fn bulk(text: &str) -> Reply {
+    Reply::Bulk(text.to_owned().into())
+}
+
+/// What the redis crate reads.
+fn by_the_crate(bytes: &[u8]) -> Reply {
+    redis::parse_redis_value(bytes).unwrap().into()
 }
 
 #[test]
@@ -37,32 +42,31 @@ fn every_kind_is_read_in_any_pieces() {
         (&b"$5\r\nhello\r\n"[..], bulk("hello")),
         (b"$0\r\n\r\n", bulk("")),
         (b"$2\r\n\r\n\r\n", bulk("\r\n")),
-        (b"$-1\r\n", Value::Nil),
-        (b"*-1\r\n", Value::Nil),
-        (b"_\r\n", Value::Nil),
-        (b":-42\r\n", Value::Int(-42)),
-        (b"+OK\r\n", Value::Okay),
-        (b"+PONG\r\n", Value::SimpleString("PONG".to_owned())),
-        (b"#t\r\n", Value::Boolean(true)),
-        (b",1.5\r\n", Value::Double(1.5)),
-        (b"*0\r\n", Value::Array(vec![])),
+        (b"$-1\r\n", Reply::Nil),
+        (b"*-1\r\n", Reply::Nil),
+        (b"_\r\n", Reply::Nil),
+        (b":-42\r\n", Reply::Int(-42)),
+        (b"+OK\r\n", Reply::Okay),
+        (b"+PONG\r\n", Reply::Simple("PONG".to_owned())),
+        (b"#t\r\n", Reply::Boolean(true)),
+        (b",1.5\r\n", Reply::Double(1.5)),
+        (b"*0\r\n", Reply::Array(vec![])),
         (
             b"*2\r\n$1\r\na\r\n*1\r\n:7\r\n",
-            Value::Array(vec![bulk("a"), Value::Array(vec![Value::Int(7)])]),
+            Reply::Array(vec![bulk("a"), Reply::Array(vec![Reply::Int(7)])]),
         ),
-        (b"~1\r\n:1\r\n", Value::Set(vec![Value::Int(1)])),
-        (b"%1\r\n:2\r\n:1\r\n", Value::Map(vec![(Value::Int(2), Value::Int(1))])),
-        (b"|1\r\n+ttl\r\n:9\r\n:1\r\n", Value::Int(1)),
-        (b"|0\r\n|0\r\n:1\r\n", Value::Int(1)),
-        (b"*1\r\n|1\r\n+a\r\n+b\r\n:1\r\n", Value::Array(vec![Value::Int(1)])),
+        (b"~1\r\n:1\r\n", Reply::Set(vec![Reply::Int(1)])),
+        (b"%1\r\n:2\r\n:1\r\n", Reply::Map(vec![(Reply::Int(2), Reply::Int(1))])),
+        (b"|1\r\n+ttl\r\n:9\r\n:1\r\n", Reply::Int(1)),
+        (b"|0\r\n|0\r\n:1\r\n", Reply::Int(1)),
+        (b"*1\r\n|1\r\n+a\r\n+b\r\n:1\r\n", Reply::Array(vec![Reply::Int(1)])),
     ] {
         assert_eq!(one(bytes), Message::Reply(value), "{bytes:?}");
     }
     for bytes in
         [&b"(123456789012345678901234567890\r\n"[..], b"=7\r\ntxt:abc\r\n", b"!6\r\nERR no\r\n"]
     {
-        let value = redis::parse_redis_value(bytes).unwrap();
-        assert_eq!(one(bytes), Message::Reply(value), "{bytes:?}");
+        assert_eq!(one(bytes), Message::Reply(by_the_crate(bytes)), "{bytes:?}");
     }
 }
 
@@ -70,11 +74,11 @@ fn every_kind_is_read_in_any_pieces() {
 fn pushes_keep_their_place_between_replies() {
     let bytes = b":1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n:2\r\n";
     for piece in 1..=bytes.len() {
-        let keys = Value::Array(vec![bulk("k")]);
-        let push = vec![Value::SimpleString("invalidate".to_owned()), keys];
+        let keys = Reply::Array(vec![bulk("k")]);
+        let push = vec![Reply::Simple("invalidate".to_owned()), keys];
         assert_eq!(
             read(bytes, piece).unwrap(),
-            [Message::Reply(Value::Int(1)), Message::Push(push), Message::Reply(Value::Int(2))],
+            [Message::Reply(Reply::Int(1)), Message::Push(push), Message::Reply(Reply::Int(2))],
         );
     }
     assert!(read(b"*1\r\n>1\r\n+a\r\n", 100).is_err(), "in a reply there is none");
@@ -98,8 +102,8 @@ fn errors_become_text_and_values_stay_as_they_are() {
     let stream = b"-ERR unknown 'k\xFFv'\r\n$2\r\n\xC1\xFF\r\n!4\r\nX \xFF\xFE\r\n";
     for size in 1..=stream.len() {
         let (messages, mut parser) = read_all(stream, size).unwrap();
-        let read = |bytes: &[u8]| Message::Reply(redis::parse_redis_value(bytes).unwrap());
-        let value = Message::Reply(Value::BulkString(b"\xC1\xFF".to_vec()));
+        let read = |bytes: &[u8]| Message::Reply(by_the_crate(bytes));
+        let value = Message::Reply(Reply::Bulk(Bytes::from_static(b"\xC1\xFF")));
         assert_eq!(messages, [read(b"-ERR unknown 'k?v'\r\n"), value, read(b"!4\r\nX ??\r\n")]);
         assert_eq!(parser.take_first_error().as_deref(), Some("ERR unknown 'k?v'"));
     }
@@ -166,20 +170,21 @@ fn a_reply_that_never_ends_is_given_up() {
 fn a_large_value_takes_its_own_room_and_no_more() {
     let len = 3 << 20;
     let bytes = [format!("${len}\r\n").as_bytes(), &vec![b'x'; len], b"\r\n"].concat();
-    let Message::Reply(Value::BulkString(value)) = read(&bytes, 64 << 10).unwrap().remove(0) else {
+    let Message::Reply(Reply::Bulk(value)) = read(&bytes, 64 << 10).unwrap().remove(0) else {
         panic!("a string")
     };
+    let value = value.try_into_mut().unwrap();
     assert_eq!((value.len(), value.capacity()), (len, len));
 }
 
-fn is_comparable(value: &Value) -> bool {
+fn is_comparable(value: &Reply) -> bool {
     match value {
-        Value::Array(list) | Value::Set(list) => list.iter().all(is_comparable),
-        Value::Map(pairs) => {
+        Reply::Array(list) | Reply::Set(list) => list.iter().all(is_comparable),
+        Reply::Map(pairs) => {
             pairs.iter().all(|(key, value)| is_comparable(key) && is_comparable(value))
         }
-        Value::Double(number) => !number.is_nan(),
-        Value::Attribute { .. } | Value::Push { .. } | Value::ServerError(_) => false,
+        Reply::Double(number) => !number.is_nan(),
+        Reply::Error(_) | Reply::Unknown => false,
         _ => true,
     }
 }
@@ -238,7 +243,7 @@ fn the_redis_crate_reads_the_same() {
         }
         let ours = read(&bytes, 1 + fastrand::usize(..bytes.len()));
         let ours = ours.map(|messages| messages.into_iter().next());
-        let theirs = redis::parse_redis_value(&bytes).ok();
+        let theirs = redis::parse_redis_value(&bytes).ok().map(Reply::from);
         match (ours, theirs) {
             (Ok(Some(Message::Reply(ours))), Some(theirs)) if is_comparable(&theirs) => {
                 assert_eq!(ours, theirs, "{:?}", String::from_utf8_lossy(&bytes));

@@ -96,12 +96,12 @@ fn opened() -> (Arc<Ledger>, Arc<Tracking>) {
     (ledger, Arc::new(tracking))
 }
 
-fn bulk(bytes: &[u8]) -> Value {
-    Value::BulkString(bytes.to_vec())
+fn bulk(bytes: &[u8]) -> Reply {
+    Reply::Bulk(bytes.to_vec().into())
 }
 
-fn invalidate(keys: &[&[u8]]) -> Vec<Value> {
-    vec![bulk(b"invalidate"), Value::Array(keys.iter().map(|key| bulk(key)).collect())]
+fn invalidate(keys: &[&[u8]]) -> Vec<Reply> {
+    vec![bulk(b"invalidate"), Reply::Array(keys.iter().map(|key| bulk(key)).collect())]
 }
 
 #[test]
@@ -119,10 +119,10 @@ fn the_keys_of_the_cache_are_forgotten_without_its_prefix() {
 #[test]
 fn a_flush_forgets_all_and_so_does_what_nobody_understands() {
     let (ledger, tracking) = opened();
-    tracking.pushed(vec![bulk(b"invalidate"), Value::Nil]);
+    tracking.pushed(vec![bulk(b"invalidate"), Reply::Nil]);
     assert_eq!(ledger.lines(), ["forget *"]);
     for odd in
-        [vec![bulk(b"invalidate")], vec![bulk(b"invalidate"), Value::Array(vec![Value::Nil])]]
+        [vec![bulk(b"invalidate")], vec![bulk(b"invalidate"), Reply::Array(vec![Reply::Nil])]]
     {
         tracking.pushed(odd);
         assert_eq!(ledger.lines(), ["forget *"]);
