@@ -27,7 +27,7 @@ const MAX_VALUE_BYTES: usize = 64 << 20;
 const LARGEST_VALUE_BYTES: usize = 512 << 20;
 const BIG_VALUE_BYTES: usize = 256 << 10;
 /// Measured: with fewer reads in flight direct ones are faster, with more of them batches are.
-const BATCH_ABOVE: usize = 16;
+const BATCH_ABOVE: usize = 64;
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
@@ -243,7 +243,7 @@ impl RedisBuilder {
     }
 
     /// Sets how many `get`s are in flight on a connection before others are sent in batches.
-    /// Default 16. A caller never waits for a timer: at most two batches are in flight, and the
+    /// Default 64. A caller never waits for a timer: at most two batches are in flight, and the
     /// next is sent as soon as one of them is answered. Other verbs never wait for a batch.
     #[must_use]
     pub fn batch_above(mut self, calls: usize) -> Self {

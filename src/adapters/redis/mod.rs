@@ -81,7 +81,7 @@ use tokio::time::Instant;
 /// | `pool_size` | 1 | connections of a runtime, and one more for big values and batches |
 /// | `max_value_bytes` | 64 MiB | more is [`ErrorKind::TooLarge`] |
 /// | `big_value_bytes` | 256 KiB | more goes over a connection of its own |
-/// | `batch_above` | 16 | `get`s in flight on a connection; above that, they are sent in batches |
+/// | `batch_above` | 64 | `get`s in flight on a connection; above that, they are sent in batches |
 /// | `max_batch` | 512 | as many waiting `get`s make a batch; 1 is no batches |
 /// | `max_batch_bytes` | 1 MiB | and as many bytes of keys |
 /// | `resp3` | `false` | version 3 of the protocol |

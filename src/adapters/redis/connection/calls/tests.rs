@@ -1,3 +1,4 @@
+use super::state::GATHERED;
 use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,13 +184,34 @@ fn a_writer_gathers_until_enough_has_come() {
     assert_eq!(taken(&calls), None);
     let gathers = begun(&calls, asks(1), "b", &waker);
     assert!(gathers.gathers && gathers.roles.write);
-    for command in ["c", "d"] {
-        assert_eq!(begun(&calls, asks(1), command, &waker).roles, NONE);
+    for _ in 2..GATHERED {
+        assert_eq!(begun(&calls, asks(1), "c", &waker).roles, NONE);
     }
-    let fourth = begun(&calls, asks(1), "e", &waker);
-    assert!(fourth.roles.write && !fourth.gathers, "it writes at once");
+    let last = begun(&calls, asks(1), "d", &waker);
+    assert!(last.roles.write && !last.gathers, "it writes at once");
     assert_eq!(roles(calls.poll(gathers.id, &waker)), NONE, "another writes");
-    assert_eq!(taken(&calls).as_deref(), Some("bcde"));
+    assert_eq!(taken(&calls), Some(format!("b{}d", "c".repeat(GATHERED - 2))));
+}
+
+#[test]
+fn a_writer_gathers_no_longer_than_until_those_answered_together_are_back() {
+    let calls = TestCalls::new(Drive::ByCallers);
+    let (_, waker) = waker();
+    let three = ["a", "b", "c"].map(|command| begun(&calls, asks(1), command, &waker).id);
+    assert_eq!(taken(&calls).as_deref(), Some("abc"));
+    assert_eq!(taken(&calls), None);
+    let gathers = begun(&calls, asks(1), "d", &waker);
+    assert!(gathers.gathers, "the server has work");
+    assert!(deliver(&calls, [1, 2, 3]));
+    for (id, reply) in three.into_iter().zip(1..) {
+        assert_eq!(answer(calls.poll(id, &waker)), reply);
+    }
+    let second = begun(&calls, asks(1), "a", &waker);
+    assert!(!second.roles.write, "two of three");
+    let third = begun(&calls, asks(1), "b", &waker);
+    assert!(third.roles.write && !third.gathers);
+    assert_eq!(roles(calls.poll(gathers.id, &waker)), NONE, "another writes");
+    assert_eq!(taken(&calls).as_deref(), Some("dab"));
 }
 
 #[test]
