@@ -172,18 +172,18 @@ fn loading<T: Cacheable>(
 }
 
 /// The call of a function that may fail. The call carries its load.
-pub async fn try_here<T, E, F>(
+pub fn try_here<T, E, F>(
     view: View<'_>,
     key: &KeyBuf,
     load: F,
     keep: impl FnOnce(&T) -> bool,
-) -> Result<T>
+) -> impl Future<Output = Result<T>>
 where
     T: Cacheable,
     E: LoadFailure,
     F: Future<Output: Fallible<Ok = T, Err = E>>,
 {
-    view.get_or_carry(key.checked()?, || async move { judged(load.await, keep) }).await
+    view.get_or_carry_checked(key.checked(), || async move { judged(load.await, keep) })
 }
 
 /// The call of a function that cannot fail. The call carries its load.
@@ -210,12 +210,7 @@ where
         Err(error) if error.kind() == ErrorKind::Panic => panic_again(&error),
         Err(_) if !load.is_over => load.await,
         // The call gave up while its value was stored: the store has a task of its own.
-        Err(error) => {
-            let gone = || async move { Err(Cause::from(error)) };
-            let view = view.fail_open(true).hard_timeout(Duration::MAX);
-            let key = key.checked().unwrap_or_default();
-            view.get_or_carry(key, gone).await.unwrap_or_else(|error| panic_again(&error))
-        }
+        Err(error) => wait_on(view, key, error).await,
     }
 }
 

@@ -188,7 +188,7 @@ impl Flight {
     }
 
     /// Notes that this thread polls the loader.
-    pub(super) fn note_thread(&self) {
+    pub(crate) fn note_thread(&self) {
         *lock(&self.thread) = thread::current().id();
     }
 

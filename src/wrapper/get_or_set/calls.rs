@@ -3,17 +3,16 @@
 
 use super::at_once::AtOnce;
 use super::call::OP;
-use super::driver::{Carried, Runs};
-use super::load_result::{BoxedLoader, LoadResult};
+use super::driver::Runs;
+use super::load_result::{BoxedLoader, Cause, LoadResult};
 use super::loader::{Carrying, Closure, Detached, Loader};
 use super::rest::Rest;
-use super::task::LoadTask;
 #[cfg(feature = "macros")]
 use crate::error::Error;
 use crate::error::Result;
 use crate::wrapper::read::AtHand;
 use crate::wrapper::value_type::ValueType;
-use crate::wrapper::{Cacheable, View};
+use crate::wrapper::{Cacheable, Loaded, View};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -153,26 +152,26 @@ where
 }
 
 /// A call that carries its load.
-pub(super) struct CarriedCall<'a, K, T, S, L> {
+pub(super) struct CarriedCall<'a, K, T, M, L> {
     call: Call<'a, K>,
-    load: Carrying<S, L>,
+    load: Carrying<M, L>,
     value: PhantomData<fn() -> T>,
 }
 
-impl<'a, K, T, S, L> CarriedCall<'a, K, T, S, L> {
-    pub(super) fn new(call: Call<'a, K>, start: S) -> Self {
-        Self { call, load: Carrying::Unstarted(start), value: PhantomData }
+impl<'a, K, T, M, L> CarriedCall<'a, K, T, M, L> {
+    pub(super) fn new(call: Call<'a, K>, make: M) -> Self {
+        Self { call, load: Carrying::Unstarted(make), value: PhantomData }
     }
 }
 
-impl<K, T, S, L> Unpin for CarriedCall<'_, K, T, S, L> {}
+impl<K, T, M, L> Unpin for CarriedCall<'_, K, T, M, L> {}
 
-impl<K, T, S, L> Future for CarriedCall<'_, K, T, S, L>
+impl<K, T, M, L> Future for CarriedCall<'_, K, T, M, L>
 where
     K: AsRef<str>,
     T: Cacheable,
-    S: FnOnce(LoadTask) -> Carried<L>,
-    L: Future<Output = ()>,
+    M: FnOnce() -> L,
+    L: Future<Output = Result<Loaded<T>, Cause>>,
 {
     type Output = Result<T>;
 

@@ -5,7 +5,7 @@
 //! there: nested loads then need no further threads. A load that borrows from its caller
 //! (`get_or_load_here`) cannot leave it on either face.
 
-use super::load_result::{BoxedLoader, LoadResult};
+use super::load_result::BoxedLoader;
 use super::task::{LoadTask, ends_at_once};
 use crate::observers::{inherit, is_observing};
 use crate::runtime;
@@ -126,39 +126,6 @@ pub(super) fn drive(load: Load, flights: &[Arc<Flight>], driver: Driver) -> Opti
 fn hand_over(load: Load, flights: &[Arc<Flight>]) {
     let home = runtime::spawn_loader(load);
     flights.iter().for_each(|flight| flight.runs_on(home.clone()));
-}
-
-/// A load that only its caller can poll, because its future borrows or is not `Send`. If the caller
-/// is dropped, so is the load.
-pub(super) struct Carried<L> {
-    flight: Arc<Flight>,
-    load: Pin<Box<L>>,
-    /// As in [`CallerDriven`]; true from the start for a caller that blocks no thread.
-    has_parked: bool,
-}
-
-impl LoadTask {
-    /// Leaves the load to its caller.
-    pub(super) fn carry(
-        self,
-        loader: impl Future<Output = LoadResult>,
-    ) -> Carried<impl Future<Output = ()>> {
-        let (flight, has_parked) = (self.flight().clone(), !self.is_caller_driven);
-        Carried { flight, load: Box::pin(self.run_in_caller(loader)), has_parked }
-    }
-}
-
-impl<L: Future<Output = ()>> Future for Carried<L> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !std::mem::replace(&mut self.has_parked, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.flight.note_poll(cx.waker());
-        runtime::deeper(|| self.load.as_mut().poll(cx))
-    }
 }
 
 impl Future for CallerDriven {

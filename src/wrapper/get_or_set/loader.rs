@@ -1,14 +1,15 @@
 //! The loaders of calls, as the core sees them.
 
-use super::driver::{CallerDriven, Carried};
+use super::carried::CarriedLoad;
+use super::driver::CallerDriven;
 use super::load_result::{BoxedLoader, Cause, LoadResult, Panic};
 use super::task::LoadTask;
-use crate::runtime::inside_now;
+use crate::wrapper::{Cacheable, Loaded};
 use futures_util::future::lazy;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// The loader of a call.
 pub(super) trait Loader {
@@ -93,31 +94,73 @@ impl Loader for Detached<'_> {
 }
 
 /// A load that its call carries.
-pub(super) enum Carrying<S, L> {
-    Unstarted(S),
+pub(super) enum Carrying<M, L> {
+    /// Makes the future.
+    Unstarted(M),
     Running(Carried<L>),
     Over,
 }
 
-impl<S, L> Loader for Carrying<S, L>
+/// A load with its loader's future. The future is dropped first, as a part of the load.
+pub(super) struct Carried<L> {
+    loader: Option<Pin<Box<L>>>,
+    load: Box<CarriedLoad>,
+}
+
+impl<L, T> Carried<L>
 where
-    S: FnOnce(LoadTask) -> Carried<L>,
-    L: Future<Output = ()>,
+    L: Future<Output = Result<Loaded<T>, Cause>>,
+    T: Cacheable,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { loader, load } = self;
+        let mut poll_loader = |cx: &mut Context<'_>| {
+            let Some(polled) = loader else { return Poll::Ready(Err(used())) };
+            let loaded = ready!(polled.as_mut().poll(cx));
+            // Dropped at once, inside the guard against panics.
+            *loader = None;
+            Poll::Ready(match loaded {
+                Ok(loaded) => Ok(loaded.untyped()),
+                Err(cause) => Err(cause),
+            })
+        };
+        load.poll(&mut poll_loader, cx)
+    }
+}
+
+impl<L> Drop for Carried<L> {
+    fn drop(&mut self) {
+        if self.loader.is_some() {
+            self.load.within(&mut || self.loader = None);
+        }
+    }
+}
+
+impl<M, L, T> Loader for Carrying<M, L>
+where
+    M: FnOnce() -> L,
+    L: Future<Output = Result<Loaded<T>, Cause>>,
+    T: Cacheable,
 {
     fn poll_once(&mut self, _: &str) -> Poll<LoadResult> {
         Poll::Pending
     }
 
     fn start(&mut self, task: LoadTask) -> Started {
-        if let Self::Unstarted(start) = std::mem::replace(self, Self::Over) {
-            *self = Self::Running(start(task));
+        if let Self::Unstarted(make) = std::mem::replace(self, Self::Over) {
+            let (loader, load) = match task.call(make) {
+                Ok(made) => (Some(Box::pin(made)), CarriedLoad::new(task)),
+                // The panic of a closure that makes a future is one of the load.
+                Err(panic) => (None, CarriedLoad::failed(task, panic)),
+            };
+            *self = Self::Running(Carried { loader, load: Box::new(load) });
         }
         Started::Carried
     }
 
     fn ends_carried(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self::Running(load) = self else { return false };
-        let has_ended = inside_now(|| Pin::new(load).poll(cx)).is_ready();
+        let Self::Running(carried) = self else { return false };
+        let has_ended = carried.poll(cx).is_ready();
         if has_ended {
             *self = Self::Over;
         }

@@ -1,6 +1,6 @@
 //! `get_or_set*`, one method for each kind of loader. `calls` has the futures, `call` implements one
 //! call, `task` one run of a loader, `at_once` a run that ends before the call has to wait. `loader`
-//! has the loaders without their types, `rest` the part of a call that knows no types. `ready` is
+//! has the loaders without their types, `carried` a load that its call polls, `rest` the part of a call that knows no types. `ready` is
 //! what a load acquires before its loader runs. `driver` decides who polls the run, `waiting` how long a call waits for it, and
 //! `arriving` what the call makes of the outcome. `many` is for several keys.
 
@@ -8,6 +8,7 @@ mod arriving;
 mod at_once;
 mod call;
 mod calls;
+mod carried;
 mod driver;
 mod found;
 mod load_result;
@@ -41,7 +42,6 @@ use std::future::Future;
 #[cfg(feature = "macros")]
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
-use task::LoadTask;
 
 /// The values of `get_or_set*`: types that can be stored, read back and cloned for all callers that
 /// wait.
@@ -427,11 +427,25 @@ impl<'a> View<'a> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>>,
     {
-        let start = |task: LoadTask| {
-            let loader = made(task.call(loader)).map(|load| load.map(Loaded::untyped));
-            task.carry(loader)
+        CarriedCall::new(Call::new(self, key), loader)
+    }
+
+    /// [`get_or_carry`](Self::get_or_carry) with a key that may be refused.
+    #[cfg(feature = "macros")]
+    pub(crate) fn get_or_carry_checked<T, F>(
+        self,
+        key: Result<impl AsRef<str>>,
+        loader: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        T: Cacheable,
+        F: Future<Output = Result<Loaded<T>, Cause>>,
+    {
+        let call = match key {
+            Ok(key) => Call::new(self, key),
+            Err(refused) => Call::refused(refused),
         };
-        CarriedCall::new(Call::new(self, key), start)
+        CarriedCall::new(call, loader)
     }
 }
 

@@ -113,15 +113,14 @@ impl LoadTask {
         self.land(Loading::Over(loaded, started.elapsed()));
     }
 
-    /// Runs a future as the loader, in the caller. If the caller goes away, so does the load.
-    pub(super) async fn run_in_caller(mut self, loader: impl Future<Output = LoadResult>) {
-        let loading = AssertUnwindSafe(self.load(loader)).catch_unwind().await;
-        self.land(loading.unwrap_or_else(|panic| Loading::Over(Err(panic), Duration::ZERO)));
-    }
-
     /// Calls a closure of the user's as a part of the loader.
     pub(super) fn call<R>(&self, closure: impl FnOnce() -> R) -> Result<R, Panic> {
-        self.span.within(|| self.guard.run_now(|| catch_unwind(AssertUnwindSafe(closure))))
+        self.within(|| catch_unwind(AssertUnwindSafe(closure)))
+    }
+
+    /// [`call`](Self::call) for a closure whose panic is one of the caller.
+    pub(super) fn within<R>(&self, closure: impl FnOnce() -> R) -> R {
+        self.span.within(|| self.guard.run_now(closure))
     }
 
     /// Concludes a load that ran in the caller. A store that has to wait goes on in a task: writers
@@ -147,7 +146,7 @@ impl LoadTask {
     }
 
     /// Acquires what the load needs, and runs the loader.
-    async fn load(&mut self, loader: impl Future<Output = LoadResult>) -> Loading {
+    async fn load(&mut self, loader: BoxedLoader) -> Loading {
         if let Some(needless) = self.prepare().await {
             return Loading::Needless(needless);
         }
@@ -164,7 +163,7 @@ impl LoadTask {
     /// run.
     ///
     /// Boxed, so that it is compiled once, with larder.
-    fn prepare(&mut self) -> BoxFuture<'_, Option<Outcome>> {
+    pub(super) fn prepare(&mut self) -> BoxFuture<'_, Option<Outcome>> {
         Box::pin(async {
             if let Some(needless) = self.acquire_right().await {
                 return Some(needless);
