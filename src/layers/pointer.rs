@@ -121,8 +121,16 @@ macro_rules! forward {
                 (**self).get_if_ready(key, look)
             }
 
-            async fn get_near(&self, key: &str) -> Result<Option<NearEntry>> {
-                (**self).get_near(key).await
+            fn get_near<'s, 'k, 'f>(
+                &'s self,
+                key: &'k str,
+            ) -> BoxFuture<'f, Result<Option<NearEntry>>>
+            where
+                's: 'f,
+                'k: 'f,
+                Self: 'f,
+            {
+                (**self).get_near(key)
             }
 
             async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {

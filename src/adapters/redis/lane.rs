@@ -162,7 +162,8 @@ impl Lane {
                 Reply::Found(_) | Reply::SendDirectly => {}
             }
         }
-        self.read_again(|| lives::read_one(&self.connection, key, deadline)).await
+        // Boxed: of many reads at the same time, few are sent directly.
+        Box::pin(self.read_again(|| lives::read_one(&self.connection, key, deadline))).await
     }
 
     /// Reads keys for a near level, in one round trip.

@@ -33,7 +33,8 @@ impl<A: AsyncCacheAdapter> Tiered<A> {
                     read.count();
                     return read.end(self.far.get_near(key).await);
                 }
-                Start::Wait(joined) => match joined.answer().await {
+                // Boxed: it has a timer, and most reads join no other.
+                Start::Wait(joined) => match Box::pin(joined.answer()).await {
                     Waited::Answer(answer) => return answer,
                     Waited::Abandoned => {}
                     Waited::InVain => joining = Joining::No,
