@@ -39,9 +39,15 @@ impl<T: Clone + 'static> Hit<T> {
         }
     }
 
-    /// The value that has to be inspected or decoded first.
-    pub(super) fn value(&self) -> Option<CacheValue> {
-        if let Self::Value(value) = self { Some(value.clone()) } else { None }
+    /// Takes the value that has to be inspected or decoded first.
+    pub(super) fn take_value(&mut self) -> Option<CacheValue> {
+        match std::mem::replace(self, Self::Nothing) {
+            Self::Value(value) => Some(value),
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 
     /// The object. A large one is cloned directly into the return value: moving it right after

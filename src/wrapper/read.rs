@@ -72,7 +72,7 @@ impl AsyncCacheWrapper {
                 slot.observers.counters.add(EventKind::Hit, 1);
                 return Looked::Object;
             }
-            let answer = slot.current_now(answer.map_ok(|()| hit.value()));
+            let answer = slot.current_now(answer.map_ok(|()| hit.take_value()));
             Looked::Answered(self.read_fully(slot, CallInfo::new("get", key), answer, options))
         });
         match looked {

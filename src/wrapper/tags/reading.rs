@@ -8,9 +8,10 @@ use crate::wrapper::slot::Slot;
 use std::collections::HashMap;
 use std::task::Poll;
 
-/// The generation that a record contains; `None` if the value is no record.
+/// The generation that a record contains; `None` if the value is no record. A record that is near is
+/// decoded once.
 pub(super) fn generation(found: &CacheValue) -> Option<u64> {
-    if found.tags()?.are_of_record() { found.decode().ok() } else { None }
+    if found.tags()?.are_of_record() { found.decode_once().ok() } else { None }
 }
 
 /// Whether an entry with these tags is live.
