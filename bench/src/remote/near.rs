@@ -17,6 +17,8 @@ const LONG: &str = "near_bound=1h&near_ttl=1h";
 /// Hardly a value stays near.
 const MISSES: &str = "near_bound=1h&near_ttl=1h&near_entries=1";
 const FAR: &str = "larder, redis alone";
+const NO_TAG: &str = "larder, no tag";
+const TAG_NOTE: &str = "All entries are in one cache: a read of one without a tag looks at a bit.";
 const HIT_NOTE: &str = "A value of 100 bytes as a `String`, entries with a deadline each.";
 const ZIPF_NOTE: &str = "95 % reads, a read that misses writes; 5 % writes; Zipf 0.99 over 1,000 keys; 2 workers, 64 tasks; calls a second. moka has a time \
      to live of 100 ms in front of larder's redis, and is emptied of a key by this process's own writes.";
@@ -25,7 +27,8 @@ static HOT: LazyLock<Load> = LazyLock::new(|| Load::uniform(KEYS));
 static ZIPF: LazyLock<Load> = LazyLock::new(|| Load::zipf(KEYS, 0.99));
 
 pub(super) fn run(run: &mut Run) {
-    let lines = ["near/hit", "near/miss-1", "near/miss-256", "near/write", "near/mixed"];
+    let lines =
+        ["near/hit", "near/tag", "near/miss-1", "near/miss-256", "near/write", "near/mixed"];
     if !lines.iter().any(|id| run.wants(id)) {
         return;
     }
@@ -44,6 +47,12 @@ pub(super) fn run(run: &mut Run) {
             .goal(Goal::at_most_more(10.0, "larder, memory"))
             .note(HIT_NOTE),
         || hits(near(LONG)),
+    );
+    run.line(
+        Line::new("near/tag", "near hit before redis, entries with tags, 1k hot keys", Unit::Nanos)
+            .goal(Goal::at_most_times(2.2, NO_TAG))
+            .note(TAG_NOTE),
+        || tagged(&near(LONG)),
     );
     for (id, title, tasks, goal) in [
         ("near/miss-1", "near miss, redis GET 100 B, 1 task", 1, 0.95),
@@ -117,6 +126,30 @@ fn hits(near: AsyncCacheWrapper) -> Vec<Contestant<'static>> {
             ready(bare.get::<String>(c()))
         }),
     ]
+}
+
+/// Each key under a tag of its own, and all under the others.
+fn tagged(near: &AsyncCacheWrapper) -> Vec<Contestant<'static>> {
+    let hit = |name: &'static str, tags: usize| {
+        let of = move |number: usize| -> Vec<String> {
+            let own = (tags > 0).then(|| format!("user:{number}"));
+            own.into_iter().chain((1..tags).map(|tag| format!("team:{tag}"))).collect()
+        };
+        let cache = near.namespace(format!("tags-{tags}"));
+        RUNTIME.block_on(async {
+            for number in 0..KEYS {
+                let entry = cache.ttl(TTL * 60).tags(of(number));
+                entry.set(key(number), value()).await.expect("set");
+                // Twice: what is decoded first is remembered.
+                for _ in 0..2 {
+                    cache.get::<String>(key(number)).await.expect("get").expect("it is there");
+                }
+            }
+        });
+        let mut asked = HOT.asked();
+        Contestant::work(name, move || ready(cache.get::<String>(asked())))
+    };
+    vec![hit("larder, one tag", 1), hit(NO_TAG, 0), hit("larder, three tags", 3)]
 }
 
 fn gets(name: &str, cache: AsyncCacheWrapper, tasks: usize) -> Contestant<'static> {
