@@ -303,9 +303,7 @@ async fn by_each_verb(fresh: impl Fn() -> AsyncRedisCache) -> Vec<(&'static str,
             fresh()
                 .get_many(&keys)
                 .await
-                .and_then(|all| {
-                    all.into_iter().map(|found| found.map(drop)).collect::<Result<()>>()
-                })
+                .and_then(|all| all.into_iter().try_for_each(|found| found.map(drop)))
                 .unwrap_err(),
         ),
     ]
