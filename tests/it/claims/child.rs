@@ -3,7 +3,7 @@
 
 use super::{KEY, now};
 use crate::support::lock;
-use crate::support::noise::watch;
+use crate::support::noise::{noise, watch};
 use larder::AsyncCacheWrapper;
 use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,9 +69,10 @@ async fn many(cache: AsyncCacheWrapper) {
     assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
     // The times are for who reads why a test failed.
     say(&format!(
-        "done {} {} loaded {:?}, answered after {answered:?}",
+        "done {} {} {} loaded {:?}, answered after {answered:?}",
         runs.load(Ordering::SeqCst),
         values[0],
+        noise().as_millis(),
         lock(&loaded)
     ));
 }
@@ -116,5 +117,5 @@ async fn load(cache: AsyncCacheWrapper, enough: u64) {
     say("loading");
     tokio::task::spawn_blocking(wait_for_a_word).await.unwrap();
     tasks.shutdown().await;
-    say(&format!("done {} 0", loads.load(Ordering::SeqCst)));
+    say(&format!("done {} 0 {}", loads.load(Ordering::SeqCst), noise().as_millis()));
 }
