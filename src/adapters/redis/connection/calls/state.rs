@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 /// As many commands are worth a system call of their own. Fewer cost more than they save: with four,
-/// sixteen tasks made a write for every third call, with sixteen for every sixth.
+/// sixteen tasks made a write for every third call, with sixteen for every fifth.
 pub(super) const GATHERED: usize = 16;
 
 #[derive(Debug)]
