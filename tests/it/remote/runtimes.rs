@@ -68,7 +68,9 @@ fn many_short_lived_runtimes_share_one_cache<S: Remote>() {
         S::KIND,
         each * 4
     );
-    assert!(worst <= Duration::from_millis(50) + noise(), "{worst:?}");
+    // A call that waited for the parked runtime, or for one that has ended, would take its whole
+    // deadline of a minute. Hundreds of runtimes that begin and end are late for other reasons.
+    assert!(worst <= Duration::from_secs(1) + noise(), "{worst:?}");
 }
 
 fn two_runtimes_at_once<S: Remote>() {

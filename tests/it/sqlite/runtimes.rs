@@ -58,7 +58,8 @@ fn many_short_runtimes_use_one_adapter_beside_one_that_is_parked() {
             4 * each,
             began.elapsed()
         );
-        assert!(worst < Duration::from_millis(50) + noise(), "{worst:?}");
+        // A call that waited for the parked runtime would take its whole deadline of a minute.
+        assert!(worst < Duration::from_secs(1) + noise(), "{worst:?}");
         parked.block_on(async {
             assert_eq!(get(&cache, "shared").await.unwrap().as_deref(), Some("v"))
         });
