@@ -93,7 +93,7 @@ impl Follower {
         self.0.open().map(Source)
     }
 
-    /// Whether the near level is gone: nobody hears of changes any more.
+    /// Whether the near level is gone: nobody needs to be told of changes any more.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.0.is_gone()

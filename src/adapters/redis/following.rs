@@ -51,7 +51,7 @@ impl Following {
             )
         };
         let told = earlier.told_by.iter().filter_map(Weak::upgrade);
-        told.for_each(|tracking| tracking.fall_silent());
+        told.for_each(|tracking| tracking.unfollow());
     }
 
     /// Makes a connection that was just opened a source, if a near level follows the cache and the

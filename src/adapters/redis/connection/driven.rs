@@ -145,7 +145,7 @@ async fn ping_when_wanted(wire: Weak<Wire>, tracking: Arc<Tracking>, timeout: Du
         // An error is an answer, too. Without an answer the proof ends by itself.
         drop(exchange(&wire, &ping, deadline_in(timeout)).await);
     }
-    if let (true, Some(wire)) = (tracking.is_unheard(), wire.upgrade()) {
+    if let (true, Some(wire)) = (tracking.is_unfollowed(), wire.upgrade()) {
         // If it fails, the server remembers keys until the connection ends, and nothing else.
         drop(exchange(&wire, &untrack(), deadline_in(timeout)).await);
     }

@@ -36,7 +36,7 @@ enum State {
     Open(Open),
     /// The near level is gone, or another one follows: what the server tells over this connection is
     /// of no use.
-    Unheard,
+    Unfollowed,
     /// The connection is over. No source is opened any more.
     Ended,
 }
@@ -88,13 +88,13 @@ impl Tracking {
     }
 
     /// Ends the source of a connection that goes on: its near level does not hear it any more.
-    pub(in crate::adapters::redis) fn fall_silent(&self) {
-        self.close(State::Unheard);
+    pub(in crate::adapters::redis) fn unfollow(&self) {
+        self.close(State::Unfollowed);
     }
 
-    /// Whether the server tells what nobody hears.
-    pub(super) fn is_unheard(&self) -> bool {
-        matches!(*lock(&self.state), State::Unheard)
+    /// Whether the server still tells a near level that does not follow any more.
+    pub(super) fn is_unfollowed(&self) -> bool {
+        matches!(*lock(&self.state), State::Unfollowed)
     }
 
     fn close(&self, closed: State) {
@@ -117,18 +117,18 @@ impl Tracking {
     /// Waits until the near level wants an answer; `false` if the source has ended, or ends now
     /// because its near level is gone.
     pub(super) async fn wants_answer(&self) -> bool {
-        let is_heard = poll_fn(|context| {
+        let is_followed = poll_fn(|context| {
             let mut state = lock(&self.state);
             let State::Open(open) = &mut *state else { return Poll::Ready(None) };
             open.asker = Some(context.waker().clone());
-            let is_heard = ready!(open.wanted.as_mut().poll(context));
+            let is_followed = ready!(open.wanted.as_mut().poll(context));
             open.wanted = wanted(&open.source);
-            Poll::Ready(Some(is_heard))
+            Poll::Ready(Some(is_followed))
         });
-        match is_heard.await {
+        match is_followed.await {
             Some(true) => true,
             Some(false) => {
-                self.fall_silent();
+                self.unfollow();
                 false
             }
             None => false,
@@ -141,7 +141,7 @@ impl Tracking {
         }
         match &*lock(&self.state) {
             State::Open(open) => Some(act(&open.source)),
-            State::Closed | State::Unheard | State::Ended => None,
+            State::Closed | State::Unfollowed | State::Ended => None,
         }
     }
 

@@ -191,15 +191,15 @@ fn a_source_ends_at_once_while_a_task_waits_for_its_questions() {
 }
 
 #[test]
-fn a_source_that_nobody_hears_ends_and_the_server_is_to_stop() {
+fn a_source_without_its_near_level_ends_and_the_server_is_to_stop() {
     let (ledger, tracking) = opened();
-    assert!(!tracking.is_unheard());
+    assert!(!tracking.is_unfollowed());
     ledger.is_gone.store(true, Ordering::SeqCst);
     ledger.wanted.notify_one();
     assert_eq!(tracking.wants_answer().now_or_never(), Some(false));
     assert_eq!(ledger.lines(), ["ended"]);
-    assert!(tracking.is_unheard());
+    assert!(tracking.is_unfollowed());
     // On a connection that has ended nothing is to be stopped.
     tracking.ended();
-    assert!(!tracking.is_unheard());
+    assert!(!tracking.is_unfollowed());
 }
