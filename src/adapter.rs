@@ -13,7 +13,7 @@ pub use claim::Claim;
 pub(crate) use counted::{CountedToken, CountsClaims};
 pub use entry::{ClaimedEntry, Entry, FoundOrClaimed};
 pub use near::{AskedAt, Follower, NearEntry, Source, SourceId};
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "testing"))]
 pub(crate) use near::{OpensSources, Vouches};
 pub(crate) use near::{many_near_by_expiry, near_by_expiry};
 pub use size::StoreSize;
