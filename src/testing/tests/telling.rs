@@ -198,7 +198,10 @@ fn is_caught(bug: Bug, name: &str) {
             (Arc::new(near) as _, Arc::new(other) as _)
         })
     };
-    let failure = outcome(name, both).expect_err("the case passes on an adapter that is broken");
+    // Some cases race writers and readers: what one run does not find, one of the next runs does.
+    let failure = (0..5)
+        .find_map(|_| outcome(name, &both).err())
+        .expect("the case passes on an adapter that is broken");
     assert!(failure.to_string().contains("checked at"), "{failure}");
 }
 
