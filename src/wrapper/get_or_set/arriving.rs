@@ -89,10 +89,7 @@ impl<'a> GetOrSet<'a> {
             Wait::Over(Arrival::Lost) if limit.is_none() => self.slot.flights.give_up(flight),
             Wait::Over(_) => {}
             Wait::Soft => return Some(ControlFlow::Break(self.serve(miss.take()))),
-            Wait::Hard => {
-                let late = self.out_of_time(miss.usable.is_some());
-                return Some(ControlFlow::Break(Err(late)));
-            }
+            Wait::Hard => return Some(ControlFlow::Break(self.at_hard_limit(miss.take()))),
         }
         if let Some(forced) = &mut self.forced {
             forced.has_waited = true;
@@ -178,6 +175,12 @@ impl<'a> GetOrSet<'a> {
     ) -> Wait {
         let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
         Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
+    }
+
+    /// Ends a wait that began no load: with the value at hand, or else with a timeout.
+    pub(super) fn at_hard_limit(&mut self, miss: Miss<'a>) -> Result<Answer> {
+        let late = self.out_of_time(miss.usable.is_some());
+        if miss.usable.is_some() { self.serve(miss) } else { Err(late) }
     }
 
     /// Ends the wait with a timeout. If a stale value can be served, also starts the cooldown of

@@ -24,6 +24,8 @@ on_each_store!(
     a_batch_that_fails_or_panics_gives_its_leases_back,
     a_batch_that_is_dropped_before_it_loads_gives_its_leases_back,
     a_dropped_batch_is_stored_all_the_same,
+    the_time_limits_of_a_batch_count_while_another_process_loads,
+    a_forced_batch_is_stored_beside_a_load_that_hangs,
 );
 
 fn counted(keys: Vec<String>, count: &AtomicU64) -> HashMap<String, u64> {
@@ -194,4 +196,88 @@ async fn a_dropped_batch_is_stored_all_the_same(shared: Shared) {
         cache.get_many::<u64, _>(["a", "b"]).await.unwrap() == [Some(7); 2]
     })
     .await;
+}
+
+/// A load that has begun, and ends once the gate opens.
+struct Gated {
+    open: Arc<Semaphore>,
+    begun: Arc<AtomicU64>,
+}
+
+impl Gated {
+    fn closed() -> Self {
+        Self { open: Arc::new(Semaphore::new(0)), begun: Arc::default() }
+    }
+
+    fn load(&self, value: u64) -> impl Future<Output = u64> + Send + use<> {
+        let (open, begun) = (self.open.clone(), self.begun.clone());
+        async move {
+            begun.fetch_add(1, Ordering::SeqCst);
+            open.acquire().await.unwrap().forget();
+            value
+        }
+    }
+
+    async fn has_begun(&self) {
+        let begun = || async { self.begun.load(Ordering::SeqCst) > 0 };
+        eventually("it loads", PATIENCE, begun).await;
+    }
+}
+
+async fn the_time_limits_of_a_batch_count_while_another_process_loads(shared: Shared) {
+    const SHORT: Duration = Duration::from_millis(10);
+    let [first, second] = [shared.cache(), shared.cache()];
+    let kept = first.ttl(Duration::from_millis(1)).stale_for(LEASE);
+    kept.set("old", 100u64).await.unwrap();
+    let expired = || async { !second.contains("old").await.unwrap() };
+    eventually("it has expired", PATIENCE, expired).await;
+    let (old, new) = (Gated::closed(), Gated::closed());
+    let holding = [("old", &old), ("new", &new)].map(|(key, gated)| {
+        let (cache, load) = (first.clone().with_lease(LEASE), gated.load(1));
+        tokio::spawn(async move { cache.get_or_set_async(key, load).await })
+    });
+    old.has_begun().await;
+    new.has_begun().await;
+    let loads = AtomicU64::new(0);
+    let load = |missing| {
+        let counted = counted(missing, &loads);
+        async move { counted }
+    };
+    let waiting = second.lease(LEASE).stale_for(LEASE);
+    for limited in [waiting.soft_timeout(SHORT), waiting.hard_timeout(SHORT)] {
+        let found = timeout(PATIENCE, limited.get_or_set_many_async(["old"], load)).await;
+        assert_eq!(found.expect("it waits for the lease").unwrap(), [Some(100)]);
+    }
+    let late = waiting.hard_timeout(SHORT).get_or_set_many_async(["new"], load);
+    let late = timeout(PATIENCE, late).await.expect("it waits for the lease").unwrap_err();
+    assert_eq!((late.kind(), late.key()), (ErrorKind::Timeout, Some("new")));
+    assert_eq!(loads.load(Ordering::SeqCst), 0);
+    old.open.add_permits(1);
+    new.open.add_permits(1);
+    for holding in holding {
+        assert_eq!(holding.await.unwrap().unwrap(), 1);
+    }
+    let found = second.get_or_set_many_async(["old", "new"], load).await.unwrap();
+    assert_eq!(found, [Some(1); 2]);
+}
+
+async fn a_forced_batch_is_stored_beside_a_load_that_hangs(shared: Shared) {
+    let [first, second] = [shared.cache(), shared.cache()];
+    for lease in [Duration::ZERO, LEASE] {
+        let gated = Gated::closed();
+        let hanging = tokio::spawn({
+            let (cache, load) = (first.clone(), gated.load(50));
+            async move { cache.get_or_set_async("a", load).await }
+        });
+        gated.has_begun().await;
+        let load = |keys: Vec<String>| async { keys.into_iter().map(|key| (key, 7u64)) };
+        let forced = first.lease(lease).force_refresh().get_or_set_many_async(["a", "b"], load);
+        let found = timeout(PATIENCE, forced).await.expect("it waits for the load");
+        assert_eq!(found.unwrap(), [Some(7); 2], "{lease:?}");
+        gated.open.add_permits(1);
+        assert_eq!(hanging.await.unwrap().unwrap(), 50);
+        let stored = second.get_many::<u64, _>(["a", "b"]).await.unwrap();
+        assert_eq!(stored, [Some(7); 2], "{lease:?}");
+        second.remove(["a", "b"]).await.unwrap();
+    }
 }

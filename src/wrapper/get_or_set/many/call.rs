@@ -428,7 +428,8 @@ impl<'a, T: Cacheable> Member<'a, T> {
         if miss.usable.is_some() && options.soft_limit().is_some_and(|soft| waited >= soft) {
             self.answer = Some(self.serve(miss));
         } else if options.hard_limit().is_some_and(|hard| waited >= hard) {
-            self.answer = Some(Err(self.call.out_of_time(miss.usable.is_some())));
+            self.answer =
+                Some(self.call.at_hard_limit(miss).and_then(Answer::into_value).map(Some));
         }
     }
 
