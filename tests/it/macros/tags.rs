@@ -6,6 +6,7 @@ use crate::claims::Shared;
 use crate::trials::within;
 use larder::{AsyncCacheWrapper, CacheWrapper, ErrorKind, async_trait, cached, evicts, puts};
 use std::fmt;
+use std::time::Duration;
 
 on_each_backend!(
     removing_a_tag_removes_what_functions_have_cached_with_it,
@@ -385,6 +386,60 @@ async fn a_tag_that_cannot_be_one_is_an_error_and_stores_nothing() {
             "the other tag and the key are removed: {key}"
         );
     }
+}
+
+/// How long a load takes at least.
+const COST: Duration = Duration::from_millis(20);
+
+// With this cost, and an hour to go, the entry is refreshed early by a draw of more than 0.87.
+#[cached(
+    key = "drawn:{id}", cache = cache, skip(source), ttl = "1h", early = 90_000.0,
+    tags("user:{id}")
+)]
+async fn drawn(cache: &AsyncCacheWrapper, source: &Source, id: u64) -> u32 {
+    tokio::time::sleep(COST).await;
+    source.count() + u32::from(id == 0)
+}
+
+#[cached(
+    key = "drawn:{id}", cache = cache, skip(source), ttl = "1h", early = 90_000.0, here,
+    tags("user:{id}")
+)]
+async fn drawn_here(cache: &AsyncCacheWrapper, source: &Source, id: u64) -> u32 {
+    tokio::time::sleep(COST).await;
+    source.count() + u32::from(id == 0)
+}
+
+#[cached(
+    key = "drawn:{id}", cache = cache, skip(source), ttl = "1h", early = 90_000.0,
+    tags("user:{id}")
+)]
+fn drawn_blocking(cache: &CacheWrapper, source: &Source, id: u64) -> u32 {
+    std::thread::sleep(COST);
+    source.count() + u32::from(id == 0)
+}
+
+/// A seed whose first draw refreshes the entry early, and whose second draw would not, also if the
+/// load took a hundred times as long.
+fn seed_that_refreshes_once() -> u64 {
+    let is_wanted = |seed: &u64| {
+        let mut random = fastrand::Rng::with_seed(*seed);
+        random.f64() > 0.99 && random.f64() < 0.001
+    };
+    (0..).find(is_wanted).unwrap()
+}
+
+/// The look for a hit, which needs no tags, and the call after it are one call.
+#[tokio::test]
+async fn a_call_with_tags_draws_once_for_an_early_refresh() {
+    let (cache, source, seed) = (memory(), Source::open(), seed_that_refreshes_once());
+    assert_eq!(drawn(&cache, &source, 7).await, 1);
+    fastrand::seed(seed);
+    assert_eq!(drawn(&cache, &source, 7).await, 2);
+    fastrand::seed(seed);
+    assert_eq!(drawn_here(&cache, &source, 7).await, 3);
+    fastrand::seed(seed);
+    assert_eq!(drawn_blocking(&cache.blocking(), &source, 7), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,7 @@ on_each_store!(
     many_callers_are_one_far_read,
     callers_of_a_dropped_read_are_answered,
     a_batch_asks_for_what_is_not_near,
+    a_batch_that_skips_the_near_level_gets_and_stores_far_values,
     another_type_than_the_first_is_read_too,
     a_value_that_is_too_large_is_not_near,
     absence_is_not_near,
@@ -203,6 +204,17 @@ async fn a_batch_asks_for_what_is_not_near(shared: Shared) {
     assert_eq!(cache.get::<u64>("d").await.unwrap(), Some(4));
     let wrong = cache.get_many::<u64, _>(["a", ""]).await.unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::InvalidKey);
+}
+
+async fn a_batch_that_skips_the_near_level_gets_and_stores_far_values(shared: Shared) {
+    let (cache, plain) = (shared.near(LONG), shared.cache());
+    plain.set("a", 1u64).await.unwrap();
+    assert_eq!(cache.get::<u64>("a").await.unwrap(), Some(1));
+    plain.set("a", 2u64).await.unwrap();
+    let load = |missing: Vec<String>| async { missing.into_iter().map(|key| (key, 3u64)) };
+    let found = cache.skip_near().get_or_set_many_async(["a", "b"], load).await.unwrap();
+    assert_eq!(found, [Some(2), Some(3)]);
+    assert_eq!(plain.get::<u64>("b").await.unwrap(), Some(3));
 }
 
 async fn another_type_than_the_first_is_read_too(shared: Shared) {

@@ -5,6 +5,8 @@ use crate::trials::{rng, within};
 use futures_util::future::{BoxFuture, join_all};
 use larder::{AsyncCacheWrapper, CacheWrapper, Error, ErrorKind};
 use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -160,6 +162,37 @@ async fn without_end_is_an_error() {
         1,
         "and nothing stays behind"
     );
+}
+
+/// The loader of a batch is as deep as its caller.
+#[tokio::test]
+async fn batches_without_end_are_an_error() {
+    /// Far deeper than any batch comes.
+    const BOTTOM: usize = 200;
+    fn for_ever(
+        cache: AsyncCacheWrapper,
+        levels: Arc<AtomicUsize>,
+    ) -> BoxFuture<'static, larder::Result<Vec<Option<u64>>>> {
+        Box::pin(async move {
+            let load = |keys: Vec<String>| {
+                let (cache, levels) = (cache.clone(), levels.clone());
+                async move {
+                    if levels.fetch_add(1, Ordering::SeqCst) < BOTTOM {
+                        for_ever(cache, levels).await?;
+                    }
+                    Ok::<_, Error>(keys.into_iter().map(|key| (key, 1u64)))
+                }
+            };
+            cache.try_get_or_set_many_async(["k"], load).await
+        })
+    }
+    let (cache, levels) = (fresh(), Arc::<AtomicUsize>::default());
+    let call = for_ever(cache.clone(), levels.clone());
+    let e = within(SOON, "recursion without end", call).await.unwrap_err();
+    let innermost = innermost(&e);
+    assert_eq!((innermost.kind(), innermost.key()), (ErrorKind::Reentrant, Some("k")), "{e:?}");
+    assert!(levels.load(Ordering::SeqCst) < BOTTOM);
+    assert!(!cache.contains("k").await.unwrap());
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn a_runtime_without_timers() {
 fn no_runtime_at_all() {
     let (cache, runs) = (fresh(), Runs::default());
     // `slow` needs tokio's timers, and gets them in the task that larder gives it.
-    let answers = futures_executor_block_on(join_all(
+    let answers = block_on_without_tokio(join_all(
         (0..10).map(|_| cache.get_or_set_async("k", slow(&runs, 20 * MS))),
     ));
     assert!(answers.into_iter().all(|answer| answer.unwrap() == 42));
@@ -319,7 +319,7 @@ fn no_runtime_at_all() {
 }
 
 /// A stranger's executor: it knows nothing of tokio.
-fn futures_executor_block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on_without_tokio<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
