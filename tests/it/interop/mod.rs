@@ -1,6 +1,7 @@
 //! Programs in another language on the same store, both ways.
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
+use crate::support::values::PATIENT;
 use crate::support::{Memcached, Redis};
 use larder::{AsyncCacheWrapper, AsyncMemcachedCache, AsyncRedisCache, AsyncSqliteCache, Codec};
 use serde::{Deserialize, Serialize};
@@ -94,14 +95,15 @@ async fn a_view_of_a_cache_is_enough() {
     let dir = tempfile::tempdir().unwrap();
     for codec in CODECS {
         let prefix = format!("interop-view-{codec}:");
-        let url = format!("{}?prefix={prefix}", Redis::shared().url());
+        let url = format!("{}?prefix={prefix}&op_timeout=60s", Redis::shared().url());
         let redis = ("redis", Redis::shared().addr().to_string(), url);
-        let url = format!("{}?prefix={prefix}", Memcached::shared().url());
+        let url = format!("{}?prefix={prefix}&op_timeout=60s", Memcached::shared().url());
         let address = Memcached::shared().addr().to_string();
         let clients = ["memcached", "pymemcache-serde"];
         let memcached = clients.map(|client| (client, address.clone(), url.clone()));
         let file = dir.path().join(format!("{codec}.db")).display().to_string();
-        let sqlite = ("sqlite", file.clone(), format!("sqlite:{file}?prefix={prefix}"));
+        let sqlite =
+            ("sqlite", file.clone(), format!("sqlite:{file}?prefix={prefix}&op_timeout=60s"));
         for (backend, address, url) in memcached.into_iter().chain([redis, sqlite]) {
             let cache = AsyncCacheWrapper::new(url).unwrap().codec(codec).into_cache();
             let prefix = prefix.clone();
@@ -115,9 +117,11 @@ async fn redis_py() {
     let server = Redis::shared();
     for codec in CODECS {
         let prefix = format!("interop-{codec}:");
-        let adapter =
-            AsyncRedisCache::from_url(&format!("{}?prefix={prefix}&codec={codec}", server.url()))
-                .unwrap();
+        let adapter = AsyncRedisCache::from_url(&format!(
+            "{}?prefix={prefix}&codec={codec}&op_timeout=60s",
+            server.url()
+        ))
+        .unwrap();
         let cache = AsyncCacheWrapper::new(adapter).unwrap();
         Shared { backend: "redis", address: server.addr().to_string(), prefix, codec, cache }
             .both_ways()
@@ -131,7 +135,7 @@ const MEMCACHED_CLIENTS: [&str; 4] =
 
 fn on_memcached(backend: &'static str, prefix: String, codec: Codec) -> Shared<'static> {
     let server = Memcached::shared();
-    let url = format!("{}?prefix={prefix}&codec={codec}", server.url());
+    let url = format!("{}?prefix={prefix}&codec={codec}&op_timeout=60s", server.url());
     let cache = AsyncCacheWrapper::new(AsyncMemcachedCache::from_url(&url).unwrap()).unwrap();
     Shared { backend, address: server.addr().to_string(), prefix, codec, cache }
 }
@@ -177,9 +181,10 @@ async fn libmemcached_finds_the_keys_on_the_servers_where_they_are() {
         names.map(|(name, server)| format!("{name}:{}", server.addr().port())).collect();
     let address = address.join(",");
     let (prefix, codec) = ("ketama:".to_owned(), Codec::Raw);
-    let adapter =
-        AsyncMemcachedCache::from_url(&format!("memcached://{address}?prefix={prefix}&codec=raw"))
-            .unwrap();
+    let adapter = AsyncMemcachedCache::from_url(&format!(
+        "memcached://{address}?prefix={prefix}&codec=raw&op_timeout=60s"
+    ))
+    .unwrap();
     let cache = AsyncCacheWrapper::new(adapter).unwrap();
     for n in 0..1_000 {
         cache.set(&format!("key-{n}"), n.to_string()).await.unwrap();
@@ -192,7 +197,12 @@ async fn sqlite3() {
     let dir = tempfile::tempdir().unwrap();
     for codec in CODECS {
         let file = dir.path().join(format!("{codec}.db"));
-        let adapter = AsyncSqliteCache::builder().path(&file).codec(codec).build().unwrap();
+        let adapter = AsyncSqliteCache::builder()
+            .path(&file)
+            .codec(codec)
+            .op_timeout(PATIENT)
+            .build()
+            .unwrap();
         let cache = AsyncCacheWrapper::new(adapter).unwrap();
         let address = file.to_str().unwrap().to_owned();
         Shared { backend: "sqlite", address, prefix: String::new(), codec, cache }

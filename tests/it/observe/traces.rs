@@ -160,7 +160,8 @@ async fn nothing_secret_is_traced_there() -> larder::Result<()> {
     let (notebook, _guard) = notebook();
     let long = "k".repeat(5_000);
     for keys in [false, true] {
-        let cache = AsyncCacheWrapper::new(format!("redis://:{ENCODED}@{}", server.addr()))?;
+        let cache =
+            AsyncCacheWrapper::new(format!("redis://:{ENCODED}@{}?op_timeout=60s", server.addr()))?;
         cache.observe(larder::observe::tracing());
         cache.trace_keys(keys);
         cache.set(&long, VALUE).await?;

@@ -105,12 +105,11 @@ fn no_entry_with_a_stale_window_stays_fresh_for_longer_than_its_ttl() {
                 let path = fresh_path();
                 let (redis, memcached) = (Redis::start(), Memcached::start());
                 let file = format!("sqlite:{}", path.display());
-                let urls = [&file, "sqlite::memory:", redis.url(), memcached.url(), "memory:"];
-                for url in urls.into_iter().flat_map(|url| [url.to_owned(), format!("near+{url}")])
-                {
-                    if url == "near+memory:" {
-                        continue;
-                    }
+                let far = [&file, "sqlite::memory:", redis.url(), memcached.url()];
+                let far = far.map(|url| format!("{url}?op_timeout=60s"));
+                let near = far.iter().map(|url| format!("near+{url}"));
+                let urls = near.chain(far.iter().cloned()).chain(["memory:".to_owned()]);
+                for url in urls {
                     set_wall_clock_back(Duration::ZERO);
                     let cache = AsyncCacheWrapper::new(url).unwrap();
                     cache.ttl(MINUTE).stale_for(24 * HOUR).set("k", 1).await.unwrap();

@@ -61,8 +61,10 @@ fn settings_of_a_near_level_without_one_are_refused() {
 
 #[tokio::test]
 async fn a_near_level_stands_before_any_store_by_url_or_name() {
-    for url in ["sqlite::memory:", "NEAR+sqlite::memory:?near_bound=1s&near_ttl=5s&near_entries=1"]
-    {
+    for url in [
+        "sqlite::memory:?op_timeout=60s",
+        "NEAR+sqlite::memory:?near_bound=1s&near_ttl=5s&near_entries=1&op_timeout=60s",
+    ] {
         let url = if url.contains("NEAR") { url.to_owned() } else { format!("near+{url}") };
         let cache = AsyncCacheWrapper::new(url).unwrap();
         assert!(cache.stats().near.is_some());

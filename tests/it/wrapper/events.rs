@@ -208,7 +208,7 @@ async fn every_verb_elsewhere() -> larder::Result<()> {
     for (backend, url) in
         [("redis", server.url().to_owned()), ("sqlite", "sqlite::memory:".to_owned())]
     {
-        let cache = AsyncCacheWrapper::new(url)?;
+        let cache = AsyncCacheWrapper::new(format!("{url}?op_timeout=60s"))?;
         every_verb(&cache, backend).await?;
         let stats = cache.stats();
         // SQLite sometimes answers before its caller has to wait.
