@@ -200,7 +200,7 @@ fn is_caught(bug: Bug, name: &str) {
     };
     // Some cases race writers and readers: what one run does not find, one of the next runs does.
     let failure = (0..5)
-        .find_map(|_| outcome(name, &both).err())
+        .find_map(|_| outcome(name, both).err())
         .expect("the case passes on an adapter that is broken");
     assert!(failure.to_string().contains("checked at"), "{failure}");
 }
