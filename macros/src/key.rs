@@ -7,7 +7,7 @@ use crate::template::{Hole, Piece, Step, Template};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Expr, Index, Path, Result};
+use syn::{Expr, Index, LitStr, Path, Result};
 
 /// What the value is called in a key or tag of `#[puts]`.
 pub(crate) const RESULT: &str = "result";
@@ -73,14 +73,19 @@ fn known(function: &Function) -> impl Iterator<Item = String> {
 fn check_tags(options: &Options, function: &Function) -> Result<()> {
     for tag in &options.tags {
         let Key::Template(template) = tag else { continue };
-        let is_result =
-            |hole: &Hole| hole.root == RESULT && bound(&function.arguments, &hole.root).is_none();
-        if template.holes().any(is_result) {
-            let message =
-                "`{result}` is for `puts`: the tags of `cached` are made before the function runs";
-            return Err(syn::Error::new(template.span, message));
-        }
+        let message =
+            "`{result}` is for `puts`: the tags of `cached` are made before the function runs";
+        refuse_result(template, function, message)?;
         check_holes(template, function, &[])?;
+    }
+    Ok(())
+}
+
+/// Refuses a hole for the value where there is none yet. An argument may have that name.
+pub(crate) fn refuse_result(template: &Template, function: &Function, message: &str) -> Result<()> {
+    let is_argument = bound(&function.arguments, RESULT).is_some();
+    if !is_argument && template.holes().any(|hole| hole.root == RESULT) {
+        return Err(syn::Error::new(template.span, message));
     }
     Ok(())
 }
@@ -276,46 +281,51 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
     if let Some(namespace) = &options.namespace {
         write.extend(quote!(__larder_key.namespace(#namespace);));
     }
-    match &options.key {
-        Key::Template(template) => write.extend(template_code(template, &function.arguments)),
-        Key::Is(value) => write.extend(quote!(__larder_key.whole(&(#value));)),
-        Key::Arguments { name } => {
-            let prefix = match name {
-                Some(name) => quote!(#name),
-                None => {
-                    let name = function.signature.ident.unraw().to_string();
-                    quote!(::core::concat!(::core::module_path!(), "::", #name))
-                }
-            };
-            write.extend(quote!(__larder_key.text(#prefix);));
-            let written = function.arguments.iter().filter(|all| is_written(options, all));
-            for name in written.map(|argument| &argument.name) {
-                let place = Span::call_site().located_at(name.span());
-                write.extend(quote_spanned! {place=>
-                    __larder_key.text(":");
-                    __larder_key.json(&#name);
-                });
-            }
-            for name in function.constants().filter(|name| !is_skipped(options, name)) {
-                write.extend(quote!(__larder_key.text(":"); __larder_key.json(&#name);));
-            }
-        }
-    }
+    write.extend(match &options.key {
+        Key::Arguments { name } => arguments_code(options, function, name.as_ref()),
+        key => key_code(key, function),
+    });
     let patterns = patterns(parts(options, function));
     written(larder, &quote!(#patterns #write))
+}
+
+/// The statements that write the key of a function without `key`.
+fn arguments_code(options: &Options, function: &Function, name: Option<&LitStr>) -> TokenStream {
+    let prefix = match name {
+        Some(name) => quote!(#name),
+        None => {
+            let name = function.signature.ident.unraw().to_string();
+            quote!(::core::concat!(::core::module_path!(), "::", #name))
+        }
+    };
+    let mut write = quote!(__larder_key.text(#prefix););
+    let written = function.arguments.iter().filter(|all| is_written(options, all));
+    for name in written.map(|argument| &argument.name) {
+        let place = Span::call_site().located_at(name.span());
+        write.extend(quote_spanned! {place=>
+            __larder_key.text(":");
+            __larder_key.json(&#name);
+        });
+    }
+    for name in function.constants().filter(|name| !is_skipped(options, name)) {
+        write.extend(quote!(__larder_key.text(":"); __larder_key.json(&#name);));
+    }
+    write
+}
+
+/// The statements that write a key or tag that is written out.
+pub(crate) fn key_code(key: &Key, function: &Function) -> TokenStream {
+    match key {
+        Key::Template(template) => template_code(template, &function.arguments),
+        Key::Is(value) => quote!(__larder_key.whole(&(#value));),
+        Key::Arguments { .. } => TokenStream::new(),
+    }
 }
 
 /// The tags of a call, as an array of `KeyBuf`s.
 pub(crate) fn tags_code(options: &Options, function: &Function) -> TokenStream {
     let patterns = patterns(parts_of_tags(options, function));
-    let tags = options.tags.iter().map(|tag| {
-        let write = match tag {
-            Key::Template(template) => template_code(template, &function.arguments),
-            Key::Is(value) => quote!(__larder_key.whole(&(#value));),
-            Key::Arguments { .. } => TokenStream::new(),
-        };
-        written(&options.larder, &write)
-    });
+    let tags = options.tags.iter().map(|tag| written(&options.larder, &key_code(tag, function)));
     quote!({ #patterns [#(#tags),*] })
 }
 
@@ -351,7 +361,7 @@ fn patterns(parts: Vec<&Argument>) -> TokenStream {
 }
 
 /// The statements that write a template.
-pub(crate) fn template_code(template: &Template, all: &[Argument]) -> TokenStream {
+fn template_code(template: &Template, all: &[Argument]) -> TokenStream {
     let separators = template.separators();
     let pieces = template.pieces.iter().map(|piece| match piece {
         Piece::Text(text) => quote!(__larder_key.text(#text);),

@@ -5,7 +5,7 @@ use crate::cached::tagged;
 use crate::function::{Function, Runs};
 use crate::key::{self, RESULT, hole_code, mentions, written};
 use crate::options::{self, EVICTS, Key, Known, Options, PUTS, Purpose, ungrouped};
-use crate::template::{Names, Piece, Template};
+use crate::template::{Names, Piece};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
@@ -161,15 +161,13 @@ fn evicted_tags(options: &Options, function: &Function) -> Result<TokenStream> {
 
 /// The statements that write a key or tag before the body runs.
 fn before_body(key: &Key, function: &Function) -> Result<TokenStream> {
-    Ok(match key {
-        Key::Template(template) => {
-            refuse_result(template, function)?;
-            key::check_holes(template, function, &[])?;
-            key::template_code(template, &function.arguments)
-        }
-        Key::Is(value) => quote!(__larder_key.whole(&(#value));),
-        Key::Arguments { .. } => TokenStream::new(),
-    })
+    if let Key::Template(template) = key {
+        let message =
+            "`{result}` is for `puts`: what `evicts` removes is named before the body runs";
+        key::refuse_result(template, function, message)?;
+        key::check_holes(template, function, &[])?;
+    }
+    Ok(key::key_code(key, function))
 }
 
 /// The companion `key` of a function: beside it, or in the `impl` of a method.
@@ -190,17 +188,6 @@ fn companion_key(function: &Expr, arguments: &TokenStream) -> TokenStream {
     // `f::<3>(…)`: the function is generic, and not what stands beside it.
     let generics = last.map(|last| std::mem::take(&mut last.arguments));
     quote!(#function::key #generics (#arguments))
-}
-
-fn refuse_result(template: &Template, function: &Function) -> Result<()> {
-    let is_argument =
-        function.arguments.iter().any(|all| all.bound.iter().any(|name| name == RESULT));
-    if !is_argument && template.holes().any(|hole| hole.root == RESULT) {
-        let message =
-            "`{result}` is for `puts`: what `evicts` removes is named before the body runs";
-        return Err(syn::Error::new(template.span, message));
-    }
-    Ok(())
 }
 
 /// The key of `#[puts]`: what is made of it before the body, which may move the arguments, and the

@@ -11,9 +11,18 @@ mod shadows {
     #[allow(dead_code, reason = "it stands in the way")]
     pub(crate) mod larder_macros {}
     #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct Option;
+    pub(crate) enum Option {
+        Some,
+        None,
+    }
+    #[allow(unused_imports, reason = "they stand in the way")]
+    pub(crate) use self::Option::{None, Some};
     #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct Some;
+    pub(crate) struct Ok;
+    #[allow(dead_code, reason = "it stands in the way")]
+    pub(crate) struct Err;
+    #[allow(dead_code, reason = "it stands in the way")]
+    pub(crate) struct Vec;
     #[allow(dead_code, reason = "it stands in the way")]
     pub(crate) struct String;
     #[allow(dead_code, reason = "it stands in the way")]
@@ -28,7 +37,7 @@ mod shadows {
 
     #[cached(key = "shadow here:{id}", here)]
     pub(crate) async fn here(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
-        Ok(id)
+        ::core::result::Result::Ok(id)
     }
 
     #[cached]
@@ -38,6 +47,21 @@ mod shadows {
 
     #[::larder::evicts(shadow(id), "shadow here:{id}")]
     pub(crate) async fn evict(id: u64) -> u64 {
+        id
+    }
+
+    #[::larder::cached(key = "tagged shadow:{id}", tags("shadow", "shadow:{id}"))]
+    pub(crate) async fn tagged(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
+        ::core::result::Result::Ok(id)
+    }
+
+    #[::larder::evicts(tags("shadow:{id}"))]
+    pub(crate) async fn evict_tag(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
+        ::core::result::Result::Ok(id)
+    }
+
+    #[::larder::puts("tagged shadow:{result}", tags("shadow:{result}"))]
+    pub(crate) fn put(id: u64) -> u64 {
         id
     }
 }
@@ -97,6 +121,14 @@ mod tests {
         assert_eq!(run(shadows::evict(7)), 7);
         assert_eq!(run(shadows::shadow::peek(7)).unwrap(), None);
         assert_eq!(run(renamed::renamed(1)), 1);
+        assert_eq!(run(shadows::tagged(7)).unwrap(), 7);
+        assert_eq!(run(shadows::tagged::peek(7)).unwrap(), Some(7));
+        assert_eq!(run(shadows::evict_tag(7)).unwrap(), 7);
+        assert_eq!(run(shadows::tagged::peek(7)).unwrap(), None);
+        assert_eq!(shadows::put(7), 7);
+        assert_eq!(run(shadows::tagged::peek(7)).unwrap(), Some(7));
+        run(larder::async_cached().remove_tags(["shadow:7"])).unwrap();
+        assert_eq!(run(shadows::tagged::peek(7)).unwrap(), None);
     }
 
     #[test]

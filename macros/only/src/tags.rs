@@ -3,44 +3,6 @@
 use crate::AppError;
 use larder::{AsyncCacheWrapper, async_trait, cached, evicts, puts};
 
-/// A module whose names are those of the standard library.
-mod shadows {
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) mod std {}
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) mod core {}
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct Vec;
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct String;
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) enum Option {
-        Some,
-        None,
-    }
-    #[allow(unused_imports, reason = "they stand in the way")]
-    pub(crate) use self::Option::{None, Some};
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct Ok;
-    #[allow(dead_code, reason = "it stands in the way")]
-    pub(crate) struct Err;
-
-    #[::larder::cached(key = "tagged shadow:{id}", tags("shadow", "shadow:{id}"))]
-    pub(crate) async fn shadow(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
-        ::core::result::Result::Ok(id)
-    }
-
-    #[::larder::evicts(tags("shadow:{id}"))]
-    pub(crate) async fn evict(id: u64) -> ::core::result::Result<u64, ::larder::Error> {
-        ::core::result::Result::Ok(id)
-    }
-
-    #[::larder::puts("tagged shadow:{result}", tags("shadow:{result}"))]
-    pub(crate) fn put(id: u64) -> u64 {
-        id
-    }
-}
-
 /// Functions that a macro writes.
 macro_rules! written {
     ($vis:vis $name:ident, $key:literal, $tag:expr, $id:ident: $ty:ty) => {
@@ -119,13 +81,6 @@ mod tests {
 
     #[test]
     fn entries_go_with_their_tags() {
-        assert_eq!(run(shadows::shadow(7)).unwrap(), 7);
-        assert_eq!(run(shadows::shadow::peek(7)).unwrap(), Some(7));
-        assert_eq!(run(shadows::evict(7)).unwrap(), 7);
-        assert_eq!(run(shadows::shadow::peek(7)).unwrap(), None);
-        assert_eq!(shadows::put(7), 7);
-        run(async_cached().remove_tags(["shadow:7"])).unwrap();
-        assert_eq!(run(shadows::shadow::peek(7)).unwrap(), None);
         for tag in ["macro:7", "written:7:own"] {
             run(by_macro::put("own", 7, 10)).unwrap();
             assert_eq!(run(by_macro("own", 7)), 10);
