@@ -4,14 +4,6 @@ use super::*;
 use futures_util::future::join_all;
 use larder::{AsyncCacheAdapter, CacheValue, Expiry, Lifetime};
 
-/// How often the server has executed a command.
-fn calls(server: &Redis, command: &str) -> u64 {
-    let stats = server.text(&["INFO", "commandstats"]);
-    let prefix = format!("cmdstat_{command}:calls=");
-    let calls = |line: &str| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok();
-    stats.lines().find_map(calls).unwrap_or(0)
-}
-
 #[tokio::test]
 async fn many_misses_are_read_together_each_with_its_own_life() {
     let server = Redis::start();

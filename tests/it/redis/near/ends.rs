@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 /// The numbers of all clients.
 fn connected(server: &Redis) -> Vec<String> {
-    let id = |line: &String| {
-        line.split(' ').find_map(|field| field.strip_prefix("id=")).map(str::to_owned)
-    };
-    server.clients().iter().filter_map(id).collect()
+    server.clients().iter().filter_map(|line| id(line)).collect()
 }
 
 #[tokio::test]

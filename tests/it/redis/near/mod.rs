@@ -8,6 +8,7 @@ mod faults;
 mod servers;
 mod told;
 
+use super::together::calls;
 use super::{PATIENT, on, prefix};
 use crate::support::{Redis, eventually};
 use futures_util::FutureExt;
@@ -61,8 +62,10 @@ fn tracked(server: &Redis) -> Vec<String> {
     let is_tracked = |line: &&String| {
         line.split(' ').any(|field| field.strip_prefix("flags=").is_some_and(|f| f.contains('t')))
     };
-    let id = |line: &String| {
-        line.split(' ').find_map(|field| field.strip_prefix("id=")).map(str::to_owned)
-    };
-    server.clients().iter().filter(is_tracked).filter_map(id).collect()
+    server.clients().iter().filter(is_tracked).filter_map(|line| id(line)).collect()
+}
+
+/// The number of a client.
+fn id(line: &str) -> Option<String> {
+    line.split(' ').find_map(|field| field.strip_prefix("id=")).map(str::to_owned)
 }
