@@ -1,10 +1,9 @@
 //! The macro `conformance!`, and the body of its tests.
 
-use super::{CASES, Suite};
+use super::{CASES, Suite, harness};
 use crate::adapter::AsyncCacheAdapter;
 use futures_util::future::LocalBoxFuture;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Runs the conformance suite on an adapter: makes a module with one test for each case.
 ///
@@ -121,16 +120,7 @@ pub fn run_case<S: Source>(name: &str) {
         .iter()
         .find(|case| case.name() == name)
         .expect("the tests and the cases come from one table");
-    // Each test has a runtime of its own, as with `#[tokio::test]`. It has two workers, so that
-    // tasks run at the same time.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime for the test");
-    let outcome = runtime.block_on(case.run(S::adapter, &S::suite()));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    if let Err(failure) = outcome {
+    if let Err(failure) = harness::run(case.run(S::adapter, &S::suite())) {
         panic!("{name}, {}: {failure}", case.what());
     }
 }

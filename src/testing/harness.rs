@@ -15,7 +15,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// A case that takes longer counts as hanging. On a busy machine the longest cases take a minute.
-pub(super) const CASE_DEADLINE: Duration = Duration::from_secs(300);
+const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The longest part of a message that is shown, because some values have megabytes.
 const SHOWN: usize = 600;
@@ -55,6 +55,29 @@ impl From<Error> for Failure {
 }
 
 pub(super) type Outcome<T = ()> = Result<T, Failure>;
+
+/// Runs a case on a runtime of its own, as with `#[tokio::test]`. It has two workers, so that tasks
+/// run at the same time.
+pub(super) fn run(case: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime for the test");
+    let outcome = runtime.block_on(case);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// What comes of the body of a case, if that ends in time.
+pub(super) async fn in_time(body: impl Future<Output = Outcome>) -> Outcome {
+    match tokio::time::timeout(CASE_DEADLINE, body).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            Err(Failure::new(format_args!("not done after {CASE_DEADLINE:?}"), Location::caller()))
+        }
+    }
+}
 
 /// `assert!` for cases.
 macro_rules! check {

@@ -1,12 +1,11 @@
 //! The table of cases. The generated tests, [`CASES`] and the documentation are made from it.
 
 use super::cases::*;
-use super::harness::{CASE_DEADLINE, Failure, Fixture, Outcome};
+use super::harness::{self, Failure, Fixture, Outcome};
 use super::{Suite, Verb};
 use crate::adapter::AsyncCacheAdapter;
 use futures_util::future::BoxFuture;
 use std::fmt;
-use std::panic::Location;
 use std::sync::Arc;
 
 /// Passes the table to a macro: `section { case [verbs]: "description", }`. The verbs are those
@@ -368,13 +367,7 @@ impl Case {
             }
             (self.body)(&fixture).await
         };
-        match tokio::time::timeout(CASE_DEADLINE, body).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(
-                format_args!("not done after {CASE_DEADLINE:?}"),
-                Location::caller(),
-            )),
-        }
+        harness::in_time(body).await
     }
 
     fn is_about_neighbours(&self) -> bool {

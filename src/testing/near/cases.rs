@@ -1,7 +1,7 @@
 //! The cases. The table has the name and the description of each.
 
 use super::level::Level;
-use super::nodes::Nodes;
+use super::nodes::{Nodes, PATIENCE, PAUSE};
 use crate::adapter::{AsyncCacheAdapter, Entry};
 use crate::error::Result;
 use crate::expiry::Expiry;
@@ -52,19 +52,17 @@ pub(super) async fn answers_name_a_source(nodes: Nodes) -> Outcome {
 pub(super) async fn nobody_vouches_unfollowed(nodes: Nodes) -> Outcome {
     nodes.put("k", "text").await?;
     for client in [&nodes.near, &nodes.other] {
-        let found = client.get_near("k").await?;
-        check!(
-            found.is_some_and(|found| found.source.is_none()),
-            "a source vouches, and for whom?"
-        );
+        unvouched(client, "a source vouches, and for whom?").await?;
     }
     nodes.follow()?;
     nodes.vouched("k", "text").await?;
-    let found = nodes.other.get_near("k").await?;
-    check!(
-        found.is_some_and(|found| found.source.is_none()),
-        "a client that nobody follows names a source"
-    );
+    unvouched(&nodes.other, "a client that nobody follows names a source").await
+}
+
+/// Checks that a client finds the entry `k`, and names no source.
+async fn unvouched(client: &Arc<dyn AsyncCacheAdapter>, otherwise: &str) -> Outcome {
+    let found = client.get_near("k").await?;
+    check!(found.is_some_and(|found| found.source.is_none()), "{otherwise}");
     Ok(())
 }
 
@@ -73,11 +71,7 @@ pub(super) async fn nobody_vouches_without_a_source(nodes: Nodes) -> Outcome {
     nodes.follow()?;
     for text in ["first", "second"] {
         nodes.put("k", text).await?;
-        let found = nodes.near.get_near("k").await?;
-        check!(
-            found.is_some_and(|found| found.source.is_none()),
-            "an answer names a source that was never opened"
-        );
+        unvouched(&nodes.near, "an answer names a source that was never opened").await?;
     }
     Ok(())
 }
@@ -134,8 +128,8 @@ async fn counted(nodes: &Nodes, expected: i64) -> Outcome<u16> {
             check!(found == expected, "a counter is {found} instead of {expected}");
             return Ok(source);
         }
-        check!(begun.elapsed() < Duration::from_secs(60), "no source vouches for a counter");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        check!(begun.elapsed() < PATIENCE, "no source vouches for a counter");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

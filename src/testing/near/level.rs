@@ -98,10 +98,6 @@ impl Level {
         Follower::new(Arc::new(Home(Arc::downgrade(self))))
     }
 
-    fn now(&self) -> AskedAt {
-        AskedAt(u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
     /// Writes a line, and returns which it is.
     fn write(&self, line: Line) -> usize {
         let mut lines = lock(&self.lines);
@@ -143,7 +139,7 @@ impl Level {
     /// Notes that a change of `keys` has returned. Returns when.
     pub(super) fn changed(&self, keys: &[&str], version: usize) -> AskedAt {
         let keys = keys.iter().map(|&key| key.to_owned()).collect();
-        let at = self.now();
+        let at = time_since(self.born);
         self.write(Line::Changed(Changed { keys, version, at }));
         at
     }
@@ -208,6 +204,11 @@ impl Level {
     }
 }
 
+/// The time of a near level that began then.
+fn time_since(born: Instant) -> AskedAt {
+    AskedAt(u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// All sources have the same: a number is used once.
 const LIFE: u64 = 1;
 
@@ -250,7 +251,7 @@ impl Vouches for Stream {
     }
 
     fn now(&self) -> AskedAt {
-        AskedAt(u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        time_since(self.born)
     }
 
     fn forget(&self, key: &str) {

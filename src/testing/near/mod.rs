@@ -4,11 +4,9 @@ mod cases;
 mod level;
 mod nodes;
 
-use super::harness::{CASE_DEADLINE, Failure, Outcome};
+use super::harness::{self, Outcome};
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 use nodes::{Clients, Nodes};
-use std::panic::Location;
-use std::time::Duration;
 
 /// Runs the cases for an adapter that follows, which tells a near level of changes: makes a module
 /// with one test for each case.
@@ -155,22 +153,6 @@ pub(in crate::testing) fn outcome(name: &str, clients: impl Fn() -> MakingTwo) -
         .iter()
         .find(|case| case.name == name)
         .expect("the tests and the cases come from one table");
-    // Two workers, so that tasks run at the same time.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime for the test");
-    let outcome = runtime.block_on(async {
-        let body = async { (case.body)(Nodes::new(clients().await)).await };
-        match tokio::time::timeout(CASE_DEADLINE, body).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(
-                format_args!("not done after {CASE_DEADLINE:?}"),
-                Location::caller(),
-            )),
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome.map_err(|failure| failure.prefixed(case.what))
+    let body = async { (case.body)(Nodes::new(clients().await)).await };
+    harness::run(harness::in_time(body)).map_err(|failure| failure.prefixed(case.what))
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The longest wait for a source, a proof or an end.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// The two adapters of a case.
 pub(in crate::testing) type Clients = (Arc<dyn AsyncCacheAdapter>, Arc<dyn AsyncCacheAdapter>);

@@ -1,12 +1,10 @@
 //! The bugs, and for each the case that must find it.
 
+use super::found_in_some_runs;
 use super::store::Store;
 use crate::testing::{CASES, Case, Failure, Suite};
 use std::sync::Arc;
 use tokio::runtime::Builder;
-
-/// Some cases draw at random what they do: what one run does not find, one of the next runs does.
-const DRAWS: usize = 5;
 
 /// Checks that the named case fails on a store with this bug, with a message.
 fn is_caught(bug: Bug, name: &str) {
@@ -14,9 +12,7 @@ fn is_caught(bug: Bug, name: &str) {
         .iter()
         .find(|case| case.name() == name)
         .unwrap_or_else(|| panic!("there is no case {name}"));
-    let failure = (0..DRAWS)
-        .find_map(|_| run(bug, case).err())
-        .expect("the case passes on a store that is broken");
+    let failure = found_in_some_runs(|| run(bug, case));
     assert!(failure.to_string().contains("checked at"), "{failure}");
 }
 
