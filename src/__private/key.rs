@@ -26,6 +26,18 @@ enum Text {
     Long(String),
 }
 
+impl Text {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Long(text) => text,
+            // Only whole texts are appended, so this is valid UTF-8.
+            Self::Short { bytes, len } => {
+                std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// An argument in a key or tag.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or tag",
@@ -134,13 +146,7 @@ impl KeyBuf {
 
     /// The text so far.
     fn as_str(&self) -> &str {
-        match &self.text {
-            Text::Long(text) => text,
-            // Only whole texts are appended, so this is valid UTF-8.
-            Text::Short { bytes, len } => {
-                std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default()
-            }
-        }
+        self.text.as_str()
     }
 
     /// Cuts the text, at a place where it once ended.
@@ -157,9 +163,7 @@ impl KeyBuf {
         match (self.refused, self.text) {
             (Some(_), _) => String::new(),
             (None, Text::Long(text)) => text,
-            (None, short @ Text::Short { .. }) => {
-                Self { text: short, namespace: 0, refused: None }.as_str().to_owned()
-            }
+            (None, short @ Text::Short { .. }) => short.as_str().to_owned(),
         }
     }
 }

@@ -104,10 +104,7 @@ impl ManagedConnection {
         deadline: Instant,
     ) -> Result<T, Failure> {
         let answer = answer.map_err(|failure| self.noted(failure, deadline))?;
-        (command.read)(answer).ok_or_else(|| {
-            self.poison(connection);
-            Failure::desynchronized()
-        })
+        self.read(connection, command.read, answer)
     }
 
     /// Runs a command after another one, in one round trip.
