@@ -33,7 +33,12 @@ use std::time::Duration;
 pub(super) const CLEAR_LOG_TTL: Duration = Duration::from_millis(20);
 
 const MAGIC: &[u8; 4] = b"LDR2";
+/// The magic number, the checksum of what follows the checksum, and three numbers.
 const HEAD: usize = 32;
+const SUM_AT: usize = 4;
+const SUMMED_FROM: usize = 8;
+/// In the checksum's place in logs of older versions, which have none.
+const NO_SUM: u32 = 0;
 const ENTRY: usize = 28;
 
 /// How many prefixes the log distinguishes. Beyond this, the oldest clears become one clear of all
@@ -259,7 +264,7 @@ impl ClearLog {
         let count = self.cleared.len() + self.fences.len();
         let mut out = Vec::with_capacity(HEAD + ENTRY * count);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&NO_SUM.to_be_bytes());
         for number in [self.base, self.seq, self.born] {
             out.extend_from_slice(&number.to_be_bytes());
         }
@@ -273,12 +278,22 @@ impl ClearLog {
                 out.extend_from_slice(&number.to_be_bytes());
             }
         }
+        let sum = crc32fast::hash(&out[SUMMED_FROM..]);
+        out[SUM_AT..SUMMED_FROM].copy_from_slice(&sum.to_be_bytes());
         out
     }
 
-    /// Reads a log. `None` for bytes that are no clear log; `cas` is the item's own number.
+    /// Reads a log. `None` for bytes that are no clear log, or a damaged one; `cas` is the item's
+    /// own number.
+    ///
+    /// Every instance keeps the highest sequence number that it has read: without the checksum, one
+    /// changed digit of it would make an instance miss all later values.
     pub(super) fn from_bytes(bytes: &[u8], cas: u64) -> Option<Self> {
         let (head, entries) = bytes.split_first_chunk::<HEAD>()?;
+        let sum = u32_at(head, SUM_AT);
+        if sum != NO_SUM && sum != crc32fast::hash(&bytes[SUMMED_FROM..]) {
+            return None;
+        }
         let (entries, []) = entries.as_chunks::<ENTRY>() else { return None };
         let [base, seq, born] = [8, 16, 24].map(|at| u64_at(head, at));
         if !head.starts_with(MAGIC) || seq < base || seq == u64::MAX {
@@ -441,13 +456,22 @@ mod tests {
     fn what_is_no_log_is_not_read_as_one() {
         let whole = cleared(&ClearLog::new(3), "larder:a:", 10).to_bytes();
         for len in 0..whole.len() {
-            assert_eq!(
-                ClearLog::from_bytes(&whole[..len], 1).is_some(),
-                len == HEAD,
-                "{len} bytes"
-            );
+            assert_eq!(ClearLog::from_bytes(&whole[..len], 1), None, "{len} bytes");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(ClearLog::from_bytes(&damaged, 1), None, "without bit {bit}");
         }
         assert_eq!(ClearLog::from_bytes(b"the text of another program, long enough!!", 1), None);
+    }
+
+    #[test]
+    fn a_log_of_an_older_version_has_no_checksum() {
+        let log = cleared(&ClearLog::new(3), "larder:a:", 10).with_fence(&["larder:there"]);
+        let mut older = log.to_bytes();
+        older[SUM_AT..SUMMED_FROM].fill(0);
+        assert_eq!(ClearLog::from_bytes(&older, 20), Some(written(&log, 20)));
     }
 
     #[test]
