@@ -11,7 +11,7 @@ const NAP: Duration = Duration::from_millis(2);
 /// Each slot holds the worst of one stretch of time; together they reach as far back as a test
 /// lasts.
 const STRETCH: Duration = Duration::from_secs(5);
-const STRETCHES: usize = 6;
+const STRETCHES: usize = 24;
 
 /// What a quiet machine is forgiven: two cores, hundreds of tasks, a debug build.
 const QUIET: Duration = Duration::from_millis(100);
