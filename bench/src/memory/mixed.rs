@@ -5,6 +5,7 @@ use super::{Hour, TTL, Zipf, keys};
 use crate::figure::Unit;
 use crate::goal::Goal;
 use crate::line::{Contestant, Line};
+use crate::machine::cpu_time;
 use crate::run::Run;
 use larder::{AsyncCacheWrapper, AsyncMemoryCache};
 use std::cell::Cell;
@@ -12,7 +13,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const KEYS: usize = 100_000;
 const CAPACITY: usize = KEYS / 10;
@@ -186,12 +187,4 @@ fn mix<'a>(
     // The first round fills the cache.
     round();
     Contestant::round(name, round)
-}
-
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(
-        time.tv_sec.try_into().unwrap_or_default(),
-        time.tv_nsec.try_into().unwrap_or_default(),
-    )
 }

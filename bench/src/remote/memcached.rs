@@ -2,8 +2,8 @@
 
 use super::server::Server;
 use super::{
-    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,
-    get_many, key, rate, value,
+    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, SET_BATCHES, TASKS, TTL, batch,
+    for_each_key, get_many, key, rate, set_many, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -17,15 +17,16 @@ use tokio::sync::Semaphore;
 
 const POOL: usize = 16;
 const RAW: &str = "async-memcached, 16 connections";
-const LINES: [(&str, &str, usize, bool, f64); 4] = [
-    ("memcached/get-16", "memcached GET 100 B, 16 tasks", 16, false, 1.3),
-    ("memcached/get-256", "memcached GET 100 B, 256 tasks", 256, false, 2.0),
+const LINES: [(&str, &str, usize, bool, f64); 5] = [
+    ("memcached/get-4", "memcached GET 100 B, 4 tasks", 4, false, 1.2),
+    ("memcached/get-16", "memcached GET 100 B, 16 tasks", 16, false, 1.6),
+    ("memcached/get-256", "memcached GET 100 B, 256 tasks", 256, false, 2.5),
     ("memcached/set-16", "memcached SET 100 B, 16 tasks", 16, true, 1.3),
     ("memcached/set-256", "memcached SET 100 B, 256 tasks", 256, true, 2.0),
 ];
 
 pub(super) fn run(run: &mut Run) {
-    if !["memcached/get-tasks", "memcached/batch"]
+    if !["memcached/get-tasks", "memcached/batch", "memcached/set-batch"]
         .iter()
         .chain(LINES.iter().map(|line| &line.0))
         .any(|id| run.wants(id))
@@ -64,6 +65,14 @@ pub(super) fn run(run: &mut Run) {
     .note(BATCH);
     run.curve(line, "keys", &BATCHES, |keys| {
         vec![get_many(keys as usize), multi_get(&raw, keys as usize)]
+    });
+    let line = Line::new(
+        "memcached/set-batch",
+        "memcached, entries a second in one set_many, as it grows",
+        Unit::PerSecond,
+    );
+    run.curve(line, "entries", &SET_BATCHES, |entries| {
+        vec![set_many(entries as usize), multi_set(&raw, entries as usize)]
     });
 }
 
@@ -145,5 +154,20 @@ fn multi_get(raw: &Arc<Pool>, count: usize) -> Contestant<'static> {
             client.meta_get_multi(&keys, Some(&["v", "k"])).await.expect("meta_get_multi").len();
         raw.put_back(client);
         found
+    })
+}
+
+fn multi_set(raw: &Arc<Pool>, count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(|number| format!("raw/{}", key(number))).collect();
+    let raw = raw.clone();
+    batch("async-memcached, set_multi", count, async move || {
+        let mut client = raw.take();
+        let seconds = (TTL * 60).as_secs() as i64;
+        let values: Vec<String> = keys.iter().map(|_| value()).collect();
+        let entries: Vec<(&String, &String)> = keys.iter().zip(&values).collect();
+        let stored = client.set_multi(&entries, Some(seconds), None).await.expect("set_multi");
+        let stored = stored.values().filter(|stored| stored.is_ok()).count();
+        raw.put_back(client);
+        stored
     })
 }

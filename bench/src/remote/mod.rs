@@ -1,5 +1,6 @@
 //! Servers behind a socket, and a file: larder beside the very drivers it is made of.
 
+mod folder;
 mod memcached;
 mod near;
 mod redis;
@@ -7,6 +8,7 @@ mod server;
 mod sqlite;
 
 use crate::line::Contestant;
+use crate::machine::cpu_time;
 use crate::run::Run;
 use larder::async_cached;
 use std::future::Future;
@@ -29,6 +31,8 @@ const BATCHES: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
 /// Of the curves over the size of a batch.
 const BATCH: &str = "The driver alone hands over bytes; of a value the header and the checksums are read, and it is decoded by its type. Of \
                      10,000 keys 1,000 are there.";
+/// No more entries than there are keys: later lines read each of them.
+const SET_BATCHES: [f64; 4] = [1.0, 10.0, 100.0, 1_000.0];
 /// Patience that no busy machine exhausts: what is measured is speed.
 const PATIENCE: &str = "op_timeout=30s";
 
@@ -70,15 +74,33 @@ fn for_each_key<F: Future<Output = ()> + Send + 'static>(
     });
 }
 
-/// How many calls a second `tasks` tasks come to, each of which calls for one key after another.
-fn rate<C, F>(tasks: usize, call: C) -> f64
+/// What the tasks of a round came to.
+struct Done {
+    calls: u64,
+    elapsed: Duration,
+    /// Of the whole process.
+    cpu: Duration,
+}
+
+impl Done {
+    fn per_second(&self) -> f64 {
+        self.calls as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn cpu_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.calls as f64
+    }
+}
+
+/// Runs `tasks` tasks for a round, each of which calls for one key after another.
+fn round<C, F>(tasks: usize, call: C) -> Done
 where
     C: Fn(usize) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     RUNTIME.block_on(async {
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), cpu_time());
         let mut callers = JoinSet::new();
         for task in 0..tasks {
             let (stop, done, call) = (stop.clone(), done.clone(), call.clone());
@@ -95,8 +117,21 @@ where
         tokio::time::sleep(ROUND).await;
         stop.store(true, Ordering::Relaxed);
         callers.join_all().await;
-        done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
+        Done {
+            calls: done.load(Ordering::Relaxed),
+            elapsed: begun.elapsed(),
+            cpu: cpu_time() - cpu,
+        }
     })
+}
+
+/// How many calls a second `tasks` tasks come to.
+fn rate<C, F>(tasks: usize, call: C) -> f64
+where
+    C: Fn(usize) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    round(tasks, call).per_second()
 }
 
 /// larder's part of a curve over the size of a batch. Keys beyond those that there are, are
@@ -113,6 +148,16 @@ fn get_many(count: usize) -> Contestant<'static> {
             .count()
     };
     batch("larder, get_many", count, ours)
+}
+
+/// larder's part of a curve over the size of a batch that is written.
+fn set_many(count: usize) -> Contestant<'static> {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    batch("larder, set_many", count, async move || {
+        let entries = keys.iter().map(|key| (key, value()));
+        async_cached().ttl(TTL * 60).set_many(entries).await.expect("set_many");
+        count
+    })
 }
 
 /// How many keys a second: `call` asks for `count`, and says how many were there.

@@ -1,17 +1,18 @@
 //! sqlite, beside sqlx with a pool of four, in the mode that larder uses: WAL,
 //! `synchronous=NORMAL`.
 
+use super::folder::Folder;
 use super::{
-    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, for_each_key,
-    get_many, key, rate, value,
+    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, SET_BATCHES, TASKS, TTL, batch,
+    for_each_key, get_many, key, rate, set_many, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
 use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{async_adapter_set, async_cached};
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqliteExecutor, SqlitePool};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -32,23 +33,25 @@ const GET_MANY: &str =
     "SELECT key, value FROM raw WHERE key IN (SELECT value FROM json_each(?)) AND expires_at > ?";
 
 pub(super) fn run(run: &mut Run) {
-    if !["sqlite/get-tasks", "sqlite/batch"]
+    if !["sqlite/get-tasks", "sqlite/batch", "sqlite/set-batch"]
         .iter()
         .chain(LINES.iter().map(|line| &line.0))
         .any(|id| run.wants(id))
     {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("larder-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the files");
-    async_adapter_set(&*format!("sqlite://{}?{PATIENCE}", folder.join("ours.db").display()))
+    let folder = Folder::new("sqlite");
+    async_adapter_set(&*format!("sqlite://{}?{PATIENCE}", folder.path().join("ours.db").display()))
         .expect("a URL");
-    let raw = RUNTIME.block_on(open(&folder.join("theirs.db"))).expect("a database");
+    let raw = RUNTIME.block_on(open(&folder.path().join("theirs.db"))).expect("a database");
     for_each_key(|number| async move {
         async_cached().ttl(TTL * 60).set(key(number), value()).await.expect("set")
     });
     let filled = raw.clone();
-    for_each_key(move |number| put(filled.clone(), number));
+    for_each_key(move |number| {
+        let raw = filled.clone();
+        async move { put(&raw, number).await }
+    });
     for (id, title, tasks, writes, goal) in LINES {
         let goal = Goal::at_least_times(goal, RAW);
         run.line(Line::new(id, title, Unit::PerSecond).goal(goal).rounds(ROUNDS), || {
@@ -67,11 +70,16 @@ pub(super) fn run(run: &mut Run) {
     run.curve(line, "keys", &BATCHES, |keys| {
         vec![get_many(keys as usize), select_many(&raw, keys as usize)]
     });
+    let line = Line::new(
+        "sqlite/set-batch",
+        "sqlite, entries a second in one set_many, as it grows",
+        Unit::PerSecond,
+    );
+    run.curve(line, "entries", &SET_BATCHES, |entries| {
+        vec![set_many(entries as usize), one_transaction(&raw, entries as usize)]
+    });
     RUNTIME.block_on(raw.close());
     RUNTIME.block_on(async_cached().close()).expect("larder's connections close");
-    if let Err(error) = std::fs::remove_dir_all(&folder) {
-        eprintln!("{} stays: {error}", folder.display());
-    }
 }
 
 async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
@@ -91,13 +99,13 @@ async fn open(path: &Path) -> sqlx::Result<SqlitePool> {
 }
 
 /// With an expiry from now: a row that is overwritten with itself is not written at all.
-async fn put(raw: SqlitePool, number: usize) {
+async fn put(to: impl SqliteExecutor<'_>, number: usize) {
     let expires_at = now() + (TTL * 60).as_millis() as i64;
     sqlx::query(PUT)
         .bind(key(number))
         .bind(value().into_bytes())
         .bind(expires_at)
-        .execute(&raw)
+        .execute(to)
         .await
         .expect("put");
 }
@@ -125,7 +133,7 @@ fn by_tasks(raw: &SqlitePool, tasks: usize, writes: bool) -> Vec<Contestant<'sta
             let raw = raw.clone();
             async move {
                 if writes {
-                    return put(raw, number).await;
+                    return put(&raw, number).await;
                 }
                 let (found,): (Vec<u8>,) = sqlx::query_as(GET)
                     .bind(key(number))
@@ -147,5 +155,18 @@ fn select_many(raw: &SqlitePool, count: usize) -> Contestant<'static> {
         let found: Vec<(String, Vec<u8>)> =
             sqlx::query_as(GET_MANY).bind(&keys).bind(now()).fetch_all(&raw).await.expect("get");
         black_box(found).len()
+    })
+}
+
+/// A statement for each entry, which the driver prepares once.
+fn one_transaction(raw: &SqlitePool, count: usize) -> Contestant<'static> {
+    let raw = raw.clone();
+    batch("sqlx, one transaction", count, async move || {
+        let mut transaction = raw.begin().await.expect("a transaction");
+        for number in 0..count {
+            put(&mut *transaction, number).await;
+        }
+        transaction.commit().await.expect("committed");
+        count
     })
 }
