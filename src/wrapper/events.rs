@@ -106,6 +106,12 @@ impl AsyncCacheWrapper {
     }
 }
 
+/// Whether the backend does not do this at all, or not for this user.
+pub(super) fn is_denied(error: &Error) -> bool {
+    let is_answer = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Backend);
+    is_answer && !error.is_refused_write()
+}
+
 /// Whether the backend is the cause of the error. If so, a program can go on as if the key were
 /// missing.
 pub(super) fn concerns_backend(error: &Error) -> bool {

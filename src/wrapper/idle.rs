@@ -5,10 +5,10 @@
 //! if that is too short. So a renewal never shortens a life, and never makes up for a removal; and of
 //! several processes one renews.
 
-use super::events::CallInfo;
+use super::events::{CallInfo, is_denied};
 use super::slot::Slot;
 use crate::codec::Tags;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::expiry::{Expiry, Lifetime};
 use crate::observers::inherit;
 use crate::options::{Options, Renewal};
@@ -54,8 +54,8 @@ impl Slot {
         match self.adapter.expiry(scoped).await {
             Ok(Some(Expiry::After(left))) if left < renewal.enough => {}
             Ok(_) => return Ok(()),
-            // The adapter cannot say, so each hit that is due renews.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            // Nobody can say, so each hit that is due renews.
+            Err(error) if is_denied(&error) => {}
             Err(error) => return Err(error),
         }
         if let Some(tags) = tags {

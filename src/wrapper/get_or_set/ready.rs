@@ -20,18 +20,21 @@ pub(super) struct Ready {
     /// Do not store: the backend could not be read, and may hold a good value, or the generations of
     /// the tags are not known.
     pub(super) skip_store: bool,
+    /// The tags could not be read.
+    pub(super) lacks_tags: bool,
 }
 
 impl Ready {
     /// A load that is not stored.
     pub(super) fn unstored() -> Self {
-        Self { right: Some(StoreRight::None), tags: None, skip_store: true }
+        Self { right: Some(StoreRight::None), skip_store: true, ..Self::default() }
     }
 
     /// Takes the tags that were read. `None` means that they could not be read, and that the load
     /// goes on without the backend.
     pub(super) fn take_tags(&mut self, tags: Option<Tags>) {
-        self.skip_store |= tags.is_none();
+        self.lacks_tags = tags.is_none();
+        self.skip_store |= self.lacks_tags;
         self.tags = tags;
     }
 }

@@ -345,7 +345,7 @@ impl LoadTask {
         put: Put,
     ) -> (Result<()>, Option<Duration>) {
         let (mut stored, took) = match put {
-            Put::Skipped => return (Ok(()), None),
+            Put::Skipped => return (self.void_older().await, None),
             Put::Tried(stored) => (stored, None),
             Put::Pending => self.ask_to_store(value, kept).await,
         };
@@ -353,6 +353,16 @@ impl LoadTask {
             stored = stored.and(self.slot.adapter.remove(self.scoped()).await.map(drop));
         }
         (stored, took)
+    }
+
+    /// The value of a forced refresh is not stored without its tags. What it was to replace is
+    /// removed, as where the backend refuses to store it.
+    async fn void_older(&self) -> Result<()> {
+        let is_meant = self.options.force_refresh && self.ready.lacks_tags;
+        if is_meant && !self.guard.is_invalidated() {
+            self.slot.adapter.remove(self.scoped()).await?;
+        }
+        Ok(())
     }
 
     async fn ask_to_store(

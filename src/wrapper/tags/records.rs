@@ -6,12 +6,14 @@ use super::reading::generation;
 use crate::clock;
 use crate::codec::{Tag, Tags};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventKind};
 use crate::expiry::{Expiry, Lifetime};
 use crate::key::Scope;
 use crate::meta::Meta;
 use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
+use crate::wrapper::events::{concerns_backend, is_denied};
 use crate::wrapper::slot::Slot;
 use futures_util::future::try_join_all;
 use std::hash::{BuildHasher, RandomState};
@@ -23,6 +25,12 @@ const LEAST: Duration = Duration::from_secs(3_600);
 
 /// How often a record is made anew because it was removed in between.
 const TRIES: usize = 16;
+
+/// How often that is done at least, and after that for how long, in microseconds. A layer with
+/// fail-open over a store that hangs finds no record and makes none, and each attempt takes two
+/// deadlines.
+const FEWEST_TRIES: usize = 3;
+const TRIED_FOR: u64 = 1_000_000;
 
 /// How long a record lives that is made for an entry with this life: twice as long, so that most
 /// writes need not prolong it.
@@ -69,6 +77,23 @@ impl Slot {
         }
         let life = kept.resolve(self.adapter.default_ttl());
         Ok(value.tagged(Box::pin(self.tags_of(cache, life, options)).await?))
+    }
+
+    /// What a write has of its tags. If the backend gave none, the write is not sent, and the keys
+    /// that it was to write are removed: their older values are not served any more, as after a
+    /// write that the backend refused, and a removal that fails is made up for after an outage.
+    pub(in crate::wrapper) async fn or_removed<T>(
+        &self,
+        keys: &[&str],
+        tags: Result<T>,
+    ) -> Result<T> {
+        if let Err(error) = &tags
+            && concerns_backend(error)
+        {
+            // The caller gets the error of its write.
+            let _ = self.adapter.remove_many(keys).await;
+        }
+        tags
     }
 
     /// The tags of a cache with tags, for entries that are written now and live this long.
@@ -138,7 +163,8 @@ impl Slot {
 
     /// Makes the record of a tag, or reads the one that another caller has made first.
     async fn make_record(&self, record: &str, life: Lifetime, options: &Options) -> Result<u64> {
-        for _ in 0..TRIES {
+        let begun = clock::now_us();
+        for tried in 1..=TRIES {
             let generation = new_generation();
             let mut meta = Meta::new(clock::now_ms(), 0);
             if life != Lifetime::Never {
@@ -159,6 +185,9 @@ impl Slot {
                     None => self.adapter.remove(record).await.map(drop)?,
                 }
             }
+            if tried >= FEWEST_TRIES && clock::now_us() > begun.saturating_add(TRIED_FOR) {
+                break;
+            }
         }
         let message = "the record of a tag is changed all the time";
         Err(Error::new(ErrorKind::Backend).with_message(message))
@@ -177,14 +206,23 @@ impl Slot {
             Ok(None) => return Ok(()),
             Ok(Some(Expiry::After(left))) => end_of(Lifetime::For(left)),
             Ok(Some(_)) => end_of(Lifetime::Never),
-            // The adapter cannot say, so each write that is due prolongs.
-            Err(error) if error.kind() == ErrorKind::Unsupported => 0,
+            // Nobody can say, so each write that is due prolongs.
+            Err(error) if is_denied(&error) => 0,
             Err(error) => return Err(error),
         };
         if end < until {
             let life = record_life(life);
             // A touch creates nothing: a tag that was removed meanwhile stays removed.
-            self.adapter.touch(&tag.record, life.into()).await?;
+            match self.adapter.touch(&tag.record, life.into()).await {
+                // Then the record ends first, and its entries are missing from there on. A check
+                // that is denied fails no write.
+                Err(error) if is_denied(&error) => {
+                    let event = Event::new(EventKind::BackendError, self.adapter.backend());
+                    self.observers.emit(event.with_op("tags").with_error(&error));
+                    return Ok(());
+                }
+                touched => touched?,
+            };
             end = end_of(life);
         }
         self.record_ends().note(tag, end);

@@ -171,7 +171,8 @@ impl View<'_> {
         let mut entries = entries.collect::<Result<Vec<_>>>()?;
         let _writes = slot.flights.writes(&scoped).await;
         let storing = pin!(async {
-            self.tag_all(&slot, &mut entries, &said).await?;
+            let tagged = self.tag_all(&slot, &mut entries, &said).await;
+            slot.or_removed(&scoped, tagged).await?;
             slot.adapter.set_many(&entries).await
         });
         let (stored, took) = cache.call(&slot, CallInfo::new("set_many", ""), storing).await;

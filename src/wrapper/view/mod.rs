@@ -127,7 +127,8 @@ impl View<'_> {
             let options = slot.options(&self.options);
             let plan = slot.plan_plain_write(&options)?;
             let value = options.written(CacheValue::known(value, plan.meta))?;
-            let value = slot.with_tags_of(self.cache, value, plan.kept, &options).await?;
+            let tagged = slot.with_tags_of(self.cache, value, plan.kept, &options).await;
+            let value = slot.or_removed(&[key], tagged).await?;
             slot.adapter.set(key, value, plan.kept).await
         };
         let done = self.cache.write("set", key.as_ref(), set).await?;
@@ -162,7 +163,8 @@ impl View<'_> {
             let options = slot.options(&self.options);
             let plan = slot.plan_plain_write(&options)?;
             let value = options.written(CacheValue::known(value, plan.meta.clone()))?;
-            let value = slot.with_tags_of(self.cache, value, plan.kept, &options).await?;
+            let tagged = slot.with_tags_of(self.cache, value, plan.kept, &options).await;
+            let value = slot.or_removed(&[key], tagged).await?;
             slot.replace(key, value, plan).await
         };
         let stored = self.cache.write("replace", key.as_ref(), replace).await?;

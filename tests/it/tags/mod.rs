@@ -9,6 +9,7 @@ mod loads;
 mod refused;
 mod removal;
 mod unreadable;
+mod unwilling;
 mod verbs;
 
 use crate::claims::Shared;
