@@ -4,8 +4,12 @@
 //! observer's own calls are counted, but passed to no observer: two caches whose observers use each
 //! other would otherwise call each other without end.
 
+#[cfg(any(feature = "memory", feature = "redis"))]
+mod apart;
 mod sinks;
 
+#[cfg(any(feature = "memory", feature = "redis"))]
+pub(crate) use apart::{EventsApart, OwnedEvent};
 pub(crate) use sinks::Line;
 pub use sinks::{EventSink, EventSinks};
 

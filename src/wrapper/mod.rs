@@ -205,6 +205,9 @@ impl AsyncCacheWrapper {
     /// makes every call slower, so it should hand slow work to a task. No lock is held while it
     /// runs. A panic in it is contained and changes nothing.
     ///
+    /// [`NearLost`](crate::EventKind::NearLost) and [`NearBack`](crate::EventKind::NearBack) belong
+    /// to no call: a thread of their own passes them on.
+    ///
     /// The observer may use this cache and others. Events of its own calls, and of their loaders,
     /// are counted but passed to no observer, so that observers do not trigger each other. Work
     /// that it hands to a task or thread of its own emits events as usual: a task that uses the

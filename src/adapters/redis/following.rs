@@ -5,8 +5,8 @@ use super::connection::tracking::Tracking;
 use super::errors::{BACKEND, Failure};
 use crate::adapter::{Follower, Source};
 use crate::error::Error;
-use crate::event::{Event, EventKind};
-use crate::observers::EventSinks;
+use crate::event::EventKind;
+use crate::observers::{EventSinks, EventsApart, OwnedEvent};
 use crate::runtime::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -19,7 +19,7 @@ const OP: &str = "tracking";
 /// The near level of a cache, if there is one.
 pub(super) struct Following {
     current: Mutex<Current>,
-    sinks: Arc<EventSinks>,
+    events: Arc<EventsApart>,
     /// The server was last found to tell nothing.
     is_by_age: AtomicBool,
 }
@@ -36,7 +36,8 @@ struct Current {
 
 impl Following {
     pub(super) fn new(sinks: Arc<EventSinks>) -> Self {
-        Self { current: Mutex::default(), sinks, is_by_age: AtomicBool::new(false) }
+        let events = EventsApart::new(sinks);
+        Self { current: Mutex::default(), events, is_by_age: AtomicBool::new(false) }
     }
 
     /// From now on connections that are opened tell this near level, and the sources of an earlier
@@ -119,6 +120,6 @@ impl Following {
         }
         let error = untold.map(|error| error.with_op(OP));
         let kind = if error.is_some() { EventKind::NearLost } else { EventKind::NearBack };
-        self.sinks.emit(&Event::new(kind, BACKEND).with_op(OP).with_error(error.as_ref()));
+        self.events.emit(OwnedEvent { kind, backend: BACKEND.into(), op: Some(OP), error });
     }
 }

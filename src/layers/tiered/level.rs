@@ -4,8 +4,8 @@ use super::builder::Settings;
 use super::core::{Changed, Core, Forgotten, Near, Proof, Rules, Source};
 use super::landed::Waiting;
 use crate::adapters::memory::near::{self, Dropped, NearStore, Sweeper, Sweeps, Weighed};
-use crate::event::{Event, EventKind};
-use crate::observers::{EventSink, EventSinks};
+use crate::event::EventKind;
+use crate::observers::{EventSink, EventsApart, OwnedEvent};
 use crate::runtime::lock;
 use crate::stats::{NearCounters, NearStats};
 use crate::value::CacheValue;
@@ -38,8 +38,8 @@ impl Near for NearStore {
 pub(super) struct Level {
     pub(super) core: Core<NearStore, Waiting>,
     pub(super) counters: NearCounters,
-    sinks: EventSinks,
-    backend: Box<str>,
+    events: Arc<EventsApart>,
+    backend: Arc<str>,
     sweeper: Sweeper,
     /// What sources have forgotten. The sweep drops it: the `Drop` of a value is a user's code, and
     /// must not hold up the stream of a source.
@@ -55,7 +55,7 @@ impl Level {
         Self {
             core: Core::new(settings.near.near_store(), settings.bounds(), Rules::default()),
             counters: NearCounters::default(),
-            sinks: EventSinks::default(),
+            events: EventsApart::new(Arc::default()),
             backend: backend.into(),
             sweeper: Sweeper::default(),
             forgotten: Mutex::default(),
@@ -123,7 +123,7 @@ impl Level {
     }
 
     pub(super) fn subscribe(&self, sink: EventSink) {
-        self.sinks.add(sink);
+        self.events.sinks().add(sink);
     }
 
     /// Starts the sweep, which ends with the level.
@@ -201,7 +201,8 @@ impl Level {
     }
 
     fn emit(&self, kind: EventKind) {
-        self.sinks.emit(&Event::new(kind, &self.backend));
+        let backend = self.backend.clone();
+        self.events.emit(OwnedEvent { kind, backend, op: None, error: None });
     }
 }
 

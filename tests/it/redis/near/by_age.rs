@@ -20,6 +20,11 @@ fn noted(node: &AsyncCacheWrapper) -> (Noted, Observation) {
     (events, observation)
 }
 
+/// Waits for the thread that emits them.
+async fn are_emitted(events: &Noted, count: usize) {
+    eventually("it is emitted", PATIENT, async || events.lock().unwrap().len() >= count).await;
+}
+
 /// What is near by age is as old as the bound allows, and no older.
 async fn sees_changes_after_the_bound(node: &AsyncCacheWrapper, plain: &AsyncCacheWrapper) {
     for value in ["first", "second"] {
@@ -45,6 +50,7 @@ async fn without_the_right_values_are_near_by_age_and_one_event_says_so() {
     let (events, _observation) = noted(&node);
     for _ in 0..2 {
         sees_changes_after_the_bound(&node, &plain).await;
+        are_emitted(&events, 1).await;
         let events = events.lock().unwrap().clone();
         let [(EventKind::NearLost, why)] = &events[..] else { panic!("{events:?}") };
         assert!(why.contains("may not run `CLIENT|TRACKING`"), "{why}");
@@ -56,6 +62,7 @@ async fn without_the_right_values_are_near_by_age_and_one_event_says_so() {
     node.reconnect().await.unwrap();
     sees_changes_after_the_bound(&node, &plain).await;
     assert_ne!(tracked(&server).len(), 0);
+    are_emitted(&events, 2).await;
     let kinds: Vec<_> = events.lock().unwrap().iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [EventKind::NearLost, EventKind::NearBack]);
 }
@@ -68,6 +75,7 @@ async fn a_server_that_does_not_say_its_version_is_by_age() {
     let node = node_over(on(&server).prefix("app:").build().unwrap(), BOUND);
     let (events, _observation) = noted(&node);
     sees_changes_after_the_bound(&node, &plain).await;
+    are_emitted(&events, 1).await;
     let events = events.lock().unwrap();
     assert!(events.len() == 1 && events[0].1.contains("redis 7 or later"), "{events:?}");
     assert_eq!(tracked(&server).len(), 0);
