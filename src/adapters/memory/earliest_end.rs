@@ -4,6 +4,9 @@ use super::clock;
 use super::engine::{Engine, Gone, Node};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
+/// How long a sweep is usually late at most, in nanoseconds.
+const LATE: u64 = 2_000_000_000;
+
 /// No deadline.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -30,6 +33,11 @@ impl EarliestEnd {
     /// Whether an entry may have expired since the last sweep.
     pub(super) fn is_past(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= clock::now()
+    }
+
+    /// Whether an entry expired long ago and was not swept.
+    pub(super) fn is_long_past(&self) -> bool {
+        self.0.load(Ordering::Relaxed).saturating_add(LATE) <= clock::recent()
     }
 
     /// Removes the entries that have expired, and passes them to `gone` while no lock is held.

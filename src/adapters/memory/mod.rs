@@ -159,7 +159,11 @@ impl AsyncMemoryCache {
     fn lifetime(&self, expiry: Expiry) -> Lifetime {
         let lifetime = self.settings.resolve(expiry);
         if lifetime != Lifetime::Never {
-            self.shared.sweeper.start(&self.shared.store);
+            let Shared { store, sweeper } = &*self.shared;
+            sweeper.start(store);
+            if store.is_sweep_overdue() {
+                sweeper.start_here(store);
+            }
         }
         lifetime
     }

@@ -160,6 +160,11 @@ impl Store {
         self.peek(key, |entry| entry.deadline).map(until)
     }
 
+    /// Whether nobody has swept for so long that this may be the child of a fork.
+    pub(super) fn is_sweep_overdue(&self) -> bool {
+        self.earliest_end.is_long_past()
+    }
+
     /// Stores the value. If it weighs more than the store can hold, only removes the older value.
     pub(super) fn set(
         &self,

@@ -1,7 +1,8 @@
 //! The background sweep, which removes expired entries that are not read.
 
 use crate::runtime;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,25 @@ pub(crate) trait Sweeps: Send + Sync + 'static {
 /// The background task. It starts with the first entry that can expire, and ends with the store.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeper {
-    started: AtomicBool,
+    /// The process in which the task was started; 0 before that. Tasks do not survive a fork.
+    process: AtomicU32,
 }
 
 impl Sweeper {
     pub(crate) fn start<S: Sweeps>(&self, store: &Arc<S>) {
-        // Load before the swap, so that the hot path does not write to a shared cache line.
-        if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
+        // The number of the process is a system call, which the hot path does without.
+        if self.process.load(Ordering::Relaxed) == 0 {
+            self.start_here(store);
+        }
+    }
+
+    /// [`start`](Self::start), also in the child of a fork.
+    pub(crate) fn start_here<S: Sweeps>(&self, store: &Arc<S>) {
+        let here = process::id();
+        // Load before the swap, so that a shared cache line is not written to each time.
+        if self.process.load(Ordering::Relaxed) != here
+            && self.process.swap(here, Ordering::Relaxed) != here
+        {
             runtime::spawn_background(sweep(Arc::downgrade(store)));
         }
     }

@@ -126,9 +126,9 @@ impl Level {
         self.events.sinks().add(sink);
     }
 
-    /// Starts the sweep, which ends with the level.
+    /// Starts the sweep, which ends with the level, and starts again in the child of a fork.
     pub(super) fn start_sweep(self: &Arc<Self>) {
-        self.sweeper.start(self);
+        self.sweeper.start_here(self);
     }
 
     // ---- own writes

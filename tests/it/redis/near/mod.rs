@@ -5,6 +5,7 @@ mod by_age;
 mod chaos;
 mod ends;
 mod faults;
+mod forks;
 mod observers;
 mod servers;
 mod told;
