@@ -60,6 +60,15 @@ impl Present {
     }
 }
 
+/// Whether the bytes are a number with spaces behind it: the server's own decrement pads a number
+/// that became shorter.
+fn is_padded(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+    let (digits, spaces) = bytes.split_at(end);
+    let is_number = digits == b"0" || (digits.first() != Some(&b'0') && digits.len() < 19);
+    is_number && !digits.is_empty() && !spaces.is_empty() && spaces.iter().all(|at| *at == b' ')
+}
+
 impl Session {
     pub(super) fn busy(&self) -> Error {
         Error::new(ErrorKind::Backend).with_message(format!(
@@ -195,12 +204,12 @@ impl Session {
     }
 
     fn open_item(&mut self, key: &Key, item: Item, version: Version) -> Found {
-        let codec = self.server.codec;
-        let mut bytes = item.bytes;
-        if codec == Codec::MessagePack && bytes.first().is_some_and(u8::is_ascii_digit) {
-            // The server's own decrement pads a number that became shorter with spaces.
-            bytes.truncate(bytes.trim_ascii_end().len());
-        }
+        let Item { bytes, .. } = item;
+        let codec = match self.server.codec {
+            // JSON ignores the spaces, and a view that reads text gets them.
+            Codec::MessagePack if is_padded(&bytes) => Codec::Json,
+            codec => codec,
+        };
         let value = CacheValue::from_stored(key.text(), bytes, codec);
         if value.is_misdirected() {
             self.abandon();

@@ -110,7 +110,8 @@ async fn a_header_is_believed_before_the_view(shared: Shared) {
 async fn text_is_text_and_a_counter_counts_in_either_program(shared: Shared) {
     let (cache, other) = (shared.cache(), shared.with("codec=raw"));
     let raw = cache.codec(Codec::Raw);
-    for odd in ["42", "", "007", "null", "\u{c1}", "\r\nget x", "[1,2"] {
+    let texts = ["42", "", "007", "null", "\u{c1}", "\r\nget x", "[1,2"];
+    for odd in texts.into_iter().chain(["42 ", "7\n", "1 2 ", "3\t", "007 ", " 5", "-5 "]) {
         raw.set("text", odd).await.unwrap();
         assert_eq!(text(&other, "text").await.as_deref(), Some(odd));
         assert_eq!(raw.get::<String>("text").await.unwrap().as_deref(), Some(odd));
