@@ -109,3 +109,34 @@ async fn two_near_levels_before_one_store_see_each_others_writes() {
         stays_near(&other, 3).await;
     }
 }
+
+/// A program has put something else in the place of the log, and left the triggers that fill it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_log_of_changes_fails_no_write() {
+    for other in ["TABLE larder_changes (wrong TEXT NOT NULL)", "VIEW larder_changes AS SELECT 1"] {
+        let path = fresh_path();
+        let (cache, plain) = (before(far(&path)), AsyncCacheWrapper::new(far(&path)).unwrap());
+        cache.set("k", 1u64).await.unwrap();
+        stays_near(&cache, 1).await;
+        let script = "import sqlite3, sys\n\
+            db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
+            db.execute('DROP TABLE larder_changes')\n\
+            db.execute('CREATE ' + sys.argv[2])";
+        let path = path.display().to_string();
+        let spoil = move || crate::sqlite::python_says(script, &[&path, other]);
+        tokio::task::spawn_blocking(spoil).await.unwrap();
+        for writer in [&plain, &cache] {
+            for value in 2..5u64 {
+                eventually(&format!("a write beside {other}"), PATIENCE, async || {
+                    writer.set("k", value).await.is_ok()
+                })
+                .await;
+                tokio::time::sleep(BOUND).await;
+                assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(value), "{other}");
+            }
+        }
+        plain.clear().await.unwrap();
+        tokio::time::sleep(BOUND).await;
+        assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
+    }
+}

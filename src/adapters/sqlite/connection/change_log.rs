@@ -9,7 +9,6 @@
 //! is near outlives its row. `REPLACE` removes the older row without a delete trigger; the insert
 //! that follows is logged.
 
-use super::schema::number;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, query, raw_sql};
 use std::collections::HashMap;
@@ -117,14 +116,23 @@ pub(in super::super) async fn put_in_place(on: &mut SqliteConnection) -> sqlx::R
     Ok(true)
 }
 
-/// Puts the log in place again where its table was dropped and its triggers were not: every write
-/// would fail.
+/// Puts the log in place again where its table was dropped and its triggers were not, and drops the
+/// triggers where they write to something else of that name: every write would fail.
 pub(super) async fn heal(on: &mut SqliteConnection) -> sqlx::Result<()> {
-    let dangling = "SELECT EXISTS (SELECT 1 FROM sqlite_schema \
-                      WHERE type = 'trigger' AND name GLOB 'larder_changes_*') \
-                    AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'larder_changes')";
-    if number(on, dangling).await? > 0 {
-        put_in_place(on).await?;
+    let there = present(on).await?;
+    let own = triggers();
+    let left: Vec<&str> =
+        own.iter().map(|trigger| trigger.name).filter(|name| there.contains_key(*name)).collect();
+    match there.get("larder_changes") {
+        _ if left.is_empty() => {}
+        None => {
+            put_in_place(on).await?;
+        }
+        Some(table) if table != TABLE => {
+            let drops = left.iter().map(|name| format!("DROP TRIGGER IF EXISTS {name};"));
+            raw_sql(AssertSqlSafe(drops.collect::<String>())).execute(on).await?;
+        }
+        Some(_) => {}
     }
     Ok(())
 }
