@@ -16,6 +16,14 @@ pub(crate) fn contain<R>(
     })
 }
 
+/// Drops a value of the user's, whose `Drop` may panic.
+pub(crate) fn drop_contained<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // The panic hook has reported it.
+        let _message = panic_message(panic);
+    }
+}
+
 /// The message of a panic, if it has one. The payload is the user's, and its `Drop` may panic.
 pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
     let message = panic

@@ -6,7 +6,7 @@ use crate::adapter::{ClaimedEntry, Entry};
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::observe::Span;
-use crate::panics::panic_message;
+use crate::panics::{drop_contained, panic_message};
 use crate::single_flight::{Flight, JointLoad, Outcome};
 use crate::wrapper::events::CallInfo;
 use crate::wrapper::fencing::StoreRight;
@@ -143,19 +143,20 @@ impl<A: BatchArgument> JointTask<A> {
         needless
     }
 
-    /// The value for each task. What was not asked for is dropped.
+    /// The value for each task. What was not asked for is dropped, and concerns nobody.
     fn values<T: Cacheable>(&mut self, pairs: Pairs<A, T>) -> Vec<Option<T>> {
         let mut values: Vec<Option<T>> = self.tasks.iter().map(|_| None).collect();
         for (argument, value) in pairs {
             let Some((last, others)) =
                 self.places.get(&argument).and_then(|places| places.split_last())
             else {
+                drop_contained(value);
                 continue;
             };
             for place in others {
-                values[*place] = Some(value.clone());
+                drop_contained(values[*place].replace(value.clone()));
             }
-            values[*last] = Some(value);
+            drop_contained(values[*last].replace(value));
         }
         values
     }

@@ -255,3 +255,30 @@ async fn a_key_whose_load_waits_for_the_batch_is_read_once() -> larder::Result<(
     assert_eq!(adapter.calls(Verb::GetMany), 2, "one for each call");
     Ok(())
 }
+
+/// A value whose `Drop` may panic.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Fragile(bool);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(self.0, "it breaks");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_nobody_asked_for_breaks_no_other() -> larder::Result<()> {
+    for cache in plain_and_encoded() {
+        let load = |keys: Vec<String>| async {
+            let whole = keys.into_iter().map(|key| (key, Fragile(true)));
+            // Of two values for one key the later counts.
+            let asked_twice = [("a".to_owned(), Fragile(false))];
+            let unasked = [("unasked".to_owned(), Fragile(false))];
+            asked_twice.into_iter().chain(whole).chain(unasked).collect::<Vec<_>>()
+        };
+        let found = cache.get_or_set_many_async(["a", "b"], load).await?;
+        assert_eq!(found, [Some(Fragile(true)), Some(Fragile(true))]);
+        assert!(cache.contains("a").await? && !cache.contains("unasked").await?);
+    }
+    Ok(())
+}
