@@ -101,9 +101,9 @@ impl Drop for Lease {
     }
 }
 
-/// The result of acquiring the right.
-pub(super) enum Acquired {
-    Granted(StoreRight),
+/// The result of acquiring the right, or more than the right.
+pub(super) enum Acquired<R = StoreRight> {
+    Granted(R),
     /// Another process has computed the value in the meantime.
     Computed(CacheValue),
 }

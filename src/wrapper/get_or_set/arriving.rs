@@ -119,6 +119,8 @@ impl<'a> GetOrSet<'a> {
         miss: Miss<'a>,
     ) -> Result<Answer> {
         let wait = match driven {
+            // A closure has ended already, and its store has a deadline of its own.
+            None if self.runs == Runs::AtOnce => Wait::Over(landing.await),
             None => self.wait(&miss, landing).await,
             Some(driven) => {
                 let arrival = Box::pin(async move { join(driven, landing).await.1 });
@@ -173,14 +175,45 @@ impl<'a> GetOrSet<'a> {
         miss: &Miss<'_>,
         arrival: Pin<Box<impl Future<Output = Arrival> + ?Sized>>,
     ) -> Wait {
-        let soft = self.view.options.soft_limit().filter(|_| miss.usable.is_some());
-        Wait::within(soft, self.view.options.hard_limit(), self.abandoned.or_first(arrival)).await
+        let (soft, hard) = self.limits(miss);
+        Wait::within(soft, hard, self.abandoned.or_first(arrival)).await
+    }
+
+    /// The soft and hard timeout of the call. Without a value to serve there is no soft one.
+    pub(super) fn limits(&self, miss: &Miss<'_>) -> (Option<Duration>, Option<Duration>) {
+        let options = &self.view.options;
+        (options.soft_limit().filter(|_| miss.usable.is_some()), options.hard_limit())
+    }
+
+    /// Ends a wait for the lease of another process that has lasted so long, if a time limit of the
+    /// call has passed.
+    pub(super) fn end_wait(
+        &mut self,
+        miss: &mut Miss<'a>,
+        waited: Duration,
+    ) -> Option<Result<Answer>> {
+        let (soft, hard) = self.limits(miss);
+        if soft.is_some_and(|soft| waited >= soft) {
+            return Some(self.serve(miss.take()));
+        }
+        hard.is_some_and(|hard| waited >= hard).then(|| self.at_hard_limit(miss.take()))
+    }
+
+    /// How much longer a call waits that has waited so long.
+    pub(super) fn left(&self, miss: &Miss<'_>, waited: Duration) -> Duration {
+        let (soft, hard) = self.limits(miss);
+        let limit = soft.into_iter().chain(hard).min();
+        limit.map_or(Duration::MAX, |limit| limit.saturating_sub(waited))
     }
 
     /// Ends a wait that began no load: with the value at hand, or else with a timeout.
     pub(super) fn at_hard_limit(&mut self, miss: Miss<'a>) -> Result<Answer> {
         let late = self.out_of_time(miss.usable.is_some());
-        if miss.usable.is_some() { self.serve(miss) } else { Err(late) }
+        if miss.usable.is_some() {
+            return self.serve(miss);
+        }
+        self.emit_once(EventKind::Miss, miss.info);
+        Err(late)
     }
 
     /// Ends the wait with a timeout. If a stale value can be served, also starts the cooldown of

@@ -13,18 +13,20 @@ use crate::event::EventKind;
 use crate::key;
 use crate::observe::Span;
 use crate::options::Verdict;
+use crate::runtime;
 use crate::single_flight::{
     Flight, Forced, HashedKey, Join, Joining, LeaderGuard, ReadMark, is_in_loader,
 };
 use crate::value::CacheValue;
 use crate::wrapper::View;
 use crate::wrapper::events::{CallInfo, concerns_backend};
-use crate::wrapper::fencing::{Acquired, Replaced};
+use crate::wrapper::fencing::{Acquired, Replaced, StoreRight, lease_pause};
 use crate::wrapper::slot::Slot;
 use crate::wrapper::value_type::{Answer, ValueType};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(super) const OP: &str = "get_or_set";
 
@@ -201,11 +203,12 @@ impl<'a> GetOrSet<'a> {
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
                 return self.serve(miss).map(Next::Answer);
             }
-            let joining = self.joining(mark, reads == READS);
-            let (joined, ready) = match self.join(joining, skip_store).await? {
-                ControlFlow::Continue(joined) => joined,
-                ControlFlow::Break(value) => return self.answer(info, &value).map(Next::Answer),
+            let ready = match self.acquire(&mut miss, skip_store).await {
+                ControlFlow::Continue(ready) => ready,
+                ControlFlow::Break(answer) => return answer.map(Next::Answer),
             };
+            let joining = self.joining(mark, reads == READS);
+            let (joined, ready) = self.join(joining, ready).await;
             if !matches!(joined, Join::ReadAgain) && miss.usable.is_none() {
                 self.emit_once(EventKind::Miss, info);
             }
@@ -334,26 +337,64 @@ impl<'a> GetOrSet<'a> {
         Ok(usable.value)
     }
 
-    /// Joins the flight on the key, or begins one. Breaks with the value if another process has
-    /// computed it meanwhile.
-    async fn join(
-        &self,
-        joining: Joining<'_>,
+    /// Acquires what a closure needs before the call joins a flight. Breaks with an answer if the
+    /// call need not, or must not, join a flight.
+    async fn acquire(
+        &mut self,
+        miss: &mut Miss<'a>,
         skip_store: bool,
-    ) -> Result<ControlFlow<CacheValue, (Join, Ready)>> {
-        let mut ready = Ready { skip_store, ..Ready::default() };
-        if self.runs == Runs::AtOnce && !skip_store {
-            let scoped = self.scoped.text();
-            match self.view.ask(self.slot, self.key, scoped, self.replaced, self.of).await? {
-                Acquired::Computed(value) => return Ok(ControlFlow::Break(value)),
-                Acquired::Granted(granted) => ready.right = Some(granted),
-            }
-            let (cache, options) = (self.view.cache, &self.view.options);
-            if !cache.tags.is_empty() {
-                let tags = Box::pin(cache.tags_of_load(self.slot, self.key, options));
-                ready.take_tags(tags.await.map_err(|error| error.with_op(OP))?);
-            }
+    ) -> ControlFlow<Result<Answer>, Ready> {
+        if self.runs != Runs::AtOnce || skip_store {
+            return ControlFlow::Continue(Ready { skip_store, ..Ready::default() });
         }
+        let (begun, mut looks) = (Instant::now(), 0);
+        loop {
+            let end = match self.ready_at_once(begun).await {
+                Ok(Some(Acquired::Granted(ready))) => return ControlFlow::Continue(ready),
+                Ok(Some(Acquired::Computed(value))) => Some(self.answer(miss.info, &value)),
+                Ok(None) => self.end_wait(miss, begun.elapsed()),
+                Err(error) => Some(Err(error)),
+            };
+            if let Some(answer) = end {
+                return ControlFlow::Break(answer);
+            }
+            let left = self.left(miss, begun.elapsed());
+            runtime::background_sleep(lease_pause(looks).min(left)).await;
+            looks += 1;
+        }
+    }
+
+    /// What a closure needs before the call joins a flight; `None` while another process has the
+    /// lease.
+    async fn ready_at_once(&self, begun: Instant) -> Result<Option<Acquired<Ready>>> {
+        let right = match self.right(begun).await? {
+            None => return Ok(None),
+            Some(Acquired::Computed(value)) => return Ok(Some(Acquired::Computed(value))),
+            Some(Acquired::Granted(right)) => right,
+        };
+        let mut ready = Ready { right: Some(right), ..Ready::default() };
+        let (cache, options) = (self.view.cache, &self.view.options);
+        if !cache.tags.is_empty() {
+            let tags = Box::pin(cache.tags_of_load(self.slot, self.key, options));
+            ready.take_tags(tags.await.map_err(|error| error.with_op(OP))?);
+        }
+        Ok(Some(Acquired::Granted(ready)))
+    }
+
+    async fn right(&self, begun: Instant) -> Result<Option<Acquired>> {
+        // A key that this process loads is waited for there: that flight has the lease, and a
+        // closure that asks for its own key is found by the wait for the flight only. If the flight
+        // ends before it is joined, the call reads again.
+        let is_leased = self.view.options.lease_for().is_some();
+        if is_leased && self.forced.is_none() && self.slot.flights.has_flight(self.scoped) {
+            return Ok(Some(Acquired::Granted(StoreRight::None)));
+        }
+        let (scoped, wanted) = (self.scoped.text(), (self.replaced, self.of));
+        self.view.ask_once(self.slot, self.key, scoped, wanted, begun).await
+    }
+
+    /// Joins the flight on the key, or begins one.
+    async fn join(&self, joining: Joining<'_>, mut ready: Ready) -> (Join, Ready) {
         let joined = self.slot.flights.join(self.scoped, joining);
         // Only a lease is given back: it keeps other processes waiting. A claim without a lease
         // blocks no other process, and the leader's store ends it.
@@ -362,7 +403,7 @@ impl<'a> GetOrSet<'a> {
         {
             right.give_up(self.slot, self.scoped.text()).await;
         }
-        Ok(ControlFlow::Continue((joined, ready)))
+        (joined, ready)
     }
 
     pub(super) fn lead(&self, guard: LeaderGuard, ready: Ready, has_usable: bool) -> LoadTask {
@@ -397,13 +438,18 @@ impl<'a> GetOrSet<'a> {
         if self.slot.flights.is_throttled(self.scoped) {
             return None;
         }
+        let ready = match self.runs {
+            // Another process that was first, or has the lease, is not waited for.
+            Runs::AtOnce => match self.ready_at_once(Instant::now()).await {
+                Ok(Some(Acquired::Granted(ready))) => ready,
+                _ => return None,
+            },
+            _ => Ready::default(),
+        };
         let joining = Joining { mark: Some(mark), ..Joining::default() };
-        match self.join(joining, false).await {
-            Ok(ControlFlow::Continue((Join::Lead(guard), ready))) => {
-                Some(self.lead(guard, ready, true))
-            }
-            // Another process was first, the backend is unavailable, or a refresh is in flight
-            // already.
+        match self.join(joining, ready).await {
+            (Join::Lead(guard), ready) => Some(self.lead(guard, ready, true)),
+            // A refresh is in flight already.
             _ => None,
         }
     }

@@ -174,8 +174,9 @@ impl View<'_> {
 
     /// If a stale value can be served, `get_or_set*` wait for the loader no longer than this, and
     /// then serve the stale value. The loader goes on, and its value is stored. Zero serves a stale
-    /// value at once (stale-while-revalidate). A closure runs in its caller, so this timeout does
-    /// not apply to it; `get_or_load_here` refuses this option.
+    /// value at once (stale-while-revalidate). A closure runs in its caller, so this timeout applies
+    /// only while the call waits for another caller, or for another process
+    /// ([`lease`](View::lease)); `get_or_load_here` refuses this option.
     #[must_use]
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.options.soft_timeout(limit);
@@ -184,7 +185,7 @@ impl View<'_> {
 
     /// `get_or_set*` wait for the loader no longer than this. After that they serve a stale value,
     /// or return a [`Timeout`](crate::ErrorKind::Timeout). The loader goes on, and its value is
-    /// stored; the loader of `get_or_load_here` ends.
+    /// stored; the loader of `get_or_load_here` ends. A closure that runs is not ended.
     #[must_use]
     pub fn hard_timeout(mut self, limit: Duration) -> Self {
         self.options.hard_timeout(limit);

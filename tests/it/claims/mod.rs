@@ -8,7 +8,9 @@ mod child;
 
 use crate::support::noise::noise;
 use crate::support::{Memcached, Redis};
-use larder::AsyncCacheWrapper;
+use crate::trials::within;
+use larder::{AsyncCacheWrapper, ErrorKind, Loaded};
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -18,6 +20,10 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 const KEY: &str = "cold";
+/// How long a caller waits that has a limit.
+const LIMIT: Duration = Duration::from_millis(30);
+/// For what is sure to happen, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Few enough that removals and loads meet.
 const KEYS: u64 = 32;
 
@@ -268,6 +274,53 @@ async fn a_lease_is_given_back(shared: &Shared) {
     assert_eq!(other.get_or_set_async("removed", async { 4u64 }).await.unwrap(), 4);
 }
 
+/// A call whose time limit passes while another process has the lease, alive or killed, is a typed
+/// error, and its loader does not run.
+async fn time_limits_count_beside_a_holder(shared: &Shared) {
+    let mut holder = shared.process("hold", 600_000);
+    holder.hear("loading");
+    limited_calls_end(shared).await;
+    // By the signal that cannot be handled: its lease stays.
+    holder.child.kill().unwrap();
+    limited_calls_end(shared).await;
+}
+
+async fn limited_calls_end(shared: &Shared) {
+    let cache = shared.cache().with_lease(Duration::from_secs(600));
+    let (blocking, view) = (cache.blocking(), cache.hard_timeout(LIMIT));
+    let ok = Ok::<u64, &str>;
+    let none_ran = |_: Vec<String>| async { [(KEY.to_owned(), 1u64)] };
+    ends("a value", view.get_or_set(KEY, 1)).await;
+    ends("a closure", view.get_or_set_with(KEY, |_| 1)).await;
+    ends("a closure that may fail", view.try_get_or_set_with(KEY, |_| ok(1))).await;
+    ends("a closure that decides", view.get_or_set_loaded_with(KEY, |_| Loaded::new(1))).await;
+    ends("a future", view.get_or_set_async(KEY, async { 1 })).await;
+    ends("a future that may fail", view.try_get_or_set_async(KEY, async move { ok(1) })).await;
+    ends("a future that is made", view.get_or_load(KEY, || async { 1 })).await;
+    ends("a future in its caller", view.get_or_load_here(KEY, || async { 1 })).await;
+    ends("several keys", view.get_or_set_many_async([KEY], none_ran)).await;
+    let on_a_thread = tokio::task::spawn_blocking(move || {
+        let view = blocking.hard_timeout(LIMIT);
+        is_late("a value", view.get_or_set(KEY, 1));
+        is_late("a closure", view.get_or_set_with(KEY, |_| 1));
+        is_late("a closure that may fail", view.try_get_or_set_with(KEY, |_| ok(1)));
+        is_late("a future", view.get_or_set_async(KEY, async { 1 }));
+        is_late("a future in its caller", view.get_or_load_here(KEY, || async { 1 }));
+        is_late("several keys", view.get_or_set_many_async([KEY], none_ran));
+    });
+    within(PATIENCE, "the blocking face", on_a_thread).await.unwrap();
+    assert_eq!(cache.get::<u64>(KEY).await.unwrap(), None);
+}
+
+async fn ends<T: Debug>(what: &str, call: impl Future<Output = larder::Result<T>>) {
+    is_late(what, within(PATIENCE, what, call).await);
+}
+
+fn is_late<T: Debug>(what: &str, answer: larder::Result<T>) {
+    let late = answer.unwrap_err();
+    assert_eq!((late.kind(), late.key()), (ErrorKind::Timeout, Some(KEY)), "{what}");
+}
+
 /// A removal against loads, between processes: what was loaded before a removal is not there after
 /// it. A value is the time at which its load began, so whatever is read after a removal must not be
 /// older than that.
@@ -330,6 +383,11 @@ macro_rules! each_store {
             #[test]
             fn a_holder_that_is_killed_delays_others_by_its_lease() {
                 a_killed_holder_costs_one_lease(&Shared::$store());
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_hard_timeout_ends_each_verbs_wait_for_another_process() {
+                time_limits_count_beside_a_holder(&Shared::$store()).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

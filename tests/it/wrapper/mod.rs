@@ -11,6 +11,7 @@ mod forms;
 mod globals;
 #[cfg(feature = "test-util")]
 mod idle;
+mod leases;
 mod loads;
 mod many;
 #[cfg(feature = "test-util")]
@@ -62,6 +63,13 @@ fn faulty() -> (AsyncCacheWrapper, Faulty) {
     let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()).without_claims());
     let cache = AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
     (cache, adapter)
+}
+
+/// Two caches, as of two processes, over one adapter that enforces claims.
+fn two_over_one() -> ([AsyncCacheWrapper; 2], Faulty) {
+    let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
+    let over = |_| AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
+    ([0, 1].map(over), adapter)
 }
 
 /// Counts how often a loader runs.

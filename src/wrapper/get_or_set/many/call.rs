@@ -423,14 +423,9 @@ impl<'a, T: Cacheable> Member<'a, T> {
 
     /// Answers for a key whose lease is held by another process, if the call has waited long
     /// enough.
-    fn await_lease(&mut self, miss: Miss<'a>, waited: Duration) {
-        let options = &self.call.view.options;
-        if miss.usable.is_some() && options.soft_limit().is_some_and(|soft| waited >= soft) {
-            self.answer = Some(self.serve(miss));
-        } else if options.hard_limit().is_some_and(|hard| waited >= hard) {
-            self.answer =
-                Some(self.call.at_hard_limit(miss).and_then(Answer::into_value).map(Some));
-        }
+    fn await_lease(&mut self, mut miss: Miss<'a>, waited: Duration) {
+        let end = self.call.end_wait(&mut miss, waited);
+        self.answer = end.map(|answer| answer.and_then(Answer::into_value).map(Some));
     }
 
     /// Joins the flight on the key, or begins one. A lease that is not used is given back by its

@@ -7,9 +7,9 @@ mod freshness;
 mod leases;
 
 use super::single_flight::block_on_without_tokio;
-use super::{Faulty, faulty, fresh, plain_and_encoded};
-use larder::testing::{Fault, FaultyAdapter, Verb};
-use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, Expiry};
+use super::{faulty, fresh, plain_and_encoded, two_over_one};
+use larder::testing::{Fault, Verb};
+use larder::{AsyncCacheWrapper, ErrorKind, Expiry};
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,13 +90,6 @@ async fn expired(cache: &AsyncCacheWrapper, keys: [&str; 2]) -> larder::Result<(
         tokio::time::sleep(MS).await;
     }
     Ok(())
-}
-
-/// Two caches, as of two processes, over one adapter that enforces claims.
-fn two_over_one() -> ([AsyncCacheWrapper; 2], Faulty) {
-    let adapter = Arc::new(FaultyAdapter::new(AsyncMemoryCache::new()));
-    let over = |_| AsyncCacheWrapper::new(adapter.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
-    ([0, 1].map(over), adapter)
 }
 
 #[tokio::test]
