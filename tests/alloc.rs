@@ -151,6 +151,7 @@ fn a_miss_that_is_loaded_at_once() {
 mod memoised {
     use super::*;
     use larder::cached;
+    use std::sync::LazyLock;
 
     #[cached(key = "async:{name}:{id}", ttl = "1h", refresh_ahead = 0.8)]
     async fn detached(name: &str, id: u64) -> Arc<Big> {
@@ -204,6 +205,59 @@ mod memoised {
             });
         });
         free("a blocking function", || assert_eq!(tagged_blocking("Ada", 7).name, "Ada 7"));
+    }
+
+    /// A cache that asks its store for each hit, as if the store were far.
+    static FAR: LazyLock<AsyncCacheWrapper> =
+        LazyLock::new(|| AsyncCacheWrapper::new("memory:?skip_near=true").unwrap());
+
+    #[cached(key = "far:{name}:{id}", cache = *FAR, tags("all", "{name}", "{name}:{id}"))]
+    async fn far(name: &str, id: u64) -> Arc<Big> {
+        detached::uncached(name, id).await
+    }
+
+    #[cached(key = "far here:{name}:{id}", cache = *FAR, here, tags("{name}", "{name}:{id}"))]
+    async fn far_here(name: &str, id: u64) -> Result<Arc<Big>, larder::Error> {
+        Ok(detached::uncached(name, id).await)
+    }
+
+    static FAR_BLOCKING: LazyLock<CacheWrapper> = LazyLock::new(|| FAR.blocking());
+
+    #[cached(key = "far blocking:{name}:{id}", cache = *FAR_BLOCKING, tags("{name}:{id}"))]
+    fn far_blocking(name: &str, id: u64) -> Arc<Big> {
+        blocking::uncached(name, id)
+    }
+
+    /// How often 100 calls allocate, after a first one.
+    fn allocations(mut work: impl FnMut()) -> u64 {
+        work();
+        measure(|| (0..100).for_each(|_| work())).count_total
+    }
+
+    /// A hit by hand, which has no tags to make.
+    fn by_hand(key: &str) -> Arc<Big> {
+        ready(FAR.get_or_load(key, || async { unreachable!("it is a hit") })).unwrap()
+    }
+
+    fn by_hand_blocking(key: &str) -> Arc<Big> {
+        FAR_BLOCKING.get_or_set_with(key, |_| unreachable!("it is a hit")).unwrap()
+    }
+
+    #[test]
+    fn tags_cost_a_hit_of_a_far_store_no_allocation() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            far("Ada", 7).await;
+            far_here("Ada", 7).await.unwrap();
+            let hit = allocations(|| assert_eq!(ready(far("Ada", 7)).name, "Ada 7"));
+            assert_eq!(hit, allocations(|| assert_eq!(by_hand("far:Ada:7").name, "Ada 7")));
+            let hit = allocations(|| assert_eq!(ready(far_here("Ada", 7)).unwrap().name, "Ada 7"));
+            assert_eq!(hit, allocations(|| assert_eq!(by_hand("far here:Ada:7").name, "Ada 7")));
+        });
+        far_blocking("Ada", 7);
+        let hit = allocations(|| assert_eq!(far_blocking("Ada", 7).name, "Ada 7"));
+        let by_hand = || assert_eq!(by_hand_blocking("far blocking:Ada:7").name, "Ada 7");
+        assert_eq!(hit, allocations(by_hand));
     }
 
     #[test]

@@ -221,8 +221,27 @@ impl Cached {
         if self.options.tags.is_empty() {
             return TokenStream::new();
         }
-        let tags = key::tags_code(&self.options, &self.function);
-        tagged(self.larder(), self.function.is_blocking(), &tags)
+        let (larder, tags) = (self.larder(), call_tags(self.larder(), &self.tags()));
+        let tagged = match self.function.is_blocking() {
+            true => quote!(tagged_blocking),
+            false => quote!(tagged),
+        };
+        quote! {
+            #tags
+            let __larder_view = #larder::__private::#tagged(__larder_view, __larder_tags);
+        }
+    }
+
+    /// [`tagged`](Self::tagged) for a write.
+    pub(crate) fn tagged_write(&self) -> TokenStream {
+        if self.options.tags.is_empty() {
+            return TokenStream::new();
+        }
+        tagged_write(self.larder(), self.function.is_blocking(), &self.tags())
+    }
+
+    fn tags(&self) -> TokenStream {
+        key::tags_code(&self.options, &self.function)
     }
 
     /// The view of `__larder_cache`, as an expression.
@@ -331,16 +350,28 @@ impl Cached {
     }
 }
 
-/// `__larder_view` with these tags, as statements.
-pub(crate) fn tagged(larder: &Path, is_blocking: bool, tags: &TokenStream) -> TokenStream {
-    let (tagged, view) = match is_blocking {
-        true => {
-            (quote!(tagged_blocking), quote!(#larder::__private::blocking_view(&__larder_tagged)))
-        }
-        false => (quote!(tagged), quote!(__larder_tagged.view())),
-    };
+/// The tags of a call, as statements.
+fn call_tags(larder: &Path, tags: &TokenStream) -> TokenStream {
     quote! {
-        let __larder_tagged = #larder::__private::#tagged(__larder_view, __larder_key, &#tags);
+        let __larder_tags = &#tags;
+        let __larder_tags = &#larder::__private::names(__larder_tags);
+        let __larder_tags = &#larder::__private::call_tags(__larder_key, __larder_tags);
+    }
+}
+
+/// `__larder_view` with the tags of a write, as statements.
+pub(crate) fn tagged_write(larder: &Path, is_blocking: bool, tags: &TokenStream) -> TokenStream {
+    let (tagged, view) = match is_blocking {
+        true => (
+            quote!(tagged_write_blocking),
+            quote!(#larder::__private::blocking_view(&__larder_tagged)),
+        ),
+        false => (quote!(tagged_write), quote!(__larder_tagged.view())),
+    };
+    let tags = call_tags(larder, tags);
+    quote! {
+        #tags
+        let __larder_tagged = #larder::__private::#tagged(__larder_view, __larder_tags);
         let __larder_view = #view;
     }
 }

@@ -355,7 +355,7 @@ fn put(cached: &Cached) -> TokenStream {
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
     let view = cached.view_for(Purpose::Write);
     let store = if function.is_blocking() { quote!(store_blocking) } else { quote!(store) };
-    let (wait, tagged) = (wait(cached), cached.tagged());
+    let (wait, tagged) = (wait(cached), cached.tagged_write());
     let body = quote! {
         let __larder_key = &#key;
         #cache

@@ -1,7 +1,7 @@
 //! `#[evicts]` and `#[puts]`: the function's own body, and what happens to the cache after it.
 
 use crate::argument::contains_impl;
-use crate::cached::tagged;
+use crate::cached::tagged_write;
 use crate::function::{Function, Runs};
 use crate::key::{self, RESULT, hole_code, mentions, written};
 use crate::options::{self, EVICTS, Key, Known, Options, PUTS, Purpose, ungrouped};
@@ -222,7 +222,7 @@ fn put_tags(options: &Options, function: &Function) -> Result<(TokenStream, Toke
     }
     let tagged = match tags.is_empty() {
         true => TokenStream::new(),
-        false => tagged(&options.larder, function.is_blocking(), &quote!([#(#tags),*])),
+        false => tagged_write(&options.larder, function.is_blocking(), &quote!([#(#tags),*])),
     };
     Ok((before, tagged))
 }

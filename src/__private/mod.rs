@@ -22,5 +22,7 @@ pub use loads::{
     at_hand, at_hand_blocking, at_hand_here, call, detached, every, here, peek, peek_blocking,
     try_call, try_detached, try_here,
 };
-pub use tags::{blocking_view, tagged, tagged_blocking};
+pub use tags::{
+    blocking_view, call_tags, names, tagged, tagged_blocking, tagged_write, tagged_write_blocking,
+};
 pub use writes::{Evictions, put, put_blocking, store, store_blocking};

@@ -2,20 +2,42 @@
 
 use super::key::KeyBuf;
 use crate::blocking::BlockingView;
-use crate::wrapper::{TaggedCall, View};
+use crate::wrapper::{CallTags, TaggedWrite, View};
 
-/// The call with these tags. They are those of the key's namespace.
-pub fn tagged(view: View<'_>, key: &KeyBuf, tags: &[KeyBuf]) -> TaggedCall {
-    view.tagged_call(key.prefix(), tags.iter().map(|tag| tag.checked().ok()))
+/// The names of tags. `None` is one that could not be written.
+pub fn names<const N: usize>(tags: &[KeyBuf; N]) -> [Option<&str>; N] {
+    tags.each_ref().map(|tag| tag.checked().ok())
+}
+
+/// The tags of a call with this key. They are those of the key's namespace.
+pub fn call_tags<'t>(key: &'t KeyBuf, names: &'t [Option<&'t str>]) -> CallTags<'t> {
+    CallTags::new(key.prefix(), names)
+}
+
+/// The view of a call that makes these tags when it has missed.
+#[must_use]
+pub fn tagged<'a>(view: View<'a>, tags: &'a CallTags<'a>) -> View<'a> {
+    view.with_call_tags(tags)
 }
 
 /// [`tagged`] for a blocking function.
-pub fn tagged_blocking(view: BlockingView<'_>, key: &KeyBuf, tags: &[KeyBuf]) -> TaggedCall {
-    tagged(view.0, key, tags)
+#[must_use]
+pub fn tagged_blocking<'a>(view: BlockingView<'a>, tags: &'a CallTags<'a>) -> BlockingView<'a> {
+    BlockingView(view.0.with_call_tags(tags))
 }
 
-/// The view of a call with tags, for a blocking function.
+/// A write with these tags.
+pub fn tagged_write(view: View<'_>, tags: &CallTags<'_>) -> TaggedWrite {
+    TaggedWrite::new(view, tags)
+}
+
+/// [`tagged_write`] for a blocking function.
+pub fn tagged_write_blocking(view: BlockingView<'_>, tags: &CallTags<'_>) -> TaggedWrite {
+    TaggedWrite::new(view.0, tags)
+}
+
+/// The view of a write with tags, for a blocking function.
 #[must_use]
-pub fn blocking_view(call: &TaggedCall) -> BlockingView<'_> {
-    BlockingView(call.view())
+pub fn blocking_view(write: &TaggedWrite) -> BlockingView<'_> {
+    BlockingView(write.view())
 }

@@ -51,7 +51,7 @@ pub use not_a_result::NotAResult;
 pub(crate) use slot::{Core, Origin};
 pub use tags::Tagged;
 #[cfg(feature = "macros")]
-pub(crate) use tags::TaggedCall;
+pub(crate) use tags::{CallTags, TaggedWrite};
 pub use view::View;
 pub use walk::KeyStream;
 pub use weak::WeakCache;

@@ -25,7 +25,15 @@ impl AsyncCacheWrapper {
     #[must_use]
     pub fn view(&self) -> View<'_> {
         let (options, max_batch) = (self.options, self.max_batch);
-        View { cache: self, options, max_batch, is_caller_driven: false, drawn: None }
+        View {
+            cache: self,
+            options,
+            max_batch,
+            is_caller_driven: false,
+            drawn: None,
+            #[cfg(feature = "macros")]
+            call_tags: None,
+        }
     }
 
     /// A view whose writes expire after `ttl`.

@@ -67,12 +67,20 @@ impl View<'_> {
         runs != Runs::InCaller
             && (runs == Runs::AtOnce || !self.is_caller_driven)
             && options.is_plain_load()
-            && self.cache.tags.is_empty()
+            && !self.has_tags()
             && !slot.has_waited()
             && !slot.observers.has_observers()
             && !Span::is_watched()
             && runtime::is_inside_one()
             && !is_in_loader()
+    }
+
+    fn has_tags(&self) -> bool {
+        #[cfg(feature = "macros")]
+        if self.call_tags.is_some() {
+            return true;
+        }
+        !self.cache.tags.is_empty()
     }
 
     /// Begins a flight on a key that has none.

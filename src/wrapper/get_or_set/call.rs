@@ -188,7 +188,12 @@ impl<'a> GetOrSet<'a> {
                 }
                 Found::Due(value) => {
                     self.emit_once(EventKind::Hit, info);
-                    return Ok(match self.refresh(mark).await {
+                    // Errors are ignored: the caller has its value.
+                    let task = match self.make_tags() {
+                        Ok(()) => self.refresh(mark).await,
+                        Err(_) => None,
+                    };
+                    return Ok(match task {
                         Some(task) => Next::Refresh(value, task),
                         None => Next::Answer(value),
                     });
@@ -199,6 +204,7 @@ impl<'a> GetOrSet<'a> {
                 // deadline.
                 Found::Unknown => (None, true, None),
             };
+            self.make_tags()?;
             let mut miss = Miss { info, usable };
             if miss.usable.is_some() && flights.is_throttled(self.scoped) {
                 return self.serve(miss).map(Next::Answer);
@@ -232,6 +238,13 @@ impl<'a> GetOrSet<'a> {
                 None => return self.unshared(miss),
             }
         }
+    }
+
+    /// Makes the tags of the call, which a hit does not need.
+    fn make_tags(&mut self) -> Result<()> {
+        #[cfg(feature = "macros")]
+        self.view.make_call_tags();
+        self.view.options.check_tags().map_err(|error| error.with_op(OP).with_key(self.key))
     }
 
     fn led(&self, task: LoadTask, miss: Miss<'a>) -> Next<'a> {
@@ -433,7 +446,7 @@ impl<'a> GetOrSet<'a> {
         }
     }
 
-    /// Leads a load for which the call does not wait. Errors are ignored: the caller has its value.
+    /// Leads a load for which the call does not wait, and whose errors are ignored.
     async fn refresh(&self, mark: ReadMark<'_>) -> Option<LoadTask> {
         if self.slot.flights.is_throttled(self.scoped) {
             return None;

@@ -8,7 +8,7 @@
 //! - `mod`: the tags that a cache gives to what it writes
 //! - `face`: a cache with tags, as people call it
 //! - `owned`: its verbs that write one key
-//! - `of_call`: the tags of one call, which are known on a miss only
+//! - `of_call`: the tags of one call, which are made on a miss only
 //! - `reading`: which entries are live
 //! - `records`: the generations for a write, and how long records live
 //! - `ends`: until when the records live that this process has seen
@@ -27,7 +27,7 @@ pub(super) use ends::RecordEnds;
 pub use face::Tagged;
 pub(crate) use face::tagged_options;
 #[cfg(feature = "macros")]
-pub(crate) use of_call::TaggedCall;
+pub(crate) use of_call::{CallTags, TaggedWrite};
 
 use super::{AsyncCacheWrapper, View};
 use crate::key::{Scope, record_key};

@@ -10,6 +10,8 @@ use crate::key;
 use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
+#[cfg(feature = "macros")]
+use crate::wrapper::CallTags;
 use crate::wrapper::KeyStream;
 use crate::wrapper::events::CallInfo;
 use crate::wrapper::max_batch::MaxBatch;
@@ -44,6 +46,9 @@ pub struct View<'a> {
     pub(in crate::wrapper) is_caller_driven: bool,
     /// The random draw for an early refresh, if the call was looked for before it began.
     pub(in crate::wrapper) drawn: Option<bool>,
+    /// The tags of the next call, which it makes when it has missed.
+    #[cfg(feature = "macros")]
+    pub(in crate::wrapper) call_tags: Option<&'a CallTags<'a>>,
 }
 
 impl View<'_> {
