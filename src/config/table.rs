@@ -90,6 +90,9 @@ impl<'de> Deserialize<'de> for CacheConfig {
                 let adapter = words.take("adapter").ok_or_else(|| {
                     A::Error::custom("the table has no `adapter`: an alias, class name or URL")
                 })?;
+                if words.take("adapter").is_some() {
+                    return Err(A::Error::custom("the setting `adapter` is given twice"));
+                }
                 CacheConfig::checked(adapter, words).map_err(A::Error::custom)
             }
         }

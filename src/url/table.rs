@@ -4,6 +4,9 @@
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
+/// The word whose value may be a list, of the servers of memcached.
+const LIST: &str = "server";
+
 /// Names and values, in the order of the table. A name may occur twice.
 pub(crate) struct Words(pub(crate) Vec<(String, String)>);
 
@@ -16,8 +19,15 @@ impl Words {
 
     pub(crate) fn of_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut words = Vec::new();
-        while let Some((name, Word(value))) = map.next_entry::<String, Word>()? {
-            words.extend(value.map(|value| (name, value)));
+        while let Some((name, word)) = map.next_entry::<String, Word>()? {
+            match word {
+                Word::Nothing => {}
+                Word::List(_) if name != LIST => {
+                    let message = format!("the setting `{name}` is one value, and not a list");
+                    return Err(A::Error::custom(message));
+                }
+                Word::Text(value) | Word::List(value) => words.push((name, value)),
+            }
         }
         Ok(Self(words))
     }
@@ -41,8 +51,14 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A value as a text; `None` for a null, which is as good as no word.
-struct Word(Option<String>);
+/// A value as a text.
+enum Word {
+    Text(String),
+    /// Texts, with commas between them.
+    List(String),
+    /// A null, which is as good as no word.
+    Nothing,
+}
 
 impl<'de> Deserialize<'de> for Word {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -55,7 +71,7 @@ struct AnyWord;
 macro_rules! as_text {
     ($($visit:ident($type:ty);)*) => {$(
         fn $visit<E: Error>(self, value: $type) -> Result<Word, E> {
-            Ok(Word(Some(value.to_string())))
+            Ok(Word::Text(value.to_string()))
         }
     )*};
 }
@@ -76,11 +92,11 @@ impl<'de> Visitor<'de> for AnyWord {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Word, E> {
-        Ok(Word(None))
+        Ok(Word::Nothing)
     }
 
     fn visit_none<E: Error>(self) -> Result<Word, E> {
-        Ok(Word(None))
+        Ok(Word::Nothing)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Word, D::Error> {
@@ -92,6 +108,6 @@ impl<'de> Visitor<'de> for AnyWord {
         while let Some(text) = list.next_element()? {
             texts.push(text);
         }
-        Ok(Word(Some(texts.join(","))))
+        Ok(Word::List(texts.join(",")))
     }
 }

@@ -79,6 +79,9 @@ fn an_unknown_word_is_an_error_with_the_known_ones() {
         (r#"{ "adapter": "memory", "prefix": "a", "prefix": "b" }"#, "`prefix` is given twice"),
         (r#"{ "adapter": "memory:?prefix=a", "prefix": "b" }"#, "`prefix` is given twice"),
         (r#"{ "adapter": "memory", "prefix": { "a": 1 } }"#, "expected a text, a number"),
+        (r#"{ "adapter": "memory", "prefix": ["a", "b"] }"#, "`prefix` is one value, and not a"),
+        (r#"{ "adapter": ["memory"] }"#, "`adapter` is one value, and not a list"),
+        (r#"{ "adapter": "memory", "adapter": "off" }"#, "`adapter` is given twice"),
         ("7", "expected a table of settings, or the name or URL of an adapter"),
     ] {
         let error = config(wrong).unwrap_err();
@@ -99,6 +102,7 @@ fn a_value_that_cannot_be_is_an_error_with_what_can_be() {
         (r#"{ "codec": "yaml" }"#, "the setting `codec` must be msgpack, json or raw"),
         (r#"{ "stale_for": "1h" }"#, "the setting `stale_for` is an option of a cache"),
         (r#"{ "adapter": "memory" }"#, "unknown setting `adapter`"),
+        (r#"{ "prefix": ["a"] }"#, "the setting `prefix` is one value, and not a list"),
     ] {
         let error = memory(wrong).unwrap_err();
         assert!(error.contains(words), "{wrong}: {error}");
