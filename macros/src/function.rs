@@ -82,6 +82,16 @@ impl Function {
         if let Some(variadic) = &self.signature.variadic {
             return refuse(variadic, "a variadic function cannot be cached");
         }
+        let mut attributes = self.signature.inputs.iter().flat_map(|input| match input {
+            FnArg::Receiver(receiver) => &receiver.attrs,
+            FnArg::Typed(typed) => &typed.attrs,
+        });
+        if let Some(condition) = attributes.find(|attribute| attribute.path().is_ident("cfg")) {
+            return refuse(
+                condition,
+                "an argument under `cfg` cannot be passed on: write the function twice, each under its `cfg`",
+            );
+        }
         Ok(())
     }
 
@@ -94,6 +104,8 @@ impl Function {
     pub(crate) fn is_method(&self) -> bool {
         let mut signature = self.signature.inputs.to_token_stream();
         self.signature.output.to_tokens(&mut signature);
+        self.signature.generics.to_tokens(&mut signature);
+        self.signature.generics.where_clause.to_tokens(&mut signature);
         let body = TokenStream::from(self.body.clone());
         let says_self = contains(&body, "Self") && !contains(&body, "impl");
         self.has_receiver() || contains(&signature, "Self") || says_self

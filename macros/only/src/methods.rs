@@ -48,6 +48,14 @@ impl Repository {
         Self::is_real(tenant).then(|| tenant.to_owned())
     }
 
+    #[cached(key = "sized:{id}")]
+    async fn sized(id: u64) -> u64
+    where
+        Self: Sized,
+    {
+        id
+    }
+
     fn is_real(tenant: &str) -> bool {
         !tenant.is_empty()
     }
@@ -153,6 +161,7 @@ mod tests {
             ("a:b!".into(), "a:b!".into())
         );
         assert_eq!(run(Repository::made("x")).as_deref(), Some("x"));
+        assert_eq!(run(Repository::sized(7)), 7);
         assert_eq!(Repository::made_key("x"), "made:x");
     }
 

@@ -1,0 +1,6 @@
+#[larder::cached(key = "user:{id}")]
+fn user(id: u64, #[cfg(unix)] _shell: &str) -> u64 {
+    id
+}
+
+fn main() {}
