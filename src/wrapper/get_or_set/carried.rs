@@ -36,7 +36,16 @@ enum Stage {
 }
 
 impl CarriedLoad {
-    pub(super) fn new(mut task: LoadTask) -> Self {
+    /// Begins a load, whose loader `make` makes.
+    pub(super) fn begun(task: LoadTask, make: &mut dyn FnMut()) -> Box<Self> {
+        Box::new(match task.call(make) {
+            Ok(()) => Self::new(task),
+            // The panic of a closure that makes a future is one of the load.
+            Err(panic) => Self::failed(task, panic),
+        })
+    }
+
+    fn new(mut task: LoadTask) -> Self {
         let (flight, has_parked) = (task.flight().clone(), !task.is_caller_driven);
         let preparing = async move {
             let prepared = AssertUnwindSafe(task.prepare()).catch_unwind().await;
@@ -46,7 +55,7 @@ impl CarriedLoad {
     }
 
     /// A load whose loader could not be made.
-    pub(super) fn failed(task: LoadTask, panic: Panic) -> Self {
+    fn failed(task: LoadTask, panic: Panic) -> Self {
         let flight = task.flight().clone();
         task.land(Loading::Over(Err(panic), Duration::ZERO));
         Self { flight, stage: Stage::Over, has_parked: true }

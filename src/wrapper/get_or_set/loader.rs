@@ -148,12 +148,14 @@ where
 
     fn start(&mut self, task: LoadTask) -> Started {
         if let Self::Unstarted(make) = std::mem::replace(self, Self::Over) {
-            let (loader, load) = match task.call(make) {
-                Ok(made) => (Some(Box::pin(made)), CarriedLoad::new(task)),
-                // The panic of a closure that makes a future is one of the load.
-                Err(panic) => (None, CarriedLoad::failed(task, panic)),
-            };
-            *self = Self::Running(Carried { loader, load: Box::new(load) });
+            // What surrounds the closure knows no types: it is compiled once, with larder.
+            let (mut make, mut loader) = (Some(make), None);
+            let load = CarriedLoad::begun(task, &mut || {
+                if let Some(make) = make.take() {
+                    loader = Some(Box::pin(make()));
+                }
+            });
+            *self = Self::Running(Carried { loader, load });
         }
         Started::Carried
     }
