@@ -76,11 +76,19 @@ impl AsyncCacheWrapper {
         key: &'a str,
         call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
     ) -> impl Future<Output = Result<Answer<'a, R>>> {
-        Box::pin(async move {
-            let (slot, scoped, info) = self.begin(op, key)?;
-            let answer = self.call(&slot, info, pin!(call(&slot, &scoped))).await;
-            self.answer(slot, info, answer)
-        })
+        Box::pin(self.ask_unboxed(op, key, call))
+    }
+
+    /// [`ask`](Self::ask) for a caller that is in a box already.
+    pub(super) async fn ask_unboxed<'a, R>(
+        &self,
+        op: &'static str,
+        key: &'a str,
+        call: impl AsyncFnOnce(&Slot, &str) -> Result<R>,
+    ) -> Result<Answer<'a, R>> {
+        let (slot, scoped, info) = self.begin(op, key)?;
+        let answer = self.call(&slot, info, pin!(call(&slot, &scoped))).await;
+        self.answer(slot, info, answer)
     }
 
     /// One call of the adapter that changes the value of a key.

@@ -190,13 +190,13 @@ impl AsyncCacheWrapper {
         }
     }
 
-    pub(super) async fn read_later<T>(&self, key: &str, options: &Options) -> Result<Option<T>>
+    async fn read_later<T>(&self, key: &str, options: &Options) -> Result<Option<T>>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let read =
             async |slot: &Slot, key: &str| slot.read(key, slot.options(options).reads_from()).await;
-        let found = self.ask("get", key, read).await?;
+        let found = self.ask_unboxed("get", key, read).await?;
         self.conclude(&found.slot, found.info, found.answer, options)
     }
 
