@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::panics;
 use guard::Format;
 use octets::Octets;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 use std::any::type_name;
 use std::error::Error as StdError;
@@ -157,14 +157,14 @@ impl Codec {
         };
         match self {
             Self::MessagePack => {
-                let mut inner = rmp_serde::Deserializer::new(bytes).with_human_readable();
+                let mut inner = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
                 let value = if octets::is::<T>() {
                     let read = guard::deserialize(&mut inner);
                     read.ok().and_then(|Octets(bytes)| octets::into(|| bytes)).ok_or_else(failed)?
                 } else {
                     guard::deserialize(&mut inner).map_err(|_| failed())?
                 };
-                if inner.get_ref().is_empty() {
+                if is_at_end(&mut inner) {
                     Ok(value)
                 } else {
                     Err(self.undecodable::<T>("bytes follow the value"))
@@ -237,6 +237,24 @@ impl FromStr for Codec {
                     Self::NAMES.map(|(known, _)| known).join(", ")
                 ))
             })
+    }
+}
+
+/// Whether nothing follows a value. The reader does not say what is left; only at the end there is
+/// no marker of a further value.
+fn is_at_end<'de>(rest: impl Deserializer<'de, Error = rmp_serde::decode::Error>) -> bool {
+    let further = rest.deserialize_any(NoValue);
+    matches!(further, Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
+}
+
+/// Takes no value, and so reads no marker inside one.
+struct NoValue;
+
+impl<'de> Visitor<'de> for NoValue {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the end")
     }
 }
 
