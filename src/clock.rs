@@ -40,7 +40,7 @@ pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, now_us, wall_us)
 }
 
-/// The reverse of [`to_wall`], for one value or many: the clocks are read once.
+/// The reverse of [`to_wall`]. The clocks are read once, and only if there is a time to convert.
 #[derive(Debug, Default)]
 pub(crate) struct WallClock {
     /// This clock's time, and how far it is ahead of the wall clock, in microseconds.

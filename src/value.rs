@@ -5,7 +5,7 @@ mod encoded;
 mod remembered;
 mod tagged;
 
-use crate::clock::{self, WallClock};
+use crate::clock;
 use crate::codec::{self, Codec, Defect, Header, Tags, Unframed, scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
@@ -282,18 +282,7 @@ impl CacheValue {
     /// value [`is_unreadable`](CacheValue::is_unreadable), which the wrapper counts as a miss.
     #[must_use]
     pub fn from_stored(key: &str, stored: Bytes, codec: Codec) -> Self {
-        Self::from_stored_at(key, stored, codec, &WallClock::default())
-    }
-
-    /// [`from_stored`](CacheValue::from_stored) for one of many values, which are read by one look
-    /// at the clocks.
-    pub(crate) fn from_stored_at(
-        key: &str,
-        stored: Bytes,
-        codec: Codec,
-        clock: &WallClock,
-    ) -> Self {
-        let (meta, kept) = match codec::unframe(key, stored, codec, clock) {
+        let (meta, kept) = match codec::unframe(key, stored, codec) {
             Unframed::Number(number) => return Self::new(number),
             Unframed::Framed(Header { codec, meta, tags }, payload) => {
                 let value = Self(Arc::new(Known { meta, kept: Encoded::Known(codec, payload) }));

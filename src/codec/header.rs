@@ -23,7 +23,7 @@
 //! at 36.
 
 use super::{Codec, Tags};
-use crate::clock::{self, WallClock};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Meta;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -148,7 +148,7 @@ pub(crate) fn begins_like_a_header(bytes: &[u8]) -> bool {
 }
 
 /// Reads what [`frame`] wrote, and what plain codecs write.
-pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec, clock: &WallClock) -> Unframed {
+pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec) -> Unframed {
     if codec == Codec::Raw {
         return Unframed::Plain(stored);
     }
@@ -159,7 +159,7 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec, clock: &WallClock)
             (true, None) => Unframed::Foreign(stored),
         };
     }
-    match parse(key, &stored, clock) {
+    match parse(key, &stored) {
         Ok((header, begin)) => {
             // `advance` instead of `slice`: slicing would make the buffer shared, which costs an
             // allocation, for no second owner.
@@ -173,7 +173,7 @@ pub(crate) fn unframe(key: &str, stored: Bytes, codec: Codec, clock: &WallClock)
 }
 
 /// Returns what the header says, and the position of the payload.
-fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Header, usize), Defect> {
+fn parse(key: &str, stored: &[u8]) -> Result<(Header, usize), Defect> {
     let Some((magic, [version, ..])) = stored.split_first_chunk() else {
         return Err(Defect::Damaged);
     };
@@ -202,7 +202,6 @@ fn parse(key: &str, stored: &[u8], clock: &WallClock) -> Result<(Header, usize),
         u64_at(stored, 16),
         u32_at(stored, 24),
         flags & KEPT != 0,
-        clock,
     );
     Ok((Header { codec, meta, tags }, begin))
 }
@@ -249,9 +248,8 @@ pub(crate) fn logical_end(head: &[u8]) -> Option<Meta> {
     let is_own = header[..3] == MAGIC && matches!(header[3], 1 | 2);
     let [is_kept, is_tagged] = [KEPT, TAGGED].map(|flag| is_own && header[5] & flag != 0);
     (is_kept || is_tagged).then(|| {
-        let (clock, [created, expires]) =
-            (WallClock::default(), [8, 16].map(|at| u64_at(header, at)));
-        let mut meta = Meta::from_header(created, expires, 0, is_kept, &clock);
+        let [created, expires] = [8, 16].map(|at| u64_at(header, at));
+        let mut meta = Meta::from_header(created, expires, 0, is_kept);
         meta.set_tagged(is_tagged);
         meta
     })
@@ -306,7 +304,7 @@ mod tests {
     const KEY: &str = "users:7";
 
     fn read(key: &str, stored: Bytes) -> Result<Bytes, Defect> {
-        match unframe(key, stored, Codec::MessagePack, &WallClock::default()) {
+        match unframe(key, stored, Codec::MessagePack) {
             Unframed::Framed(_, payload) => Ok(payload),
             Unframed::Defect(defect) => Err(defect),
             _ => panic!("it begins with a header"),
@@ -376,7 +374,7 @@ mod tests {
             let tagged = frame(KEY, Codec::MessagePack, (&meta, Some(&tags)), b"\x07");
             assert!(!is_read_without_tags(&tagged));
             let Unframed::Framed(header, payload) =
-                unframe(KEY, tagged.clone(), Codec::MessagePack, &WallClock::default())
+                unframe(KEY, tagged.clone(), Codec::MessagePack)
             else {
                 panic!("it begins with a header")
             };

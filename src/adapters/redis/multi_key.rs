@@ -7,7 +7,6 @@ use super::names::token;
 use super::ops::{Call, ttl};
 use super::{AsyncRedisCache, Lanes};
 use crate::adapter::Entry;
-use crate::clock::WallClock;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::key::check_all;
@@ -456,11 +455,10 @@ async fn discard(
     lane.run(|| commands::discard_all(&names), cache.deadline()).await.is_ok()
 }
 
-/// The values of keys, all by one look at the clock.
+/// The values of keys.
 fn read_all(stored: Vec<Option<Bytes>>, names: &[&str], codec: Codec) -> Vec<Option<CacheValue>> {
-    let clock = WallClock::default();
     let read = |(stored, name): (Option<Bytes>, &&str)| {
-        stored.map(|stored| CacheValue::from_stored_at(name, stored, codec, &clock))
+        stored.map(|stored| CacheValue::from_stored(name, stored, codec))
     };
     stored.into_iter().zip(names).map(read).collect()
 }

@@ -4,7 +4,6 @@ use super::AsyncSqliteCache;
 use super::connection::database::Role::Read;
 use super::reads::{Found, GetMany};
 use super::statements::CHUNK;
-use crate::clock::WallClock;
 use crate::error::{Error, Result};
 use crate::value::CacheValue;
 
@@ -26,10 +25,9 @@ impl AsyncSqliteCache {
             };
             match found {
                 Ok(found) => {
-                    // One look at the clock for all values.
-                    let (clock, codec) = (WallClock::default(), self.settings.codec);
+                    let codec = self.settings.codec;
                     let open = |key: &String, Found { value, expires_at }| {
-                        answer(CacheValue::from_stored_at(key, value, codec, &clock), expires_at)
+                        answer(CacheValue::from_stored(key, value, codec), expires_at)
                     };
                     let pairs = chunk.iter().zip(found);
                     results
