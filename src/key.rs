@@ -1,6 +1,8 @@
 //! Valid keys, and the prefix that a namespace puts before them.
 
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "redis")]
+use compact_str::CompactString;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -104,6 +106,17 @@ impl Scope {
             None => Cow::Borrowed(key),
             Some(prefix) => Cow::Owned(joined(prefix, key)),
         })
+    }
+
+    /// [`key`](Self::key) for an adapter that adds a prefix to nearly every key.
+    #[cfg(feature = "redis")]
+    pub(crate) fn compact_key(&self, key: &str) -> Result<CompactString> {
+        check(key)?;
+        let prefix = self.prefix();
+        let mut whole = CompactString::with_capacity(prefix.len() + key.len());
+        whole.push_str(prefix);
+        whole.push_str(key);
+        Ok(whole)
     }
 }
 

@@ -13,8 +13,8 @@ const KEY_LEN: usize = 32;
 
 /// A command, and the function that reads its answer. The function returns `None` for an answer
 /// that the command cannot give.
-pub(super) struct Command<T> {
-    pub(super) raw: RawCommand,
+pub(super) struct Command<T, C = RawCommand> {
+    pub(super) raw: C,
     pub(super) read: fn(Reply) -> Option<T>,
     /// Whether the command is idempotent, and is sent again after its connection broke.
     pub(super) repeatable: bool,
@@ -331,7 +331,7 @@ pub(super) fn flag(answer: Reply) -> Option<bool> {
     int(answer).map(|number| number > 0)
 }
 
-fn done(answer: Reply) -> Option<bool> {
+pub(super) fn done(answer: Reply) -> Option<bool> {
     match answer {
         Reply::Okay => Some(true),
         Reply::Nil => Some(false),

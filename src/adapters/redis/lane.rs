@@ -8,8 +8,10 @@ use super::connection::factory::ConnectionFactory;
 use super::connection::managed::{First, ManagedConnection, is_refused};
 use super::connection::private::PrivateConnection;
 use super::errors::{Code, Failure, Fate};
+use super::in_place;
 use super::lives::{self, Living, Reading};
 use super::millis;
+use super::raw::Encode;
 use super::request::{Asks, Reply, Request};
 use super::scripts::Invocation;
 use crate::adapters::given_up::{GivenUp, Watched};
@@ -87,7 +89,11 @@ impl Lane {
     }
 
     /// Runs a command, and once more if the connection broke and the command is idempotent.
-    async fn run_again<T>(&self, command: &Command<T>, deadline: Instant) -> Result<T, Failure> {
+    pub(super) async fn run_again<T, C: Encode>(
+        &self,
+        command: &Command<T, C>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         let failed = |failure: Failure| failure.of(command.repeatable);
         match self.connection.run(command, deadline).await.map_err(failed) {
             Err(failure) if failure.again => {
@@ -145,7 +151,7 @@ impl Lane {
                 Reply::FoundLiving(_) | Reply::SendDirectly => {}
             }
         }
-        self.run_again(&commands::get(key), deadline).await
+        self.run_again(&in_place::get(key), deadline).await
     }
 
     /// [`get`](Self::get) for a near level: with the rest of the value's life.

@@ -4,7 +4,7 @@
 //! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
 //! on many keys. `near` reads for a near level, `lives` has the commands for that, and `following`
 //! has the near level told of changes. `commands` and `scripts` are sent to the server in their `raw`
-//! form; the server answers with a `reply`, and `errors` and `refusals` handle its errors.
+//! form, `GET` and `SET` `in_place`; the server answers with a `reply`, and `errors` and `refusals` handle its errors.
 //! A command is sent over a `lane`, and a read of one key, if they are many, as a
 //! `request` to the `batch_leader`; `connection` opens connections and keeps them open. `staging` sends large values over a lane of
 //! their own, which `large_keys` chooses. `names` are the names of larder's auxiliary keys.
@@ -19,6 +19,7 @@ mod counter;
 mod errors;
 mod fencing;
 mod following;
+mod in_place;
 mod keys;
 mod lane;
 mod large_keys;
@@ -45,6 +46,7 @@ use crate::event::{Event, EventKind};
 use crate::observers::EventSinks;
 use crate::runtime::{PerRuntime, can_connect, lock};
 use builder::Config;
+use compact_str::CompactString;
 use connection::calls::Drive;
 use connection::connection::Orphans;
 use connection::factory::ConnectionFactory;
@@ -58,7 +60,6 @@ use lane::Lane;
 use large_keys::BulkyKeys;
 use ops::Call;
 use refusals::Refusals;
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -212,9 +213,13 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn of(&self, hash: u32) -> &Arc<Lane> {
-        // The remainder is less than the number of lanes.
-        &self.lanes[hash as usize % self.lanes.len()]
+    /// The lane of a key with this hash, which is computed if there is more than one lane.
+    fn of(&self, hash: impl FnOnce() -> u32) -> &Arc<Lane> {
+        match &self.lanes[..] {
+            [only] => only,
+            // The remainder is less than the number of lanes.
+            lanes => &lanes[hash() as usize % lanes.len()],
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Lane>> {
@@ -331,24 +336,22 @@ impl AsyncRedisCache {
         deadline_in(self.shared.config.op_timeout)
     }
 
-    /// The hash of a key, which selects the lane, and finds the key among the large ones. It is
-    /// also the hash in the headers of values, so a call computes it once.
+    /// The hash of a key, which selects the lane, and finds the key among the large ones.
     fn hash(&self, key: &str) -> u32 {
         codec::key_hash(key)
     }
 
-    /// The key with the prefix, as the server knows it.
-    fn full_key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>> {
+    /// The key with the prefix, as the server knows it. A short one takes no allocation.
+    fn full_key(&self, key: &str) -> Result<CompactString> {
         names::check(key)?;
-        self.shared.config.settings.scope.key(key)
+        self.shared.config.settings.scope.compact_key(key)
     }
 
     fn call<'c>(&'c self, op: &'static str, key: &'c str) -> Result<Call<'c>> {
         let named = |error: Error| error.with_backend(BACKEND).with_op(op).with_key(key);
         let full = self.full_key(key).map_err(named)?;
         let lanes = self.lanes().map_err(named)?;
-        let hash = self.hash(&full);
-        Ok(Call { cache: &self.shared, lanes, op, key, full, hash, deadline: self.deadline() })
+        Ok(Call { cache: &self.shared, lanes, op, key, full, deadline: self.deadline() })
     }
 
     /// Drops the connections of all runtimes.

@@ -89,7 +89,7 @@ impl AsyncRedisCache {
         let bulky = &self.shared.bulky;
         let is_large = names.len() > SMALL_READ
             || !bulky.is_empty() && names.iter().any(|name| bulky.contains(self.hash(name)));
-        if is_large { &lanes.bulk } else { lanes.of(self.hash(names[0])) }
+        if is_large { &lanes.bulk } else { lanes.of(|| self.hash(names[0])) }
     }
 
     pub(super) async fn get_step(
@@ -278,7 +278,6 @@ impl AsyncRedisCache {
             op: "set_many",
             key,
             full,
-            hash,
             deadline: self.deadline(),
         };
         match write {
@@ -451,7 +450,7 @@ async fn discard(
     keys: &[&str],
 ) -> bool {
     let names = places.iter().filter_map(|at| cache.full_key(keys[*at]).ok());
-    let names: Vec<String> = names.flat_map(|name| [token(&name), name.into_owned()]).collect();
+    let names: Vec<String> = names.flat_map(|name| [token(&name), name.into_string()]).collect();
     lane.run(|| commands::discard_all(&names), cache.deadline()).await.is_ok()
 }
 

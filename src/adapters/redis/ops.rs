@@ -2,16 +2,18 @@
 
 use super::commands::{self, Command, Condition, Ttl, unclaim};
 use super::errors::{BACKEND, Code, Failure};
+use super::in_place;
 use super::lane::Lane;
 use super::scripts;
 use super::staging::Staged;
 use super::{Lanes, Shared};
 use crate::adapter::Presence;
+use crate::codec;
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::value::CacheValue;
 use bytes::Bytes;
-use std::borrow::Cow;
+use compact_str::CompactString;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -23,8 +25,7 @@ pub(super) struct Call<'c> {
     /// The key without the prefix, as the caller wrote it.
     pub(super) key: &'c str,
     /// The key with the prefix, as the server knows it.
-    pub(super) full: Cow<'c, str>,
-    pub(super) hash: u32,
+    pub(super) full: CompactString,
     pub(super) deadline: Instant,
 }
 
@@ -41,13 +42,23 @@ impl Call<'_> {
     /// The lane of this key. All changes of the key use it, so the server executes them in the
     /// order of the calls.
     pub(super) fn lane(&self) -> &Arc<Lane> {
-        self.lanes.of(self.hash)
+        self.lanes.of(|| self.hash())
+    }
+
+    /// Computed only where it is asked for: with one lane, and without large values, no call needs it.
+    fn hash(&self) -> u32 {
+        codec::key_hash(&self.full)
+    }
+
+    /// Whether the value was large when it was last read or written.
+    fn is_bulky(&self) -> bool {
+        !self.cache.bulky.is_empty() && self.cache.bulky.contains(self.hash())
     }
 
     /// The lane for a read. A large answer must not delay others, so a key with a large value is
     /// read on the lane for large values. The order of reads does not matter.
     pub(super) fn reading_lane(&self) -> &Arc<Lane> {
-        if self.cache.bulky.contains(self.hash) { &self.lanes.bulk } else { self.lane() }
+        if self.is_bulky() { &self.lanes.bulk } else { self.lane() }
     }
 
     pub(super) async fn run<T>(&self, make: impl Fn() -> Command<T>) -> Result<T> {
@@ -72,7 +83,10 @@ impl Call<'_> {
     }
 
     pub(super) fn note_size(&self, len: usize) {
-        self.cache.bulky.note(self.hash, len > self.cache.config.big_value_bytes);
+        let is_bulky = len > self.cache.config.big_value_bytes;
+        if is_bulky || !self.cache.bulky.is_empty() {
+            self.cache.bulky.note(self.hash(), is_bulky);
+        }
     }
 
     pub(super) async fn get(&self) -> Result<Option<CacheValue>> {
@@ -139,11 +153,12 @@ impl Call<'_> {
         ttl: Ttl,
         condition: Condition,
     ) -> Result<bool, Failure> {
-        let set = || commands::set(&self.full, stored, ttl, condition);
         if ttl.is_brief() {
-            self.run_unclaimed(self.lane(), set).await
+            let set = || commands::set(&self.full, stored, ttl, condition);
+            Box::pin(self.run_unclaimed(self.lane(), set)).await
         } else {
-            self.lane().run(set, self.deadline).await
+            let set = in_place::set(&self.full, stored, ttl, condition);
+            self.lane().run_again(&set, self.deadline).await
         }
     }
 
@@ -325,7 +340,7 @@ impl Call<'_> {
     pub(super) async fn update_timeout(&self, expiry: Expiry) -> Result<Option<CacheValue>> {
         let Some(ttl) = self.ttl(expiry) else { return self.take().await };
         self.outlast_removals().await?;
-        if self.cache.bulky.contains(self.hash) {
+        if self.is_bulky() {
             return self.touch_and_get(expiry).await;
         }
         let renew = || commands::get_and_expire(&self.full, ttl);

@@ -5,14 +5,28 @@ use std::iter;
 
 /// What stands around an argument: its length, and the ends of two lines.
 const AROUND: usize = 10;
+/// The first line of a command with less than ten arguments, which nearly all have.
+const COUNT: &[u8; 4] = b"*0\r\n";
+/// Where that line says how many.
+const DIGIT: usize = 1;
 
 /// A command in RESP, encoded as it is made: nothing but a copy is left to do when it is sent.
 #[derive(Clone)]
 pub(super) struct RawCommand {
-    /// How many arguments there are. The line that says so comes first, and is written last.
+    /// How many arguments there are.
     args: usize,
-    /// The arguments, the name of the command first: `$3\r\nGET\r\n$1\r\nk\r\n`.
+    /// The line [`COUNT`], which holds for less than ten arguments, and then the arguments, the
+    /// name of the command first: `*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`.
     bytes: Vec<u8>,
+}
+
+/// A command that can be sent over either kind of connection.
+pub(super) trait Encode: Sync {
+    /// Appends the whole command to what is sent.
+    fn write(&self, output: &mut Vec<u8>);
+
+    /// The command for the driver's own connections.
+    fn for_the_driver(&self) -> Cmd;
 }
 
 /// What can be an argument of a command.
@@ -40,13 +54,13 @@ impl Argument for String {
 
 impl Argument for u64 {
     fn append_to(&self, command: &mut RawCommand) {
-        command.append(decimal(*self, &mut [0; DIGITS]));
+        command.append(decimal(*self, &mut Room::default()));
     }
 }
 
 impl Argument for usize {
     fn append_to(&self, command: &mut RawCommand) {
-        command.append(decimal(*self as u64, &mut [0; DIGITS]));
+        command.append(decimal(*self as u64, &mut Room::default()));
     }
 }
 
@@ -69,8 +83,9 @@ impl RawCommand {
 
     /// A command with room for `args` arguments of `bytes` bytes in total.
     pub(super) fn sized(name: &str, args: usize, bytes: usize) -> Self {
-        let room = name.len() + bytes + (args + 1) * AROUND;
+        let room = COUNT.len() + name.len() + bytes + (args + 1) * AROUND;
         let mut command = Self { args: 0, bytes: Vec::with_capacity(room) };
+        command.bytes.extend_from_slice(COUNT);
         command.append(name.as_bytes());
         command
     }
@@ -86,24 +101,13 @@ impl RawCommand {
 
     fn append(&mut self, arg: &[u8]) {
         self.args += 1;
-        self.bytes.push(b'$');
-        self.bytes.extend_from_slice(decimal(arg.len() as u64, &mut [0; DIGITS]));
-        self.bytes.extend_from_slice(b"\r\n");
-        self.bytes.extend_from_slice(arg);
-        self.bytes.extend_from_slice(b"\r\n");
-    }
-
-    /// Appends the whole command to what is sent.
-    pub(super) fn write(&self, output: &mut Vec<u8>) {
-        output.push(b'*');
-        output.extend_from_slice(decimal(self.args as u64, &mut [0; DIGITS]));
-        output.extend_from_slice(b"\r\n");
-        output.extend_from_slice(&self.bytes);
+        self.bytes[DIGIT] = b'0' + (self.args % 10) as u8;
+        append_argument(&mut self.bytes, arg);
     }
 
     /// The arguments, the name of the command first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.bytes[..];
+        let mut rest = &self.bytes[COUNT.len()..];
         iter::from_fn(move || {
             let end = rest.iter().position(|byte| *byte == b'\r')?;
             let len =
@@ -113,9 +117,19 @@ impl RawCommand {
             Some(arg)
         })
     }
+}
 
-    /// The command for the driver's own connections.
-    pub(super) fn for_the_driver(&self) -> Cmd {
+impl Encode for RawCommand {
+    fn write(&self, output: &mut Vec<u8>) {
+        if self.args < 10 {
+            output.extend_from_slice(&self.bytes);
+        } else {
+            append_count(output, self.args);
+            output.extend_from_slice(&self.bytes[COUNT.len()..]);
+        }
+    }
+
+    fn for_the_driver(&self) -> Cmd {
         let mut command = Cmd::with_capacity(self.args, self.bytes.len());
         for arg in self.iter() {
             command.arg(arg);
@@ -124,18 +138,52 @@ impl RawCommand {
     }
 }
 
+/// Appends the line with which a command of so many arguments begins.
+pub(super) fn append_count(output: &mut Vec<u8>, args: usize) {
+    output.extend_from_slice(line(b'*', args as u64, &mut Room::default()));
+}
+
+pub(super) fn append_argument(output: &mut Vec<u8>, arg: &[u8]) {
+    output.extend_from_slice(line(b'$', arg.len() as u64, &mut Room::default()));
+    output.extend_from_slice(arg);
+    output.extend_from_slice(END);
+}
+
+pub(super) fn append_number(output: &mut Vec<u8>, number: u64) {
+    append_argument(output, decimal(number, &mut Room::default()));
+}
+
+/// The end of a line.
+const END: &[u8; 2] = b"\r\n";
 /// As many digits has the largest number.
 const DIGITS: usize = 20;
 
-/// The digits of a number, at the end of `room`.
-fn decimal(mut number: u64, room: &mut [u8; DIGITS]) -> &[u8] {
-    let mut at = DIGITS;
+/// Room for a line with a number: its kind, its digits and its end.
+type Room = [u8; 1 + DIGITS + END.len()];
+
+/// The digits of a number.
+fn decimal(number: u64, room: &mut Room) -> &[u8] {
+    let begin = write_digits(number, room);
+    &room[begin..=DIGITS]
+}
+
+/// A line that says a number, such as the length of an argument.
+fn line(kind: u8, number: u64, room: &mut Room) -> &[u8] {
+    let begin = write_digits(number, room) - 1;
+    room[begin] = kind;
+    room[1 + DIGITS..].copy_from_slice(END);
+    &room[begin..]
+}
+
+/// Where the digits begin, which end before the end of the line.
+fn write_digits(mut number: u64, room: &mut Room) -> usize {
+    let mut at = 1 + DIGITS;
     loop {
         at -= 1;
         room[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            return &room[at..];
+            return at;
         }
     }
 }
@@ -159,6 +207,9 @@ mod tests {
             RawCommand::new("INCRBY").arg("k").arg(i64::MIN).arg(-1_i64).arg(0_i64),
             RawCommand::sized("DEL", 0, 0).args([0_u64, 9, 10, u64::MAX]).args(["a", "b"]),
             RawCommand::new("SCAN").arg(usize::MAX).args(Vec::<&str>::new()),
+            RawCommand::new("DEL").args(["k"; 8]),
+            RawCommand::new("DEL").args(["k"; 9]),
+            RawCommand::new("DEL").args(["k"; 1234]),
         ];
         for command in commands {
             assert_eq!(written(&command), command.for_the_driver().get_packed_command());

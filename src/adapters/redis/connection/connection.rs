@@ -7,7 +7,7 @@ use super::open::explained;
 use super::tracking::Tracking;
 use crate::adapter::{Source, SourceId};
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
-use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::raw::{Encode, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use crate::error::ErrorKind;
 use crate::runtime::lock;
@@ -33,7 +33,7 @@ pub(in crate::adapters::redis) enum Link {
 impl Link {
     /// Sends one command and waits for its reply until the deadline; an error of the server's is a
     /// reply.
-    async fn exchange(&self, command: &RawCommand, deadline: Instant) -> Result<Reply, Failure> {
+    async fn exchange(&self, command: &impl Encode, deadline: Instant) -> Result<Reply, Failure> {
         match self {
             Self::Driven(connection) => connection.exchange(command, deadline).await,
             // Boxed: the driver's future is larger than all else that a call needs.
@@ -172,7 +172,7 @@ impl Connection {
     /// Sends one command and waits for its answer; an error of the server is an error.
     pub(in crate::adapters::redis) async fn exchange(
         &self,
-        command: &RawCommand,
+        command: &impl Encode,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
         match self.link.exchange(command, deadline).await? {

@@ -18,7 +18,7 @@ use super::watchdog::watch;
 use super::wire::{Listener, Wire};
 use crate::adapters::redis::deadline_in;
 use crate::adapters::redis::errors::Failure;
-use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::raw::{Encode, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use crate::runtime::wake_last;
 use std::fmt;
@@ -62,7 +62,7 @@ impl DrivenConnection {
     /// else its replies are thrown away when they come.
     pub(super) async fn exchange(
         &self,
-        command: &RawCommand,
+        command: &impl Encode,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
         exchange(&self.wire, command, deadline).await
@@ -156,7 +156,7 @@ pub(super) fn untrack() -> RawCommand {
     RawCommand::new("CLIENT").args(["TRACKING", "OFF"])
 }
 
-async fn exchange(wire: &Wire, command: &RawCommand, deadline: Instant) -> Result<Reply, Failure> {
+async fn exchange(wire: &Wire, command: &impl Encode, deadline: Instant) -> Result<Reply, Failure> {
     let encode = |output: &mut Vec<u8>| command.write(output);
     match call(wire, 1, deadline, encode).await? {
         Answer::One(reply) => Ok(reply),

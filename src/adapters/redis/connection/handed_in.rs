@@ -2,7 +2,7 @@
 //! task.
 
 use crate::adapters::redis::errors::Failure;
-use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::raw::{Encode, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline};
@@ -50,7 +50,7 @@ impl HandedInConnection {
     /// Sends one command and waits for its reply; an error of the server's is a reply.
     pub(super) async fn exchange(
         &self,
-        command: &RawCommand,
+        command: &impl Encode,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
         let flight = InFlight::begin(self);

@@ -10,7 +10,7 @@ use super::private::PrivateConnection;
 use crate::adapters::redis::commands::{self, Command};
 use crate::adapters::redis::errors::{BACKEND, Code, Failure, Fate};
 use crate::adapters::redis::names;
-use crate::adapters::redis::raw::RawCommand;
+use crate::adapters::redis::raw::{Encode, RawCommand};
 use crate::adapters::redis::refusals::Refusals;
 use crate::adapters::redis::reply::Reply;
 use crate::error::{Error, ErrorKind};
@@ -81,9 +81,9 @@ impl ManagedConnection {
     }
 
     /// Runs a command. With an open connection nothing is waited for but the answer.
-    pub(in crate::adapters::redis) async fn run<T>(
+    pub(in crate::adapters::redis) async fn run<T, C: Encode>(
         self: &Arc<Self>,
-        command: &Command<T>,
+        command: &Command<T, C>,
         deadline: Instant,
     ) -> Result<T, Failure> {
         let connection = match self.usable(command.repeatable) {
@@ -96,10 +96,10 @@ impl ManagedConnection {
     }
 
     /// What became of a command that was sent by itself.
-    fn outcome<T>(
+    fn outcome<T, C>(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        command: &Command<T>,
+        command: &Command<T, C>,
         answer: Result<Reply, Failure>,
         deadline: Instant,
     ) -> Result<T, Failure> {
