@@ -15,6 +15,11 @@ pub use entry::{ClaimedEntry, Entry, FoundOrClaimed};
 pub use near::{AskedAt, Follower, NearEntry, Source, SourceId};
 #[cfg(any(feature = "memory", feature = "testing"))]
 pub(crate) use near::{OpensSources, Vouches};
+#[cfg(any(
+    feature = "testing",
+    all(test, feature = "memory", any(feature = "redis", feature = "sqlite"))
+))]
+pub(crate) use near::{Recorder, Records};
 pub(crate) use near::{many_near_by_expiry, near_by_expiry};
 pub use size::StoreSize;
 pub use walk::{KeyCursor, KeyPage};

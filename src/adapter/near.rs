@@ -1,6 +1,18 @@
 //! What a near level asks of the adapter behind it: values with the rest of their life, and sources
 //! that vouch for these values.
 
+#[cfg(any(
+    feature = "testing",
+    all(test, feature = "memory", any(feature = "redis", feature = "sqlite"))
+))]
+mod recorder;
+
+#[cfg(any(
+    feature = "testing",
+    all(test, feature = "memory", any(feature = "redis", feature = "sqlite"))
+))]
+pub(crate) use recorder::{Recorder, Records};
+
 use super::AsyncCacheAdapter;
 use crate::error::{ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};

@@ -259,7 +259,7 @@ pub(super) async fn changes_amid_reads_are_told(nodes: Nodes) -> Outcome {
                     let version = entry.value.decode::<String>()?.parse().unwrap_or(0);
                     nodes.noted(key, (asked, version), &entry)?;
                 }
-                nodes.level.wants();
+                nodes.level.want();
                 tokio::time::sleep(Duration::from_micros(fastrand::u64(..2_000))).await;
             }
             Outcome::Ok(())

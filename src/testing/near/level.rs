@@ -1,14 +1,11 @@
 //! A near level that keeps no values and writes down what it is told, and what was done to the store
 //! meanwhile.
 
-use crate::adapter::{AskedAt, Follower, NearEntry, OpensSources, SourceId, Vouches};
+use crate::adapter::{AskedAt, NearEntry, Recorder, Records, SourceId};
 use crate::runtime::lock;
-use futures_util::future::BoxFuture;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::sync::Notify;
 
 /// What happened, in the order in which the near level saw it. A source is known by its number, as
 /// no number is used twice.
@@ -65,11 +62,11 @@ impl Line {
 }
 
 /// A near level, for an adapter that follows.
-pub(super) struct Level {
+pub(super) type Level = Recorder<Notes>;
+
+pub(super) struct Notes {
     lines: Mutex<Vec<Line>>,
     next: AtomicU16,
-    /// Who waits until a source is wanted.
-    wants: Mutex<HashMap<u16, Arc<Notify>>>,
     born: Instant,
     opens: bool,
 }
@@ -85,19 +82,12 @@ impl Level {
     }
 
     fn with(opens: bool) -> Arc<Self> {
-        Arc::new(Self {
-            lines: Mutex::default(),
-            next: AtomicU16::new(1),
-            wants: Mutex::default(),
-            born: Instant::now(),
-            opens,
-        })
+        let (lines, next) = (Mutex::default(), AtomicU16::new(1));
+        Self::of(Notes { lines, next, born: Instant::now(), opens })
     }
+}
 
-    pub(super) fn follower(self: &Arc<Self>) -> Follower {
-        Follower::new(Arc::new(Home(Arc::downgrade(self))))
-    }
-
+impl Notes {
     /// Writes a line, and returns which it is.
     fn write(&self, line: Line) -> usize {
         let mut lines = lock(&self.lines);
@@ -148,11 +138,6 @@ impl Level {
 
     fn has_opened(&self, source: u16) -> bool {
         source != 0 && source < self.next.load(Ordering::SeqCst)
-    }
-
-    /// Wants all sources confirmed.
-    pub(super) fn wants(&self) {
-        lock(&self.wants).values().for_each(|waiting| waiting.notify_one());
     }
 
     /// Whether the source has ended, or has proven what was there at that time.
@@ -212,82 +197,33 @@ fn time_since(born: Instant) -> AskedAt {
 /// All sources have the same: a number is used once.
 const LIFE: u64 = 1;
 
-struct Home(Weak<Level>);
-
-impl OpensSources for Home {
-    fn open(&self) -> Option<Box<dyn Vouches>> {
-        let level = self.0.upgrade().filter(|level| level.opens)?;
-        let number = level.next.fetch_add(1, Ordering::SeqCst);
-        level.write(Line::Opened);
-        let wants = Arc::new(Notify::new());
-        lock(&level.wants).insert(number, wants.clone());
-        Some(Box::new(Stream { number, level: self.0.clone(), born: level.born, wants }))
-    }
-
-    fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-}
-
-/// A source of a [`Level`].
-struct Stream {
-    number: u16,
-    level: Weak<Level>,
-    born: Instant,
-    wants: Arc<Notify>,
-}
-
-impl Stream {
-    fn write(&self, line: Line) {
-        if let Some(level) = self.level.upgrade() {
-            level.write(line);
+impl Records for Notes {
+    fn opened(&self) -> Option<SourceId> {
+        if !self.opens {
+            return None;
         }
-    }
-}
-
-impl Vouches for Stream {
-    fn id(&self) -> SourceId {
-        SourceId { number: self.number, life: LIFE }
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        self.write(Line::Opened);
+        Some(SourceId { number, life: LIFE })
     }
 
     fn now(&self) -> AskedAt {
         time_since(self.born)
     }
 
-    fn forget(&self, key: &str) {
-        self.write(Line::Forgot { source: self.number, key: key.to_owned() });
+    fn forgot(&self, SourceId { number: source, .. }: SourceId, key: &str) {
+        self.write(Line::Forgot { source, key: key.to_owned() });
     }
 
-    fn forget_prefix(&self, prefix: &str) {
-        self.write(Line::ForgotBelow { source: self.number, prefix: prefix.to_owned() });
+    fn forgot_below(&self, SourceId { number: source, .. }: SourceId, prefix: &str) {
+        self.write(Line::ForgotBelow { source, prefix: prefix.to_owned() });
     }
 
-    fn confirm(&self, asked_at: AskedAt) {
-        self.write(Line::Confirmed { source: self.number, asked_at });
+    fn confirmed(&self, SourceId { number: source, .. }: SourceId, asked_at: AskedAt) {
+        self.write(Line::Confirmed { source, asked_at });
     }
 
-    fn wanted(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async {
-            let is_there = || self.level.strong_count() > 0;
-            if is_there() {
-                self.wants.notified().await;
-            }
-            is_there()
-        })
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.write(Line::Ended(self.number));
-        if let Some(level) = self.level.upgrade() {
-            lock(&level.wants).remove(&self.number);
-        }
-    }
-}
-
-impl Drop for Level {
-    fn drop(&mut self) {
-        self.wants();
+    fn ended(&self, SourceId { number, .. }: SourceId) {
+        self.write(Line::Ended(number));
     }
 }

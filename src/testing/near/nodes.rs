@@ -121,7 +121,7 @@ impl Nodes {
         let begun = Instant::now();
         while !is_so() {
             check!(begun.elapsed() < PATIENCE, "after {PATIENCE:?} there is not {what}");
-            self.level.wants();
+            self.level.want();
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())

@@ -2,20 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use super::*;
-use crate::adapter::{Follower, OpensSources, Vouches};
+use crate::adapter::{Follower, Recorder, Records};
 use futures_util::FutureExt;
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Wake};
-use tokio::sync::Notify;
 
-/// A near level that writes down what its sources say.
+/// What the sources of a near level say, line by line.
 #[derive(Default)]
 struct Ledger {
     lines: Mutex<Vec<String>>,
     clock: AtomicU64,
-    wanted: Notify,
-    is_gone: AtomicBool,
 }
 
 impl Ledger {
@@ -29,59 +26,37 @@ impl Ledger {
     }
 }
 
-struct Level(Arc<Ledger>);
-
-impl OpensSources for Level {
-    fn open(&self) -> Option<Box<dyn Vouches>> {
-        self.0.write("opened");
-        Some(Box::new(Stream(self.0.clone())))
-    }
-
-    fn is_gone(&self) -> bool {
-        self.0.is_gone.load(Ordering::SeqCst)
-    }
-}
-
-struct Stream(Arc<Ledger>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.write("ended");
-    }
-}
-
-impl Vouches for Stream {
-    fn id(&self) -> SourceId {
-        SourceId { number: 5, life: 7 }
+impl Records for Ledger {
+    fn opened(&self) -> Option<SourceId> {
+        self.write("opened");
+        Some(SourceId { number: 5, life: 7 })
     }
 
     fn now(&self) -> AskedAt {
-        AskedAt(self.0.clock.fetch_add(1, Ordering::SeqCst))
+        AskedAt(self.clock.fetch_add(1, Ordering::SeqCst))
     }
 
-    fn forget(&self, key: &str) {
-        self.0.write(format!("forget {key}"));
+    fn forgot(&self, _: SourceId, key: &str) {
+        self.write(format!("forget {key}"));
     }
 
-    fn forget_prefix(&self, prefix: &str) {
-        self.0.write(format!("forget {prefix}*"));
+    fn forgot_below(&self, _: SourceId, prefix: &str) {
+        self.write(format!("forget {prefix}*"));
     }
 
-    fn confirm(&self, AskedAt(time): AskedAt) {
-        self.0.write(format!("confirm {time}"));
+    fn confirmed(&self, _: SourceId, AskedAt(time): AskedAt) {
+        self.write(format!("confirm {time}"));
     }
 
-    fn wanted(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async {
-            self.0.wanted.notified().await;
-            !self.0.is_gone.load(Ordering::SeqCst)
-        })
+    fn ended(&self, _: SourceId) {
+        self.write("ended");
     }
 }
 
-fn ledger() -> (Arc<Ledger>, Follower) {
-    let ledger = Arc::new(Ledger::default());
-    (ledger.clone(), Follower::new(Arc::new(Level(ledger))))
+fn ledger() -> (Arc<Recorder<Ledger>>, Follower) {
+    let ledger = Recorder::of(Ledger::default());
+    let follower = ledger.follower();
+    (ledger, follower)
 }
 
 fn tracking() -> Tracking {
@@ -89,7 +64,7 @@ fn tracking() -> Tracking {
 }
 
 /// A source that is open.
-fn opened() -> (Arc<Ledger>, Arc<Tracking>) {
+fn opened() -> (Arc<Recorder<Ledger>>, Arc<Tracking>) {
     let ((ledger, follower), tracking) = (ledger(), tracking());
     tracking.open(follower.source().unwrap());
     assert_eq!(ledger.lines(), ["opened"]);
@@ -177,7 +152,7 @@ fn a_source_ends_at_once_while_a_task_waits_for_its_questions() {
     let mut waiting = pin!(tracking.wants_answer());
     for _ in 0..3 {
         assert!(waiting.as_mut().poll(&mut context).is_pending());
-        ledger.wanted.notify_one();
+        ledger.want();
         assert!(woken.0.swap(false, Ordering::SeqCst));
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(true));
         waiting.set(tracking.wants_answer());
@@ -194,10 +169,10 @@ fn a_source_ends_at_once_while_a_task_waits_for_its_questions() {
 fn a_source_without_its_near_level_ends_and_the_server_is_to_stop() {
     let (ledger, tracking) = opened();
     assert!(!tracking.is_unfollowed());
-    ledger.is_gone.store(true, Ordering::SeqCst);
-    ledger.wanted.notify_one();
+    let lines = ledger.notes();
+    drop(ledger);
     assert_eq!(tracking.wants_answer().now_or_never(), Some(false));
-    assert_eq!(ledger.lines(), ["ended"]);
+    assert_eq!(lines.lines(), ["ended"]);
     assert!(tracking.is_unfollowed());
     // On a connection that has ended nothing is to be stopped.
     tracking.ended();

@@ -1,13 +1,11 @@
 //! A near level that notes what it is told.
 
 use super::eventually;
-use crate::adapter::{AskedAt, AsyncCacheAdapter, Follower, OpensSources, SourceId, Vouches};
+use crate::adapter::{AskedAt, AsyncCacheAdapter, Recorder, Records, SourceId};
 use crate::adapters::sqlite::AsyncSqliteCache;
 use crate::runtime::lock;
-use futures_util::future::BoxFuture;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::sync::Notify;
 
 /// What a near level is told, apart from proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +21,11 @@ pub(super) trait Hears: Send + Sync {
     fn confirmed(&self, source: SourceId, asked_at: u64);
 }
 
-pub(super) struct Level {
+/// A near level that notes what it is told.
+pub(super) type Level = Recorder<Notes>;
+
+pub(super) struct Notes {
     state: Mutex<State>,
-    wants: Arc<Notify>,
     hears: Option<Arc<dyn Hears>>,
 }
 
@@ -51,17 +51,13 @@ impl Level {
     }
 
     pub(super) fn heard_by(hears: Option<Arc<dyn Hears>>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), wants: Arc::default(), hears })
+        Recorder::of(Notes { state: Mutex::default(), hears })
     }
 
     pub(super) fn in_front_of(cache: &AsyncSqliteCache) -> Arc<Self> {
         let level = Self::alone();
         assert!(cache.follow(level.follower()));
         level
-    }
-
-    pub(super) fn follower(self: &Arc<Self>) -> Follower {
-        Follower::new(Arc::new(Opener(Arc::downgrade(self))))
     }
 
     /// How many sources are open.
@@ -71,10 +67,6 @@ impl Level {
 
     pub(super) fn proofs(&self) -> usize {
         lock(&self.state).proofs
-    }
-
-    pub(super) fn want(&self) {
-        self.wants.notify_one();
     }
 
     /// Waits for the proof of a question that is asked from now on, or for the end of a source.
@@ -89,7 +81,9 @@ impl Level {
         .await;
         std::mem::take(&mut lock(&self.state).told)
     }
+}
 
+impl Notes {
     fn tell(&self, told: Told) {
         let mut state = lock(&self.state);
         if told == Told::Ended {
@@ -103,74 +97,36 @@ impl Level {
     }
 }
 
-struct Opener(Weak<Level>);
-
-impl OpensSources for Opener {
-    fn open(&self) -> Option<Box<dyn Vouches>> {
-        let level = self.0.upgrade()?;
-        let mut state = lock(&level.state);
+impl Records for Notes {
+    fn opened(&self) -> Option<SourceId> {
+        let mut state = lock(&self.state);
         state.open += 1;
         state.lives += 1;
-        let id = SourceId { number: 1, life: state.lives };
-        Some(Box::new(Voucher { level: self.0.clone(), wants: level.wants.clone(), id }))
-    }
-
-    fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-}
-
-struct Voucher {
-    level: Weak<Level>,
-    wants: Arc<Notify>,
-    id: SourceId,
-}
-
-impl Voucher {
-    fn tell(&self, told: Told) {
-        if let Some(level) = self.level.upgrade() {
-            level.tell(told);
-        }
-    }
-}
-
-impl Vouches for Voucher {
-    fn id(&self) -> SourceId {
-        self.id
+        Some(SourceId { number: 1, life: state.lives })
     }
 
     fn now(&self) -> AskedAt {
         AskedAt(now())
     }
 
-    fn forget(&self, key: &str) {
+    fn forgot(&self, _: SourceId, key: &str) {
         self.tell(Told::Key(key.to_owned()));
     }
 
-    fn forget_prefix(&self, prefix: &str) {
+    fn forgot_below(&self, _: SourceId, prefix: &str) {
         self.tell(Told::Below(prefix.to_owned()));
     }
 
-    fn confirm(&self, AskedAt(asked_at): AskedAt) {
-        let Some(level) = self.level.upgrade() else { return };
-        let mut state = lock(&level.state);
+    fn confirmed(&self, source: SourceId, AskedAt(asked_at): AskedAt) {
+        let mut state = lock(&self.state);
         state.proofs += 1;
         state.proven = state.proven.max(asked_at);
-        if let Some(hears) = &level.hears {
-            hears.confirmed(self.id, asked_at);
+        if let Some(hears) = &self.hears {
+            hears.confirmed(source, asked_at);
         }
     }
 
-    fn wanted(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async {
-            self.wants.notified().await;
-            true
-        })
-    }
-}
-
-impl Drop for Voucher {
-    fn drop(&mut self) {
+    fn ended(&self, _: SourceId) {
         self.tell(Told::Ended);
     }
 }
