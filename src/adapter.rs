@@ -276,6 +276,15 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
         self.get_many(keys).await
     }
 
+    /// A value that a near level still has under `key`, if it was proven to be fresh less than
+    /// `stale_for` ago, and nothing has said since that it changed. Asks nobody. A `get_or_set*` with
+    /// [`stale_for`](crate::View::stale_for) takes the value as stale if the store fails, and serves
+    /// it if the loader fails, too. The default has none.
+    fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        let _ = (key, stale_for);
+        None
+    }
+
     /// Called by a near level in front of this adapter. An adapter that can tell of changes keeps
     /// the follower, opens a [`Source`] for each stream that tells, and returns `true`. The default
     /// returns `false`: its values are near by age. `larder::testing::near_conformance!` tests

@@ -397,6 +397,11 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
         self.get_many(keys).await
     }
 
+    /// A blocking store has no near level.
+    fn get_unproven(&self, _key: &str, _stale_for: Duration) -> Option<CacheValue> {
+        None
+    }
+
     /// A blocking store has no stream that could tell.
     fn follow(&self, _follower: Follower) -> bool {
         false

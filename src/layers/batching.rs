@@ -389,6 +389,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
         self.in_turn(None, self.adapter.get_many_far(keys)).await
     }
 
+    fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        self.adapter.get_unproven(key, stale_for)
+    }
+
     fn follow(&self, follower: Follower) -> bool {
         self.adapter.follow(follower)
     }

@@ -145,6 +145,10 @@ macro_rules! forward {
                 (**self).get_many_far(keys).await
             }
 
+            fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+                (**self).get_unproven(key, stale_for)
+            }
+
             fn follow(&self, follower: Follower) -> bool {
                 (**self).follow(follower)
             }

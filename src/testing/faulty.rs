@@ -363,6 +363,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_values(keys, self.inner.get_many_far(keys), |value| value).await
     }
 
+    fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        self.inner.get_unproven(key, stale_for)
+    }
+
     fn follow(&self, follower: Follower) -> bool {
         self.inner.follow(follower)
     }

@@ -41,13 +41,21 @@ impl EarliestEnd {
     }
 
     /// Removes the entries that have expired, and passes them to `gone` while no lock is held.
-    pub(super) fn sweep(&self, engine: &Engine, gone: impl FnMut(Gone)) {
+    ///
+    /// `lasting` says until when an entry is kept, by its deadline.
+    pub(super) fn sweep(
+        &self,
+        engine: &Engine,
+        lasting: impl Fn(u64) -> u64,
+        gone: impl FnMut(Gone),
+    ) {
         self.0.store(NEVER, Ordering::Relaxed);
         let now = clock::now();
-        let keep = |node: &Node| {
-            let live = node.deadline > now;
+        let keep = |node: &mut Node| {
+            let end = lasting(node.deadline);
+            let live = end > now;
             if live {
-                self.0.fetch_min(node.deadline, Ordering::Relaxed);
+                self.0.fetch_min(end, Ordering::Relaxed);
             }
             live
         };

@@ -24,6 +24,15 @@ const LARGEST: usize = 256 << 10;
 /// adapter, and the second handle of a value that remembers its object.
 const OVERHEAD: u64 = 192;
 
+/// How long a value is kept after its deadline, in nanoseconds. Until then it may be served as
+/// stale.
+const LINGERS: u64 = 600_000_000_000;
+
+/// Until when a value is kept.
+fn lasting(deadline: u64) -> u64 {
+    deadline.saturating_add(LINGERS)
+}
+
 /// A value that fits the bounds, and what it counts for.
 #[derive(Debug)]
 pub(crate) struct Weighed {
@@ -94,11 +103,21 @@ impl NearStore {
         self.engine.look(key, true, serve).unwrap_or(false)
     }
 
+    /// Calls `look` with the value under `key`, its source and its deadline, which may be past.
+    /// `look` runs under the lock of a shard.
+    pub(crate) fn look_past<R>(
+        &self,
+        key: &str,
+        look: impl FnOnce(&CacheValue, u16, u64) -> R,
+    ) -> Option<R> {
+        self.engine.look(key, true, |node| look(&node.value, node.source, node.deadline))
+    }
+
     pub(crate) fn keep(&self, key: &str, kept: Weighed, source: u16, deadline: u64) -> Dropped {
         let Weighed { value, weight } = kept;
         let mut displaced = Displaced::default();
         self.engine.insert(key, Entry { value, deadline, weight, source }, &mut displaced);
-        self.earliest_end.expect(deadline);
+        self.earliest_end.expect(lasting(deadline));
         Dropped(displaced)
     }
 
@@ -108,31 +127,27 @@ impl NearStore {
 
     /// Removes the keys that begin with `prefix`. Returns how many there were.
     pub(crate) fn remove_below(&self, prefix: &str) -> u64 {
-        self.remove_where(|node| node.key.starts_with(prefix))
-    }
-
-    /// Removes the values of some sources. Returns how many there were.
-    pub(crate) fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
-        self.remove_where(|node| is_meant(node.source))
-    }
-
-    fn remove_where(&self, is_meant: impl Fn(&Node) -> bool) -> u64 {
         let mut removed = 0;
-        self.engine.retain(|node| !is_meant(node), |_| removed += 1);
+        self.engine.retain(|node| !node.key.starts_with(prefix), |_| removed += 1);
         removed
+    }
+
+    /// Gives each value the source and the deadline that `new` makes of its own.
+    pub(crate) fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64)) {
+        self.engine.relabel(new);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.engine.len()
     }
 
-    /// Whether an entry may have expired since the last sweep.
+    /// Whether there may be a value that is kept no longer.
     pub(crate) fn is_sweep_due(&self) -> bool {
         self.earliest_end.is_past()
     }
 
-    /// Removes the entries that have expired.
+    /// Removes the values that are kept no longer.
     pub(crate) fn sweep(&self) {
-        self.earliest_end.sweep(&self.engine, drop);
+        self.earliest_end.sweep(&self.engine, lasting, drop);
     }
 }

@@ -38,7 +38,7 @@ impl Sweeps for Store {
 
     fn sweep(&self) {
         let gone = |gone: Gone| self.emit_one(EventKind::Expire, &gone.key);
-        self.earliest_end.sweep(&self.engine, gone);
+        self.earliest_end.sweep(&self.engine, |deadline| deadline, gone);
     }
 }
 

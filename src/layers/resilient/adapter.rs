@@ -398,6 +398,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         self.read_all(keys, |inner, keys| inner.get_many_far(keys), |key| self.noted(key)).await
     }
 
+    fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        self.0.inner.get_unproven(key, stale_for)
+    }
+
     fn follow(&self, follower: Follower) -> bool {
         self.0.inner.follow(follower)
     }

@@ -231,6 +231,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Tiered<A> {
         self.read_all(keys, Joining::No).await
     }
 
+    fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        self.level.get_unproven(key, stale_for)
+    }
+
     fn follow(&self, follower: Follower) -> bool {
         self.far.follow(follower)
     }

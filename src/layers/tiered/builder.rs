@@ -13,6 +13,11 @@ const NEAR_BOUND: Duration = Duration::from_millis(100);
 /// How long a value is near at most.
 const NEAR_TTL: Duration = Duration::from_secs(60);
 
+/// A time as the core counts it.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// Its bounds are those of the near store.
@@ -24,7 +29,6 @@ pub(super) struct Settings {
 impl Settings {
     /// The bounds of the core, in nanoseconds.
     pub(super) fn bounds(&self) -> Bounds {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // The clock of a hit may be a tick behind.
         Bounds { age: nanos(self.near_bound).saturating_sub(TICK), ttl: nanos(self.near_ttl) }
     }

@@ -1,6 +1,6 @@
 //! The near level: the core with the store of near values, the clock, the counters and the sweep.
 
-use super::builder::Settings;
+use super::builder::{Settings, nanos};
 use super::core::{Changed, Core, Forgotten, Near, Proof, Rules, Source};
 use super::landed::Waiting;
 use crate::adapters::memory::near::{self, Dropped, NearStore, Sweeper, Sweeps, Weighed};
@@ -12,6 +12,7 @@ use crate::value::CacheValue;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 impl Near for NearStore {
@@ -30,8 +31,8 @@ impl Near for NearStore {
         Self::remove_below(self, prefix)
     }
 
-    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
-        Self::remove_of(self, is_meant)
+    fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64)) {
+        Self::relabel(self, new);
     }
 }
 
@@ -86,6 +87,16 @@ impl Level {
         let mut found = None;
         self.look(key, |value| found = Some(value.clone()));
         found
+    }
+
+    /// The value near under `key` that was proven less than `stale_for` ago. What asks for it serves
+    /// it as stale.
+    pub(super) fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
+        let (now, stale_for) = (near::now(), nanos(stale_for));
+        let take = |value: &CacheValue, source, deadline| {
+            self.core.may_serve_stale(source, deadline, now, stale_for).then(|| value.clone())
+        };
+        self.core.near().look_past(key, take).flatten()
     }
 
     /// [`get`](Self::get) once more, after a read has begun: a read of another caller may have ended
@@ -186,7 +197,8 @@ impl Level {
 
     pub(super) fn end(&self, source: Source) {
         lock(&self.renewals).remove(&source.id().number);
-        self.core.end(source);
+        // The clock of the hits: a later hit reads this time, or a later one.
+        self.core.end(source, near::recent());
         self.counters.lost_sources.fetch_add(1, Ordering::Relaxed);
         self.missing.fetch_add(1, Ordering::Relaxed);
         self.emit(EventKind::NearLost);

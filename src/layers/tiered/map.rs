@@ -6,7 +6,6 @@ use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a read has seen: which state of its key, and through which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -15,7 +14,7 @@ pub(super) struct Seen {
     pub(super) through: u32,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
     value: Seen,
     source: u16,
@@ -47,35 +46,29 @@ impl Map {
         now: u64,
         may_serve: impl FnOnce(u16) -> bool,
     ) -> Option<Seen> {
-        let look = |kept: &Kept| may_serve(kept.source).then_some(kept.value);
-        match self {
-            Self::Engine(engine) => engine.look(key, now, |value| look(kept(value)?)).flatten(),
-            Self::Small(entries, _) => {
-                lock(entries).get(key).filter(|kept| kept.deadline > now).and_then(look)
-            }
-        }
+        self.look_past(key, |source, deadline| deadline > now && may_serve(source))
     }
 
-    fn remove_where(&self, is_meant: impl Fn(&str, &Kept) -> bool) -> u64 {
-        let removed = AtomicU64::new(0);
-        let keep = |key: &str, kept: &Kept| {
-            let goes = is_meant(key, kept);
-            removed.fetch_add(goes.into(), Ordering::Relaxed);
-            !goes
-        };
+    /// The value under `key`, if `may_serve` says so of its source and its deadline.
+    pub(super) fn look_past(
+        &self,
+        key: &str,
+        may_serve: impl FnOnce(u16, u64) -> bool,
+    ) -> Option<Seen> {
         match self {
             Self::Engine(engine) => {
-                engine.retain(|key, value| kept(value).is_some_and(|kept| keep(key, kept)));
+                let look = |value: &CacheValue, source, deadline| {
+                    value.downcast_ref().copied().filter(|_| may_serve(source, deadline))
+                };
+                engine.look(key, look).flatten()
             }
-            Self::Small(entries, _) => lock(entries).retain(|key, kept| keep(key, kept)),
+            Self::Small(entries, _) => {
+                let entries = lock(entries);
+                let kept = entries.get(key)?;
+                may_serve(kept.source, kept.deadline).then_some(kept.value)
+            }
         }
-        removed.into_inner()
     }
-}
-
-/// What is behind a value of the engine.
-fn kept(value: &CacheValue) -> Option<&Kept> {
-    value.downcast_ref()
 }
 
 impl Near for Map {
@@ -84,11 +77,11 @@ impl Near for Map {
     type Gone = Option<String>;
 
     fn keep(&self, key: &str, value: Seen, source: u16, deadline: u64) -> Self::Gone {
-        let kept = Kept { value, source, deadline };
         match self {
-            Self::Engine(engine) => engine.keep(key, CacheValue::new(kept), deadline),
+            Self::Engine(engine) => engine.keep(key, CacheValue::new(value), source, deadline),
             Self::Small(entries, room) => {
                 let mut entries = lock(entries);
+                let kept = Kept { value, source, deadline };
                 let is_new = entries.insert(key.to_owned(), kept).is_none();
                 if !is_new || entries.len() <= *room {
                     return None;
@@ -109,10 +102,23 @@ impl Near for Map {
     }
 
     fn remove_below(&self, prefix: &str) -> u64 {
-        self.remove_where(|key, _| key.starts_with(prefix))
+        match self {
+            Self::Engine(engine) => engine.remove_below(prefix),
+            Self::Small(entries, _) => {
+                let mut entries = lock(entries);
+                let before = entries.len();
+                entries.retain(|key, _| !key.starts_with(prefix));
+                (before - entries.len()) as u64
+            }
+        }
     }
 
-    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64 {
-        self.remove_where(|_, kept| is_meant(kept.source))
+    fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64)) {
+        match self {
+            Self::Engine(engine) => engine.relabel(new),
+            Self::Small(entries, _) => lock(entries).values_mut().for_each(|kept| {
+                (kept.source, kept.deadline) = new(kept.source, kept.deadline);
+            }),
+        }
     }
 }

@@ -41,6 +41,8 @@ use std::sync::Arc;
 /// - Once a write, a removal or a `clear` of this layer has returned, its next read sees it.
 /// - A read that begins the near bound after the write of another node has returned sees it, too.
 /// - Reads that miss near at the same time are one read of the far store.
+/// - A value whose proof has ended stays for about ten minutes, for
+///   [`get_unproven`](AsyncCacheAdapter::get_unproven).
 /// - A value over 256 KiB is not kept near, and neither is the absence of one.
 /// - A far store that answers without waiting, as a memory cache does, is asked itself.
 ///
@@ -116,7 +118,7 @@ impl<A: AsyncCacheAdapter> Tiered<A> {
         &self.far
     }
 
-    /// The number of values that are near, with those that have expired and were not swept.
+    /// The number of values that are near, with those that are kept to be served as stale.
     ///
     /// ```
     /// use larder::AsyncMemoryCache;

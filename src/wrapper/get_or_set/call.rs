@@ -26,6 +26,7 @@ use crate::wrapper::value_type::{Answer, ValueType};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 pub(super) const OP: &str = "get_or_set";
@@ -202,7 +203,7 @@ impl<'a> GetOrSet<'a> {
                 Found::Nothing => (Some(mark), false, None),
                 // Do not read again: a second read of a backend that is down would cost a second
                 // deadline.
-                Found::Unknown => (None, true, None),
+                Found::Unknown(usable) => (None, true, usable),
             };
             self.make_tags()?;
             let mut miss = Miss { info, usable };
@@ -293,7 +294,7 @@ impl<'a> GetOrSet<'a> {
                 if !options.fail_open || !concerns_backend(&error) {
                     return Err(error);
                 }
-                return Ok(Found::Unknown);
+                return Ok(Found::Unknown(self.unproven()));
             }
         };
         self.replaced.seen = Some(found.meta().created_ms());
@@ -325,6 +326,20 @@ impl<'a> GetOrSet<'a> {
                 Found::Nothing
             }
         })
+    }
+
+    /// The value that a near level still has while the backend fails, as a stale one.
+    pub(super) fn unproven(&self) -> Option<Usable> {
+        let options = &self.view.options;
+        let stale_for = options.keeps_for().filter(|_| !options.force_refresh)?;
+        let found = self.slot.adapter.get_unproven(self.scoped.text(), stale_for)?;
+        // A tag may have been removed meanwhile: an entry is served only if its records are proven.
+        let is_current = matches!(self.slot.is_current_now(&found), Poll::Ready(Ok(true)));
+        let found = options.read(found);
+        let is_of_use = is_current
+            && (!found.is_stale() || options.serves_stale(found.meta(), clock::now_ms()));
+        let value = if is_of_use { self.of.answer(&found).ok()? } else { return None };
+        Some(Usable { value, is_stale: true })
     }
 
     /// Emits one hit, stale hit or miss per call, however often the call reads.

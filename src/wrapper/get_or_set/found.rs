@@ -11,8 +11,9 @@ pub(super) enum Found {
     /// A value to serve if the loader fails or is late.
     Usable(Usable),
     Nothing,
-    /// The backend failed, and the call goes on without it (fail-open).
-    Unknown,
+    /// The backend failed, and the call goes on without it (fail-open); with what a near level still
+    /// has.
+    Unknown(Option<Usable>),
 }
 
 /// A value that may be served.

@@ -3,6 +3,7 @@
 // clippy allows it in `#[test]`s, and not in the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod alike;
 mod by_age;
 mod chaos;
 mod conformance;

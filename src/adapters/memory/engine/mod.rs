@@ -222,7 +222,7 @@ impl Engine {
     /// Removes the entries that `keep` rejects, and passes them to `gone` while no lock is held. A
     /// shard is locked for a limited number of entries at a time. Entries that are stored in the
     /// meantime may or may not be checked.
-    pub(super) fn retain(&self, keep: impl Fn(&Node) -> bool, mut gone: impl FnMut(Gone)) {
+    pub(super) fn retain(&self, keep: impl Fn(&mut Node) -> bool, mut gone: impl FnMut(Gone)) {
         const STRETCH: usize = 1_024;
         for shard in &self.shards {
             let mut from = 0;
@@ -237,6 +237,16 @@ impl Engine {
                 from += STRETCH;
             }
         }
+    }
+
+    /// Gives each entry the source and the deadline that `new` makes of its own. Entries that are
+    /// stored in the meantime may or may not be given others.
+    pub(super) fn relabel(&self, new: impl Fn(u16, u64) -> (u16, u64)) {
+        let relabel = |node: &mut Node| {
+            (node.source, node.deadline) = new(node.source, node.deadline);
+            true
+        };
+        self.retain(relabel, drop);
     }
 
     /// Shows some entries to `look`, from `place` on, which is a shard and a number of a node in it.

@@ -189,13 +189,16 @@ impl Shard {
     pub(super) fn retain(
         &mut self,
         range: Range<usize>,
-        keep: impl Fn(&Node) -> bool,
+        keep: impl Fn(&mut Node) -> bool,
         removed: &mut Vec<Gone>,
     ) -> bool {
         let end = self.slab.end();
         for at in range.start..range.end.min(end) {
             let at = at as u32;
-            let Some(node) = self.slab.get(at).filter(|node| !keep(node)) else { continue };
+            let Some(node) = self.slab.get_mut(at) else { continue };
+            if keep(node) {
+                continue;
+            }
             let (hash, stage) = (Hash::of(&node.key, &self.hasher), node.stage);
             self.unlink(at, stage);
             removed.extend(self.take_out(at, hash, false));

@@ -12,21 +12,26 @@ impl TimedEngine {
         Self(Engine::new(Size { entries, bytes: entries }, 1))
     }
 
-    /// Calls `look` with the value under `key` whose deadline is later than `now`. The value cannot
-    /// be removed meanwhile.
+    /// Calls `look` with the value under `key`, its source and its deadline. The value cannot be
+    /// removed meanwhile.
     pub(crate) fn look<R>(
         &self,
         key: &str,
-        now: u64,
-        look: impl FnOnce(&CacheValue) -> R,
+        look: impl FnOnce(&CacheValue, u16, u64) -> R,
     ) -> Option<R> {
-        self.0.look(key, true, |node| (node.deadline > now).then(|| look(&node.value))).flatten()
+        self.0.look(key, true, |node| look(&node.value, node.source, node.deadline))
     }
 
     /// Keeps a value, and returns the key that was evicted for it.
-    pub(crate) fn keep(&self, key: &str, value: CacheValue, deadline: u64) -> Option<String> {
+    pub(crate) fn keep(
+        &self,
+        key: &str,
+        value: CacheValue,
+        source: u16,
+        deadline: u64,
+    ) -> Option<String> {
         let mut displaced = Displaced::default();
-        self.0.insert(key, Entry::new(value, deadline, 1), &mut displaced);
+        self.0.insert(key, Entry { value, deadline, weight: 1, source }, &mut displaced);
         displaced.iter().find(|gone| gone.evicted).map(|gone| gone.key.to_string())
     }
 
@@ -35,7 +40,14 @@ impl TimedEngine {
         self.0.remove(key).is_some()
     }
 
-    pub(crate) fn retain(&self, keep: impl Fn(&str, &CacheValue) -> bool) {
-        self.0.retain(|node| keep(&node.key, &node.value), drop);
+    /// Removes the keys that begin with `prefix`, and returns how many.
+    pub(crate) fn remove_below(&self, prefix: &str) -> u64 {
+        let mut removed = 0;
+        self.0.retain(|node| !node.key.starts_with(prefix), |_| removed += 1);
+        removed
+    }
+
+    pub(crate) fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64)) {
+        self.0.relabel(new);
     }
 }

@@ -8,6 +8,9 @@
 //! A value near is served while it is proven. Either its source vouches for it: the source has
 //! answered a question that was sent less than the bound ago, and has invalidated before all that
 //! had changed until then. Or nobody does, and it was read less than the bound ago.
+//!
+//! A value whose proof has ended stays. It is never served as fresh, but a caller that the far level
+//! and the loader have failed may take it as stale, for a limited time after the end of its proof.
 
 mod reads;
 mod rules;
@@ -50,9 +53,9 @@ pub(super) trait Near: Send + Sync {
     /// meanwhile may stay.
     fn remove_below(&self, prefix: &str) -> u64;
 
-    /// Removes the values of the sources for which `is_meant`, and returns how many. Values that are
-    /// kept meanwhile may stay.
-    fn remove_of(&self, is_meant: &dyn Fn(u16) -> bool) -> u64;
+    /// Gives each value the source and the deadline that `new` makes of its own. Values that are
+    /// kept meanwhile may stay as they are.
+    fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64));
 }
 
 /// How long a near value is good, in nanoseconds.
@@ -161,6 +164,20 @@ impl<N: Near, J: Clone> Core<N, J> {
     #[inline]
     pub(super) fn may_serve(&self, source: u16, now: u64) -> Proof {
         self.sources.may_serve(source, now)
+    }
+
+    /// Whether a value may be served as stale, although it is not proven any more: its proof ended
+    /// less than `stale_for` ago, with its deadline or with what its source could vouch for. Asked
+    /// while the value cannot be removed, as [`may_serve`](Self::may_serve).
+    pub(super) fn may_serve_stale(
+        &self,
+        source: u16,
+        deadline: u64,
+        now: u64,
+        stale_for: u64,
+    ) -> bool {
+        let proven_until = deadline.min(self.sources.proven_until(source));
+        now.saturating_sub(proven_until) < stale_for || !self.rules.hold(Rule::StaleFor)
     }
 
     // ---- reads of the far level
@@ -288,26 +305,34 @@ impl<N: Near, J: Clone> Core<N, J> {
         self.sources.open()
     }
 
-    /// Ends a source, and with it all values for which it vouched. They are bypassed at once, and
-    /// removed by the next [`sweep`](Self::sweep).
-    pub(super) fn end(&self, source: Source) {
-        self.sources.end(source);
+    /// Ends a source, and with it the proof of all values for which it vouched: from `now` on they
+    /// are bypassed.
+    pub(super) fn end(&self, source: Source, now: u64) {
+        self.sources.end(source, now);
     }
 
-    /// Removes the values of ended sources, whose numbers may then be used again.
+    /// Takes the values of ended sources from these, whose numbers may then be used again. Such a
+    /// value is near by age from then on, and past its deadline.
     pub(super) fn sweep(&self) {
         let ended = self.sources.ended();
         if ended.is_empty() {
             return;
         }
         // A read that ends now may have found its source open. A sweep that has taken the lock of
-        // each stripe once has waited for such reads: what they kept is removed below, and a read
-        // that ends later finds its source ended.
+        // each stripe once has waited for such reads: what they kept is relabelled below, and a
+        // read that ends later finds its source ended.
         if self.rules.hold(Rule::SweepWaits) {
             self.stripes.iter().for_each(|stripe| drop(lock(&stripe.0)));
         }
         if self.rules.hold(Rule::Sweep) {
-            self.near.remove_of(&|number| ended.contains(&number));
+            self.near.relabel(&|source, deadline| {
+                if !ended.contains(&source) {
+                    return (source, deadline);
+                }
+                let ends = self.rules.hold(Rule::SweepEnds);
+                let end = if ends { self.sources.proven_until(source) } else { NEVER };
+                (BY_AGE, deadline.min(end))
+            });
         }
         self.sources.reuse(ended);
     }

@@ -22,10 +22,16 @@ pub(in crate::layers::tiered) enum Rule {
     RefusedGoes,
     /// The answer to a read voids the other reads of its key that are in flight.
     OneAnswer,
-    /// The values of an ended source are removed before its number is used again.
+    /// The values of an ended source bear its number no longer when it is used again.
     Sweep,
+    /// These values have the end of their source as their deadline.
+    SweepEnds,
     /// A sweep waits for the reads that end just now.
     SweepWaits,
+    /// No value is served as stale for longer than that is asked for.
+    StaleFor,
+    /// The proof of a value that its source had not confirmed in time did not end with the source.
+    EndsEarlier,
     /// Whether a read was voided is found out in one step with keeping its value.
     OneStep,
 }

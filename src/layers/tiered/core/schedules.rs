@@ -153,7 +153,7 @@ fn read_beside_an_end(broken: Option<Rule>) {
             // Near values that are there before the sweep.
             reading.read(Some(id));
         });
-        setting.core.end(source);
+        setting.core.end(source, 1);
         assert_eq!(setting.hit(1), None, "its source has ended");
         setting.core.sweep();
         let next = setting.core.open().expect("a free number");

@@ -1,6 +1,7 @@
 //! Sources: ordered streams from the store, each of which vouches for the values that were read
 //! through it.
 
+use super::NEVER;
 use super::rules::{Rule, Rules};
 use crate::adapter::SourceId;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub(in crate::layers::tiered) struct Proof {
 struct Slot {
     /// Until when the source vouches for its values; 0 before it is confirmed, and after its end.
     until: AtomicU64,
+    /// Until when the source had vouched for its values, after its end.
+    ended: AtomicU64,
     /// Odd while the source is open. Each use of the number has its own.
     life: AtomicU64,
     /// Whether a caller was asked to renew the proof, and no answer has come since.
@@ -95,6 +98,18 @@ impl Sources {
         }
     }
 
+    /// Until when the values of a source are or were proven; those by age have their deadline.
+    pub(super) fn proven_until(&self, source: u16) -> u64 {
+        if source == BY_AGE {
+            return NEVER;
+        }
+        let slot = self.slot(source);
+        match slot.until.load(Ordering::Acquire) {
+            0 => slot.ended.load(Ordering::Acquire),
+            until => until,
+        }
+    }
+
     pub(super) fn confirm(&self, source: &Source, asked_at: u64) {
         let slot = self.slot(source.0.number);
         // Answers may be handled in another order than they were asked: the latest question counts.
@@ -116,12 +131,17 @@ impl Sources {
         };
         let slot = self.slot(number);
         slot.wanted.store(false, Ordering::Relaxed);
+        slot.ended.store(0, Ordering::Relaxed);
         let life = slot.life.fetch_add(1, Ordering::AcqRel) + 1;
         Some(Source(SourceId { number, life }))
     }
 
-    pub(super) fn end(&self, Source(SourceId { number, .. }): Source) {
+    pub(super) fn end(&self, Source(SourceId { number, .. }): Source, now: u64) {
         let slot = self.slot(number);
+        let ends_earlier = self.rules.hold(Rule::EndsEarlier);
+        let until = if ends_earlier { slot.until.load(Ordering::Acquire) } else { NEVER };
+        // Before the proof: a caller that finds no proof reads its end here.
+        slot.ended.store(until.min(now), Ordering::Release);
         // First the proof, then the life. A read that ends in between is kept, and not served; it
         // is swept before the number is used again.
         if self.rules.hold(Rule::SourceEnds) {

@@ -98,7 +98,7 @@ fn the_end_of_a_source_takes_its_values_only() {
     fill(&core, "one", 0, Some(ended));
     fill(&core, "other", 0, Some(other.id()));
     fill(&core, "by age", 0, None);
-    core.end(one);
+    core.end(one, 1);
     assert!(!is_hit(&core, "one", 1) && is_hit(&core, "other", 1) && is_hit(&core, "by age", 1));
     assert!(!end(&core, "late", late, NEVER, Some(ended)), "nobody vouches for it");
     core.sweep();
@@ -108,12 +108,64 @@ fn the_end_of_a_source_takes_its_values_only() {
     assert!(!is_hit(&core, "one", 1), "but not for what was there before");
 }
 
+/// Whether a value is served as stale for 50 after the end of its proof.
+fn is_stale_hit(core: &Core<Map, u64>, key: &str, now: u64) -> bool {
+    let may_serve = |source, deadline| core.may_serve_stale(source, deadline, now, 50);
+    core.near().look_past(key, may_serve).is_some()
+}
+
+#[test]
+fn a_value_by_age_is_stale_for_a_time_after_its_deadline() {
+    let core = core();
+    fill(&core, "k", 1_000, None);
+    assert!(is_stale_hit(&core, "k", 1_000), "although it is proven");
+    assert!(is_stale_hit(&core, "k", 1_000 + AGE + 49));
+    assert!(!is_stale_hit(&core, "k", 1_000 + AGE + 50));
+    assert!(end(&core, "k", send(&core, "k", 2_000), 30, None));
+    assert!(is_stale_hit(&core, "k", 2_079) && !is_stale_hit(&core, "k", 2_080), "its own life");
+}
+
+#[test]
+fn a_value_of_a_source_is_stale_for_a_time_after_its_proof_or_the_end_of_its_source() {
+    for (ended, last) in [(50, 100), (140, 150)] {
+        let core = core();
+        let source = core.open().expect("a free number");
+        core.confirm(&source, 0);
+        fill(&core, "k", 0, Some(source.id()));
+        assert!(is_stale_hit(&core, "k", AGE + 49) && !is_stale_hit(&core, "k", AGE + 50));
+        core.end(source, ended);
+        for _ in 0..2 {
+            assert!(!is_hit(&core, "k", ended), "it is not fresh");
+            let is_stale = [last - 1, last].map(|now| is_stale_hit(&core, "k", now));
+            assert_eq!(is_stale, [true, false], "ended at {ended}");
+            core.sweep();
+        }
+        let next = core.open().expect("a free number");
+        core.confirm(&next, 1_000);
+        assert!(!is_hit(&core, "k", 1_000) && !is_stale_hit(&core, "k", 1_000));
+    }
+}
+
+#[test]
+fn what_has_changed_is_not_stale_either() {
+    let core = core();
+    for change in [0, 1, 2] {
+        fill(&core, "k", 0, None);
+        match change {
+            0 => drop(core.forget("k")),
+            1 => drop(core.begin_write(Changed::Key("k"))),
+            _ => drop(core.end_read(send(&core, "k", 1), "k", Answer::NotKept)),
+        }
+        assert!(!is_stale_hit(&core, "k", 2), "{change}");
+    }
+}
+
 #[test]
 fn numbers_are_free_again_after_a_sweep() {
     let core = core();
     let mut open: Vec<_> = std::iter::from_fn(|| core.open()).collect();
     assert!(open.len() > 1_000, "{}", open.len());
-    open.drain(..10).for_each(|source| core.end(source));
+    open.drain(..10).for_each(|source| core.end(source, 0));
     assert!(core.open().is_none(), "values of theirs may be near");
     core.sweep();
     assert_eq!(std::iter::from_fn(|| core.open()).count(), 10);

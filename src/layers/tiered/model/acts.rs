@@ -106,7 +106,7 @@ impl Run {
                 self.report.joined += 1;
                 match home.flights.get_mut(&number) {
                     Some(flight) => flight.callers.push(caller),
-                    None => self.failed(caller),
+                    None => self.failed(node, caller),
                 }
                 return;
             }

@@ -1,5 +1,6 @@
 //! How requests end: with an answer, without one, or given up.
 
+use super::history::Content;
 use super::node::{Caller, Flight, Purpose, key_of, name};
 use super::purposes::For;
 use super::run::{Followers, Reply, Run};
@@ -136,6 +137,24 @@ impl Run {
         floor.read = floor.read.max(state);
     }
 
+    fn take_stale(&mut self, node: usize, caller: Caller) {
+        let Caller { key, floor, what_for: For::Caller, .. } = caller else { return };
+        let now = self.schedule.now;
+        let Some(Seen { state, .. }) = self.nodes[node].look_stale(key, now) else { return };
+        // An entry with tags is served only if its records are proven.
+        if self.history.state(key, state).content != Content::PLAIN {
+            return;
+        }
+        self.report.stale += 1;
+        let what = || {
+            let state = self.history.state(key, state);
+            format!("node {node}, key {key}, stale at {now}: {state:?}, {floor:?}")
+        };
+        for invariant in self.history.broken_as_stale_by(key, state, now, floor) {
+            self.report.violation(invariant, what);
+        }
+    }
+
     pub(super) fn time_out(&mut self, node: usize, number: u64) {
         let home = &mut self.nodes[node];
         let Some(pending) = home.pending.get(&number).copied() else { return };
@@ -174,14 +193,15 @@ impl Run {
             match followers {
                 Followers::LookAgain if position > 0 => self.look(node, caller),
                 Followers::LookAgain => {}
-                Followers::Fail => self.failed(caller),
+                Followers::Fail => self.failed(node, caller),
             }
         }
     }
 
-    /// A read returns without an answer.
-    pub(super) fn failed(&mut self, caller: Caller) {
+    /// A read ends without an answer. Its caller takes what is near as stale.
+    pub(super) fn failed(&mut self, node: usize, caller: Caller) {
         self.report.failed += 1;
+        self.take_stale(node, caller);
         if caller.begun >= self.answered_from {
             let what = || format!("key {} is not answered", caller.key);
             self.report.violation(Invariant::Equal, what);

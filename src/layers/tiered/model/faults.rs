@@ -126,14 +126,15 @@ impl Run {
     /// A node finds a link broken.
     pub(super) fn lose(&mut self, node: usize, link: usize) {
         let Link { connection, source, .. } = std::mem::take(&mut self.nodes[node].links[link]);
+        let now = self.schedule.now;
         let home = &mut self.nodes[node];
         let life = home.life;
         if let Some(source) = source {
             self.report.lost_sources += 1;
-            home.core.end(source);
+            home.core.end(source, home.clock + now);
             home.all_changed();
             // By a task of its own.
-            let later = self.schedule.now + self.rng.u64(..20 * MS);
+            let later = now + self.rng.u64(..20 * MS);
             self.schedule.at(later, Event::Sweep { node, life });
         }
         let home = &self.nodes[node];

@@ -1,6 +1,6 @@
 //! What was written when, and whether a read may return what it returned.
 
-use super::settings::{BOUND, Invariant};
+use super::settings::{BOUND, Invariant, STALE_FOR};
 
 const NEVER: u64 = u64::MAX;
 
@@ -159,6 +159,27 @@ impl History {
             (number < floor.written, Invariant::OwnWrites),
             (number < floor.read, Invariant::NoGoingBack),
             (state.is_value() && begun > state.deadline, Invariant::Expired),
+        ]
+        .into_iter()
+        .filter_map(|(broken, invariant)| broken.then_some(invariant))
+    }
+
+    /// The invariants that a caller breaks which takes this state as stale now.
+    pub(super) fn broken_as_stale_by(
+        &self,
+        key: usize,
+        number: u32,
+        now: u64,
+        floor: Floor,
+    ) -> impl Iterator<Item = Invariant> {
+        let state = self.state(key, number);
+        // It was proven less than that ago, and then it was no older than the bound.
+        let too_old = self.age(key, number, now).is_some_and(|age| age > BOUND + STALE_FOR);
+        let has_expired = now > state.deadline.saturating_add(STALE_FOR);
+        [
+            (too_old || has_expired, Invariant::StaleFor),
+            (number < floor.written, Invariant::OwnWrites),
+            (number < floor.read, Invariant::NoGoingBack),
         ]
         .into_iter()
         .filter_map(|(broken, invariant)| broken.then_some(invariant))

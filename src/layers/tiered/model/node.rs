@@ -3,7 +3,7 @@
 use super::history::Floor;
 use super::purposes::{For, Load};
 use super::server::GROUPS;
-use super::settings::{BOUND, Fault, TTL};
+use super::settings::{BOUND, Fault, STALE_FOR, TTL};
 use crate::layers::tiered::core::{Bounds, Core, Read, Rules, Source};
 use crate::layers::tiered::map::{Map, Seen};
 use fastrand::Rng;
@@ -128,6 +128,14 @@ impl Node {
         };
         looked.hit = self.core.near().look(&name(key), now, may_serve);
         looked
+    }
+
+    /// What is near under a key, if it may be served as stale.
+    pub(super) fn look_stale(&self, key: usize, now: u64) -> Option<Seen> {
+        let now = self.clock + now;
+        let may_serve =
+            |source, deadline| self.core.may_serve_stale(source, deadline, now, STALE_FOR);
+        self.core.near().look_past(&name(key), may_serve)
     }
 
     /// The link whose source has this number.

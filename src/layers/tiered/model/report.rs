@@ -14,6 +14,8 @@ pub(super) struct Report {
     pub(super) late_proofs: u64,
     pub(super) renewals: u64,
     pub(super) failed: u64,
+    /// Values that were taken as stale by callers whose read failed.
+    pub(super) stale: u64,
     pub(super) writes: u64,
     pub(super) lost_sources: u64,
     /// Entries with tags that were served.
@@ -46,6 +48,7 @@ impl Report {
         self.late_proofs += other.late_proofs;
         self.renewals += other.renewals;
         self.failed += other.failed;
+        self.stale += other.stale;
         self.writes += other.writes;
         self.lost_sources += other.lost_sources;
         self.tagged += other.tagged;
@@ -63,7 +66,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} hits, {} far reads, {} joined, {} kept, {} refused, {} late proofs, {} renewals, \
-             {} failed, {} writes, {} lost sources, {} tagged, {} dead; oldest value served {:.1} ms; {} violations",
+             {} failed, {} taken as stale, {} writes, {} lost sources, {} tagged, {} dead; \
+             oldest value served {:.1} ms; {} violations",
             self.hits,
             self.far_reads,
             self.joined,
@@ -72,6 +76,7 @@ impl fmt::Display for Report {
             self.late_proofs,
             self.renewals,
             self.failed,
+            self.stale,
             self.writes,
             self.lost_sources,
             self.tagged,

@@ -13,6 +13,9 @@ pub(super) const BOUND: u64 = 100 * MS;
 /// The longest time for which a value is near.
 pub(super) const TTL: u64 = 5_000 * MS;
 
+/// How long a value is served as stale after the end of its proof.
+pub(super) const STALE_FOR: u64 = 300 * MS;
+
 /// The deadline of a request.
 pub(super) const TIMEOUT: u64 = 250 * MS;
 
@@ -67,7 +70,9 @@ pub(super) enum Invariant {
     /// [`Bounded`](Self::Bounded) for tags: nothing is served whose load began before the removal
     /// of one of its tags, if that removal returned more than the bound before the read began.
     Tags,
-    /// Nothing is served for which an ended source vouched.
+    /// Nothing is served as stale for longer than that is allowed after the end of its proof.
+    StaleFor,
+    /// Nothing is served as fresh for which an ended source vouched.
     EndedSource,
     /// When all is quiet and well, all nodes read the same.
     Equal,
@@ -108,11 +113,14 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Every fault, and the invariant that it breaks.
-    pub(super) const ALL: [(Self, Invariant); 19] = [
+    pub(super) const ALL: [(Self, Invariant); 22] = [
         (Self::Without(Rule::Token), Invariant::Bounded),
         (Self::Without(Rule::Lease), Invariant::Bounded),
         (Self::Without(Rule::SourceEnds), Invariant::EndedSource),
         (Self::Without(Rule::Sweep), Invariant::EndedSource),
+        (Self::Without(Rule::SweepEnds), Invariant::EndedSource),
+        (Self::Without(Rule::StaleFor), Invariant::StaleFor),
+        (Self::Without(Rule::EndsEarlier), Invariant::StaleFor),
         (Self::Without(Rule::OwnWrites), Invariant::OwnWrites),
         (Self::Without(Rule::Joins), Invariant::OneRead),
         (Self::Without(Rule::JoinsUnvoided), Invariant::OwnWrites),

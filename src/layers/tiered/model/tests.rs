@@ -54,6 +54,7 @@ fn nothing_too_old_is_served_whatever_fails() {
         report.lost_sources,
         report.tagged,
         report.dead,
+        report.stale,
     ];
     assert!(happened.iter().all(|count| *count > 1_000), "{report}");
 }

@@ -221,17 +221,20 @@ where
         let member = &mut self.members[at];
         let info = CallInfo::new(OP, member.call.key).took(took);
         let mut right = None;
-        let found = found.map_or(Ok(Found::Unknown), |found| {
-            let found = found.map(|found| match found {
-                FoundOrClaimed::Found(value) => Some(value),
-                FoundOrClaimed::Claimed(claim) => {
-                    right = Some(StoreRight::Claimed(claim));
-                    None
-                }
-                FoundOrClaimed::Missing => None,
-            });
-            member.call.judge(found, info)
-        });
+        let found = match found {
+            None => Ok(Found::Unknown(member.call.unproven())),
+            Some(found) => {
+                let found = found.map(|found| match found {
+                    FoundOrClaimed::Found(value) => Some(value),
+                    FoundOrClaimed::Claimed(claim) => {
+                        right = Some(StoreRight::Claimed(claim));
+                        None
+                    }
+                    FoundOrClaimed::Missing => None,
+                });
+                member.call.judge(found, info)
+            }
+        };
         let mut missed = Missed {
             at,
             miss: Miss { info, usable: None },
@@ -255,7 +258,9 @@ where
             }
             Ok(Found::Usable(usable)) => missed.miss.usable = Some(usable),
             Ok(Found::Nothing) => {}
-            Ok(Found::Unknown) => (missed.mark, missed.skip_store) = (None, true),
+            Ok(Found::Unknown(usable)) => {
+                (missed.mark, missed.skip_store, missed.miss.usable) = (None, true, usable);
+            }
             Err(error) => {
                 member.answer = Some(Err(error));
                 return None;

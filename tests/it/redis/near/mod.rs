@@ -6,8 +6,10 @@ mod chaos;
 mod ends;
 mod faults;
 mod forks;
+mod links;
 mod observers;
 mod servers;
+mod stale;
 mod told;
 
 use super::together::calls;
@@ -45,6 +47,14 @@ async fn brought_near(node: &AsyncCacheWrapper, key: &str, value: &str) {
     eventually(&format!("{value:?} is near under {key:?}"), PATIENT, async || {
         node.get::<String>(key).await.unwrap();
         is_near(node, key).as_deref() == Some(value)
+    })
+    .await;
+}
+
+/// [`brought_near`] over a link that may have to be opened anew.
+async fn brought_near_again(node: &AsyncCacheWrapper, key: &str, value: &str) {
+    eventually(&format!("{value:?} is near under {key:?}"), PATIENT, async || {
+        node.get::<String>(key).await.is_ok() && is_near(node, key).as_deref() == Some(value)
     })
     .await;
 }
