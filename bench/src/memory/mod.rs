@@ -6,6 +6,7 @@ mod loads;
 mod mixed;
 mod ratios;
 mod sizes;
+mod tags;
 
 use crate::run::Run;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub(crate) fn run(run: &mut Run) {
     mixed::run(run);
     ratios::run(run);
     sizes::run(run);
+    tags::run(run);
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,7 +18,10 @@ const LONG: &str = "near_bound=1h&near_ttl=1h";
 const MISSES: &str = "near_bound=1h&near_ttl=1h&near_entries=1";
 const FAR: &str = "larder, redis alone";
 const NO_TAG: &str = "larder, no tag";
+const NEVER: &str = "larder, no tag in the cache";
 const TAG_NOTE: &str = "All entries are in one cache: a read of one without a tag looks at a bit.";
+const UNTAGGED_NOTE: &str = "The same reads of 1,000 entries without tags. One cache has as many entries with tags beside them, which it has read; the \
+     other never met a tag.";
 const HIT_NOTE: &str = "A value of 100 bytes as a `String`, entries with a deadline each.";
 const ZIPF_NOTE: &str = "95 % reads, a read that misses writes; 5 % writes; Zipf 0.99 over 1,000 keys; 2 workers, 64 tasks; calls a second. moka has a time \
      to live of 100 ms in front of larder's redis, and is emptied of a key by this process's own writes.";
@@ -27,8 +30,15 @@ static HOT: LazyLock<Load> = LazyLock::new(|| Load::uniform(KEYS));
 static ZIPF: LazyLock<Load> = LazyLock::new(|| Load::zipf(KEYS, 0.99));
 
 pub(super) fn run(run: &mut Run) {
-    let lines =
-        ["near/hit", "near/tag", "near/miss-1", "near/miss-256", "near/write", "near/mixed"];
+    let lines = [
+        "near/hit",
+        "near/tag",
+        "near/miss-1",
+        "near/miss-256",
+        "near/write",
+        "near/mixed",
+        "tags/redis",
+    ];
     if !lines.iter().any(|id| run.wants(id)) {
         return;
     }
@@ -47,12 +57,6 @@ pub(super) fn run(run: &mut Run) {
             .goal(Goal::at_most_more(10.0, "larder, memory"))
             .note(HIT_NOTE),
         || hits(near(LONG)),
-    );
-    run.line(
-        Line::new("near/tag", "near hit before redis, entries with tags, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_times(2.2, NO_TAG))
-            .note(TAG_NOTE),
-        || tagged(&near(LONG)),
     );
     for (id, title, tasks, goal) in [
         ("near/miss-1", "near miss, redis GET 100 B, 1 task", 1, 0.95),
@@ -89,6 +93,42 @@ pub(super) fn run(run: &mut Run) {
             ]
         },
     );
+    of_tags(run, &url);
+}
+
+/// What tags cost, and what entries without tags cost beside them.
+fn of_tags(run: &mut Run, url: &str) {
+    run.line(
+        Line::new("near/tag", "near hit before redis, entries with tags, 1k hot keys", Unit::Nanos)
+            .goal(Goal::at_most_times(2.2, NO_TAG))
+            .note(TAG_NOTE),
+        || tagged(&cache(&format!("near+{url}&{LONG}"))),
+    );
+    run.line(
+        Line::new("tags/redis", "redis GET 100 B without tags, 64 tasks", Unit::PerSecond)
+            .goal(Goal::at_least_times(0.97, NEVER))
+            .rounds(ROUNDS)
+            .note(UNTAGGED_NOTE),
+        || untagged(cache(url), cache(url)),
+    );
+}
+
+/// Reads of entries without tags, from a cache that has tagged entries and from one that has met none.
+fn untagged(beside: AsyncCacheWrapper, never: AsyncCacheWrapper) -> Vec<Contestant<'static>> {
+    let cache = beside.clone();
+    RUNTIME.block_on(async move {
+        for number in 0..KEYS {
+            let (tagged, own) = (format!("tagged/{number}"), format!("user:{number}"));
+            cache
+                .ttl(TTL * 60)
+                .tags([own.as_str(), "all"])
+                .set(&tagged, value())
+                .await
+                .expect("set");
+            cache.get::<String>(&tagged).await.expect("get").expect("it is there");
+        }
+    });
+    vec![gets("larder, tagged entries beside", beside, 64), gets(NEVER, never, 64)]
 }
 
 fn cache(url: &str) -> AsyncCacheWrapper {
