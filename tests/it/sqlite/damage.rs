@@ -1,6 +1,7 @@
 //! Damage to a file while a cache uses it.
 
 use super::child::text_of;
+use super::together::hold_lock;
 use super::{Guarded, another_process, fresh_path, get, on, python_says, set, soak};
 use crate::support::noise::noise;
 use larder::{AsyncCacheAdapter, AsyncSqliteCache, ErrorKind};
@@ -159,6 +160,33 @@ async fn a_file_that_becomes_garbage_is_moved_aside() {
     drop(file);
     until_well(&on(&path).build().unwrap(), &path, "damaged while closed").await;
     assert!(Path::new(&format!("{}.corrupt", path.display())).exists());
+}
+
+/// A first attempt to open finds one file, which another program has locked, and the next finds a
+/// new one.
+#[tokio::test]
+async fn a_file_that_was_opened_at_the_second_attempt_is_known() {
+    let path = fresh_path();
+    let cache = on(&path).op_timeout(Duration::from_millis(300)).build().unwrap();
+    let holder = hold_lock(
+        &path,
+        "PRAGMA journal_mode=WAL;PRAGMA locking_mode=EXCLUSIVE;BEGIN IMMEDIATE;CREATE TABLE t \
+         (x);COMMIT;BEGIN IMMEDIATE",
+        60.0,
+    );
+    let error = set(&cache, "k", "v").await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
+    drop(holder);
+    for suffix in ["", "-wal", "-shm"] {
+        // The other program may have removed its log.
+        let _either = fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+    crate::support::eventually("it is opened", Duration::from_secs(60), async || {
+        set(&cache, "k", "v").await.is_ok()
+    })
+    .await;
+    fs::write(&path, "this is no database any more").unwrap();
+    until_well(&cache, &path, "overwritten after a second attempt to open").await;
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn a_counter_in_larders_own_format_is_counted_exactly_too() {
 }
 
 /// Holds the write lock of a database for a while, in another process.
-fn hold_lock(path: &Path, begin: &str, seconds: f64) -> Guarded {
+pub(super) fn hold_lock(path: &Path, begin: &str, seconds: f64) -> Guarded {
     let script = "\
 import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -265,9 +265,9 @@ impl Database {
         self.clear_away(epoch, wanted.deadline).await?;
         let deadline = wanted.deadline;
         self.on_file(move |path| file::make_ready(path, deadline)).await?;
-        if let Some(file) = self.look().await.and_then(|look| look.files.main) {
-            // Set by one opener at a time. An epoch that failed to begin is tried again.
-            let _ = epoch.begun_on.set(file);
+        let begun_on = self.look().await.and_then(|look| look.files.main);
+        *lock(&epoch.begun_on) = begun_on;
+        if let Some(file) = begun_on {
             self.part_from_others(file, deadline).await?;
         }
         let mut connection = self.connect(epoch, wanted, Role::Write).await?;
@@ -281,6 +281,11 @@ impl Database {
             return Err(failure);
         }
         let look = self.look().await;
+        if look.as_ref().and_then(|look| look.files.main) != begun_on {
+            // The file was replaced meanwhile: the connection may be to either.
+            connection.close().await;
+            return Err(Failure::Stale);
+        }
         *lock(&epoch.looked) = Instant::now();
         // Set by one opener at a time, so it was not set before.
         let _ = epoch.files.set(look.map(|look| look.files));

@@ -109,8 +109,9 @@ pub(super) struct FileEpoch {
     pub(super) before: Mutex<Option<Arc<FileEpoch>>>,
     /// Why it ended; empty while it lasts.
     pub(super) end: OnceLock<EpochEnd>,
-    /// The file that it began on, before that file was checked.
-    pub(super) begun_on: OnceLock<Identity>,
+    /// The file that it began on, before that file was checked. An epoch that failed to begin is
+    /// tried again, maybe on another file.
+    pub(super) begun_on: Mutex<Option<Identity>>,
     /// Set once the file was found to be a larder cache; `None` for a database in memory.
     pub(super) files: OnceLock<Option<Files>>,
     pub(super) looked: Mutex<Instant>,
@@ -126,7 +127,7 @@ impl FileEpoch {
             was_cache: before.as_ref().and_then(|before| before.cache_file()),
             before: Mutex::new(before),
             end: OnceLock::new(),
-            begun_on: OnceLock::new(),
+            begun_on: Mutex::default(),
             files: OnceLock::new(),
             looked: Mutex::new(Instant::now()),
             log: Mutex::default(),
@@ -155,14 +156,14 @@ impl FileEpoch {
     }
 
     pub(super) fn damaged(&self) -> Damaged {
-        let file = self.begun_on.get().copied();
+        let file = *lock(&self.begun_on);
         Damaged { file, was_ours: file.is_some() && file == self.cache_file() }
     }
 
     /// The file that was last opened as an undamaged larder cache, by this epoch or by one before.
     /// Garbage may be noticed only when the next epoch opens the file, which then never begins.
     fn cache_file(&self) -> Option<Identity> {
-        if self.has_begun() { self.begun_on.get().copied() } else { self.was_cache }
+        if self.has_begun() { *lock(&self.begun_on) } else { self.was_cache }
     }
 
     pub(super) fn has_ended(&self) -> bool {
