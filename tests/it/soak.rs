@@ -228,10 +228,13 @@ async fn disturb_file(
             let _either = fs::remove_file(path);
             "file deleted"
         }
-        1 => {
+        // A file that larder has not opened yet is another program's, and larder keeps off it: so
+        // the database is there first, and then a call, which waits for it to be opened.
+        1 if is_database(path) && cache.set("opened", "now").await.is_ok() => {
             let _either = fs::write(path, "this is no database, and never was one");
             "file overwritten"
         }
+        1 => "file left",
         2 => {
             let _either = cache.close().await;
             "file closed"
@@ -241,6 +244,10 @@ async fn disturb_file(
             "file cleared"
         }
     }
+}
+
+fn is_database(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0"))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -337,6 +344,12 @@ async fn soak() {
         );
     }
     let (since, first) = first.unwrap();
+    // A thread of tokio's pool that has nothing to do ends after ten seconds; what leaks never does.
+    eventually("threads and descriptors are as few as before", Duration::from_secs(30), || async {
+        last = usage();
+        last.descriptors <= first.descriptors + 10 && last.threads <= first.threads + 2
+    })
+    .await;
     let hours = since.elapsed().as_secs_f64() / 3600.0;
     let growth = last.kilobytes as f64 - first.kilobytes as f64;
     println!("soak: faults {faults:?}");
@@ -351,8 +364,6 @@ async fn soak() {
         first.threads,
         last.threads
     );
-    assert!(last.descriptors.abs_diff(first.descriptors) <= 10, "{first:?}, {last:?}");
-    assert!(last.threads.abs_diff(first.threads) <= 2, "{first:?}, {last:?}");
     // In minutes, the allocator's pages outweigh any leak that an hour would show: the slope counts
     // in hours.
     let allowed = 32.0 * 1024.0 + 1024.0 * hours;
