@@ -72,6 +72,12 @@ fn an_unknown_word_is_an_error_with_the_known_ones() {
         assert!(error.contains("takes: host, port, tls, unix_socket, db"), "{error}");
         let error = config(r#"{ "adapter": "redis://a", "host": "b" }"#).unwrap_err();
         assert!(error.contains("unknown setting `host`; `redis:` takes: db, user"), "{error}");
+        for beside in [r#""host": "a""#, r#""port": 7"#] {
+            let wrong =
+                format!(r#"{{ "adapter": "redis", "unix_socket": "/run/r.sock", {beside} }}"#);
+            let error = config(&wrong).unwrap_err();
+            assert!(error.contains("`unix_socket` is an address by itself"), "{error}");
+        }
     }
     for (wrong, words) in [
         (r#"{ "adapter": "oracle" }"#, "unknown adapter `oracle`; there are: memory"),

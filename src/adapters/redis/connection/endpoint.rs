@@ -165,18 +165,20 @@ impl Endpoint {
                 "the URL parameter `{name}` is also said before the question mark"
             ))
         };
-        if let Some(host) = url.take_address("host")? {
-            self.host = host;
-        }
-        if let Some(port) = url.take_address("port")? {
-            self.port = port;
-        }
+        let (host, port) = (url.take_address("host")?, url.take_address("port")?);
         if let Some(tls) = url.take_address("tls")? {
             self.tls = tls;
         }
         if let Some(path) = url.take_address::<String>("unix_socket")? {
+            if host.is_some() || port.is_some() {
+                return Err(Error::config(
+                    "`unix_socket` is an address by itself: `host` and `port` do not go with it",
+                ));
+            }
             self.unix_socket = Some(path.into());
         }
+        self.host = host.unwrap_or_else(|| std::mem::take(&mut self.host));
+        self.port = port.unwrap_or(self.port);
         if let Some(db) = url.take::<u64>("db")? {
             if self.db != 0 {
                 return Err(twice("db"));
