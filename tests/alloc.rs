@@ -209,7 +209,7 @@ mod memoised {
 
     /// A cache that asks its store for each hit, as if the store were far.
     static FAR: LazyLock<AsyncCacheWrapper> =
-        LazyLock::new(|| AsyncCacheWrapper::new("memory:?skip_near=true").unwrap());
+        LazyLock::new(|| AsyncCacheWrapper::new("memory:?skip_near=true").expect("a URL"));
 
     #[cached(key = "far:{name}:{id}", cache = *FAR, tags("all", "{name}", "{name}:{id}"))]
     async fn far(name: &str, id: u64) -> Arc<Big> {
@@ -236,11 +236,11 @@ mod memoised {
 
     /// A hit by hand, which has no tags to make.
     fn by_hand(key: &str) -> Arc<Big> {
-        ready(FAR.get_or_load(key, || async { unreachable!("it is a hit") })).unwrap()
+        ready(FAR.get_or_load(key, || async { unreachable!("it is a hit") })).expect("a hit")
     }
 
     fn by_hand_blocking(key: &str) -> Arc<Big> {
-        FAR_BLOCKING.get_or_set_with(key, |_| unreachable!("it is a hit")).unwrap()
+        FAR_BLOCKING.get_or_set_with(key, |_| unreachable!("it is a hit")).expect("a hit")
     }
 
     #[test]

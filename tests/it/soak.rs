@@ -345,9 +345,11 @@ async fn soak() {
     }
     let (since, first) = first.unwrap();
     // A thread of tokio's pool that has nothing to do ends after ten seconds; what leaks never does.
-    eventually("threads and descriptors are as few as before", Duration::from_secs(30), || async {
+    eventually("threads and descriptors are as few as before", Duration::from_secs(30), || {
         last = usage();
-        last.descriptors <= first.descriptors + 10 && last.threads <= first.threads + 2
+        let is_few =
+            last.descriptors <= first.descriptors + 10 && last.threads <= first.threads + 2;
+        std::future::ready(is_few)
     })
     .await;
     let hours = since.elapsed().as_secs_f64() / 3600.0;

@@ -1,6 +1,7 @@
 //! Servers that answer and take something not, or not now.
 
 use super::{PATIENT, on, prefix, put, text};
+use crate::support::noise::{excuses, watch};
 use crate::support::{Redis, eventually};
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, AsyncRedisCache, CacheValue, Codec, Entry, Error,
@@ -333,6 +334,7 @@ async fn encryption_where_there_is_none_is_named() {
 /// A large value whose call runs out of time is nowhere soon afterwards, under no name.
 #[tokio::test]
 async fn a_large_value_that_came_too_late_leaves_nothing_behind() {
+    watch();
     let server = Redis::start();
     let op_timeout = Duration::from_millis(500);
     let cache = on(&server).op_timeout(op_timeout).build().unwrap();
@@ -344,7 +346,10 @@ async fn a_large_value_that_came_too_late_leaves_nothing_behind() {
         // Callers that give up in the middle of a call.
         let _ = tokio::time::timeout(Duration::from_millis(wait), set).await;
         let begun = Instant::now();
-        cache.remove("k").await.unwrap();
+        // It waits for what is sent of the large value, for which a busy machine may be too late.
+        while let Err(error) = cache.remove("k").await {
+            assert!(excuses(&error), "{error}");
+        }
         eventually("no copy is left", PATIENT, async || server.int(&["DBSIZE"]) == 0).await;
         println!("given up after {wait} ms: gone after {:?}", begun.elapsed());
     }
