@@ -1,10 +1,9 @@
 //! The time by which values age: the wall clock when the program first read it, continued by the
 //! monotonic clock. Setting the wall clock neither expires a value nor revives one. Times that are
-//! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`WallClock`].
+//! stored for other programs are converted to wall-clock time, see [`to_wall`] and [`from_wall`].
 //!
 //! With the feature `test-util` it is tokio's clock, so that a test can pause it.
 
-use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -40,35 +39,9 @@ pub(crate) fn to_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
     translate(ms, now_us, wall_us)
 }
 
-/// The reverse of [`to_wall`]. The clocks are read once, and only if there is a time to convert.
-#[derive(Debug, Default)]
-pub(crate) struct WallClock {
-    /// This clock's time, and how far it is ahead of the wall clock, in microseconds.
-    read: Cell<Option<(u64, i64)>>,
-}
-
-impl WallClock {
-    pub(crate) fn translate_wall<const N: usize>(&self, ms: [u64; N]) -> [u64; N] {
-        if ms == [0; N] {
-            return ms;
-        }
-        let (_, ahead_us) = self.read();
-        ms.map(|ms| move_by(ms, ahead_us))
-    }
-
-    /// The time of larder's clock when the clocks were read, in milliseconds since 1970.
-    pub(crate) fn now_ms(&self) -> u64 {
-        self.read().0 / 1_000
-    }
-
-    fn read(&self) -> (u64, i64) {
-        let read = self.read.get().unwrap_or_else(|| {
-            let now = now_us();
-            (now, ahead(wall_us(), now))
-        });
-        self.read.set(Some(read));
-        read
-    }
+/// The reverse of [`to_wall`].
+pub(crate) fn from_wall<const N: usize>(ms: [u64; N]) -> [u64; N] {
+    translate(ms, wall_us, now_us)
 }
 
 /// Reads the clocks once, and only if there is a time to convert: this takes 100 ns, and a read of
@@ -82,17 +55,10 @@ fn translate<const N: usize>(ms: [u64; N], from: fn() -> u64, to: fn() -> u64) -
 }
 
 fn shift(ms: u64, from_us: u64, to_us: u64) -> u64 {
-    move_by(ms, ahead(from_us, to_us))
-}
-
-fn ahead(from_us: u64, to_us: u64) -> i64 {
-    i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default()
-}
-
-fn move_by(ms: u64, ahead_us: i64) -> u64 {
     if ms == 0 {
         return 0;
     }
+    let ahead_us = i64::try_from(i128::from(to_us) - i128::from(from_us)).unwrap_or_default();
     // Rounded to the nearest: the clocks are read one after the other, and a round trip must not
     // lose a millisecond.
     ms.saturating_add_signed(ahead_us.saturating_add(500).div_euclid(1_000)).max(1)
@@ -153,7 +119,7 @@ mod tests {
     fn there_and_back() {
         let now = now_ms();
         assert!(
-            WallClock::default().translate_wall(to_wall([now]))[0].abs_diff(now) <= 1_000,
+            from_wall(to_wall([now]))[0].abs_diff(now) <= 1_000,
             "as far as the two clocks run alike"
         );
     }

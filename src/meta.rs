@@ -1,6 +1,6 @@
 //! The metadata of a value.
 
-use crate::clock::{self, WallClock};
+use crate::clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -147,12 +147,11 @@ impl Meta {
 
 /// The times of a header by larder's clock.
 fn from_wall(times: [u64; 2]) -> [u64; 2] {
-    let clock = WallClock::default();
-    let [created_ms, expires_ms] = clock.translate_wall(times);
+    let [created_ms, expires_ms] = clock::from_wall(times);
     // A value from the future: the wall clock was set back since, here or where the value was
     // written. The value expires no later than if it had been written now.
     if created_ms > 0 && expires_ms > created_ms {
-        let latest = clock.now_ms().saturating_add(expires_ms - created_ms);
+        let latest = clock::now_ms().saturating_add(expires_ms - created_ms);
         return [created_ms, expires_ms.min(latest)];
     }
     [created_ms, expires_ms]

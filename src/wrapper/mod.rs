@@ -18,6 +18,7 @@ mod verbs;
 mod options;
 
 mod adapter;
+mod attempts;
 
 mod builder;
 mod call;

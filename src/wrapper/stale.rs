@@ -4,10 +4,10 @@
 //! The store is asked on each call, because another process may have stored such an entry at any
 //! time.
 
+use super::attempts::{Attempts, TRIES};
 use super::events::is_denied;
 use super::slot::Slot;
 use crate::adapter::{Claim, Presence};
-use crate::clock;
 use crate::codec::Tags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -15,15 +15,6 @@ use crate::options::{Options, ReadFrom, WritePlan};
 use crate::value::CacheValue;
 use futures_util::future::join_all;
 use std::time::Duration;
-
-/// How often a step is tried again because the entry changed in between.
-const TRIES: usize = 16;
-
-/// How often `add` is tried at least over a key that is there for the store and missing for a look
-/// at it, and after that for how long, in microseconds: so is every key behind a layer with
-/// fail-open whose store hangs.
-const FEWEST_TRIES: usize = 3;
-const TRIED_FOR: u64 = 1_000_000;
 
 /// What a verb that does not read the value finds under a key.
 enum Standing {
@@ -153,18 +144,15 @@ impl Slot {
 
     /// `add` succeeds on a stale or dead entry: one of the callers that find the entry replaces it.
     pub(super) async fn add(&self, key: &str, value: CacheValue, plan: WritePlan) -> Result<bool> {
-        let begun = clock::now_us();
+        let attempts = Attempts::begin();
         for tried in 1..=TRIES {
             if self.adapter.add(key, value.clone(), plan.kept).await? {
                 return Ok(true);
             }
             match self.standing(key).await? {
                 None | Some(Standing::Live | Standing::Kept(_)) => return Ok(false),
-                Some(Standing::Missing) if tried < FEWEST_TRIES => continue,
-                Some(Standing::Missing) if clock::now_us() < begun.saturating_add(TRIED_FOR) => {
-                    continue;
-                }
-                Some(Standing::Missing) => return Ok(false),
+                Some(Standing::Missing) if attempts.are_enough(tried) => return Ok(false),
+                Some(Standing::Missing) => continue,
                 Some(Standing::Stale | Standing::Dead) => {}
             }
             match self.instead_of_missing(key, value.clone(), plan.kept).await? {

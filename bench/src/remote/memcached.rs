@@ -2,8 +2,8 @@
 
 use super::server::Server;
 use super::{
-    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, SET_BATCHES, TASKS, TTL, batch,
-    for_each_key, get_many, key, rate, set_many, value,
+    MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, batch_curves, batch_ids,
+    for_each_key, key, rate, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -26,9 +26,11 @@ const LINES: [(&str, &str, usize, bool, f64); 5] = [
 ];
 
 pub(super) fn run(run: &mut Run) {
-    if !["memcached/get-tasks", "memcached/batch", "memcached/set-batch"]
+    if !batch_ids("memcached")
         .iter()
-        .chain(LINES.iter().map(|line| &line.0))
+        .map(String::as_str)
+        .chain(["memcached/get-tasks"])
+        .chain(LINES.iter().map(|line| line.0))
         .any(|id| run.wants(id))
     {
         return;
@@ -57,23 +59,11 @@ pub(super) fn run(run: &mut Run) {
         Line::new("memcached/get-tasks", "memcached GET 100 B, as tasks grow", Unit::PerSecond)
             .note(MANY_TASKS);
     run.curve(line, "tasks", &TASKS, |tasks| by_tasks(&raw, tasks as usize, false));
-    let line = Line::new(
-        "memcached/batch",
-        "memcached, keys a second in one get_many, as it grows",
-        Unit::PerSecond,
-    )
-    .note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| {
-        vec![get_many(keys as usize), multi_get(&raw, keys as usize)]
-    });
-    let line = Line::new(
-        "memcached/set-batch",
-        "memcached, entries a second in one set_many, as it grows",
-        Unit::PerSecond,
+    batch_curves(
+        run,
+        "memcached",
+        [&|keys| multi_get(&raw, keys), &|entries| multi_set(&raw, entries)],
     );
-    run.curve(line, "entries", &SET_BATCHES, |entries| {
-        vec![set_many(entries as usize), multi_set(&raw, entries as usize)]
-    });
 }
 
 /// The plainest pool that there can be.

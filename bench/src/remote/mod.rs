@@ -7,7 +7,8 @@ mod redis;
 mod server;
 mod sqlite;
 
-use crate::line::Contestant;
+use crate::figure::Unit;
+use crate::line::{Contestant, Line};
 use crate::machine::cpu_time;
 use crate::run::Run;
 use larder::async_cached;
@@ -158,6 +159,25 @@ fn set_many(count: usize) -> Contestant<'static> {
         async_cached().ttl(TTL * 60).set_many(entries).await.expect("set_many");
         count
     })
+}
+
+/// The curves of a store over the size of a batch that is read, and of one that is written, beside
+/// what its driver does.
+fn batch_curves(run: &mut Run, store: &str, theirs: [&dyn Fn(usize) -> Contestant<'static>; 2]) {
+    let [get, set] = batch_ids(store);
+    let title = format!("{store}, keys a second in one get_many, as it grows");
+    let line = Line::new(get, title, Unit::PerSecond).note(BATCH);
+    run.curve(line, "keys", &BATCHES, |keys| {
+        vec![get_many(keys as usize), theirs[0](keys as usize)]
+    });
+    let title = format!("{store}, entries a second in one set_many, as it grows");
+    run.curve(Line::new(set, title, Unit::PerSecond), "entries", &SET_BATCHES, |entries| {
+        vec![set_many(entries as usize), theirs[1](entries as usize)]
+    });
+}
+
+fn batch_ids(store: &str) -> [String; 2] {
+    ["batch", "set-batch"].map(|curve| format!("{store}/{curve}"))
 }
 
 /// How many keys a second: `call` asks for `count`, and says how many were there.

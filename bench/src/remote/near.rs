@@ -42,12 +42,7 @@ pub(super) fn run(run: &mut Run) {
     if !lines.iter().any(|id| run.wants(id)) {
         return;
     }
-    let arguments = |port: u16| {
-        ["--port", &port.to_string(), "--save", "", "--appendonly", "no"]
-            .map(str::to_owned)
-            .to_vec()
-    };
-    let Some(server) = Server::start("redis-server", arguments) else { return };
+    let Some(server) = Server::redis() else { return };
     let url = format!("redis://127.0.0.1:{}?{PATIENCE}", server.port);
     let far = cache(&url);
     fill(&far);

@@ -10,6 +10,17 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// A redis that writes nothing to the disk, on a port for plain TCP.
+    pub(super) fn redis() -> Option<Self> {
+        Self::redis_with(|port| ["--port", &port.to_string()].map(str::to_owned).to_vec())
+    }
+
+    /// [`redis`](Self::redis) with its ports and whatever else it is told.
+    pub(super) fn redis_with(arguments: impl FnOnce(u16) -> Vec<String>) -> Option<Self> {
+        let no_disk = ["--save", "", "--appendonly", "no"].map(str::to_owned);
+        Self::start("redis-server", |port| no_disk.into_iter().chain(arguments(port)).collect())
+    }
+
     /// `None` where the program is not installed.
     pub(super) fn start(program: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();

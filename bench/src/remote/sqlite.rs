@@ -3,8 +3,8 @@
 
 use super::folder::Folder;
 use super::{
-    BATCH, BATCHES, MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, SET_BATCHES, TASKS, TTL, batch,
-    for_each_key, get_many, key, rate, set_many, value,
+    MANY_TASKS, PATIENCE, ROUNDS, RUNTIME, TASKS, TTL, batch, batch_curves, batch_ids,
+    for_each_key, key, rate, value,
 };
 use crate::figure::Unit;
 use crate::goal::Goal;
@@ -33,9 +33,11 @@ const GET_MANY: &str =
     "SELECT key, value FROM raw WHERE key IN (SELECT value FROM json_each(?)) AND expires_at > ?";
 
 pub(super) fn run(run: &mut Run) {
-    if !["sqlite/get-tasks", "sqlite/batch", "sqlite/set-batch"]
+    if !batch_ids("sqlite")
         .iter()
-        .chain(LINES.iter().map(|line| &line.0))
+        .map(String::as_str)
+        .chain(["sqlite/get-tasks"])
+        .chain(LINES.iter().map(|line| line.0))
         .any(|id| run.wants(id))
     {
         return;
@@ -61,23 +63,11 @@ pub(super) fn run(run: &mut Run) {
     let line = Line::new("sqlite/get-tasks", "sqlite GET 100 B, as tasks grow", Unit::PerSecond)
         .note(MANY_TASKS);
     run.curve(line, "tasks", &TASKS, |tasks| by_tasks(&raw, tasks as usize, false));
-    let line = Line::new(
-        "sqlite/batch",
-        "sqlite, keys a second in one get_many, as it grows",
-        Unit::PerSecond,
-    )
-    .note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| {
-        vec![get_many(keys as usize), select_many(&raw, keys as usize)]
-    });
-    let line = Line::new(
-        "sqlite/set-batch",
-        "sqlite, entries a second in one set_many, as it grows",
-        Unit::PerSecond,
+    batch_curves(
+        run,
+        "sqlite",
+        [&|keys| select_many(&raw, keys), &|entries| one_transaction(&raw, entries)],
     );
-    run.curve(line, "entries", &SET_BATCHES, |entries| {
-        vec![set_many(entries as usize), one_transaction(&raw, entries as usize)]
-    });
     RUNTIME.block_on(raw.close());
     RUNTIME.block_on(async_cached().close()).expect("larder's connections close");
 }

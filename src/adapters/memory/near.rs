@@ -127,9 +127,7 @@ impl NearStore {
 
     /// Removes the keys that begin with `prefix`. Returns how many there were.
     pub(crate) fn remove_below(&self, prefix: &str) -> u64 {
-        let mut removed = 0;
-        self.engine.retain(|node| !node.key.starts_with(prefix), |_| removed += 1);
-        removed
+        self.engine.remove_below(prefix)
     }
 
     /// Gives each value the source and the deadline that `new` makes of its own.

@@ -13,6 +13,7 @@ use crate::meta::Meta;
 use crate::options::Options;
 use crate::value::CacheValue;
 use crate::wrapper::AsyncCacheWrapper;
+use crate::wrapper::attempts::{Attempts, TRIES};
 use crate::wrapper::events::{concerns_backend, is_denied};
 use crate::wrapper::slot::Slot;
 use futures_util::future::try_join_all;
@@ -22,15 +23,6 @@ use std::time::Duration;
 
 /// The shortest life of a record.
 const LEAST: Duration = Duration::from_secs(3_600);
-
-/// How often a record is made anew because it was removed in between.
-const TRIES: usize = 16;
-
-/// How often that is done at least, and after that for how long, in microseconds. A layer with
-/// fail-open over a store that hangs finds no record and makes none, and each attempt takes two
-/// deadlines.
-const FEWEST_TRIES: usize = 3;
-const TRIED_FOR: u64 = 1_000_000;
 
 /// How long a record lives that is made for an entry with this life: twice as long, so that most
 /// writes need not prolong it.
@@ -163,7 +155,7 @@ impl Slot {
 
     /// Makes the record of a tag, or reads the one that another caller has made first.
     async fn make_record(&self, record: &str, life: Lifetime, options: &Options) -> Result<u64> {
-        let begun = clock::now_us();
+        let attempts = Attempts::begin();
         for tried in 1..=TRIES {
             let generation = new_generation();
             let mut meta = Meta::new(clock::now_ms(), 0);
@@ -185,7 +177,7 @@ impl Slot {
                     None => self.adapter.remove(record).await.map(drop)?,
                 }
             }
-            if tried >= FEWEST_TRIES && clock::now_us() > begun.saturating_add(TRIED_FOR) {
+            if attempts.are_enough(tried) {
                 break;
             }
         }

@@ -1,28 +1,14 @@
 //! Many keys in one call.
 
 use super::Filled;
-use crate::figure::Unit;
-use crate::line::{Contestant, Line};
-use crate::remote::{BATCH, BATCHES, SET_BATCHES, TTL, batch, get_many, key, set_many, value};
+use crate::line::Contestant;
+use crate::remote::{TTL, batch, batch_curves, key, value};
 use crate::run::Run;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
-pub(super) const CURVES: [&str; 2] = ["redis/batch", "redis/set-batch"];
-
-pub(super) fn run(run: &mut Run, filled: &Filled) {
-    let [reads, writes] = CURVES;
-    let line =
-        Line::new(reads, "redis, keys a second in one get_many, as it grows", Unit::PerSecond)
-            .note(BATCH);
-    run.curve(line, "keys", &BATCHES, |keys| {
-        vec![get_many(keys as usize), mget(&filled.raw, keys as usize)]
-    });
-    let line =
-        Line::new(writes, "redis, entries a second in one set_many, as it grows", Unit::PerSecond);
-    run.curve(line, "entries", &SET_BATCHES, |entries| {
-        vec![set_many(entries as usize), pipelined_sets(&filled.raw, entries as usize)]
-    });
+pub(super) fn run(run: &mut Run, Filled { raw, .. }: &Filled) {
+    batch_curves(run, "redis", [&|keys| mget(raw, keys), &|entries| pipelined_sets(raw, entries)]);
 }
 
 fn mget(raw: &MultiplexedConnection, count: usize) -> Contestant<'static> {

@@ -1,17 +1,16 @@
 //! Large values beside 256 tasks that read small ones: how long the small reads take, and how many
 //! large calls there are.
 
-use super::{Filled, RAW, arguments};
+use super::{Filled, RAW};
 use crate::figure::Unit;
 use crate::goal::Goal;
 use crate::line::{Contestant, Line};
-use crate::remote::server::Server;
-use crate::remote::{KEYS, PATIENCE, RUNTIME, TTL, key};
+use crate::remote::{KEYS, RUNTIME, TTL, key};
 use crate::run::Run;
 use bytes::Bytes;
 use larder::async_cached;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, IntoConnectionInfo, cmd};
+use redis::cmd;
 use std::future::Future;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -32,14 +31,7 @@ pub(super) fn run(run: &mut Run) {
     if !ids.any(|id| run.wants(&id)) {
         return;
     }
-    let Some(server) =
-        Server::start("redis-server", |port| arguments(&["--port", &port.to_string()]))
-    else {
-        return;
-    };
-    let url = format!("redis://127.0.0.1:{}", server.port);
-    let info = url.as_str().into_connection_info().expect("an address");
-    let filled = Filled::new(format!("{url}?{PATIENCE}"), info, Client::open);
+    let Some(filled) = Filled::plain() else { return };
     for (name, size, bytes) in SIZES {
         let title = format!("redis GET 100 B beside values of {size}, 256 tasks, p99");
         let line = Line::new(id("beside", name), title, Unit::Millis)

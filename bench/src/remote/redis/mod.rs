@@ -6,13 +6,16 @@ mod large;
 mod plain;
 mod tls;
 
-use super::{Done, RUNTIME, TTL, for_each_key, key, micros, round, value};
-use crate::line::Contestant;
+use super::server::Server;
+use super::{Done, PATIENCE, ROUNDS, RUNTIME, TTL, for_each_key, key, micros, round, value};
+use crate::figure::Unit;
+use crate::goal::Goal;
+use crate::line::{Contestant, Line};
 use crate::run::Run;
 use larder::{adapter_set, async_adapter_set, async_cached, cached};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Commands, ConnectionInfo, RedisResult, cmd};
+use redis::{Client, Commands, ConnectionInfo, IntoConnectionInfo, RedisResult, cmd};
 use std::hint::black_box;
 
 const RAW: &str = "redis::aio::MultiplexedConnection";
@@ -26,13 +29,10 @@ pub(super) fn run(run: &mut Run) {
     large::run(run);
 }
 
-/// What every server here is started with: it writes nothing to the disk.
-fn arguments(more: &[&str]) -> Vec<String> {
-    ["--save", "", "--appendonly", "no"].iter().chain(more).map(ToString::to_string).collect()
-}
-
 /// larder and the driver before a server on which both find all keys.
 struct Filled {
+    /// It runs for as long as it is needed.
+    _server: Server,
     /// larder's.
     url: String,
     client: Client,
@@ -41,9 +41,18 @@ struct Filled {
 }
 
 impl Filled {
+    /// Over plain TCP. `None` where redis is not installed.
+    fn plain() -> Option<Self> {
+        let server = Server::redis()?;
+        let url = format!("redis://127.0.0.1:{}", server.port);
+        let info = url.as_str().into_connection_info().expect("an address");
+        Some(Self::new(server, format!("{url}?{PATIENCE}"), info, Client::open))
+    }
+
     /// Makes `url` the global cache's, and writes each key as larder and as the driver does.
     /// `connect` makes a client of the driver.
     fn new(
+        server: Server,
         url: String,
         info: ConnectionInfo,
         connect: impl Fn(ConnectionInfo) -> RedisResult<Client>,
@@ -66,7 +75,7 @@ impl Filled {
                 cmd("SET").arg(key(number)).arg(value()).exec_async(&mut raw).await.expect("set")
             }
         });
-        Self { url, client, raw, nodelay }
+        Self { _server: server, url, client, raw, nodelay }
     }
 }
 
@@ -75,6 +84,35 @@ impl Filled {
 struct Work {
     tasks: usize,
     writes: bool,
+}
+
+const fn reads(tasks: usize) -> Work {
+    Work { tasks, writes: false }
+}
+
+const fn writes(tasks: usize) -> Work {
+    Work { tasks, writes: true }
+}
+
+/// A line's name and title, what its tasks do, and how many times as fast as the driver larder is to
+/// be.
+type WorkLine = (&'static str, &'static str, Work, f64);
+
+fn work_lines(run: &mut Run, filled: &Filled, lines: &[WorkLine]) {
+    for (id, title, work, goal) in lines {
+        let line = Line::new(*id, *title, Unit::PerSecond)
+            .goal(Goal::at_least_times(*goal, RAW))
+            .rounds(ROUNDS)
+            .note(NOTE);
+        run.line(line, || by_tasks(filled, *work, Done::per_second));
+    }
+}
+
+fn blocking_line(run: &mut Run, filled: &Filled, id: &str, title: &str) {
+    let line = Line::new(id, title, Unit::Micros)
+        .goal(Goal::at_most_times(1.1, "redis::Connection"))
+        .rounds(ROUNDS);
+    run.line(line, || blocking(filled));
 }
 
 /// larder and both connections of the driver at the same work; `figure` is what of a round counts.

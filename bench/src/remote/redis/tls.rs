@@ -1,24 +1,21 @@
 //! The same through TLS, with certificates made for the run.
 
-use super::{Filled, NOTE, RAW, Work, arguments, blocking, by_tasks};
-use crate::figure::Unit;
-use crate::goal::Goal;
-use crate::line::Line;
+use super::{Filled, WorkLine, blocking_line, reads, work_lines, writes};
+use crate::remote::PATIENCE;
 use crate::remote::folder::Folder;
 use crate::remote::server::Server;
-use crate::remote::{Done, PATIENCE, ROUNDS};
 use crate::run::Run;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use redis::{Client, IntoConnectionInfo, TlsCertificates};
 use std::fs;
 use std::path::Path;
 
-const LINES: [(&str, &str, usize, bool, f64); 5] = [
-    ("redis/tls-get-1", "redis GET 100 B through TLS, 1 task", 1, false, 1.0),
-    ("redis/tls-get-16", "redis GET 100 B through TLS, 16 tasks", 16, false, 1.3),
-    ("redis/tls-get-256", "redis GET 100 B through TLS, 256 tasks", 256, false, 2.0),
-    ("redis/tls-set-16", "redis SET with expiry 100 B through TLS, 16 tasks", 16, true, 1.3),
-    ("redis/tls-set-256", "redis SET with expiry 100 B through TLS, 256 tasks", 256, true, 1.8),
+const LINES: [WorkLine; 5] = [
+    ("redis/tls-get-1", "redis GET 100 B through TLS, 1 task", reads(1), 1.0),
+    ("redis/tls-get-16", "redis GET 100 B through TLS, 16 tasks", reads(16), 1.3),
+    ("redis/tls-get-256", "redis GET 100 B through TLS, 256 tasks", reads(256), 2.0),
+    ("redis/tls-set-16", "redis SET with expiry 100 B through TLS, 16 tasks", writes(16), 1.3),
+    ("redis/tls-set-256", "redis SET with expiry 100 B through TLS, 256 tasks", writes(256), 1.8),
 ];
 const BLOCKING: &str = "redis/tls-blocking";
 
@@ -29,8 +26,8 @@ pub(super) fn run(run: &mut Run) {
     let folder = Folder::new("tls");
     let authority = certificates(folder.path());
     let file = |name: &str| folder.path().join(name).display().to_string();
-    let Some(server) = Server::start("redis-server", |port| {
-        arguments(&[
+    let Some(server) = Server::redis_with(|port| {
+        [
             "--port",
             "0",
             "--tls-port",
@@ -43,29 +40,22 @@ pub(super) fn run(run: &mut Run) {
             &file("ca.pem"),
             "--tls-auth-clients",
             "no",
-        ])
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }) else {
         return;
     };
     let url = format!("rediss://127.0.0.1:{}", server.port);
     let info = url.as_str().into_connection_info().expect("an address");
     let ours = format!("{url}?{PATIENCE}&ca_cert={}", file("ca.pem"));
-    let filled = Filled::new(ours, info, |info| {
+    let filled = Filled::new(server, ours, info, |info| {
         let root_cert = Some(authority.clone().into_bytes());
         Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
     });
-    for (id, title, tasks, writes, goal) in LINES {
-        let line = Line::new(id, title, Unit::PerSecond)
-            .goal(Goal::at_least_times(goal, RAW))
-            .rounds(ROUNDS)
-            .note(NOTE);
-        run.line(line, || by_tasks(&filled, Work { tasks, writes }, Done::per_second));
-    }
+    work_lines(run, &filled, &LINES);
     let title = "redis GET 100 B through TLS, blocking, one thread";
-    let line = Line::new(BLOCKING, title, Unit::Micros)
-        .goal(Goal::at_most_times(1.1, "redis::Connection"))
-        .rounds(ROUNDS);
-    run.line(line, || blocking(&filled));
+    blocking_line(run, &filled, BLOCKING, title);
 }
 
 /// Writes `ca.pem`, `cert.pem` and `key.pem`, and returns the first.

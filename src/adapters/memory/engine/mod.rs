@@ -239,6 +239,13 @@ impl Engine {
         }
     }
 
+    /// Removes the keys that begin with `prefix`. Returns how many there were.
+    pub(super) fn remove_below(&self, prefix: &str) -> u64 {
+        let mut removed = 0;
+        self.retain(|node| !node.key.starts_with(prefix), |_| removed += 1);
+        removed
+    }
+
     /// Gives each entry the source and the deadline that `new` makes of its own. Entries that are
     /// stored in the meantime may or may not be given others.
     pub(super) fn relabel(&self, new: impl Fn(u16, u64) -> (u16, u64)) {

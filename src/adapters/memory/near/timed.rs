@@ -42,9 +42,7 @@ impl TimedEngine {
 
     /// Removes the keys that begin with `prefix`, and returns how many.
     pub(crate) fn remove_below(&self, prefix: &str) -> u64 {
-        let mut removed = 0;
-        self.0.retain(|node| !node.key.starts_with(prefix), |_| removed += 1);
-        removed
+        self.0.remove_below(prefix)
     }
 
     pub(crate) fn relabel(&self, new: &dyn Fn(u16, u64) -> (u16, u64)) {

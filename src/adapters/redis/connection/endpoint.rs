@@ -177,8 +177,12 @@ impl Endpoint {
             }
             self.unix_socket = Some(path.into());
         }
-        self.host = host.unwrap_or_else(|| std::mem::take(&mut self.host));
-        self.port = port.unwrap_or(self.port);
+        if let Some(host) = host {
+            self.host = host;
+        }
+        if let Some(port) = port {
+            self.port = port;
+        }
         if let Some(db) = url.take::<u64>("db")? {
             if self.db != 0 {
                 return Err(twice("db"));

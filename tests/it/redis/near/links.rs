@@ -13,7 +13,7 @@ fn behind(proxy: &Proxy, server: &Redis, bound: Duration) -> AsyncCacheWrapper {
     node_over(far, bound)
 }
 
-fn plain(server: &Redis) -> AsyncCacheWrapper {
+fn without_near(server: &Redis) -> AsyncCacheWrapper {
     AsyncCacheWrapper::new(on(server).prefix("app:").build().unwrap()).unwrap()
 }
 
@@ -24,7 +24,7 @@ async fn a_link_that_is_half_open_is_given_up_and_nothing_old_is_served_meanwhil
     if !tells(&server) {
         return;
     }
-    let (proxy, plain) = (Proxy::start(server.addr()), plain(&server));
+    let (proxy, plain) = (Proxy::start(server.addr()), without_near(&server));
     let node = behind(&proxy, &server, BOUND);
     for round in 0..3 {
         let [old, new] = ["old", "new"].map(|word| format!("{word} {round}"));
@@ -56,7 +56,7 @@ async fn a_write_that_times_out_leaves_nothing_near_and_is_seen_if_it_arrives() 
     if !tells(&server) {
         return;
     }
-    let (proxy, plain) = (Proxy::start(server.addr()), plain(&server));
+    let (proxy, plain) = (Proxy::start(server.addr()), without_near(&server));
     let node = behind(&proxy, &server, FOR_LONG);
     for round in 0..5 {
         let old = format!("old {round}");
@@ -85,7 +85,7 @@ async fn a_write_that_times_out_leaves_nothing_near_and_is_seen_if_it_arrives() 
 #[tokio::test]
 async fn a_node_that_stood_still_reads_first_what_has_changed_meanwhile() {
     let server = Redis::start();
-    let (proxy, plain) = (Proxy::start(server.addr()), plain(&server));
+    let (proxy, plain) = (Proxy::start(server.addr()), without_near(&server));
     let node = behind(&proxy, &server, BOUND);
     for round in 0..3 {
         let [old, new] = ["old", "new"].map(|word| format!("{word} {round}"));
@@ -94,8 +94,7 @@ async fn a_node_that_stood_still_reads_first_what_has_changed_meanwhile() {
         // The link brings no news either.
         proxy.hold();
         server.command(&["DEL", "app:k"]);
-        let elsewhere = AsyncCacheWrapper::new(on(&server).prefix("app:").build().unwrap());
-        let (elsewhere, value) = (elsewhere.unwrap(), new.clone());
+        let (elsewhere, value) = (without_near(&server), new.clone());
         std::thread::spawn(move || elsewhere.blocking().set("k", value).unwrap()).join().unwrap();
         std::thread::sleep(BOUND);
         assert_eq!(is_near(&node, "k"), None);
