@@ -22,6 +22,7 @@ use crate::adapters::redis::raw::{Encode, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use crate::runtime::wake_last;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -91,6 +92,12 @@ impl DrivenConnection {
     /// any more what the server tells, has the server stop.
     pub(super) fn answer(&self, tracking: Arc<Tracking>, timeout: Duration) {
         drop(tokio::spawn(ping_when_wanted(Arc::downgrade(&self.wire), tracking, timeout)));
+    }
+
+    /// Lets the kernel send small commands together where nothing is lost by that. The server has
+    /// answered the login within `answered_in`.
+    pub(super) fn hold_small_commands_if_at_hand(&self, answered_in: Duration) -> io::Result<()> {
+        self.wire.hold_small_commands_if_at_hand(answered_in)
     }
 
     /// Whether something is in flight whose caller has gone: the server may execute it at any time.

@@ -3,17 +3,11 @@
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::url::{CacheUrl, decode};
-use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
+use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
-use std::{fmt, io};
-use tokio::net::TcpStream;
 
 const HOST: &str = "127.0.0.1";
 const PORT: u16 = 6379;
-/// As long may what was sent stay unacknowledged.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The schemes, and what they say: encrypted, over a Unix socket.
 const SCHEMES: [(&str, bool, bool); 7] = [
@@ -265,20 +259,6 @@ fn check_host(host: &str) -> Result<()> {
     } else {
         Err(bad_host())
     }
-}
-
-/// The system's own defaults are none of these: small commands wait for more, and a dead path goes
-/// unnoticed.
-pub(in crate::adapters::redis) fn set_up(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_keepalive(&keepalive())
-}
-
-fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10))
 }
 
 /// Without user and password.

@@ -2,10 +2,11 @@
 
 use super::calls::Drive;
 use super::driven::DrivenConnection;
-use super::endpoint::{Endpoint, set_up};
+use super::endpoint::Endpoint;
 use super::login::log_in;
 use super::resp::Bounds;
 use super::socket::Socket;
+use super::tcp::set_up;
 use super::tracking::Tracking;
 use crate::adapters::redis::errors::{Failure, of_farewell};
 use futures_util::future::select_ok;
@@ -63,11 +64,16 @@ pub(super) async fn open(
     opening.progress.reach(LOGIN);
     let Opening { bounds, drive, tracking, .. } = opening;
     let connection = DrivenConnection::new(socket, bounds, drive, tracking.clone());
+    let asked = Instant::now();
     log_in(&connection, endpoint, opening.deadline).await.map_err(|failure| {
         let is_closed = !failure.answered;
         let failure = explained(failure, &connection);
         if is_closed && !endpoint.tls { before_an_answer(failure) } else { failure }
     })?;
+    // Large values fill packets of their own.
+    if drive == Drive::ByCallers {
+        connection.hold_small_commands_if_at_hand(asked.elapsed())?;
+    }
     Ok(connection)
 }
 

@@ -86,6 +86,19 @@ impl Incoming {
     }
 }
 
+impl Outgoing {
+    /// What `look` says of the TCP connection; `None` where there is none.
+    pub(super) fn with_tcp<T>(&self, look: impl FnOnce(&TcpStream) -> T) -> Option<T> {
+        match self {
+            Self::Tcp(half) => Some(look(half.as_ref())),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(Shared(stream)) => Some(look(lock(stream).get_ref().0)),
+        }
+    }
+}
+
 fn has_nothing_to_read(socket: &Raw) -> bool {
     let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
     matches!(peeked, Err(cause) if cause.kind() == io::ErrorKind::WouldBlock)

@@ -3,6 +3,7 @@
 use super::calls::{Answer, CallId, Calls, Delivery, Drive, Roles, Turn};
 use super::resp::{Bounds, Message, Parser};
 use super::socket::{Incoming, Outgoing, Socket};
+use super::tcp::hold_if_at_hand;
 use crate::adapters::redis::errors::Failure;
 use crate::adapters::redis::millis;
 use crate::adapters::redis::reply::Reply;
@@ -245,6 +246,12 @@ impl Wire {
     /// Nothing that comes from now on is believed.
     pub(super) fn end_listening(&self) {
         self.listener.ended();
+    }
+
+    /// Lets the kernel send small commands together where nothing is lost by that.
+    pub(super) fn hold_small_commands_if_at_hand(&self, answered_in: Duration) -> io::Result<()> {
+        let output = lock(&self.output);
+        output.half.with_tcp(|stream| hold_if_at_hand(stream, answered_in)).unwrap_or(Ok(()))
     }
 
     /// How long ago replies came; since it was opened, if none has come.
