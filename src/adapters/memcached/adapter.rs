@@ -1,11 +1,11 @@
 //! The adapter trait: what each operation asks of a lane.
 
-use super::connection::Want;
 use super::connection::lane::Command;
+use super::connection::{Want, Write};
 use super::errors::{BACKEND, about};
 use super::fencing::{self, ClaimToken, ClaimedWrite};
 use super::judging::Found;
-use super::ops::{Count, Each, Write};
+use super::ops::{Count, Each};
 use super::ttl::{self, Ttl};
 use super::{AsyncMemcachedCache, builder::Config};
 use crate::adapter::{AsyncCacheAdapter, Claim, Entry, NearEntry};
@@ -223,9 +223,14 @@ impl AsyncMemcachedCache {
         }
     }
 
-    pub(super) fn stored(&self, key: &str, value: &CacheValue) -> Result<Bytes> {
+    fn stored(&self, key: &str, value: &CacheValue) -> Result<Bytes> {
+        self.stored_under(&self.inner.config.settings.scope.key(key)?, value)
+    }
+
+    /// [`stored`](Self::stored), for a key that includes its prefix.
+    pub(super) fn stored_under(&self, text: &str, value: &CacheValue) -> Result<Bytes> {
         let Config { settings, max_value_bytes, .. } = &self.inner.config;
-        let bytes = value.to_stored(&settings.scope.key(key)?, settings.codec)?;
+        let bytes = value.to_stored(text, settings.codec)?;
         if bytes.len() > *max_value_bytes {
             let message = format!(
                 "the value is too large: {} bytes as stored, the limit is {max_value_bytes}",

@@ -1,9 +1,9 @@
-//! Translates the driver's errors and the server's error messages into larder's errors.
+//! Translates what goes wrong on a connection, and the server's error messages, into larder's errors.
 
 use super::connection::address::Address;
 use crate::error::{Error, ErrorKind};
-use async_memcached::{Error as DriverError, ErrorKind as Refusal, Status};
 use std::fmt;
+use std::io;
 
 /// The name of the backend in errors and events.
 pub(super) const BACKEND: &str = "memcached";
@@ -12,7 +12,7 @@ pub(super) const BACKEND: &str = "memcached";
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The connection broke.
-    Broken(DriverError),
+    Broken(io::Error),
     /// The server answered that the value is too large.
     TooLarge,
     /// The server answered with this error message.
@@ -21,24 +21,24 @@ pub(super) enum Fault {
     Misplaced,
 }
 
-impl From<DriverError> for Fault {
-    fn from(error: DriverError) -> Self {
-        match error {
-            DriverError::Protocol(Status::Error(refusal)) => match refusal {
-                Refusal::Server(words) if words.starts_with("object too large") => Self::TooLarge,
-                Refusal::Server(words) | Refusal::Client(words) => Self::Refused(words),
-                Refusal::NonexistentCommand => Self::Refused(
-                    "the server has no meta commands; memcached 1.6 or later is needed".to_owned(),
-                ),
-                _ => Self::Misplaced,
-            },
-            DriverError::Protocol(_) | DriverError::ParseError(_) => Self::Misplaced,
-            broken => Self::Broken(broken),
+impl Fault {
+    /// The meaning of a line with an error.
+    pub(super) fn answered(line: &[u8]) -> Self {
+        let line = String::from_utf8_lossy(line);
+        let words = ["SERVER_ERROR ", "CLIENT_ERROR "].map(|kind| line.strip_prefix(kind));
+        match words {
+            [Some(words), _] if words.starts_with("object too large") => Self::TooLarge,
+            [Some(words), _] | [_, Some(words)] => Self::Refused(words.to_owned()),
+            _ if line == "ERROR" => Self::Refused(
+                "the server has no meta commands; memcached 1.6 or later is needed".to_owned(),
+            ),
+            _ => Self::Broken(io::Error::other(format!(
+                "the server answered `{}`; a server without free connections (-c) does so",
+                shown(&line)
+            ))),
         }
     }
-}
 
-impl Fault {
     pub(super) fn into_error(self, address: &Address) -> Error {
         match self {
             Self::Broken(cause) => {
@@ -47,15 +47,17 @@ impl Fault {
             }
             Self::TooLarge => Error::new(ErrorKind::TooLarge)
                 .with_message(format!("{address} does not take a value of that size")),
-            Self::Refused(words) => {
-                let words = &words[..words.floor_char_boundary(128)];
-                Error::new(ErrorKind::Backend)
-                    .with_message(format!("{address} answered: {}", words.escape_debug()))
-            }
+            Self::Refused(words) => Error::new(ErrorKind::Backend)
+                .with_message(format!("{address} answered: {}", shown(&words))),
             Self::Misplaced => Error::new(ErrorKind::Backend)
                 .with_message(format!("{address} answered another request")),
         }
     }
+}
+
+/// The beginning of what a server said.
+fn shown(words: &str) -> impl fmt::Display {
+    words[..words.floor_char_boundary(128)].escape_debug()
 }
 
 pub(super) fn unavailable(address: &Address, why: impl fmt::Display) -> Error {

@@ -2,8 +2,8 @@
 //! writes may arrive.
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog};
-use super::connection::Want;
-use super::connection::session::{Condition, Session};
+use super::connection::session::Session;
+use super::connection::{Condition, Want};
 use super::judging::LOG_TRIES;
 use super::late::Late;
 use crate::error::Result;
@@ -95,7 +95,7 @@ impl Session {
     }
 
     async fn remove_late(&mut self, fence: u64, wires: &[String]) -> Result<()> {
-        let items = self.read(wires, Want::Meta.flags()).await?;
+        let items = self.read(wires, Want::Meta).await?;
         let (known, _) = self.refresh().await?;
         for (wire, item) in wires.iter().zip(items) {
             if let Some(item) = item

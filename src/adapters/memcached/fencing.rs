@@ -10,8 +10,8 @@
 //! Other programs would see the placeholder as an empty value, so placeholders are used with the
 //! MessagePack codec only.
 
-use super::connection::session::{Condition, Draft, Session};
-use super::connection::{Want, Written};
+use super::connection::session::Session;
+use super::connection::{Condition, Draft, Want, Written};
 use super::judging::{Present, Version};
 use super::keys::{self, Key};
 use super::stamps::PLACEHOLDER;
@@ -162,7 +162,7 @@ impl Session {
     /// Whether another caller holds the lease now.
     async fn has_passed_on(&mut self, key: &Key, token: &ClaimToken) -> Result<bool> {
         let Some(lease) = token.lease else { return Ok(false) };
-        let item = self.read(&[keys::lease(key)], Want::Meta.flags()).await?.pop().flatten();
+        let item = self.read(&[keys::lease(key)], Want::Meta).await?.pop().flatten();
         Ok(item.is_some_and(|item| item.cas != lease))
     }
 

@@ -1,8 +1,8 @@
 //! Judging items: what a session knows of the clear log, and which values are live by it.
 
 use super::clear_log::{CLEAR_LOG_TTL, ClearLog, Verdict};
-use super::connection::session::{Condition, Draft, Session};
-use super::connection::{Item, Want, Written};
+use super::connection::session::Session;
+use super::connection::{Condition, Draft, Item, Want, Written};
 use super::keys::Key;
 use super::server::Known;
 use super::stamps::PLACEHOLDER;
@@ -93,7 +93,7 @@ impl Session {
         for _ in 0..LOG_TRIES {
             let asked = Instant::now();
             let key = self.server.log_key.clone();
-            let item = self.read(&[key], Want::Value.flags()).await?.pop().flatten();
+            let item = self.read(&[key], Want::Value).await?.pop().flatten();
             if let Some(news) = self.learn(item, asked).await? {
                 return Ok(news);
             }
@@ -182,25 +182,53 @@ impl Session {
         }
     }
 
-    /// Judges an item that was requested at `asked`.
-    pub(super) async fn judge(&mut self, key: &Key, item: Item, asked: Instant) -> Result<Present> {
-        let mut known = match self.server.known() {
-            Some(known) => known,
-            None => self.refresh().await?.0,
-        };
-        if item.flags == PLACEHOLDER {
-            return Ok(Present::Placeholder(Version { cas: item.cas, seq: known.log.seq() }));
+    /// Judges items that were requested at `asked`, each beside its key.
+    pub(super) async fn judge_all(
+        &mut self,
+        keys: &[Key],
+        items: Vec<Option<Item>>,
+        asked: Instant,
+    ) -> Result<Vec<Option<Present>>> {
+        let mut known = self.known().await?;
+        let mut judged = Vec::with_capacity(items.len());
+        for (key, item) in keys.iter().zip(items) {
+            let Some(item) = item else {
+                judged.push(None);
+                continue;
+            };
+            let mut verdict = known.log.judge(key, item.flags, item.cas);
+            let is_placeholder = item.flags == PLACEHOLDER;
+            if verdict == Verdict::Unknown && known.asked < asked && !is_placeholder {
+                known = self.refresh().await?.0;
+                verdict = known.log.judge(key, item.flags, item.cas);
+            }
+            let version = Version { cas: item.cas, seq: known.log.seq() };
+            judged.push(Some(match verdict {
+                _ if is_placeholder => Present::Placeholder(version),
+                Verdict::Live => Present::Live(self.open_item(key, item, version)),
+                Verdict::Cleared | Verdict::Unknown => Present::Cleared(version),
+            }));
         }
-        let mut verdict = known.log.judge(key, item.flags, item.cas);
-        if verdict == Verdict::Unknown && known.asked < asked {
-            known = self.refresh().await?.0;
-            verdict = known.log.judge(key, item.flags, item.cas);
+        Ok(judged)
+    }
+
+    /// The copy of the clear log, however old; read if there is none.
+    async fn known(&mut self) -> Result<Known> {
+        match self.server.known() {
+            Some(known) => Ok(known),
+            None => Ok(self.refresh().await?.0),
         }
-        let version = Version { cas: item.cas, seq: known.log.seq() };
-        Ok(match verdict {
-            Verdict::Live => Present::Live(self.open_item(key, item, version)),
-            Verdict::Cleared | Verdict::Unknown => Present::Cleared(version),
-        })
+    }
+
+    /// Judges one item that was requested at `asked`.
+    pub(super) async fn judge(
+        &mut self,
+        key: &Key,
+        item: Option<Item>,
+        asked: Instant,
+    ) -> Result<Option<Present>> {
+        let judged = self.judge_all(std::slice::from_ref(key), vec![item], asked).await?;
+        Ok(judged.into_iter().next().flatten())
     }
 
     fn open_item(&mut self, key: &Key, item: Item, version: Version) -> Found {

@@ -48,6 +48,13 @@ impl Key {
     }
 }
 
+/// The key that is sent to the server.
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        self.wire()
+    }
+}
+
 /// Returns a text as it is if the server accepts it, so that programs in other languages find the
 /// value. Otherwise its bytes are escaped, or, if that is too long, hashed by SHA-256.
 fn encode(text: &str) -> Cow<'_, str> {

@@ -36,12 +36,11 @@ use crate::runtime;
 use crate::runtime::PerRuntime;
 use builder::Config;
 use clear::CLEARING;
-use connection::Connector;
 use connection::address::Address;
+use connection::connector::Connector;
 use connection::lane::{Command, Lane, Reply};
 use connection::ring::Ring;
 use connection::session::Session;
-use deadpool::managed::Pool;
 use errors::{BACKEND, about};
 use futures_util::future::join_all;
 use keys::Key;
@@ -149,7 +148,7 @@ struct Home(Vec<Lanes>);
 
 struct Lanes {
     server: Arc<Server>,
-    pool: Pool<Connector>,
+    connector: Arc<Connector>,
     lanes: Vec<OnceLock<Lane>>,
     limits: Limits,
     /// The clears that were given up.
@@ -159,12 +158,9 @@ struct Lanes {
 impl Lanes {
     fn new(server: &Arc<Server>, config: &Config) -> Self {
         let size = config.pool_size;
-        // One more than the lanes use, for the task that checks whether a server is available
-        // again.
-        let pool = Connector::pool(server.address.clone(), size + 1);
         Self {
             server: server.clone(),
-            pool,
+            connector: Arc::new(Connector::new(server.address.clone())),
             lanes: (0..size).map(|_| OnceLock::new()).collect(),
             limits: config.limits,
             clears: GivenUp::default(),
@@ -180,7 +176,7 @@ impl Lanes {
     fn get(&self, at: usize) -> Lane {
         self.lanes[at % self.lanes.len()]
             .get_or_init(|| {
-                Lane::open(Session::new(self.server.clone(), self.pool.clone()), self.limits)
+                Lane::open(Session::new(self.server.clone(), self.connector.clone()), self.limits)
             })
             .clone()
     }

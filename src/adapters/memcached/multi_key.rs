@@ -1,11 +1,11 @@
 //! Operations on many keys: the keys are sent lane by lane, and each key has its own result.
 
-use super::connection::Want;
 use super::connection::lane::{Command, Reply};
+use super::connection::{Want, Write};
 use super::errors::{BACKEND, about};
 use super::judging::Found;
 use super::keys::Key;
-use super::ops::{Each, Write};
+use super::ops::Each;
 use super::{AsyncMemcachedCache, Place};
 use crate::adapter::Entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,8 +34,11 @@ impl AsyncMemcachedCache {
         let wires =
             self.keys(&keys).map_err(|error| error.with_backend(BACKEND).with_op("set_many"))?;
         let mut results = unset(entries.len());
-        let stored: Vec<Result<Bytes>> =
-            entries.iter().map(|entry| self.stored(entry.key, &entry.value)).collect();
+        let stored: Vec<Result<Bytes>> = wires
+            .iter()
+            .zip(entries)
+            .map(|((_, key), entry)| self.stored_under(key.text(), &entry.value))
+            .collect();
         // Of several entries for one key, only the last one that has an effect is sent.
         let has_effect = |at: &usize| {
             stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
@@ -101,13 +104,18 @@ impl AsyncMemcachedCache {
         command: impl Fn(Vec<I>, Reply<Each<T>>) -> Command,
         results: &mut [Option<Result<T>>],
     ) {
-        let mut batches: HashMap<Place, (Vec<usize>, Vec<I>)> = HashMap::new();
+        let lanes = self.inner.config.pool_size;
+        let mut batches: Vec<(Vec<usize>, Vec<I>)> = Vec::new();
+        batches.resize_with(self.inner.servers.len() * lanes, Default::default);
         for (at, item) in items {
-            let (places, batch) = batches.entry(self.place(key(&item))).or_default();
+            let Place { server, lane } = self.place(key(&item));
+            let (places, batch) = &mut batches[server * lanes + lane];
             places.push(at);
             batch.push(item);
         }
-        let asked = batches.into_iter().map(|(place, (places, batch))| {
+        let batches = batches.into_iter().enumerate().filter(|(_, (_, batch))| !batch.is_empty());
+        let asked = batches.map(|(at, (places, batch))| {
+            let place = Place { server: at / lanes, lane: at % lanes };
             let command = &command;
             async move { (places, self.ask(place, |reply| command(batch, reply)).await) }
         });

@@ -1,35 +1,21 @@
 //! The operations on one connection. Each runs to its end: a caller that gives up does not
 //! interrupt it.
 
-use super::connection::session::{Condition, Draft, Session};
-use super::connection::{Item, Want, Written};
+use super::connection::session::Session;
+use super::connection::{Condition, Draft, Item, Want, Write, Written};
 use super::judging::{Found, Present, Version};
 use super::keys::{self, Key};
 use super::stamps::Stamping;
 use super::ttl::{LAST_SECOND, Ttl};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-/// The most bytes of requests that are sent before their answers are read. The server may answer
-/// while the requests are still being sent, and the driver reads only after it has sent everything.
-/// More bytes than the socket's buffers hold would block both ends for ever.
-const ANSWERED_BYTES: usize = 16 << 10;
-
-/// The same for requests that the server answers only on failure.
-const SILENT_BYTES: usize = 256 << 10;
+/// The most bytes of requests that are sent together.
+const TOGETHER_BYTES: usize = 256 << 10;
 
 /// The approximate size of a command besides its key and value.
 const COMMAND_BYTES: usize = 48;
-
-/// A value to store.
-#[derive(Debug)]
-pub(super) struct Write {
-    pub(super) key: Key,
-    pub(super) bytes: Bytes,
-    pub(super) ttl: Ttl,
-}
 
 /// An addition to a counter.
 #[derive(Debug)]
@@ -47,7 +33,7 @@ impl Session {
     /// Reads values, or only their metadata.
     pub(super) async fn fetch(&mut self, keys: &[Key], want: Want) -> Each<Option<Found>> {
         let mut all = Vec::with_capacity(keys.len());
-        for piece in pieces(keys, ANSWERED_BYTES, |key| key.wire().len()) {
+        for piece in pieces(keys, TOGETHER_BYTES, |key| key.wire().len()) {
             match self.fetch_piece(piece, want).await {
                 Ok(found) => {
                     all.extend(found.into_iter().map(|present| Ok(present.and_then(Present::live))))
@@ -61,19 +47,11 @@ impl Session {
     async fn fetch_piece(&mut self, keys: &[Key], want: Want) -> Result<Vec<Option<Present>>> {
         let asked = Instant::now();
         let items = if self.server.known().is_some_and(|known| known.is_fresh()) {
-            let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
-            self.read(&wires, want.flags()).await?
+            self.read(keys, want).await?
         } else {
             self.read_with_log(keys, want, asked).await?
         };
-        let mut found = Vec::with_capacity(items.len());
-        for (key, item) in keys.iter().zip(items) {
-            found.push(match item {
-                Some(item) => Some(self.judge(key, item, asked).await?),
-                None => None,
-            });
-        }
-        Ok(found)
+        self.judge_all(keys, items, asked).await
     }
 
     /// Reads the clear log in the same round trip, if values are read at all.
@@ -85,13 +63,12 @@ impl Session {
     ) -> Result<Vec<Option<Item>>> {
         if want == Want::Meta {
             self.refresh().await?;
-            let wires: Vec<&str> = keys.iter().map(Key::wire).collect();
-            return self.read(&wires, want.flags()).await;
+            return self.read(keys, want).await;
         }
         let log = self.server.log_key.clone();
         let wires: Vec<&str> =
             std::iter::once(log.as_str()).chain(keys.iter().map(Key::wire)).collect();
-        let mut items = self.read(&wires, want.flags()).await?;
+        let mut items = self.read(&wires, want).await?;
         let first = if items.is_empty() { None } else { items.remove(0) };
         if self.learn(first, asked).await?.is_none() {
             self.refresh().await?;
@@ -103,78 +80,52 @@ impl Session {
         Ok(self.fetch_piece(std::slice::from_ref(key), want).await?.pop().flatten())
     }
 
-    /// Stores values unconditionally. Of several for one key, only the last one is sent.
+    /// Stores values unconditionally, in their order.
     pub(super) async fn store(&mut self, writes: &[Write]) -> Each<()> {
-        if let [write] = writes {
-            return vec![self.store_one(write).await];
-        }
-        if self.server.in_doubt.has(|_| true) {
-            return self.store_each(writes).await;
-        }
-        let mut seen = HashSet::new();
-        let mut groups: HashMap<Ttl, Vec<&Write>> = HashMap::new();
-        for write in writes.iter().rev().filter(|write| seen.insert(write.key.text())) {
-            groups.entry(write.ttl).or_default().push(write);
-        }
-        let mut failed: HashMap<&str, Error> = HashMap::new();
-        for (ttl, group) in &groups {
-            for piece in
-                pieces(group, SILENT_BYTES, |write| write.key.wire().len() + write.bytes.len())
-            {
-                self.store_piece(piece, *ttl, &mut failed).await;
-            }
-        }
-        writes
-            .iter()
-            .map(|write| failed.get(write.key.text()).map_or(Ok(()), |error| Err(error.clone())))
-            .collect()
-    }
-
-    /// Stores values one after another, while some keys may have a late write.
-    async fn store_each(&mut self, writes: &[Write]) -> Each<()> {
         let mut stored = Vec::with_capacity(writes.len());
-        for write in writes {
-            stored.push(self.store_one(write).await);
+        // While some keys may have a late write, each value is stored by itself.
+        let limit = if self.server.in_doubt.has(|_| true) { 0 } else { TOGETHER_BYTES };
+        let size = |write: &Write| write.key.wire().len() + write.bytes.len();
+        for piece in pieces(writes, limit, size) {
+            self.store_piece(piece, &mut stored).await;
         }
         stored
     }
 
-    async fn store_piece<'w>(
-        &mut self,
-        writes: &[&'w Write],
-        ttl: Ttl,
-        failed: &mut HashMap<&'w str, Error>,
-    ) {
-        let error = match self.store_together(writes, ttl).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
-        // The server refused one of the values, and does not say which.
-        let one_by_one = writes.len() > 1 && !error.is_retryable();
-        for write in writes {
-            let stored = if one_by_one { self.store_one(write).await } else { Err(error.clone()) };
-            if let Err(error) = stored {
-                failed.insert(write.key.text(), error);
+    async fn store_piece(&mut self, writes: &[Write], stored: &mut Each<()>) {
+        if let [write] = writes {
+            stored.push(self.store_one(write).await);
+            return;
+        }
+        match self.store_together(writes).await {
+            Ok(()) => stored.extend(writes.iter().map(|_| Ok(()))),
+            Err(error) if error.is_retryable() => {
+                stored.extend(writes.iter().map(|_| Err(error.clone())));
+            }
+            // The server refused one of the values, and does not say which.
+            Err(_) => {
+                for write in writes {
+                    stored.push(self.store_one(write).await);
+                }
             }
         }
     }
 
-    async fn store_together(&mut self, writes: &[&Write], ttl: Ttl) -> Result<()> {
-        let stored = match self.store_together_once(writes, ttl).await {
+    async fn store_together(&mut self, writes: &[Write]) -> Result<()> {
+        let stored = match self.store_together_once(writes).await {
             // The same order as in `put`.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.resolve().await?;
-                self.store_together_once(writes, ttl).await?
+                self.store_together_once(writes).await?
             }
             stored => stored?,
         };
         if stored { Ok(()) } else { Err(refused(self)) }
     }
 
-    async fn store_together_once(&mut self, writes: &[&Write], ttl: Ttl) -> Result<bool> {
+    async fn store_together_once(&mut self, writes: &[Write]) -> Result<bool> {
         let flags = self.flags().await?;
-        let item = |write: &&Write| (write.key.wire().to_owned(), write.bytes.clone());
-        self.store_all(writes.iter().map(item).collect(), flags, ttl).await
+        self.store_all(writes, flags).await
     }
 
     /// The client flags of a value that is written now.
@@ -242,7 +193,7 @@ impl Session {
     pub(super) async fn remove(&mut self, keys: &[Key]) -> Each<bool> {
         let mut all = Vec::with_capacity(keys.len());
         // While some keys may have a late write, each key is removed by itself.
-        let limit = if self.server.in_doubt.has(|_| true) { 0 } else { ANSWERED_BYTES };
+        let limit = if self.server.in_doubt.has(|_| true) { 0 } else { TOGETHER_BYTES };
         for piece in pieces(keys, limit, |key| key.wire().len()) {
             match self.remove_piece(piece).await {
                 Ok(removed) => all.extend(removed.into_iter().map(Ok)),
@@ -270,13 +221,8 @@ impl Session {
             live[at] &= self.delete(wire, Condition::Always).await? != Written::Refused;
         } else if !targets.is_empty() {
             let wires: Vec<&str> = targets.iter().map(|(_, wire)| *wire).collect();
-            let refused = self.delete_all(&wires).await?;
-            // From the end: of a key that is named twice, the later command finds nothing.
-            let mut targets = targets.iter().rev();
-            for wire in refused.iter().rev() {
-                if let Some((at, _)) = targets.find(|(_, target)| target.as_bytes() == wire) {
-                    live[*at] = false;
-                }
+            for refused in self.delete_all(&wires).await? {
+                live[targets[refused].0] = false;
             }
         }
         Ok(live)
@@ -329,12 +275,9 @@ impl Session {
     pub(super) async fn touch(&mut self, key: &Key, ttl: Ttl, want: Want) -> Result<Option<Found>> {
         self.log().await?;
         let asked = Instant::now();
-        let ttl = ttl.flag();
-        let flags: Vec<&str> = want.flags().iter().copied().chain([ttl.as_str()]).collect();
-        match self.read(&[key.wire()], &flags).await?.pop().flatten() {
-            Some(item) => Ok(self.judge(key, item, asked).await?.live()),
-            None => Ok(None),
-        }
+        let items = self.read_and_touch(std::slice::from_ref(key), want, Some(ttl)).await?;
+        let item = items.into_iter().next().flatten();
+        Ok(self.judge(key, item, asked).await?.and_then(Present::live))
     }
 
     /// Adds to a counter. memcached's own arithmetic stops at zero and wraps at 2⁶⁴, so the sum is
@@ -381,16 +324,13 @@ impl Session {
         for _ in 0..8 {
             let asked = Instant::now();
             let log = self.server.log_key.clone();
-            let items = self.read(&[&log, key.wire(), &log], Want::Value.flags()).await?;
+            let items = self.read(&[&log, key.wire(), &log], Want::Value).await?;
             let Ok([before, item, after]) = <[Option<Item>; 3]>::try_from(items) else { continue };
             let ticks = [&before, &after].map(|item| item.as_ref().map(|item| item.remaining));
             if ticks[0] != ticks[1] || self.learn(before, asked).await?.is_none() {
                 continue;
             }
-            let present = match item {
-                Some(item) => Some(self.judge(key, item, asked).await?),
-                None => None,
-            };
+            let present = self.judge(key, item, asked).await?;
             return Ok((
                 present,
                 ticks[0]

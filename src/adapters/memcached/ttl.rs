@@ -1,6 +1,7 @@
 //! Lifetimes, in the form that memcached expects.
 
 use crate::expiry::{Expiry, Lifetime};
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// Over this many seconds, memcached reads a number as a point in time.
@@ -53,10 +54,12 @@ impl Ttl {
     pub(super) fn remaining(seconds: i64) -> Self {
         if seconds < 0 { Self::NEVER } else { Self(seconds.max(1)) }
     }
+}
 
-    /// The flag of a meta command.
-    pub(super) fn flag(self) -> String {
-        format!("T{}", self.0)
+/// The flag of a meta command.
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "T{}", self.0)
     }
 }
 

@@ -1,10 +1,13 @@
 //! The address of a server.
 
+use super::socket::Socket;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use tokio::net::lookup_host;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::net::{TcpStream, lookup_host};
 
 const DEFAULT_PORT: u16 = 11211;
 
@@ -28,10 +31,7 @@ impl Address {
             ));
         }
         if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
-            return Err(Error::config(
-                "a memcached server's address must be IPv4 or a name, as the driver opens IPv4 \
-                 sockets only",
-            ));
+            return Err(Error::config("a memcached server's address must be IPv4 or a name"));
         }
         let (host, port) = match text.rsplit_once(':') {
             None => (text, Some(DEFAULT_PORT)),
@@ -62,7 +62,7 @@ impl Address {
         if !path.starts_with('/') || path.len() == 1 {
             return Err(Error::config("the path of a memcached socket must be absolute"));
         }
-        // The driver takes the path from a URL, which would change other characters.
+        // Other clients take the path out of a URL, which would change other characters.
         let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~,:=@!$&'()*;".contains(&byte);
         if !path.bytes().all(kept) || path.split('/').any(|part| matches!(part, "." | "..")) {
             return Err(Error::config(
@@ -73,16 +73,21 @@ impl Address {
         Ok(Self::Unix(path.to_owned()))
     }
 
-    /// The address in the driver's form. A name is resolved at each call, as it may have changed.
-    pub(in crate::adapters::memcached) async fn dsn(&self) -> io::Result<String> {
+    /// Connects. A name is resolved at each call, as it may have changed; its IPv4 addresses are
+    /// tried first.
+    pub(super) async fn connect(&self) -> io::Result<Socket> {
         match self {
-            Self::Unix(path) => Ok(format!("unix://{path}")),
+            #[cfg(unix)]
+            Self::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            #[cfg(not(unix))]
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Self::Tcp { host, port } => {
-                let found = lookup_host((host.as_str(), *port)).await?.find(SocketAddr::is_ipv4);
-                let none = || {
-                    io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no IPv4 address")
-                };
-                found.map(|address| format!("tcp://{address}")).ok_or_else(none)
+                let mut found: Vec<SocketAddr> =
+                    lookup_host((host.as_str(), *port)).await?.collect();
+                found.sort_by_key(SocketAddr::is_ipv6);
+                let stream = TcpStream::connect(&*found).await?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
             }
         }
     }
@@ -116,6 +121,7 @@ impl fmt::Display for Address {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use tokio::net::TcpListener;
 
     #[test]
     fn endpoints_are_read() {
@@ -155,13 +161,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_looked_up_for_the_driver() {
-        let dsn = Address::parse("localhost:5")
-            .expect("a name")
-            .dsn()
-            .await
-            .expect("it has an IPv4 address");
-        assert_eq!(dsn, "tcp://127.0.0.1:5");
-        assert_eq!(Address::Unix("/a/b".into()).dsn().await.expect("no look-up"), "unix:///a/b");
+    async fn names_are_looked_up_and_paths_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let address = Address::parse(&format!("localhost:{port}")).expect("a name");
+        let socket = address.connect().await.expect("it has an IPv4 address");
+        let Socket::Tcp(stream) = socket else { panic!("{socket:?}") };
+        assert_eq!(stream.peer_addr().expect("connected").port(), port);
+        assert!(stream.nodelay().expect("connected"));
+        let missing = Address::Unix("/no/such/socket".into()).connect().await;
+        assert_eq!(missing.map(drop).expect_err("no file").kind(), io::ErrorKind::NotFound);
     }
 }

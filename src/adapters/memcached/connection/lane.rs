@@ -1,16 +1,16 @@
 //! A lane: one connection, and the queue in front of it.
 //!
-//! The driver's client is unusable after a dropped operation, so commands run in the lane's own
-//! task, on the runtime of its callers. A caller that gives up drops only the receiver of its
-//! answer. All commands on a key use one lane and stay in order. Commands that wait at the same
-//! time are sent as one batch, if the driver can pipeline them.
+//! A connection that is dropped with a command half answered is of no more use, so commands run in
+//! the lane's own task, on the runtime of its callers. A caller that gives up drops only the
+//! receiver of its answer. All commands on a key use one lane and stay in order. Reads, writes and
+//! removals that wait at the same time are sent as one batch.
 
-use super::Want;
 use super::session::Session;
+use super::{Want, Write};
 use crate::adapters::memcached::fencing::{ClaimToken, ClaimedWrite};
 use crate::adapters::memcached::judging::Found;
 use crate::adapters::memcached::keys::Key;
-use crate::adapters::memcached::ops::{Count, Each, Write};
+use crate::adapters::memcached::ops::{Count, Each};
 use crate::adapters::memcached::ttl::Ttl;
 use crate::batching::{Batchable, Limits, Queue};
 use crate::error::{Error, Result};

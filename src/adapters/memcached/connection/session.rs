@@ -1,6 +1,8 @@
 //! A lane's own connection: opened when it is needed, abandoned when it cannot be trusted.
 
-use super::{Connector, Item, Written, beside, single, written};
+use super::client::Client;
+use super::connector::Connector;
+use super::{Condition, Draft, Item, Want, Write, Written};
 use crate::adapters::memcached::errors::Fault;
 use crate::adapters::memcached::late::{BROKEN_FOR, LATE_FOR, Late};
 use crate::adapters::memcached::server::Server;
@@ -8,12 +10,9 @@ use crate::adapters::memcached::stamps::Stamping;
 use crate::adapters::memcached::ttl::Ttl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
-use async_memcached::{Client, Error as DriverError, MetaProtocol, MetaValue};
-use bytes::Bytes;
-use deadpool::managed::{Object, Pool, PoolError};
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 /// The number of deadlines without an answer after which the connection is abandoned. The first one
@@ -23,7 +22,7 @@ const PATIENCE: u32 = 2;
 
 pub(in crate::adapters::memcached) struct Session {
     pub(in crate::adapters::memcached) server: Arc<Server>,
-    pool: Pool<Connector>,
+    connector: Arc<Connector>,
     connection: Option<Connection>,
     asked: u32,
     /// Writes that were never answered and may still take effect.
@@ -40,40 +39,14 @@ struct Connection {
     used: Instant,
 }
 
-/// A write in flight together with its client, so that it can finish without the session.
-type Running<T> = Pin<Box<dyn Future<Output = (Client, Result<T, DriverError>)> + Send>>;
-
-/// The condition of a write.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::adapters::memcached) enum Condition {
-    Always,
-    Absent,
-    Unchanged(u64),
-}
-
-impl Condition {
-    fn flag(self) -> Option<String> {
-        match self {
-            Self::Always => None,
-            Self::Absent => Some("ME".to_owned()),
-            Self::Unchanged(cas) => Some(format!("C{cas}")),
-        }
-    }
-}
-
-/// An item to send, without its key.
-#[derive(Clone, Debug)]
-pub(in crate::adapters::memcached) struct Draft {
-    pub(in crate::adapters::memcached) bytes: Bytes,
-    pub(in crate::adapters::memcached) flags: u32,
-    pub(in crate::adapters::memcached) ttl: Ttl,
-}
-
 impl Session {
-    pub(in crate::adapters::memcached) fn new(server: Arc<Server>, pool: Pool<Connector>) -> Self {
+    pub(in crate::adapters::memcached) fn new(
+        server: Arc<Server>,
+        connector: Arc<Connector>,
+    ) -> Self {
         Self {
             server,
-            pool,
+            connector,
             connection: None,
             asked: 0,
             unsure: Vec::new(),
@@ -93,7 +66,7 @@ impl Session {
     }
 
     /// The client, on a connection of the present generation.
-    pub(in crate::adapters::memcached) async fn client(&mut self) -> Result<&mut Client> {
+    async fn client(&mut self) -> Result<&mut Client> {
         let generation = self.server.generation();
         if self.connection.as_ref().is_some_and(|connection| {
             connection.generation != generation || connection.client.is_closed()
@@ -110,24 +83,21 @@ impl Session {
             .ok_or_else(|| self.server.unavailable("has no connection"))
     }
 
-    /// Takes a connection out of the pool for good: an abandoned connection with a write in flight
-    /// must not occupy a place there.
     async fn open(&self) -> Result<Client> {
         let server = &self.server;
         if let Some(cause) = server.availability.closed_by() {
             return Err(server.turned_away(cause));
         }
-        let error = match timeout(server.op_timeout, self.pool.get()).await {
+        let error = match timeout(server.op_timeout, self.connector.open()).await {
             Ok(Ok(client)) => {
                 server.availability.open();
-                return Ok(Object::take(client));
+                return Ok(client);
             }
-            Ok(Err(PoolError::Backend(cause))) => server.error(cause.into()),
-            Ok(Err(other)) => server.unavailable("gave no connection").with_source(other),
+            Ok(Err(fault)) => server.error(fault),
             Err(_) => server.timeout(),
         };
         if server.availability.close(&error) {
-            runtime::spawn(try_again(Arc::downgrade(server), self.pool.clone()));
+            runtime::spawn(try_again(Arc::downgrade(server), self.connector.clone()));
         }
         Err(error)
     }
@@ -137,24 +107,47 @@ impl Session {
         self.server.op_timeout.saturating_mul(PATIENCE)
     }
 
-    /// Translates the driver's answer to a read or a removal, and abandons the connection if
-    /// necessary.
-    fn settle<T>(
-        &mut self,
-        answer: Result<Result<T, DriverError>, tokio::time::error::Elapsed>,
-    ) -> Result<T> {
+    /// Translates the answer to a read or a removal, and abandons the connection if necessary.
+    fn settle<T>(&mut self, answer: Result<Result<T, Fault>, Elapsed>) -> Result<T> {
         match answer {
             Ok(Ok(answer)) => {
-                if let Some(connection) = &mut self.connection {
-                    connection.used = Instant::now();
-                }
+                self.note_answer();
                 Ok(answer)
             }
-            Ok(Err(error)) => self.fail(error.into(), Vec::new),
+            Ok(Err(fault)) => self.fail(fault, Vec::new),
             Err(_) => {
                 self.abandon();
                 Err(self.server.timeout())
             }
+        }
+    }
+
+    /// The same for a write. If no answer arrives in time, the write and its connection are
+    /// abandoned, and a task reads from the connection until the answer arrives: from then on the
+    /// write cannot take effect late.
+    fn settle_write<T>(
+        &mut self,
+        answer: Result<Result<T, Fault>, Elapsed>,
+        wires: impl FnOnce() -> Vec<String>,
+    ) -> Result<T> {
+        match answer {
+            Ok(Ok(answer)) => {
+                self.note_answer();
+                Ok(answer)
+            }
+            Ok(Err(fault)) => self.fail(fault, wires),
+            Err(_) => {
+                if let Some(Connection { client, .. }) = self.connection.take() {
+                    self.outlast(client, wires());
+                }
+                Err(self.server.timeout())
+            }
+        }
+    }
+
+    fn note_answer(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.used = Instant::now();
         }
     }
 
@@ -167,8 +160,7 @@ impl Session {
                 true
             }
             (Fault::Misplaced, _) => true,
-            // The driver closes a connection whose pipeline got an error as an answer.
-            (_, connection) => connection.as_ref().is_some_and(|open| open.client.is_closed()),
+            (Fault::TooLarge | Fault::Refused(_) | Fault::Broken(_), _) => false,
         };
         if given_up {
             self.abandon();
@@ -191,30 +183,7 @@ impl Session {
         }
     }
 
-    /// Runs a write. If no answer arrives in time, the write and its connection are abandoned, and
-    /// a task reads from the connection until the answer arrives: from then on the write cannot
-    /// take effect late.
-    async fn run_write<T: Send + 'static>(
-        &mut self,
-        wires: impl FnOnce() -> Vec<String>,
-        write: impl FnOnce(Client) -> Running<T>,
-    ) -> Result<T> {
-        let patience = self.patience();
-        self.client().await?;
-        let Some(Connection { client, generation, used }) = self.connection.take() else {
-            return Err(self.server.unavailable("has no connection"));
-        };
-        let mut running = write(client);
-        let Ok((client, answer)) = timeout(patience, &mut running).await else {
-            self.let_run(running, wires());
-            return Err(self.server.timeout());
-        };
-        let used = if answer.is_ok() { Instant::now() } else { used };
-        self.connection = Some(Connection { client, generation, used });
-        answer.or_else(|error| self.fail(error.into(), wires))
-    }
-
-    fn let_run<T: Send + 'static>(&mut self, running: Running<T>, wires: Vec<String>) {
+    fn outlast(&mut self, client: Client, wires: Vec<String>) {
         if wires.is_empty() {
             return;
         }
@@ -223,9 +192,8 @@ impl Session {
         let Ok(permit) = self.server.listeners.clone().try_acquire_owned() else { return };
         runtime::spawn(async move {
             let _permit = permit;
-            // Only the arrival of an answer matters, not its content. Without one, the connection
-            // is closed here.
-            let _ = timeout(LATE_FOR, running).await;
+            // Without an answer, the connection is closed here.
+            let _ = timeout(LATE_FOR, client.outlast()).await;
             late.end();
         });
     }
@@ -240,9 +208,11 @@ impl Session {
         }
     }
 
-    fn opaque(&mut self) -> String {
-        self.asked = self.asked.wrapping_add(1);
-        format!("O{}", self.asked)
+    /// The first of `count` numbers by which answers name their requests.
+    fn opaques(&mut self, count: usize) -> u32 {
+        let first = self.asked;
+        self.asked = first.wrapping_add(count as u32);
+        first
     }
 
     /// Reads items in one round trip. Reads are idempotent: if the connection turns out to be
@@ -250,11 +220,23 @@ impl Session {
     pub(in crate::adapters::memcached) async fn read<K: AsRef<str>>(
         &mut self,
         keys: &[K],
-        flags: &[&str],
+        want: Want,
+    ) -> Result<Vec<Option<Item>>> {
+        self.read_and_touch(keys, want, None).await
+    }
+
+    /// Reads items, and gives them a lifetime if there is one.
+    pub(in crate::adapters::memcached) async fn read_and_touch<K: AsRef<str>>(
+        &mut self,
+        keys: &[K],
+        want: Want,
+        ttl: Option<Ttl>,
     ) -> Result<Vec<Option<Item>>> {
         let reused = self.connection.is_some();
-        match self.read_once(keys, flags).await {
-            Err(error) if reused && self.was_closed(&error) => self.read_once(keys, flags).await,
+        match self.read_once(keys, want, ttl).await {
+            Err(error) if reused && self.was_closed(&error) => {
+                self.read_once(keys, want, ttl).await
+            }
             answer => answer,
         }
     }
@@ -272,23 +254,14 @@ impl Session {
     async fn read_once<K: AsRef<str>>(
         &mut self,
         keys: &[K],
-        flags: &[&str],
+        want: Want,
+        ttl: Option<Ttl>,
     ) -> Result<Vec<Option<Item>>> {
-        let opaque = self.opaque();
+        let opaque = self.opaques(1);
         let patience = self.patience();
-        let mut all: Vec<&str> = flags.to_vec();
-        all.push(&opaque);
         let client = self.client().await?;
-        let found = if let [key] = keys {
-            let answer =
-                timeout(patience, client.meta_get(key.as_ref(), false, None, Some(&all))).await;
-            single(key.as_ref(), &opaque, self.settle(answer)?).map(|found| vec![found])
-        } else {
-            let wires: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-            let answer = timeout(patience, client.meta_get_multi(&wires, Some(&all))).await;
-            beside(keys, &opaque, self.settle(answer)?)
-        };
-        found.or_else(|fault| self.fail(fault, Vec::new))
+        let answer = timeout(patience, client.get(keys, want, ttl, opaque)).await;
+        self.settle(answer)
     }
 
     /// Writes one item under a condition.
@@ -299,17 +272,14 @@ impl Session {
         condition: Condition,
     ) -> Result<Written> {
         self.is_settled(&[key])?;
-        let opaque = self.opaque();
-        let mut flags =
-            vec![format!("F{}", draft.flags), draft.ttl.flag(), "c".to_owned(), opaque.clone()];
-        flags.extend(condition.flag());
+        let opaque = self.opaques(1);
+        let patience = self.patience();
+        let client = self.client().await?;
+        let answer = timeout(patience, client.set(key, &draft, condition, opaque)).await;
         // A late compare-and-set fails by itself; it needs no fencing.
         let may_be_late =
             !matches!(condition, Condition::Unchanged(_)) && key != self.server.log_key;
-        let wires = || if may_be_late { vec![key.to_owned()] } else { Vec::new() };
-        let key = key.to_owned();
-        let answer = self.run_write(wires, |client| set(client, key, draft.bytes, flags)).await?;
-        written(&opaque, answer).or_else(|fault| self.fail(fault, wires))
+        self.settle_write(answer, || if may_be_late { vec![key.to_owned()] } else { Vec::new() })
     }
 
     /// Removes one item under a condition.
@@ -319,44 +289,52 @@ impl Session {
         condition: Condition,
     ) -> Result<Written> {
         self.is_settled(&[key])?;
-        let (opaque, only_if) = (self.opaque(), condition.flag());
-        let flags: Vec<&str> = [opaque.as_str()].into_iter().chain(only_if.as_deref()).collect();
+        let opaque = self.opaques(1);
         let patience = self.patience();
         let client = self.client().await?;
-        let answer = timeout(patience, client.meta_delete(key, false, None, Some(&flags))).await;
-        let answer = self.settle(answer)?;
-        written(&opaque, answer).or_else(|fault| self.fail(fault, Vec::new))
+        let answer = timeout(patience, client.delete(key, condition, opaque)).await;
+        self.settle(answer)
     }
 
-    /// Stores items in one round trip, and returns whether all of them were stored. An error that
-    /// is not retryable concerns one of the items, and the server does not say which.
+    /// Stores items in one round trip, in their order, and returns whether all of them were stored.
+    /// An error that is not retryable concerns one of the items, and the server does not say which.
     pub(in crate::adapters::memcached) async fn store_all(
         &mut self,
-        items: Vec<(String, Bytes)>,
+        writes: &[Write],
         flags: u32,
-        ttl: Ttl,
     ) -> Result<bool> {
-        let items = Arc::new(items);
-        let sent = items.clone();
-        let wires = || items.iter().map(|(wire, _)| wire.clone()).collect();
-        let flags = vec![format!("F{flags}"), ttl.flag()];
-        let refused = self.run_write(wires, |client| set_all(client, sent, flags)).await?;
-        Ok(refused.is_empty())
+        let first = self.opaques(writes.len());
+        let patience = self.patience();
+        let client = self.client().await?;
+        let (mut ttl, mut words) = (None, String::new());
+        for (opaque, write) in numbered(first, writes) {
+            if ttl.replace(write.ttl) != Some(write.ttl) {
+                words = format!(" F{flags} {}", write.ttl);
+            }
+            client.add_to_set_all(write.key.wire(), &write.bytes, &words, opaque);
+        }
+        let answer = timeout(patience, client.set_all(first, writes.len())).await;
+        let wires = || writes.iter().map(|write| write.key.wire().to_owned()).collect();
+        Ok(self.settle_write(answer, wires)?.is_empty())
     }
 
-    /// Removes items in one round trip, and returns the wire keys of those that did not exist. The
-    /// driver cannot pipeline deletes, so each delete is a replacement that has already expired:
-    /// the server refuses it if there is nothing to replace.
+    /// Removes items in one round trip, and returns the places among them of those that did not
+    /// exist. A quiet `md` answers nothing in this case, so each removal is a replacement that has
+    /// already expired: the server refuses it if there is nothing to replace.
     pub(in crate::adapters::memcached) async fn delete_all(
         &mut self,
         wires: &[&str],
-    ) -> Result<Vec<Vec<u8>>> {
-        let items = wires.iter().map(|wire| ((*wire).to_owned(), Bytes::new())).collect();
-        let flags = vec!["MR".to_owned(), Ttl::PAST.flag()];
+    ) -> Result<Vec<usize>> {
+        let first = self.opaques(wires.len());
+        let patience = self.patience();
+        let client = self.client().await?;
+        let words = format!("{} {}", Condition::Present, Ttl::PAST);
+        for (opaque, wire) in numbered(first, wires) {
+            client.add_to_set_all(wire, &[], &words, opaque);
+        }
         // A late removal causes a miss at most, which is never wrong.
-        let write = |client| set_all(client, Arc::new(items), flags);
-        let refused = self.run_write(Vec::new, write).await?;
-        Ok(refused.into_iter().filter_map(|answer| answer.key).collect())
+        let answer = timeout(patience, client.set_all(first, wires.len())).await;
+        self.settle_write(answer, Vec::new)
     }
 
     /// Asks for a sign of life, again over a new connection if the connection turns out to be broken.
@@ -371,55 +349,31 @@ impl Session {
     async fn ping_once(&mut self) -> Result<()> {
         let patience = self.patience();
         let client = self.client().await?;
-        let answer = timeout(patience, client.version()).await;
-        self.settle(answer).map(drop)
+        let answer = timeout(patience, client.ping()).await;
+        self.settle(answer)
     }
 }
 
-fn set(
-    mut client: Client,
-    key: String,
-    bytes: Bytes,
-    flags: Vec<String>,
-) -> Running<Option<MetaValue>> {
-    Box::pin(async move {
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let answer = client.meta_set(key, &*bytes, false, None, Some(&flags)).await;
-        (client, answer)
-    })
+/// Items with their numbers, of which `first` is the first.
+fn numbered<T>(first: u32, items: &[T]) -> impl Iterator<Item = (u32, &T)> {
+    items.iter().enumerate().map(move |(at, item)| (first.wrapping_add(at as u32), item))
 }
 
-fn set_all(
-    mut client: Client,
-    items: Arc<Vec<(String, Bytes)>>,
-    flags: Vec<String>,
-) -> Running<Vec<MetaValue>> {
-    Box::pin(async move {
-        let items: Vec<(&str, &[u8])> =
-            items.iter().map(|(wire, bytes)| (wire.as_str(), &**bytes)).collect();
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let answer = client.meta_set_multi(&items, Some(&flags)).await;
-        (client, answer)
-    })
-}
-
-/// Tries to connect until it succeeds, and leaves the connection in the pool. Ends with the
+/// Tries to connect until it succeeds, and leaves the connection to the next caller. Ends with the
 /// adapter.
-async fn try_again(server: Weak<Server>, pool: Pool<Connector>) {
+async fn try_again(server: Weak<Server>, connector: Arc<Connector>) {
     loop {
         let plan = server.upgrade().and_then(|server| {
             Some((server.availability.pause(server.op_timeout)?, server.op_timeout))
         });
         let Some((pause, patience)) = plan else { return };
         sleep(pause).await;
-        let connected = timeout(patience, pool.get()).await;
+        let connected = timeout(patience, connector.check()).await;
         let Some(server) = server.upgrade() else { return };
         match connected {
-            Ok(Ok(_)) => return server.availability.open(),
-            Ok(Err(PoolError::Backend(cause))) => {
-                server.availability.still_closed_by(&server.error(cause.into()));
-            }
-            Ok(Err(_)) | Err(_) => server.availability.still_closed_by(&server.timeout()),
+            Ok(Ok(())) => return server.availability.open(),
+            Ok(Err(fault)) => server.availability.still_closed_by(&server.error(fault)),
+            Err(_) => server.availability.still_closed_by(&server.timeout()),
         }
     }
 }
