@@ -86,7 +86,7 @@ impl<P: Batchable> Queue<P> {
         }
     }
 
-    #[cfg(any(feature = "redis", feature = "sqlite", test))]
+    #[cfg(any(feature = "redis", feature = "memcached", feature = "sqlite", test))]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -165,7 +165,7 @@ impl<P: Batchable> Queue<P> {
         std::mem::take(&mut self.waiting)
     }
 
-    #[cfg(any(feature = "memcached", test))]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

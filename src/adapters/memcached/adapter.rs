@@ -1,6 +1,6 @@
 //! The adapter trait: what each operation asks of a lane.
 
-use super::connection::lane::Command;
+use super::connection::command::Command;
 use super::connection::{Want, Write};
 use super::errors::{BACKEND, about};
 use super::fencing::{self, ClaimToken, ClaimedWrite};

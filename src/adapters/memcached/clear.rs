@@ -6,7 +6,7 @@
 //! the clear would otherwise undo them.
 
 use super::clear_log::CLEAR_LOG_TTL;
-use super::connection::lane::Command;
+use super::connection::command::Command;
 use super::errors::BACKEND;
 use super::{AsyncMemcachedCache, Lanes, Place};
 use crate::error::Result;

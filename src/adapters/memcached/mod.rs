@@ -37,8 +37,9 @@ use crate::runtime::PerRuntime;
 use builder::Config;
 use clear::CLEARING;
 use connection::address::Address;
+use connection::command::{Command, Reply};
 use connection::connector::Connector;
-use connection::lane::{Command, Lane, Reply};
+use connection::lane::Lane;
 use connection::ring::Ring;
 use connection::session::Session;
 use errors::{BACKEND, about};
@@ -173,12 +174,10 @@ impl Lanes {
         lanes.filter(|(_, lane)| lane.get().is_some()).map(|(at, _)| at)
     }
 
-    fn get(&self, at: usize) -> Lane {
-        self.lanes[at % self.lanes.len()]
-            .get_or_init(|| {
-                Lane::open(Session::new(self.server.clone(), self.connector.clone()), self.limits)
-            })
-            .clone()
+    fn get(&self, at: usize) -> &Lane {
+        self.lanes[at % self.lanes.len()].get_or_init(|| {
+            Lane::open(Session::new(self.server.clone(), self.connector.clone()), self.limits)
+        })
     }
 }
 
@@ -298,11 +297,7 @@ impl AsyncMemcachedCache {
             if command.stores() && lanes.clears.in_flight().is_some() {
                 Box::pin(lanes.outlast_clears(deadline)).await?;
             }
-            let lane = lanes.get(place.lane);
-            Ok(match lane.send(deadline, command).await {
-                Some(()) => answer.await.ok(),
-                None => None,
-            })
+            Ok(lanes.get(place.lane).call(deadline, command, answer).await)
         };
         match tokio::time::timeout_at(deadline.into(), asked).await {
             Ok(Err(error)) => Err(error),

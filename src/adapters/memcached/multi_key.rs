@@ -1,6 +1,6 @@
 //! Operations on many keys: the keys are sent lane by lane, and each key has its own result.
 
-use super::connection::lane::{Command, Reply};
+use super::connection::command::{Command, Reply};
 use super::connection::{Want, Write};
 use super::errors::{BACKEND, about};
 use super::judging::Found;
@@ -11,7 +11,6 @@ use crate::adapter::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::collections::HashMap;
 
 impl AsyncMemcachedCache {
     /// Reads keys, and makes an answer of each value that is found.
@@ -39,18 +38,16 @@ impl AsyncMemcachedCache {
             .zip(entries)
             .map(|((_, key), entry)| self.stored_under(key.text(), &entry.value))
             .collect();
-        // Of several entries for one key, only the last one that has an effect is sent.
-        let has_effect = |at: &usize| {
-            stored[*at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
-        };
-        let last: HashMap<&str, usize> =
-            (0..keys.len()).filter(has_effect).map(|at| (keys[at], at)).collect();
+        let counts = last_of_each(&wires, |at| {
+            stored[at].as_ref().err().is_none_or(|error| error.kind() == ErrorKind::TooLarge)
+        });
         let (mut writes, mut gone) = (Vec::new(), Vec::new());
         for ((at, key), (entry, stored)) in wires.into_iter().zip(entries.iter().zip(stored)) {
-            let counts = last.get(entry.key) == Some(&at);
             match (stored, self.ttl(entry.expiry)) {
-                (Ok(bytes), Some(ttl)) if counts => writes.push((at, Write { key, bytes, ttl })),
-                (stored, _) if counts => gone.push((at, key, stored.map(drop))),
+                (Ok(bytes), Some(ttl)) if counts[at] => {
+                    writes.push((at, Write { key, bytes, ttl }))
+                }
+                (stored, _) if counts[at] => gone.push((at, key, stored.map(drop))),
                 (stored, _) => results[at] = Some(stored.map(drop)),
             }
         }
@@ -132,6 +129,23 @@ impl AsyncMemcachedCache {
     }
 }
 
+/// Which entries are sent: of several for one key, only the last one that has an effect. Sorted by
+/// hashes, which are known, because a table would hash the texts.
+fn last_of_each(keys: &[(usize, Key)], has_effect: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut sorted: Vec<(u32, usize)> =
+        keys.iter().filter(|(at, _)| has_effect(*at)).map(|(at, key)| (key.hash(), *at)).collect();
+    let text = |at: usize| keys[at].1.text();
+    sorted.sort_unstable_by(|(hash, at), (other_hash, other)| {
+        hash.cmp(other_hash).then_with(|| text(*at).cmp(text(*other))).then(at.cmp(other))
+    });
+    let mut is_last = vec![false; keys.len()];
+    for (place, (_, at)) in sorted.iter().enumerate() {
+        let next = sorted.get(place + 1);
+        is_last[*at] = next.is_none_or(|(_, next)| text(*next) != text(*at));
+    }
+    is_last
+}
+
 /// Unwraps the results of a batch, all of which are set by now.
 fn finished<T>(op: &'static str, keys: &[&str], results: Vec<Option<Result<T>>>) -> Vec<Result<T>> {
     let missing = || Err(Error::new(ErrorKind::Backend).with_message("the key got no result"));
@@ -141,4 +155,20 @@ fn finished<T>(op: &'static str, keys: &[&str], results: Vec<Option<Result<T>>>)
 
 fn unset<T>(count: usize) -> Vec<Option<T>> {
     std::iter::repeat_with(|| None).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_entries_for_one_key_the_last_one_with_an_effect_is_sent() {
+        let texts = ["a", "b", "a", "c", "b", "a", "d"];
+        let keys: Vec<(usize, Key)> =
+            texts.into_iter().enumerate().map(|(at, text)| (at, Key::new(text))).collect();
+        assert_eq!(
+            last_of_each(&keys, |at| at != 5 && at != 6),
+            [false, false, true, true, true, false, false]
+        );
+    }
 }

@@ -2,7 +2,6 @@
 
 use super::{on, put, text};
 use crate::support::Memcached;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 

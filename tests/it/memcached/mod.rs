@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod awkward;
+mod callers;
 mod clear;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod conformance;

@@ -1,129 +1,243 @@
 //! A lane: one connection, and the queue in front of it.
 //!
-//! A connection that is dropped with a command half answered is of no more use, so commands run in
-//! the lane's own task, on the runtime of its callers. A caller that gives up drops only the
-//! receiver of its answer. All commands on a key use one lane and stay in order. Reads, writes and
-//! removals that wait at the same time are sent as one batch.
+//! A caller that finds the connection idle runs its own command: it writes, waits and reads in its
+//! own task. As soon as another call has to wait, or the caller gives up, a task on the runtime of
+//! the callers takes over the connection together with the command, and works through the queue. So
+//! every command that has begun runs to its end, and a caller that is dropped or not polled holds
+//! up no other.
+//!
+//! All commands on a key use one lane and stay in order. Reads, writes and removals that wait at
+//! the same time are sent as one batch.
 
+use super::command::{Command, Job, Reply};
+use super::run::run;
 use super::session::Session;
-use super::{Want, Write};
-use crate::adapters::memcached::fencing::{ClaimToken, ClaimedWrite};
-use crate::adapters::memcached::judging::Found;
-use crate::adapters::memcached::keys::Key;
-use crate::adapters::memcached::ops::{Count, Each};
-use crate::adapters::memcached::ttl::Ttl;
-use crate::batching::{Batchable, Limits, Queue};
-use crate::error::{Error, Result};
+use crate::batching::{Limits, Queue};
+use crate::error::Result;
 use crate::runtime;
+use crate::runtime::lock;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-/// The capacity of the queue. Further callers wait for room until their deadline.
-const QUEUE: usize = 256;
+/// A command for more keys is run by the task: the lanes then work at the same time, and what that
+/// saves is more than what it costs to wake them.
+const MOST_KEYS: usize = 128;
 
-pub(in crate::adapters::memcached) type Reply<T> = oneshot::Sender<Result<T>>;
+/// A lane. A command that has begun keeps it alive.
+pub(in crate::adapters::memcached) struct Lane(Arc<Shared>);
 
-/// A command of a lane.
-#[derive(Debug)]
-pub(in crate::adapters::memcached) enum Command {
-    Fetch(Vec<Key>, Want, Reply<Each<Option<Found>>>),
-    Store(Vec<Write>, Reply<Each<()>>),
-    Remove(Vec<Key>, Reply<Each<bool>>),
-    Add(Write, Reply<bool>),
-    Replace(Write, Reply<bool>),
-    Take(Key, Reply<Option<Found>>),
-    Touch(Key, Ttl, Want, Reply<Option<Found>>),
-    Count(Count, Reply<i64>),
-    Claim(Key, Option<Ttl>, Reply<Option<ClaimToken>>),
-    SetClaimed(ClaimedWrite, Reply<bool>),
-    Release(Key, ClaimToken, Reply<()>),
-    Clear(String, Reply<()>),
-    Ping(Reply<()>),
+struct Shared {
+    state: Mutex<State>,
+    /// The runtime of the callers, and of the connection.
+    runtime: Handle,
 }
 
-/// Commands of one kind can become one command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::adapters::memcached) enum Kind {
-    Fetch(Want),
-    Store,
-    Remove,
+struct State {
+    driver: Driver,
+    /// Empty while the lane is idle or a caller runs its command.
+    queue: Queue<Job>,
+    tickets: u64,
 }
 
-#[derive(Debug)]
-pub(in crate::adapters::memcached) struct Job {
-    command: Command,
-    deadline: Instant,
+/// Who has the connection.
+enum Driver {
+    Idle(Box<Session>),
+    /// The caller with this ticket, which is not being polled at the moment.
+    Caller(u64, Run),
+    /// A caller that is being polled. It looks at the queue afterwards.
+    PolledCaller,
+    Task,
+    /// Nobody: it has ended with its runtime.
+    Ended,
 }
 
-impl Batchable for Job {
-    type Kind = Kind;
+/// A command that runs, and gives the session back.
+type Run = Pin<Box<dyn Future<Output = Box<Session>> + Send>>;
 
-    fn kind(&self) -> Option<Kind> {
-        self.command.kind()
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.command {
-            Command::Store(writes, _) => writes.iter().map(|write| write.bytes.len()).sum(),
-            _ => 0,
-        }
-    }
-
-    /// A command whose deadline has passed is not begun: its caller already has a timeout.
-    fn is_over(&mut self, now: Instant) -> bool {
-        now >= self.deadline || self.command.is_abandoned()
-    }
-
-    fn keys(&self) -> impl Iterator<Item = u64> {
-        self.command.hashes().map(u64::from)
-    }
+/// What a task begins with.
+enum Start {
+    Session(Box<Session>),
+    Run(Run),
 }
-
-/// A handle to a lane's task, which ends when the last handle is dropped.
-#[derive(Clone, Debug)]
-pub(in crate::adapters::memcached) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
-    /// Starts the lane's task. Must be called inside a runtime.
+    /// Opens a lane on the current runtime.
     pub(in crate::adapters::memcached) fn open(session: Session, limits: Limits) -> Self {
-        let (inbox, jobs) = mpsc::channel(QUEUE);
-        runtime::spawn(work(session, jobs, limits));
-        Self(inbox)
+        let driver = Driver::Idle(Box::new(session));
+        let state = State { driver, queue: Queue::new(limits), tickets: 0 };
+        Self(Arc::new(Shared { state: Mutex::new(state), runtime: runtime::current() }))
     }
 
-    /// Queues a command and waits for its answer without a time limit. `None` if the lane has
-    /// ended.
-    pub(in crate::adapters::memcached) async fn ask<T>(
+    /// Runs a command and waits for its answer, without a time limit. `None` if the lane has ended,
+    /// or the deadline passed before the command began.
+    pub(in crate::adapters::memcached) fn ask<T>(
         &self,
         deadline: Instant,
         command: impl FnOnce(Reply<T>) -> Command,
-    ) -> Option<Result<T>> {
+    ) -> impl Future<Output = Option<Result<T>>> {
         let (reply, answer) = oneshot::channel();
-        self.send(deadline, command(reply)).await?;
-        answer.await.ok()
+        self.call(deadline, command(reply), answer)
     }
 
-    /// Queues a command. `None` if the lane has ended.
-    pub(in crate::adapters::memcached) async fn send(
+    /// As [`ask`](Self::ask), for a command whose answer goes to `answer`.
+    pub(in crate::adapters::memcached) fn call<T>(
         &self,
         deadline: Instant,
         command: Command,
-    ) -> Option<()> {
-        self.0.send(Job { command, deadline }).await.ok()
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> impl Future<Output = Option<Result<T>>> {
+        let ticket = Shared::submit(&self.0, Job { command, deadline });
+        Call { lane: &self.0, ticket, answer }
     }
 }
 
-async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limits) {
-    let mut waiting = Queue::new(limits);
-    let mut come = Vec::with_capacity(QUEUE);
-    while jobs.recv_many(&mut come, QUEUE).await > 0 {
-        come.drain(..).for_each(|job| waiting.push(job));
-        loop {
-            let group = waiting.next();
-            if group.is_empty() {
-                break;
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Puts a job in flight. With the ticket the caller runs its own command.
+    fn submit(this: &Arc<Self>, job: Job) -> Option<u64> {
+        let mut state = this.state();
+        let start = match mem::replace(&mut state.driver, Driver::Task) {
+            Driver::Idle(session) if job.command.hashes().nth(MOST_KEYS).is_none() => {
+                state.tickets += 1;
+                let ticket = state.tickets;
+                state.driver = Driver::Caller(ticket, Box::pin(run_one(session, job)));
+                return Some(ticket);
             }
+            Driver::Idle(session) => Some(Start::Session(session)),
+            Driver::Caller(_, run) => Some(Start::Run(run)),
+            Driver::Task => None,
+            Driver::PolledCaller => {
+                state.driver = Driver::PolledCaller;
+                None
+            }
+            Driver::Ended => {
+                state.driver = Driver::Ended;
+                return None;
+            }
+        };
+        state.queue.push(job);
+        drop(state);
+        if let Some(start) = start {
+            Self::spawn(this, start);
+        }
+        None
+    }
+
+    /// Polls the command of the caller with this ticket. Ready when it has run to its end, or a
+    /// task runs it.
+    fn poll_run(this: &Arc<Self>, ticket: u64, context: &mut Context<'_>) -> Poll<()> {
+        let Some(mut run) = this.take_run(ticket, Driver::PolledCaller) else {
+            return Poll::Ready(());
+        };
+        // Without the lock: other callers queue meanwhile.
+        let end = End { lane: this, is_armed: true };
+        let polled = run.as_mut().poll(context);
+        end.disarm();
+        let mut state = this.state();
+        let start = match polled {
+            Poll::Pending if state.queue.is_empty() => {
+                state.driver = Driver::Caller(ticket, run);
+                return Poll::Pending;
+            }
+            Poll::Ready(session) if state.queue.is_empty() => {
+                state.driver = Driver::Idle(session);
+                return Poll::Ready(());
+            }
+            Poll::Pending => Start::Run(run),
+            Poll::Ready(session) => Start::Session(session),
+        };
+        state.driver = Driver::Task;
+        drop(state);
+        Self::spawn(this, start);
+        Poll::Ready(())
+    }
+
+    /// A task finishes what the caller with this ticket has begun.
+    fn leave(this: &Arc<Self>, ticket: u64) {
+        if let Some(run) = this.take_run(ticket, Driver::Task) {
+            Self::spawn(this, Start::Run(run));
+        }
+    }
+
+    fn take_run(&self, ticket: u64, next: Driver) -> Option<Run> {
+        let mut state = self.state();
+        match mem::replace(&mut state.driver, next) {
+            Driver::Caller(own, run) if own == ticket => Some(run),
+            other => {
+                state.driver = other;
+                None
+            }
+        }
+    }
+
+    /// Without the lock: a runtime that has ended drops the task at once, which takes it.
+    fn spawn(this: &Arc<Self>, start: Start) {
+        this.runtime.spawn(work(this.clone(), start));
+    }
+
+    /// Ends the lane: calls in flight and later ones get no answer.
+    fn end(&self) {
+        let mut state = self.state();
+        let last = mem::replace(&mut state.driver, Driver::Ended);
+        let left = state.queue.take_all();
+        drop(state);
+        drop((last, left));
+    }
+}
+
+/// Ends the lane if it is dropped while it is armed: with the runtime of a task, or by a panic.
+struct End<L: AsRef<Shared>> {
+    lane: L,
+    is_armed: bool,
+}
+
+impl<L: AsRef<Shared>> End<L> {
+    fn disarm(mut self) {
+        self.is_armed = false;
+    }
+}
+
+impl<L: AsRef<Shared>> Drop for End<L> {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.lane.as_ref().end();
+        }
+    }
+}
+
+async fn run_one(mut session: Box<Session>, job: Job) -> Box<Session> {
+    run(&mut session, vec![job]).await;
+    session
+}
+
+/// Works through the queue. Dropped before it is polled for the first time, it ends the lane all
+/// the same.
+fn work(lane: Arc<Shared>, start: Start) -> impl Future<Output = ()> {
+    let end = End { lane, is_armed: true };
+    async move {
+        let mut session = match start {
+            Start::Session(session) => session,
+            Start::Run(run) => run.await,
+        };
+        loop {
+            let group = {
+                let mut state = end.lane.state();
+                let group = state.queue.next();
+                if group.is_empty() {
+                    state.driver = Driver::Idle(session);
+                    break;
+                }
+                group
+            };
             let was_batched = group.len() > 1;
             run(&mut session, group).await;
             if was_batched {
@@ -131,186 +245,36 @@ async fn work(mut session: Session, mut jobs: mpsc::Receiver<Job>, limits: Limit
                 // the next batch.
                 yield_now().await;
             }
-            // Commands that arrived meanwhile may join those that still wait.
-            while waiting.len() < QUEUE
-                && let Ok(job) = jobs.try_recv()
-            {
-                waiting.push(job);
-            }
         }
+        end.disarm();
     }
 }
 
-async fn run(session: &mut Session, mut group: Vec<Job>) {
-    if let Err(error) = session.resolve().await {
-        group.into_iter().for_each(|job| job.command.fail(&error));
-        return;
-    }
-    match group.first().and_then(|job| job.command.kind()) {
-        Some(kind) if group.len() > 1 => run_batch(session, kind, group).await,
-        _ => {
-            if let Some(job) = group.pop() {
-                run_one(session, job).await;
-            }
+/// A call in flight. If it is dropped, a task runs its command to the end.
+struct Call<'l, T> {
+    lane: &'l Arc<Shared>,
+    ticket: Option<u64>,
+    answer: oneshot::Receiver<Result<T>>,
+}
+
+impl<T> Future for Call<'_, T> {
+    type Output = Option<Result<T>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(ticket) = self.ticket
+            && Shared::poll_run(self.lane, ticket, context).is_ready()
+        {
+            self.ticket = None;
         }
+        // Also while the command runs here: if a task takes it over, the answer wakes the caller.
+        Pin::new(&mut self.answer).poll(context).map(Result::ok)
     }
 }
 
-async fn run_batch(session: &mut Session, kind: Kind, group: Vec<Job>) {
-    let commands = group.into_iter().map(|job| job.command);
-    match kind {
-        Kind::Fetch(want) => {
-            let (keys, replies) = joined(commands, |command| match command {
-                Command::Fetch(keys, _, reply) => Some((keys, reply)),
-                _ => None,
-            });
-            share(session.fetch(&keys, want).await, replies);
+impl<T> Drop for Call<'_, T> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            Shared::leave(self.lane, ticket);
         }
-        Kind::Store => {
-            let (writes, replies) = joined(commands, |command| match command {
-                Command::Store(writes, reply) => Some((writes, reply)),
-                _ => None,
-            });
-            share(session.store(&writes).await, replies);
-        }
-        Kind::Remove => {
-            let (keys, replies) = joined(commands, |command| match command {
-                Command::Remove(keys, reply) => Some((keys, reply)),
-                _ => None,
-            });
-            share(session.remove(&keys).await, replies);
-        }
-    }
-}
-
-type Shares<T> = Vec<(usize, Reply<Each<T>>)>;
-
-/// Joins commands into one, and notes how many of its results each caller gets.
-fn joined<I, T>(
-    commands: impl Iterator<Item = Command>,
-    take: impl Fn(Command) -> Option<(Vec<I>, Reply<Each<T>>)>,
-) -> (Vec<I>, Shares<T>) {
-    let mut all = Vec::new();
-    let mut replies = Vec::new();
-    for (mut items, reply) in commands.filter_map(take) {
-        replies.push((items.len(), reply));
-        all.append(&mut items);
-    }
-    (all, replies)
-}
-
-fn share<T>(results: Each<T>, replies: Shares<T>) {
-    let mut results = results.into_iter();
-    for (count, reply) in replies {
-        answer(reply, Ok(results.by_ref().take(count).collect()));
-    }
-}
-
-async fn run_one(session: &mut Session, job: Job) {
-    let Job { command, deadline } = job;
-    match command {
-        Command::Fetch(keys, want, reply) => answer(reply, Ok(session.fetch(&keys, want).await)),
-        Command::Store(writes, reply) => answer(reply, Ok(session.store(&writes).await)),
-        Command::Remove(keys, reply) => answer(reply, Ok(session.remove(&keys).await)),
-        Command::Add(write, reply) => answer(reply, session.add(&write, deadline).await),
-        Command::Replace(write, reply) => answer(reply, session.replace(&write, deadline).await),
-        Command::Take(key, reply) => answer(reply, session.take(&key, deadline).await),
-        Command::Touch(key, ttl, want, reply) => {
-            answer(reply, session.touch(&key, ttl, want).await)
-        }
-        Command::Count(count, reply) => answer(reply, session.count(&count, deadline).await),
-        Command::Claim(key, lease, reply) => {
-            answer(reply, session.claim(&key, lease, deadline).await)
-        }
-        Command::SetClaimed(claimed, reply) => answer(reply, session.set_claimed(&claimed).await),
-        Command::Release(key, token, reply) => answer(reply, session.release(&key, &token).await),
-        Command::Clear(prefix, reply) => answer(reply, session.clear(&prefix, deadline).await),
-        Command::Ping(reply) => answer(reply, session.ping().await),
-    }
-}
-
-fn answer<T>(reply: Reply<T>, result: Result<T>) {
-    // The caller may have given up, which is no error.
-    let _ = reply.send(result);
-}
-
-impl Command {
-    /// Whether a clear that takes effect later would undo it.
-    pub(in crate::adapters::memcached) fn stores(&self) -> bool {
-        match self {
-            Self::Store(..)
-            | Self::Add(..)
-            | Self::Replace(..)
-            | Self::Touch(..)
-            | Self::Count(..)
-            | Self::Claim(..)
-            | Self::SetClaimed(..) => true,
-            Self::Fetch(..)
-            | Self::Remove(..)
-            | Self::Take(..)
-            | Self::Release(..)
-            | Self::Clear(..)
-            | Self::Ping(..) => false,
-        }
-    }
-
-    fn kind(&self) -> Option<Kind> {
-        match self {
-            Self::Fetch(_, want, _) => Some(Kind::Fetch(*want)),
-            Self::Store(..) => Some(Kind::Store),
-            Self::Remove(..) => Some(Kind::Remove),
-            _ => None,
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Fetch(.., reply) => reply.is_closed(),
-            Self::Store(.., reply) => reply.is_closed(),
-            Self::Remove(.., reply) => reply.is_closed(),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::SetClaimed(.., reply) => {
-                reply.is_closed()
-            }
-            Self::Take(.., reply) | Self::Touch(.., reply) => reply.is_closed(),
-            Self::Count(.., reply) => reply.is_closed(),
-            Self::Claim(.., reply) => reply.is_closed(),
-            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => {
-                reply.is_closed()
-            }
-        }
-    }
-
-    fn fail(self, error: &Error) {
-        let error = error.clone();
-        match self {
-            Self::Fetch(.., reply) => answer(reply, Err(error)),
-            Self::Store(.., reply) => answer(reply, Err(error)),
-            Self::Remove(.., reply) => answer(reply, Err(error)),
-            Self::Add(.., reply) | Self::Replace(.., reply) | Self::SetClaimed(.., reply) => {
-                answer(reply, Err(error))
-            }
-            Self::Take(.., reply) | Self::Touch(.., reply) => answer(reply, Err(error)),
-            Self::Count(.., reply) => answer(reply, Err(error)),
-            Self::Claim(.., reply) => answer(reply, Err(error)),
-            Self::Clear(.., reply) | Self::Ping(reply) | Self::Release(.., reply) => {
-                answer(reply, Err(error))
-            }
-        }
-    }
-
-    fn hashes(&self) -> impl Iterator<Item = u32> {
-        let (keys, writes, one): (&[Key], &[Write], Option<&Key>) = match self {
-            Self::Fetch(keys, ..) | Self::Remove(keys, ..) => (keys, &[], None),
-            Self::Store(writes, ..) => (&[], writes, None),
-            Self::Add(write, ..) | Self::Replace(write, ..) => (&[], &[], Some(&write.key)),
-            Self::Take(key, ..)
-            | Self::Touch(key, ..)
-            | Self::Claim(key, ..)
-            | Self::Release(key, ..) => (&[], &[], Some(key)),
-            Self::SetClaimed(claimed, _) => (&[], &[], Some(&claimed.key)),
-            Self::Count(count, ..) => (&[], &[], Some(&count.key)),
-            Self::Clear(..) | Self::Ping(..) => (&[], &[], None),
-        };
-        keys.iter().chain(writes.iter().map(|write| &write.key)).chain(one).map(Key::hash)
     }
 }

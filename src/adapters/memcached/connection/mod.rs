@@ -1,17 +1,19 @@
 //! One connection, from its socket to the queue in front of it.
 //!
-//! A `lane` is the queue in front of a connection. Its task has a `session`, which decides when a
-//! connection is opened and given up, and what a call does again. The session has a `client`, which
+//! A `lane` is the queue of `command`s in front of a connection, which are `run` on its `session`.
+//! The session decides when a connection is opened and given up, and what a call does again. It has a `client`, which
 //! speaks the protocol (`meta`) over a `socket`. A `connector` opens clients at an `address`, unless
 //! the server's `availability` is closed. `ring` chooses the server of a key.
 
 pub(super) mod address;
 pub(super) mod availability;
 mod client;
+pub(super) mod command;
 pub(super) mod connector;
 pub(super) mod lane;
 mod meta;
 pub(super) mod ring;
+mod run;
 pub(super) mod session;
 mod socket;
 
