@@ -117,6 +117,79 @@ fn a_value_that_cannot_be_is_an_error_with_what_can_be() {
     assert!(error.contains("`idle` is more than zero"), "{error}");
 }
 
+/// Whoever reads the setting, and from what: a table of a cache, a table of the adapter, its URL.
+#[cfg(all(feature = "redis", feature = "memcached", feature = "sqlite"))]
+#[test]
+fn a_number_with_which_nothing_would_work_is_refused_when_it_is_read() {
+    use larder::{AsyncMemoryCache, MemcachedBuilder, RedisBuilder, SqliteBuilder};
+    let by_table = |adapter: &str, table: &str| match adapter {
+        "redis" => serde_json::from_str::<RedisBuilder>(table).map(drop),
+        "memcached" => serde_json::from_str::<MemcachedBuilder>(table).map(drop),
+        "sqlite" => serde_json::from_str::<SqliteBuilder>(table).map(drop),
+        _ => serde_json::from_str::<MemoryBuilder>(table).map(drop),
+    };
+    let by_url = |adapter: &str, query: &str| match adapter {
+        "redis" => RedisBuilder::from_url(&format!("redis://h?{query}")).map(drop),
+        "memcached" => MemcachedBuilder::from_url(&format!("memcached://h?{query}")).map(drop),
+        "sqlite" => SqliteBuilder::from_url(&format!("sqlite:x.db?{query}")).map(drop),
+        _ => AsyncMemoryCache::from_url(&format!("memory:?{query}")).map(drop),
+    };
+    for (adapter, name, values) in [
+        ("redis", "op_timeout", &["0", "0ms", "1e-10"][..]),
+        ("redis", "pool_size", &["0", "65"]),
+        ("redis", "max_value_bytes", &["0", "1GiB"]),
+        ("redis", "max_batch", &["0"]),
+        ("memcached", "op_timeout", &["0", "0ms", "1e-10"]),
+        ("memcached", "pool_size", &["0"]),
+        ("memcached", "max_value_bytes", &["0"]),
+        ("memcached", "max_batch", &["0"]),
+        ("sqlite", "op_timeout", &["0", "0ms", "1e-10"]),
+        ("sqlite", "pool_size", &["0", "65"]),
+        ("sqlite", "max_bytes", &["0", "1kB"]),
+        ("sqlite", "max_value_bytes", &["0"]),
+        ("sqlite", "purge_every", &["0"]),
+        ("sqlite", "max_batch", &["0"]),
+        ("memory", "max_bytes", &["0"]),
+        ("memory", "max_value_bytes", &["0", "0MiB"]),
+    ] {
+        for value in values {
+            let what = format!("{adapter}: {name}={value}");
+            let word = format!(r#""{name}": "{value}""#);
+            let of_cache = config(&format!(r#"{{ "adapter": "{adapter}", {word} }}"#));
+            assert!(of_cache.expect_err(&what).contains(name), "{what}");
+            let of_adapter = by_table(adapter, &format!("{{ {word} }}")).expect_err(&what);
+            assert!(of_adapter.to_string().contains(name), "{what}: {of_adapter}");
+            let of_url = by_url(adapter, &format!("{name}={value}")).expect_err(&what);
+            assert_eq!(of_url.kind(), ErrorKind::Config, "{what}");
+            assert!(of_url.to_string().contains(name), "{what}: {of_url}");
+        }
+    }
+    // The address of a URL is before its parameters.
+    for (adapter, word, url) in [
+        ("redis", r#""port": 0"#, "redis://h:0"),
+        ("redis", r#""host": "a b""#, "redis://a b"),
+        ("memcached", r#""server": ["a", "b:0"]"#, "memcached://a,b:0"),
+        ("memcached", r#""server": ["a", "A:11211"]"#, "memcached://a,A:11211"),
+        ("sqlite", r#""path": "folder/""#, "sqlite:folder/"),
+    ] {
+        config(&format!(r#"{{ "adapter": "{adapter}", {word} }}"#)).expect_err(word);
+        by_table(adapter, &format!("{{ {word} }}")).expect_err(word);
+        let of_url = match adapter {
+            "redis" => RedisBuilder::from_url(url).map(drop),
+            "memcached" => MemcachedBuilder::from_url(url).map(drop),
+            _ => SqliteBuilder::from_url(url).map(drop),
+        };
+        assert_eq!(of_url.expect_err(url).kind(), ErrorKind::Config, "{url}");
+    }
+    for word in [r#""near_entries": 0"#, r#""near_bound": 0"#, r#""near_ttl": 0"#] {
+        config(&format!(r#"{{ "adapter": "near+redis", {word} }}"#)).expect_err(word);
+    }
+    // What goes together is judged when the adapter is built: code may add the rest.
+    let user = serde_json::from_str::<RedisBuilder>(r#"{ "user": "ada" }"#).unwrap();
+    assert_eq!(user.clone().build().unwrap_err().kind(), ErrorKind::Config);
+    user.password("secret").build().unwrap();
+}
+
 #[test]
 fn a_table_gives_options_to_its_cache() {
     let table = r#"{ "adapter": "MEM", "default_ttl": 60, "skip_none": true, "jitter": null,

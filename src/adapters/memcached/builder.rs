@@ -29,6 +29,22 @@ pub(super) struct Config {
     pub(super) limits: Limits,
 }
 
+impl Config {
+    /// Rejects settings that are out of range.
+    fn check(&self) -> Result<()> {
+        for (setting, is_zero) in [
+            ("op_timeout", self.op_timeout.is_zero()),
+            ("pool_size", self.pool_size == 0),
+            ("max_value_bytes", self.max_value_bytes == 0),
+        ] {
+            if is_zero {
+                return Err(Error::config(format!("`{setting}` must be more than zero")));
+            }
+        }
+        self.limits.check()
+    }
+}
+
 /// Configures an [`AsyncMemcachedCache`]; created by [`AsyncMemcachedCache::builder`].
 ///
 /// The parameters of a URL have the names of the setters.
@@ -72,7 +88,8 @@ impl MemcachedBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme or an unknown parameter.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, an unknown parameter, or
+    /// a value that is out of range.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -115,6 +132,8 @@ impl MemcachedBuilder {
         *pool_size = url.take("pool_size")?.unwrap_or(*pool_size);
         *max_value_bytes = url.take_size("max_value_bytes")?.unwrap_or(*max_value_bytes);
         limits.take(url)?;
+        addresses(&builder.servers)?;
+        builder.config.check()?;
         Ok(builder)
     }
 
@@ -252,28 +271,24 @@ impl MemcachedBuilder {
     /// ```
     pub fn build(self) -> Result<AsyncMemcachedCache> {
         let Self { servers, mut config } = self;
-        config.servers =
-            servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+        config.servers = addresses(&servers)?;
         if config.servers.is_empty() {
             config.servers.push(Address::default());
         }
-        for (at, server) in config.servers.iter().enumerate() {
-            if config.servers[..at].iter().any(|other| other.is_same(server)) {
-                return Err(Error::config(format!("the memcached server {server} is named twice")));
-            }
-        }
-        for (setting, is_zero) in [
-            ("op_timeout", config.op_timeout.is_zero()),
-            ("pool_size", config.pool_size == 0),
-            ("max_value_bytes", config.max_value_bytes == 0),
-        ] {
-            if is_zero {
-                return Err(Error::config(format!("`{setting}` must be more than zero")));
-            }
-        }
-        config.limits.check()?;
+        config.check()?;
         Ok(AsyncMemcachedCache::from_config(config))
     }
+}
+
+/// The addresses of servers, each of which may be named once.
+fn addresses(servers: &[String]) -> Result<Vec<Address>> {
+    let all: Vec<_> = servers.iter().map(|server| Address::parse(server)).collect::<Result<_>>()?;
+    for (at, server) in all.iter().enumerate() {
+        if all[..at].iter().any(|other| other.is_same(server)) {
+            return Err(Error::config(format!("the memcached server {server} is named twice")));
+        }
+    }
+    Ok(all)
 }
 
 /// Reads the settings out of a table, such as one of TOML or JSON: the words are the parameters of

@@ -189,10 +189,10 @@ impl MemoryBuilder {
         if let Some(entries) = url.take("max_entries")? {
             builder = builder.max_entries(entries);
         }
-        if let Some(bytes) = url.take_size("max_bytes")? {
+        if let Some(bytes) = take_bound(url, "max_bytes")? {
             builder = builder.max_bytes(bytes);
         }
-        if let Some(bytes) = url.take_size("max_value_bytes")? {
+        if let Some(bytes) = take_bound(url, "max_value_bytes")? {
             builder = builder.max_value_bytes(bytes);
         }
         builder.encoded = url.take("encoded")?.unwrap_or_default();
@@ -215,6 +215,16 @@ impl MemoryBuilder {
     pub(super) fn into_parts(self) -> (Settings, Option<Weigher>, bool) {
         let encoded = self.encoded || !self.settings.codec.has_header();
         (self.settings, self.weigher, encoded)
+    }
+}
+
+/// Takes out a bound in bytes. With zero every value would be refused later.
+fn take_bound(url: &mut CacheUrl, name: &'static str) -> Result<Option<u64>> {
+    match url.take_size(name)? {
+        Some(0) => Err(Error::config(format!(
+            "`{name}` must be more than zero; a cache that stores nothing is `off:`"
+        ))),
+        bytes => Ok(bytes),
     }
 }
 

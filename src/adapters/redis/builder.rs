@@ -43,6 +43,24 @@ pub(super) struct Config {
     pub(super) limits: Limits,
 }
 
+impl Config {
+    /// Rejects settings that are out of range.
+    fn check(&self) -> Result<()> {
+        if self.op_timeout.is_zero() {
+            return Err(Error::config("`op_timeout` must not be zero"));
+        }
+        if !(1..=MAX_POOL_SIZE).contains(&self.pool_size) {
+            return Err(Error::config(format!("`pool_size` is between 1 and {MAX_POOL_SIZE}")));
+        }
+        if !(1..=LARGEST_VALUE_BYTES).contains(&self.max_value_bytes) {
+            return Err(Error::config(format!(
+                "`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit"
+            )));
+        }
+        self.limits.check()
+    }
+}
+
 /// Builds an [`AsyncRedisCache`]. The setters have the names of the URL's parameters.
 ///
 /// ```
@@ -89,7 +107,7 @@ impl RedisBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a scheme or a parameter that redis does
-    /// not have. The URL is not repeated.
+    /// not have, and for a value that is out of range. The URL is not repeated.
     ///
     /// ```
     /// use larder::RedisBuilder;
@@ -115,6 +133,7 @@ impl RedisBuilder {
             url.take_size("big_value_bytes")?.unwrap_or(config.big_value_bytes);
         config.batch_above = url.take("batch_above")?.unwrap_or(config.batch_above);
         config.limits.take(url)?;
+        config.check()?;
         Ok(builder)
     }
 
@@ -293,19 +312,7 @@ impl RedisBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that contradict each other, or
     /// are out of range.
     pub fn build(self) -> Result<AsyncRedisCache> {
-        let Config { op_timeout, pool_size, max_value_bytes, .. } = self.config;
-        if op_timeout.is_zero() {
-            return Err(Error::config("`op_timeout` must not be zero"));
-        }
-        if !(1..=MAX_POOL_SIZE).contains(&pool_size) {
-            return Err(Error::config(format!("`pool_size` is between 1 and {MAX_POOL_SIZE}")));
-        }
-        if !(1..=LARGEST_VALUE_BYTES).contains(&max_value_bytes) {
-            return Err(Error::config(format!(
-                "`max_value_bytes` is between 1 and {LARGEST_VALUE_BYTES}, redis's own limit"
-            )));
-        }
-        self.config.limits.check()?;
+        self.config.check()?;
         let source = match self.handed_in {
             Some(source) => source,
             None => {

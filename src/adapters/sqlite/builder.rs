@@ -75,7 +75,8 @@ impl SqliteBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme or an unknown parameter.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, an unknown parameter, or
+    /// a value that is out of range.
     ///
     /// ```
     /// let builder = larder::SqliteBuilder::from_url("sqlite::memory:?op_timeout=100ms")?;
@@ -117,6 +118,10 @@ impl SqliteBuilder {
             url.take_size("max_value_bytes")?.unwrap_or(builder.max_value_bytes);
         builder.purge_every = url.take("purge_every")?.unwrap_or(builder.purge_every);
         builder.limits.take(url)?;
+        builder.check()?;
+        if let Some(Site::File(path)) = &builder.site {
+            checked(path)?;
+        }
         Ok(builder)
     }
 
@@ -218,6 +223,17 @@ impl SqliteBuilder {
     /// no default path, a path that is not UTF-8 or has a NUL byte, a deadline or an interval of
     /// zero, no readers or more than 64, a file bound under 1 MiB.
     pub fn build(self) -> Result<AsyncSqliteCache> {
+        self.check()?;
+        let site = match self.site.clone() {
+            Some(Site::Memory) => Site::Memory,
+            Some(Site::File(path)) => Site::File(checked(&path)?),
+            None => Site::File(checked(&default_path()?)?),
+        };
+        Ok(self.assemble(site))
+    }
+
+    /// Rejects settings that are out of range.
+    fn check(&self) -> Result<()> {
         let range =
             |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Error::config(what)) };
         range(!self.op_timeout.is_zero(), "`op_timeout` must be more than zero")?;
@@ -225,13 +241,7 @@ impl SqliteBuilder {
         range((1..=64).contains(&self.pool_size), "`pool_size` must be from 1 to 64")?;
         range(self.max_bytes >= SMALLEST_FILE, "`max_bytes` must be 1 MiB (1048576) or more")?;
         range(self.max_value_bytes > 0, "`max_value_bytes` must be more than zero")?;
-        self.limits.check()?;
-        let site = match self.site.clone() {
-            Some(Site::Memory) => Site::Memory,
-            Some(Site::File(path)) => Site::File(checked(&path)?),
-            None => Site::File(checked(&default_path()?)?),
-        };
-        Ok(self.assemble(site))
+        self.limits.check()
     }
 
     /// Builds the adapter from settings that have been checked.

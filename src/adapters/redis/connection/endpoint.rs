@@ -84,6 +84,7 @@ impl Endpoint {
             endpoint.read_db(path)?;
         }
         endpoint.take(url)?;
+        endpoint.check_server()?;
         Ok(endpoint)
     }
 
@@ -203,15 +204,20 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(in crate::adapters::redis) fn check(&self) -> Result<()> {
-        if self.unix_socket.is_none() {
-            check_host(&self.host)?;
-            if self.port == 0 {
-                return Err(Error::config(
-                    "the port of a redis server is a number from 1 to 65535",
-                ));
-            }
+    /// Rejects a server that cannot be. A socket has neither host nor port.
+    fn check_server(&self) -> Result<()> {
+        if self.unix_socket.is_some() {
+            return Ok(());
         }
+        check_host(&self.host)?;
+        if self.port == 0 {
+            return Err(Error::config("the port of a redis server is a number from 1 to 65535"));
+        }
+        Ok(())
+    }
+
+    pub(in crate::adapters::redis) fn check(&self) -> Result<()> {
+        self.check_server()?;
         if self.user.is_some() && self.password.is_none() {
             return Err(Error::config(
                 "a user without a password; where the password is empty the URL says `user:@`",
