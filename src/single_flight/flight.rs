@@ -96,6 +96,9 @@ pub(crate) enum Outcome {
     Refused(Error),
     /// The loader was for several keys, and gave nothing for this one.
     Absent,
+    /// The loader was not run, because another process has the lease, and the leader has a value to
+    /// serve. A follower asks by itself.
+    Elsewhere,
 }
 
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use super::call::{GetOrSet, OP, Step};
 use super::driver::Runs;
-use super::found::Miss;
+use super::found::{Miss, Reserve};
 use super::rest::Driven;
 use super::waiting::Wait;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +56,9 @@ impl<'a> GetOrSet<'a> {
         if matches!(outcome, Outcome::Refused(_)) && self.view.options.fail_open {
             return Some(ControlFlow::Continue(()));
         }
+        if matches!(outcome, Outcome::Elsewhere) {
+            return Some(ControlFlow::Continue(()));
+        }
         let value = match self.value_of(outcome) {
             Ok(value) => value,
             Err(_) if miss.usable.is_some() => {
@@ -106,6 +109,8 @@ impl<'a> GetOrSet<'a> {
             Outcome::Loaded { value, .. } => Ok(value),
             Outcome::Failed(error) | Outcome::Refused(error) => Err(error),
             Outcome::Absent => Err(Error::not_found(self.key).with_op(OP)),
+            // Its leader serves the value at hand.
+            Outcome::Elsewhere => Err(self.late()),
         }
     }
 
@@ -185,15 +190,16 @@ impl<'a> GetOrSet<'a> {
         (options.soft_limit().filter(|_| miss.usable.is_some()), options.hard_limit())
     }
 
-    /// Ends a wait for the lease of another process that has lasted so long, if a time limit of the
-    /// call has passed.
+    /// Ends a wait for the lease of another process that has lasted so long, if there is a value that
+    /// has not expired, or a time limit of the call has passed.
     pub(super) fn end_wait(
         &mut self,
         miss: &mut Miss<'a>,
         waited: Duration,
     ) -> Option<Result<Answer>> {
         let (soft, hard) = self.limits(miss);
-        if soft.is_some_and(|soft| waited >= soft) {
+        let is_enough = miss.reserve() == Reserve::Fresh;
+        if is_enough || soft.is_some_and(|soft| waited >= soft) {
             return Some(self.serve(miss.take()));
         }
         hard.is_some_and(|hard| waited >= hard).then(|| self.at_hard_limit(miss.take()))

@@ -2,6 +2,7 @@
 //! so does the loader. Such a load needs no task, and hardly an allocation.
 
 use super::driver::Runs;
+use super::found::Reserve;
 use super::loader::Loader;
 use super::ready::Ready;
 use super::task::{LoadTask, Loading, OP, Planned, Put};
@@ -110,7 +111,7 @@ impl View<'_> {
             options,
             of,
             span: Span::none(),
-            has_usable: false,
+            reserve: Reserve::Nothing,
             is_nested: false,
             is_caller_driven: self.is_caller_driven,
             replaced: Replaced::by(&options),

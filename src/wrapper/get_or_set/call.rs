@@ -2,7 +2,7 @@
 
 use super::at_once::Begun;
 use super::driver::Runs;
-use super::found::{Found, Miss, Usable};
+use super::found::{Found, Miss, Reserve, Usable};
 use super::ready::Ready;
 use super::rest::{Rest, StartRequest};
 use super::task::LoadTask;
@@ -226,8 +226,7 @@ impl<'a> GetOrSet<'a> {
                     continue;
                 }
                 Join::Lead(guard) => {
-                    let has_usable = miss.usable.is_some();
-                    return Ok(self.led(self.lead(guard, ready, has_usable), miss));
+                    return Ok(self.led(self.lead(guard, ready, miss.reserve()), miss));
                 }
                 Join::Follow(flight) => self.follow(&flight, &mut miss).await,
                 Join::LetEnd(flight, limit) => self.let_end(&flight, limit, &mut miss).await,
@@ -263,7 +262,7 @@ impl<'a> GetOrSet<'a> {
         let unshared = self.slot.flights.unshared(self.scoped);
         let unshared = unshared.map_err(|error| error.with_op(OP).with_key(self.key))?;
         // No claim and no store: the holder of a lease on the key may be waiting for this call.
-        let task = self.lead(unshared, Ready::unstored(), false);
+        let task = self.lead(unshared, Ready::unstored(), Reserve::Nothing);
         Ok(self.led(task, Miss { usable: None, ..miss }))
     }
 
@@ -410,15 +409,19 @@ impl<'a> GetOrSet<'a> {
     }
 
     async fn right(&self, begun: Instant) -> Result<Option<Acquired>> {
-        // A key that this process loads is waited for there: that flight has the lease, and a
-        // closure that asks for its own key is found by the wait for the flight only. If the flight
-        // ends before it is joined, the call reads again.
-        let is_leased = self.view.options.lease_for().is_some();
-        if is_leased && self.forced.is_none() && self.slot.flights.has_flight(self.scoped) {
+        if self.view.options.lease_for().is_some() && self.is_loading_here() {
             return Ok(Some(Acquired::Granted(StoreRight::None)));
         }
         let (scoped, wanted) = (self.scoped.text(), (self.replaced, self.of));
         self.view.ask_once(self.slot, self.key, scoped, wanted, begun).await
+    }
+
+    /// Whether this process loads the key. The call waits for it there: that flight has the lease,
+    /// and a loader that asks for its own key is found by the wait for the flight only. If the
+    /// flight ends before it is joined, the call reads again. A forced refresh waits for it once.
+    pub(super) fn is_loading_here(&self) -> bool {
+        self.forced.is_none_or(|forced| !forced.has_waited)
+            && self.slot.flights.has_flight(self.scoped)
     }
 
     /// Joins the flight on the key, or begins one.
@@ -434,7 +437,7 @@ impl<'a> GetOrSet<'a> {
         (joined, ready)
     }
 
-    pub(super) fn lead(&self, guard: LeaderGuard, ready: Ready, has_usable: bool) -> LoadTask {
+    pub(super) fn lead(&self, guard: LeaderGuard, ready: Ready, reserve: Reserve) -> LoadTask {
         let cache = self.view.cache;
         if !cache.tags.is_empty() {
             guard.flight().note_records(cache.tags.records(&cache.scope));
@@ -452,7 +455,7 @@ impl<'a> GetOrSet<'a> {
             options: self.view.options,
             of: self.of,
             span,
-            has_usable,
+            reserve,
             is_nested: is_in_loader(),
             is_caller_driven: self.view.is_caller_driven,
             replaced: self.replaced,
@@ -476,7 +479,7 @@ impl<'a> GetOrSet<'a> {
         };
         let joining = Joining { mark: Some(mark), ..Joining::default() };
         match self.join(joining, ready).await {
-            (Join::Lead(guard), ready) => Some(self.lead(guard, ready, true)),
+            (Join::Lead(guard), ready) => Some(self.lead(guard, ready, Reserve::Usable)),
             // A refresh is in flight already.
             _ => None,
         }

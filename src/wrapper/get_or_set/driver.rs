@@ -5,6 +5,7 @@
 //! there: nested loads then need no further threads. A load that borrows from its caller
 //! (`get_or_load_here`) cannot leave it on either face.
 
+use super::found::Reserve;
 use super::load_result::BoxedLoader;
 use super::task::{LoadTask, ends_at_once};
 use crate::observers::{inherit, is_observing};
@@ -94,7 +95,7 @@ impl LoadTask {
         self.started.is_none()
             && !self.is_caller_driven
             && !self.is_nested
-            && !self.has_usable
+            && self.reserve == Reserve::Nothing
             && !self.has_limit()
             && !self.slot.has_waited()
             && runtime::is_inside_one()

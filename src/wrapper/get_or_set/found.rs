@@ -28,7 +28,25 @@ pub(super) struct Miss<'a> {
     pub(super) usable: Option<Usable>,
 }
 
+/// What the caller of a load has in its hand meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reserve {
+    Nothing,
+    /// A value that is served if the load fails or is late, or that was served already.
+    Usable,
+    /// A value that has not expired: nobody waits for a load that another process runs.
+    Fresh,
+}
+
 impl Miss<'_> {
+    pub(super) fn reserve(&self) -> Reserve {
+        match &self.usable {
+            None => Reserve::Nothing,
+            Some(usable) if usable.is_stale => Reserve::Usable,
+            Some(_) => Reserve::Fresh,
+        }
+    }
+
     /// The miss with its usable value, which can be served once.
     pub(super) fn take(&mut self) -> Self {
         Self { usable: self.usable.take(), ..*self }

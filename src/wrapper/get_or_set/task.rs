@@ -1,6 +1,7 @@
 //! The task that runs a loader, stores its value and ends its flight. It is independent of the call
 //! that started it.
 
+use super::found::Reserve;
 use super::load_result::{BoxedLoader, LoadResult, Panic};
 use super::ready::Ready;
 use crate::codec::Tags;
@@ -66,8 +67,8 @@ pub(super) struct LoadTask {
     pub(super) options: Options,
     pub(super) of: ValueType,
     pub(super) span: Span,
-    /// A stale value can be served if the loader fails.
-    pub(super) has_usable: bool,
+    /// What the caller can serve if the loader fails.
+    pub(super) reserve: Reserve,
     /// The call was made by another loader.
     pub(super) is_nested: bool,
     /// The caller waits on its own thread, and can drive the load there.
@@ -95,7 +96,7 @@ impl LoadTask {
 
     pub(super) fn has_limit(&self) -> bool {
         self.options.hard_limit().is_some()
-            || (self.has_usable && self.options.soft_limit().is_some())
+            || (self.reserve != Reserve::Nothing && self.options.soft_limit().is_some())
     }
 
     /// Runs a future as the loader. The run does not depend on the caller.
@@ -186,11 +187,14 @@ impl LoadTask {
             return None;
         }
         match self.claim().await {
-            Ok(Acquired::Granted(right)) => {
+            Ok(Some(Acquired::Granted(right))) => {
                 self.ready.right = Some(right);
                 None
             }
-            Ok(Acquired::Computed(value)) => Some(Outcome::Loaded { value, not_stored: None }),
+            Ok(Some(Acquired::Computed(value))) => {
+                Some(Outcome::Loaded { value, not_stored: None })
+            }
+            Ok(None) => Some(Outcome::Elsewhere),
             Err(error) => Some(Outcome::Refused(error)),
         }
     }
@@ -215,14 +219,20 @@ impl LoadTask {
         Outcome::Refused(error)
     }
 
-    pub(super) async fn claim(&self) -> Result<Acquired> {
+    /// The right to load; `None` if another process has the lease, and the caller has a value that
+    /// is as good.
+    pub(super) async fn claim(&self) -> Result<Option<Acquired>> {
         // A flight that must not be stored needs no claim, and must not wait for another process.
         if self.ready.skip_store || self.guard.is_invalidated() {
-            return Ok(Acquired::Granted(StoreRight::None));
+            return Ok(Some(Acquired::Granted(StoreRight::None)));
         }
-        View { options: self.options, ..self.cache.view() }
-            .ask(&self.slot, self.key(), self.scoped(), self.replaced, self.of)
-            .await
+        let view = View { options: self.options, ..self.cache.view() };
+        let (slot, wanted) = (&self.slot, (self.replaced, self.of));
+        if self.reserve == Reserve::Fresh {
+            let begun = Instant::now();
+            return view.ask_once(slot, self.key(), self.scoped(), wanted, begun).await;
+        }
+        view.ask(slot, self.key(), self.scoped(), self.replaced, self.of).await.map(Some)
     }
 
     /// Gives the right back, so that other processes need not wait: this process will not store a
@@ -408,12 +418,12 @@ impl LoadTask {
             Err(panic) => Outcome::Failed(self.panicked(panic)),
         };
         let result = match &outcome {
-            Outcome::Loaded { .. } | Outcome::Absent => Ok(()),
+            Outcome::Loaded { .. } | Outcome::Absent | Outcome::Elsewhere => Ok(()),
             Outcome::Failed(error) | Outcome::Refused(error) => Err(error.clone()),
         };
         if let Outcome::Failed(_) = &outcome {
             self.give_up_right().await;
-            if self.has_usable {
+            if self.reserve != Reserve::Nothing {
                 let lasting = self.options.throttle_for();
                 self.slot.flights.throttle(self.flight().key(), lasting);
             }

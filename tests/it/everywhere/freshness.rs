@@ -24,6 +24,7 @@ on_each_store!(
     a_refresh_ahead_keeps_nobody_waiting,
     an_early_refresh_serves_what_there_is_if_it_fails,
     a_removal_elsewhere_wins_over_a_refresh,
+    what_is_fresh_is_served_while_another_process_holds_the_lease,
     what_is_stale_is_served_while_another_process_holds_the_lease,
 );
 
@@ -306,6 +307,25 @@ async fn a_removal_elsewhere_wins_over_a_refresh(shared: Shared) {
         None,
         "its store does not undo the removal"
     );
+}
+
+/// Nor does a caller that refreshes early what has not expired.
+async fn what_is_fresh_is_served_while_another_process_holds_the_lease(shared: Shared) {
+    let (holder, other, gate) = (shared.cache(), shared.cache(), Gate::closed());
+    holder.ttl(HOUR).set("k", 1u64).await.unwrap();
+    let holding = tokio::spawn({
+        let (holder, load) = (holder.clone(), gate.load(2));
+        async move { holder.lease(HOUR).force_refresh().get_or_set_async("k", load).await }
+    });
+    eventually("the holder loads", PATIENCE, || async { gate.begun() == 1 }).await;
+    let early = other.ttl(HOUR).lease(HOUR).early_refresh(f64::INFINITY);
+    assert_eq!(early.get_or_set_async("k", gate.load(3)).await.unwrap(), 1);
+    assert_eq!(early.get_or_set_with("k", |_| 3).await.unwrap(), 1);
+    assert_eq!(early.get_or_load_here("k", || gate.load(3)).await.unwrap(), 1);
+    gate.open();
+    assert_eq!((holding.await.unwrap().unwrap(), gate.begun()), (2, 1));
+    becomes(&other, "k", 2).await;
+    assert_eq!(early.get_or_set_async("k", gate.load(3)).await.unwrap(), 3, "it is free");
 }
 
 /// A caller that accepts a stale value does not wait for the lease either.

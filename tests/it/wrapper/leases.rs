@@ -113,6 +113,118 @@ async fn a_closure_refreshes_no_due_value_that_another_process_refreshes() -> la
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_has_not_expired_is_served_while_another_process_recomputes_it()
+-> larder::Result<()> {
+    let (([first, second], _), runs) = (two_over_one(), Runs::default());
+    let early = second.ttl(HOUR).lease(LEASE).early_refresh(f64::INFINITY);
+    first.ttl(HOUR).set("k", 100u64).await?;
+    let (open, holding) = hold(&first, "k").await;
+    let load = || {
+        let runs = runs.clone();
+        async move {
+            runs.add();
+            runs.count() as u64
+        }
+    };
+    let served = within(PATIENCE, "a future", early.get_or_load("k", load)).await?;
+    assert_eq!(served, 100);
+    let served = within(PATIENCE, "a closure", early.get_or_set_with("k", |_| 1)).await?;
+    assert_eq!(served, 100);
+    let served = within(PATIENCE, "in the caller", early.get_or_load_here("k", load)).await?;
+    assert_eq!(served, 100);
+    let many = |keys: Vec<String>| async { keys.into_iter().map(|key| (key, 1)) };
+    let served = early.get_or_set_many_async(["k"], many);
+    assert_eq!(within(PATIENCE, "a batch", served).await?, [Some(100)]);
+    let blocking = second.blocking();
+    let served = tokio::task::spawn_blocking(move || {
+        let early = blocking.ttl(HOUR).lease(LEASE).early_refresh(f64::INFINITY);
+        early.get_or_set_with("k", |_| 1)
+    });
+    assert_eq!(within(PATIENCE, "blocking", served).await.unwrap()?, 100);
+    assert_eq!((runs.count(), second.stats().stale_hits), (0, 0));
+    open.add_permits(1);
+    assert_eq!(holding.await.unwrap()?, 200);
+    assert_eq!(within(PATIENCE, "the lease is free", early.get_or_load("k", load)).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_no_value_waits_although_the_caller_that_began_has_one() -> larder::Result<()> {
+    let ([first, second], adapter) = two_over_one();
+    let brief = Duration::from_millis(500);
+    first.ttl(brief).set("k", 100u64).await?;
+    let (open, holding) = hold(&first, "k").await;
+    adapter.put_next(Verb::Claim, 1, Fault::Delay(2 * brief));
+    let early = second.ttl(HOUR).lease(LEASE).early_refresh(f64::INFINITY);
+    let mut begun = std::pin::pin!(early.get_or_set_async("k", async { 1u64 }));
+    assert!(futures_util::poll!(begun.as_mut()).is_pending(), "it asks for the lease");
+    while first.contains("k").await? {
+        tokio::time::sleep(MS).await;
+    }
+    let follower = second.clone();
+    let following =
+        tokio::spawn(
+            async move { follower.lease(LEASE).get_or_set_async("k", async { 2u64 }).await },
+        );
+    assert_eq!(within(PATIENCE, "who had a value", begun).await?, 100);
+    open.add_permits(1);
+    assert_eq!(holding.await.unwrap()?, 200);
+    assert_eq!(within(PATIENCE, "who had none", following).await.unwrap()?, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_load_with_a_lease_that_asks_for_its_own_key_does_not_wait_for_itself()
+-> larder::Result<()> {
+    let ([cache, _], _) = two_over_one();
+    let blocking = cache.blocking();
+    let nested = tokio::task::spawn_blocking(move || {
+        let forced = blocking.lease(LEASE).force_refresh();
+        forced.get_or_set_with("closure", |_| {
+            forced.get_or_set_with("closure", |_| 7u64).unwrap() + 1
+        })
+    });
+    assert_eq!(within(PATIENCE, "a closure in a closure", nested).await.unwrap()?, 8);
+    let inner = cache.clone();
+    let outer = cache.lease(LEASE).force_refresh().get_or_set_async("future", async move {
+        let forced = inner.lease(LEASE).force_refresh();
+        let sum = forced.get_or_set_async("future", async { 7u64 }).await.unwrap();
+        sum + forced.get_or_set_with("future", |_| 1).await.unwrap()
+    });
+    assert_eq!(within(PATIENCE, "both in a future", outer).await?, 8);
+    let inner = cache.clone();
+    let outer = cache.lease(LEASE).force_refresh().get_or_set_async("batch", async move {
+        let forced = inner.lease(LEASE).force_refresh();
+        let many = |keys: Vec<String>| async { keys.into_iter().map(|key| (key, 7u64)) };
+        forced.get_or_set_many_async(["batch"], many).await.unwrap()[0].unwrap() + 1
+    });
+    assert_eq!(within(PATIENCE, "a batch in a future", outer).await?, 8);
+    let inner = cache.clone();
+    let outer = cache.lease(LEASE).force_refresh().get_or_load_here("here", || async move {
+        let forced = inner.lease(LEASE).force_refresh();
+        forced.get_or_load_here("here", || async { 7u64 }).await.unwrap() + 1
+    });
+    assert_eq!(within(PATIENCE, "in the caller", outer).await?, 8);
+
+    // Without an end it is the error of any load that asks for its own key.
+    let blocking = cache.blocking();
+    let endless = tokio::task::spawn_blocking(move || endless(&blocking));
+    let error = within(PATIENCE, "it ends", endless).await.unwrap().unwrap_err();
+    assert_eq!(innermost(&error), ErrorKind::Reentrant, "{error:?}");
+    Ok(())
+}
+
+/// A closure that runs itself in any case.
+fn endless(cache: &larder::CacheWrapper) -> larder::Result<u64> {
+    cache.lease(LEASE).force_refresh().try_get_or_set_with("endless", |_| endless(cache))
+}
+
+/// The error of the load in the load in the load.
+fn innermost(error: &larder::Error) -> ErrorKind {
+    error.load_error::<larder::Error>().map_or(error.kind(), innermost)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closure_with_a_lease_that_asks_for_its_own_key_does_not_wait_for_itself()
 -> larder::Result<()> {
     let ([cache, other], _) = two_over_one();

@@ -15,7 +15,7 @@ use crate::wrapper::events::{CallInfo, concerns_backend};
 use crate::wrapper::fencing::{Acquired, StoreRight, lease_pause};
 use crate::wrapper::get_or_set::call::{GetOrSet, OP, READS, Step};
 use crate::wrapper::get_or_set::driver::{CallerDriven, Driver, Runs, drive};
-use crate::wrapper::get_or_set::found::{Found, Miss};
+use crate::wrapper::get_or_set::found::{Found, Miss, Reserve};
 use crate::wrapper::get_or_set::load_result::Cause;
 use crate::wrapper::get_or_set::made;
 use crate::wrapper::get_or_set::ready::Ready;
@@ -167,7 +167,7 @@ where
             match self.slot.flights.unshared(call.scoped) {
                 Ok(guard) => {
                     // No claim and no store, as in a call for one key.
-                    round.loads.push((at, call.lead(guard, Ready::unstored(), false)));
+                    round.loads.push((at, call.lead(guard, Ready::unstored(), Reserve::Nothing)));
                     let info = CallInfo::new(OP, call.key);
                     round.led.push(Some(Miss { info, usable: None }));
                 }
@@ -311,9 +311,8 @@ where
         let asked = missed.iter().map(|missed| {
             let (call, skip_store) = (&self.members[missed.at].call, missed.skip_store);
             let (slot, begun) = (self.slot, self.begun);
-            // A key that this process loads is waited for there. Should that flight end before it
-            // is joined, this load is not stored.
-            let is_loading = call.forced.is_none() && slot.flights.has_flight(call.scoped);
+            // Should that flight end before it is joined, this load is not stored.
+            let is_loading = call.is_loading_here();
             async move {
                 if skip_store || is_loading {
                     return Ok(Some(Acquired::Granted(StoreRight::None)));
@@ -451,9 +450,9 @@ impl<'a, T: Cacheable> Member<'a, T> {
         }
         let awaited = match joined {
             Join::Lead(guard) => {
-                let has_usable = is_answered || miss.usable.is_some();
+                let reserve = if is_answered { Reserve::Usable } else { miss.reserve() };
                 let ready = Ready { right: right.or(claimed), skip_store, ..Ready::default() };
-                round.loads.push((at, call.lead(guard, ready, has_usable)));
+                round.loads.push((at, call.lead(guard, ready, reserve)));
                 round.led.push((!is_answered).then_some(miss));
                 return;
             }
