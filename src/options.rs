@@ -117,7 +117,9 @@ struct OptionalMicros(u64);
 impl OptionalMicros {
     const UNSET: Self = Self(u64::MAX);
 
+    /// Rounds up: what is more than zero stays so.
     fn new(lasting: Duration) -> Self {
+        let lasting = lasting.saturating_add(Duration::from_nanos(999));
         Self(clock::micros(lasting).min(u64::MAX - 1))
     }
 

@@ -13,6 +13,7 @@ on_each_store!(
     a_hit_by_any_verb_renews_what_a_stranger_has_stored,
     a_hit_never_shortens_a_life_nor_outlives_the_ttl,
     what_was_written_to_idle_is_renewed_until_its_end,
+    the_shortest_and_the_longest_time_to_idle_are_times,
 );
 
 async fn left(cache: &AsyncCacheWrapper, key: &str) -> Duration {
@@ -75,4 +76,35 @@ async fn what_was_written_to_idle_is_renewed_until_its_end(shared: Shared) {
         eventually(key, PATIENCE, || async { left(&cache, key).await > 10 * MINUTE }).await;
         assert!(left(&cache, key).await <= HOUR + Duration::from_secs(1));
     }
+}
+
+async fn the_shortest_and_the_longest_time_to_idle_are_times(shared: Shared) {
+    let (cache, other) = (shared.cache(), shared.cache());
+    let (day, years) = (24 * HOUR, 999 * 365 * 24 * HOUR);
+    let brief = cache.idle(Duration::from_nanos(1));
+    brief.set("brief", 1u64).await.unwrap();
+    brief.get_or_set("loaded", 1u64).await.unwrap();
+    other.ttl(HOUR).set("hour", 1u64).await.unwrap();
+    assert_eq!(brief.get("hour").await.unwrap(), Some(1u64));
+    for key in ["brief", "loaded"] {
+        eventually(key, PATIENCE, || async { !other.contains(key).await.unwrap() }).await;
+    }
+    assert_eq!(brief.get_or_set_async("loaded", async { 2u64 }).await.unwrap(), 2);
+    assert!(left(&other, "hour").await > 50 * MINUTE, "it is not shortened");
+
+    let (long, ending) = (cache.idle(years), cache.ttl(HOUR).idle(years));
+    long.set("long", 1u64).await.unwrap();
+    long.ttl(Expiry::Never).set("never", 1u64).await.unwrap();
+    ending.set("ends", 1u64).await.unwrap();
+    other.ttl(MINUTE).set("stranger", 1u64).await.unwrap();
+    for key in ["long", "never", "ends", "stranger"] {
+        assert_eq!(long.get(key).await.unwrap(), Some(1u64), "{key}");
+    }
+    let far = async |key| match other.expiry(key).await.unwrap() {
+        Some(Expiry::After(left)) => left > day,
+        other => other == Some(Expiry::Never),
+    };
+    eventually("stranger", PATIENCE, async || far("stranger").await).await;
+    assert!(far("long").await && far("never").await);
+    assert!(left(&other, "ends").await <= HOUR + Duration::from_secs(1));
 }

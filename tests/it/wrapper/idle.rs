@@ -205,6 +205,39 @@ async fn a_url_a_builder_and_an_owned_cache_have_the_option() -> larder::Result<
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_shortest_and_the_longest_time_to_idle_are_times() -> larder::Result<()> {
+    let years = Duration::from_secs(999 * 365 * 86_400);
+    for cache in plain_and_encoded() {
+        let brief = cache.idle(Duration::from_nanos(1));
+        cache.ttl(HOUR).set("hour", 1u64).await?;
+        brief.set("k", 1u64).await?;
+        assert_eq!(brief.get("hour").await?, Some(1u64));
+        assert_eq!(cache.expiry("hour").await?, Some(Expiry::After(HOUR)), "it is not shortened");
+        advance(SECOND).await;
+        assert_eq!(brief.get::<u64>("k").await?, None);
+        assert_eq!(brief.get_or_set("k", 2u64).await?, 2);
+        advance(SECOND).await;
+        assert_eq!(brief.get_or_set_async("k", async { 3u64 }).await?, 3, "each call loads");
+
+        let (long, ending) = (cache.idle(years), cache.ttl(10 * SECOND).idle(years));
+        long.set("long", 1u64).await?;
+        ending.set("ends", 1u64).await?;
+        long.ttl(Expiry::Never).set("never", 1u64).await?;
+        for second in 1..20u32 {
+            advance(SECOND).await;
+            assert_eq!(long.get("long").await?, Some(1u64));
+            assert_eq!(long.get("never").await?, Some(1u64));
+            assert_eq!(ending.get::<u64>("ends").await?.is_some(), second < 10, "{second} s");
+        }
+        cache.ttl(HOUR).set("hour", 1u64).await?;
+        assert_eq!(long.get("hour").await?, Some(1u64));
+        let Some(Expiry::After(left)) = cache.expiry("hour").await? else { panic!("it is gone") };
+        assert!(left > years / 2, "a stranger's: {left:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_time_to_idle_that_cannot_be_is_an_error_of_every_verb() -> larder::Result<()> {
     for cache in plain_and_encoded() {
         cache.set("k", 1u64).await?;
