@@ -200,7 +200,7 @@ impl Cached {
             (false, true) => "at_hand_here",
             (false, false) => "at_hand",
         };
-        let span = Span::call_site().located_at(output.span());
+        let span = self.output_span();
         let (look, value) = (Ident::new(look, span), output.value(larder));
         let found = match output.is_result() {
             true => quote!(::core::result::Result::Ok(__larder_found)),
@@ -267,22 +267,18 @@ impl Cached {
         let function = &self.function;
         let Attributes { outer, conditions, .. } = &self.attributes;
         let (visibility, signature) = (&function.visibility, function.outer_signature());
-        let key = key::code(&self.options, function);
-        let (view, at_hand, tagged) = (self.view(), self.at_hand(), self.tagged());
-        let body = quote! {
-            let __larder_key = &#key;
-            #view
-            #at_hand
-            #tagged
-        };
-        let call = match self.home {
-            Home::Nowhere => self.call(&function.body_future(&function.patterns())),
-            Home::Enum | Home::Impl => self.shared_call(),
+        let body = match self.home {
+            Home::Nowhere => {
+                let load = function.body_future(&function.patterns());
+                self.prepared(&TokenStream::new(), &self.call(&load))
+            }
+            _ if self.is_detached() => self.prepared(&TokenStream::new(), &companions::core(self)),
+            Home::Enum | Home::Impl => self.shared_call(false),
         };
         let body = match function.runs {
-            Runs::Async | Runs::Blocking => quote!(#body #call),
-            Runs::Boxed => quote!(::std::boxed::Box::pin(async move { #body #call })),
-            Runs::Future => quote!(async move { #body #call }),
+            Runs::Async | Runs::Blocking => body,
+            Runs::Boxed => quote!(::std::boxed::Box::pin(async move { #body })),
+            Runs::Future => quote!(async move { #body }),
         };
         quote! {
             #(#conditions)*
@@ -292,54 +288,93 @@ impl Cached {
         }
     }
 
-    /// The call of the core by a function that has companions, with `__larder_view` and
-    /// `__larder_key`.
-    pub(crate) fn shared_call(&self) -> TokenStream {
-        if self.is_detached() {
-            return companions::core(self);
+    /// `call` after what it needs: `__larder_key`, and `__larder_view`, which `options` change.
+    pub(crate) fn prepared(&self, options: &TokenStream, call: &TokenStream) -> TokenStream {
+        let key = key::code(&self.options, &self.function);
+        let (view, at_hand, tagged) = (self.view(), self.at_hand(), self.tagged());
+        quote! {
+            let __larder_key = &#key;
+            #view
+            #options
+            #at_hand
+            #tagged
+            #call
         }
+    }
+
+    /// The call by a function that has companions and loads in its caller, or by `refresh`.
+    pub(crate) fn shared_call(&self, is_forced: bool) -> TokenStream {
         let (call, names) = (self.path("__larder_call"), self.names());
         let turbofish = generics::turbofish(&self.function.signature.generics);
-        let call = quote!(#call #turbofish (#(#names,)* __larder_view, __larder_key));
+        let call = quote!(#call #turbofish (#(#names,)* #is_forced));
         if self.function.is_blocking() { call } else { quote!(#call.await) }
     }
 
-    /// The call of the core, with `__larder_view` and `__larder_key`. `load` is a future, or for
-    /// the other ways to load a closure.
-    pub(crate) fn call(&self, load: &TokenStream) -> TokenStream {
-        let (function, larder) = (&self.function, self.larder());
-        let value = function.output.value(larder);
-        let keep = match &self.options.only_if {
+    /// Which values are stored, as a function of a value.
+    pub(crate) fn keep(&self) -> TokenStream {
+        let larder = self.larder();
+        match &self.options.only_if {
             Some(keep) => quote!(#keep),
             None => quote!(#larder::__private::every),
+        }
+    }
+
+    /// The type of the function's error, and what makes one of an error of larder's.
+    pub(crate) fn error(&self) -> (TokenStream, TokenStream) {
+        let (output, larder) = (&self.function.output, self.larder());
+        let (span, error) = (self.output_span(), output.error(larder));
+        let errors = match self.options.errors.as_ref().map(|(_, errors)| errors) {
+            None | Some(Errors::Clone) => quote_spanned!(span=> #larder::__private::own::<#error>),
+            Some(Errors::Wrap) => quote_spanned!(span=> #larder::__private::wrap::<#error>),
+            Some(Errors::By(path)) => path.to_token_stream(),
         };
+        (error, errors)
+    }
+
+    /// An error in the types of the value or the error is shown at the function's return type.
+    pub(crate) fn output_span(&self) -> Span {
+        Span::call_site().located_at(self.function.output.span())
+    }
+
+    /// The call of the core, with `__larder_view` and `__larder_key`. `load` is a future; for a
+    /// blocking function a closure, and for a load with a task of its own a function and its
+    /// arguments.
+    pub(crate) fn call(&self, load: &TokenStream) -> TokenStream {
+        let (function, larder) = (&self.function, self.larder());
+        let (value, keep, span) = (function.output.value(larder), self.keep(), self.output_span());
         let way = match (function.is_blocking(), self.is_here) {
             (true, _) => "call",
             (false, true) => "here",
             (false, false) => "detached",
         };
         let wait = if function.is_blocking() { quote!() } else { quote!(.await) };
-        let more = if function.is_blocking() && !function.output.is_result() {
-            quote!()
-        } else {
-            quote!(, _)
+        let more = match (function.is_blocking(), function.output.is_result()) {
+            (true, false) => quote!(),
+            (false, true) if self.is_detached() => quote!(, _, _),
+            _ => quote!(, _),
         };
-        // An error in the types of the value or the error is shown at the function's return type.
-        let span = Span::call_site().located_at(function.output.span());
+        // The future of a load that the call carries is in the caller's frame.
+        let (pinned, load) = match self.is_here {
+            false => (TokenStream::new(), load.clone()),
+            true => (
+                quote! {
+                    let mut __larder_load =
+                        ::core::pin::pin!(::core::option::Option::Some(#load));
+                },
+                quote!(__larder_load.as_mut()),
+            ),
+        };
         if !function.output.is_result() {
             let way = Ident::new(way, span);
             return quote_spanned! {span=>
+                #pinned
                 #larder::__private::#way::<#value, _ #more>(__larder_view, __larder_key, #load, #keep)#wait
             };
         }
         let way = format_ident!("try_{way}", span = span);
-        let error = function.output.error(larder);
-        let errors = match self.options.errors.as_ref().map(|(_, errors)| errors) {
-            None | Some(Errors::Clone) => quote_spanned!(span=> #larder::__private::own::<#error>),
-            Some(Errors::Wrap) => quote_spanned!(span=> #larder::__private::wrap::<#error>),
-            Some(Errors::By(path)) => path.to_token_stream(),
-        };
+        let (error, errors) = self.error();
         quote_spanned! {span=>
+            #pinned
             ::core::result::Result::map_err(
                 #larder::__private::#way::<#value, #error #more>(
                     __larder_view, __larder_key, #load, #keep

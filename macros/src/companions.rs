@@ -10,7 +10,7 @@ use crate::options::Purpose;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{FnArg, Generics, Path, Type};
+use syn::{FnArg, Path, Type};
 
 /// Everything beside the function.
 pub(crate) fn code(cached: &Cached) -> TokenStream {
@@ -118,10 +118,8 @@ pub(crate) fn core(cached: &Cached) -> TokenStream {
     let load = match function.runs {
         Runs::Blocking => quote!(move || #uncached #turbofish (#(#names),*)),
         _ if cached.is_detached() => {
-            let load = cached.path("__larder_load");
-            let borrowed = function.arguments.iter().map(|argument| taken(cached, argument));
-            let turbofish = generics::turbofish(&load_generics(cached));
-            quote!(move || #load #turbofish (#(#borrowed),*))
+            let (load, arguments) = begun(cached);
+            quote!(#load, #arguments)
         }
         // As a block the future is made when the load begins: a boxed one is not boxed on a hit.
         _ => quote!(async move { #uncached #turbofish (#(#names),*).await }),
@@ -129,16 +127,22 @@ pub(crate) fn core(cached: &Cached) -> TokenStream {
     cached.call(&load)
 }
 
-/// The call of the core for the function and for `refresh`, so that the core is compiled once for
-/// both. With a load in a task there is little to compile, and both call the core themselves.
+/// The call for the function and for `refresh`, so that it is compiled once for both. Where the load
+/// has a task of its own, a `refresh` is a call of larder's, which is compiled once for all functions
+/// with the same types.
 fn call(cached: &Cached) -> TokenStream {
     if cached.is_detached() {
         return TokenStream::new();
     }
-    let (function, larder) = (&cached.function, cached.larder());
-    let (ident, call) = (cached.companion("__larder_call"), core(cached));
-    let signature = &function.signature;
-    let view = if function.is_blocking() { quote!(BlockingView) } else { quote!(View) };
+    let function = &cached.function;
+    let (ident, signature) = (cached.companion("__larder_call"), &function.signature);
+    let forced = quote! {
+        let __larder_view = match __larder_is_forced {
+            true => __larder_view.force_refresh(),
+            false => __larder_view,
+        };
+    };
+    let body = cached.prepared(&forced, &core(cached));
     let asyncness = (!function.is_blocking()).then(|| quote!(async));
     let (params, clause) = (params(&signature.generics), &signature.generics.where_clause);
     let (inputs, ty, quiet) = (function.declared(), &function.output.ty, quiet());
@@ -146,30 +150,28 @@ fn call(cached: &Cached) -> TokenStream {
         #[doc(hidden)]
         #quiet
         #asyncness fn #ident #params (
-            #(#inputs,)*
-            __larder_view: #larder::#view<'_>,
-            __larder_key: &#larder::__private::KeyBuf,
+            #(#inputs,)* __larder_is_forced: bool,
         ) -> #ty #clause {
-            #call
+            #body
         }
     }
 }
 
 /// The load that has a task of its own. It is a named function and returns a box: if a function
 /// that calls itself were its own load's future, the compiler could not find out if it is `Send`.
+/// It takes the arguments as one, so that its pointer has a type that functions share.
 fn load(cached: &Cached) -> TokenStream {
     if !cached.is_detached() {
         return TokenStream::new();
     }
     let (function, larder) = (&cached.function, cached.larder());
     let (ident, uncached) = (cached.companion("__larder_load"), cached.companion("uncached"));
-    let generics = load_generics(cached);
-    let (params, clause) = (params(&generics), &generics.where_clause);
-    let turbofish = generics::turbofish(&function.signature.generics);
-    let inputs = function.arguments.iter().map(|argument| {
-        let (name, ty) = (owned_name(argument), owned_type(cached, argument));
-        quote!(#name: #ty)
-    });
+    let generics = &function.signature.generics;
+    let (params, clause, turbofish) =
+        (params(generics), &generics.where_clause, generics::turbofish(generics));
+    let types = function.arguments.iter().map(|argument| &argument.ty);
+    let names: Vec<Ident> = function.arguments.iter().map(owned_name).collect();
+    let taken = function.arguments.iter().map(|argument| taken(larder, argument));
     let arguments = function.arguments.iter().map(|argument| {
         let name = owned_name(argument);
         match argument.taking() {
@@ -177,32 +179,22 @@ fn load(cached: &Cached) -> TokenStream {
             _ => quote!(#name),
         }
     });
-    let (ty, quiet) = (&function.output.ty, quiet());
+    let (future, quiet) = (future(&function.output.ty.to_token_stream()), quiet());
     quote! {
         #[doc(hidden)]
         #quiet
-        fn #ident #params (#(#inputs),*) -> ::core::pin::Pin<::std::boxed::Box<
-            dyn ::core::future::Future<Output = #ty> + ::core::marker::Send
-        >> #clause {
+        fn #ident #params ((#(#names,)*): (#(#types,)*)) -> #future #clause {
+            #(#taken)*
             ::std::boxed::Box::pin(async move { Self::#uncached #turbofish (#(#arguments),*).await })
         }
     }
 }
 
-fn load_generics(cached: &Cached) -> Generics {
-    let function = &cached.function;
-    let mut used = function.output.ty.to_token_stream();
-    for argument in &function.arguments {
-        owned_type(cached, argument).to_tokens(&mut used);
-    }
-    // All types, so that `uncached` can be named with each of them.
-    for param in function.signature.generics.type_params() {
-        param.ident.to_tokens(&mut used);
-    }
-    for param in function.signature.generics.const_params() {
-        param.ident.to_tokens(&mut used);
-    }
-    generics::without_lifetimes(&generics::used_in(&function.signature.generics, &used))
+/// The function that makes the load that has a task of its own, and its arguments.
+fn begun(cached: &Cached) -> (TokenStream, TokenStream) {
+    let (load, names) = (cached.path("__larder_load"), cached.names());
+    let turbofish = generics::turbofish(&cached.function.signature.generics);
+    (quote!(#load #turbofish), quote!((#(#names,)*)))
 }
 
 fn owned_name(argument: &Argument) -> Ident {
@@ -210,18 +202,6 @@ fn owned_name(argument: &Argument) -> Ident {
         return Ident::new("__larder_self", Span::call_site());
     }
     argument.name.clone()
-}
-
-fn owned_type(cached: &Cached, argument: &Argument) -> TokenStream {
-    let larder = cached.larder();
-    match argument.taking() {
-        // A type that cannot be cloned is shown where it is.
-        Taking::Clone(ty) => {
-            let (place, larder) = (place(ty), at(larder, place(ty)));
-            quote_spanned!(place=> #larder::__private::Loan<#ty>)
-        }
-        _ => argument.ty.to_token_stream(),
-    }
 }
 
 /// A path as if it were written at a place: a message shows all of what was written.
@@ -239,16 +219,12 @@ fn place(ty: &Type) -> Span {
     Span::call_site().located_at(first.map_or_else(Span::call_site, |token| token.span()))
 }
 
-/// The argument as the load owns it.
-fn taken(cached: &Cached, argument: &Argument) -> TokenStream {
-    let (larder, name) = (cached.larder(), &argument.name);
-    match argument.taking() {
-        Taking::Clone(ty) => {
-            let (place, larder) = (place(ty), at(larder, place(ty)));
-            quote_spanned!(place=> #larder::__private::loan::<#ty>(#name))
-        }
-        _ => quote!(#name),
-    }
+/// Clones an argument that the load has to own, as a statement.
+fn taken(larder: &Path, argument: &Argument) -> TokenStream {
+    let Taking::Clone(ty) = argument.taking() else { return TokenStream::new() };
+    // A type that cannot be cloned is shown where it is.
+    let (name, place, larder) = (owned_name(argument), place(ty), at(larder, place(ty)));
+    quote_spanned!(place=> let #name = #larder::__private::loan::<#ty>(#name);)
 }
 
 fn refresh(cached: &Cached) -> TokenStream {
@@ -258,20 +234,47 @@ fn refresh(cached: &Cached) -> TokenStream {
     let doc = format!(
         "Runs `{name}` although there may be a value, and stores the new one. If it fails, the old one stays."
     );
-    let key = key::code(&cached.options, function);
-    let (view, tagged, call) = (cached.view(), cached.tagged(), cached.shared_call());
-    let body = quote! {
-        let __larder_key = #key;
-        #view
-        let (__larder_view, __larder_key) = (__larder_view.force_refresh(), &__larder_key);
-        #tagged
-        #call
-    };
     let signature = &function.signature;
     let (params, clause) = (params(&signature.generics), &signature.generics.where_clause);
-    let ty = &function.output.ty;
-    let inputs = function.declared();
-    companion(cached, &doc, &quote!(fn #ident #params (#(#inputs),*) -> #ty #clause), &body)
+    let (inputs, ty) = (function.declared(), &function.output.ty);
+    if cached.is_detached() {
+        let (ty, body) = (future(&ty.to_token_stream()), detached_refresh(cached));
+        let signature = quote!(fn #ident #params (#(#inputs),*) -> #ty #clause);
+        return companion(cached, &doc, &signature, &body);
+    }
+    let asyncness = (!function.is_blocking()).then(|| quote!(async));
+    let signature = quote!(#asyncness fn #ident #params (#(#inputs),*) -> #ty #clause);
+    companion(cached, &doc, &signature, &cached.shared_call(true))
+}
+
+/// The body of `refresh` where the load has a task of its own. The future that it returns owns what
+/// it needs, so that its type does not depend on the function.
+fn detached_refresh(cached: &Cached) -> TokenStream {
+    let (output, larder) = (&cached.function.output, cached.larder());
+    let (value, keep, (load, arguments)) = (output.value(larder), cached.keep(), begun(cached));
+    let (key, view) = (key::code(&cached.options, &cached.function), cached.view());
+    let (tagged, span) = (cached.tagged_write(), cached.output_span());
+    let call = if output.is_result() {
+        let (error, errors) = cached.error();
+        quote_spanned! {span=>
+            #larder::__private::try_refresh::<#value, #error>(
+                __larder_view, __larder_made, #load(#arguments), #keep, #errors
+            )
+        }
+    } else {
+        quote_spanned! {span=>
+            #larder::__private::refresh::<#value, _>(
+                __larder_view, __larder_made, #load(#arguments), #keep
+            )
+        }
+    };
+    quote! {
+        let __larder_made = #key;
+        let __larder_key = &__larder_made;
+        #view
+        #tagged
+        #call
+    }
 }
 
 fn key(cached: &Cached) -> TokenStream {
@@ -304,18 +307,14 @@ fn invalidate(cached: &Cached) -> TokenStream {
     let ident = cached.companion("invalidate");
     let cache_argument = cache_argument(cached);
     let (params, inputs, clause) = key_signature(cached, Needs::Key, &[], &cache_argument);
-    let (key, cache, wait) = (key::code(&cached.options, function), cache(cached), wait(cached));
-    let body = quote! {
-        let __larder_key = #key.into_key();
-        #cache
-        __larder_cache.remove(__larder_key)#wait
+    let (key, cache) = (key::code(&cached.options, function), cache(cached));
+    let remove = match function.is_blocking() {
+        true => quote!(__larder_cache.remove(__larder_key.into_key())),
+        false => quote!(#larder::__private::invalidate(__larder_cache, __larder_key)),
     };
-    companion(
-        cached,
-        &doc,
-        &quote!(fn #ident #params (#(#inputs),*) -> #larder::Result<bool> #clause),
-        &body,
-    )
+    let ty = answer(cached, &quote!(#larder::Result<bool>));
+    let signature = quote!(fn #ident #params (#(#inputs),*) -> #ty #clause);
+    companion(cached, &doc, &signature, &quote!(let __larder_key = #key; #cache #remove))
 }
 
 fn peek(cached: &Cached) -> TokenStream {
@@ -330,15 +329,13 @@ fn peek(cached: &Cached) -> TokenStream {
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
     let view = cached.view_for(Purpose::Read);
     let peek = if function.is_blocking() { quote!(peek_blocking) } else { quote!(peek) };
-    let wait = wait(cached);
     let body = quote! {
         let __larder_key = #key;
         #cache
-        #larder::__private::#peek::<#value>(#view, &__larder_key)#wait
+        #larder::__private::#peek::<#value>(#view, &__larder_key)
     };
-    let signature = quote! {
-        fn peek #params (#(#inputs),*) -> #larder::Result<::core::option::Option<#value>> #clause
-    };
+    let ty = answer(cached, &quote!(#larder::Result<::core::option::Option<#value>>));
+    let signature = quote!(fn peek #params (#(#inputs),*) -> #ty #clause);
     companion(cached, &doc, &signature, &body)
 }
 
@@ -355,15 +352,16 @@ fn put(cached: &Cached) -> TokenStream {
     let (key, cache) = (key::code(&cached.options, function), cache(cached));
     let view = cached.view_for(Purpose::Write);
     let store = if function.is_blocking() { quote!(store_blocking) } else { quote!(store) };
-    let (wait, tagged) = (wait(cached), cached.tagged_write());
+    let tagged = cached.tagged_write();
     let body = quote! {
         let __larder_key = &#key;
         #cache
         let __larder_view = #view;
         #tagged
-        #larder::__private::#store::<#value>(__larder_view, __larder_key, __larder_value)#wait
+        #larder::__private::#store::<#value>(__larder_view, __larder_key, __larder_value)
     };
-    let signature = quote!(fn put #params (#(#inputs),*) -> #larder::Result<()> #clause);
+    let ty = answer(cached, &quote!(#larder::Result<()>));
+    let signature = quote!(fn put #params (#(#inputs),*) -> #ty #clause);
     companion(cached, &doc, &signature, &body)
 }
 
@@ -375,7 +373,6 @@ fn companion(
     body: &TokenStream,
 ) -> TokenStream {
     let (visibility, quiet) = (&cached.function.visibility, quiet());
-    let asyncness = (!cached.function.is_blocking()).then(|| quote!(async));
     quote! {
         #[doc = #doc]
         #[doc = ""]
@@ -383,12 +380,23 @@ fn companion(
         #[doc = ""]
         #[doc = "Those of the cache, or of the function if it is run."]
         #quiet
-        #visibility #asyncness #signature { #body }
+        #visibility #signature { #body }
     }
 }
 
-fn wait(cached: &Cached) -> Option<TokenStream> {
-    (!cached.function.is_blocking()).then(|| quote!(.await))
+/// What a companion returns that asks the cache for `ty`.
+fn answer(cached: &Cached, ty: &TokenStream) -> TokenStream {
+    if cached.function.is_blocking() { ty.clone() } else { future(ty) }
+}
+
+/// The future of a companion. One type for all functions: an `async fn` would be a type of its own,
+/// which takes the compiler longer than all else in it.
+fn future(ty: &TokenStream) -> TokenStream {
+    quote! {
+        ::core::pin::Pin<::std::boxed::Box<
+            dyn ::core::future::Future<Output = #ty> + ::core::marker::Send
+        >>
+    }
 }
 
 /// `cache: &AsyncCacheWrapper`, for a function with a cache of its own. A method has `self`.

@@ -4,7 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::punctuated::Punctuated;
-use syn::{GenericParam, Generics, Token, TypeParamBound, WhereClause, WherePredicate};
+use syn::{GenericParam, Generics, Token, WhereClause, WherePredicate};
 
 /// The parameters that `used` mentions, with the parameters in their bounds.
 pub(crate) fn used_in(generics: &Generics, used: &TokenStream) -> Generics {
@@ -53,43 +53,6 @@ pub(crate) fn turbofish(generics: &Generics) -> TokenStream {
         })
         .collect();
     if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
-}
-
-/// A parameter without the bounds on lifetimes that the load does not have.
-pub(crate) fn without_lifetimes(generics: &Generics) -> Generics {
-    let mut kept = generics.clone();
-    kept.params = generics
-        .params
-        .iter()
-        .filter(|param| !matches!(param, GenericParam::Lifetime(_)))
-        .cloned()
-        .collect();
-    for param in &mut kept.params {
-        if let GenericParam::Type(param) = param {
-            let bounds = std::mem::take(&mut param.bounds);
-            let is_kept = |bound: &TypeParamBound| match bound {
-                TypeParamBound::Lifetime(lifetime) => lifetime.ident == "static",
-                _ => true,
-            };
-            param.bounds = bounds.into_iter().filter(is_kept).collect();
-        }
-    }
-    let lifetimes: BTreeSet<String> =
-        generics.lifetimes().map(|all| all.lifetime.to_string()).collect();
-    if let Some(clause) = &mut kept.where_clause {
-        let predicates = std::mem::take(&mut clause.predicates);
-        clause.predicates = predicates
-            .into_iter()
-            .filter(|predicate| words(&predicate.to_token_stream()).is_disjoint(&lifetimes))
-            .collect();
-        if clause.predicates.is_empty() {
-            kept.where_clause = None;
-        }
-    }
-    if kept.params.is_empty() {
-        (kept.lt_token, kept.gt_token) = (None, None);
-    }
-    kept
 }
 
 fn name(param: &GenericParam) -> String {

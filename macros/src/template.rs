@@ -137,6 +137,12 @@ fn read_hole(text: &str, names: Names) -> std::result::Result<Hole, String> {
     if text.trim().is_empty() {
         return Err(format!("`{written}` names no argument"));
     }
+    if let Some(path) = text.split_once("::").map(|_| text.trim()) {
+        return Err(format!(
+            "`{written}` is a path, and a hole begins with an argument: in place of the template \
+             write `format!(\"…{{}}…\", {path})`"
+        ));
+    }
     if text.contains(':') {
         let word = names.word();
         return Err(format!(
@@ -201,6 +207,8 @@ mod tests {
             ("user:id}", "closes nothing"),
             ("{}", "names no argument"),
             ("{id:?}", "takes no formats"),
+            ("{T::NAME}", "a hole begins with an argument"),
+            ("{ Self::NAME.len() }", "a hole begins with an argument"),
             ("{id.get(1)}", "a hole is an argument"),
             ("{id + 1}", "a hole is an argument"),
             ("{a}{b}", "nothing stands between"),

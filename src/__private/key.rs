@@ -139,6 +139,11 @@ impl KeyBuf {
         }
     }
 
+    /// [`checked`](Self::checked) for a future that outlives the buffer.
+    pub(super) fn owned(&self) -> Result<String> {
+        self.checked().map(str::to_owned)
+    }
+
     /// The prefix of the namespace; empty without one.
     pub(super) fn prefix(&self) -> &str {
         &self.as_str()[..self.namespace]

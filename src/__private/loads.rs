@@ -8,13 +8,15 @@ use super::errors::{Fallible, LoadFailure};
 use super::key::KeyBuf;
 use crate::blocking::{BlockingView, wait};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wrapper::{BoxedLoader, Cacheable, Cause, DetachedCall, Loaded, NotAResult, Runs, View};
+use crate::wrapper::{
+    BoxedLoader, Cacheable, Cause, DetachedCall, LoadResult, Loaded, NotAResult, Pinned, Runs, View,
+};
 use futures_util::future::BoxFuture;
 
 use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,15 +54,6 @@ fn look<'a, T: Cacheable>(view: View<'a>, key: &KeyBuf, runs: Runs) -> ControlFl
     }
 }
 
-/// The entry under the key.
-///
-/// # Errors
-///
-/// As [`View::get`].
-pub async fn peek<T: Cacheable>(view: View<'_>, key: &KeyBuf) -> Result<Option<T>> {
-    view.get(key.checked()?).await
-}
-
 /// The entry under the key, from blocking code.
 ///
 /// # Errors
@@ -70,33 +63,37 @@ pub fn peek_blocking<T: Cacheable>(view: BlockingView<'_>, key: &KeyBuf) -> Resu
     view.get(key.checked()?)
 }
 
-/// The call of a function that may fail. Its load has a task of its own.
-pub fn try_detached<T, E, F>(
+// What makes a detached load is a pointer with the arguments of the function, and no closure: a
+// closure has a type of its own, with which all code around a call would be compiled again.
+
+/// The call of a function that may fail. Its load has a task of its own; `load` makes it.
+pub fn try_detached<T, E, R, A>(
     view: View<'_>,
     key: &KeyBuf,
-    load: impl FnOnce() -> F,
+    load: fn(A) -> BoxFuture<'static, R>,
+    arguments: A,
     keep: impl FnOnce(&T) -> bool + Send + 'static,
 ) -> impl Future<Output = Result<T>>
 where
     T: Cacheable,
     E: LoadFailure,
-    F: Future<Output: Fallible<Ok = T, Err = E>> + Send + 'static,
+    R: Fallible<Ok = T, Err = E> + 'static,
 {
-    view.get_or_start_boxed(key.checked(), || try_loading(load(), keep))
+    view.get_or_start_boxed(key.checked(), move || try_loading(load(arguments), keep))
 }
 
-/// The call of a function that cannot fail. Its load has a task of its own.
-pub fn detached<'a, T, By, F>(
+/// The call of a function that cannot fail. Its load has a task of its own; `load` makes it.
+pub fn detached<'a, T, By, A>(
     view: View<'a>,
     key: &'a KeyBuf,
-    load: impl FnOnce() -> F,
+    load: fn(A) -> BoxFuture<'static, T>,
+    arguments: A,
     keep: impl FnOnce(&T) -> bool + Send + 'static,
 ) -> impl Future<Output = T>
 where
     T: Cacheable + NotAResult<By>,
-    F: Future<Output = T> + Send + 'static,
 {
-    let make = || loading(load(), keep);
+    let make = move || loading(load(arguments), keep);
     let call = view.fail_open(true).get_or_start_boxed(key.checked(), make);
     Unfailing { call, view, key, instead: None }
 }
@@ -171,11 +168,11 @@ fn loading<T: Cacheable>(
     Box::pin(async move { Ok(kept(load.await, keep).untyped()) })
 }
 
-/// The call of a function that may fail. The call carries its load.
-pub fn try_here<T, E, F>(
-    view: View<'_>,
-    key: &KeyBuf,
-    load: F,
+/// The call of a function that may fail. The call carries its load, which its caller has pinned.
+pub fn try_here<'a, T, E, F>(
+    view: View<'a>,
+    key: &'a KeyBuf,
+    load: Pin<&'a mut Option<F>>,
     keep: impl FnOnce(&T) -> bool,
 ) -> impl Future<Output = Result<T>>
 where
@@ -183,28 +180,24 @@ where
     E: LoadFailure,
     F: Future<Output: Fallible<Ok = T, Err = E>>,
 {
-    view.get_or_carry_checked(key.checked(), || async move { judged(load.await, keep) })
+    view.get_or_carry_pinned(key.checked(), Pinned::new(load, keep, judged_untyped))
 }
 
-/// The call of a function that cannot fail. The call carries its load.
+/// The call of a function that cannot fail. The call carries its load, which its caller has pinned.
 pub async fn here<T, By, F>(
     view: View<'_>,
     key: &KeyBuf,
-    load: F,
+    load: Pin<&mut Option<F>>,
     keep: impl FnOnce(&T) -> bool,
 ) -> T
 where
     T: Cacheable + NotAResult<By>,
     F: Future<Output = T>,
 {
-    let mut load = Once { load: pin!(load), is_over: false };
-    let answer = match key.checked() {
-        Ok(key) => {
-            let load = || async { Ok(kept((&mut load).await, keep)) };
-            view.fail_open(true).get_or_carry(key, load).await
-        }
-        Err(refused) => Err(refused),
-    };
+    let mut load = Once { load, is_over: false };
+    let mut lent = Some(&mut load);
+    let carried = Pinned::new(Pin::new(&mut lent), keep, kept_untyped);
+    let answer = view.fail_open(true).get_or_carry_pinned(key.checked(), carried).await;
     match answer {
         Ok(value) => value,
         Err(error) if error.kind() == ErrorKind::Panic => panic_again(&error),
@@ -226,8 +219,11 @@ where
     E: LoadFailure,
     R: Fallible<Ok = T, Err = E>,
 {
-    let key = key.checked()?;
-    wait(view.0.get_or_call(key, |_| judged(load(), keep)))
+    let mut unused = Some((load, keep));
+    in_call(view, key, &mut || match unused.take() {
+        Some((load, keep)) => judged(load(), keep),
+        None => Err(used()),
+    })
 }
 
 /// The call of a blocking function that cannot fail.
@@ -241,12 +237,9 @@ where
     T: Cacheable + NotAResult<By>,
 {
     let mut unused = Some((load, keep));
-    let answer = key.checked().and_then(|key| {
-        let load = |_: &str| match unused.take() {
-            Some((load, keep)) => Ok(kept(load(), keep)),
-            None => Err(Cause::from("a load is begun once")),
-        };
-        wait(view.0.fail_open(true).get_or_call(key, load))
+    let answer = in_call(BlockingView(view.0.fail_open(true)), key, &mut || match unused.take() {
+        Some((load, keep)) => Ok(kept(load(), keep)),
+        None => Err(used()),
     });
     match (answer, unused) {
         (Ok(value), _) => value,
@@ -255,9 +248,24 @@ where
     }
 }
 
+/// The call of a blocking function. It does not know the function, so that it is compiled once for
+/// all functions with this type of value.
+fn in_call<T: Cacheable>(
+    view: BlockingView<'_>,
+    key: &KeyBuf,
+    load: &mut dyn FnMut() -> Result<Loaded<T>, Cause>,
+) -> Result<T> {
+    let key = key.checked()?;
+    wait(view.0.get_or_call(key, |_| load()))
+}
+
+fn used() -> Cause {
+    Cause::from("a load is begun once")
+}
+
 /// A future that knows whether it is over.
 struct Once<'a, F> {
-    load: Pin<&'a mut F>,
+    load: Pin<&'a mut Option<F>>,
     is_over: bool,
 }
 
@@ -265,7 +273,8 @@ impl<F: Future> Future for Once<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let polled = self.load.as_mut().poll(cx);
+        let Some(load) = self.load.as_mut().as_pin_mut() else { return Poll::Pending };
+        let polled = load.poll(cx);
         self.is_over = polled.is_ready();
         polled
     }
@@ -283,6 +292,17 @@ where
         Ok(value) => Ok(kept(value, keep)),
         Err(error) => Err(error.into()),
     }
+}
+
+fn judged_untyped<R>(returned: R, keep: impl FnOnce(&R::Ok) -> bool) -> LoadResult
+where
+    R: Fallible<Ok: Cacheable, Err: LoadFailure>,
+{
+    judged(returned, keep).map(Loaded::untyped)
+}
+
+fn kept_untyped<T: Cacheable>(value: T, keep: impl FnOnce(&T) -> bool) -> LoadResult {
+    Ok(kept(value, keep).untyped())
 }
 
 /// Panics with the words of a load's panic, or with what the cache says.

@@ -104,15 +104,6 @@ impl Drop for Evictions {
     }
 }
 
-/// Stores a value.
-///
-/// # Errors
-///
-/// As [`View::set`].
-pub async fn store<T: Cacheable>(view: View<'_>, key: &KeyBuf, value: T) -> Result<()> {
-    view.set(key.checked()?, value).await
-}
-
 /// Stores a value, from blocking code.
 ///
 /// # Errors

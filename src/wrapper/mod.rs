@@ -45,7 +45,7 @@ mod weak;
 pub use builder::WrapperBuilder;
 pub use get_or_set::{BatchArgument, BatchItem, Cacheable, KeyAndArgument};
 #[cfg(feature = "macros")]
-pub(crate) use get_or_set::{BoxedLoader, Cause, DetachedCall, Runs};
+pub(crate) use get_or_set::{BoxedLoader, Cause, DetachedCall, LoadResult, Pinned, Runs};
 pub use keys::{Keys, ManyKeys, OneKey};
 pub use loaded::Loaded;
 pub use not_a_result::NotAResult;

@@ -5,6 +5,8 @@ use super::at_once::AtOnce;
 use super::call::OP;
 use super::driver::Runs;
 use super::load_result::{BoxedLoader, Cause, LoadResult};
+#[cfg(feature = "macros")]
+use super::loader::Pinned;
 use super::loader::{Carrying, Closure, Detached, Loader};
 use super::rest::Rest;
 #[cfg(feature = "macros")]
@@ -173,6 +175,34 @@ where
     M: FnOnce() -> L,
     L: Future<Output = Result<Loaded<T>, Cause>>,
 {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let Self { call, load, .. } = self.get_mut();
+        call.poll(Runs::InCaller, load, cx)
+    }
+}
+
+/// A call that carries its load, and whose caller has pinned the load's future.
+#[cfg(feature = "macros")]
+pub(crate) struct PinnedCall<'a, T, F, K, R> {
+    call: Call<'a, &'a str>,
+    load: Pinned<'a, F, K, R>,
+    value: PhantomData<fn() -> T>,
+}
+
+#[cfg(feature = "macros")]
+impl<'a, T, F, K, R> PinnedCall<'a, T, F, K, R> {
+    pub(super) fn new(call: Call<'a, &'a str>, load: Pinned<'a, F, K, R>) -> Self {
+        Self { call, load, value: PhantomData }
+    }
+}
+
+#[cfg(feature = "macros")]
+impl<T, F, K, R> Unpin for PinnedCall<'_, T, F, K, R> {}
+
+#[cfg(feature = "macros")]
+impl<T: Cacheable, F: Future<Output = R>, K, R> Future for PinnedCall<'_, T, F, K, R> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {

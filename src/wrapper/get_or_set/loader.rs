@@ -174,6 +174,86 @@ where
     }
 }
 
+/// A load that its call carries, and whose future the caller has pinned.
+#[cfg(feature = "macros")]
+pub(crate) struct Pinned<'a, F, K, R> {
+    /// `None` once it has ended.
+    load: Pin<&'a mut Option<F>>,
+    keep: Option<K>,
+    judge: fn(R, K) -> LoadResult,
+    stage: PinnedStage,
+}
+
+#[cfg(feature = "macros")]
+enum PinnedStage {
+    Unstarted,
+    Running(Box<CarriedLoad>),
+    Over,
+}
+
+#[cfg(feature = "macros")]
+impl<'a, F: Future<Output = R>, K, R> Pinned<'a, F, K, R> {
+    /// `judge` makes the result of the load's output and `keep`.
+    pub(crate) fn new(
+        load: Pin<&'a mut Option<F>>,
+        keep: K,
+        judge: fn(R, K) -> LoadResult,
+    ) -> Self {
+        Self { load, keep: Some(keep), judge, stage: PinnedStage::Unstarted }
+    }
+}
+
+#[cfg(feature = "macros")]
+impl<F: Future<Output = R>, K, R> Loader for Pinned<'_, F, K, R> {
+    fn poll_once(&mut self, _: &str) -> Poll<LoadResult> {
+        Poll::Pending
+    }
+
+    fn start(&mut self, task: LoadTask) -> Started {
+        self.stage = PinnedStage::Running(CarriedLoad::begun(task, &mut || {}));
+        Started::Carried
+    }
+
+    fn ends_carried(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { load, keep, judge, stage } = self;
+        let PinnedStage::Running(carried) = stage else { return false };
+        let mut poll_load = |cx: &mut Context<'_>| {
+            let Some(polled) = load.as_mut().as_pin_mut() else { return Poll::Ready(Err(used())) };
+            let returned = ready!(polled.poll(cx));
+            // Dropped at once, inside the guard against panics.
+            load.set(None);
+            Poll::Ready(keep.take().map_or_else(|| Err(used()), |keep| judge(returned, keep)))
+        };
+        let has_ended = carried.poll(&mut poll_load, cx).is_ready();
+        if has_ended {
+            self.drop_carried();
+        }
+        has_ended
+    }
+
+    fn drop_carried(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(feature = "macros")]
+impl<F, K, R> Pinned<'_, F, K, R> {
+    /// Drops the load's future first, as a part of the load.
+    fn end(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, PinnedStage::Over);
+        if let PinnedStage::Running(carried) = stage {
+            carried.within(&mut || self.load.set(None));
+        }
+    }
+}
+
+#[cfg(feature = "macros")]
+impl<F, K, R> Drop for Pinned<'_, F, K, R> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// A loader that goes on with the panic of the closure that was to make it, for all callers that
 /// wait.
 fn panicking(panic: Panic) -> BoxedLoader {

@@ -28,13 +28,19 @@ use crate::error::Result;
 #[cfg(feature = "macros")]
 use call::OP;
 pub(crate) use calls::DetachedCall;
+#[cfg(feature = "macros")]
+use calls::PinnedCall;
 use calls::{Call, CarriedCall, InlineCall};
 #[cfg(feature = "macros")]
 pub(crate) use driver::Runs;
 use futures_util::FutureExt;
 use futures_util::future::{Either, lazy};
+#[cfg(feature = "macros")]
+pub(crate) use load_result::LoadResult;
 use load_result::Panic;
 pub(crate) use load_result::{BoxedLoader, Cause};
+#[cfg(feature = "macros")]
+pub(crate) use loader::Pinned;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
@@ -430,22 +436,19 @@ impl<'a> View<'a> {
         CarriedCall::new(Call::new(self, key), loader)
     }
 
-    /// [`get_or_carry`](Self::get_or_carry) with a key that may be refused.
+    /// [`get_or_carry`](Self::get_or_carry) of a future that the caller has pinned, with a key that
+    /// may be refused.
     #[cfg(feature = "macros")]
-    pub(crate) fn get_or_carry_checked<T, F>(
+    pub(crate) fn get_or_carry_pinned<T, F, K, R>(
         self,
-        key: Result<impl AsRef<str>>,
-        loader: impl FnOnce() -> F,
-    ) -> impl Future<Output = Result<T>>
-    where
-        T: Cacheable,
-        F: Future<Output = Result<Loaded<T>, Cause>>,
-    {
+        key: Result<&'a str>,
+        load: Pinned<'a, F, K, R>,
+    ) -> PinnedCall<'a, T, F, K, R> {
         let call = match key {
             Ok(key) => Call::new(self, key),
             Err(refused) => Call::refused(refused),
         };
-        CarriedCall::new(call, loader)
+        PinnedCall::new(call, load)
     }
 }
 
