@@ -66,6 +66,11 @@ impl Presence {
         Self::by(value.meta())
     }
 
+    /// The presence of a key under which a read has found this.
+    pub(crate) fn of_found(found: Option<&CacheValue>) -> Self {
+        found.map_or(Self::Missing, Self::of)
+    }
+
     pub(crate) fn by(meta: &Meta) -> Self {
         if meta.is_tagged() { Self::Tagged } else { Self::by_end(meta) }
     }
@@ -178,7 +183,15 @@ pub trait AsyncCacheAdapter: Send + Sync + 'static {
 
     /// Whether `key` is live, and on which side of its logical end. The default reads the value.
     async fn presence(&self, key: &str) -> Result<Presence> {
-        Ok(self.get(key).await?.as_ref().map_or(Presence::Missing, Presence::of))
+        Ok(Presence::of_found(self.get(key).await?.as_ref()))
+    }
+
+    /// [`presence`](AsyncCacheAdapter::presence) of several keys. Returns one result for each key, in
+    /// the order of `keys`. A key that fails does not make the others fail. The default reads the
+    /// values with [`get_many`](AsyncCacheAdapter::get_many).
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let found = self.get_many(keys).await?.into_iter();
+        Ok(found.map(|found| Ok(Presence::of_found(found?.as_ref()))).collect())
     }
 
     /// Whether values in this store can have a logical end. If `false`, because the store cannot

@@ -105,7 +105,13 @@ pub trait CacheAdapter: Send + Sync + 'static {
 
     /// See [`AsyncCacheAdapter::presence`].
     fn presence(&self, key: &str) -> Result<Presence> {
-        Ok(self.get(key)?.as_ref().map_or(Presence::Missing, Presence::of))
+        Ok(Presence::of_found(self.get(key)?.as_ref()))
+    }
+
+    /// See [`AsyncCacheAdapter::presence_many`].
+    fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let found = self.get_many(keys)?.into_iter();
+        Ok(found.map(|found| Ok(Presence::of_found(found?.as_ref()))).collect())
     }
 
     /// See [`AsyncCacheAdapter::has_logical_ends`].
@@ -336,6 +342,11 @@ impl<S: CacheAdapter> AsyncCacheAdapter for Blocking<S> {
     async fn presence(&self, key: &str) -> Result<Presence> {
         let key = key.to_owned();
         self.run(move |store| store.presence(&key)).await
+    }
+
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let keys = owned(keys);
+        self.run(move |store| store.presence_many(&borrowed(&keys))).await
     }
 
     fn has_logical_ends(&self) -> bool {

@@ -349,6 +349,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Batching<A> {
         self.in_turn(Some(key), self.adapter.presence(key)).await
     }
 
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        self.in_turn(None, self.adapter.presence_many(keys)).await
+    }
+
     fn has_logical_ends(&self) -> bool {
         self.adapter.has_logical_ends()
     }

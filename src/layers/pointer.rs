@@ -93,6 +93,10 @@ macro_rules! forward {
                 (**self).presence(key).await
             }
 
+            async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+                (**self).presence_many(keys).await
+            }
+
             fn has_logical_ends(&self) -> bool {
                 (**self).has_logical_ends()
             }

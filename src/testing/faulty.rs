@@ -304,6 +304,11 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for FaultyAdapter<A> {
         self.run_plain(Verb::Contains, self.inner.presence(key)).await
     }
 
+    /// As [`presence`](AsyncCacheAdapter::presence).
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        self.run_plain(Verb::Contains, self.inner.presence_many(keys)).await
+    }
+
     fn has_logical_ends(&self) -> bool {
         self.inner.has_logical_ends()
     }

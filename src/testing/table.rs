@@ -102,6 +102,7 @@ macro_rules! __conformance_cases {
             tags {
                 are_read_back: "get and get_many return the tags that a value was stored with, by each verb that writes",
                 presence_is_tagged: "presence of an entry with tags is tagged, also past its logical end",
+                presence_in_batches: "presence_many answers as presence does, in the order asked, for some thousand keys",
                 stay_through_touch: "a new expiry leaves the tags as they are",
                 incr_is_refused [Incr]: "incr of a number with tags is `Unsupported`, and the number stays",
                 take_gives_them [Take]: "take returns the tags with the value",

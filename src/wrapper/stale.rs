@@ -13,8 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::options::{Options, ReadFrom, WritePlan};
 use crate::value::CacheValue;
-use futures_util::future::join_all;
 use std::time::Duration;
+
+/// How many values with tags are read at once for the sake of their tags: they are in memory
+/// together.
+const VALUES_AT_ONCE: usize = 1_000;
 
 /// What a verb that does not read the value finds under a key.
 enum Standing {
@@ -122,10 +125,36 @@ impl Slot {
         if !self.meets_tags() {
             return self.adapter.remove_many(keys).await;
         }
-        let dead = join_all(keys.iter().map(|key| self.is_dead(key))).await;
+        let dead = Box::pin(self.are_dead(keys)).await;
         let removed = self.adapter.remove_many(keys).await?;
         let answers = removed.into_iter().zip(dead);
-        Ok(answers.map(|(live, dead)| Ok(live? && !dead.unwrap_or(false))).collect())
+        Ok(answers.map(|(live, is_dead)| Ok(live? && !is_dead)).collect())
+    }
+
+    /// Whether each key holds an entry of which a tag was removed: one call for all keys, and two
+    /// more for the entries with tags. A key about which nothing is known counts as not dead.
+    async fn are_dead(&self, keys: &[&str]) -> Vec<bool> {
+        let mut dead = vec![false; keys.len()];
+        if !self.adapter.has_logical_ends() {
+            return dead;
+        }
+        let Ok(present) = self.adapter.presence_many(keys).await else { return dead };
+        let tagged = present.into_iter().enumerate();
+        let tagged: Vec<usize> = tagged
+            .filter_map(|(at, present)| matches!(present, Ok(Presence::Tagged)).then_some(at))
+            .collect();
+        for places in tagged.chunks(VALUES_AT_ONCE) {
+            let names: Vec<&str> = places.iter().map(|at| keys[*at]).collect();
+            let Ok(found) = self.adapter.get_many_far(&names).await else { continue };
+            let found = places.iter().zip(found);
+            let (places, values): (Vec<usize>, Vec<CacheValue>) =
+                found.filter_map(|(at, found)| Some((*at, found.ok()??))).unzip();
+            let current = self.are_current(&values, ReadFrom::Far).await;
+            for (at, is_current) in places.into_iter().zip(current) {
+                dead[at] = matches!(is_current, Ok(false));
+            }
+        }
+        dead
     }
 
     pub(super) async fn replace(

@@ -306,6 +306,12 @@ impl AsyncCacheAdapter for AsyncMemoryCache {
         Ok(self.store().presence(&key))
     }
 
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        key::check_all(keys.iter().copied())?;
+        let presence = |key: &&str| Ok(self.store().presence(&self.settings.scope.key(key)?));
+        Ok(keys.iter().map(presence).collect())
+    }
+
     /// All values are encoded before any is stored.
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
         key::check_all(entries.iter().map(|entry| entry.key))?;

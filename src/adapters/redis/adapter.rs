@@ -72,6 +72,11 @@ impl AsyncCacheAdapter for AsyncRedisCache {
         self.call("presence", key)?.presence().await
     }
 
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let named = |error: Error| error.with_backend(BACKEND).with_op("presence_many");
+        self.presence_batch(keys).await.map_err(named)
+    }
+
     fn has_logical_ends(&self) -> bool {
         self.shared.config.settings.codec.has_logical_ends()
     }

@@ -7,7 +7,6 @@ use super::lane::Lane;
 use super::scripts;
 use super::staging::Staged;
 use super::{Lanes, Shared};
-use crate::adapter::Presence;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::expiry::{Expiry, Lifetime};
@@ -245,27 +244,6 @@ impl Call<'_> {
         // If the server refuses to read the head (the key holds a list, or the user may not read
         // it), the key is removed all the same.
         Ok(removed.map_err(|failure| self.failed(failure))? && !was_stale.unwrap_or(false))
-    }
-
-    pub(super) async fn presence(&self) -> Result<Presence> {
-        let batch = [commands::exists(&self.full), commands::head(&self.full)];
-        let answers = self.lane().run_all(&batch, self.deadline).await;
-        let answers = <[Result<Presence, Failure>; 2]>::try_from(
-            answers.map_err(|failure| self.failed(failure))?,
-        );
-        let Ok([exists, end]) = answers else {
-            return Err(self.failed(Failure::desynchronized()));
-        };
-        match (exists, end) {
-            (Ok(Presence::Missing), _) => Ok(Presence::Missing),
-            // A user who may read whole values, but not parts of them.
-            (Err(failure), _) | (_, Err(failure)) if failure.is_refusal() => {
-                Ok(self.get().await?.as_ref().map_or(Presence::Missing, Presence::of))
-            }
-            (Ok(_), Ok(end)) => Ok(end),
-            // A value of another type has no logical end.
-            (exists, _) => exists.map_err(|failure| self.failed(failure)),
-        }
     }
 
     pub(super) async fn contains(&self) -> Result<bool> {

@@ -2,10 +2,11 @@
 
 use super::connection::database::Role::{Read, Write};
 use super::keys::{From, Keys};
+use super::presence::{Present, PresentMany};
 use super::reads::Found;
 use super::statements::{
-    Add, CHUNK, ExpiresAt, Increment, IncrementDecoded, Ping, Present, PutMany, Remove, RemoveMany,
-    Replace, Stored, Take, Touch, Update,
+    Add, CHUNK, ExpiresAt, Increment, IncrementDecoded, Ping, PutMany, Remove, RemoveMany, Replace,
+    Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::{
@@ -166,6 +167,12 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
             self.engine.call(Read, Present { key, codec }).await
         })
         .await
+    }
+
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let (full, codec) = (self.full_keys("presence_many", keys)?, self.settings.codec);
+        let present = |keys| PresentMany { keys, codec };
+        Ok(self.read_in_chunks("presence_many", &full, present).await)
     }
 
     fn has_logical_ends(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A cache in a file: SQLite through `sqlx`.
 //!
 //! `builder` reads the configuration, `adapter` implements the operations, `multi_key` the reads of
-//! several keys, `reads` and `statements` have the SQL, and `fencing` has claims and leases. A call puts a `job` into a `lane`, where `batch` joins
+//! several keys, `reads`, `presence` and `statements` have the SQL, and `fencing` has claims and leases. A call puts a `job` into a `lane`, where `batch` joins
 //! waiting jobs. The `engine` decides who runs a job and on which connection; `connection` opens
 //! connections, one database per file in a process. `errors` sorts failures, `repair` repairs what
 //! can be repaired, and `maintenance` is housekeeping in steps sized by `pace`. `following` tells a
@@ -23,6 +23,7 @@ mod maintenance;
 mod multi_claim;
 mod multi_key;
 mod pace;
+mod presence;
 mod reads;
 mod repair;
 mod statements;

@@ -2,6 +2,7 @@
 
 use super::AsyncSqliteCache;
 use super::connection::database::Role::Read;
+use super::job::Command;
 use super::reads::{Found, GetMany};
 use super::statements::CHUNK;
 use crate::error::{Error, Result};
@@ -15,32 +16,42 @@ impl AsyncSqliteCache {
         keys: &[&str],
         answer: impl Fn(CacheValue, Option<i64>) -> T + Send,
     ) -> Result<Vec<Result<Option<T>>>> {
-        let keys = self.full_keys("get_many", keys)?;
+        let (full, codec) = (self.full_keys("get_many", keys)?, self.settings.codec);
+        let found = self.read_in_chunks("get_many", &full, GetMany).await;
+        let open = |key: &String, Found { value, expires_at }| {
+            answer(CacheValue::from_stored(key, value, codec), expires_at)
+        };
+        let pairs = full.iter().zip(found);
+        Ok(pairs.map(|(key, found)| Ok(found?.map(|found| open(key, found)))).collect())
+    }
+
+    /// Asks about keys, with the prefix, by a command for each chunk of them. If the database cannot
+    /// be asked, the further chunks fail as well.
+    pub(super) async fn read_in_chunks<T, C: Command<Output = Vec<T>>>(
+        &self,
+        op: &'static str,
+        keys: &[String],
+        command: impl Fn(Vec<String>) -> C,
+    ) -> Vec<Result<T>> {
         let mut results = Vec::with_capacity(keys.len());
         let mut given_up = None;
         for chunk in keys.chunks(CHUNK) {
             let found = match &given_up {
                 Some(error) => Err(Error::clone(error)),
-                None => self.engine.call(Read, GetMany(chunk.to_vec())).await,
+                None => self.engine.call(Read, command(chunk.to_vec())).await,
             };
             match found {
-                Ok(found) => {
-                    let codec = self.settings.codec;
-                    let open = |key: &String, Found { value, expires_at }| {
-                        answer(CacheValue::from_stored(key, value, codec), expires_at)
-                    };
-                    let pairs = chunk.iter().zip(found);
-                    results
-                        .extend(pairs.map(|(key, found)| Ok(found.map(|found| open(key, found)))));
-                }
+                Ok(found) => results.extend(found.into_iter().map(Ok)),
                 Err(error) => {
-                    results.extend(chunk.iter().map(|key| {
-                        Err(self.name(error.clone(), "get_many").with_key(self.bare(key)))
-                    }));
+                    results.extend(
+                        chunk
+                            .iter()
+                            .map(|key| Err(self.name(error.clone(), op).with_key(self.bare(key)))),
+                    );
                     given_up = Some(error).filter(Error::is_retryable);
                 }
             }
         }
-        Ok(results)
+        results
     }
 }

@@ -3,7 +3,6 @@
 use super::connection::schema::number;
 use super::job::Command;
 use super::time;
-use crate::adapter::Presence;
 use crate::codec::{Codec, HEAD, logical_end};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
@@ -178,32 +177,8 @@ fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
 }
 
 /// The logical end of a value, by its first bytes.
-fn end_of(head: &[u8], codec: Codec) -> Option<Meta> {
+pub(super) fn end_of(head: &[u8], codec: Codec) -> Option<Meta> {
     if codec.has_logical_ends() { logical_end(head) } else { None }
-}
-
-/// Whether a key is live, and on which side of its logical end.
-pub(super) struct Present {
-    pub(super) key: String,
-    pub(super) codec: Codec,
-}
-
-impl Command for Present {
-    type Output = Presence;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Presence> {
-        let sql = "SELECT substr(value, 1, ?3) FROM larder_cache WHERE key = ?1 \
-                   AND (expires_at IS NULL OR expires_at > ?2)";
-        let row = query(sql)
-            .bind(&*self.key)
-            .bind(time::now())
-            .bind(HEAD as i64)
-            .fetch_optional(on)
-            .await?;
-        let Some(row) = row else { return Ok(Presence::Missing) };
-        let end = end_of(&bytes_at(&row, 0)?, self.codec);
-        Ok(end.as_ref().map_or(Presence::Live, Presence::by))
-    }
 }
 
 /// Removes keys, and returns those that were live and not past their logical end.

@@ -22,6 +22,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The name of all reads of several values.
+const GET_MANY: &str = "get_many";
+
 /// For verbs that are not recovered after an outage.
 const NO_DRAFT: Option<fn(Instant) -> Draft> = None;
 
@@ -118,16 +121,17 @@ impl<A: AsyncCacheAdapter> Resilient<A> {
         Ok(fill_in(held, answers))
     }
 
-    /// `get_many` by a verb of the adapter. With fail-open a key that fails is what its note says.
+    /// [`get_all`](Self::get_all). With fail-open a key that fails is what its note says.
     async fn read_all<T: Send>(
         &self,
+        op: &'static str,
         keys: &[&str],
-        read: impl for<'f> Fn(&'f A, &'f [&'f str]) -> BoxFuture<'f, Result<Vec<Result<Option<T>>>>>
+        read: impl for<'f> Fn(&'f A, &'f [&'f str]) -> BoxFuture<'f, Result<Vec<Result<T>>>>
         + Send
         + Sync,
-        noted: impl Fn(&str) -> Option<T> + Send + Sync,
-    ) -> Result<Vec<Result<Option<T>>>> {
-        let found = self.get_all("get_many", keys, read).await;
+        noted: impl Fn(&str) -> T + Send + Sync,
+    ) -> Result<Vec<Result<T>>> {
+        let found = self.get_all(op, keys, read).await;
         let found = self.read(found, || keys.iter().map(|key| Ok(noted(key))).collect())?;
         let each = found.into_iter().zip(keys);
         Ok(each.map(|(found, key)| self.read(found, || noted(key))).collect())
@@ -322,7 +326,13 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
         let attempt = || self.0.inner.presence(key);
         let verb = Verb::idempotent("presence");
         let presence = self.ask(verb, Subject::Key(key), &mut (), attempt).await;
-        self.read(presence, || self.noted(key).as_ref().map_or(Presence::Missing, Presence::of))
+        self.read(presence, || Presence::of_found(self.noted(key).as_ref()))
+    }
+
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        let noted = |key: &str| Presence::of_found(self.noted(key).as_ref());
+        let op = "presence_many";
+        self.read_all(op, keys, |inner, keys| inner.presence_many(keys), noted).await
     }
 
     fn has_logical_ends(&self) -> bool {
@@ -338,7 +348,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        self.read_all(keys, |inner, keys| inner.get_many(keys), |key| self.noted(key)).await
+        self.read_all(GET_MANY, keys, |inner, keys| inner.get_many(keys), |key| self.noted(key))
+            .await
     }
 
     async fn set_many(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<()>>> {
@@ -385,7 +396,7 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
 
     async fn get_many_near(&self, keys: &[&str]) -> Result<Vec<Result<Option<NearEntry>>>> {
         let noted = |key: &str| self.noted(key).map(NearEntry::not_kept);
-        self.read_all(keys, |inner, keys| inner.get_many_near(keys), noted).await
+        self.read_all(GET_MANY, keys, |inner, keys| inner.get_many_near(keys), noted).await
     }
 
     async fn get_far(&self, key: &str) -> Result<Option<CacheValue>> {
@@ -395,7 +406,8 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn get_many_far(&self, keys: &[&str]) -> Result<Vec<Result<Option<CacheValue>>>> {
-        self.read_all(keys, |inner, keys| inner.get_many_far(keys), |key| self.noted(key)).await
+        let noted = |key: &str| self.noted(key);
+        self.read_all(GET_MANY, keys, |inner, keys| inner.get_many_far(keys), noted).await
     }
 
     fn get_unproven(&self, key: &str, stale_for: Duration) -> Option<CacheValue> {
@@ -457,15 +469,9 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Resilient<A> {
     }
 
     async fn get_or_claim_many(&self, keys: &[&str]) -> Result<Vec<Result<FoundOrClaimed>>> {
+        let noted = |key: &str| FoundOrClaimed::unclaimed(self.noted(key));
         let op = "get_or_claim_many";
-        let found = self.get_all(op, keys, |inner, keys| inner.get_or_claim_many(keys)).await;
-        let noted = |key: &&str| FoundOrClaimed::unclaimed(self.noted(key));
-        let found = self.read(found, || keys.iter().map(|key| Ok(noted(key))).collect())?;
-        Ok(found
-            .into_iter()
-            .zip(keys)
-            .map(|(found, key)| self.read(found, || noted(key)))
-            .collect())
+        self.read_all(op, keys, |inner, keys| inner.get_or_claim_many(keys), noted).await
     }
 
     /// As [`set_claimed`](AsyncCacheAdapter::set_claimed), for each entry.

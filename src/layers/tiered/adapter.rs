@@ -179,6 +179,10 @@ impl<A: AsyncCacheAdapter> AsyncCacheAdapter for Tiered<A> {
         self.far.presence(key).await
     }
 
+    async fn presence_many(&self, keys: &[&str]) -> Result<Vec<Result<Presence>>> {
+        self.far.presence_many(keys).await
+    }
+
     fn has_logical_ends(&self) -> bool {
         self.far.has_logical_ends()
     }

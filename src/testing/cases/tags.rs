@@ -87,6 +87,36 @@ pub(crate) async fn presence_is_tagged(f: &Fixture) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn presence_in_batches(f: &Fixture) -> Outcome {
+    f.put("plain", 5u64).await?;
+    f.put("empty", "").await?;
+    f.put("with a\0zero", 5u64).await?;
+    if let Some(()) = keep(f, "tagged").await? {
+        for (key, end) in [("kept", 30_000), ("stale", -1_000)] {
+            f.set(key, tagged(5, Some(end))?, LONG).await?;
+            super::stale::keep(f, &format!("{key} untagged"), 5, end).await?;
+        }
+    }
+    let some = ["none", "tagged", "plain", "stale", "tagged", "kept", "empty", "with a\0zero"];
+    let some = some.into_iter().chain(["stale untagged", "kept untagged"]);
+    let many: Vec<String> = (0..3_000).map(|number| format!("missing {number}")).collect();
+    let keys: Vec<&str> = many.iter().map(String::as_str).chain(some).collect();
+    let answers = f.presence_many(&keys).await?;
+    check_eq!(answers.len(), keys.len(), "one answer for each key");
+    for (key, answer) in keys.iter().zip(answers).skip(many.len() - 1) {
+        let (alone, together) = (f.presence(key).await?, answer?);
+        let agree = match (alone, together) {
+            // The rest of its life is asked for at two times.
+            (Presence::Kept(_), Presence::Kept(_)) => true,
+            (alone, together) => alone == together,
+        };
+        check!(agree, "of {key:?}: {together:?} in a batch, {alone:?} alone");
+    }
+    check_eq!(f.presence_many(&[]).await?.len(), 0, "of no keys");
+    check_kind!(f.presence_many(&["plain", ""]).await, ErrorKind::InvalidKey, "the empty key");
+    Ok(())
+}
+
 pub(crate) async fn stay_through_touch(f: &Fixture) -> Outcome {
     let Some(()) = keep(f, "k").await? else { return Ok(()) };
     check!(f.touch("k", LONG).await?, "touch of a value with tags");

@@ -110,7 +110,7 @@ impl Slot {
     }
 
     /// [`is_current`](Self::is_current) for each of several values, in one call.
-    pub(super) async fn are_current(
+    pub(in crate::wrapper) async fn are_current(
         &self,
         values: &[CacheValue],
         from: ReadFrom,

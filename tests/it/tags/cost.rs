@@ -50,6 +50,29 @@ async fn a_tagged_read_is_one_call_more_for_any_number_of_tags_and_keys() {
     assert_eq!((adapter.calls(Verb::GetMany), adapter.all_calls()), (2, 2));
 }
 
+/// Also in a process that has met tags, and whether the entries have tags or not.
+#[tokio::test]
+async fn the_removal_of_many_keys_asks_about_all_of_them_at_once() {
+    let (cache, adapter) = counting();
+    let keys: Vec<String> = (0..500).map(|number| format!("k{number}")).collect();
+    let entries = || keys.iter().map(|key| (key, 1u64));
+    cache.tags(["a", "b"]).set("met", 1u64).await.unwrap();
+    cache.set_many(entries()).await.unwrap();
+    adapter.reset_calls();
+    assert!(cache.remove_many(&keys).await.unwrap());
+    assert_eq!((adapter.calls(Verb::RemoveMany), adapter.all_calls()), (1, 2), "without tags");
+
+    let (dead, live) = keys.split_at(250);
+    cache.tags(["a"]).set_many(dead.iter().map(|key| (key, 1u64))).await.unwrap();
+    cache.tags(["b"]).set_many(live.iter().map(|key| (key, 1u64))).await.unwrap();
+    cache.remove_tags(["a"]).await.unwrap();
+    adapter.reset_calls();
+    assert!(!cache.remove_many(&keys).await.unwrap(), "half of them are dead");
+    assert_eq!((adapter.calls(Verb::RemoveMany), adapter.all_calls()), (1, 4), "with tags");
+    cache.tags(["b"]).set_many(live.iter().map(|key| (key, 1u64))).await.unwrap();
+    assert!(cache.remove_many(live).await.unwrap(), "all of them are live");
+}
+
 #[tokio::test]
 async fn a_tagged_write_reads_its_records_once_and_prolongs_nothing_that_lives_long_enough() {
     let (cache, adapter) = counting();
