@@ -58,6 +58,34 @@ impl WallWatch {
     }
 }
 
+/// Detects that the wall clock was set forward: it has then advanced more than the monotonic clock.
+pub(super) struct LeapWatch {
+    steady: Instant,
+    wall: i64,
+}
+
+impl LeapWatch {
+    /// The largest difference from one look to the next, in milliseconds, that a slowly adjusted
+    /// clock can cause.
+    const TOLERANCE: i64 = 20;
+
+    pub(super) fn begin() -> Self {
+        Self { steady: Instant::now(), wall: now() }
+    }
+
+    /// Whether the wall clock was set forward since the last look.
+    pub(super) fn has_leapt(&mut self) -> bool {
+        // The wall clock is read between two readings of the other one, so a thread that is
+        // suspended between two of them makes the measured time longer, and no leap of it.
+        let before = Instant::now();
+        let wall = now();
+        let passed = i64::try_from(self.steady.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let most = self.wall.saturating_add(passed).saturating_add(Self::TOLERANCE);
+        *self = Self { steady: before, wall };
+        wall > most
+    }
+}
+
 fn millis(millis: u128) -> i64 {
     i64::try_from(millis).unwrap_or(i64::MAX)
 }

@@ -3,8 +3,12 @@
 use super::by_age::CHANGES;
 use super::{PATIENCE, near};
 use crate::sqlite::fresh_path;
+#[cfg(feature = "test-util")]
+use crate::support::alone::alone;
 use crate::support::eventually;
 use larder::layers::Tiered;
+#[cfg(feature = "test-util")]
+use larder::testing::set_wall_clock_back;
 use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, AsyncSqliteCache};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +44,32 @@ async fn a_value_that_nobody_changes_stays_near_past_the_bound() {
     let cache = before(far(&path));
     cache.set("k", 1u64).await.unwrap();
     stays_near(&cache, 1).await;
+}
+
+/// The removal of an entry that has expired with the clock is logged by no trigger.
+#[cfg(feature = "test-util")]
+#[test]
+fn what_is_removed_after_the_clock_was_set_forward_is_not_near_past_the_bound() {
+    let name =
+        "tiers::sqlite::what_is_removed_after_the_clock_was_set_forward_is_not_near_past_the_bound";
+    alone(name, || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let path = fresh_path();
+            set_wall_clock_back(Duration::from_secs(3_600));
+            let (reader, plain) = (before(far(&path)), AsyncCacheWrapper::new(far(&path)).unwrap());
+            plain.set("k", 1u64).await.unwrap();
+            stays_near(&reader, 1).await;
+            set_wall_clock_back(Duration::ZERO);
+            assert!(!plain.remove("k").await.unwrap(), "it has expired");
+            let returned = Instant::now();
+            while returned.elapsed() < BOUND {
+                reader.get::<u64>("k").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            assert_eq!(reader.get::<u64>("k").await.unwrap(), None);
+        });
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@
 //!
 //! Logged is what puts a value under a key, and what takes a live one away. Placeholders of claims
 //! (rows from before 1970) are not logged, and the removal of an expired row neither: no value that
-//! is near outlives its row. `REPLACE` removes the older row without a delete trigger; the insert
-//! that follows is logged.
+//! is near outlives its row, unless the clock is set forward, which ends the source. `REPLACE`
+//! removes the older row without a delete trigger; the insert that follows is logged.
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, query, raw_sql};

@@ -14,6 +14,7 @@ use super::changes::{Changed, ChangesAfter, EndOfLog, OpenLog, Place};
 use super::connection::database::Role::{Read, Write};
 use super::connection::present::Present;
 use super::engine::Engine;
+use super::time::LeapWatch;
 use crate::adapter::{Follower, Source, SourceId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{self, Backoff, lock};
@@ -198,6 +199,9 @@ struct Stream {
     source: Source,
     file: Present,
     place: Place,
+    /// Where the clock is set forward, rows expire before the end that is known near, and the
+    /// removal of an expired row is not logged.
+    leaps: LeapWatch,
 }
 
 enum Polled {
@@ -215,13 +219,14 @@ impl Stream {
             return Err(Error::new(ErrorKind::Unsupported));
         }
         let Some(source) = follower.source() else { return Ok(None) };
+        let leaps = LeapWatch::begin();
         let asked_at = source.now();
         let file = engine.source.present().await;
         let place = engine.call(Read, EndOfLog).await?;
         match (file, place) {
             (Some(file), Some(place)) if engine.source.is_still(&file) => {
                 source.confirm(asked_at);
-                Ok(Some(Self { source, file, place }))
+                Ok(Some(Self { source, file, place, leaps }))
             }
             _ => Err(Error::new(ErrorKind::Unavailable)),
         }
@@ -232,6 +237,10 @@ impl Stream {
         // Looked at after that time: changes in a file that has replaced this one before are in
         // another log.
         if engine.source.present().await != Some(self.file.clone()) {
+            return Polled::Lost;
+        }
+        // After that time as well: a row that expired by a leap before may have been removed since.
+        if self.leaps.has_leapt() {
             return Polled::Lost;
         }
         let read = engine.call(Read, ChangesAfter(self.place.clone())).await;
