@@ -80,7 +80,8 @@ impl MemoryBuilder {
     ///
     /// The weight of a value is estimated from its size and its `Serialize`: the heap of texts,
     /// lists, maps and boxes of the standard library is right within a factor of two. Skipped
-    /// fields, spare capacity and other allocators are not seen; use a
+    /// fields, spare capacity, other allocators, and the width of the elements of a list with
+    /// nothing but `None` or variants without fields are not seen; use a
     /// [`weigher`](MemoryBuilder::weigher) for those. Encoded bytes count with their length.
     ///
     /// An entry that counts for more than this bound is `TooLarge`.
