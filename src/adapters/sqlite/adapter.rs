@@ -5,8 +5,8 @@ use super::keys::{From, Keys};
 use super::presence::{Present, PresentMany};
 use super::reads::Found;
 use super::statements::{
-    Add, CHUNK, ExpiresAt, Increment, IncrementDecoded, Ping, PutMany, Remove, RemoveMany, Replace,
-    Stored, Take, Touch, Update,
+    Add, CHUNK, CHUNK_BYTES, ExpiresAt, Increment, IncrementDecoded, Ping, PutMany, Remove,
+    Replace, Stored, Take, Touch, Update,
 };
 use super::{AsyncSqliteCache, KIND, time};
 use crate::adapter::{
@@ -22,9 +22,6 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The most bytes of values that one statement of a batch carries, unless it stores a single value.
-const CHUNK_BYTES: usize = 4 << 20;
 
 #[async_trait]
 impl AsyncCacheAdapter for AsyncSqliteCache {
@@ -224,29 +221,7 @@ impl AsyncCacheAdapter for AsyncSqliteCache {
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
-        let keys = self.full_keys("remove_many", keys)?;
-        let mut results = Vec::with_capacity(keys.len());
-        let mut given_up = None;
-        for chunk in keys.chunks(CHUNK) {
-            let removed = match &given_up {
-                Some(error) => Err(Error::clone(error)),
-                None => {
-                    let (keys, codec) = (chunk.to_vec(), self.settings.codec);
-                    self.engine.call(Write, RemoveMany { keys, codec }).await
-                }
-            };
-            match removed {
-                // A key that is named twice was live only once.
-                Ok(mut live) => results.extend(chunk.iter().map(|key| Ok(live.remove(key)))),
-                Err(error) => {
-                    results.extend(chunk.iter().map(|key| {
-                        Err(self.name(error.clone(), "remove_many").with_key(self.bare(key)))
-                    }));
-                    given_up = Some(error).filter(Error::is_retryable);
-                }
-            }
-        }
-        Ok(results)
+        self.remove_batch(keys).await
     }
 
     fn enforces_claims(&self) -> bool {

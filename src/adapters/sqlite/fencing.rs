@@ -9,14 +9,14 @@
 use super::connection::database::Role::Write;
 use super::job::Command;
 use super::statements::{Stored, bytes_at, upsert};
-use super::{AsyncSqliteCache, time};
+use super::{AsyncSqliteCache, time, transaction};
 use crate::adapter::{Claim, LONGEST_CLAIM, lease_millis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::value::CacheValue;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row as _, query};
+use sqlx::{Row as _, query};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -97,18 +97,14 @@ impl Command for Take {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Option<ClaimToken>> {
-        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        let taken = take(&mut step, &self.key, self.lease).await?;
-        match taken {
-            Some(_) => step.commit().await?,
-            None => step.rollback().await?,
-        }
-        Ok(taken)
+        transaction::begin(on).await?;
+        let taken = take(on, &self.key, self.lease).await;
+        transaction::end(on, taken).await
     }
 }
 
-/// Claims a key inside a transaction. Returns `None`, and changes nothing, while another caller
-/// holds the lease.
+/// Claims a key inside a transaction. Returns `None`, and changes nothing of the key, while another
+/// caller holds the lease.
 pub(super) async fn take(
     on: &mut SqliteConnection,
     key: &str,
@@ -231,14 +227,17 @@ impl Command for SetClaimed {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
-        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        let holds = self.run_in(&mut step).await?;
-        step.commit().await?;
-        Ok(holds)
+        transaction::begin(on).await?;
+        let holds = self.run_in(on).await;
+        transaction::end(on, holds).await
     }
 }
 
 impl SetClaimed {
+    pub(super) fn bytes(&self) -> usize {
+        self.entry.as_ref().map_or(0, Stored::bytes)
+    }
+
     /// Reads and writes in one transaction: a removal or another process's write cannot come between
     /// the check of the row and the write in its place.
     pub(super) async fn run_in(&self, on: &mut SqliteConnection) -> sqlx::Result<bool> {
@@ -277,9 +276,9 @@ impl Command for Release {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<()> {
-        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
-        give_up(&mut step, &self.key, self.token).await?;
-        step.commit().await
+        transaction::begin(on).await?;
+        let given_up = give_up(on, &self.key, self.token).await;
+        transaction::end(on, given_up).await
     }
 }
 

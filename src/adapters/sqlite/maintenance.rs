@@ -5,11 +5,11 @@ use super::connection::schema::{self, number};
 use super::errors::Failure;
 use super::job::Command;
 use super::pace::PAGE;
-use super::{fencing, time};
+use super::{fencing, time, transaction};
 use crate::adapter::StoreSize;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _, query, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, query, query_scalar, raw_sql};
 use std::time::{Duration, Instant};
 
 /// How many pages the first eviction frees, and the most that one frees. Each further eviction for
@@ -101,11 +101,11 @@ async fn step(
     on: &mut SqliteConnection,
     delete: Query<'_, Sqlite, SqliteArguments>,
 ) -> sqlx::Result<Step> {
-    let mut transaction = on.begin_with("BEGIN IMMEDIATE").await?;
+    transaction::begin(on).await?;
     let began = Instant::now();
-    let done = delete.execute(&mut *transaction).await?.rows_affected();
+    let done = delete.execute(&mut *on).await.map(|deleted| deleted.rows_affected());
     let took = began.elapsed();
-    transaction.commit().await?;
+    let done = transaction::end(on, done).await?;
     Ok(Step { done, is_last: done == 0, took })
 }
 
@@ -189,8 +189,8 @@ impl Command for Measure {
     }
 }
 
-/// Evicts rows: those that expire soonest, then the oldest of those that never expire. Returns
-/// whether it found any.
+/// Evicts rows: those that expire soonest, then the oldest of those that never expire, and then the
+/// oldest placeholders of claims. Returns whether it found any.
 pub(super) async fn make_room(
     on: &mut SqliteConnection,
     max_bytes: u64,
@@ -204,14 +204,20 @@ pub(super) async fn make_room(
 }
 
 async fn evict(on: &mut SqliteConnection, pages: u64) -> sqlx::Result<u64> {
-    for chosen in [
-        "SELECT rowid AS id, length(value) AS bytes FROM larder_cache \
-         WHERE expires_at IS NOT NULL ORDER BY expires_at",
-        "SELECT rowid AS id, length(value) AS bytes FROM larder_cache \
-         WHERE expires_at IS NULL ORDER BY rowid",
+    // Placeholders come last. They take little room, and the eviction is often for the value of one
+    // of them, which could not be stored without it.
+    let claimed = fencing::abandoned();
+    for (chosen, from) in [
+        ("WHERE expires_at > ?3 ORDER BY expires_at", Some(claimed)),
+        ("WHERE expires_at IS NULL ORDER BY rowid", None),
+        ("WHERE expires_at <= ?3 ORDER BY expires_at DESC", Some(claimed)),
     ] {
-        let sql = delete_some(chosen);
-        let delete = query(AssertSqlSafe(sql)).bind(bound(pages)).bind(bound(pages));
+        let rows = "SELECT rowid AS id, length(value) AS bytes FROM larder_cache";
+        let sql = delete_some(&format!("{rows} {chosen}"));
+        let mut delete = query(AssertSqlSafe(sql)).bind(bound(pages)).bind(bound(pages));
+        if let Some(from) = from {
+            delete = delete.bind(from);
+        }
         let evicted = delete.execute(&mut *on).await?.rows_affected();
         if evicted > 0 {
             return Ok(evicted);

@@ -1,11 +1,13 @@
 //! A cache in a file: SQLite through `sqlx`.
 //!
 //! `builder` reads the configuration, `adapter` implements the operations, `multi_key` the reads of
-//! several keys, `reads`, `presence` and `statements` have the SQL, and `fencing` has claims and leases. A call puts a `job` into a `lane`, where `batch` joins
-//! waiting jobs. The `engine` decides who runs a job and on which connection; `connection` opens
-//! connections, one database per file in a process. `errors` sorts failures, `repair` repairs what
-//! can be repaired, and `maintenance` is housekeeping in steps sized by `pace`. `following` tells a
-//! near level what has changed, by the log of changed keys that `changes` reads.
+//! several keys, and `removal` their removal. `reads`, `presence` and `statements` have the SQL,
+//! `fencing` has claims and leases, and `transaction` what several statements need. A call puts a
+//! `job` into a `lane`, where `batch` joins waiting jobs. The `engine` decides who runs a job and on
+//! which connection; `connection` opens connections, one database per file in a process. `errors`
+//! sorts failures, `repair` repairs what can be repaired, and `maintenance` is housekeeping in steps
+//! sized by `pace`. `following` tells a near level what has changed, by the log of changed keys that
+//! `changes` reads.
 
 mod adapter;
 mod batch;
@@ -25,9 +27,11 @@ mod multi_key;
 mod pace;
 mod presence;
 mod reads;
+mod removal;
 mod repair;
 mod statements;
 mod time;
+mod transaction;
 
 pub use builder::SqliteBuilder;
 

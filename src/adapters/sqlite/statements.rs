@@ -2,18 +2,21 @@
 
 use super::connection::schema::number;
 use super::job::Command;
-use super::time;
+use super::{time, transaction};
 use crate::codec::{Codec, HEAD, logical_end};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::Meta;
 use crate::value::CacheValue;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, query};
-use std::collections::HashSet;
+use sqlx::{AssertSqlSafe, Row as _, query};
 
 /// The most keys or rows that one statement of a batch names.
 pub(super) const CHUNK: usize = 512;
+
+/// The most bytes of values that one statement, or one transaction, of a batch stores, unless it
+/// stores a single value.
+pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
 /// Batches of up to this size have one statement for each size.
 const EXACT: usize = 16;
@@ -44,7 +47,7 @@ pub(super) fn bytes_at(row: &SqliteRow, at: usize) -> sqlx::Result<Bytes> {
 /// Placeholders for at least `keys` keys, padded to a power of two: there are then few different
 /// statements, and all of them stay prepared. The extra ones are bound to `NULL`, which equals no
 /// key.
-fn padded(keys: usize) -> (usize, String) {
+pub(super) fn padded(keys: usize) -> (usize, String) {
     let count = keys.next_power_of_two();
     (count, vec!["?"; count].join(", "))
 }
@@ -171,7 +174,7 @@ impl Command for Replace {
 
 /// Whether a row is live and not past its logical end. Column `at` says whether the row has
 /// expired; the next column is the head of the value.
-fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
+pub(super) fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
     let is_live: bool = row.try_get_unchecked(at)?;
     Ok(is_live && !end_of(&bytes_at(row, at + 1)?, codec).is_some_and(|end| end.is_stale()))
 }
@@ -179,39 +182,6 @@ fn counts(row: &SqliteRow, at: usize, codec: Codec) -> sqlx::Result<bool> {
 /// The logical end of a value, by its first bytes.
 pub(super) fn end_of(head: &[u8], codec: Codec) -> Option<Meta> {
     if codec.has_logical_ends() { logical_end(head) } else { None }
-}
-
-/// Removes keys, and returns those that were live and not past their logical end.
-pub(super) struct RemoveMany {
-    pub(super) keys: Vec<String>,
-    pub(super) codec: Codec,
-}
-
-impl Command for RemoveMany {
-    type Output = HashSet<String>;
-    const BRIEF: bool = false;
-
-    async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<HashSet<String>> {
-        let (count, marks) = padded(self.keys.len());
-        let sql = format!(
-            "DELETE FROM larder_cache WHERE key IN ({marks}) \
-             RETURNING key, expires_at IS NULL OR expires_at > ?, substr(value, 1, ?)"
-        );
-        let mut delete = query(AssertSqlSafe(sql));
-        for key in &self.keys {
-            delete = delete.bind(&**key);
-        }
-        for _ in self.keys.len()..count {
-            delete = delete.bind(None::<&str>);
-        }
-        let mut live = HashSet::new();
-        for row in delete.bind(time::now()).bind(HEAD as i64).fetch_all(on).await? {
-            if counts(&row, 1, self.codec)? {
-                live.insert(row.try_get_unchecked(0)?);
-            }
-        }
-        Ok(live)
-    }
 }
 
 /// Removes a key, and returns whether it was live and not past its logical end.
@@ -357,13 +327,18 @@ impl Command for IncrementDecoded {
     const BRIEF: bool = false;
 
     async fn run(&self, on: &mut SqliteConnection) -> sqlx::Result<Result<i64>> {
+        transaction::begin(on).await?;
+        let sum = self.add(on).await;
+        transaction::end(on, sum).await
+    }
+}
+
+impl IncrementDecoded {
+    async fn add(&self, on: &mut SqliteConnection) -> sqlx::Result<Result<i64>> {
         let Increment { key, by, expires_at } = &self.increment;
-        // IMMEDIATE, because SQLite refuses a transaction that reads first and writes later if
-        // another connection has written in between.
-        let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "SELECT value, expires_at FROM larder_cache WHERE key = ?1 \
                    AND (expires_at IS NULL OR expires_at > ?2)";
-        let row = query(sql).bind(&**key).bind(time::now()).fetch_optional(&mut *step).await?;
+        let row = query(sql).bind(&**key).bind(time::now()).fetch_optional(&mut *on).await?;
         let (before, expires_at) = match row {
             None => (Ok(0), *expires_at),
             Some(row) => {
@@ -379,13 +354,9 @@ impl Command for IncrementDecoded {
             before.checked_add(*by).ok_or_else(|| Error::new(ErrorKind::Overflow))
         });
         if let Ok(sum) = sum {
-            upsert(
-                &mut step,
-                &[&Stored { key: key.clone(), value: sum.to_string().into(), expires_at }],
-            )
-            .await?;
+            upsert(on, &[&Stored { key: key.clone(), value: sum.to_string().into(), expires_at }])
+                .await?;
         }
-        step.commit().await?;
         Ok(sum)
     }
 }
@@ -405,6 +376,7 @@ impl Command for Ping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn a_batch_is_few_statements_and_few_different_ones() {

@@ -15,6 +15,7 @@ mod forks;
 mod full_disk;
 mod keys;
 mod neighbours;
+mod no_room;
 mod runtimes;
 mod speed;
 mod together;

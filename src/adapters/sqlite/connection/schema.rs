@@ -2,6 +2,7 @@
 
 use crate::adapters::sqlite::errors::Failure;
 use crate::adapters::sqlite::time;
+use crate::adapters::sqlite::transaction;
 use crate::error::{Error, ErrorKind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row, query, raw_sql};
@@ -95,9 +96,14 @@ pub(in super::super) async fn clock_was_set_back(on: &mut SqliteConnection) -> s
 /// before, the clock was set back: all expiry times move back by the same amount, so that no entry
 /// lives longer than requested. Returns the time until which no further note is needed.
 pub(in super::super) async fn note_time(on: &mut SqliteConnection) -> sqlx::Result<i64> {
-    let mut step = on.begin_with("BEGIN IMMEDIATE").await?;
+    transaction::begin(on).await?;
+    let noted = note_time_in(on).await;
+    transaction::end(on, noted).await
+}
+
+async fn note_time_in(on: &mut SqliteConnection) -> sqlx::Result<i64> {
     let now = time::now();
-    let noted = noted_time(&mut step).await?;
+    let noted = noted_time(&mut *on).await?;
     let mut latest = noted.max(now + CLOCK_LEAD);
     if noted > now + CLOCK_TOLERANCE {
         // Placeholders of claims have negative expiry times, which do not follow the clock.
@@ -106,16 +112,15 @@ pub(in super::super) async fn note_time(on: &mut SqliteConnection) -> sqlx::Resu
             "UPDATE larder_cache SET expires_at = max(expires_at - ?1, 1) WHERE expires_at > 0",
             "UPDATE larder_leases SET until = until - ?1",
         ] {
-            query(sql).bind(by).execute(&mut *step).await?;
+            query(sql).bind(by).execute(&mut *on).await?;
         }
         latest = now + CLOCK_LEAD;
     }
     if latest != noted {
         let sql = "INSERT INTO larder_clock (id, latest) VALUES (1, ?1) \
                    ON CONFLICT (id) DO UPDATE SET latest = excluded.latest";
-        query(sql).bind(latest).execute(&mut *step).await?;
+        query(sql).bind(latest).execute(on).await?;
     }
-    step.commit().await?;
     Ok(latest)
 }
 
