@@ -9,6 +9,7 @@ mod clear;
 #[cfg(all(feature = "memory", feature = "testing"))]
 mod conformance;
 mod deadlines;
+mod driver;
 mod expiry;
 mod keys;
 mod large;
