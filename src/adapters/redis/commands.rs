@@ -1,11 +1,12 @@
 //! The commands that the server is sent, and how their answers are read.
 
 use super::names::token;
-use super::raw::{Argument, RawCommand};
+use super::raw::{Argument, Encode, RawCommand};
 use super::reply::Reply;
 use crate::adapter::Presence;
 use crate::codec::{HEAD, logical_end};
 use bytes::Bytes;
+use redis::Cmd;
 use std::time::Duration;
 
 /// The typical length of a key.
@@ -23,6 +24,16 @@ pub(super) struct Command<T, C = RawCommand> {
 impl<T> Clone for Command<T> {
     fn clone(&self) -> Self {
         Self { raw: self.raw.clone(), ..*self }
+    }
+}
+
+impl<T, C: Encode> Encode for Command<T, C> {
+    fn write(&self, output: &mut Vec<u8>) {
+        self.raw.write(output);
+    }
+
+    fn for_the_driver(&self) -> Cmd {
+        self.raw.for_the_driver()
     }
 }
 

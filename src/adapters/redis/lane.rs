@@ -9,7 +9,7 @@ use super::connection::managed::{First, ManagedConnection, is_refused};
 use super::connection::private::PrivateConnection;
 use super::errors::{Code, Failure, Fate};
 use super::in_place;
-use super::lives::{self, Living, Reading};
+use super::lives::{self, Living};
 use super::millis;
 use super::raw::Encode;
 use super::request::{Asks, Reply, Request};
@@ -168,8 +168,7 @@ impl Lane {
                 Reply::Found(_) | Reply::SendDirectly => {}
             }
         }
-        // Boxed: of many reads at the same time, few are sent directly.
-        Box::pin(self.read_again(|| lives::read_one(&self.connection, key, deadline))).await
+        self.read_again(|| lives::read_one(&self.connection, key, deadline)).await
     }
 
     /// Reads keys for a near level, in one round trip.
@@ -178,8 +177,7 @@ impl Lane {
         names: &[&str],
         deadline: Instant,
     ) -> Result<Vec<Option<Living>>, Failure> {
-        let reading = Reading::of(names.iter());
-        self.read_again(|| reading.send(&self.connection, deadline)).await
+        self.read_again(|| lives::read_all(&self.connection, names.iter(), deadline)).await
     }
 
     /// The same by commands of their own for each key.
@@ -317,8 +315,7 @@ impl Lane {
         deadline: Instant,
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
         let connection = self.connection.usable_by(deadline, repeatable).await?;
-        let commands = batch.iter().map(|command| &command.raw);
-        let answers = self.connection.exchange_all(&connection, commands, deadline).await?;
+        let answers = self.connection.exchange_all(&connection, batch, deadline).await?;
         let read = |(command, answer): (&Command<T>, _)| match self.connection.read(
             &connection,
             command.read,

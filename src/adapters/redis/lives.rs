@@ -11,7 +11,8 @@ use super::commands;
 use super::connection::connection::Connection;
 use super::connection::managed::ManagedConnection;
 use super::errors::{Code, Failure};
-use super::raw::RawCommand;
+use super::in_place::{GetAllWithLives, GetEachWithLife};
+use super::raw::EncodeAll;
 use super::reply::Reply;
 use crate::adapter::{NearEntry, SourceId};
 use crate::expiry::Lifetime;
@@ -49,34 +50,19 @@ pub(super) struct Living {
     pub(super) life: Life,
 }
 
-/// The reads of several keys, which are sent together.
-pub(super) struct Reading {
-    /// One for all values, and then one for each life.
-    commands: Vec<RawCommand>,
-}
-
-impl Reading {
-    pub(super) fn of<K: AsRef<str>>(names: impl ExactSizeIterator<Item = K> + Clone) -> Self {
-        let mut commands = Vec::with_capacity(names.len() + 1);
-        commands.push(commands::get_many(names.clone()).raw);
-        commands.extend(names.map(|name| commands::time_left(name.as_ref()).raw));
-        Self { commands }
+/// Reads keys together. `None` for a key that is missing, or holds another program's list.
+pub(super) async fn read_all<K: AsRef<str>>(
+    managed: &Arc<ManagedConnection>,
+    names: impl ExactSizeIterator<Item = K> + Clone + Sync,
+    deadline: Instant,
+) -> Result<Vec<Option<Living>>, Failure> {
+    let count = names.len();
+    let mut answers = Answers::to(managed, &GetAllWithLives(names), deadline).await?;
+    let stored = answers.next(commands::list)?;
+    if stored.len() != count {
+        return Err(Failure::desynchronized());
     }
-
-    /// Sends them. `None` for a key that is missing, or holds another program's list.
-    pub(super) async fn send(
-        &self,
-        managed: &Arc<ManagedConnection>,
-        deadline: Instant,
-    ) -> Result<Vec<Option<Living>>, Failure> {
-        let mut answers = Answers::to(managed, self.commands.iter(), deadline).await?;
-        let stored = answers.next(commands::list)?;
-        if stored.len() + 1 != self.commands.len() {
-            return Err(Failure::desynchronized());
-        }
-        let with_life = |stored: Option<Bytes>| answers.with_life(Ok(stored));
-        stored.into_iter().map(with_life).collect()
-    }
+    stored.into_iter().map(|stored| answers.with_life(Ok(stored))).collect()
 }
 
 /// Reads a key by commands of its own.
@@ -85,8 +71,7 @@ pub(super) async fn read_one(
     name: &str,
     deadline: Instant,
 ) -> Result<Option<Living>, Failure> {
-    let (get, left) = (commands::get(name), commands::time_left(name));
-    let mut answers = Answers::to(managed, [&get.raw, &left.raw].into_iter(), deadline).await?;
+    let mut answers = Answers::to(managed, &GetEachWithLife(&[name]), deadline).await?;
     let stored = answers.next(commands::bytes);
     answers.with_life(stored)
 }
@@ -97,9 +82,7 @@ pub(super) async fn read_each(
     names: &[&str],
     deadline: Instant,
 ) -> Result<Vec<Result<Option<Living>, Failure>>, Failure> {
-    let both = |name: &&str| [commands::get(name).raw, commands::time_left(name).raw];
-    let commands: Vec<RawCommand> = names.iter().flat_map(both).collect();
-    let mut answers = Answers::to(managed, commands.iter(), deadline).await?;
+    let mut answers = Answers::to(managed, &GetEachWithLife(names), deadline).await?;
     let mut found = Vec::with_capacity(names.len());
     for _ in names {
         let stored = answers.next(commands::bytes);
@@ -121,12 +104,16 @@ struct Answers<'m> {
 }
 
 impl<'m> Answers<'m> {
-    async fn to<'c>(
+    async fn to(
         managed: &'m Arc<ManagedConnection>,
-        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
+        commands: &impl EncodeAll,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let connection = managed.usable_by(deadline, true).await?;
+        let connection = match managed.usable(true) {
+            Some(connection) => connection,
+            // Boxed: seldom needed, and each read would have room for it.
+            None => Box::pin(managed.usable_by(deadline, true)).await?,
+        };
         // Before the commands are sent: a source that opens later has not told of what changed
         // since.
         let source = connection.source();

@@ -4,7 +4,7 @@
 //! on one key, `counter` and `fencing` those of `incr` and of claims, `multi_key` and `clear` those
 //! on many keys; `presence` asks whether keys are there. `near` reads for a near level, `lives` has
 //! the commands for that, and `following` has the near level told of changes. `commands` and
-//! `scripts` are sent to the server in their `raw` form, `GET` and `SET` `in_place`; the server
+//! `scripts` are sent to the server in their `raw` form, the most frequent ones `in_place`; the server
 //! answers with a `reply`, and `errors` and `refusals` handle its errors. A command is sent over a
 //! `lane`, and a read of one key, if they are many, as a `request` to the `batch_leader`;
 //! `connection` opens connections and keeps them open. `staging` sends large values over a lane of

@@ -29,6 +29,42 @@ pub(super) trait Encode: Sync {
     fn for_the_driver(&self) -> Cmd;
 }
 
+/// Several commands that are sent together.
+pub(super) trait EncodeAll: Sync {
+    /// How many commands there are, each of which has one reply.
+    fn count(&self) -> usize;
+
+    /// Appends all commands to what is sent.
+    fn write(&self, output: &mut Vec<u8>);
+
+    /// The commands for the driver's own connections.
+    fn for_the_driver(&self) -> Vec<Cmd>;
+}
+
+impl<C: Encode> EncodeAll for [C] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, output: &mut Vec<u8>) {
+        self.iter().for_each(|command| command.write(output));
+    }
+
+    fn for_the_driver(&self) -> Vec<Cmd> {
+        self.iter().map(Encode::for_the_driver).collect()
+    }
+}
+
+impl<C: Encode> Encode for &C {
+    fn write(&self, output: &mut Vec<u8>) {
+        (**self).write(output);
+    }
+
+    fn for_the_driver(&self) -> Cmd {
+        (**self).for_the_driver()
+    }
+}
+
 /// What can be an argument of a command.
 pub(super) trait Argument {
     fn append_to(&self, command: &mut RawCommand);

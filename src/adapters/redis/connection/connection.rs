@@ -7,7 +7,7 @@ use super::open::explained;
 use super::tracking::Tracking;
 use crate::adapter::{Source, SourceId};
 use crate::adapters::redis::errors::{Failure, Fate, in_cluster_mode};
-use crate::adapters::redis::raw::{Encode, RawCommand};
+use crate::adapters::redis::raw::{Encode, EncodeAll, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use crate::error::ErrorKind;
 use crate::runtime::lock;
@@ -42,9 +42,9 @@ impl Link {
     }
 
     /// Sends many commands together. An error of the server's is in the place of its answer.
-    async fn exchange_all<'c>(
+    async fn exchange_all<C: EncodeAll + ?Sized>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
+        commands: &C,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Failure> {
         match self {
@@ -129,7 +129,7 @@ impl Connection {
         }
         let hello = RawCommand::new("HELLO").arg("3");
         let tracking = RawCommand::new("CLIENT").args(["TRACKING", "ON"]);
-        for answer in self.exchange_all([hello, tracking].iter(), deadline).await? {
+        for answer in self.exchange_all(&[hello, tracking][..], deadline).await? {
             if let Reply::Error(error) = answer {
                 return Err(Failure::from(error));
             }
@@ -182,9 +182,9 @@ impl Connection {
     }
 
     /// Sends many commands together. An error of the server is in the place of its answer.
-    pub(in crate::adapters::redis) async fn exchange_all<'c>(
+    pub(in crate::adapters::redis) async fn exchange_all<C: EncodeAll + ?Sized>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
+        commands: &C,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Failure> {
         self.link.exchange_all(commands, deadline).await
@@ -276,7 +276,7 @@ struct Identity {
 async fn identify(link: &Link, deadline: Instant) -> Result<Identity, Failure> {
     // Without arguments `HELLO` changes nothing, and says in which mode the server is.
     let questions = [RawCommand::new("CLIENT").arg("INFO"), RawCommand::new("HELLO")];
-    let answers = link.exchange_all(questions.iter(), deadline).await?;
+    let answers = link.exchange_all(&questions[..], deadline).await?;
     let [client, server] =
         <[Reply; 2]>::try_from(answers).map_err(|_| Failure::desynchronized())?;
     let hello = Hello::of(&server);
@@ -340,7 +340,7 @@ impl Orphans {
             RawCommand::new("CLIENT").args(["KILL", "ID", id, "ADDR", addr])
         };
         let kills: Vec<RawCommand> = clients.iter().map(kill).collect();
-        connection.exchange_all(kills.iter(), deadline).await?;
+        connection.exchange_all(&kills[..], deadline).await?;
         let mut left = lock(&self.clients);
         left.retain(|client| !clients.contains(client));
         self.count.store(left.len(), Ordering::Release);

@@ -18,7 +18,7 @@ use super::watchdog::watch;
 use super::wire::{Listener, Wire};
 use crate::adapters::redis::deadline_in;
 use crate::adapters::redis::errors::Failure;
-use crate::adapters::redis::raw::{Encode, RawCommand};
+use crate::adapters::redis::raw::{Encode, EncodeAll, RawCommand};
 use crate::adapters::redis::reply::Reply;
 use crate::runtime::wake_last;
 use std::fmt;
@@ -70,18 +70,16 @@ impl DrivenConnection {
     }
 
     /// Sends many commands together. As [`exchange`](Self::exchange), with one reply a command.
-    pub(super) async fn exchange_all<'c>(
+    pub(super) async fn exchange_all<C: EncodeAll + ?Sized>(
         &self,
-        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
+        commands: &C,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Failure> {
-        if commands.len() == 0 {
+        let replies = commands.count();
+        if replies == 0 {
             return Ok(Vec::new());
         }
-        let replies = commands.len();
-        let encode = |output: &mut Vec<u8>| {
-            commands.for_each(|command| command.write(output));
-        };
+        let encode = |output: &mut Vec<u8>| commands.write(output);
         Ok(match call(&self.wire, replies, deadline, encode).await? {
             Answer::One(reply) => vec![reply],
             Answer::Many(replies) => replies,

@@ -2,7 +2,7 @@
 //! task.
 
 use crate::adapters::redis::errors::Failure;
-use crate::adapters::redis::raw::{Encode, RawCommand};
+use crate::adapters::redis::raw::{Encode, EncodeAll};
 use crate::adapters::redis::reply::Reply;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline};
@@ -66,16 +66,16 @@ impl HandedInConnection {
     }
 
     /// Sends many commands together.
-    pub(super) async fn exchange_all<'c>(
+    pub(super) async fn exchange_all<C: EncodeAll + ?Sized>(
         &self,
-        all: impl ExactSizeIterator<Item = &'c RawCommand>,
+        all: &C,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Failure> {
         let flight = InFlight::begin(self);
         let (mut connection, mut commands) =
-            (self.connection.clone(), Pipeline::with_capacity(all.len()));
-        for command in all {
-            commands.add_command(command.for_the_driver());
+            (self.connection.clone(), Pipeline::with_capacity(all.count()));
+        for command in all.for_the_driver() {
+            commands.add_command(command);
         }
         let sending = connection.send_packed_commands(&commands, 0, commands.len());
         let replies = timeout_at(deadline, sending).await.map_err(|_| Failure::timeout())?;

@@ -23,7 +23,7 @@ pub(super) async fn log_in(
     {
         commands.push(RawCommand::new("CLIENT").args(["SETINFO", what, it_is]));
     }
-    let mut replies = connection.exchange_all(commands.iter(), deadline).await?.into_iter();
+    let mut replies = connection.exchange_all(&commands[..], deadline).await?.into_iter();
     if first.is_some()
         && let Some(Reply::Error(error)) = replies.next()
     {

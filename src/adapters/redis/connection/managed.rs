@@ -10,7 +10,7 @@ use super::private::PrivateConnection;
 use crate::adapters::redis::commands::{self, Command};
 use crate::adapters::redis::errors::{BACKEND, Code, Failure, Fate};
 use crate::adapters::redis::names;
-use crate::adapters::redis::raw::{Encode, RawCommand};
+use crate::adapters::redis::raw::{Encode, EncodeAll};
 use crate::adapters::redis::refusals::Refusals;
 use crate::adapters::redis::reply::Reply;
 use crate::error::{Error, ErrorKind};
@@ -115,7 +115,7 @@ impl ManagedConnection {
         deadline: Instant,
     ) -> Result<(First, T), Failure> {
         let connection = self.usable_by(deadline, command.repeatable).await?;
-        let both = [&first.raw, &command.raw].into_iter();
+        let both = &[first, command][..];
         let mut answers = self.exchange_all(&connection, both, deadline).await?.into_iter();
         let (Some(before), Some(answer)) = (answers.next(), answers.next()) else {
             return Err(Failure::desynchronized());
@@ -187,10 +187,10 @@ impl ManagedConnection {
     }
 
     /// Sends many commands together; an error of the server is in the place of its answer.
-    pub(in crate::adapters::redis) async fn exchange_all<'c>(
+    pub(in crate::adapters::redis) async fn exchange_all<C: EncodeAll + ?Sized>(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        commands: impl ExactSizeIterator<Item = &'c RawCommand>,
+        commands: &C,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Failure> {
         let answers = connection.exchange_all(commands, deadline).await;
@@ -250,7 +250,7 @@ impl ManagedConnection {
     }
 
     /// The open connection, if nothing has to be waited for before a command is sent over it.
-    fn usable(&self, repeatable: bool) -> Option<Arc<Connection>> {
+    pub(in crate::adapters::redis) fn usable(&self, repeatable: bool) -> Option<Arc<Connection>> {
         let connection = self.open.load_full()?;
         let is_usable = self.factory.orphans.is_empty() && (repeatable || connection.is_fresh());
         is_usable.then_some(connection)

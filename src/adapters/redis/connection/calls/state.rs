@@ -117,7 +117,8 @@ impl<R, E: Clone> State<R, E> {
         let (begin, before) = (self.appended, self.output.len());
         encode(&mut self.output);
         self.appended += (self.output.len() - before) as u64;
-        let (waker, got, is_many) = (Some(waker), Vec::new(), replies > 1);
+        let is_many = replies > 1;
+        let (waker, got) = (Some(waker), Vec::with_capacity(if is_many { replies } else { 0 }));
         let id = self.occupy(Slot::Waiting { waker, got, is_many });
         let end = self.appended;
         self.queue.push_back(Pending { call: Some(id), left: replies, deadline, begin, end });
