@@ -1,11 +1,20 @@
 //! The near store of the tests: the memory engine, or a plain map that evicts.
 
-use super::core::Near;
+use super::core::{Joinable, Near};
 use crate::adapters::memory::near::TimedEngine;
 use crate::sync::{Mutex, lock};
 use crate::value::CacheValue;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// The number of a read, for those that join it.
+impl Joinable for u64 {
+    type Joined = Self;
+
+    fn join(&mut self) -> Self {
+        *self
+    }
+}
 
 /// What a read has seen: which state of its key, and through which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

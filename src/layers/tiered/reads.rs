@@ -1,7 +1,7 @@
 //! Reads of the far store, and who waits for their answers.
 
 use super::core::{Answer, Begun, Ended, Joining, NEVER, Read, is_good_for};
-use super::landed::{Landed, Waiting};
+use super::landed::{Joiner, Landed, Waiting};
 use super::level::Level;
 use crate::adapter::NearEntry;
 use crate::adapters::memory::near;
@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a caller waits for the answer to another caller's read before it sends its own: the
 /// other may be a future that nobody polls any more.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// After so many far reads somebody looks whether this process sweeps what is near.
+const READS: u64 = 256;
 
 /// How a read begins.
 pub(super) enum Start<'a> {
@@ -37,7 +40,7 @@ pub(super) struct FarRead<'a> {
 /// A read that waits for the answer to another.
 #[must_use]
 pub(super) struct Joined {
-    waiting: Waiting,
+    joiner: Joiner,
     begun: u64,
 }
 
@@ -45,8 +48,8 @@ impl Level {
     /// Begins a read of the far store.
     pub(super) fn begin<'a>(self: &'a Arc<Self>, key: &'a str, joining: Joining) -> Start<'a> {
         let begun = near::now();
-        match self.core.begin_read(key, begun, joining, Waiting::new) {
-            Begun::Joined(waiting) => Start::Wait(Joined { waiting, begun }),
+        match self.core.begin_read(key, begun, joining, Waiting::default) {
+            Begun::Joined(joiner) => Start::Wait(Joined { joiner, begun }),
             Begun::Sent(read) => Start::Send(FarRead { level: self, key, read: Some(read) }),
         }
     }
@@ -55,7 +58,12 @@ impl Level {
 impl FarRead<'_> {
     /// Counts the read, which is sent now.
     pub(super) fn count(&self) {
-        self.level.counters.far_reads.fetch_add(1, Ordering::Relaxed);
+        let before = self.level.counters.far_reads.fetch_add(1, Ordering::Relaxed);
+        // In the child of a fork nobody sweeps yet. Whether this process is one is a system call,
+        // so few reads ask.
+        if before.is_multiple_of(READS) {
+            self.level.start_sweep();
+        }
     }
 
     /// Ends the read with its answer: keeps it near, if it may be kept, and passes it to all who
@@ -91,7 +99,6 @@ impl FarRead<'_> {
         let counters = &level.counters;
         if kept {
             counters.kept.fetch_add(1, Ordering::Relaxed);
-            level.start_sweep();
         } else if is_keepable {
             counters.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -140,7 +147,7 @@ pub(super) enum Waited {
 
 impl Joined {
     pub(super) async fn answer(self) -> Waited {
-        match background_timeout(PATIENCE, self.waiting.landed()).await {
+        match background_timeout(PATIENCE, self.joiner.landed()).await {
             Some(Some(Landed { answer, deadline })) if is_good_for(self.begun, deadline) => {
                 Waited::Answer(answer)
             }

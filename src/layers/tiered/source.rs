@@ -19,7 +19,10 @@ impl Home {
 
 impl OpensSources for Home {
     fn open(&self) -> Option<Box<dyn Vouches>> {
-        let (source, renewal) = self.0.upgrade()?.open()?;
+        let level = self.0.upgrade()?;
+        // In the child of a fork, too, which has connections of its own.
+        level.start_sweep();
+        let (source, renewal) = level.open()?;
         let (id, level) = (source.id(), self.0.clone());
         Some(Box::new(OpenSource { id, source: Some(source), level, renewal }))
     }

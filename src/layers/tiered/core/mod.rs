@@ -20,7 +20,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub(super) use reads::{Begun, Joining, Read};
+pub(super) use reads::{Begun, Joinable, Joining, Read};
 pub(super) use rules::{Rule, Rules};
 pub(super) use sources::{BY_AGE, Proof, Source};
 
@@ -138,7 +138,7 @@ pub(super) struct Core<N, J> {
 #[repr(align(128))]
 struct Stripe<J>(Mutex<Reads<J>>);
 
-impl<N: Near, J: Clone> Core<N, J> {
+impl<N: Near, J: Joinable> Core<N, J> {
     pub(super) fn new(near: N, bounds: Bounds, rules: Rules) -> Self {
         let stripe = || Stripe(Mutex::new(Reads::default()));
         Self {
@@ -189,11 +189,11 @@ impl<N: Near, J: Clone> Core<N, J> {
         now: u64,
         joining: Joining,
         joined: impl FnOnce() -> J,
-    ) -> Begun<J> {
+    ) -> Begun<J::Joined> {
         let hash = self.hash(key);
         let mut reads = self.stripe(hash);
         if joining == Joining::Allowed
-            && let Some(read) = reads.joinable(key, hash, now, self.bounds.age / 2, self.rules)
+            && let Some(read) = reads.join(key, hash, now, self.bounds.age / 2, self.rules)
         {
             return Begun::Joined(read);
         }

@@ -11,6 +11,15 @@ pub(in crate::layers::tiered) enum Joining {
     No,
 }
 
+/// What callers wait for that join a read.
+pub(in crate::layers::tiered) trait Joinable {
+    /// What one of them waits for.
+    type Joined;
+
+    /// A caller joins. Called under a lock of the core.
+    fn join(&mut self) -> Self::Joined;
+}
+
 /// How a read begins.
 #[derive(Debug)]
 pub(in crate::layers::tiered) enum Begun<J> {
@@ -72,25 +81,25 @@ impl<J> Default for Reads<J> {
     }
 }
 
-impl<J: Clone> Reads<J> {
-    /// The read in flight that a read of `key` may join: the newest of the key, unless it was
+impl<J: Joinable> Reads<J> {
+    /// Joins the read in flight that a read of `key` may join: the newest of the key, unless it was
     /// voided or sent too long ago.
-    pub(super) fn joinable(
-        &self,
+    pub(super) fn join(
+        &mut self,
         key: &str,
         hash: u64,
         now: u64,
         oldest: u64,
         rules: Rules,
-    ) -> Option<J> {
+    ) -> Option<J::Joined> {
         if !rules.hold(Rule::Joins) {
             return None;
         }
-        let newest = self.of(key, hash).max_by_key(|read| read.number)?;
+        let newest = self.of_mut(key, hash).max_by_key(|read| read.number)?;
         let is_recent = now.saturating_sub(newest.begun) <= oldest;
         let joinable = (is_recent || !rules.hold(Rule::JoinsRecent))
             && (!newest.void || !rules.hold(Rule::JoinsUnvoided));
-        joinable.then(|| newest.joined.clone())
+        joinable.then(|| newest.joined.join())
     }
 
     pub(super) fn begin(&mut self, key: &str, hash: u64, now: u64, joined: J) -> Read {
@@ -141,10 +150,6 @@ impl<J: Clone> Reads<J> {
     fn take(&mut self, read: &Read) -> Option<InFlight<J>> {
         let at = self.in_flight.iter().position(|other| other.number == read.number)?;
         Some(self.in_flight.swap_remove(at))
-    }
-
-    fn of(&self, key: &str, hash: u64) -> impl Iterator<Item = &InFlight<J>> {
-        self.in_flight.iter().filter(move |read| read.hash == hash && read.key == key)
     }
 
     fn of_mut(&mut self, key: &str, hash: u64) -> impl Iterator<Item = &mut InFlight<J>> {
