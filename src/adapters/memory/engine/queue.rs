@@ -58,6 +58,9 @@ impl Node {
     }
 }
 
+/// A slab has room for as many nodes at first.
+const FIRST: usize = 16;
+
 /// Nodes by number. The numbers of removed nodes are used again.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
@@ -82,7 +85,7 @@ impl Slab {
         }
         if self.nodes.len() == self.nodes.capacity() {
             // Grow by a quarter: doubling would leave a third of the memory unused on average.
-            self.nodes.reserve_exact((self.nodes.len() / 4).max(16));
+            self.nodes.reserve_exact((self.nodes.len() / 4).max(FIRST));
         }
         self.nodes.push(Some(node));
         // The number fits 32 bits: four billion entries weigh more than a shard may hold.
@@ -91,8 +94,9 @@ impl Slab {
 
     pub(super) fn remove(&mut self, at: u32) -> Option<Node> {
         let node = self.nodes.get_mut(at as usize)?.take()?;
-        if self.nodes.len() == self.free.len() + 1 {
-            // This was the last node: free the memory to which a burst has grown the slab.
+        if self.nodes.len() == self.free.len() + 1 && self.nodes.capacity() > FIRST {
+            // This was the last node: free the memory to which a burst has grown the slab. A slab
+            // that has not grown keeps its memory: one node may come and go all the time.
             *self = Self::default();
         } else {
             self.free.push(at);
@@ -148,5 +152,29 @@ impl Queue {
             Some(node) => node.newer = newer,
             None => self.oldest = newer,
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn add(slab: &mut Slab) -> u32 {
+        let entry = Entry::new(CacheValue::new(1u8), 0, 1);
+        slab.add(Node::new(CompactString::default(), entry, Stage::Small))
+    }
+
+    #[test]
+    fn a_node_that_comes_and_goes_has_room_and_a_burst_gives_its_room_back() {
+        let mut slab = Slab::default();
+        for _ in 0..3 {
+            let at = add(&mut slab);
+            assert!(slab.remove(at).is_some());
+            assert_eq!(slab.nodes.capacity(), FIRST);
+        }
+        let many: Vec<u32> = (0..=FIRST).map(|_| add(&mut slab)).collect();
+        assert!(slab.nodes.capacity() > FIRST);
+        many.into_iter().for_each(|at| assert!(slab.remove(at).is_some()));
+        assert_eq!((slab.nodes.capacity(), slab.end()), (0, 0));
     }
 }
