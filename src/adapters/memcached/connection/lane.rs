@@ -19,7 +19,7 @@ use crate::runtime::lock;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -48,8 +48,9 @@ struct State {
 /// Who has the connection.
 enum Driver {
     Idle(Box<Session>),
-    /// The caller with this ticket, which is not being polled at the moment.
-    Caller(u64, Run),
+    /// The caller with this ticket, which is not being polled at the moment. Its waker is for a task
+    /// that takes the command over: from then on the caller waits for the answer.
+    Caller(u64, Run, Waker),
     /// A caller that is being polled. It looks at the queue afterwards.
     PolledCaller,
     Task,
@@ -109,11 +110,12 @@ impl Shared {
             Driver::Idle(session) if job.command.hashes().nth(MOST_KEYS).is_none() => {
                 state.tickets += 1;
                 let ticket = state.tickets;
-                state.driver = Driver::Caller(ticket, Box::pin(run_one(session, job)));
+                let run = Box::pin(run_one(session, job));
+                state.driver = Driver::Caller(ticket, run, Waker::noop().clone());
                 return Some(ticket);
             }
-            Driver::Idle(session) => Some(Start::Session(session)),
-            Driver::Caller(_, run) => Some(Start::Run(run)),
+            Driver::Idle(session) => Some((Start::Session(session), None)),
+            Driver::Caller(_, run, waker) => Some((Start::Run(run), Some(waker))),
             Driver::Task => None,
             Driver::PolledCaller => {
                 state.driver = Driver::PolledCaller;
@@ -126,8 +128,9 @@ impl Shared {
         };
         state.queue.push(job);
         drop(state);
-        if let Some(start) = start {
+        if let Some((start, caller)) = start {
             Self::spawn(this, start);
+            caller.into_iter().for_each(Waker::wake);
         }
         None
     }
@@ -145,7 +148,7 @@ impl Shared {
         let mut state = this.state();
         let start = match polled {
             Poll::Pending if state.queue.is_empty() => {
-                state.driver = Driver::Caller(ticket, run);
+                state.driver = Driver::Caller(ticket, run, context.waker().clone());
                 return Poll::Pending;
             }
             Poll::Ready(session) if state.queue.is_empty() => {
@@ -171,7 +174,7 @@ impl Shared {
     fn take_run(&self, ticket: u64, next: Driver) -> Option<Run> {
         let mut state = self.state();
         match mem::replace(&mut state.driver, next) {
-            Driver::Caller(own, run) if own == ticket => Some(run),
+            Driver::Caller(own, run, _) if own == ticket => Some(run),
             other => {
                 state.driver = other;
                 None
@@ -261,12 +264,12 @@ impl<T> Future for Call<'_, T> {
     type Output = Option<Result<T>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(ticket) = self.ticket
-            && Shared::poll_run(self.lane, ticket, context).is_ready()
-        {
+        if let Some(ticket) = self.ticket {
+            // The answer is not waited for while the command runs here: the caller would wake
+            // itself with it, and be polled once more for nothing.
+            ready!(Shared::poll_run(self.lane, ticket, context));
             self.ticket = None;
         }
-        // Also while the command runs here: if a task takes it over, the answer wakes the caller.
         Pin::new(&mut self.answer).poll(context).map(Result::ok)
     }
 }
