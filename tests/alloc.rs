@@ -117,6 +117,30 @@ fn a_cache_of_ones_own() {
     free("a miss after a swap", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_none()));
 }
 
+/// What was decoded first stands beside the bytes.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_hit_of_what_is_near() {
+    use larder::AsyncSqliteCache;
+    use larder::layers::Tiered;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tiered = Tiered::builder(AsyncSqliteCache::in_memory()).near_bound(HOUR).near_ttl(HOUR);
+    let cache = AsyncCacheWrapper::new(tiered.build()).unwrap();
+    runtime.block_on(async {
+        cache.set("k", big()).await.unwrap();
+        cache.set("n", 5u64).await.unwrap();
+        assert!(cache.get::<Arc<Big>>("k").await.unwrap().is_some());
+        assert_eq!(cache.get::<u64>("n").await.unwrap(), Some(5));
+    });
+    free("get", || assert!(ready(cache.get::<Arc<Big>>("k")).unwrap().is_some()));
+    free("get of a number", || assert_eq!(ready(cache.get::<u64>("n")).unwrap(), Some(5)));
+    free("get_or_set", || assert_eq!(ready(cache.get_or_set("n", 6u64)).unwrap(), 5));
+    assert_eq!(cache.stats().near.map(|near| near.far_reads), Some(2));
+}
+
 /// A load that is ready at once over a store that answers at once: the loader's box, the flight, its
 /// key, and the value.
 #[test]

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use futures_util::FutureExt;
-use larder::layers::Batching;
+use larder::layers::{Batching, Resilient, Tiered};
 use larder::testing::{Fault, FaultyAdapter, conformance};
-use larder::{AsyncCacheAdapter, AsyncMemoryCache, CacheValue, ErrorKind, Expiry, Result};
+use larder::{
+    AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, CacheValue, ErrorKind, Expiry, Result,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,4 +153,56 @@ async fn a_panic_in_a_batch_concerns_its_own_caller_only() {
     }
     set(&cache, "k", "v".to_owned()).await.unwrap();
     assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+}
+
+/// What a near level still has after its proof is asked for through whatever stands around it.
+#[tokio::test]
+async fn every_layer_passes_on_what_is_near_and_not_proven_any_more() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    async fn near() -> Tiered<AsyncMemoryCache> {
+        let far = AsyncMemoryCache::builder().encoded().build();
+        let tiered = Tiered::builder(far).near_bound(Duration::from_millis(20)).build();
+        set(&tiered, "k", "value".to_owned()).await.unwrap();
+        assert_eq!(text(&tiered, "k").await.unwrap().as_deref(), Some("value"));
+        tiered
+    }
+    let pointed: Arc<dyn AsyncCacheAdapter> = Arc::new(near().await);
+    let layers: [(&str, Box<dyn AsyncCacheAdapter>); 5] = [
+        ("nothing", Box::new(near().await)),
+        ("Arc", Box::new(pointed)),
+        ("Resilient", Box::new(Resilient::new(near().await))),
+        ("Batching", Box::new(Batching::new(near().await))),
+        ("FaultyAdapter", Box::new(FaultyAdapter::new(near().await))),
+    ];
+    for (name, around) in layers {
+        let unproven = |key: &str, stale_for| {
+            around.get_unproven(key, stale_for).map(|value| value.decode::<String>().unwrap())
+        };
+        assert_eq!(unproven("k", HOUR).as_deref(), Some("value"), "{name}");
+        assert_eq!(unproven("k", Duration::ZERO), None, "{name}");
+        assert_eq!(unproven("other", HOUR), None, "{name}");
+    }
+}
+
+/// A near level behind the layers that calls go through, and a store and a loader that fail.
+#[tokio::test]
+async fn what_was_near_behind_other_layers_is_stale_while_the_store_fails() {
+    let far = Arc::new(FaultyAdapter::new(AsyncMemoryCache::builder().encoded().build()));
+    let tiered = Tiered::builder(far.clone()).near_bound(Duration::from_millis(20)).build();
+    let cache = AsyncCacheWrapper::new(Resilient::new(Batching::new(tiered))).unwrap();
+    cache.set("k", "value").await.unwrap();
+    // From the store and not from what is at hand, so that it is near.
+    let read = cache.view().skip_near().get::<String>("k").await;
+    assert_eq!(read.unwrap().as_deref(), Some("value"));
+    far.put_on_all(Fault::Fail(ErrorKind::Unavailable));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let kept = || cache.stale_for(Duration::from_secs(3_600)).throttle(Duration::ZERO);
+    let fails = async { Err::<String, _>("the source is away") };
+    assert_eq!(kept().try_get_or_set_async("k", fails).await.unwrap(), "value");
+    assert_eq!(cache.stats().stale_hits, 1);
+    // The store answers for no key of a batch.
+    let fail = |_| async { Err::<Vec<(String, String)>, _>("the source is away") };
+    let found = kept().try_get_or_set_many_async(["k"], fail).await.unwrap();
+    assert_eq!(found, [Some("value".to_owned())]);
+    assert_eq!(cache.stats().stale_hits, 2);
 }

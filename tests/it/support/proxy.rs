@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc as blocking};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(crate) struct Proxy {
 }
 
 struct Faults {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     slice: AtomicBool,
     duplicate: AtomicBool,
     to_server: AtomicU64,
@@ -50,6 +50,12 @@ struct Faults {
     kept: watch::Sender<Kept>,
     accepted: AtomicUsize,
     open: AtomicUsize,
+}
+
+impl Faults {
+    fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The one connection of which something is kept.
@@ -92,7 +98,7 @@ impl Proxy {
     /// The same with a seed, which decides where slices are cut.
     pub(crate) fn start_seeded(target: SocketAddr, seed: u64) -> Proxy {
         let faults = Arc::new(Faults {
-            target,
+            target: Mutex::new(target),
             slice: AtomicBool::new(false),
             duplicate: AtomicBool::new(false),
             to_server: AtomicU64::new(0),
@@ -130,7 +136,12 @@ impl Proxy {
 
     /// The URL of a server, with the proxy's address in place of the server's.
     pub(crate) fn url(&self, of_server: &str) -> String {
-        of_server.replace(&self.faults.target.to_string(), &self.addr.to_string())
+        of_server.replace(&self.faults.target().to_string(), &self.addr.to_string())
+    }
+
+    /// From now on new connections lead to another server, as those of a name do that has moved.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        *self.faults.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// The seed it was started with.
@@ -306,7 +317,7 @@ impl Drop for Open {
 }
 
 async fn forward(faults: &Faults, client: TcpStream, number: u64, seed: u64) -> io::Result<()> {
-    let server = TcpStream::connect(faults.target).await?;
+    let server = TcpStream::connect(faults.target()).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();

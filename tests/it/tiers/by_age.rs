@@ -29,10 +29,14 @@ on_each_store!(
     what_is_near_is_bounded,
     a_removed_tag_is_seen_here_at_once_and_there_after_the_bound,
     a_load_that_was_late_for_a_tag_is_dead,
+    what_is_near_past_its_end_is_stale,
+    what_is_near_is_refreshed_ahead,
 );
 
 /// Values stay near for longer than any test.
 const LONG: &str = "near_bound=600s&near_ttl=600s";
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn text(cache: &AsyncCacheWrapper, key: &str) -> Option<String> {
     cache.get(key).await.unwrap()
@@ -58,7 +62,7 @@ pub(super) type Act = (&'static str, fn(AsyncCacheWrapper) -> BoxedAct);
 type BoxedAct = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What changes "k", which is the number 1.
-pub(super) const CHANGES: [Act; 9] = [
+pub(super) const CHANGES: [Act; 10] = [
     ("set", |cache| Box::pin(async move { cache.set("k", 2u64).await.unwrap() })),
     ("remove", |cache| Box::pin(async move { assert!(cache.remove("k").await.unwrap()) })),
     ("clear", |cache| Box::pin(async move { cache.clear().await.unwrap() })),
@@ -68,6 +72,11 @@ pub(super) const CHANGES: [Act; 9] = [
     }),
     ("replace", |cache| Box::pin(async move { assert!(cache.replace("k", 2u64).await.unwrap()) })),
     ("set_many", |cache| Box::pin(async move { cache.set_many([("k", 2u64)]).await.unwrap() })),
+    ("a load", |cache| {
+        Box::pin(async move {
+            assert_eq!(cache.view().force_refresh().get_or_set("k", 2u64).await.unwrap(), 2);
+        })
+    }),
     ("remove_many", |cache| {
         Box::pin(async move {
             let _all_were_live = cache.remove_many(["k", "x"]).await.unwrap();
@@ -364,4 +373,47 @@ async fn a_load_that_was_late_for_a_tag_is_dead(shared: Shared) {
     for cache in [&here, &there] {
         assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
     }
+}
+
+/// Its logical end holds near as well, and until the physical one it stands in for a loader.
+async fn what_is_near_past_its_end_is_stale(shared: Shared) {
+    let cache = shared.near(LONG);
+    let kept = || cache.ttl(Duration::from_secs(1)).stale_for(HOUR).throttle(Duration::ZERO);
+    eventually("it is near", PATIENCE, async || {
+        kept().set("k", 1u64).await.unwrap();
+        cache.get::<u64>("k").await.unwrap() == Some(1)
+    })
+    .await;
+    let far_reads = near(&cache).far_reads;
+    eventually("it has ended", PATIENCE, async || cache.get::<u64>("k").await.unwrap().is_none())
+        .await;
+    assert_eq!(near(&cache).far_reads, far_reads, "that is known without asking");
+    let fails = || async { Err::<u64, _>("the source is away") };
+    assert_eq!(kept().try_get_or_set_async("k", fails()).await.unwrap(), 1);
+    assert_eq!(cache.stats().stale_hits, 1);
+    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
+    let late = async move {
+        may_go.await.unwrap();
+        2u64
+    };
+    let impatient = kept().soft_timeout(Duration::from_millis(10));
+    assert_eq!(impatient.get_or_set_async("k", late).await.unwrap(), 1);
+    go.send(()).unwrap();
+    eventually("the late value is read", PATIENCE, async || {
+        cache.view().allow_stale().get::<u64>("k").await.unwrap() == Some(2)
+    })
+    .await;
+}
+
+async fn what_is_near_is_refreshed_ahead(shared: Shared) {
+    let cache = shared.near(LONG);
+    assert_eq!(cache.ttl(HOUR).get_or_set("k", 1u64).await.unwrap(), 1);
+    assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(1));
+    let refreshing = cache.ttl(HOUR).refresh_ahead(0.000_000_1);
+    eventually("it is refreshed", PATIENCE, async || {
+        refreshing.get_or_set_async("k", async { 2u64 }).await.unwrap();
+        cache.get::<u64>("k").await.unwrap() == Some(2)
+    })
+    .await;
+    assert_eq!(shared.cache().get::<u64>("k").await.unwrap(), Some(2));
 }

@@ -3,6 +3,7 @@
 use super::*;
 use larder::{AsyncCacheAdapter, CacheValue, Expiry};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The numbers of all clients.
 fn connected(server: &Redis) -> Vec<String> {
@@ -61,4 +62,39 @@ async fn of_two_near_levels_the_older_keeps_values_by_age() {
     })
     .await;
     assert_eq!(near(&newer).lost_sources, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_under_load_closes_the_connections_of_both_levels() {
+    let server = Redis::start();
+    let before = server.clients().len();
+    let url = format!("near+{}?prefix=app:&op_timeout=60s", server.url());
+    let node = AsyncCacheWrapper::new(url.as_str()).unwrap();
+    node.set("k", "value").await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (node, is_over) = (node.clone(), is_over.clone());
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    node.get::<String>("k").await.expect("no call fails");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        node.swap_adapter(url.as_str()).unwrap();
+        eventually("it is near again", PATIENT, async || {
+            node.get::<String>("k").await.unwrap().as_deref() == Some("value")
+                && near(&node).kept > 0
+        })
+        .await;
+    }
+    node.swap_adapter("memory").unwrap();
+    is_over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    eventually("nobody is connected", PATIENT, async || server.clients().len() == before).await;
 }

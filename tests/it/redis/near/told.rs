@@ -71,7 +71,7 @@ async fn whatever_another_node_does_is_told() {
     if !tells(server) {
         return;
     }
-    let (prefix, changes): (_, [(&str, Act); 9]) = (
+    let (prefix, changes): (_, [(&str, Act); 10]) = (
         prefix(),
         [
             ("set", |node| Box::pin(async move { node.set("k", "new").await.unwrap() })),
@@ -91,6 +91,12 @@ async fn whatever_another_node_does_is_told() {
             }),
             ("touch", |node| {
                 Box::pin(async move { assert!(node.touch("k", FOR_LONG).await.unwrap()) })
+            }),
+            ("a load", |node| {
+                Box::pin(async move {
+                    let forced = node.view().force_refresh();
+                    assert_eq!(forced.get_or_set("k", "new".to_owned()).await.unwrap(), "new");
+                })
             }),
             ("a large value", |node| {
                 Box::pin(async move { node.set("k", "x".repeat(300_000)).await.unwrap() })
