@@ -25,23 +25,37 @@ impl AsyncSqliteCache {
         Ok(pairs.map(|(key, found)| Ok(found?.map(|found| open(key, found)))).collect())
     }
 
-    /// Asks about keys, with the prefix, by a command for each chunk of them. If the database cannot
-    /// be asked, the further chunks fail as well.
+    /// Asks about keys, with the prefix, by a command for each chunk of them.
     pub(super) async fn read_in_chunks<T, C: Command<Output = Vec<T>>>(
         &self,
         op: &'static str,
         keys: &[String],
         command: impl Fn(Vec<String>) -> C,
     ) -> Vec<Result<T>> {
+        let ask = |chunk: &[String]| self.engine.call(Read, command(chunk.to_vec()));
+        self.in_chunks(op, keys, ask).await
+    }
+
+    /// Asks by chunks, and has a result for each key. If the database cannot be asked, the further
+    /// chunks fail as well.
+    pub(super) async fn in_chunks<'k, T, F>(
+        &self,
+        op: &'static str,
+        keys: &'k [String],
+        ask: impl Fn(&'k [String]) -> F,
+    ) -> Vec<Result<T>>
+    where
+        F: Future<Output = Result<Vec<T>>>,
+    {
         let mut results = Vec::with_capacity(keys.len());
         let mut given_up = None;
         for chunk in keys.chunks(CHUNK) {
-            let found = match &given_up {
+            let answers = match &given_up {
                 Some(error) => Err(Error::clone(error)),
-                None => self.engine.call(Read, command(chunk.to_vec())).await,
+                None => ask(chunk).await,
             };
-            match found {
-                Ok(found) => results.extend(found.into_iter().map(Ok)),
+            match answers {
+                Ok(answers) => results.extend(answers.into_iter().map(Ok)),
                 Err(error) => {
                     results.extend(
                         chunk

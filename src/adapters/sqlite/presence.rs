@@ -2,6 +2,7 @@
 //! values.
 
 use super::job::Command;
+use super::reads::as_json;
 use super::statements::{bytes_at, end_of};
 use super::time;
 use crate::adapter::Presence;
@@ -45,10 +46,8 @@ impl Command for PresentMany {
                    CROSS JOIN larder_cache AS cached ON cached.key = wanted.value \
                    WHERE cached.expires_at IS NULL OR cached.expires_at > ?2";
         let Self { keys, codec } = self;
-        let json =
-            serde_json::to_string(keys).map_err(|cause| sqlx::Error::Encode(cause.into()))?;
         let mut present = vec![Presence::Missing; keys.len()];
-        let rows = query(sql).bind(json).bind(time::now()).bind(HEAD as i64);
+        let rows = query(sql).bind(as_json(keys)?).bind(time::now()).bind(HEAD as i64);
         for row in rows.fetch_all(&mut *on).await? {
             let at: i64 = row.try_get_unchecked(0)?;
             if let Some(place) = usize::try_from(at).ok().and_then(|at| present.get_mut(at)) {

@@ -4,6 +4,7 @@ use super::job::Command;
 use super::statements::bytes_at;
 use super::time;
 use bytes::Bytes;
+use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, query};
 
@@ -49,6 +50,11 @@ impl Command for GetMany {
     }
 }
 
+/// Keys as one parameter, for `json_each`.
+pub(super) fn as_json(keys: &[impl Serialize]) -> sqlx::Result<String> {
+    serde_json::to_string(keys).map_err(|cause| sqlx::Error::Encode(cause.into()))
+}
+
 /// Reads the live rows of keys, which may repeat. The keys are one parameter, a JSON array, and a
 /// row names the place in it: one statement for all sizes, and no key comes back.
 pub(super) async fn select_many(
@@ -58,9 +64,8 @@ pub(super) async fn select_many(
     let sql = "SELECT wanted.key, cached.expires_at, cached.value FROM json_each(?1) AS wanted \
                CROSS JOIN larder_cache AS cached ON cached.key = wanted.value \
                WHERE cached.expires_at IS NULL OR cached.expires_at > ?2";
-    let json = serde_json::to_string(keys).map_err(|cause| sqlx::Error::Encode(cause.into()))?;
     let mut found = vec![None; keys.len()];
-    for row in query(sql).bind(json).bind(time::now()).fetch_all(&mut *on).await? {
+    for row in query(sql).bind(as_json(keys)?).bind(time::now()).fetch_all(&mut *on).await? {
         let at: i64 = row.try_get_unchecked(0)?;
         if let Some(place) = usize::try_from(at).ok().and_then(|at| found.get_mut(at)) {
             *place = Some(Found::at(&row, 1)?);

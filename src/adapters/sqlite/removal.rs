@@ -4,10 +4,11 @@
 use super::AsyncSqliteCache;
 use super::connection::database::Role::Write;
 use super::job::Command;
-use super::statements::{CHUNK, counts, padded};
+use super::reads::as_json;
+use super::statements::{counts, padded};
 use super::time;
 use crate::codec::{Codec, HEAD};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _, query};
 use std::collections::HashSet;
@@ -36,9 +37,7 @@ impl RemoveSome {
         let mut sizes = vec![0; self.keys.len()];
         let sql = "SELECT wanted.key, length(cached.value) FROM json_each(?1) AS wanted \
                    CROSS JOIN larder_cache AS cached ON cached.key = wanted.value";
-        let json =
-            serde_json::to_string(&self.keys).map_err(|cause| sqlx::Error::Encode(cause.into()))?;
-        for row in query(sql).bind(json).fetch_all(on).await? {
+        for row in query(sql).bind(as_json(&self.keys)?).fetch_all(on).await? {
             let (at, bytes): (i64, i64) = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
             if let Some(size) = usize::try_from(at).ok().and_then(|at| sizes.get_mut(at)) {
                 *size = u64::try_from(bytes).unwrap_or(0);
@@ -84,36 +83,21 @@ impl Command for RemoveSome {
 impl AsyncSqliteCache {
     pub(super) async fn remove_batch(&self, keys: &[&str]) -> Result<Vec<Result<bool>>> {
         let keys = self.full_keys("remove_many", keys)?;
-        let mut results = Vec::with_capacity(keys.len());
-        let mut given_up = None;
-        for chunk in keys.chunks(CHUNK) {
-            let removed = match &given_up {
-                Some(error) => Err(Error::clone(error)),
-                None => self.remove_chunk(chunk.to_vec()).await,
-            };
-            match removed {
-                // A key that is named twice was live only once.
-                Ok(mut live) => results.extend(chunk.iter().map(|key| Ok(live.remove(key)))),
-                Err(error) => {
-                    results.extend(chunk.iter().map(|key| {
-                        Err(self.name(error.clone(), "remove_many").with_key(self.bare(key)))
-                    }));
-                    given_up = Some(error).filter(Error::is_retryable);
-                }
-            }
-        }
-        Ok(results)
+        let remove = |chunk| self.remove_chunk(chunk);
+        Ok(self.in_chunks("remove_many", &keys, remove).await)
     }
 
-    /// Removes keys, and returns those that were live. Each step has the deadline of a call.
-    async fn remove_chunk(&self, mut keys: Vec<String>) -> Result<HashSet<String>> {
+    /// Removes keys, and returns which of them were live. Each step has the deadline of a call.
+    async fn remove_chunk(&self, chunk: &[String]) -> Result<Vec<bool>> {
         let (mut live, codec) = (HashSet::new(), self.settings.codec);
+        let mut keys = chunk.to_vec();
         while !keys.is_empty() {
             let step = self.engine.call(Write, RemoveSome { keys, codec }).await?;
             live.extend(step.live);
             keys = step.left;
         }
-        Ok(live)
+        // A key that is named twice was live only once.
+        Ok(chunk.iter().map(|key| live.remove(key)).collect())
     }
 }
 
