@@ -110,6 +110,8 @@ mod bridge;
 mod clock;
 mod codec;
 mod config;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod decimal;
 // Shown in the documentation, and compiled as doctests.
 #[cfg(any(all(doc, not(doctest)), all(doctest, feature = "memory")))]
 pub mod docs;

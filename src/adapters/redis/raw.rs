@@ -1,5 +1,6 @@
 //! A command in the form in which a server reads it.
 
+use crate::decimal::{MOST_DIGITS, write_digits};
 use redis::Cmd;
 use std::iter;
 
@@ -191,37 +192,24 @@ pub(super) fn append_number(output: &mut Vec<u8>, number: u64) {
 
 /// The end of a line.
 const END: &[u8; 2] = b"\r\n";
-/// As many digits has the largest number.
-const DIGITS: usize = 20;
+/// Where the digits of a number end in the room for a line.
+const DIGITS_END: usize = 1 + MOST_DIGITS;
 
 /// Room for a line with a number: its kind, its digits and its end.
-type Room = [u8; 1 + DIGITS + END.len()];
+type Room = [u8; DIGITS_END + END.len()];
 
 /// The digits of a number.
 fn decimal(number: u64, room: &mut Room) -> &[u8] {
-    let begin = write_digits(number, room);
-    &room[begin..=DIGITS]
+    let begin = write_digits(number, &mut room[..DIGITS_END]);
+    &room[begin..DIGITS_END]
 }
 
 /// A line that says a number, such as the length of an argument.
 fn line(kind: u8, number: u64, room: &mut Room) -> &[u8] {
-    let begin = write_digits(number, room) - 1;
+    let begin = write_digits(number, &mut room[..DIGITS_END]) - 1;
     room[begin] = kind;
-    room[1 + DIGITS..].copy_from_slice(END);
+    room[DIGITS_END..].copy_from_slice(END);
     &room[begin..]
-}
-
-/// Where the digits begin, which end before the end of the line.
-fn write_digits(mut number: u64, room: &mut Room) -> usize {
-    let mut at = 1 + DIGITS;
-    loop {
-        at -= 1;
-        room[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return at;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::socket::Socket;
 use super::{Condition, Draft, Item, Want, Written};
 use crate::adapters::memcached::errors::Fault;
 use crate::adapters::memcached::ttl::Ttl;
+use crate::decimal::{MOST_DIGITS, write_digits};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
@@ -334,16 +335,10 @@ fn place<K: AsRef<str>>(
     Ok(())
 }
 
-/// Appends a number, several times as fast as by [`put`].
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len();
-    while number > 0 || first == digits.len() {
-        first -= 1;
-        digits[first] += (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&digits[first..]);
+fn put_number(out: &mut Vec<u8>, number: u64) {
+    let mut room = [0; MOST_DIGITS];
+    let begin = write_digits(number, &mut room);
+    out.extend_from_slice(&room[begin..]);
 }
 
 fn put(out: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
