@@ -195,8 +195,8 @@ where
     F: Future<Output = T>,
 {
     let mut load = Once { load, is_over: false };
-    let mut lent = Some(&mut load);
-    let carried = Pinned::new(Pin::new(&mut lent), keep, kept_untyped);
+    let mut borrowed = Some(&mut load);
+    let carried = Pinned::new(Pin::new(&mut borrowed), keep, kept_untyped);
     let answer = view.fail_open(true).get_or_carry_pinned(key.checked(), carried).await;
     match answer {
         Ok(value) => value,

@@ -4,17 +4,15 @@
 use super::at_once::AtOnce;
 use super::call::OP;
 use super::driver::Runs;
-use super::load_result::{BoxedLoader, Cause, LoadResult};
-#[cfg(feature = "macros")]
-use super::loader::Pinned;
-use super::loader::{Carrying, Closure, Detached, Loader};
+use super::load_result::{BoxedLoader, LoadResult};
+use super::loader::{Closure, Detached, Loader};
 use super::rest::Rest;
 #[cfg(feature = "macros")]
 use crate::error::Error;
 use crate::error::Result;
 use crate::wrapper::read::AtHand;
 use crate::wrapper::value_type::ValueType;
-use crate::wrapper::{Cacheable, Loaded, View};
+use crate::wrapper::{Cacheable, View};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -154,55 +152,26 @@ where
 }
 
 /// A call that carries its load.
-pub(super) struct CarriedCall<'a, K, T, M, L> {
+pub(crate) struct CarriedCall<'a, K, T, C> {
     call: Call<'a, K>,
-    load: Carrying<M, L>,
+    load: C,
     value: PhantomData<fn() -> T>,
 }
 
-impl<'a, K, T, M, L> CarriedCall<'a, K, T, M, L> {
-    pub(super) fn new(call: Call<'a, K>, make: M) -> Self {
-        Self { call, load: Carrying::Unstarted(make), value: PhantomData }
-    }
-}
-
-impl<K, T, M, L> Unpin for CarriedCall<'_, K, T, M, L> {}
-
-impl<K, T, M, L> Future for CarriedCall<'_, K, T, M, L>
-where
-    K: AsRef<str>,
-    T: Cacheable,
-    M: FnOnce() -> L,
-    L: Future<Output = Result<Loaded<T>, Cause>>,
-{
-    type Output = Result<T>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        let Self { call, load, .. } = self.get_mut();
-        call.poll(Runs::InCaller, load, cx)
-    }
-}
-
-/// A call that carries its load, and whose caller has pinned the load's future.
-#[cfg(feature = "macros")]
-pub(crate) struct PinnedCall<'a, T, F, K, R> {
-    call: Call<'a, &'a str>,
-    load: Pinned<'a, F, K, R>,
-    value: PhantomData<fn() -> T>,
-}
-
-#[cfg(feature = "macros")]
-impl<'a, T, F, K, R> PinnedCall<'a, T, F, K, R> {
-    pub(super) fn new(call: Call<'a, &'a str>, load: Pinned<'a, F, K, R>) -> Self {
+impl<'a, K, T, C> CarriedCall<'a, K, T, C> {
+    pub(super) fn new(call: Call<'a, K>, load: C) -> Self {
         Self { call, load, value: PhantomData }
     }
 }
 
-#[cfg(feature = "macros")]
-impl<T, F, K, R> Unpin for PinnedCall<'_, T, F, K, R> {}
+impl<K, T, C> Unpin for CarriedCall<'_, K, T, C> {}
 
-#[cfg(feature = "macros")]
-impl<T: Cacheable, F: Future<Output = R>, K, R> Future for PinnedCall<'_, T, F, K, R> {
+impl<K, T, C> Future for CarriedCall<'_, K, T, C>
+where
+    K: AsRef<str>,
+    T: Cacheable,
+    C: Loader,
+{
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {

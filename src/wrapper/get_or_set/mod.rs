@@ -28,8 +28,6 @@ use crate::error::Result;
 #[cfg(feature = "macros")]
 use call::OP;
 pub(crate) use calls::DetachedCall;
-#[cfg(feature = "macros")]
-use calls::PinnedCall;
 use calls::{Call, CarriedCall, InlineCall};
 #[cfg(feature = "macros")]
 pub(crate) use driver::Runs;
@@ -39,6 +37,7 @@ use futures_util::future::{Either, lazy};
 pub(crate) use load_result::LoadResult;
 use load_result::Panic;
 pub(crate) use load_result::{BoxedLoader, Cause};
+use loader::Carrying;
 #[cfg(feature = "macros")]
 pub(crate) use loader::Pinned;
 use serde::Serialize;
@@ -433,7 +432,7 @@ impl<'a> View<'a> {
         T: Cacheable,
         F: Future<Output = Result<Loaded<T>, Cause>>,
     {
-        CarriedCall::new(Call::new(self, key), loader)
+        CarriedCall::new(Call::new(self, key), Carrying::Unstarted(loader))
     }
 
     /// [`get_or_carry`](Self::get_or_carry) of a future that the caller has pinned, with a key that
@@ -443,12 +442,12 @@ impl<'a> View<'a> {
         self,
         key: Result<&'a str>,
         load: Pinned<'a, F, K, R>,
-    ) -> PinnedCall<'a, T, F, K, R> {
+    ) -> CarriedCall<'a, &'a str, T, Pinned<'a, F, K, R>> {
         let call = match key {
             Ok(key) => Call::new(self, key),
             Err(refused) => Call::refused(refused),
         };
-        PinnedCall::new(call, load)
+        CarriedCall::new(call, load)
     }
 }
 
