@@ -1,7 +1,8 @@
 //! The arguments of a function: their names, and how a load takes them.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree, token_stream};
+use quote::{ToTokens, TokenStreamExt, format_ident, quote};
+use std::iter::Peekable;
 use syn::ext::IdentExt;
 use syn::{Lifetime, Pat, PatType, Receiver, ReceiverKind, Type, TypeReference};
 
@@ -75,7 +76,7 @@ impl Argument {
             return Taking::Unnamed;
         }
         let Type::Reference(reference) = ungrouped(&self.ty) else {
-            return if borrows(self.ty.to_token_stream()) {
+            return if borrows(self.ty.to_token_stream(), &mut Vec::new()) {
                 Taking::Borrows
             } else {
                 Taking::Whole
@@ -84,7 +85,7 @@ impl Argument {
         let is_static = reference.lifetime.as_ref().is_some_and(is_static);
         if reference.mutability.is_some() {
             Taking::Mutable
-        } else if borrows(reference.elem.to_token_stream()) {
+        } else if borrows(reference.elem.to_token_stream(), &mut Vec::new()) {
             Taking::Borrows
         } else if is_static {
             Taking::Whole
@@ -125,27 +126,39 @@ pub(crate) fn contains(tokens: &TokenStream, word: &str) -> bool {
     })
 }
 
-/// Whether a type contains a reference or lifetime that ends before the program. The arguments of
-/// function types do not count.
-fn borrows(tokens: TokenStream) -> bool {
+type Tokens = Peekable<token_stream::IntoIter>;
+
+fn is_next(tokens: &mut Tokens, letter: char) -> bool {
+    matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == letter)
+}
+
+/// Whether a type contains a reference or lifetime that ends before the program. What function
+/// types take and return does not count, nor do the lifetimes of `for<'a>`, which are `bound`.
+fn borrows(tokens: TokenStream, bound: &mut Vec<Ident>) -> bool {
     let mut tokens = tokens.into_iter().peekable();
     let mut is_function = false;
     while let Some(token) = tokens.next() {
         match token {
-            TokenTree::Punct(punct)
-                if punct.as_char() == '\''
-                    && !matches!(tokens.next(), Some(TokenTree::Ident(name)) if name == "static") =>
-            {
-                return true;
-            }
-            TokenTree::Punct(punct) if punct.as_char() == '&' => {
-                let is_lifetime =
-                    matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '\'');
-                if !is_lifetime {
+            TokenTree::Punct(punct) if punct.as_char() == '\'' => {
+                let Some(TokenTree::Ident(name)) = tokens.next() else { return true };
+                if name != "static" && !bound.contains(&name) {
                     return true;
                 }
             }
-            TokenTree::Group(group) if !is_function && borrows(group.stream()) => return true,
+            TokenTree::Punct(punct) if punct.as_char() == '&' && !is_next(&mut tokens, '\'') => {
+                return true;
+            }
+            TokenTree::Group(_) if is_function => pass_returned(&mut tokens),
+            TokenTree::Group(group) if borrows(group.stream(), bound) => return true,
+            TokenTree::Ident(word) if word == "for" => {
+                let lifetimes = tokens.by_ref().take_while(
+                    |token| !matches!(token, TokenTree::Punct(end) if end.as_char() == '>'),
+                );
+                bound.extend(lifetimes.filter_map(|token| match token {
+                    TokenTree::Ident(name) => Some(name),
+                    _ => None,
+                }));
+            }
             TokenTree::Ident(name) => {
                 is_function = ["fn", "Fn", "FnMut", "FnOnce"].iter().any(|word| name == word);
                 continue;
@@ -155,6 +168,26 @@ fn borrows(tokens: TokenStream) -> bool {
         is_function = false;
     }
     false
+}
+
+/// Passes over `-> type` after the arguments of a function type.
+fn pass_returned(tokens: &mut Tokens) {
+    if !is_next(tokens, '-') {
+        return;
+    }
+    let (mut depth, mut before) = (0_u32, ' ');
+    while let Some(token) = tokens.peek() {
+        let letter = if let TokenTree::Punct(punct) = token { punct.as_char() } else { ' ' };
+        match letter {
+            '<' => depth += 1,
+            '>' if before == '-' => {}
+            ',' | '+' | '=' | '>' if depth == 0 => return,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        before = letter;
+        tokens.next();
+    }
 }
 
 /// The names that a pattern binds.
@@ -185,22 +218,24 @@ fn names(pattern: &Pat, bound: &mut Vec<Ident>) {
     }
 }
 
-/// The pattern without `mut` and `ref`, to look into an argument without taking it.
+/// The pattern without `mut`, `ref` and `&mut`, to look into an argument without taking it.
 pub(crate) fn shared(pattern: &Pat) -> TokenStream {
     fn strip(tokens: TokenStream) -> TokenStream {
-        tokens
-            .into_iter()
-            .filter_map(|token| match token {
-                TokenTree::Ident(word) if word == "mut" || word == "ref" => None,
+        let is_mut = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Ident(word)) if word == "mut");
+        let (mut stripped, mut tokens) = (TokenStream::new(), tokens.into_iter().peekable());
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Ident(word) if word == "mut" || word == "ref" => {}
+                TokenTree::Punct(and) if and.as_char() == '&' && is_mut(tokens.peek()) => {}
                 TokenTree::Group(group) => {
-                    let mut stripped =
-                        proc_macro2::Group::new(group.delimiter(), strip(group.stream()));
-                    stripped.set_span(group.span());
-                    Some(TokenTree::Group(stripped))
+                    let mut inner = Group::new(group.delimiter(), strip(group.stream()));
+                    inner.set_span(group.span());
+                    stripped.append(inner);
                 }
-                other => Some(other),
-            })
-            .collect()
+                other => stripped.append(other),
+            }
+        }
+        stripped
     }
     strip(pattern.to_token_stream())
 }
@@ -242,6 +277,14 @@ mod tests {
             ("all: Vec<&'static str>", "whole"),
             ("f: fn(&str) -> u8", "whole"),
             ("f: Arc<dyn Fn(&str) -> u8>", "whole"),
+            ("f: fn(&str) -> &str", "whole"),
+            ("f: for<'a> fn(&'a str) -> Cow<'a, str>", "whole"),
+            ("f: Arc<dyn for<'a> Visit<'a> + Send>", "whole"),
+            ("f: (fn(&str) -> Vec<&str>, u8)", "whole"),
+            ("f: &Arc<dyn Fn(&str) -> Option<&str> + Send>", "clone"),
+            ("f: (fn(&str) -> Vec<&str>, &str)", "borrows"),
+            ("f: Box<dyn Fn(&str) -> &str + 'a>", "borrows"),
+            ("f: Map<fn(&str) -> fn() -> u8, &'a str>", "borrows"),
             ("name: &str", "clone"),
             ("name: &'a str", "clone"),
             ("&self", "clone"),

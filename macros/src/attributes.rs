@@ -1,6 +1,7 @@
 //! Where the attributes of a function go: some describe the function that people see, some work on
 //! its body.
 
+use crate::argument::contains;
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::punctuated::Punctuated;
@@ -14,9 +15,11 @@ pub(crate) struct Attributes {
     /// For the function with the body.
     pub(crate) body: Vec<TokenStream>,
     /// The first of those that work on the function with the body.
-    pub(crate) working: Option<Attribute>,
+    pub(crate) working: Option<Path>,
     /// For everything that is generated: without it, half of it would be missing.
-    pub(crate) conditions: Vec<Attribute>,
+    pub(crate) conditions: Vec<TokenStream>,
+    /// Whether the function is left out of its documentation, and what stands beside it, too.
+    pub(crate) is_hidden: bool,
 }
 
 enum Place {
@@ -34,46 +37,56 @@ impl Attributes {
     pub(crate) fn new(attributes: &[Attribute]) -> Self {
         let mut sorted = Self::default();
         for attribute in attributes {
-            match place(attribute) {
-                Place::Outer => sorted.outer.push(attribute.to_token_stream()),
-                Place::Body => {
-                    sorted.body.push(attribute.to_token_stream());
-                    sorted.working.get_or_insert_with(|| attribute.clone());
-                }
-                Place::Condition => sorted.conditions.push(attribute.clone()),
-                Place::Level => {
-                    sorted.outer.push(attribute.to_token_stream());
-                    sorted.body.push(attribute.to_token_stream());
-                }
-                Place::Expect => {
-                    if let Meta::List(list) = &attribute.meta {
-                        let lints = &list.tokens;
-                        sorted.outer.push(quote!(#[allow(#lints)]));
-                        sorted.body.push(quote!(#[allow(#lints)]));
-                    }
-                }
+            match conditional(attribute) {
+                Some((condition, metas)) => metas.iter().for_each(|meta| {
+                    sorted.take(meta, |meta| quote!(#[cfg_attr(#condition, #meta)]));
+                }),
+                None => sorted.take(&attribute.meta, |meta| quote!(#[#meta])),
             }
         }
         sorted
     }
+
+    fn take(&mut self, meta: &Meta, written: impl Fn(&TokenStream) -> TokenStream) {
+        let tokens = written(&meta.to_token_stream());
+        match place(meta.path()) {
+            Place::Outer => {
+                self.is_hidden |= meta.path().is_ident("doc")
+                    && matches!(meta, Meta::List(list) if contains(&list.tokens, "hidden"));
+                self.outer.push(tokens);
+            }
+            Place::Body => {
+                self.body.push(tokens);
+                self.working.get_or_insert_with(|| meta.path().clone());
+            }
+            Place::Condition => self.conditions.push(tokens),
+            Place::Level => {
+                self.outer.push(tokens.clone());
+                self.body.push(tokens);
+            }
+            Place::Expect => {
+                if let Meta::List(list) = meta {
+                    let lints = &list.tokens;
+                    let tokens = written(&quote!(allow(#lints)));
+                    self.outer.push(tokens.clone());
+                    self.body.push(tokens);
+                }
+            }
+        }
+    }
 }
 
-fn place(attribute: &Attribute) -> Place {
+/// `cfg_attr(condition, attribute, …)`, whose attributes go to places of their own.
+fn conditional(attribute: &Attribute) -> Option<(Meta, Vec<Meta>)> {
     if !attribute.path().is_ident("cfg_attr") {
-        return place_of(attribute.path());
+        return None;
     }
-    // `cfg_attr(condition, attribute, …)` goes where its attribute goes.
-    let inner = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
-    match inner.ok().as_ref().and_then(|metas| metas.iter().nth(1)) {
-        Some(meta) => match place_of(meta.path()) {
-            Place::Expect => Place::Body,
-            place => place,
-        },
-        None => Place::Outer,
-    }
+    let metas = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok()?;
+    let mut metas = metas.into_iter();
+    metas.next().map(|condition| (condition, metas.collect()))
 }
 
-fn place_of(path: &Path) -> Place {
+fn place(path: &Path) -> Place {
     let Some(name) = path.get_ident().map(ToString::to_string) else {
         // Those of tools do nothing to a function.
         let tool = path.segments.first().map(|tool| tool.ident.to_string());
@@ -83,6 +96,8 @@ fn place_of(path: &Path) -> Place {
     };
     match name.as_str() {
         "doc" | "must_use" | "deprecated" | "inline" | "cold" => Place::Outer,
+        // The symbol is that of the function that people call: `#[unsafe(no_mangle)]`.
+        "unsafe" | "no_mangle" | "export_name" | "link_section" => Place::Outer,
         "cfg" => Place::Condition,
         "allow" | "warn" | "deny" => Place::Level,
         "expect" => Place::Expect,

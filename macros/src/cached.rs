@@ -6,6 +6,7 @@ use crate::companions;
 use crate::function::{Function, Runs};
 use crate::generics;
 use crate::key;
+use crate::lints;
 use crate::options::{Errors, Options, Purpose};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -37,8 +38,9 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
     let options: Options = syn::parse2(options)?;
     let function: Function = syn::parse2(item)?;
     let is_future = matches!(function.runs, Runs::Boxed | Runs::Future);
-    let is_here = options.here.is_some() || is_future;
-    let has_no_home = is_here && matches!(function.visibility, Visibility::Inherited);
+    let is_here = (options.here.is_some() && !function.is_blocking()) || is_future;
+    let has_no_home =
+        options.here.is_some() && matches!(function.visibility, Visibility::Inherited);
     let home = match function.is_method() {
         false => Home::Enum,
         true if is_future || has_no_home => Home::Nowhere,
@@ -54,7 +56,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
 
 impl Cached {
     fn check(&self) -> Result<()> {
-        self.function.check()?;
+        self.function.check_cacheable()?;
         self.check_output()?;
         self.check_here()?;
         self.check_attributes()?;
@@ -96,7 +98,7 @@ impl Cached {
     fn check_attributes(&self) -> Result<()> {
         match &self.attributes.working {
             Some(attribute) if self.home == Home::Nowhere => {
-                let name = attribute.path().to_token_stream().to_string().replace(' ', "");
+                let name = attribute.to_token_stream().to_string().replace(' ', "");
                 let message = format!(
                     "`{name}` would have no function to work on: write it above the attribute of larder"
                 );
@@ -107,13 +109,17 @@ impl Cached {
     }
 
     fn check_here(&self) -> Result<()> {
+        // A blocking method of a trait says with `here` that nothing can stand beside it.
+        if let Some(span) = self.options.here
+            && self.function.is_blocking()
+            && self.home != Home::Nowhere
+        {
+            let message = "a blocking function runs in its caller anyway: `here` is for async \
+                           functions, and for methods in the `impl` of a trait";
+            return Err(syn::Error::new(span, message));
+        }
         if !self.is_here {
             return Ok(());
-        }
-        if self.function.is_blocking() {
-            let span = self.options.here.unwrap_or_else(Span::call_site);
-            let message = "`here` is for async functions: a blocking one runs in its caller anyway";
-            return Err(syn::Error::new(span, message));
         }
         for (name, _) in &self.options.view {
             if name == "soft_timeout" || name == "refresh_ahead" {
@@ -178,7 +184,7 @@ impl Cached {
                 let __larder_cache: &#larder::#wrapper = &(#cache);
                 &::core::clone::Clone::clone(__larder_cache)
             }},
-            Some(cache) => quote!(&(#cache)),
+            Some(cache) => key::borrowed(cache),
         };
         let cache = key::with_patterns(&cache, &self.function);
         let view = self.view_for(Purpose::Call);
@@ -267,9 +273,13 @@ impl Cached {
         let function = &self.function;
         let Attributes { outer, conditions, .. } = &self.attributes;
         let (visibility, signature) = (&function.visibility, function.outer_signature());
+        let quiet = lints::quiet();
         let body = match self.home {
             Home::Nowhere => {
-                let load = function.body_future(&function.patterns());
+                let load = match function.is_blocking() {
+                    true => function.body_closure(&function.patterns()),
+                    false => function.body_future(&function.patterns()),
+                };
                 self.prepared(&TokenStream::new(), &self.call(&load))
             }
             _ if self.is_detached() => self.prepared(&TokenStream::new(), &companions::core(self)),
@@ -283,7 +293,7 @@ impl Cached {
         quote! {
             #(#conditions)*
             #(#outer)*
-            #[allow(unused_mut, unused_braces, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
+            #quiet
             #visibility #signature { #body }
         }
     }
@@ -326,7 +336,7 @@ impl Cached {
         let errors = match self.options.errors.as_ref().map(|(_, errors)| errors) {
             None | Some(Errors::Clone) => quote_spanned!(span=> #larder::__private::own::<#error>),
             Some(Errors::Wrap) => quote_spanned!(span=> #larder::__private::wrap::<#error>),
-            Some(Errors::By(path)) => path.to_token_stream(),
+            Some(Errors::By(function)) => function.to_token_stream(),
         };
         (error, errors)
     }

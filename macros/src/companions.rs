@@ -6,6 +6,7 @@ use crate::cached::{Cached, Home};
 use crate::function::{Runs, params};
 use crate::generics;
 use crate::key;
+use crate::lints;
 use crate::options::Purpose;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -44,14 +45,13 @@ pub(crate) fn code(cached: &Cached) -> TokenStream {
     }
     let (visibility, ident) = (&cached.function.visibility, &cached.function.signature.ident);
     let doc = format!("The entries of [`{0}`](fn@{0}) in the cache.", ident.unraw());
+    let beside = lints::beside();
+    let hidden = cached.attributes.is_hidden.then(|| quote!(#[doc(hidden)]));
     quote! {
         #(#conditions)*
         #[doc = #doc]
-        #[allow(
-            dead_code, non_camel_case_types, unreachable_pub,
-            missing_debug_implementations, missing_copy_implementations,
-            clippy::all, clippy::pedantic, clippy::restriction
-        )]
+        #hidden
+        #beside
         #visibility enum #ident {}
 
         #(#conditions)*
@@ -61,15 +61,10 @@ pub(crate) fn code(cached: &Cached) -> TokenStream {
     }
 }
 
-/// The lints of what is generated, and not of the user's body.
+/// The lints of a companion.
 fn quiet() -> TokenStream {
-    quote! {
-        #[allow(
-            dead_code, unused_mut, unused_variables, unreachable_pub,
-            non_snake_case, non_upper_case_globals,
-            clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction
-        )]
-    }
+    let (quiet, unused) = (lints::quiet(), lints::unused());
+    quote!(#quiet #unused)
 }
 
 /// The function itself.
@@ -94,6 +89,7 @@ fn uncached(cached: &Cached) -> TokenStream {
     let (asyncness, abi) = (&signature.asyncness, &signature.abi);
     let name = signature.ident.unraw();
     let doc = format!("Runs the body of `{name}`, without the cache.");
+    let quiet = lints::body();
     let errors = if function.output.is_result() {
         quote!(#[doc = ""] #[doc = "# Errors"] #[doc = ""] #[doc = "Those of the function."])
     } else {
@@ -102,7 +98,7 @@ fn uncached(cached: &Cached) -> TokenStream {
     quote! {
         #[doc = #doc]
         #errors
-        #[allow(dead_code, unreachable_pub, clippy::missing_panics_doc, clippy::missing_errors_doc, clippy::must_use_candidate)]
+        #quiet
         #(#attributes)*
         #visibility #asyncness #abi fn #ident #generics (#(#inputs),*) #output #clause #body
     }
@@ -150,7 +146,7 @@ fn call(cached: &Cached) -> TokenStream {
         #[doc(hidden)]
         #quiet
         #asyncness fn #ident #params (
-            #(#inputs,)* __larder_is_forced: bool,
+            #(#inputs,)* __larder_is_forced: ::core::primitive::bool,
         ) -> #ty #clause {
             #body
         }
@@ -312,7 +308,7 @@ fn invalidate(cached: &Cached) -> TokenStream {
         true => quote!(__larder_cache.remove(__larder_key.into_key())),
         false => quote!(#larder::__private::invalidate(__larder_cache, __larder_key)),
     };
-    let ty = answer(cached, &quote!(#larder::Result<bool>));
+    let ty = answer(cached, &quote!(#larder::Result<::core::primitive::bool>));
     let signature = quote!(fn #ident #params (#(#inputs),*) -> #ty #clause);
     companion(cached, &doc, &signature, &quote!(let __larder_key = #key; #cache #remove))
 }
@@ -420,7 +416,7 @@ fn cache(cached: &Cached) -> TokenStream {
     match (&cached.options.cache, cached.home) {
         (Some(_), Home::Enum | Home::Nowhere) => TokenStream::new(),
         (Some(cache), Home::Impl) => {
-            let cache = key::with_patterns(&quote!(&(#cache)), &cached.function);
+            let cache = key::with_patterns(&key::borrowed(cache), &cached.function);
             quote!(let __larder_cache: &#larder::#wrapper = #cache;)
         }
         (None, _) if is_blocking => quote!(let __larder_cache = #larder::cached();),
@@ -472,9 +468,22 @@ fn key_signature(
     inputs.extend(typed.map(|part| part.declared()));
     let mut used: TokenStream = inputs.iter().cloned().collect();
     types.iter().for_each(|ty| ty.to_tokens(&mut used));
+    let cache_of_method = if cached.home == Home::Impl { &options.cache } else { &None };
+    used.extend(key::parts_in_expressions(options, &[&options.namespace, cache_of_method]));
     used.extend(match needs {
-        Needs::Key | Needs::Read => key::constants_in(options, function, &[]),
-        Needs::Write => key::constants_in(options, function, &options.tags),
+        Needs::Key => key::constants_in(options, function, &[]),
+        Needs::Read => {
+            [key::constants_in(options, function, &[]), options.expressions(Purpose::Read)]
+                .into_iter()
+                .collect()
+        }
+        Needs::Write => [
+            key::constants_in(options, function, &options.tags),
+            options.expressions(Purpose::Write),
+            key::expressions_of_tags(options),
+        ]
+        .into_iter()
+        .collect(),
     });
     let generics = generics::used_in(&function.signature.generics, &used);
     (params(&generics), inputs, generics.where_clause)
@@ -484,11 +493,13 @@ fn key_signature(
 fn key_receiver(cached: &Cached) -> TokenStream {
     let receiver = cached.function.signature.inputs.first();
     let Some(FnArg::Receiver(receiver)) = receiver else { return TokenStream::new() };
+    // The word itself, as a macro that passed it on knows no other.
+    let word = &receiver.self_token;
     match &receiver.kind {
         syn::ReceiverKind::Typed(_, ty) if matches!(**ty, Type::Reference(_)) => {
             receiver.to_token_stream()
         }
-        syn::ReceiverKind::Typed(_, ty) => quote!(self: &#ty),
-        _ => quote!(&self),
+        syn::ReceiverKind::Typed(_, ty) => quote!(#word: &#ty),
+        _ => quote!(&#word),
     }
 }

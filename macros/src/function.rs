@@ -73,12 +73,6 @@ impl Function {
         if let Some(token) = &self.signature.constness {
             return refuse(token, "a `const fn` cannot use a cache");
         }
-        if let Safety::Unsafe(token) = &self.signature.safety {
-            return refuse(
-                token,
-                "an `unsafe fn` cannot be cached: its caller promises something for each call",
-            );
-        }
         if let Some(variadic) = &self.signature.variadic {
             return refuse(variadic, "a variadic function cannot be cached");
         }
@@ -95,12 +89,24 @@ impl Function {
         Ok(())
     }
 
+    /// Refuses functions whose calls cannot be left out.
+    pub(crate) fn check_cacheable(&self) -> Result<()> {
+        self.check()?;
+        match &self.signature.safety {
+            Safety::Unsafe(token) => Err(syn::Error::new_spanned(
+                token,
+                "an `unsafe fn` cannot be cached: its caller promises something for each call",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn is_blocking(&self) -> bool {
         self.runs == Runs::Blocking
     }
 
-    /// Whether the function is inside an `impl` or `trait`, as far as an attribute can see it. A
-    /// body with an `impl` of its own may say `Self` anywhere.
+    /// Whether the function is inside an `impl` or `trait`, as far as an attribute can see it:
+    /// `#[async_trait]` adds a lifetime. A body with an `impl` of its own may say `Self` anywhere.
     pub(crate) fn is_method(&self) -> bool {
         let mut signature = self.signature.inputs.to_token_stream();
         self.signature.output.to_tokens(&mut signature);
@@ -108,11 +114,19 @@ impl Function {
         self.signature.generics.where_clause.to_tokens(&mut signature);
         let body = TokenStream::from(self.body.clone());
         let says_self = contains(&body, "Self") && !contains(&body, "impl");
-        self.has_receiver() || contains(&signature, "Self") || says_self
+        self.has_receiver()
+            || contains(&signature, "Self")
+            || contains(&signature, "async_trait")
+            || says_self
     }
 
     pub(crate) fn has_receiver(&self) -> bool {
         self.arguments.iter().any(|argument| argument.is_self)
+    }
+
+    /// The names of the generic types.
+    pub(crate) fn types(&self) -> impl Iterator<Item = &Ident> {
+        self.signature.generics.type_params().map(|param| &param.ident)
     }
 
     /// The names of the generic constants.
@@ -163,14 +177,11 @@ impl Function {
         }
     }
 
-    /// The body as a call of a closure, in place.
-    pub(crate) fn body_call(&self) -> TokenStream {
+    /// The body as a closure, in place, after the statements `patterns`.
+    pub(crate) fn body_closure(&self, patterns: &TokenStream) -> TokenStream {
         let (body, output) = (&self.body, &self.output.ty);
-        if contains_impl(output) {
-            quote!((move || #body)())
-        } else {
-            quote!((move || -> #output #body)())
-        }
+        let output = (!contains_impl(output)).then(|| quote!(-> #output));
+        quote!(move || #output { #patterns #body })
     }
 
     /// Takes the arguments apart, as the function's own patterns do.
@@ -246,8 +257,12 @@ fn returned(signature: &Signature) -> Result<(Runs, Type)> {
     Ok((Runs::Blocking, ty))
 }
 
-/// `T` of `Pin<Box<dyn Future<Output = T>>>`.
+/// `T` of `Pin<Box<dyn Future<Output = T>>>`, also by the name that it has in the crate `futures`.
 fn boxed_output(ty: &Type) -> Option<Type> {
+    let named = one_argument(ty, "BoxFuture").or_else(|| one_argument(ty, "LocalBoxFuture"));
+    if let Some(output) = named {
+        return Some(output.clone());
+    }
     let boxed = one_argument(ty, "Pin")?;
     match one_argument(ungrouped(boxed), "Box").map(ungrouped)? {
         Type::TraitObject(object) => future_output(object.bounds.iter()),

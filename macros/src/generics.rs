@@ -41,6 +41,32 @@ pub(crate) fn used_in(generics: &Generics, used: &TokenStream) -> Generics {
     kept
 }
 
+/// The parameters that `used` mentions, and those that bounds connect with them: where the former
+/// are known, the compiler knows the latter.
+pub(crate) fn known_by(generics: &Generics, used: &TokenStream) -> BTreeSet<String> {
+    let all: BTreeSet<String> = generics.params.iter().map(name).collect();
+    let clause = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let connected: Vec<BTreeSet<String>> = generics
+        .params
+        .iter()
+        .map(|param| words(&param.to_token_stream()))
+        .chain(clause.map(|predicate| words(&predicate.to_token_stream())))
+        .map(|words| words.intersection(&all).cloned().collect())
+        .collect();
+    let mut known: BTreeSet<String> = words(used).intersection(&all).cloned().collect();
+    loop {
+        let before = known.len();
+        for together in &connected {
+            if !together.is_disjoint(&known) {
+                known.extend(together.iter().cloned());
+            }
+        }
+        if known.len() == before {
+            return known;
+        }
+    }
+}
+
 /// `::<T, N>`: the types and constants, as lifetimes are inferred.
 pub(crate) fn turbofish(generics: &Generics) -> TokenStream {
     let names: Vec<TokenStream> = generics
@@ -106,5 +132,14 @@ mod tests {
         assert_eq!(kept(function, "T"), "< T : Into < U > , U > where U : Clone");
         assert_eq!(kept(function, "&'a V"), "< 'a , V > where V : Copy");
         assert_eq!(kept(function, "u64"), "");
+    }
+
+    #[test]
+    fn a_type_is_known_by_the_arguments_or_by_bounds_with_those_that_are() {
+        let function =
+            "fn f<F: Fn(u8) -> R, R, T: Copy, U>(f: F) where R: Future<Output = U>, T: Sized";
+        let signature: syn::Signature = syn::parse_str(function).expect("a signature");
+        let known = known_by(&signature.generics, &quote!(u8, F));
+        assert_eq!(known.into_iter().collect::<Vec<_>>(), ["F", "R", "U"]);
     }
 }

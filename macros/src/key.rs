@@ -1,7 +1,8 @@
 //! The key of a call: which arguments it contains, and the code that writes it.
 
-use crate::argument::{self, Argument};
+use crate::argument::{self, Argument, contains};
 use crate::function::Function;
+use crate::generics;
 use crate::options::{Key, Options, Purpose};
 use crate::template::{Hole, Piece, Step, Template};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
@@ -34,6 +35,7 @@ pub(crate) fn check(options: &Options, function: &Function) -> Result<()> {
         }
     }
     check_constants(options, function)?;
+    check_types(options, function)?;
     function.arguments.iter().try_for_each(|argument| check_argument(argument, options))
 }
 
@@ -99,8 +101,10 @@ fn bound<'a>(all: &'a [Argument], root: &str) -> Option<&'a Ident> {
 fn check_skip(options: &Options, function: &Function) -> Result<()> {
     for skipped in &options.skip {
         let name = skipped.unraw().to_string();
-        if !known(function).any(|known| known == name) {
-            let message = not_an_argument(&skipped.to_string(), known(function));
+        if !known(function).any(|known| known == name) && !function.types().any(|ty| ty == skipped)
+        {
+            let types = function.types().map(ToString::to_string);
+            let message = not_an_argument(&skipped.to_string(), known(function).chain(types));
             return Err(syn::Error::new(skipped.span(), message));
         }
     }
@@ -114,13 +118,36 @@ fn check_constants(options: &Options, function: &Function) -> Result<()> {
         return Ok(());
     }
     for name in function.constants() {
-        let is_shown =
-            function.arguments.iter().any(|all| mentions(&all.ty.to_token_stream(), name));
+        let is_shown = function
+            .arguments
+            .iter()
+            .any(|all| contains(&all.ty.to_token_stream(), &name.to_string()));
         if !is_shown && !is_skipped(options, name) && !is_used(options, name) {
             let message =
                 format!("`{name}` is not in the key: write `{{{name}}}` in it, or `skip({name})`");
             return Err(syn::Error::new(name.span(), message));
         }
+    }
+    Ok(())
+}
+
+/// Nor may calls that differ in a type only share an entry: one would read the other's value.
+fn check_types(options: &Options, function: &Function) -> Result<()> {
+    let types = function.arguments.iter().map(|argument| argument.ty.to_token_stream());
+    let shown = generics::known_by(&function.signature.generics, &types.collect());
+    let parts = parts_in_expressions(options, &[&options.namespace, &options.cache]);
+    for name in function.types() {
+        if shown.contains(&name.to_string())
+            || is_skipped(options, name)
+            || contains(&parts, &name.to_string())
+        {
+            continue;
+        }
+        let message = format!(
+            "`{name}` is not in the key: write `key = format!(\"…{{}}…\", {name}::NAME)` with a \
+             constant of its trait, or `skip({name})`"
+        );
+        return Err(syn::Error::new(name.span(), message));
     }
     Ok(())
 }
@@ -189,13 +216,21 @@ fn is_named(hole: &Hole, name: &Ident) -> bool {
     name.unraw() == hole.root.strip_prefix("r#").unwrap_or(&hole.root)
 }
 
-/// Whether an expression names an argument, also inside the text of a `format!`.
+/// Whether an expression names an argument, also inside the text of a `format!`. A field, a method,
+/// a lifetime, and what is in a module may have the argument's name.
 pub(crate) fn mentions(tokens: &TokenStream, name: &Ident) -> bool {
     let plain = name.unraw().to_string();
     let mut before: [Option<String>; 2] = [None, None];
     for token in tokens.clone() {
         let found = match &token {
-            TokenTree::Ident(word) => word.unraw() == plain,
+            TokenTree::Ident(word) => {
+                let is_member = match (before[0].as_deref(), before[1].as_deref()) {
+                    (Some("."), Some(".")) => false,
+                    (_, Some("." | "'")) | (Some(":"), Some(":")) => true,
+                    _ => false,
+                };
+                word.unraw() == plain && !is_member
+            }
             TokenTree::Group(group) => {
                 let is_format = before[1].as_deref() == Some("!")
                     && matches!(before[0].as_deref(), Some("format" | "format_args"));
@@ -269,6 +304,25 @@ pub(crate) fn constants_in(options: &Options, function: &Function, tags: &[Key])
     quote!(#(#names)*)
 }
 
+/// The expressions of the key and of some options. They may name generic types.
+pub(crate) fn parts_in_expressions(options: &Options, more: &[&Option<Expr>]) -> TokenStream {
+    let mut parts = TokenStream::new();
+    if let Key::Is(key) = &options.key {
+        key.to_tokens(&mut parts);
+    }
+    more.iter().copied().flatten().for_each(|value| value.to_tokens(&mut parts));
+    parts
+}
+
+/// The expressions among the tags.
+pub(crate) fn expressions_of_tags(options: &Options) -> TokenStream {
+    let tags = options.tags.iter().filter_map(|tag| match tag {
+        Key::Is(tag) => Some(tag.to_token_stream()),
+        Key::Template(_) | Key::Arguments { .. } => None,
+    });
+    tags.collect()
+}
+
 /// Whether an argument is written into a key without `key`.
 fn is_written(options: &Options, argument: &Argument) -> bool {
     !argument.is_self && !argument.bound.iter().any(|name| is_skipped(options, name))
@@ -279,7 +333,7 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
     let larder = &options.larder;
     let mut write = TokenStream::new();
     if let Some(namespace) = &options.namespace {
-        write.extend(quote!(__larder_key.namespace(#namespace);));
+        write.extend(quote!(__larder_key.namespace(&(#namespace));));
     }
     write.extend(match &options.key {
         Key::Arguments { name } => arguments_code(options, function, name.as_ref()),
@@ -291,14 +345,19 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
 
 /// The statements that write the key of a function without `key`.
 fn arguments_code(options: &Options, function: &Function, name: Option<&LitStr>) -> TokenStream {
-    let prefix = match name {
-        Some(name) => quote!(#name),
-        None => {
-            let name = function.signature.ident.unraw().to_string();
-            quote!(::core::concat!(::core::module_path!(), "::", #name))
+    let ident = &function.signature.ident;
+    // The name of a type says in which function it is, and its generic types. A module does not.
+    let mut write = match name {
+        Some(name) => quote!(__larder_key.text(#name);),
+        None if function.is_method() => {
+            let method = format!("::{}", ident.unraw());
+            quote! {
+                __larder_key.text(::core::any::type_name::<Self>());
+                __larder_key.text(#method);
+            }
         }
+        None => quote!(__larder_key.text(::core::any::type_name::<#ident>());),
     };
-    let mut write = quote!(__larder_key.text(#prefix););
     let written = function.arguments.iter().filter(|all| is_written(options, all));
     for name in written.map(|argument| &argument.name) {
         let place = Span::call_site().located_at(name.span());
@@ -336,6 +395,13 @@ pub(crate) fn written(larder: &Path, write: &TokenStream) -> TokenStream {
         #write
         __larder_key
     }}
+}
+
+/// A borrow of an expression. An error about its type is shown at the expression.
+pub(crate) fn borrowed(value: &Expr) -> TokenStream {
+    let first = value.to_token_stream().into_iter().next();
+    let place = first.map_or_else(Span::call_site, |token| token.span());
+    quote_spanned!(Span::call_site().located_at(place)=> &(#value))
 }
 
 /// The arguments whose names are in an expression.
@@ -403,8 +469,10 @@ pub(crate) fn hole_code(hole: &Hole, all: &[Argument], span: Span) -> TokenStrea
 }
 
 fn identifier(name: &str, span: Span) -> Ident {
-    match name.strip_prefix("r#") {
-        Some(name) => Ident::new_raw(name, span),
-        None => Ident::new(name, span),
+    let plain = name.strip_prefix("r#").unwrap_or(name);
+    match syn::parse_str::<Ident>(plain) {
+        Ok(_) => Ident::new(plain, span),
+        // A keyword: `{user.type}` is the field `r#type`.
+        Err(_) => Ident::new_raw(plain, span),
     }
 }

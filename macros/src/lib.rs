@@ -3,8 +3,8 @@
 //!
 //! - `options`, `time`: what is written in the parentheses; `template`: keys
 //! - `function`: the function below the attribute; `argument`, `generics`: its parts
-//! - `cached`: the checks of `#[cached]` and the function that replaces the one below; `load`: its
-//!   load; `companions`: what stands beside it
+//! - `cached`: the checks of `#[cached]` and the function that replaces the one below; `companions`:
+//!   what stands beside it, and the load; `lints`: those that generated code would meet
 //! - `writes`: `#[evicts]` and `#[puts]`
 
 mod argument;
@@ -14,6 +14,7 @@ mod companions;
 mod function;
 mod generics;
 mod key;
+mod lints;
 mod options;
 mod template;
 mod time;

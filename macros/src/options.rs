@@ -4,10 +4,11 @@ use crate::template::{self, Names, Template};
 use crate::time::Time;
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
+use std::time::Duration;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token, parenthesized};
+use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, Result, Token, UnOp, parenthesized};
 
 /// The most tags of an entry, as in larder.
 const MOST_TAGS: usize = 16;
@@ -27,7 +28,7 @@ pub(crate) enum Key {
 pub(crate) enum Errors {
     Clone,
     Wrap,
-    By(Path),
+    By(Expr),
 }
 
 /// The argument of a method of the view.
@@ -201,16 +202,9 @@ impl Options {
     }
 
     fn take_value(&mut self, name: Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
-        match text {
-            "crate" => {
-                self.crate_path = Some(Path::parse_mod_style(input)?);
-                return Ok(());
-            }
-            "errors" => {
-                self.errors = Some((name.span(), errors(input.parse()?)));
-                return Ok(());
-            }
-            _ => {}
+        if text == "crate" {
+            self.crate_path = Some(Path::parse_mod_style(input)?);
+            return Ok(());
         }
         let value = ungrouped(input.parse()?);
         match text {
@@ -224,17 +218,34 @@ impl Options {
                     self.key = Key::Arguments { name: Some(prefix) };
                 }
             }
+            "errors" => self.errors = Some((name.span(), errors(value)?)),
             "cache" => self.cache = Some(value),
             "namespace" => self.namespace = Some(value),
             "only_if" => self.only_if = Some(value),
-            "refresh_ahead" | "jitter" => {
-                self.view.push((name, Setting::Number(number(value)?)));
+            "refresh_ahead" | "jitter" | "early" => {
+                let method = if text == "early" { "early_refresh" } else { text };
+                let value = Setting::Number(number(text, value)?);
+                self.view.push((Ident::new(method, name.span()), value));
             }
-            "early" => {
-                let value = Setting::Number(number(value)?);
-                self.view.push((Ident::new("early_refresh", name.span()), value));
+            _ => {
+                let time = Time::new(value, text == "ttl")?;
+                self.check_time(&name, &time)?;
+                self.view.push((name, Setting::Time(time)));
             }
-            _ => self.view.push((name, Setting::Time(Time::new(value, text == "ttl")?))),
+        }
+        Ok(())
+    }
+
+    /// Refuses what larder would refuse at each call.
+    fn check_time(&self, name: &Ident, time: &Time) -> Result<()> {
+        if name == "idle" && matches!(time, Time::After(Duration::ZERO)) {
+            return Err(syn::Error::new(name.span(), "`idle` is more than zero"));
+        }
+        let is_window = name == "idle" || name == "stale_for";
+        if is_window && self.has("idle") && self.has("stale_for") {
+            let message = "`idle` and `stale_for` exclude each other: a hit that renews an entry \
+                           would have to write its stale window again";
+            return Err(syn::Error::new(name.span(), message));
         }
         Ok(())
     }
@@ -286,13 +297,15 @@ fn tags(option: &Ident, input: ParseStream<'_>) -> Result<Vec<Key>> {
     tags.into_iter().map(|tag| key(ungrouped(tag), Names::Tag)).collect()
 }
 
-fn errors(path: Path) -> Errors {
-    if path.is_ident("clone") {
-        Errors::Clone
-    } else if path.is_ident("wrap") {
-        Errors::Wrap
-    } else {
-        Errors::By(path)
+fn errors(value: Expr) -> Result<Errors> {
+    match &value {
+        Expr::Path(path) if path.path.is_ident("clone") => Ok(Errors::Clone),
+        Expr::Path(path) if path.path.is_ident("wrap") => Ok(Errors::Wrap),
+        Expr::Lit(other) => {
+            let message = "`errors` is `clone`, `wrap`, or a function from `larder::Error`";
+            Err(syn::Error::new_spanned(other, message))
+        }
+        _ => Ok(Errors::By(value)),
     }
 }
 
@@ -315,15 +328,26 @@ pub(crate) fn ungrouped(value: Expr) -> Expr {
     }
 }
 
-/// A part of a life: a number, or an expression.
-fn number(value: Expr) -> Result<TokenStream> {
-    match &value {
-        Expr::Lit(ExprLit { lit: Lit::Float(_), .. }) => Ok(quote!(#value)),
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => {
-            let number: f64 = number.base10_parse()?;
-            Ok(quote!(#number))
+/// A part of a life: a number, or an expression. Refuses a number that larder would refuse at each
+/// call.
+fn number(option: &str, value: Expr) -> Result<TokenStream> {
+    let is_negative = matches!(&value, Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }));
+    let literal = match &value {
+        Expr::Unary(ExprUnary { expr, .. }) if is_negative => &**expr,
+        other => other,
+    };
+    let number: f64 = match literal {
+        Expr::Lit(ExprLit { lit: Lit::Float(number), .. }) => number.base10_parse()?,
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse()?,
+        Expr::Lit(other) => return Err(syn::Error::new_spanned(other, "not a number")),
+        _ => return Ok(quote!(#value)),
+    };
+    let refused = match option {
+        "refresh_ahead" if is_negative || number <= 0.0 || number > 1.0 => {
+            "`refresh_ahead` is a part of the life of an entry: more than 0, and 1 at most"
         }
-        Expr::Lit(other) => Err(syn::Error::new_spanned(other, "not a number")),
-        _ => Ok(quote!(#value)),
-    }
+        _ if is_negative && number > 0.0 => "a number below 0 has no meaning here",
+        _ => return Ok(quote!(#number)),
+    };
+    Err(syn::Error::new_spanned(value, refused))
 }

@@ -162,12 +162,16 @@ fn read_hole(text: &str, names: Names) -> std::result::Result<Hole, String> {
 
 fn step(part: &str) -> Option<Step> {
     if let Some(call) = part.strip_suffix("()") {
-        return is_name(call.trim()).then(|| Step::Call(call.trim().to_owned()));
+        return is_member(call.trim()).then(|| Step::Call(call.trim().to_owned()));
     }
     if let Ok(index) = part.parse() {
         return Some(Step::Index(index));
     }
-    is_name(part).then(|| Step::Field(part.to_owned()))
+    is_member(part).then(|| Step::Field(part.to_owned()))
+}
+
+fn is_member(text: &str) -> bool {
+    text != "self" && is_name(text)
 }
 
 fn is_name(text: &str) -> bool {
@@ -211,6 +215,8 @@ mod tests {
             ("{ Self::NAME.len() }", "a hole begins with an argument"),
             ("{id.get(1)}", "a hole is an argument"),
             ("{id + 1}", "a hole is an argument"),
+            ("{id.self}", "a hole is an argument"),
+            ("{id.self()}", "a hole is an argument"),
             ("{a}{b}", "nothing stands between"),
             ("{a}%{b}", "begins an escape"),
             ("", "must not be empty"),

@@ -135,7 +135,7 @@ fn evicted(item: Expr, options: &Options, function: &Function) -> Result<TokenSt
         }
         other => {
             let namespace = options.namespace.as_ref();
-            let namespace = namespace.map(|name| quote!(__larder_key.namespace(#name);));
+            let namespace = namespace.map(|name| quote!(__larder_key.namespace(&(#name));));
             let write = before_body(&options::key(other, Names::Key)?, function)?;
             let key = written(&options.larder, &quote!(#namespace #write));
             Ok(quote!(#key.into_key()))
@@ -155,7 +155,7 @@ fn evicted_tags(options: &Options, function: &Function) -> Result<TokenStream> {
     let names = names.collect::<Result<Vec<_>>>()?;
     Ok(match &options.namespace {
         None => quote!(.with_tags([#(#names),*])),
-        Some(namespace) => quote!(.with_tags_in(#namespace, [#(#names),*])),
+        Some(namespace) => quote!(.with_tags_in(&(#namespace), [#(#names),*])),
     })
 }
 
@@ -170,17 +170,19 @@ fn before_body(key: &Key, function: &Function) -> Result<TokenStream> {
     Ok(key::key_code(key, function))
 }
 
-/// The companion `key` of a function: beside it, or in the `impl` of a method.
+/// The companion `key` of a function: beside it, or in the `impl` of a method. Types begin with a
+/// capital, and modules do not.
 fn companion_key(function: &Expr, arguments: &TokenStream) -> TokenStream {
-    if let Expr::Path(ExprPath { path, qself: None, .. }) = function
-        && path.segments.first().is_some_and(|first| first.ident == "Self")
-        && let Some(last) = path.segments.last()
-    {
-        let key = format_ident!("{}_key", last.ident.unraw(), span = last.ident.span());
-        let generics = &last.arguments;
-        return quote!(Self::#key #generics (#arguments));
-    }
     let mut function = function.clone();
+    if let Expr::Path(ExprPath { path, qself, .. }) = &mut function {
+        let owner = path.segments.iter().rev().nth(1).map(|owner| owner.ident.to_string());
+        let is_method =
+            qself.is_some() || owner.is_some_and(|owner| owner.starts_with(char::is_uppercase));
+        if let Some(last) = path.segments.last_mut().filter(|_| is_method) {
+            last.ident = format_ident!("{}_key", last.ident.unraw(), span = last.ident.span());
+            return quote!(#function(#arguments));
+        }
+    }
     let last = match &mut function {
         Expr::Path(ExprPath { path, .. }) => path.segments.last_mut(),
         _ => None,
@@ -201,7 +203,9 @@ fn put_key(
     if let Some(namespace) = &options.namespace {
         before.extend(quote! {
             let __larder_namespace =
-                ::std::borrow::ToOwned::to_owned(::core::convert::AsRef::<str>::as_ref(&#namespace));
+                ::std::borrow::ToOwned::to_owned(
+                    ::core::convert::AsRef::<::core::primitive::str>::as_ref(&(#namespace))
+                );
         });
         write.extend(quote!(__larder_key.namespace(&__larder_namespace);));
     }
@@ -273,7 +277,7 @@ fn around_body(key: &Key, name: &str, function: &Function) -> Result<(TokenStrea
 fn cache(options: &Options, function: &Function) -> TokenStream {
     let larder = &options.larder;
     match (&options.cache, function.is_blocking()) {
-        (Some(cache), _) => quote!(&(#cache)),
+        (Some(cache), _) => key::borrowed(cache),
         (None, true) => quote!(#larder::cached()),
         (None, false) => quote!(#larder::async_cached()),
     }
@@ -285,7 +289,10 @@ fn around(function: &Function, before: &TokenStream, after: &TokenStream) -> Tok
     let ty = &output.ty;
     let typed = if contains_impl(ty) { TokenStream::new() } else { quote!(: #ty) };
     let body = match function.runs {
-        Runs::Blocking => function.body_call(),
+        Runs::Blocking => {
+            let body = function.body_closure(&TokenStream::new());
+            quote!((#body)())
+        }
         _ => {
             let body = function.body_future(&TokenStream::new());
             quote!(#body.await)

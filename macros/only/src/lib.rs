@@ -2,6 +2,7 @@
 //! compiles without a warning; that it runs is tested in larder's own tests.
 
 pub mod forms;
+pub mod keys;
 pub mod methods;
 pub mod more;
 pub mod names;

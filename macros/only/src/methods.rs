@@ -4,6 +4,8 @@ use crate::AppError;
 use crate::forms::Db;
 use larder::{AsyncCacheWrapper, CacheWrapper, async_trait, cached};
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A repository.
@@ -56,9 +58,40 @@ impl Repository {
         id
     }
 
-    fn is_real(tenant: &str) -> bool {
+    #[cached(key = "by_rc:{self.tenant}", cache = self.cache, here)]
+    pub(crate) async fn by_rc(self: Rc<Self>) -> u32 {
+        self.db.ask()
+    }
+
+    #[cached(key = "pinned:{self.tenant}", cache = self.cache, here)]
+    pub(crate) async fn pinned(self: Pin<&mut Self>) -> u32 {
+        self.db.ask()
+    }
+
+    #[cached(key = "boxed:{self.tenant}", cache = self.cache)]
+    async fn boxed(self: Box<Self>) -> u32 {
+        self.db.ask()
+    }
+
+    const fn is_real(tenant: &str) -> bool {
         !tenant.is_empty()
     }
+}
+
+/// A method that a macro writes: it is given the word `self`.
+#[cfg(test)]
+macro_rules! method {
+    ($name:ident, $me:ident, $key:literal, $cache:expr, $value:expr) => {
+        #[cached(key = $key, cache = $cache)]
+        async fn $name(&$me, id: u64) -> u64 {
+            $value + id
+        }
+    };
+}
+
+#[cfg(test)]
+impl Repository {
+    method!(written, self, "written:{self.tenant}:{id}", self.cache, u64::from(self.db.ask()));
 }
 
 /// It lends, and cannot be cloned.
@@ -84,6 +117,10 @@ pub trait Users {
     async fn name(&self, id: u64) -> Result<String, AppError>;
     /// The sum of two numbers.
     async fn twice(&self, (a, b): (u64, u64)) -> u64;
+    /// What there is without an object.
+    async fn none(id: u64) -> u64
+    where
+        Self: Sized;
 }
 
 #[async_trait]
@@ -100,6 +137,65 @@ impl Users for Repository {
     async fn twice(&self, (a, b): (u64, u64)) -> u64 {
         a + b
     }
+
+    #[cached(key = "none:{id}")]
+    async fn none(id: u64) -> u64 {
+        id
+    }
+}
+
+/// A trait with blocking methods, and one that is given.
+pub trait Blocking {
+    /// The cache.
+    fn cache(&self) -> CacheWrapper;
+    /// How many there are.
+    ///
+    /// # Errors
+    ///
+    /// For the number 0.
+    fn sum(&mut self, id: u64, pair: (u64, u64)) -> Result<u64, AppError>;
+    /// What there is without an object.
+    fn start(id: u64) -> u64
+    where
+        Self: Sized;
+
+    /// A method that is given.
+    #[cached(key = "given:{id}", cache = self.cache(), here)]
+    fn given(&self, id: u64) -> u64 {
+        id
+    }
+}
+
+impl Blocking for Repository {
+    fn cache(&self) -> CacheWrapper {
+        self.blocking.clone()
+    }
+
+    #[cached(key = "sum:{id}:{a}:{b}", cache = self.blocking, here)]
+    fn sum(&mut self, id: u64, (a, b): (u64, u64)) -> Result<u64, AppError> {
+        if id == 0 {
+            return Err(AppError::NotFound);
+        }
+        Ok(u64::from(self.db.ask()) + a + b)
+    }
+
+    #[cached(key = "start:{id}", here)]
+    fn start(id: u64) -> u64
+    where
+        Self: Sized,
+    {
+        id
+    }
+}
+
+/// A boxed future, as the crate `futures` calls it.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+#[cached(key = "named:{name}", skip(db))]
+fn named_future<'a>(db: &'a Db, name: &'a str) -> BoxFuture<'a, Result<u32, AppError>> {
+    Box::pin(async move {
+        u32::try_from(name.len()).map_or(Err(AppError::NotFound), |len| Ok(db.ask() + len))
+    })
 }
 
 /// A trait with async methods of the language.
@@ -154,7 +250,7 @@ mod tests {
         assert_eq!(run(all.without_key(&map)), 2);
         assert_eq!(
             all.without_key_key(&map),
-            "larder_macros_only::methods::without_key:{\"a\":2,\"b\":1}"
+            "larder_macros_only::methods::Repository::without_key:{\"a\":2,\"b\":1}"
         );
         assert_eq!(
             (run(all.clone().owned()), run(all.clone().owned())),
@@ -184,7 +280,33 @@ mod tests {
             (Err(AppError::NotFound), Err(AppError::NotFound))
         );
         assert_eq!((run(all.twice((1, 2))), run(all.twice((1, 3)))), (3, 4));
+        assert_eq!(run(<Repository as Users>::none(5)), 5);
         assert_eq!((run(all.count(1)), run(all.count(1)), run(all.count(0))), (2, 2, 0));
         assert_eq!((run(all.later(1)), run(all.later(1))), (3, 3));
+    }
+
+    #[test]
+    fn blocking_methods_of_traits() {
+        let mut all = repository("t");
+        assert_eq!((all.sum(1, (2, 3)), all.sum(1, (2, 3))), (Ok(6), Ok(6)));
+        assert_eq!((all.sum(1, (3, 3)), all.sum(0, (2, 3))), (Ok(8), Err(AppError::NotFound)));
+        assert_eq!((all.given(1), all.given(2)), (1, 2));
+        assert_eq!(<Repository as Blocking>::start(4), 4);
+        let db = Db::default();
+        assert_eq!((run(named_future(&db, "x")), run(named_future(&db, "x"))), (Ok(2), Ok(2)));
+    }
+
+    #[test]
+    fn every_kind_of_self() {
+        let mut all = repository("t");
+        for _ in 0..2 {
+            assert_eq!(run(Rc::new(all.clone()).by_rc()), 1);
+            assert_eq!(run(Pin::new(&mut all).pinned()), 2);
+            assert_eq!(run(Box::new(all.clone()).boxed()), 3);
+            assert_eq!(run(all.written(5)), 9);
+        }
+        assert_eq!(all.written_key(5), "written:t:5");
+        assert!(run(all.written_invalidate(5)).unwrap());
+        assert_eq!(run(all.written(5)), 10);
     }
 }

@@ -27,6 +27,50 @@ async fn plain_types(ip: IpAddr, count: NonZeroU32, letter: char, rate: f64) -> 
     format!("{ip} {count} {letter} {rate}")
 }
 
+/// A function that finds a part of a text.
+type Visit = dyn for<'a> Fn(&'a str) -> Option<&'a str> + Send + Sync;
+
+/// Finds the whole text.
+#[must_use]
+pub const fn whole(text: &str) -> Option<&str> {
+    Some(text)
+}
+
+#[cached(key = "functions:{id}", skip(borrow, choose, visit))]
+async fn functions(
+    id: u64,
+    borrow: fn(&str) -> &str,
+    choose: for<'a> fn(&'a str, &'a str) -> &'a str,
+    visit: &Arc<Visit>,
+    _unused: Option<fn(&str) -> Vec<&str>>,
+) -> usize {
+    visit(choose(borrow("four"), "")).map_or(0, str::len)
+}
+
+#[cached(key = "mutable:{first}:{second}", here)]
+async fn mutable_pattern(&mut (ref mut first, _): &mut (u8, u8), (second, _): (&mut u8, u8)) -> u8 {
+    *first += 1;
+    *second += 1;
+    *first + *second
+}
+
+#[cached(key = "closure:{id}", errors = |error| error.to_string())]
+async fn error_by_a_closure(id: u64) -> Result<u64, String> {
+    id.checked_sub(1).ok_or_else(|| "none".to_owned())
+}
+
+/// The conditional attributes of a function go to their places, each by itself.
+///
+/// # Errors
+///
+/// Never.
+#[cached(key = "conditional:{id}")]
+#[cfg_attr(all(), must_use, doc(hidden), allow(unused_variables, reason = "it is conditional"))]
+pub async fn conditional(id: u64) -> Result<u64, AppError> {
+    let unused = 1;
+    Ok(id)
+}
+
 #[cached(skip(by))]
 async fn json_types(
     ids: [u8; 3],
@@ -168,6 +212,10 @@ mod tests {
             let found = run(borrowed(&names, Path::new("/tmp")));
             assert_eq!(found, [Arc::new("/tmp/a".to_owned()), Arc::new("/tmp/b".to_owned())]);
             assert_eq!(run(cow(Cow::Borrowed("four"))), 4);
+            let visit: Arc<Visit> = Arc::new(whole);
+            assert_eq!(run(functions(1, str::trim, |text, _| text, &visit, None)), 4);
+            assert_eq!(run(mutable_pattern(&mut (1, 2), (&mut 3, 4))), 6);
+            assert_eq!(run(conditional(3)), Ok(3));
             assert_eq!(run(objects(&"what", &Much)), Ok("what!".to_owned()));
             assert_eq!(run(local(Rc::new(5), 1)), 6);
             assert_eq!((run(attributes(7, 0)), run(attributes(7, 1))), (7, 7));
@@ -186,6 +234,8 @@ mod tests {
         assert_eq!(run(nested(1)), Ok(Err("no 1".to_owned())));
         assert_eq!(run(nested(1)), Ok(Err("no 1".to_owned())));
         assert_eq!(run(nested(0)), Err(AppError::NotFound));
+        assert!(run(error_by_a_closure(0)).unwrap_err().contains("the loader failed"));
+        assert_eq!(run(error_by_a_closure(1)), Ok(0));
         assert_eq!(run(deeper::deeper(1))[&1], "x");
         let cache = cache();
         assert_eq!(run(tuple_struct(&cache, &Name("n".to_owned()), Some(1))), "n Some(1)");

@@ -29,6 +29,10 @@ mod shadows {
     pub(crate) struct Box;
     #[allow(dead_code, reason = "it stands in the way")]
     pub(crate) trait ToString {}
+    #[allow(dead_code, non_camel_case_types, reason = "it stands in the way")]
+    pub(crate) struct bool;
+    #[allow(dead_code, non_camel_case_types, reason = "it stands in the way")]
+    pub(crate) struct str;
 
     #[cached(key = "shadow:{id}")]
     pub(crate) async fn shadow(id: u64) -> u64 {
@@ -62,6 +66,11 @@ mod shadows {
 
     #[::larder::puts("tagged shadow:{result}", tags("shadow:{result}"))]
     pub(crate) fn put(id: u64) -> u64 {
+        id
+    }
+
+    #[::larder::puts("{id}", namespace = "named shadow")]
+    pub(crate) async fn put_named(id: u64) -> u64 {
         id
     }
 }
@@ -125,7 +134,8 @@ mod tests {
         assert_eq!(run(shadows::tagged::peek(7)).unwrap(), Some(7));
         assert_eq!(run(shadows::evict_tag(7)).unwrap(), 7);
         assert_eq!(run(shadows::tagged::peek(7)).unwrap(), None);
-        assert_eq!(shadows::put(7), 7);
+        assert_eq!((shadows::put(7), run(shadows::put_named(7))), (7, 7));
+        assert_eq!(larder::get::<u64>("named shadow:7").unwrap(), Some(7));
         assert_eq!(run(shadows::tagged::peek(7)).unwrap(), Some(7));
         run(larder::async_cached().remove_tags(["shadow:7"])).unwrap();
         assert_eq!(run(shadows::tagged::peek(7)).unwrap(), None);

@@ -17,6 +17,12 @@ async fn rename(id: u64, tenant: &str, name: String) -> Result<String, AppError>
     Ok(format!("{tenant} {name}"))
 }
 
+/// Methods that have no `self`, by the names of their type.
+#[evicts(User::likes(post), <User<'_>>::likes(post + 1))]
+async fn unlike(post: u64) -> u64 {
+    post
+}
+
 #[evicts(get_user(id))]
 fn remove(id: u64) {
     assert!(id > 0, "no such user");
@@ -38,6 +44,13 @@ impl User<'_> {
     pub(crate) async fn posts(&self) -> u64 {
         self.id
     }
+
+    #[cached(key = "likes:{post}")]
+    async fn likes(post: u64) -> u64 {
+        post + Self::LIKES
+    }
+
+    const LIKES: u64 = 10;
 
     #[evicts(self.posts(), cache = self.cache)]
     async fn post(&mut self, text: String) -> Result<usize, AppError> {
@@ -135,5 +148,15 @@ mod tests {
         let db = Db::default();
         assert_eq!(run(db.create(5)), 5);
         assert_eq!(run(async_cached().get::<u64>("created:5")).unwrap(), Some(5));
+    }
+
+    #[test]
+    fn methods_without_self_are_named_by_their_type() {
+        for post in [1, 2] {
+            assert_eq!(run(User::likes(post)), post + 10);
+        }
+        assert_eq!(run(unlike(1)), 1);
+        assert!(!run(User::likes_invalidate(1)).unwrap());
+        assert!(!run(User::likes_invalidate(2)).unwrap());
     }
 }
