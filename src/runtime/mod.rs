@@ -49,21 +49,6 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// Wakes the task of `context` after the tasks that are ready now have run. A task that wakes itself
-/// is run before them.
-///
-/// A thread that the blocking face blocks wakes itself all the same: tokio leaves the waker to its
-/// scheduler, which that thread may be.
-#[cfg(feature = "redis")]
-pub(crate) fn wake_last(context: &mut std::task::Context<'_>) {
-    if is_blocked() {
-        context.waker().wake_by_ref();
-    } else {
-        // Its first poll hands the waker to the scheduler.
-        let _pending = std::pin::pin!(tokio::task::yield_now()).poll(context);
-    }
-}
-
 /// Enters the background runtime; `None` on a thread that is ending, see [`is_gone`].
 pub(crate) fn enter_background() -> Option<EnterGuard<'static>> {
     (!is_gone()).then(|| background().enter())

@@ -61,8 +61,8 @@ pub(super) struct Roles {
 pub(super) struct Begun {
     pub(super) id: CallId,
     pub(super) roles: Roles,
-    /// The call is the writer, and others are in flight: what other tasks are about to send can go
-    /// out in the same system call. When enough has come, the writer is another call.
+    /// The call is the writer, and others are about to call: their commands can go out in the same
+    /// system call. When enough has come, the writer is another call.
     pub(super) gathers: bool,
 }
 
@@ -141,7 +141,7 @@ impl<R, E: Clone> Calls<R, E> {
         let id = state.enter(request, encode, waker.clone());
         let is_enough = state.end_gathering();
         let roles = self.roles(&mut state, id);
-        let gathers = roles.write && !is_enough && state.queue.len() > 1;
+        let gathers = roles.write && !is_enough && state.should_gather();
         state.gathers |= gathers;
         let resting = state.resting.take();
         drop(state);

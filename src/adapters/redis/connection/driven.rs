@@ -20,7 +20,6 @@ use crate::adapters::redis::deadline_in;
 use crate::adapters::redis::errors::Failure;
 use crate::adapters::redis::raw::{Encode, EncodeAll, RawCommand};
 use crate::adapters::redis::reply::Reply;
-use crate::runtime::wake_last;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -210,8 +209,9 @@ impl<E: FnOnce(&mut Vec<u8>)> Future for Call<'_, E> {
                     wire.calls.begin(request, encode, context.waker())?;
                 self.stage = Stage::InFlight(id);
                 if gathers {
-                    // What other tasks are ready to send goes out in the same system call.
-                    wake_last(context);
+                    // The tasks that are ready run before this one: what they send goes out in the
+                    // same system call.
+                    context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 ready!(wire.work(id, roles, context));

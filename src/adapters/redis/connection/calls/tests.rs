@@ -1,5 +1,6 @@
 use super::state::GATHERED;
 use super::*;
+use std::array;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
@@ -175,11 +176,38 @@ fn a_caller_that_never_fetches_its_answer_holds_up_one_delivery() {
     assert_eq!(roles(calls.poll(d, &waiting)), BOTH);
 }
 
-#[test]
-fn a_writer_gathers_until_enough_has_come() {
+/// A connection that has just answered so many calls together.
+fn answered_together<const N: usize>(waker: &Waker) -> TestCalls {
     let calls = TestCalls::new(Drive::ByCallers);
+    let ids: [CallId; N] = array::from_fn(|_| begun(&calls, asks(1), "x", waker).id);
+    assert!(taken(&calls).is_some());
+    assert_eq!(taken(&calls), None);
+    assert!(deliver(&calls, array::from_fn::<u32, N, _>(|at| at as u32)));
+    for (id, reply) in ids.into_iter().zip(0..) {
+        assert_eq!(answer(calls.poll(id, waker)), reply);
+    }
+    calls
+}
+
+#[test]
+fn a_writer_gathers_those_that_were_answered_together() {
     let (_, waker) = waker();
-    assert!(!begun(&calls, asks(1), "a", &waker).gathers);
+    let calls = answered_together::<3>(&waker);
+    let gathers = begun(&calls, asks(1), "a", &waker);
+    assert!(gathers.gathers && gathers.roles.write);
+    assert_eq!(begun(&calls, asks(1), "b", &waker).roles, NONE, "two of three");
+    let last = begun(&calls, asks(1), "c", &waker);
+    assert!(last.roles.write && !last.gathers, "it writes at once");
+    assert_eq!(roles(calls.poll(gathers.id, &waker)), READ, "another writes");
+    assert_eq!(taken(&calls).as_deref(), Some("abc"));
+}
+
+#[test]
+fn a_writer_gathers_no_more_than_one_write_takes() {
+    let (_, waker) = waker();
+    let calls = answered_together::<{ GATHERED + 2 }>(&waker);
+    let first = begun(&calls, asks(1), "a", &waker);
+    assert!(first.roles.write && !first.gathers, "the server has no work, and more are to come");
     assert_eq!(taken(&calls).as_deref(), Some("a"));
     assert_eq!(taken(&calls), None);
     let gathers = begun(&calls, asks(1), "b", &waker);
@@ -194,24 +222,15 @@ fn a_writer_gathers_until_enough_has_come() {
 }
 
 #[test]
-fn a_writer_gathers_no_longer_than_until_those_answered_together_are_back() {
-    let calls = TestCalls::new(Drive::ByCallers);
+fn a_writer_does_not_wait_for_others_if_nobody_was_answered_with_it() {
     let (_, waker) = waker();
-    let three = ["a", "b", "c"].map(|command| begun(&calls, asks(1), command, &waker).id);
-    assert_eq!(taken(&calls).as_deref(), Some("abc"));
+    let calls = answered_together::<1>(&waker);
+    let first = begun(&calls, asks(1), "a", &waker);
+    assert!(first.roles.write && !first.gathers);
+    assert_eq!(taken(&calls).as_deref(), Some("a"));
     assert_eq!(taken(&calls), None);
-    let gathers = begun(&calls, asks(1), "d", &waker);
-    assert!(gathers.gathers, "the server has work");
-    assert!(deliver(&calls, [1, 2, 3]));
-    for (id, reply) in three.into_iter().zip(1..) {
-        assert_eq!(answer(calls.poll(id, &waker)), reply);
-    }
-    let second = begun(&calls, asks(1), "a", &waker);
-    assert!(!second.roles.write, "two of three");
-    let third = begun(&calls, asks(1), "b", &waker);
-    assert!(third.roles.write && !third.gathers);
-    assert_eq!(roles(calls.poll(gathers.id, &waker)), NONE, "another writes");
-    assert_eq!(taken(&calls).as_deref(), Some("dab"));
+    let second = begun(&calls, asks(1), "b", &waker);
+    assert!(second.roles.write && !second.gathers);
 }
 
 #[test]
