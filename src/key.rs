@@ -6,11 +6,17 @@ use compact_str::CompactString;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The separator between the name of a namespace and the keys in it.
-const SEPARATOR: char = ':';
-
-/// The first character of an escape sequence, for characters that a name must not contain.
-const ESCAPE: char = '%';
+/// How a character is written in the name of a namespace that stands for itself in keys only. `:` ends
+/// a name, and `%` begins an escape. A NUL begins the mark of records: no name and the key behind it
+/// make that mark together.
+fn escape(character: char) -> Option<&'static str> {
+    match character {
+        ':' => Some("%3A"),
+        '%' => Some("%25"),
+        '\0' => Some("%00"),
+        _ => None,
+    }
+}
 
 /// What stands between the prefix of a namespace and the name of a tag, in the key of the tag's
 /// record.
@@ -79,11 +85,10 @@ impl Scope {
 
     /// Shows the prefix of the namespace `name` to `write`, in parts.
     pub(crate) fn write_name(name: &str, mut write: impl FnMut(&str)) {
-        for part in name.split_inclusive([SEPARATOR, ESCAPE]) {
-            match (part.strip_suffix(SEPARATOR), part.strip_suffix(ESCAPE)) {
-                (Some(plain), _) => [plain, "%3A"].into_iter().for_each(&mut write),
-                (_, Some(plain)) => [plain, "%25"].into_iter().for_each(&mut write),
-                _ => write(part),
+        for part in name.split_inclusive(|character| escape(character).is_some()) {
+            match part.chars().next_back().and_then(escape) {
+                Some(escape) => [&part[..part.len() - 1], escape].into_iter().for_each(&mut write),
+                None => write(part),
             }
         }
         write(":");
@@ -130,7 +135,10 @@ mod tests {
 
     #[test]
     fn no_two_chains_of_names_have_one_prefix() {
-        let names = ["", ":", "%", "a", "a:", ":a", "a%3A", "a%", "%3A", "%253A", "a:b", "b", "3A"];
+        let names = [
+            "", ":", "%", "\0", "%00", "a", "a:", ":a", "a%3A", "a%", "%3A", "%253A", "a:b", "b",
+            "3A",
+        ];
         let mut chains: Vec<Vec<&str>> = names.iter().map(|name| vec![*name]).collect();
         for first in names {
             for second in names {
@@ -163,5 +171,20 @@ mod tests {
         assert_eq!(prefix(&["users", "posts"]), "users:posts:");
         assert_eq!(prefix(&["a:b"]), "a%3Ab:");
         assert_eq!(prefix(&["100%"]), "100%25:");
+    }
+
+    #[test]
+    fn no_names_and_key_are_a_record_unless_the_key_is_one_by_itself() {
+        let names =
+            ["\0", "\0larder", "\0larder:tag:", "\0larder:tag", "larder", "tag", "a\0larder"];
+        let keys = ["t", "tag:t", "larder:tag:t", ":tag:t", "\0larder:t", "\0larder", ":t"];
+        let chains = names.iter().flat_map(|first| names.map(|second| vec![*first, second]));
+        for chain in chains.chain(names.map(|name| vec![name])) {
+            for key in keys {
+                let whole = prefix(&chain) + key;
+                assert!(!is_record(&whole), "{chain:?}, {key:?}: {whole:?}");
+            }
+        }
+        assert!(is_record(&(prefix(&["a"]) + "\0larder:tag:t")));
     }
 }

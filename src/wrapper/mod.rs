@@ -179,9 +179,9 @@ impl AsyncCacheWrapper {
     /// adapter, also after a swap.
     ///
     /// Keys of the namespace `users` are this cache's keys that begin with `users:`, so
-    /// `namespace("users").get("7")` and `get("users:7")` are the same entry. `:` and `%` are
+    /// `namespace("users").get("7")` and `get("users:7")` are the same entry. `:`, `%` and NUL are
     /// escaped in names and not in keys. The keys of `namespace("a:b")` begin with `a%3Ab:`, so no
-    /// name or key reaches into the namespace of another name.
+    /// name or key reaches into the namespace of another name, or to the records of tags.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {

@@ -3,6 +3,7 @@
 use super::{get, on_each_store, record, two};
 use crate::claims::Shared;
 use larder::{AsyncCacheWrapper, Codec, Error, ErrorKind, Expiry};
+use std::time::Duration;
 
 on_each_store!(
     a_17th_and_an_empty_tag_are_refused_by_every_verb,
@@ -10,6 +11,7 @@ on_each_store!(
     plain_codecs_have_no_tags,
     counters_have_no_tags,
     the_keys_of_records_are_larders_own,
+    no_name_of_a_namespace_leads_to_records,
 );
 
 fn seventeen() -> Vec<String> {
@@ -155,4 +157,32 @@ async fn the_keys_of_records_are_larders_own(shared: Shared) {
     assert!(!here.contains(key).await.unwrap());
     assert_eq!(here.expiry(key).await.unwrap(), None);
     assert_eq!(get(&here, "users:7").await, Some(1), "nothing was changed");
+}
+
+/// Whatever a namespace is called, what is done in it concerns no tag of another one.
+async fn no_name_of_a_namespace_leads_to_records(shared: Shared) {
+    let [here, there] = two(&shared);
+    let users = here.namespace("users");
+    let lives = async || {
+        let found = [get(&there, "k").await, get(&there, "users:k").await];
+        assert_eq!(found, [Some(1), Some(2)], "{found:?}");
+    };
+    here.tags(["t"]).set("k", 1u64).await.unwrap();
+    users.tags(["t"]).set("k", 2u64).await.unwrap();
+    for outer in [&here, &users] {
+        let larder = outer.namespace("\0larder");
+        for (cache, key) in [(larder.clone(), "tag:t"), (larder.namespace("tag"), "t")] {
+            cache.set(key, 3u64).await.unwrap();
+            lives().await;
+            assert_eq!(get(&cache, key).await, Some(3), "an entry as others");
+            assert_eq!(cache.incr(key, 1).await.unwrap(), 4);
+            assert!(cache.touch(key, Duration::ZERO).await.unwrap());
+            lives().await;
+            assert_eq!(cache.get_or_set(key, 5u64).await.unwrap(), 5);
+            assert!(cache.remove(key).await.unwrap());
+            lives().await;
+            cache.clear().await.unwrap();
+            lives().await;
+        }
+    }
 }
