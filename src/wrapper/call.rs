@@ -66,6 +66,12 @@ impl AsyncCacheWrapper {
         Ok((self.core.slot()?, scoped, CallInfo::new(op, key)))
     }
 
+    /// Begins a call about several keys, or all: takes the slot.
+    pub(super) fn begin_batch(&self, op: &'static str) -> Result<Arc<Slot>> {
+        self.options.check_tags().map_err(|error| error.with_op(op))?;
+        self.core.slot()
+    }
+
     /// One call of the adapter about one key, which changes no value.
     ///
     /// Boxed, because each future around a call contains the call's state, and a program wraps a

@@ -110,7 +110,7 @@ impl Walk {
     async fn turn(&mut self) -> Result<KeyPage> {
         let slot = match &self.slot {
             Some(slot) => slot,
-            None => self.slot.insert(self.cache.core.slot()?),
+            None => self.slot.insert(self.cache.begin_batch(OP)?),
         };
         let after = match &self.place {
             Place::At(cursor) => Some(cursor),

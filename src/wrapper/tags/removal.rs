@@ -16,7 +16,7 @@ impl AsyncCacheWrapper {
         if names.is_empty() {
             return Ok(());
         }
-        let (slot, records) = (self.core.slot()?, names.records(&self.scope));
+        let (slot, records) = (self.begin_batch(OP)?, names.records(&self.scope));
         let records: Vec<&str> = records.iter().map(String::as_str).collect();
         slot.record_ends();
         // Before the removal, because a call that is dropped may still have removed the record; and

@@ -141,7 +141,7 @@ impl View<'_> {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let (cache, scoped) = (self.cache, keys.scoped());
-        let slot = cache.core.slot()?;
+        let slot = cache.begin_batch("get_many")?;
         let read = slot.read_many(&scoped, slot.options(&self.options).reads_from());
         let (found, took) = cache.call(&slot, CallInfo::new("get_many", ""), pin!(read)).await;
         let found = found.map_err(|error| cache.failed_whole(&slot, "get_many", took, error))?;
@@ -159,7 +159,7 @@ impl View<'_> {
         T: Serialize + Send + Sync + 'static,
     {
         let (cache, scoped) = (self.cache, keys.scoped());
-        let slot = cache.core.slot()?;
+        let slot = cache.begin_batch("set_many")?;
         let said = slot.options(&self.options);
         let entries = scoped.iter().zip(values).map(|(key, (value, expiry))| {
             let mut options = said;
@@ -211,7 +211,7 @@ impl View<'_> {
 
     async fn remove_batch(self, keys: &KeyBatch) -> Result<bool> {
         let (cache, scoped) = (self.cache, keys.scoped());
-        let slot = cache.core.slot()?;
+        let slot = cache.begin_batch("remove")?;
         let _writes = slot.flights.writes(&scoped).await;
         let removing = slot.remove_many(&scoped);
         let (removed, took) = cache.call(&slot, CallInfo::new("remove", ""), pin!(removing)).await;

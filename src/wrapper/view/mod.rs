@@ -247,7 +247,7 @@ impl View<'_> {
     pub fn clear(self) -> impl Future<Output = Result<()>> {
         Box::pin(async move {
             let cache = self.cache;
-            let slot = cache.core.slot()?;
+            let slot = cache.begin_batch("clear")?;
             let prefix = cache.scope.prefix();
             let _clear = slot.flights.clear(prefix).await;
             let clear = pin!(slot.adapter.clear(prefix));

@@ -2,7 +2,7 @@
 
 use super::{get, on_each_store, record, two};
 use crate::claims::Shared;
-use larder::{AsyncCacheWrapper, Codec, Error, ErrorKind, Expiry};
+use larder::{AsyncCacheWrapper, Codec, Error, ErrorKind, Expiry, Loaded};
 use std::time::Duration;
 
 on_each_store!(
@@ -24,46 +24,116 @@ fn is_refused<T: std::fmt::Debug>(answer: larder::Result<T>, kind: ErrorKind) ->
     error
 }
 
-/// Checks that no verb stores anything or runs a loader.
+/// Checks that no verb that stores does so, or runs a loader.
 async fn is_refused_by_every_verb(tagged: &AsyncCacheWrapper, kind: ErrorKind, word: &str) {
     let refused = |answer: larder::Result<()>| {
         let error = is_refused(answer, kind);
         assert!(error.to_string().contains(word), "{error}");
     };
     let never = || -> u64 { panic!("the loader ran") };
+    let tries = || -> Result<u64, String> { panic!("the loader ran") };
+    let loaded = || -> Loaded<u64> { panic!("the loader ran") };
     refused(tagged.set("k", 1u64).await);
     refused(tagged.add("k", 1u64).await.map(drop));
+    refused(tagged.replace("k", 1u64).await.map(drop));
     refused(tagged.set_many([("k", 1u64), ("l", 2)]).await);
     refused(tagged.set_each([("k", 1u64, Expiry::Never)]).await);
     refused(tagged.get_or_set("k", 1u64).await.map(drop));
     refused(tagged.get_or_set_with("k", |_| never()).await.map(drop));
+    refused(tagged.try_get_or_set_with("k", |_| tries()).await.map(drop));
     refused(tagged.get_or_set_async("k", async move { never() }).await.map(drop));
+    refused(tagged.try_get_or_set_async("k", async move { tries() }).await.map(drop));
     refused(tagged.get_or_load("k", || async move { never() }).await.map(drop));
+    refused(tagged.try_get_or_load("k", || async move { tries() }).await.map(drop));
     refused(tagged.get_or_load_here("k", || async move { never() }).await.map(drop));
+    refused(tagged.try_get_or_load_here("k", || async move { tries() }).await.map(drop));
+    refused(tagged.get_or_set_loaded_with("k", |_| loaded()).await.map(drop));
+    refused(tagged.get_or_set_loaded_async("k", async move { loaded() }).await.map(drop));
+    let loads = async move { Ok::<_, String>(loaded()) };
+    refused(tagged.try_get_or_set_loaded_async("k", loads).await.map(drop));
     let loads = |_: Vec<String>| async move { vec![("k".to_owned(), never())] };
     refused(tagged.get_or_set_many_async(["k", "l"], loads).await.map(drop));
+    let loads = |_: Vec<String>| async move { Ok::<_, String>(vec![("k".to_owned(), never())]) };
+    refused(tagged.try_get_or_set_many_async(["k"], loads).await.map(drop));
+    let blocking = tagged.blocking();
+    let answers = move || {
+        let view = blocking.force_refresh();
+        [
+            blocking.set("k", 1u64),
+            blocking.add("k", 1u64).map(drop),
+            blocking.replace("k", 1u64).map(drop),
+            blocking.set_many([("k", 1u64), ("l", 2)]),
+            blocking.set_each([("k", 1u64, Expiry::Never)]),
+            blocking.get_or_set_with("k", |_| never()).map(drop),
+            view.get_or_set_with("k", |_| never()).map(drop),
+            view.get_or_set_async("k", async move { never() }).map(drop),
+            view.get_or_set_many_async(["k", "l"], loads_of_nobody).map(drop),
+        ]
+    };
+    tokio::task::spawn_blocking(answers).await.unwrap().into_iter().for_each(refused);
+}
+
+async fn loads_of_nobody(_: Vec<String>) -> Vec<(String, u64)> {
+    panic!("the loader ran")
+}
+
+/// Checks that the verbs that store nothing are refused as well.
+async fn is_refused_by_all_other_verbs(tagged: &AsyncCacheWrapper) {
+    let keys = ["there", "k"];
+    for answer in [
+        tagged.get::<u64>("there").await.map(drop),
+        tagged.get_or("k", 1u64).await.map(drop),
+        tagged.get_or_fail::<u64>("k").await.map(drop),
+        tagged.get_many::<u64, _>(keys).await.map(drop),
+        tagged.get_many::<u64, _>([""; 0]).await.map(drop),
+        tagged.contains("there").await.map(drop),
+        tagged.expiry("there").await.map(drop),
+        tagged.keys("").next().await.unwrap().map(drop),
+        tagged.set_many([("k", 1u64); 0]).await,
+        tagged.incr("n", 1).await.map(drop),
+        tagged.decr("n", 1).await.map(drop),
+        tagged.touch("there", Duration::ZERO).await.map(drop),
+        tagged.update_timeout::<u64>("there", Duration::ZERO).await.map(drop),
+        tagged.take::<u64>("there").await.map(drop),
+        tagged.remove("there").await.map(drop),
+        tagged.remove(keys).await.map(drop),
+        tagged.remove_many(keys).await.map(drop),
+        tagged.remove_tags(["of what is there"]).await,
+        tagged.clear().await,
+        tagged.namespace("n").clear().await,
+    ] {
+        assert!(is_refused(answer, ErrorKind::InvalidKey).to_string().contains("tag"));
+    }
+    let blocking = tagged.blocking();
+    let answers = move || {
+        [
+            blocking.get::<u64>("there").map(drop),
+            blocking.keys("").next().unwrap().map(drop),
+            blocking.remove(keys).map(drop),
+            blocking.clear(),
+        ]
+    };
+    for answer in tokio::task::spawn_blocking(answers).await.unwrap() {
+        is_refused(answer, ErrorKind::InvalidKey);
+    }
 }
 
 async fn a_17th_and_an_empty_tag_are_refused_by_every_verb(shared: Shared) {
     let [here, there] = two(&shared);
+    here.tags(["of what is there"]).set("there", 1u64).await.unwrap();
     for tags in [vec!["a".to_owned(), String::new()], seventeen()] {
         let tagged = here.tags(&tags).into_cache();
         is_refused_by_every_verb(&tagged, ErrorKind::InvalidKey, "tag").await;
-        for answer in [
-            tagged.get::<u64>("k").await.map(drop),
-            tagged.get_many::<u64, _>(["k"]).await.map(drop),
-            tagged.touch("k", Expiry::Never).await.map(drop),
-            tagged.replace("k", 1u64).await.map(drop),
-            here.remove_tags(&tags).await,
-        ] {
-            assert!(is_refused(answer, ErrorKind::InvalidKey).to_string().contains("tag"));
-        }
+        is_refused_by_all_other_verbs(&tagged).await;
+        let refused = is_refused(here.remove_tags(&tags).await, ErrorKind::InvalidKey);
+        assert!(refused.to_string().contains("tag"));
         let blocking = here.blocking();
         let refused = tokio::task::spawn_blocking(move || blocking.tags(tags).set("k", 1u64));
         is_refused(refused.await.unwrap(), ErrorKind::InvalidKey);
     }
     for cache in [&here, &there] {
-        assert!(!cache.contains("k").await.unwrap() && !cache.contains("l").await.unwrap());
+        assert_eq!(get(cache, "there").await, Some(1));
+        assert_eq!(cache.get_many::<u64, _>(["k", "l", "n"]).await.unwrap(), [None; 3]);
     }
     assert!(here.adapter().unwrap().get(&record("a")).await.unwrap().is_none());
 }
