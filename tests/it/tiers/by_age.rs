@@ -6,8 +6,10 @@ use crate::everywhere::on_each_store;
 use crate::support::eventually;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use larder::{AsyncCacheWrapper, ErrorKind, Expiry};
+use larder::layers::Tiered;
+use larder::{AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemoryCache, ErrorKind, Expiry};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 on_each_store!(
@@ -27,16 +29,15 @@ on_each_store!(
     a_follower_of_a_lease_gets_what_the_holder_stored,
     a_swap_takes_both_levels,
     what_is_near_is_bounded,
+    what_is_near_is_bounded_in_bytes,
     a_removed_tag_is_seen_here_at_once_and_there_after_the_bound,
     a_load_that_was_late_for_a_tag_is_dead,
-    what_is_near_past_its_end_is_stale,
-    what_is_near_is_refreshed_ahead,
 );
 
 /// Values stay near for longer than any test.
-const LONG: &str = "near_bound=600s&near_ttl=600s";
+pub(super) const LONG: &str = "near_bound=600s&near_ttl=600s";
 
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn text(cache: &AsyncCacheWrapper, key: &str) -> Option<String> {
     cache.get(key).await.unwrap()
@@ -340,6 +341,36 @@ async fn what_is_near_is_bounded(shared: Shared) {
     assert!(near.far_reads >= 2 * 400 - 40, "{near}");
 }
 
+/// The text and its stored bytes count, so less than half of the bytes are texts.
+async fn what_is_near_is_bounded_in_bytes(shared: Shared) {
+    const BYTES: usize = 200_000;
+    let far = shared.cache().adapter().unwrap();
+    let memory = AsyncMemoryCache::builder().max_bytes(BYTES as u64).build();
+    let tiered = Tiered::builder(far).near(memory).near_bound(HOUR).near_ttl(HOUR).build();
+    let tiered = Arc::new(tiered);
+    let cache = AsyncCacheWrapper::new(tiered.clone() as Arc<dyn AsyncCacheAdapter>).unwrap();
+    for length in [1_000, 10_000] {
+        let value = "x".repeat(length);
+        let keys: Vec<String> = (0..400).map(|number| format!("{length}:{number}")).collect();
+        shared.cache().set_many(keys.iter().map(|key| (key, value.clone()))).await.unwrap();
+        for key in &keys {
+            assert_eq!(text(&cache, key).await.as_deref(), Some(&*value));
+            assert_eq!(text(&cache, key).await.as_deref(), Some(&*value));
+        }
+        let entries = tiered.near_entries();
+        assert!(entries > 0 && entries * 2 * length <= BYTES, "{entries} of {length} bytes");
+    }
+    // More than the near store has room for.
+    let large = "x".repeat(BYTES * 2 / 3);
+    shared.cache().set("large", large.clone()).await.unwrap();
+    let before = near(&cache);
+    for _ in 0..3 {
+        assert_eq!(text(&cache, "large").await.as_ref(), Some(&large));
+    }
+    let after = near(&cache);
+    assert_eq!((after.far_reads, after.kept), (before.far_reads + 3, before.kept));
+}
+
 async fn a_removed_tag_is_seen_here_at_once_and_there_after_the_bound(shared: Shared) {
     let bound = Duration::from_millis(300);
     let (here, there) = (shared.near("near_bound=300ms"), shared.near("near_bound=300ms"));
@@ -373,47 +404,4 @@ async fn a_load_that_was_late_for_a_tag_is_dead(shared: Shared) {
     for cache in [&here, &there] {
         assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
     }
-}
-
-/// Its logical end holds near as well, and until the physical one it stands in for a loader.
-async fn what_is_near_past_its_end_is_stale(shared: Shared) {
-    let cache = shared.near(LONG);
-    let kept = || cache.ttl(Duration::from_secs(1)).stale_for(HOUR).throttle(Duration::ZERO);
-    eventually("it is near", PATIENCE, async || {
-        kept().set("k", 1u64).await.unwrap();
-        cache.get::<u64>("k").await.unwrap() == Some(1)
-    })
-    .await;
-    let far_reads = near(&cache).far_reads;
-    eventually("it has ended", PATIENCE, async || cache.get::<u64>("k").await.unwrap().is_none())
-        .await;
-    assert_eq!(near(&cache).far_reads, far_reads, "that is known without asking");
-    let fails = || async { Err::<u64, _>("the source is away") };
-    assert_eq!(kept().try_get_or_set_async("k", fails()).await.unwrap(), 1);
-    assert_eq!(cache.stats().stale_hits, 1);
-    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
-    let late = async move {
-        may_go.await.unwrap();
-        2u64
-    };
-    let impatient = kept().soft_timeout(Duration::from_millis(10));
-    assert_eq!(impatient.get_or_set_async("k", late).await.unwrap(), 1);
-    go.send(()).unwrap();
-    eventually("the late value is read", PATIENCE, async || {
-        cache.view().allow_stale().get::<u64>("k").await.unwrap() == Some(2)
-    })
-    .await;
-}
-
-async fn what_is_near_is_refreshed_ahead(shared: Shared) {
-    let cache = shared.near(LONG);
-    assert_eq!(cache.ttl(HOUR).get_or_set("k", 1u64).await.unwrap(), 1);
-    assert_eq!(cache.get::<u64>("k").await.unwrap(), Some(1));
-    let refreshing = cache.ttl(HOUR).refresh_ahead(0.000_000_1);
-    eventually("it is refreshed", PATIENCE, async || {
-        refreshing.get_or_set_async("k", async { 2u64 }).await.unwrap();
-        cache.get::<u64>("k").await.unwrap() == Some(2)
-    })
-    .await;
-    assert_eq!(shared.cache().get::<u64>("k").await.unwrap(), Some(2));
 }

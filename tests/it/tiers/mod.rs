@@ -7,6 +7,7 @@ mod alike;
 mod by_age;
 mod chaos;
 mod conformance;
+mod freshness;
 mod sqlite;
 mod urls;
 

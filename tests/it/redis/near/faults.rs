@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::Proxy;
+use std::time::Instant;
 
 /// A plain cache, which tells what there is.
 fn plain(server: &Redis) -> AsyncCacheWrapper {
@@ -59,32 +60,40 @@ async fn a_server_that_is_killed_leaves_nothing_near() {
     brought_near(&node, "k", "new").await;
 }
 
-/// The link is slow, and then well again: nothing is thrown away.
+/// The link stands still for less than the bound, for longer, and is well again: nothing is thrown
+/// away.
 #[tokio::test]
-async fn a_link_that_stands_still_lets_proofs_end_and_no_value() {
+async fn a_link_that_stands_still_lets_proofs_end_after_the_bound_and_no_value() {
     let server = Redis::start();
     if !tells(&server) {
         return;
     }
-    let proxy = Proxy::start(server.addr());
+    let (proxy, bound) = (Proxy::start(server.addr()), Duration::from_secs(3));
     let far = RedisBuilder::from_url(&proxy.url(server.url())).unwrap();
-    let far = far.prefix("app:").op_timeout(PATIENT).build().unwrap();
-    let node = node_over(far, Duration::from_millis(300));
+    let far = far.prefix("app:").pool_size(1).op_timeout(PATIENT).build().unwrap();
+    let node = node_over(far, bound);
     node.set("k", "value").await.unwrap();
-    node.set("other", "value").await.unwrap();
     brought_near(&node, "k", "value").await;
+    // Proven for the whole bound from now on.
+    node.view().skip_near().get::<String>("k").await.unwrap();
     proxy.hold();
-    eventually("its proof has ended", PATIENT, async || is_near(&node, "k").is_none()).await;
-    let before = near(&node);
+    let (held, before) = (Instant::now(), near(&node));
+    while held.elapsed() < bound / 3 {
+        assert_eq!(is_near(&node, "k").as_deref(), Some("value"), "after {:?}", held.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(near(&node), before, "nothing was asked, and nothing was lost");
+    tokio::time::sleep_until((held + bound).into()).await;
+    assert_eq!(is_near(&node, "k"), None, "whatever was asked before the hold proves no more");
+    assert!(near(&node).late_proofs > before.late_proofs);
     proxy.release();
-    eventually("it is near again, without having been read", PATIENT, async || {
-        // The answer to another read is as good.
-        node.get::<String>("other").await.unwrap();
-        is_near(&node, "k").is_some()
-    })
-    .await;
+    eventually("it is near again", PATIENT, async || is_near(&node, "k").is_some()).await;
     let after = near(&node);
-    assert_eq!((after.forgotten, after.lost_sources), (before.forgotten, before.lost_sources));
+    assert_eq!(
+        (after.kept, after.forgotten, after.lost_sources),
+        (before.kept, before.forgotten, before.lost_sources),
+        "without having been read"
+    );
 }
 
 /// What changed while the server could say nothing is told before anything is proven again.

@@ -3,6 +3,7 @@
 
 use super::*;
 use larder::{ErrorKind, EventKind, View};
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -97,6 +98,25 @@ async fn a_loader_comes_before_what_was_near() {
     assert_eq!(loaded.await.unwrap(), "loaded");
     // It was not stored, so the next call loads as well, or has what was near.
     assert_eq!(stale(node.stale_for(HOUR), "k").await.unwrap(), "value");
+}
+
+/// Two limits for a loader that never ends.
+#[tokio::test]
+async fn what_was_near_stands_in_for_a_loader_that_is_late() {
+    const SOON: Duration = Duration::from_millis(10);
+    let server = Redis::start();
+    let node = bereft(&server).await;
+    for view in [node.view().soft_timeout(SOON), node.view().hard_timeout(SOON)] {
+        let late = |key| view.stale_for(HOUR).get_or_set_async(key, pending::<String>());
+        assert_eq!(late("k").await.unwrap(), "value");
+    }
+    for key in ["new", "tagged"] {
+        let hard = node.stale_for(HOUR).hard_timeout(SOON);
+        let late = hard.get_or_set_async(key, pending::<String>()).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Timeout, "{key}");
+    }
+    let fresh_only = node.view().hard_timeout(SOON).get_or_set_async("k", pending::<String>());
+    assert_eq!(fresh_only.await.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
 #[tokio::test]
