@@ -1,4 +1,7 @@
 //! Which entries are live: those whose records are what they were before the value was computed.
+//!
+//! Near, an entry and its records may be of different times, so that one seems dead which never was.
+//! So an entry is dead only if the far store says so.
 
 use crate::codec::Tags;
 use crate::error::Result;
@@ -47,11 +50,33 @@ impl Slot {
             ReadFrom::Far => self.adapter.get_far(key),
         };
         match found.await? {
-            Some(found) if found.is_tagged() => {
-                Ok(Box::pin(self.is_current(&found, from)).await?.then_some(found))
-            }
+            Some(found) if found.is_tagged() => Box::pin(self.unless_dead(key, found, from)).await,
             found => Ok(found),
         }
+    }
+
+    /// An entry with tags that was found, or what is under its key instead.
+    async fn unless_dead(
+        &self,
+        key: &str,
+        found: CacheValue,
+        from: ReadFrom,
+    ) -> Result<Option<CacheValue>> {
+        if self.is_current(&found, from).await? {
+            return Ok(Some(found));
+        }
+        if !self.may_be_old(from) {
+            return Ok(None);
+        }
+        match self.adapter.get_far(key).await? {
+            Some(found) if !self.is_current(&found, ReadFrom::Far).await? => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether what is read from there may be older than what the store has.
+    fn may_be_old(&self, from: ReadFrom) -> bool {
+        from == ReadFrom::Near && self.adapter.near_stats().is_some()
     }
 
     /// [`read`](Self::read) of several keys: one call for the entries, and one for the records of
@@ -62,7 +87,7 @@ impl Slot {
         from: ReadFrom,
     ) -> Result<Vec<Result<Option<CacheValue>>>> {
         let found = self.find(keys, from).await?;
-        Ok(self.without_dead(found, Option::as_ref, || None, from).await)
+        Ok(self.without_dead(keys, found, Option::as_ref, |instead| instead, from).await)
     }
 
     async fn find(&self, keys: &[&str], from: ReadFrom) -> Result<Vec<Result<Option<CacheValue>>>> {
@@ -72,27 +97,62 @@ impl Slot {
         }
     }
 
-    /// The answers of a read, with `missing` in place of values of which a tag was removed.
+    /// The answers of a read of these keys. In place of entries of which a tag was removed stands
+    /// what is there instead.
     pub(in crate::wrapper) async fn without_dead<F>(
+        &self,
+        keys: &[&str],
+        found: Vec<Result<F>>,
+        value: impl Fn(&F) -> Option<&CacheValue>,
+        instead: impl Fn(Option<CacheValue>) -> F,
+        from: ReadFrom,
+    ) -> Vec<Result<F>> {
+        if !found.iter().flatten().filter_map(&value).any(CacheValue::is_tagged) {
+            return found;
+        }
+        let judged = Box::pin(self.judged(found, value, from)).await;
+        let dead = keys.iter().zip(&judged).filter(|(_, judged)| judged.is_none());
+        let dead: Vec<&str> = dead.map(|(key, _)| *key).collect();
+        let far = if dead.is_empty() || !self.may_be_old(from) {
+            Vec::new()
+        } else {
+            Box::pin(self.read_many_far(&dead)).await
+        };
+        let mut far = far.into_iter();
+        let or_far = |live: Option<Result<F>>| {
+            live.unwrap_or_else(|| far.next().unwrap_or(Ok(None)).map(&instead))
+        };
+        judged.into_iter().map(or_far).collect()
+    }
+
+    async fn read_many_far(&self, keys: &[&str]) -> Vec<Result<Option<CacheValue>>> {
+        let found = match self.find(keys, ReadFrom::Far).await {
+            Ok(found) => found,
+            Err(error) => return keys.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let judged = self.judged(found, Option::as_ref, ReadFrom::Far).await;
+        judged.into_iter().map(|live| live.unwrap_or(Ok(None))).collect()
+    }
+
+    /// The answers of a read, with `None` in place of entries of which a tag was removed.
+    async fn judged<F>(
         &self,
         found: Vec<Result<F>>,
         value: impl Fn(&F) -> Option<&CacheValue>,
-        missing: impl Fn() -> F,
         from: ReadFrom,
-    ) -> Vec<Result<F>> {
+    ) -> Vec<Option<Result<F>>> {
         let tagged = |found: &F| value(found).filter(|value| value.is_tagged()).cloned();
         let values: Vec<_> = found.iter().flatten().filter_map(tagged).collect();
-        if values.is_empty() {
-            return found;
-        }
-        let mut current = Box::pin(self.are_current(&values, from)).await.into_iter();
+        let mut current = self.are_current(&values, from).await.into_iter();
         let judged = found.into_iter().map(|found| {
-            let found = found?;
-            if !value(&found).is_some_and(CacheValue::is_tagged) {
-                return Ok(found);
+            if !found.as_ref().ok().and_then(&value).is_some_and(CacheValue::is_tagged) {
+                return Some(found);
             }
-            let is_current = current.next().unwrap_or(Ok(false))?;
-            Ok(if is_current { found } else { missing() })
+            match current.next() {
+                Some(Ok(true)) => Some(found),
+                Some(Err(error)) => Some(Err(error)),
+                Some(Ok(false)) | None => None,
+            }
         });
         judged.collect()
     }
@@ -138,7 +198,8 @@ impl Slot {
         judged.collect()
     }
 
-    /// [`is_current`](Self::is_current) if the records need no wait.
+    /// [`is_current`](Self::is_current) if neither the records need a wait, nor the far store has to
+    /// be asked whether the entry is dead.
     pub(in crate::wrapper) fn is_current_now(&self, value: &CacheValue) -> Poll<Result<bool>> {
         let Some(tags) = value.tags() else { return Poll::Ready(Ok(!value.is_tagged())) };
         if tags.are_of_record() {
@@ -153,6 +214,7 @@ impl Slot {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) if read == Some(tag.generation) => {}
+                Poll::Ready(Ok(())) if self.may_be_old(ReadFrom::Near) => return Poll::Pending,
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(false)),
             }
         }

@@ -12,6 +12,8 @@ mod unreadable;
 mod unwilling;
 mod verbs;
 
+pub(crate) use removal::many_leave_nothing_when_they_are_removed;
+
 use crate::claims::Shared;
 use larder::AsyncCacheWrapper;
 use std::time::Duration;

@@ -9,6 +9,8 @@ mod chaos;
 mod conformance;
 mod freshness;
 mod sqlite;
+mod tags;
+mod two_nodes;
 mod urls;
 
 use larder::{AsyncCacheWrapper, NearStats};

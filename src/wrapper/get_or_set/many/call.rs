@@ -408,7 +408,8 @@ async fn look(
     let claims = slot.adapter.enforces_claims() && view.options.lease_for().is_none();
     if claims && from == ReadFrom::Near {
         let found = slot.adapter.get_or_claim_many(scoped).await?;
-        return Ok(slot.without_dead(found, value_of, || FoundOrClaimed::Missing, from).await);
+        let instead = FoundOrClaimed::unclaimed;
+        return Ok(slot.without_dead(scoped, found, value_of, instead, from).await);
     }
     let found = slot.read_many(scoped, from).await?;
     Ok(found.into_iter().map(|found| found.map(FoundOrClaimed::unclaimed)).collect())
