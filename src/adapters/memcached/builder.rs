@@ -137,8 +137,8 @@ impl MemcachedBuilder {
         Ok(builder)
     }
 
-    /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. The default is
-    /// `127.0.0.1:11211`.
+    /// Adds a server: `host`, `host:port`, or `unix:/path` for a socket. An IPv6 address is in
+    /// brackets: `[::1]:11211`. The default is `127.0.0.1:11211`.
     ///
     /// Every program that shares the servers must name them by the same text: libmemcached's
     /// `ketama_weighted` chooses the server of a key by these names.

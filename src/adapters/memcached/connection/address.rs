@@ -19,7 +19,7 @@ pub(in crate::adapters::memcached) enum Address {
 }
 
 impl Address {
-    /// Reads `host`, `host:port` or `unix:/path`.
+    /// Reads `host`, `host:port` or `unix:/path`. An IPv6 address stands in brackets.
     pub(in crate::adapters::memcached) fn parse(text: &str) -> Result<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Self::unix(path.strip_prefix("//").unwrap_or(path));
@@ -30,29 +30,55 @@ impl Address {
                  with memcached",
             ));
         }
-        if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
-            return Err(Error::config("a memcached server's address must be IPv4 or a name"));
+        if let Some(text) = text.strip_prefix('[') {
+            let (host, rest) = text.split_once(']').unwrap_or((text, "]"));
+            // Behind `%` is the zone, the network interface of a local address.
+            let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+            let is_address = address.parse::<Ipv6Addr>().is_ok();
+            if !is_address || !(rest.is_empty() || rest.starts_with(':')) {
+                return Err(Error::config(
+                    "an IPv6 address of a memcached server is `[address]` or `[address]:port`",
+                ));
+            }
+            return Self::tcp(host, rest.strip_prefix(':'));
+        }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Err(Error::config(
+                "the IPv6 address of a memcached server must be in brackets, as in `[::1]:11211`",
+            ));
         }
         let (host, port) = match text.rsplit_once(':') {
-            None => (text, Some(DEFAULT_PORT)),
-            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
+            None => (text, None),
+            Some((host, port)) => (host, Some(port)),
         };
-        let port = port.ok_or_else(|| {
-            Error::config("a memcached server's port must be a number from 1 to 65535")
-        })?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if host.is_empty() || !host.bytes().all(plain) {
             return Err(Error::config("a memcached server is `host` or `host:port`"));
         }
+        Self::tcp(host, port)
+    }
+
+    fn tcp(host: &str, port: Option<&str>) -> Result<Self> {
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                Error::config("a memcached server's port must be a number from 1 to 65535")
+            })?,
+        };
         // Keep upper and lower case: libmemcached computes the points of its ring from this text.
         Ok(Self::Tcp { host: host.to_owned(), port })
     }
 
-    /// Whether both are the same server: host names are not case-sensitive.
+    /// Whether both are the same server: host names are not case-sensitive, and an IPv6 address has
+    /// several texts.
     pub(in crate::adapters::memcached) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { host, port }, Self::Tcp { host: other, port: other_port }) => {
-                port == other_port && host.eq_ignore_ascii_case(other)
+                let is_same_host = match (host.parse::<Ipv6Addr>(), other.parse::<Ipv6Addr>()) {
+                    (Ok(host), Ok(other)) => host == other,
+                    _ => host.eq_ignore_ascii_case(other),
+                };
+                port == other_port && is_same_host
             }
             _ => self == other,
         }
@@ -111,6 +137,7 @@ impl Default for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
@@ -129,6 +156,8 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:11211", "127.0.0.1"),
             ("Cache-1.local:1", "Cache-1.local:1", "Cache-1.local:1"),
             ("CACHE", "CACHE:11211", "CACHE"),
+            ("[::1]", "[::1]:11211", "::1"),
+            ("[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1:1"),
             ("unix:/tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
             ("unix:///tmp/m.sock", "unix:/tmp/m.sock", "/tmp/m.sock:0"),
         ] {
@@ -146,8 +175,16 @@ mod tests {
             "host:0",
             "host:70000",
             "a b",
-            "[::1]:11211",
             "::1",
+            "::1:11211",
+            "[::1",
+            "[::1]11211",
+            "[::1]:",
+            "[::1]:0",
+            "[10.0.0.1]:11211",
+            "[host]",
+            "[]",
+            "[::1]]:1",
             "u:secret@host",
             "unix:",
             "unix:/",
@@ -158,6 +195,28 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(!format!("{error:?}").contains("secret"));
         }
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_connected_to() {
+        // Not every machine has IPv6.
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
+        let port = listener.local_addr().expect("bound").port();
+        let address = Address::parse(&format!("[::1]:{port}")).expect("an address");
+        let socket = address.connect().await.expect("somebody listens");
+        assert!(
+            matches!(socket, Socket::Tcp(stream) if stream.peer_addr().is_ok_and(|at| at.is_ipv6()))
+        );
+    }
+
+    #[test]
+    fn two_texts_may_name_one_server() {
+        let is_same = |one: &str, other: &str| {
+            Address::parse(one).expect(one).is_same(&Address::parse(other).expect(other))
+        };
+        assert!(is_same("a", "A:11211") && is_same("[::1]", "[0:0::1]:11211"));
+        assert!(is_same("[fe80::A]", "[fe80::a]") && !is_same("[::1]:1", "[::1]:2"));
+        assert!(!is_same("[::1]", "[::2]") && !is_same("[::1]", "localhost"));
     }
 
     #[tokio::test]
