@@ -1,7 +1,7 @@
 //! The adapter trait: what each operation asks of a lane.
 
 use super::connection::command::Command;
-use super::connection::{Want, Write};
+use super::connection::{Stored, Want, Write};
 use super::errors::{BACKEND, about};
 use super::fencing::{self, ClaimToken, ClaimedWrite};
 use super::judging::Found;
@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Expiry, Lifetime};
 use crate::value::CacheValue;
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,16 +25,16 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn set(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<()> {
         crate::key::check(key).map_err(|error| about(error, "set", key))?;
-        let bytes = self.encode("set", key, &value).await?;
+        let stored = self.encode("set", key, &value).await?;
         let Some(ttl) = self.ttl(expiry) else {
             return self.delete("set", key).await.map(drop);
         };
-        let stored = self
+        let answer = self
             .ask_about("set", key, |key, reply| {
-                Command::Store(vec![Write { key, bytes, ttl }], reply)
+                Command::Store(vec![Write { key, stored, ttl }], reply)
             })
             .await?;
-        only(stored).map_err(|error| about(error, "set", key))
+        only(answer).map_err(|error| about(error, "set", key))
     }
 
     async fn remove(&self, key: &str) -> Result<bool> {
@@ -61,11 +60,11 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn add(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         crate::key::check(key).map_err(|error| about(error, "add", key))?;
-        let bytes = self.stored(key, &value).map_err(|error| about(error, "add", key))?;
+        let stored = self.stored(key, &value).map_err(|error| about(error, "add", key))?;
         match self.ttl(expiry) {
             Some(ttl) => {
                 self.ask_about("add", key, |key, reply| {
-                    Command::Add(Write { key, bytes, ttl }, reply)
+                    Command::Add(Write { key, stored, ttl }, reply)
                 })
                 .await
             }
@@ -75,11 +74,11 @@ impl AsyncCacheAdapter for AsyncMemcachedCache {
 
     async fn replace(&self, key: &str, value: CacheValue, expiry: Expiry) -> Result<bool> {
         crate::key::check(key).map_err(|error| about(error, "replace", key))?;
-        let bytes = self.encode("replace", key, &value).await?;
+        let stored = self.encode("replace", key, &value).await?;
         match self.ttl(expiry) {
             Some(ttl) => {
                 self.ask_about("replace", key, |key, reply| {
-                    Command::Replace(Write { key, bytes, ttl }, reply)
+                    Command::Replace(Write { key, stored, ttl }, reply)
                 })
                 .await
             }
@@ -213,7 +212,7 @@ impl AsyncMemcachedCache {
     }
 
     /// Encodes a value. A value that is too large is an error, and the older value is removed.
-    async fn encode(&self, op: &'static str, key: &str, value: &CacheValue) -> Result<Bytes> {
+    async fn encode(&self, op: &'static str, key: &str, value: &CacheValue) -> Result<Stored> {
         match self.stored(key, value) {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 self.delete(op, key).await?;
@@ -223,12 +222,12 @@ impl AsyncMemcachedCache {
         }
     }
 
-    fn stored(&self, key: &str, value: &CacheValue) -> Result<Bytes> {
+    fn stored(&self, key: &str, value: &CacheValue) -> Result<Stored> {
         self.stored_under(&self.inner.config.settings.scope.key(key)?, value)
     }
 
     /// [`stored`](Self::stored), for a key that includes its prefix.
-    pub(super) fn stored_under(&self, text: &str, value: &CacheValue) -> Result<Bytes> {
+    pub(super) fn stored_under(&self, text: &str, value: &CacheValue) -> Result<Stored> {
         let Config { settings, max_value_bytes, .. } = &self.inner.config;
         let bytes = value.to_stored(text, settings.codec)?;
         if bytes.len() > *max_value_bytes {
@@ -238,7 +237,7 @@ impl AsyncMemcachedCache {
             );
             return Err(Error::new(ErrorKind::TooLarge).with_message(message));
         }
-        Ok(bytes)
+        Ok(Stored { bytes, may_be_stale: value.meta().has_stale_window() })
     }
 
     /// The lifetime for the server; `None` for a lifetime of zero.
@@ -268,7 +267,7 @@ impl AsyncMemcachedCache {
         crate::key::check(key).map_err(|error| about(error, "set_claimed", key))?;
         let Some(token) = ClaimToken::read(claim) else { return Ok(false) };
         let (value, refused) = match self.stored(key, value) {
-            Ok(bytes) => (self.ttl(expiry).map(|ttl| (bytes, ttl)), None),
+            Ok(stored) => (self.ttl(expiry).map(|ttl| (stored, ttl)), None),
             // The old value is removed, unless another caller has replaced it meanwhile.
             Err(error) if error.kind() == ErrorKind::TooLarge => (None, Some(error)),
             Err(error) => return Err(about(error, "set_claimed", key)),

@@ -232,7 +232,8 @@ impl MemcachedBuilder {
 
     /// The largest value that is sent, in stored bytes: 1 MiB less 512 bytes by default, which is
     /// what a server accepts without further settings. Raise it together with the server's `-I`.
-    /// Larger values are [`TooLarge`](crate::ErrorKind::TooLarge).
+    /// Larger values are [`TooLarge`](crate::ErrorKind::TooLarge). Values of up to 16 MiB are read
+    /// whatever this limit is, as other processes may have another.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {

@@ -340,7 +340,7 @@ mod tests {
     }
 
     fn flags(log: &ClearLog) -> u32 {
-        Stamping::Stamped.flags(log.seq())
+        Stamping::Stamped.flags(log.seq(), false)
     }
 
     fn judge(log: &ClearLog, key: &str, flags: u32, cas: u64) -> Verdict {

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Refused(String),
     /// The answer does not belong to the request: the connection is desynchronized.
     Misplaced,
+    /// The server announced a value of `length` bytes, and at most `most` are read.
+    Unbounded { length: u64, most: usize },
 }
 
 impl Fault {
@@ -51,6 +53,9 @@ impl Fault {
                 .with_message(format!("{address} answered: {}", shown(&words))),
             Self::Misplaced => Error::new(ErrorKind::Backend)
                 .with_message(format!("{address} answered another request")),
+            Self::Unbounded { length, most } => Error::new(ErrorKind::Backend).with_message(
+                format!("{address} sends a value of {length} bytes, and at most {most} are read"),
+            ),
         }
     }
 }

@@ -11,7 +11,7 @@
 //! MessagePack codec only.
 
 use super::connection::session::Session;
-use super::connection::{Condition, Draft, Want, Written};
+use super::connection::{Condition, Draft, Stored, Want, Written};
 use super::judging::{Present, Version};
 use super::keys::{self, Key};
 use super::stamps::PLACEHOLDER;
@@ -58,7 +58,7 @@ impl ClaimToken {
 #[derive(Debug)]
 pub(super) struct ClaimedWrite {
     pub(super) key: Key,
-    pub(super) value: Option<(Bytes, Ttl)>,
+    pub(super) value: Option<(Stored, Ttl)>,
     pub(super) token: ClaimToken,
 }
 
@@ -143,8 +143,8 @@ impl Session {
             && !self.log().await?.log.is_cleared_since(key, token.version.seq);
         let stored = holds
             && match value {
-                Some((bytes, ttl)) => {
-                    self.put_over(token.version, key, bytes.clone(), *ttl).await?
+                Some((stored, ttl)) => {
+                    self.put_over(token.version, key, stored.clone(), *ttl).await?
                 }
                 None => {
                     self.delete(key.wire(), Condition::Unchanged(token.version.cas)).await?

@@ -5,7 +5,7 @@ use super::connection::session::Session;
 use super::connection::{Condition, Draft, Item, Want, Written};
 use super::keys::Key;
 use super::server::Known;
-use super::stamps::PLACEHOLDER;
+use super::stamps::{PLACEHOLDER, may_be_stale};
 use super::ttl::{self, LAST_SECOND, Ttl};
 use crate::adapter::NearEntry;
 use crate::codec::Codec;
@@ -23,6 +23,10 @@ pub(super) struct Found {
     pub(super) value: CacheValue,
     pub(super) remaining: i64,
     pub(super) version: Version,
+    /// Whether only the value itself can tell that it is stale.
+    pub(super) may_be_stale: bool,
+    /// The bytes of the value, if only metadata were read.
+    pub(super) size: u64,
 }
 
 impl Found {
@@ -232,7 +236,7 @@ impl Session {
     }
 
     fn open_item(&mut self, key: &Key, item: Item, version: Version) -> Found {
-        let Item { bytes, .. } = item;
+        let Item { bytes, flags, remaining, size, .. } = item;
         let codec = match self.server.codec {
             // JSON ignores the spaces, and a view that reads text gets them.
             Codec::MessagePack if is_padded(&bytes) => Codec::Json,
@@ -242,6 +246,7 @@ impl Session {
         if value.is_misdirected() {
             self.abandon();
         }
-        Found { value, remaining: item.remaining, version }
+        let may_be_stale = self.server.codec.has_logical_ends() && may_be_stale(flags);
+        Found { value, remaining, version, may_be_stale, size }
     }
 }

@@ -161,7 +161,7 @@ impl Lanes {
         let size = config.pool_size;
         Self {
             server: server.clone(),
-            connector: Arc::new(Connector::new(server.address.clone())),
+            connector: Arc::new(Connector::new(server.address.clone(), config.max_value_bytes)),
             lanes: (0..size).map(|_| OnceLock::new()).collect(),
             limits: config.limits,
             clears: GivenUp::default(),

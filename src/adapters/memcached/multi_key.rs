@@ -1,7 +1,7 @@
 //! Operations on many keys: the keys are sent lane by lane, and each key has its own result.
 
 use super::connection::command::{Command, Reply};
-use super::connection::{Want, Write};
+use super::connection::{Stored, Want, Write};
 use super::errors::{BACKEND, about};
 use super::judging::Found;
 use super::keys::Key;
@@ -9,7 +9,6 @@ use super::ops::Each;
 use super::{AsyncMemcachedCache, Place};
 use crate::adapter::Entry;
 use crate::error::{Error, ErrorKind, Result};
-use bytes::Bytes;
 use futures_util::future::join_all;
 
 impl AsyncMemcachedCache {
@@ -33,7 +32,7 @@ impl AsyncMemcachedCache {
         let wires =
             self.keys(&keys).map_err(|error| error.with_backend(BACKEND).with_op("set_many"))?;
         let mut results = unset(entries.len());
-        let stored: Vec<Result<Bytes>> = wires
+        let stored: Vec<Result<Stored>> = wires
             .iter()
             .zip(entries)
             .map(|((_, key), entry)| self.stored_under(key.text(), &entry.value))
@@ -44,8 +43,8 @@ impl AsyncMemcachedCache {
         let (mut writes, mut gone) = (Vec::new(), Vec::new());
         for ((at, key), (entry, stored)) in wires.into_iter().zip(entries.iter().zip(stored)) {
             match (stored, self.ttl(entry.expiry)) {
-                (Ok(bytes), Some(ttl)) if counts[at] => {
-                    writes.push((at, Write { key, bytes, ttl }))
+                (Ok(stored), Some(ttl)) if counts[at] => {
+                    writes.push((at, Write { key, stored, ttl }))
                 }
                 (stored, _) if counts[at] => gone.push((at, key, stored.map(drop))),
                 (stored, _) => results[at] = Some(stored.map(drop)),

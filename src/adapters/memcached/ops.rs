@@ -2,7 +2,7 @@
 //! interrupt it.
 
 use super::connection::session::Session;
-use super::connection::{Condition, Draft, Item, Want, Write, Written};
+use super::connection::{Condition, Draft, Item, Stored, Want, Write, Written};
 use super::judging::{Found, Present, Version};
 use super::keys::{self, Key};
 use super::stamps::Stamping;
@@ -13,6 +13,10 @@ use std::time::Instant;
 
 /// The most bytes of requests that are sent together.
 const TOGETHER_BYTES: usize = 256 << 10;
+
+/// The most bytes of values that are read together to find out whether they are stale: so many are
+/// in memory at the same time.
+const LOOKED_AT_BYTES: usize = 4 << 20;
 
 /// The approximate size of a command besides its key and value.
 const COMMAND_BYTES: usize = 48;
@@ -54,21 +58,17 @@ impl Session {
         self.judge_all(keys, items, asked).await
     }
 
-    /// Reads the clear log in the same round trip, if values are read at all.
+    /// Reads the clear log in the same round trip.
     async fn read_with_log(
         &mut self,
         keys: &[Key],
         want: Want,
         asked: Instant,
     ) -> Result<Vec<Option<Item>>> {
-        if want == Want::Meta {
-            self.refresh().await?;
-            return self.read(keys, want).await;
-        }
         let log = self.server.log_key.clone();
         let wires: Vec<&str> =
             std::iter::once(log.as_str()).chain(keys.iter().map(Key::wire)).collect();
-        let mut items = self.read(&wires, want).await?;
+        let mut items = self.read_behind_value(&wires, want).await?;
         let first = if items.is_empty() { None } else { items.remove(0) };
         if self.learn(first, asked).await?.is_none() {
             self.refresh().await?;
@@ -85,7 +85,7 @@ impl Session {
         let mut stored = Vec::with_capacity(writes.len());
         // While some keys may have a late write, each value is stored by itself.
         let limit = if self.server.in_doubt.has(|_| true) { 0 } else { TOGETHER_BYTES };
-        let size = |write: &Write| write.key.wire().len() + write.bytes.len();
+        let size = |write: &Write| write.key.wire().len() + write.stored.bytes.len();
         for piece in pieces(writes, limit, size) {
             self.store_piece(piece, &mut stored).await;
         }
@@ -124,14 +124,8 @@ impl Session {
     }
 
     async fn store_together_once(&mut self, writes: &[Write]) -> Result<bool> {
-        let flags = self.flags().await?;
-        self.store_all(writes, flags).await
-    }
-
-    /// The client flags of a value that is written now.
-    async fn flags(&mut self) -> Result<u32> {
         let seq = self.log().await?.log.seq();
-        Ok(self.server.stamping.flags(seq))
+        self.store_all(writes, seq).await
     }
 
     async fn store_one(&mut self, write: &Write) -> Result<()> {
@@ -154,9 +148,14 @@ impl Session {
     }
 
     async fn put_once(&mut self, write: &Write, condition: Condition) -> Result<bool> {
-        let flags = self.flags().await?;
-        let draft = Draft { bytes: write.bytes.clone(), flags, ttl: write.ttl };
+        let seq = self.log().await?.log.seq();
+        let draft = self.draft(write.stored.clone(), seq, write.ttl);
         Ok(self.write(write.key.wire(), draft, condition).await? != Written::Refused)
+    }
+
+    /// A value as it is sent at this sequence number of the clear log.
+    fn draft(&self, Stored { bytes, may_be_stale }: Stored, seq: u64, ttl: Ttl) -> Draft {
+        Draft { bytes, flags: self.server.stamping.flags(seq, may_be_stale), ttl }
     }
 
     /// Replaces a value, and returns whether the older value was still there.
@@ -164,10 +163,10 @@ impl Session {
         &mut self,
         old: Version,
         key: &Key,
-        bytes: Bytes,
+        stored: Stored,
         ttl: Ttl,
     ) -> Result<bool> {
-        let draft = Draft { bytes, flags: self.server.stamping.flags(old.seq), ttl };
+        let draft = self.draft(stored, old.seq, ttl);
         match self.write(key.wire(), draft, Condition::Unchanged(old.cas)).await? {
             Written::Refused => Ok(false),
             Written::Done { cas } => self.is_uncleared(key, old, cas).await,
@@ -204,14 +203,10 @@ impl Session {
     }
 
     async fn remove_piece(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
-        // The logical end is in the value, which the server returns whole or not at all.
-        let looks = self.server.codec.has_logical_ends();
-        let want = if looks { Want::Value } else { Want::Meta };
-        let found = self.fetch_piece(keys, want).await?;
-        let mut live: Vec<bool> = found
-            .iter()
-            .map(|item| matches!(item, Some(Present::Live(found)) if !found.value.is_stale()))
-            .collect();
+        let found = self.fetch_piece(keys, Want::Meta).await?;
+        let mut live: Vec<bool> =
+            found.iter().map(|item| matches!(item, Some(Present::Live(_)))).collect();
+        self.look_for_stale(keys, &found, &mut live).await?;
         // A removal must also end a claim on a key that has no value.
         let there =
             |at: &usize| matches!(found[*at], Some(Present::Live(_) | Present::Placeholder(_)));
@@ -228,13 +223,38 @@ impl Session {
         Ok(live)
     }
 
+    /// Notes which of the live values are stale. The logical end is in the value, which the server
+    /// returns whole or not at all, so only the values that may be stale are read.
+    async fn look_for_stale(
+        &mut self,
+        keys: &[Key],
+        found: &[Option<Present>],
+        live: &mut [bool],
+    ) -> Result<()> {
+        let unsure = found.iter().enumerate().filter_map(|(at, present)| match present {
+            Some(Present::Live(found)) if found.may_be_stale => Some((at, found.size)),
+            _ => None,
+        });
+        let unsure: Vec<(usize, u64)> = unsure.collect();
+        let size = |(_, size): &(usize, u64)| usize::try_from(*size).unwrap_or(usize::MAX);
+        for piece in pieces(&unsure, LOOKED_AT_BYTES, size) {
+            let keys: Vec<Key> = piece.iter().map(|(at, _)| keys[*at].clone()).collect();
+            let values = self.fetch_piece(&keys, Want::Value).await?;
+            for ((at, _), present) in piece.iter().zip(values) {
+                let found = present.and_then(Present::live);
+                live[*at] = found.is_some_and(|found| !found.value.is_stale());
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn add(&mut self, write: &Write, deadline: Instant) -> Result<bool> {
-        let Write { key, bytes, ttl } = write;
+        let Write { key, stored, ttl } = write;
         while !self.put(write, Condition::Absent).await? {
             match self.fetch_one(key, Want::Meta).await? {
                 Some(Present::Live(_)) => return Ok(false),
                 Some(Present::Cleared(old) | Present::Placeholder(old))
-                    if self.put_over(old, key, bytes.clone(), *ttl).await? =>
+                    if self.put_over(old, key, stored.clone(), *ttl).await? =>
                 {
                     break;
                 }
@@ -245,9 +265,9 @@ impl Session {
     }
 
     pub(super) async fn replace(&mut self, write: &Write, deadline: Instant) -> Result<bool> {
-        let Write { key, bytes, ttl } = write;
+        let Write { key, stored, ttl } = write;
         while let Some(Present::Live(found)) = self.fetch_one(key, Want::Meta).await? {
-            if self.put_over(found.version, key, bytes.clone(), *ttl).await? {
+            if self.put_over(found.version, key, stored.clone(), *ttl).await? {
                 return Ok(true);
             }
             self.in_time(deadline)?;
@@ -298,15 +318,15 @@ impl Session {
                 _ => (*by, *ttl),
             };
             let Some(ttl) = ttl else { return Ok(sum) };
-            let bytes = Bytes::from(sum.to_string());
+            let stored = Stored { bytes: Bytes::from(sum.to_string()), may_be_stale: false };
             let written = match present {
                 Some(
                     Present::Live(Found { version, .. })
                     | Present::Cleared(version)
                     | Present::Placeholder(version),
-                ) => self.put_over(version, key, bytes, ttl).await?,
+                ) => self.put_over(version, key, stored, ttl).await?,
                 None => {
-                    let write = Write { key: key.clone(), bytes, ttl };
+                    let write = Write { key: key.clone(), stored, ttl };
                     self.put(&write, Condition::Absent).await?
                 }
             };
@@ -384,7 +404,7 @@ fn pieces<T>(all: &[T], limit: usize, size: impl Fn(&T) -> usize) -> impl Iterat
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = rest.iter().take_while(|item| {
-            bytes += size(item) + COMMAND_BYTES;
+            bytes = size(item).saturating_add(bytes).saturating_add(COMMAND_BYTES);
             bytes <= limit
         });
         let (piece, left) = rest.split_at(fits.count().max(1).min(rest.len()));

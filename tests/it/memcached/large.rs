@@ -1,6 +1,6 @@
 //! Values around the limit, and big ones beside small ones.
 
-use super::{PATIENT, on, percentile, put, text};
+use super::{PATIENT, on, patient, percentile, put, text};
 use crate::support::Memcached;
 use crate::support::noise::lateness;
 use crate::support::turns::turn;
@@ -53,6 +53,28 @@ async fn the_default_limit_is_what_a_server_takes() {
     let cache = on(&server).max_value_bytes(3 << 20).op_timeout(PATIENT).build().unwrap();
     put(&cache, "k", &"x".repeat(2 << 20)).await.unwrap();
     assert_eq!(text(&cache, "k").await.unwrap().map(|value| value.len()), Some(2 << 20));
+}
+
+/// Whether a value is live stands beside it, so removals take no time to transfer values. Under JSON
+/// there is no place for it: such flags are types to other clients.
+#[tokio::test]
+async fn a_removal_of_large_values_reads_none_of_them() {
+    let server = Memcached::start();
+    for codec in [Codec::MessagePack, Codec::Raw] {
+        let cache = patient(on(&server).codec(codec));
+        let keys: Vec<String> = (0..32).map(|n| format!("k{n}")).collect();
+        for key in &keys {
+            put(&cache, key, &"x".repeat(200_000)).await.unwrap();
+        }
+        let (one, many) = keys.split_first().unwrap();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let before = server.stat("bytes_written");
+        assert!(cache.remove(one).await.unwrap());
+        let removed = cache.remove_many(&many).await.unwrap();
+        let sent = server.stat("bytes_written") - before;
+        assert!(removed.iter().all(|removed| matches!(removed, Ok(true))), "{removed:?}");
+        assert!(sent < 100_000, "{codec}: {sent} bytes of {}", 32 * 200_000);
+    }
 }
 
 /// A value of 64 MiB is refused before it is sent; small values beside it do not wait.

@@ -11,6 +11,7 @@ mod conformance;
 mod deadlines;
 mod driver;
 mod expiry;
+mod hostile;
 mod keys;
 mod large;
 #[cfg(feature = "redis")]

@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod alone;
+pub(crate) mod hostile;
 pub(crate) mod memcached;
 pub(crate) mod noise;
 pub(crate) mod proxy;

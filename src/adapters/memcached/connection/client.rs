@@ -8,7 +8,7 @@
 
 use super::meta::{Answer, Status, parse};
 use super::socket::Socket;
-use super::{Condition, Draft, Item, Want, Written};
+use super::{Condition, Draft, Item, Wants, Written};
 use crate::adapters::memcached::errors::Fault;
 use crate::adapters::memcached::ttl::Ttl;
 use crate::decimal::{MOST_DIGITS, write_digits};
@@ -43,6 +43,8 @@ pub(super) struct Client {
     output: Vec<u8>,
     sent: usize,
     input: BytesMut,
+    /// The most bytes of a value.
+    most: usize,
     /// The flags that all requests of an exchange have.
     flags: Vec<u8>,
     /// The answer that ends the exchange in flight.
@@ -53,12 +55,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(socket: Socket) -> Self {
+    /// A value of more than `most` bytes ends the connection.
+    pub(super) fn new(socket: Socket, most: usize) -> Self {
         Self {
             socket,
             output: Vec::new(),
             sent: 0,
             input: BytesMut::new(),
+            most,
             flags: Vec::new(),
             owed: None,
             unwritable: None,
@@ -76,16 +80,16 @@ impl Client {
     pub(super) async fn get<K: AsRef<str>>(
         &mut self,
         keys: &[K],
-        want: Want,
+        wants: Wants,
         ttl: Option<Ttl>,
         opaque: u32,
     ) -> Result<Vec<Option<Item>>, Fault> {
-        let last = self.ask_for(keys, want, ttl, opaque);
+        let last = self.ask_for(keys, wants, ttl, opaque);
         let mut found = Vec::with_capacity(keys.len());
         let take = |answer: Answer<'_>| match answer.status {
             Status::Missing if last == Last::First => Ok(()),
             Status::Value | Status::Done if answer.opaque == Some(opaque.into()) => {
-                place(&mut found, keys, &answer)
+                place(&mut found, keys, wants, &answer)
             }
             _ => Err(Fault::Misplaced),
         };
@@ -97,19 +101,21 @@ impl Client {
     fn ask_for<K: AsRef<str>>(
         &mut self,
         keys: &[K],
-        want: Want,
+        wants: Wants,
         ttl: Option<Ttl>,
         opaque: u32,
     ) -> Last {
         let Self { output, flags, .. } = self;
         let last = if keys.len() == 1 { Last::First } else { Last::NoOp };
-        flags.clear();
-        put(flags, format_args!("{} O{opaque}", want.flags()));
-        if let Some(ttl) = ttl {
-            put(flags, format_args!(" {ttl}"));
-        }
-        flags.extend_from_slice(if last == Last::First { b"\r\n" } else { b" q\r\n" });
-        for key in keys {
+        for (at, key) in keys.iter().enumerate() {
+            if at == 0 || (at == 1 && wants.first != wants.others) {
+                flags.clear();
+                put(flags, format_args!("{} O{opaque}", wants.at(at).flags()));
+                if let Some(ttl) = ttl {
+                    put(flags, format_args!(" {ttl}"));
+                }
+                flags.extend_from_slice(if last == Last::First { b"\r\n" } else { b" q\r\n" });
+            }
             output.extend_from_slice(b"mg ");
             output.extend_from_slice(key.as_ref().as_bytes());
             output.extend_from_slice(flags);
@@ -258,7 +264,7 @@ impl Client {
     ) -> Poll<Result<(), Fault>> {
         loop {
             self.write(context);
-            while let Some((answer, length)) = parse(&self.input)? {
+            while let Some((answer, length)) = parse(&self.input, self.most)? {
                 let is_last = last == Last::First || answer.status == Status::NoOp;
                 match answer.status {
                     Status::Error => {
@@ -317,6 +323,7 @@ impl Client {
 fn place<K: AsRef<str>>(
     found: &mut Vec<Option<Item>>,
     keys: &[K],
+    wants: Wants,
     answer: &Answer<'_>,
 ) -> Result<(), Fault> {
     loop {
@@ -326,11 +333,15 @@ fn place<K: AsRef<str>>(
         }
         found.push(None);
     }
+    if answer.status != wants.at(found.len()).hit() {
+        return Err(Fault::Misplaced);
+    }
     found.push(Some(Item {
         bytes: Bytes::copy_from_slice(answer.value),
         flags: answer.flags,
         cas: answer.cas,
         remaining: answer.remaining,
+        size: answer.size,
     }));
     Ok(())
 }

@@ -54,7 +54,7 @@ impl Batchable for Job {
 
     fn bytes(&self) -> usize {
         match &self.command {
-            Command::Store(writes, _) => writes.iter().map(|write| write.bytes.len()).sum(),
+            Command::Store(writes, _) => writes.iter().map(|write| write.stored.bytes.len()).sum(),
             _ => 0,
         }
     }

@@ -174,7 +174,12 @@ impl Shared {
     fn take_run(&self, ticket: u64, next: Driver) -> Option<Run> {
         let mut state = self.state();
         match mem::replace(&mut state.driver, next) {
-            Driver::Caller(own, run, _) if own == ticket => Some(run),
+            Driver::Caller(own, run, waker) if own == ticket => {
+                // Without the lock: the last waker of a task may drop what the task holds.
+                drop(state);
+                drop(waker);
+                Some(run)
+            }
             other => {
                 state.driver = other;
                 None

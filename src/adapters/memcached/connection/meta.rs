@@ -5,9 +5,6 @@ use crate::adapters::memcached::errors::Fault;
 /// The longest line of an answer. A key has 250 bytes at most, and an error is a sentence.
 const LONGEST_LINE: usize = 4 << 10;
 
-/// The longest value: no server can be configured for more.
-const LONGEST_VALUE: u64 = 1 << 30;
-
 const LINE_END: &[u8] = b"\r\n";
 
 /// What an answer says.
@@ -40,11 +37,13 @@ pub(super) struct Answer<'b> {
     pub(super) cas: u64,
     /// The remaining seconds; negative is never.
     pub(super) remaining: i64,
+    /// The bytes of the value, which need not be in the answer.
+    pub(super) size: u64,
 }
 
 impl<'b> Answer<'b> {
     fn new(status: Status, value: &'b [u8]) -> Self {
-        Self { status, value, key: None, opaque: None, flags: 0, cas: 0, remaining: -1 }
+        Self { status, value, key: None, opaque: None, flags: 0, cas: 0, remaining: -1, size: 0 }
     }
 
     /// Reads the flags of an answer, each of which is a letter and a token.
@@ -72,6 +71,11 @@ impl<'b> Answer<'b> {
                     self.cas = cas;
                     rest
                 }
+                b's' => {
+                    let (size, rest) = number(token)?;
+                    self.size = size;
+                    rest
+                }
                 b't' => {
                     let (remaining, rest) = signed(token)?;
                     self.remaining = remaining;
@@ -88,8 +92,9 @@ impl<'b> Answer<'b> {
 ///
 /// # Errors
 ///
-/// [`Fault::Misplaced`] for bytes that are no answer.
-pub(super) fn parse(input: &[u8]) -> Result<Option<(Answer<'_>, usize)>, Fault> {
+/// [`Fault::Misplaced`] for bytes that are no answer, and [`Fault::Unbounded`] as soon as a value
+/// of more than `most` bytes is announced.
+pub(super) fn parse(input: &[u8], most: usize) -> Result<Option<(Answer<'_>, usize)>, Fault> {
     let searched = &input[..input.len().min(LONGEST_LINE)];
     let Some(end) = find(b'\n', searched) else {
         let is_too_long = searched.len() == LONGEST_LINE;
@@ -98,7 +103,7 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<(Answer<'_>, usize)>, Fault> 
     let line = input[..end].strip_suffix(b"\r").ok_or(Fault::Misplaced)?;
     let (word, rest) = split(line);
     let status = match word {
-        b"VA" => return value(rest, input, end + 1),
+        b"VA" => return value(rest, input, end + 1, most),
         b"HD" => Status::Done,
         b"EN" => Status::Missing,
         b"NS" | b"EX" | b"NF" => Status::Refused,
@@ -119,10 +124,11 @@ fn value<'b>(
     words: &'b [u8],
     input: &'b [u8],
     from: usize,
+    most: usize,
 ) -> Result<Option<(Answer<'b>, usize)>, Fault> {
-    let (length, flags) =
-        number(words).filter(|(length, _)| *length <= LONGEST_VALUE).ok_or(Fault::Misplaced)?;
-    let length = usize::try_from(length).map_err(|_| Fault::Misplaced)?;
+    let (length, flags) = number(words).ok_or(Fault::Misplaced)?;
+    let fits = usize::try_from(length).ok().filter(|length| *length <= most);
+    let length = fits.ok_or(Fault::Unbounded { length, most })?;
     let Some((value, rest)) = input[from..].split_at_checked(length) else { return Ok(None) };
     let Some(end) = rest.get(..LINE_END.len()) else { return Ok(None) };
     let mut answer = Answer::new(Status::Value, value);
@@ -193,11 +199,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const MOST: usize = 1 << 20;
+
     /// All answers in `bytes`, as texts, and the bytes that are left of an answer.
     fn read(mut bytes: &[u8]) -> (Vec<String>, Result<&[u8], Fault>) {
         let mut answers = Vec::new();
         loop {
-            match parse(bytes) {
+            match parse(bytes, MOST) {
                 Ok(Some((answer, length))) => {
                     answers.push(format!("{answer:?}"));
                     bytes = &bytes[length..];
@@ -210,9 +218,9 @@ mod tests {
 
     fn one(bytes: &[u8]) -> Answer<'_> {
         for end in 0..bytes.len() {
-            assert!(matches!(parse(&bytes[..end]), Ok(None)), "cut at {end}: {bytes:?}");
+            assert!(matches!(parse(&bytes[..end], MOST), Ok(None)), "cut at {end}: {bytes:?}");
         }
-        let (answer, length) = parse(bytes).expect("an answer").expect("as a whole");
+        let (answer, length) = parse(bytes, MOST).expect("an answer").expect("as a whole");
         assert_eq!(length, bytes.len());
         answer
     }
@@ -224,6 +232,7 @@ mod tests {
         assert_eq!((hit.key, hit.opaque), (Some(&b"p:key"[..]), Some(7)));
         assert_eq!((hit.flags, hit.cas, hit.remaining), (1 << 31, u64::MAX, -1));
         assert_eq!(one(b"VA 0 t60\r\n\r\n").remaining, 60);
+        assert_eq!(one(b"HD s1048576 f0\r\n").size, 1 << 20);
         for (bytes, status) in [
             (&b"HD c9 O1\r\n"[..], Status::Done),
             (b"HD\r\n", Status::Done),
@@ -275,17 +284,30 @@ mod tests {
             b"VA -1\r\n\r\n",
             b"VA x\r\n\r\n",
             b"VA 1\r\nab\r\n",
-            b"VA 1073741825\r\n",
             b"VA 18446744073709551616\r\n",
             b"HD O\r\n",
             b"HD O-1\r\n",
             b"HD f4294967296\r\n",
             b"HD c18446744073709551616\r\n",
             b"HD t\r\n",
+            b"HD s-1\r\n",
         ] {
-            assert!(matches!(parse(bytes), Err(Fault::Misplaced)), "{bytes:?}");
+            assert!(matches!(parse(bytes, MOST), Err(Fault::Misplaced)), "{bytes:?}");
         }
-        assert!(matches!(parse(&[b'H'; LONGEST_LINE]), Err(Fault::Misplaced)));
+        assert!(matches!(parse(&[b'H'; LONGEST_LINE], MOST), Err(Fault::Misplaced)));
+    }
+
+    #[test]
+    fn a_value_without_bound_is_not_waited_for() {
+        for length in [MOST as u64 + 1, 1 << 40, u64::MAX] {
+            let line = format!("VA {length} t-1\r\n");
+            let parsed = parse(line.as_bytes(), MOST);
+            assert!(
+                matches!(parsed, Err(Fault::Unbounded { length: told, .. }) if told == length),
+                "{line}: {parsed:?}"
+            );
+        }
+        assert!(matches!(parse(format!("VA {MOST}\r\n").as_bytes(), MOST), Ok(None)));
     }
 
     /// Bytes that are near to answers: whole answers, parts of them, and noise.
@@ -297,7 +319,8 @@ mod tests {
             b"MN\r\n",
             b"NF k1\r\n",
             b"VA 3\r\n",
-            b"VA 1073741824\r\n",
+            b"VA 1048576\r\n",
+            b"VA 1048577\r\n",
             b"SERVER_ERROR out of memory\r\n",
             b" ",
             b"\r\n",

@@ -20,6 +20,7 @@ mod socket;
 use super::keys::Key;
 use super::ttl::Ttl;
 use bytes::Bytes;
+use meta::Status;
 use std::fmt;
 
 /// An item of the server.
@@ -30,6 +31,8 @@ pub(super) struct Item {
     pub(super) cas: u64,
     /// The remaining seconds; negative is never.
     pub(super) remaining: i64,
+    /// The bytes of the value, if only metadata were read.
+    pub(super) size: u64,
 }
 
 /// Whether a read returns the value or metadata only.
@@ -40,12 +43,39 @@ pub(super) enum Want {
 }
 
 impl Want {
+    /// The status of a hit.
+    fn hit(self) -> Status {
+        match self {
+            Self::Value => Status::Value,
+            Self::Meta => Status::Done,
+        }
+    }
+
     /// The flags of a meta get.
     fn flags(self) -> &'static str {
         match self {
             Self::Value => " v f c t k",
-            Self::Meta => " f c t k",
+            Self::Meta => " f c t s k",
         }
+    }
+}
+
+/// What a read of several keys returns: of the first key, and of all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wants {
+    first: Want,
+    others: Want,
+}
+
+impl Wants {
+    fn at(self, at: usize) -> Want {
+        if at == 0 { self.first } else { self.others }
+    }
+}
+
+impl From<Want> for Wants {
+    fn from(want: Want) -> Self {
+        Self { first: want, others: want }
     }
 }
 
@@ -78,11 +108,19 @@ pub(super) struct Draft {
     pub(super) ttl: Ttl,
 }
 
+/// A value in the form in which it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) bytes: Bytes,
+    /// Whether the value is kept beyond its logical end.
+    pub(super) may_be_stale: bool,
+}
+
 /// A value to store.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) key: Key,
-    pub(super) bytes: Bytes,
+    pub(super) stored: Stored,
     pub(super) ttl: Ttl,
 }
 

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::connector::Connector;
-use super::{Condition, Draft, Item, Want, Write, Written};
+use super::{Condition, Draft, Item, Want, Wants, Write, Written};
 use crate::adapters::memcached::errors::Fault;
 use crate::adapters::memcached::late::{BROKEN_FOR, LATE_FOR, Late};
 use crate::adapters::memcached::server::Server;
@@ -159,7 +159,7 @@ impl Session {
                 self.server.broke(connection.generation);
                 true
             }
-            (Fault::Misplaced, _) => true,
+            (Fault::Misplaced | Fault::Unbounded { .. }, _) => true,
             (Fault::TooLarge | Fault::Refused(_) | Fault::Broken(_), _) => false,
         };
         if given_up {
@@ -225,6 +225,15 @@ impl Session {
         self.read_and_touch(keys, want, None).await
     }
 
+    /// Reads items, of the first of which the value, whatever is wanted of the others.
+    pub(in crate::adapters::memcached) async fn read_behind_value(
+        &mut self,
+        keys: &[&str],
+        want: Want,
+    ) -> Result<Vec<Option<Item>>> {
+        self.read_again(keys, Wants { first: Want::Value, others: want }, None).await
+    }
+
     /// Reads items, and gives them a lifetime if there is one.
     pub(in crate::adapters::memcached) async fn read_and_touch<K: AsRef<str>>(
         &mut self,
@@ -232,10 +241,19 @@ impl Session {
         want: Want,
         ttl: Option<Ttl>,
     ) -> Result<Vec<Option<Item>>> {
+        self.read_again(keys, want.into(), ttl).await
+    }
+
+    async fn read_again<K: AsRef<str>>(
+        &mut self,
+        keys: &[K],
+        wants: Wants,
+        ttl: Option<Ttl>,
+    ) -> Result<Vec<Option<Item>>> {
         let reused = self.connection.is_some();
-        match self.read_once(keys, want, ttl).await {
+        match self.read_once(keys, wants, ttl).await {
             Err(error) if reused && self.was_closed(&error) => {
-                self.read_once(keys, want, ttl).await
+                self.read_once(keys, wants, ttl).await
             }
             answer => answer,
         }
@@ -254,13 +272,13 @@ impl Session {
     async fn read_once<K: AsRef<str>>(
         &mut self,
         keys: &[K],
-        want: Want,
+        wants: Wants,
         ttl: Option<Ttl>,
     ) -> Result<Vec<Option<Item>>> {
         let opaque = self.opaques(1);
         let patience = self.patience();
         let client = self.client().await?;
-        let answer = timeout(patience, client.get(keys, want, ttl, opaque)).await;
+        let answer = timeout(patience, client.get(keys, wants, ttl, opaque)).await;
         self.settle(answer)
     }
 
@@ -297,21 +315,24 @@ impl Session {
     }
 
     /// Stores items in one round trip, in their order, and returns whether all of them were stored.
-    /// An error that is not retryable concerns one of the items, and the server does not say which.
+    /// `seq` is the present sequence number of the clear log. An error that is not retryable
+    /// concerns one of the items, and the server does not say which.
     pub(in crate::adapters::memcached) async fn store_all(
         &mut self,
         writes: &[Write],
-        flags: u32,
+        seq: u64,
     ) -> Result<bool> {
         let first = self.opaques(writes.len());
         let patience = self.patience();
+        let stamping = self.server.stamping;
         let client = self.client().await?;
-        let (mut ttl, mut words) = (None, String::new());
-        for (opaque, write) in numbered(first, writes) {
-            if ttl.replace(write.ttl) != Some(write.ttl) {
-                words = format!(" F{flags} {}", write.ttl);
+        let (mut shape, mut words) = (None, String::new());
+        for (opaque, Write { key, stored, ttl }) in numbered(first, writes) {
+            let of_this = (*ttl, stamping.flags(seq, stored.may_be_stale));
+            if shape.replace(of_this) != Some(of_this) {
+                words = format!(" F{} {ttl}", of_this.1);
             }
-            client.add_to_set_all(write.key.wire(), &write.bytes, &words, opaque);
+            client.add_to_set_all(key.wire(), &stored.bytes, &words, opaque);
         }
         let answer = timeout(patience, client.set_all(first, writes.len())).await;
         let wires = || writes.iter().map(|write| write.key.wire().to_owned()).collect();

@@ -1,12 +1,15 @@
 use super::*;
+use crate::adapters::memcached::connection::Want;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+const MOST: usize = 1 << 10;
+
 fn pair() -> (Client, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("two sockets");
-    (Client::new(Socket::Unix(ours)), theirs)
+    (Client::new(Socket::Unix(ours), MOST), theirs)
 }
 
 /// What a client finds for `keys` if the server answers these bytes, in pieces of so many.
@@ -18,7 +21,7 @@ async fn found(keys: &[&str], bytes: &[u8], piece: usize) -> Result<Vec<bool>, F
             tokio::task::yield_now().await;
         }
     };
-    let (found, ()) = tokio::join!(client.get(keys, Want::Value, None, 7), answering);
+    let (found, ()) = tokio::join!(client.get(keys, Want::Value.into(), None, 7), answering);
     assert_eq!(client.is_closed(), matches!(found, Err(Fault::Misplaced)));
     Ok(found?.iter().map(Option::is_some).collect())
 }
@@ -31,7 +34,6 @@ async fn hits_are_put_beside_their_keys() {
         assert_eq!(found, [true, false, true, false], "in pieces of {piece}");
     }
     assert_eq!(found(&["a"], b"EN\r\n", 9).await.expect("in step"), [false]);
-    assert_eq!(found(&["a"], b"HD ka O7\r\n", 9).await.expect("in step"), [true]);
 }
 
 #[tokio::test]
@@ -45,6 +47,8 @@ async fn an_answer_to_another_question_is_noticed() {
         b"EN\r\nMN\r\n",
         b"NF O7\r\nMN\r\n",
         b"VERSION 1\r\n",
+        // A hit without the value that was asked for.
+        b"HD ka O7\r\nMN\r\n",
     ] {
         let found = found(&["a", "b"], bytes, bytes.len()).await;
         assert!(matches!(found, Err(Fault::Misplaced)), "{bytes:?}: {found:?}");
@@ -57,11 +61,11 @@ async fn an_error_of_the_server_leaves_the_connection_in_step() {
     let (mut client, mut server) = pair();
     let bytes = b"SERVER_ERROR out of memory\r\nVA 1 kb O1\r\nx\r\nMN\r\nEN\r\n";
     server.write_all(&bytes[..bytes.len() - 4]).await.expect("room");
-    let error = client.get(&["a", "b"], Want::Value, None, 1).await.expect_err("refused");
+    let error = client.get(&["a", "b"], Want::Value.into(), None, 1).await.expect_err("refused");
     assert!(matches!(error, Fault::Refused(words) if words == "out of memory"));
     assert!(!client.is_closed());
     server.write_all(b"EN\r\n").await.expect("room");
-    let found = client.get(&["a"], Want::Value, None, 2).await.expect("in step");
+    let found = client.get(&["a"], Want::Value.into(), None, 2).await.expect("in step");
     assert!(found[0].is_none());
 }
 
@@ -118,7 +122,7 @@ async fn answers_are_read_while_requests_are_sent() {
         }
         server.write_all(b"MN\r\n").await.expect("the client reads");
     };
-    let (found, ()) = tokio::join!(client.get(&keys, Want::Value, None, 1), answering);
+    let (found, ()) = tokio::join!(client.get(&keys, Want::Value.into(), None, 1), answering);
     assert!(found.expect("in step").iter().all(Option::is_some));
 }
 
@@ -147,5 +151,37 @@ async fn a_closed_connection_says_what_the_server_said() {
     let error = client.ping().await.expect_err("closed");
     let Fault::Broken(cause) = error else { panic!("{error:?}") };
     assert!(cause.to_string().contains("Too many open connections"), "{cause}");
+    assert!(client.is_closed());
+}
+
+/// Of the first key the value is read, and of the others only that they are there.
+#[tokio::test]
+async fn two_wants_share_an_exchange() {
+    let wants = Wants { first: Want::Value, others: Want::Meta };
+    for (bytes, is_right) in [
+        (&b"VA 1 ka O7\r\nx\r\nHD kb O7\r\nHD kc O7\r\nMN\r\n"[..], true),
+        (b"HD ka O7\r\nMN\r\n", false),
+        (b"VA 1 kb O7\r\nx\r\nMN\r\n", false),
+    ] {
+        let (mut client, mut server) = pair();
+        server.write_all(bytes).await.expect("room");
+        let found = client.get(&["a", "b", "c"], wants, None, 7).await;
+        assert_eq!(found.is_ok(), is_right, "{bytes:?}: {found:?}");
+        let mut asked = [0; 128];
+        let length = tokio::io::AsyncReadExt::read(&mut server, &mut asked).await.expect("asked");
+        let lines: Vec<&str> =
+            std::str::from_utf8(&asked[..length]).expect("ASCII").lines().collect();
+        let [first, second, third, "mn"] = lines[..] else { panic!("{lines:?}") };
+        assert!(first.starts_with("mg a v ") && second == third.replace("mg c", "mg b"));
+        assert!(!second.contains(" v "), "{second}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_without_bound_ends_the_connection_at_once() {
+    let (mut client, mut server) = pair();
+    server.write_all(b"VA 1025 ka O7\r\n").await.expect("room");
+    let error = client.get(&["a"], Want::Value.into(), None, 7).await.expect_err("too long");
+    assert!(matches!(error, Fault::Unbounded { length: 1_025, most: MOST }), "{error:?}");
     assert!(client.is_closed());
 }
