@@ -140,7 +140,7 @@ fn a_number_with_which_nothing_would_work_is_refused_when_it_is_read() {
         ("redis", "max_value_bytes", &["0", "1GiB"]),
         ("redis", "max_batch", &["0"]),
         ("memcached", "op_timeout", &["0", "0ms", "1e-10"]),
-        ("memcached", "pool_size", &["0"]),
+        ("memcached", "pool_size", &["0", "65", "18446744073709551615"]),
         ("memcached", "max_value_bytes", &["0"]),
         ("memcached", "max_batch", &["0"]),
         ("sqlite", "op_timeout", &["0", "0ms", "1e-10"]),
@@ -149,6 +149,7 @@ fn a_number_with_which_nothing_would_work_is_refused_when_it_is_read() {
         ("sqlite", "max_value_bytes", &["0"]),
         ("sqlite", "purge_every", &["0"]),
         ("sqlite", "max_batch", &["0"]),
+        ("memory", "max_entries", &["0"]),
         ("memory", "max_bytes", &["0"]),
         ("memory", "max_value_bytes", &["0", "0MiB"]),
     ] {

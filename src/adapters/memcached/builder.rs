@@ -14,6 +14,10 @@ use std::time::Duration;
 /// The server's own limit of 1 MiB for an item, less the item's key of up to 250 bytes and its
 /// header.
 const MAX_VALUE_BYTES: usize = (1 << 20) - 512;
+/// Longer deadlines would overflow the clock.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
+/// The most connections of a runtime to a server.
+const MAX_POOL_SIZE: usize = 64;
 /// The most waiting calls, and bytes of values, in one batch by default.
 const MAX_BATCH: usize = 128;
 const MAX_BATCH_BYTES: usize = 256 << 10;
@@ -34,12 +38,14 @@ impl Config {
     fn check(&self) -> Result<()> {
         for (setting, is_zero) in [
             ("op_timeout", self.op_timeout.is_zero()),
-            ("pool_size", self.pool_size == 0),
             ("max_value_bytes", self.max_value_bytes == 0),
         ] {
             if is_zero {
                 return Err(Error::config(format!("`{setting}` must be more than zero")));
             }
+        }
+        if !(1..=MAX_POOL_SIZE).contains(&self.pool_size) {
+            return Err(Error::config(format!("`pool_size` must be from 1 to {MAX_POOL_SIZE}")));
         }
         self.limits.check()
     }
@@ -198,7 +204,7 @@ impl MemcachedBuilder {
     }
 
     /// The deadline of every call, which covers waiting, connecting and the command. 250 ms by
-    /// default.
+    /// default; a year at most.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -215,7 +221,7 @@ impl MemcachedBuilder {
     }
 
     /// How many connections each runtime opens to each server at most. They are opened when they
-    /// are needed. 2 by default.
+    /// are needed. 2 by default, 64 at most.
     ///
     /// Waiting calls are sent in batches, so more connections speed up few programs. They keep
     /// small values from waiting behind large ones.
@@ -263,7 +269,7 @@ impl MemcachedBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an address that is not a server's, and
-    /// for a timeout, pool or value size of zero.
+    /// for a timeout, pool or value size that is out of range.
     ///
     /// ```
     /// # fn main() -> larder::Result<()> {
@@ -277,6 +283,7 @@ impl MemcachedBuilder {
             config.servers.push(Address::default());
         }
         config.check()?;
+        config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
         Ok(AsyncMemcachedCache::from_config(config))
     }
 }
@@ -362,11 +369,12 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_setting() {
+    fn what_is_out_of_range_is_no_setting() {
         let builder = MemcachedBuilder::new;
         for built in [
             builder().op_timeout(Duration::ZERO).build(),
             builder().pool_size(0).build(),
+            builder().pool_size(65).build(),
             builder().max_value_bytes(0).build(),
             builder().server("a").server("a:11211").build(),
             builder().server("a").server("A").build(),

@@ -76,7 +76,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Sets the most bytes of keys and values, plus 112 bytes for each entry. Default 128 MiB.
+    /// Sets the most bytes of keys and values, plus 112 bytes for each entry. Default 128 MiB; at
+    /// least 1.
     ///
     /// The weight of a value is estimated from its size and its `Serialize`: the heap of texts,
     /// lists, maps and boxes of the standard library is right within a factor of two. Skipped
@@ -91,7 +92,8 @@ impl MemoryBuilder {
     }
 
     /// Sets the most bytes of one value. A value that counts for more is
-    /// [`TooLarge`](crate::ErrorKind::TooLarge), on every machine. Default 32 MiB; 4 GiB at most.
+    /// [`TooLarge`](crate::ErrorKind::TooLarge), on every machine. Default 32 MiB; at least 1, 4 GiB
+    /// at most.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -104,7 +106,7 @@ impl MemoryBuilder {
     /// # Ok(()) }
     /// ```
     pub fn max_value_bytes(mut self, bytes: u64) -> Self {
-        self.max_value_bytes = bytes;
+        self.max_value_bytes = bytes.max(1);
         self
     }
 
@@ -188,13 +190,13 @@ impl MemoryBuilder {
         let mut builder = Self::default();
         builder.settings.take(url)?;
         if let Some(entries) = url.take("max_entries")? {
-            builder = builder.max_entries(entries);
+            builder = builder.max_entries(more_than_zero("max_entries", entries)?);
         }
-        if let Some(bytes) = take_bound(url, "max_bytes")? {
-            builder = builder.max_bytes(bytes);
+        if let Some(bytes) = url.take_size("max_bytes")? {
+            builder = builder.max_bytes(more_than_zero("max_bytes", bytes)?);
         }
-        if let Some(bytes) = take_bound(url, "max_value_bytes")? {
-            builder = builder.max_value_bytes(bytes);
+        if let Some(bytes) = url.take_size("max_value_bytes")? {
+            builder = builder.max_value_bytes(more_than_zero("max_value_bytes", bytes)?);
         }
         builder.encoded = url.take("encoded")?.unwrap_or_default();
         builder.shared = url.take("shared")?.unwrap_or_default();
@@ -219,13 +221,13 @@ impl MemoryBuilder {
     }
 }
 
-/// Takes out a bound in bytes. With zero every value would be refused later.
-fn take_bound(url: &mut CacheUrl, name: &'static str) -> Result<Option<u64>> {
-    match url.take_size(name)? {
-        Some(0) => Err(Error::config(format!(
+/// With a bound of zero nothing could be stored.
+fn more_than_zero(name: &'static str, bound: u64) -> Result<u64> {
+    match bound {
+        0 => Err(Error::config(format!(
             "`{name}` must be more than zero; a cache that stores nothing is `off:`"
         ))),
-        bytes => Ok(bytes),
+        bound => Ok(bound),
     }
 }
 

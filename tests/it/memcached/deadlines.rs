@@ -2,6 +2,7 @@
 
 use super::{on, put, text};
 use crate::support::Memcached;
+use larder::AsyncCacheAdapter;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -47,6 +48,15 @@ async fn lanes() {
             println!("round {round}, pool_size {pool_size}: {figures:?}");
         }
     }
+}
+
+/// A deadline beyond what the clock can express is a long one.
+#[tokio::test]
+async fn the_longest_deadline_overflows_nothing() {
+    let cache = on(Memcached::shared()).op_timeout(Duration::MAX).build().unwrap();
+    put(&cache, "k", "v").await.unwrap();
+    assert_eq!(text(&cache, "k").await.unwrap().as_deref(), Some("v"));
+    cache.clear("").await.unwrap();
 }
 
 fn calls(tasks: usize) -> usize {

@@ -100,7 +100,7 @@ async fn a_batch_and_counters_are_bounded_too() {
         cache.add(&format!("a{at}"), larder::CacheValue::new(at), Expiry::Default).await.unwrap();
         assert!(cache.entry_count() <= 10);
     }
-    let cache = AsyncMemoryCache::from_url("memory:?max_entries=0").unwrap();
+    let cache = AsyncMemoryCache::builder().max_entries(0).build();
     put(&cache, "k", 1, Expiry::Never).await.unwrap();
     assert_eq!(read(&cache, "k").await, Some(1), "at least one");
 }
