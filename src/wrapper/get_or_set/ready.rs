@@ -20,8 +20,6 @@ pub(super) struct Ready {
     /// Do not store: the backend could not be read, and may hold a good value, or the generations of
     /// the tags are not known.
     pub(super) skip_store: bool,
-    /// The tags could not be read.
-    pub(super) lacks_tags: bool,
 }
 
 impl Ready {
@@ -33,8 +31,7 @@ impl Ready {
     /// Takes the tags that were read. `None` means that they could not be read, and that the load
     /// goes on without the backend.
     pub(super) fn take_tags(&mut self, tags: Option<Tags>) {
-        self.lacks_tags = tags.is_none();
-        self.skip_store |= self.lacks_tags;
+        self.skip_store |= tags.is_none();
         self.tags = tags;
     }
 }

@@ -337,11 +337,9 @@ impl LoadTask {
         } else if let Some(right) = self.ready.right.take() {
             right.forget();
         }
-        let error = self.slot.with_context("set")(error).with_key(self.key());
         // Emitted for encode errors as well: without the event it would not be visible that the
         // loader runs on every call.
-        let info = CallInfo::new(OP, self.key()).took(took).error(&error);
-        self.cache.emit(&self.slot, EventKind::BackendError, info);
+        let error = self.tell_not_stored(error, took);
         if error.kind() == ErrorKind::Panic {
             return Outcome::Failed(error);
         }
@@ -354,25 +352,52 @@ impl LoadTask {
         kept: Expiry,
         put: Put,
     ) -> (Result<()>, Option<Duration>) {
-        let (mut stored, took) = match put {
-            Put::Skipped => return (self.void_older().await, None),
+        let is_skipped = matches!(put, Put::Skipped);
+        let may_store = !is_skipped && !matches!(self.ready.right, Some(StoreRight::None));
+        let (stored, took) = match put {
+            Put::Skipped => (Ok(()), None),
             Put::Tried(stored) => (stored, None),
             Put::Pending => self.ask_to_store(value, kept).await,
         };
-        if self.guard.is_invalidated() {
-            stored = stored.and(self.slot.adapter.remove(self.scoped()).await.map(drop));
-        }
-        (stored, took)
+        let removed = if self.guard.is_invalidated() {
+            // A write that has begun since may have ended before this store did.
+            if is_skipped { Ok(()) } else { self.remove().await }
+        } else if may_store && stored.is_ok() {
+            Ok(())
+        } else {
+            self.void_older().await
+        };
+        (stored.and(removed), took)
     }
 
-    /// The value of a forced refresh is not stored without its tags. What it was to replace is
-    /// removed, as where the backend refuses to store it.
+    /// Who forces a refresh knows that what is there is wrong: it does not stay where nothing new is
+    /// stored.
     async fn void_older(&self) -> Result<()> {
-        let is_meant = self.options.force_refresh && self.ready.lacks_tags;
-        if is_meant && !self.guard.is_invalidated() {
-            self.slot.adapter.remove(self.scoped()).await?;
+        if self.options.force_refresh && !self.guard.is_invalidated() {
+            self.remove().await?;
         }
         Ok(())
+    }
+
+    async fn remove(&self) -> Result<()> {
+        self.slot.adapter.remove(self.scoped()).await.map(drop)
+    }
+
+    /// The outcome of a load that gave no value for this key.
+    pub(super) async fn be_absent(&mut self) -> Outcome {
+        if let Err(error) = self.void_older().await {
+            self.tell_not_stored(error, None);
+        }
+        self.give_up_right().await;
+        Outcome::Absent
+    }
+
+    /// Emits the event of an error of the store, and returns the error with its context.
+    fn tell_not_stored(&self, error: Error, took: Option<Duration>) -> Error {
+        let error = self.slot.with_context("set")(error).with_key(self.key());
+        let info = CallInfo::new(OP, self.key()).took(took).error(&error);
+        self.cache.emit(&self.slot, EventKind::BackendError, info);
+        error
     }
 
     async fn ask_to_store(

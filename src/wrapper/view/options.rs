@@ -239,8 +239,10 @@ impl View<'_> {
     }
 
     /// `get_or_set*` run the loader although there is a value, and store the result. If the loader
-    /// fails, the call returns its error and the old entry stays. Simultaneous refreshes share one
-    /// load.
+    /// fails, the call returns its error and the old entry stays. If the loader gives a value that is
+    /// not stored ([`skip_none`](View::skip_none), [`Loaded::unstored`](crate::Loaded::unstored), or
+    /// the backend refuses it or is away), the old entry is removed. Simultaneous refreshes share
+    /// one load.
     #[must_use]
     pub fn force_refresh(mut self) -> Self {
         self.options.force_refresh();

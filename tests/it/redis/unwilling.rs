@@ -243,6 +243,44 @@ async fn what_a_replica_refuses_is_made_up_for() {
     reads_go_on_and_writes_are_made_up_for(&replica, follow, lead).await;
 }
 
+/// A server that cannot be written at the moment cannot remove the older value either: the removal
+/// is made up for, and until then the process answers without the value.
+#[tokio::test]
+async fn a_forced_refresh_leaves_nothing_older_behind_that_is_served_again() {
+    let server = Redis::start();
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}prefix={}&op_timeout=10s", server.url(), prefix());
+    let cache = AsyncCacheWrapper::new(url.as_str()).unwrap();
+    let keys = ["one", "many", "absent", "here", "leased"];
+    for key in keys {
+        cache.set(key, "older".to_owned()).await.unwrap();
+    }
+    server.cannot_save();
+    let load = || async { "newer".to_owned() };
+    let forced = || cache.view().force_refresh();
+    assert_eq!(forced().get_or_load("one", load).await.unwrap(), "newer");
+    assert_eq!(forced().get_or_load_here("here", load).await.unwrap(), "newer");
+    let leased = forced().lease(Duration::from_secs(9)).get_or_load("leased", load);
+    assert_eq!(leased.await.unwrap(), "newer");
+    let found = forced().get_or_set_many_async(["many", "absent"], |_: Vec<String>| async {
+        [("many".to_owned(), "newer".to_owned())]
+    });
+    assert_eq!(found.await.unwrap(), [Some("newer".to_owned()), None]);
+    for key in keys {
+        assert_eq!(cache.get::<String>(key).await.unwrap(), None, "{key}, before it is removed");
+    }
+    server.save_again();
+    // Another process, which knows nothing of what is to be made up for.
+    let other = AsyncCacheWrapper::new(url.as_str()).unwrap();
+    for key in keys {
+        eventually("it is removed", PATIENT, async || {
+            matches!(other.get::<String>(key).await, Ok(None))
+        })
+        .await;
+        assert_eq!(cache.get::<String>(key).await.unwrap(), None, "{key}");
+    }
+}
+
 fn causes(error: &Error) -> String {
     format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
 }

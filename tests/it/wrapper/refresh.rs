@@ -119,6 +119,36 @@ async fn a_forced_refresh_runs_the_loader_and_keeps_the_old_value_on_failure() -
     Ok(())
 }
 
+/// Who forces a refresh knows that what is there is wrong.
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_whose_value_is_not_stored_removes_the_old_one() -> larder::Result<()> {
+    for cache in plain_and_encoded() {
+        let keys = ["skipped", "unstored", "here", "closure", "absent"];
+        for key in keys {
+            cache.set(key, Some(1u64)).await?;
+        }
+        let forced = || cache.view().force_refresh();
+        let none = async { None::<u64> };
+        assert_eq!(forced().skip_none().get_or_set_async("skipped", none).await?, None);
+        let none = || async { None::<u64> };
+        assert_eq!(forced().skip_none().get_or_load_here("here", none).await?, None);
+        assert_eq!(forced().skip_none().get_or_set_with("closure", |_| None::<u64>).await?, None);
+        let unstored = async { Loaded::unstored(Some(2u64)) };
+        assert_eq!(forced().get_or_set_loaded_async("unstored", unstored).await?, Some(2));
+        let nothing = |_: Vec<String>| async { Vec::<(String, Option<u64>)>::new() };
+        assert_eq!(forced().get_or_set_many_async(["absent"], nothing).await?, [None]);
+        for key in keys {
+            assert_eq!(cache.get::<Option<u64>>(key).await?, None, "{key}");
+        }
+        // Without force the loader does not run, and nothing is removed.
+        cache.set("kept", Some(1u64)).await?;
+        let none = async { None::<u64> };
+        assert_eq!(cache.skip_none().get_or_set_async("kept", none).await?, Some(1));
+        assert_eq!(cache.get::<Option<u64>>("kept").await?, Some(Some(1)));
+    }
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_loader_decides_is_for_its_entry_only() -> larder::Result<()> {
     for cache in plain_and_encoded() {

@@ -180,10 +180,7 @@ impl<A: BatchArgument> JointTask<A> {
                     let put = task.begin_store(&planned).await;
                     Stage::Storing(planned, put)
                 }
-                None => {
-                    task.give_up_right().await;
-                    Stage::Over(Outcome::Absent)
-                }
+                None => Stage::Over(task.be_absent().await),
             }
         });
         let mut stages = join_all(begun).await;
