@@ -30,8 +30,11 @@ const NODE: usize = 16;
 /// as its content would be.
 const NOTHING: usize = 8;
 
-/// Hash tables are never full: three slots for two entries.
+/// Hash tables and trees are never full: three slots for two entries.
 const TABLE: (usize, usize) = (3, 2);
+
+/// The slots of the smallest that are not empty: four in a hash table, eleven in a tree.
+const FEWEST_SLOTS: usize = 6;
 
 /// The number of bytes that `object` takes.
 pub(crate) fn footprint<T: Serialize>(object: &T) -> Result<usize, Refused> {
@@ -167,10 +170,18 @@ impl Open {
     fn list(self, kind: ListKind) -> Part {
         let elements = match kind {
             ListKind::Dense => piece(self.count * self.widest),
-            ListKind::Sparse => piece(self.count * (self.widest + 1) * TABLE.0 / TABLE.1),
+            ListKind::Sparse => piece(self.slots() * (self.widest + 1)),
             ListKind::Linked => self.count * piece(self.widest + NODE),
         };
         Part::handle(HANDLE, self.beyond + elements)
+    }
+
+    /// The places for the elements of a set, or the pairs of a map.
+    fn slots(&self) -> usize {
+        match self.count {
+            0 => 0,
+            count => (count * TABLE.0).div_ceil(TABLE.1).max(FEWEST_SLOTS),
+        }
     }
 
     fn fields(self) -> Part {

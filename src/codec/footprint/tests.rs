@@ -62,6 +62,29 @@ fn maps_and_sets_count_for_their_places_too() {
 }
 
 #[test]
+fn many_small_maps_and_sets_count_for_their_empty_places() {
+    type Ordered<V> = Vec<BTreeMap<V, V>>;
+    let leaf = |pair: usize| 24 + allocation(11 * pair + 16);
+    let table = |pair: usize| 48 + allocation(4 * pair + 4 + 16);
+    for entries in 1..=3 {
+        let keys = move |at: usize| (at..at + entries).map(|at| at as u64);
+        let pairs = move |at: usize| keys(at).map(|key| (key, key));
+        let what = |kind: &str| format!("{kind} of {entries}");
+        about(&what("trees"), many::<_, Ordered<u64>>(|at| pairs(at).collect()), MANY * leaf(16));
+        let tables = many::<_, Vec<HashMap<u64, u64>>>(|at| pairs(at).collect());
+        about(&what("tables"), tables, MANY * table(16));
+        let sets = many::<_, Vec<HashSet<u64>>>(|at| keys(at).collect());
+        about(&what("sets"), sets, MANY * table(8));
+        let ordered = many::<_, Vec<BTreeSet<u64>>>(|at| keys(at).collect());
+        about(&what("ordered sets"), ordered, MANY * leaf(8));
+        let texts = move |at: usize| keys(at).map(|key| (key.to_string(), key.to_string()));
+        let texts = many::<_, Ordered<String>>(|at| texts(at).collect());
+        about(&what("texts"), texts, MANY * (leaf(48) + 2 * entries * allocation(4)));
+    }
+    about("empty maps", many::<_, Vec<HashMap<u64, u64>>>(|_| HashMap::new()), MANY * 48);
+}
+
+#[test]
 fn objects_count_for_their_own_size_and_what_they_hold() {
     #[derive(Serialize)]
     struct User {
