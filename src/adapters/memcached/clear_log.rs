@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(judge(&after, "larder:a:x", flags(&before), 12), Verdict::Cleared);
     }
 
-    /// Stamps repeat after 32,768 clears. Older values are distinguished by their CAS numbers.
+    /// Stamps repeat after 16,384 clears. Older values are distinguished by their CAS numbers.
     #[test]
     fn stamps_that_begin_anew_confuse_nothing() {
         let first = written(&ClearLog::new(u32::MAX), 10);

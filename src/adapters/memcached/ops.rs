@@ -93,19 +93,23 @@ impl Session {
     }
 
     async fn store_piece(&mut self, writes: &[Write], stored: &mut Each<()>) {
-        if let [write] = writes {
-            stored.push(self.store_one(write).await);
-            return;
-        }
-        match self.store_together(writes).await {
-            Ok(()) => stored.extend(writes.iter().map(|_| Ok(()))),
-            Err(error) if error.is_retryable() => {
-                stored.extend(writes.iter().map(|_| Err(error.clone())));
+        // What is left to store; what comes first is the last.
+        let mut left = vec![writes];
+        while let Some(writes) = left.pop() {
+            if let [write] = writes {
+                stored.push(self.store_one(write).await);
+                continue;
             }
-            // The server refused one of the values, and does not say which.
-            Err(_) => {
-                for write in writes {
-                    stored.push(self.store_one(write).await);
+            match self.store_together(writes).await {
+                Ok(()) => stored.extend(writes.iter().map(|_| Ok(()))),
+                Err(error) if error.is_retryable() => {
+                    stored.extend(writes.iter().map(|_| Err(error.clone())));
+                }
+                // The server refused one of the values, and does not say which. Halves find it in
+                // few round trips.
+                Err(_) => {
+                    let (first, second) = writes.split_at(writes.len() / 2);
+                    left.extend([second, first]);
                 }
             }
         }
