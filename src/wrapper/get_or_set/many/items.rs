@@ -6,6 +6,7 @@ use crate::key::Scope;
 use crate::wrapper::keys::{KeyBatch, OneKey};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::mem;
 
 /// An item of [`get_or_set_many_async`](crate::View::get_or_set_many_async): a key, or a pair of a
 /// key and the argument by which the loader knows it.
@@ -108,19 +109,28 @@ impl<A> Items<A> {
     /// items, is the error of the call.
     pub(super) fn answers<T: Clone>(
         &self,
-        of_keys: Vec<Result<Option<T>>>,
+        mut of_keys: Vec<Result<Option<T>>>,
     ) -> Result<Vec<Option<T>>> {
         if self.places.len() == of_keys.len() {
             return of_keys.into_iter().collect();
         }
-        self.places.iter().map(|place| of_keys[*place].clone()).collect()
+        let mut last = vec![0; of_keys.len()];
+        self.places.iter().enumerate().for_each(|(at, place)| last[*place] = at);
+        // The last item of a key gets the value itself: it is not cloned and dropped, which is the
+        // user's code.
+        let answer = |(at, place): (usize, &usize)| match &mut of_keys[*place] {
+            own if last[*place] == at => mem::replace(own, Ok(None)),
+            own => own.clone(),
+        };
+        self.places.iter().enumerate().map(answer).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{Error, ErrorKind};
+    use std::rc::Rc;
 
     #[test]
     fn a_key_is_kept_once_with_its_first_argument() {
@@ -132,5 +142,37 @@ mod tests {
         assert_eq!((items.arguments, items.places), (vec!["x".to_owned()], vec![0, 0]));
         let empty = Items::new(&scope, ["x", ""]).map(|items| items.arguments);
         assert_eq!(empty.expect_err("refused").kind(), ErrorKind::InvalidKey);
+    }
+
+    /// An `Rc` counts its clones.
+    #[test]
+    fn an_item_more_is_a_clone_more() {
+        let items = Items::new(&Scope::default(), ["x", "y", "x", "x", "z"]).expect("keys");
+        let (x, y) = (Rc::new("x"), Rc::new("y"));
+        let of_keys = vec![Ok(Some(x.clone())), Ok(Some(y.clone())), Ok(None)];
+        let found = items.answers(of_keys).expect("no error");
+        let texts: Vec<Option<&str>> =
+            found.iter().map(|found| found.as_deref().copied()).collect();
+        assert_eq!(texts, [Some("x"), Some("y"), Some("x"), Some("x"), None]);
+        assert_eq!((Rc::strong_count(&x), Rc::strong_count(&y)), (4, 2));
+        let failed =
+            items.answers::<u8>(vec![Ok(None), Err(Error::new(ErrorKind::Load)), Ok(None)]);
+        assert_eq!(failed.expect_err("of one key").kind(), ErrorKind::Load);
+    }
+
+    /// A value that panics when it is dropped is given to its caller.
+    #[test]
+    fn no_value_of_a_caller_is_dropped() {
+        #[derive(Clone)]
+        struct Fragile;
+        impl Drop for Fragile {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        let items = Items::new(&Scope::default(), ["x", "x"]).expect("keys");
+        let found = items.answers(vec![Ok(Some(Fragile))]).expect("no error");
+        assert_eq!(found.len(), 2);
+        found.into_iter().for_each(mem::forget);
     }
 }
