@@ -3,7 +3,7 @@
 use super::carrier::Carrier;
 use super::current;
 use super::hashed_key::HashedKey;
-use super::wait_graph::Edge;
+use super::wait_graph::{self, Edge};
 use crate::error::Error;
 use crate::runtime;
 use crate::runtime::lock;
@@ -209,6 +209,11 @@ impl Flight {
             }
             patience = (patience * 2).min(most);
         }
+    }
+
+    /// Whether the flight's loader waits for the loader that makes this call, or is that loader.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        current::current_flight().is_some_and(|own| wait_graph::reaches(self.id, own))
     }
 
     /// Waits for the outcome as the leader. Cancel safe.

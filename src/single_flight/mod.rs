@@ -175,7 +175,11 @@ impl Flights {
             match joining.forced {
                 Some(forced) if flight.began_before(forced.came) => {
                     let flight = flight.clone();
-                    flight.supersede();
+                    // A load that waits for this caller's own goes on after it: no other load
+                    // stores a value, because the caller's is unshared.
+                    if !flight.waits_for_caller() {
+                        flight.supersede();
+                    }
                     let runs_beside = shard.detached_on(key).next().is_some();
                     if runs_beside || !forced.has_waited {
                         return Join::LetEnd(flight, (!runs_beside).then_some(GRACE));

@@ -53,9 +53,9 @@ impl Drop for Edge {
     }
 }
 
-/// Visits each flight once, and locks one shard at a time, so that no wait is blocked by a whole
+/// Whether `from` waits for `to`, directly or not, or is `to`. Visits each flight once, and locks one shard at a time, so that no wait is blocked by a whole
 /// walk.
-fn reaches(from: u64, to: u64) -> bool {
+pub(super) fn reaches(from: u64, to: u64) -> bool {
     if from == to {
         return true;
     }

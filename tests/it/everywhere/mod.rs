@@ -11,6 +11,7 @@ mod keys;
 mod loads;
 mod many;
 mod order;
+mod own_key;
 mod races;
 
 use std::time::Duration;

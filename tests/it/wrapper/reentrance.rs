@@ -50,6 +50,31 @@ fn for_its_own_key_from_a_closure_on_the_blocking_face() {
     );
 }
 
+/// The inner load is unshared: if it kept the outer one from being stored, no call would store.
+#[tokio::test]
+async fn a_load_is_stored_although_its_own_key_is_forced_within() {
+    for is_forced in [false, true] {
+        let cache = fresh();
+        let view = if is_forced { cache.force_refresh() } else { cache.view() };
+        let forced = |key: &'static str| {
+            let inner = cache.clone();
+            async move { inner.force_refresh().get_or_set(key, 1).await.unwrap() + 1 }
+        };
+        let call = view.get_or_set_async("own", forced("own"));
+        assert_eq!(within(SOON, "forcing its own key", call).await.unwrap(), 2);
+        let between = (cache.clone(), forced("outer"));
+        let call = view.get_or_set_async("outer", async move {
+            let (cache, forced) = between;
+            cache.get_or_set_async("between", forced).await.unwrap() + 1
+        });
+        assert_eq!(within(SOON, "forcing the key of an outer load", call).await.unwrap(), 3);
+        let call = view.get_or_load_here("here", || async { forced("here").await });
+        assert_eq!(within(SOON, "forcing the key of a carried load", call).await.unwrap(), 2);
+        let stored = cache.get_many(["own", "outer", "between", "here"]).await.unwrap();
+        assert_eq!(stored, [Some(2), Some(3), Some(2), Some(2)]);
+    }
+}
+
 #[tokio::test]
 async fn writes_from_within_are_fine_and_win() {
     let cache = fresh();

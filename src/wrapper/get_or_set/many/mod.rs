@@ -27,8 +27,9 @@ impl View<'_> {
     /// An item is a key, and the loader is given the missing keys as the caller wrote them; or a
     /// pair of a key and an argument, and the loader is given the arguments (see [`BatchItem`]).
     /// It is given each of them once, in the order asked, and gives pairs: a `HashMap`, a `Vec` of
-    /// pairs, or another iterator. A key that it does not give is `None` and not stored; what was
-    /// not asked for is dropped.
+    /// pairs, or another iterator. Of two pairs with the same key, the first one's argument counts.
+    /// A key that the loader does not give is `None` and not stored; what was not asked for is
+    /// dropped.
     ///
     /// A batch costs one read, one call of the loader, and one write for all. Keys that another
     /// call loads are waited for instead, and other calls wait for the keys that are loaded here.
