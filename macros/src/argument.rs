@@ -117,6 +117,19 @@ pub(crate) fn contains_impl(ty: &Type) -> bool {
     contains(&ty.to_token_stream(), "impl")
 }
 
+/// Whether a type contains a reference, which cannot be read back from a store: also a `&'static`
+/// one.
+pub(crate) fn contains_reference(ty: &Type) -> bool {
+    fn contains(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Punct(punct) => punct.as_char() == '&',
+            TokenTree::Group(group) => contains(group.stream()),
+            _ => false,
+        })
+    }
+    contains(ty.to_token_stream())
+}
+
 /// Whether a word occurs anywhere.
 pub(crate) fn contains(tokens: &TokenStream, word: &str) -> bool {
     tokens.clone().into_iter().any(|token| match token {

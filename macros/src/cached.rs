@@ -1,6 +1,6 @@
 //! `#[cached]`: the checks, and the function that people call.
 
-use crate::argument::{self, Argument, Taking, contains_impl};
+use crate::argument::{self, Argument, Taking, contains_impl, contains_reference};
 use crate::attributes::Attributes;
 use crate::companions;
 use crate::function::{Function, Runs};
@@ -83,7 +83,7 @@ impl Cached {
                     "the function returns nothing that could be cached",
                 ))
             }
-            Type::Reference(_) => {
+            _ if contains_reference(output.written_value()) => {
                 refuse("a reference cannot be cached: return an owned value, or an `Arc`")
             }
             ty if contains_impl(ty) => refuse(

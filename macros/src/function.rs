@@ -6,8 +6,8 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, FnArg, GenericArgument, Path, PathArguments, Result, ReturnType, Safety, Signature,
-    Token, Type, TypeParamBound, Visibility,
+    Attribute, FnArg, GenericArgument, LitStr, Path, PathArguments, Result, ReturnType, Safety,
+    Signature, Token, Type, TypeParamBound, Visibility,
 };
 
 /// A function with a body.
@@ -47,6 +47,11 @@ impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let attributes = input.call(Attribute::parse_outer)?;
         let visibility = input.parse()?;
+        if !begins_function(input) {
+            let message =
+                "the attribute is for functions: in an `impl`, write it above each method";
+            return Err(input.error(message));
+        }
         let signature: Signature = input.parse()?;
         if input.peek(Token![;]) {
             return Err(input.error("the attribute needs a function with a body"));
@@ -62,6 +67,22 @@ impl Parse for Function {
         let output = Output { result: result_arguments(&ty), ty };
         Ok(Self { attributes, visibility, signature, body, arguments, runs, output })
     }
+}
+
+/// Whether `fn` follows, after `const`, `async` and other words before it.
+fn begins_function(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    while ahead.peek(Token![const])
+        || ahead.peek(Token![async])
+        || ahead.peek(Token![unsafe])
+        || ahead.peek(Token![extern])
+        || ahead.peek(LitStr)
+    {
+        if ahead.parse::<TokenTree>().is_err() {
+            return false;
+        }
+    }
+    ahead.peek(Token![fn])
 }
 
 impl Function {
@@ -217,6 +238,14 @@ impl Output {
             None => quote!(#ty),
             Some([value, _]) => quote!(#value),
             Some(_) => quote!(<#ty as #larder::__private::Fallible>::Ok),
+        }
+    }
+
+    /// The type of the value that is stored, as far as it is written.
+    pub(crate) fn written_value(&self) -> &Type {
+        match self.result.as_deref() {
+            Some([value, ..]) => value,
+            _ => &self.ty,
         }
     }
 

@@ -333,7 +333,8 @@ pub(crate) fn code(options: &Options, function: &Function) -> TokenStream {
     let larder = &options.larder;
     let mut write = TokenStream::new();
     if let Some(namespace) = &options.namespace {
-        write.extend(quote!(__larder_key.namespace(&(#namespace));));
+        let namespace = borrowed(namespace);
+        write.extend(quote!(__larder_key.namespace(#namespace);));
     }
     write.extend(match &options.key {
         Key::Arguments { name } => arguments_code(options, function, name.as_ref()),

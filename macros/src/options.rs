@@ -8,6 +8,7 @@ use std::time::Duration;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
+use syn::token::Paren;
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, Result, Token, UnOp, parenthesized};
 
 /// The most tags of an entry, as in larder.
@@ -175,6 +176,9 @@ impl Options {
 
     /// Reads one option.
     pub(crate) fn take_one(&mut self, input: ParseStream<'_>, known: Known) -> Result<()> {
+        if input.peek(LitStr) && known.contains(&"key") {
+            return Err(input.error("write `key = \"…\"`"));
+        }
         if !input.peek(Ident::peek_any) {
             return Err(input.error(format!("expected an option: {}", known.join(", "))));
         }
@@ -188,6 +192,14 @@ impl Options {
             return refuse(format!("`{text}` is given twice"));
         }
         self.given.push(text.clone());
+        let (is_word, is_list) =
+            (["skip_none", "here"].contains(&&*text), ["skip", "tags"].contains(&&*text));
+        if is_word && (input.peek(Token![=]) || input.peek(Paren)) {
+            return refuse(format!("`{text}` takes no value: write it, or leave it out"));
+        }
+        if is_list && !input.peek(Paren) {
+            return refuse(format!("`{text}` is a list: `{text}(…)`"));
+        }
         match text.as_str() {
             "skip_none" => self.view.push((name, Setting::Switch)),
             "here" => self.here = Some(name.span()),
@@ -203,6 +215,9 @@ impl Options {
 
     fn take_value(&mut self, name: Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
         if text == "crate" {
+            if input.peek(LitStr) {
+                return Err(input.error("`crate` is a path, and no text: `crate = larder`"));
+            }
             self.crate_path = Some(Path::parse_mod_style(input)?);
             return Ok(());
         }
