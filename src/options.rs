@@ -261,6 +261,10 @@ impl Options {
         self.lease = OptionalMicros::new(lease);
     }
 
+    pub(crate) fn without_lease(&mut self) {
+        self.lease = OptionalMicros::UNSET;
+    }
+
     pub(crate) fn refresh_ahead(&mut self, fraction: f64) {
         self.refresh_ahead =
             if fraction > 0.0 && fraction <= 1.0 { fraction as f32 } else { f32::NAN };

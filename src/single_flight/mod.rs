@@ -231,6 +231,12 @@ impl Flights {
         lock(self.shard(key.hash)).joinable(key).is_some()
     }
 
+    /// Whether a load of the key that nobody can join any more waits for this call: a loader has
+    /// removed or written its own key, and asks for it.
+    pub(crate) fn waits_for_caller(&self, key: HashedKey<'_>) -> bool {
+        lock(self.shard(key.hash)).detached_on(key).any(|flight| flight.waits_for_caller())
+    }
+
     /// A flight that no caller can join and whose value is not stored: the way out of a cycle of
     /// loaders.
     pub(crate) fn unshared(self: &Arc<Self>, key: HashedKey<'_>) -> Result<LeaderGuard> {

@@ -413,7 +413,17 @@ impl<'a> GetOrSet<'a> {
             return Ok(Some(Acquired::Granted(StoreRight::None)));
         }
         let (scoped, wanted) = (self.scoped.text(), (self.replaced, self.of));
-        self.view.ask_once(self.slot, self.key, scoped, wanted, begun).await
+        self.asking().ask_once(self.slot, self.key, scoped, wanted, begun).await
+    }
+
+    /// The view that asks whether the call may store. Without a lease, if a load that waits for this
+    /// call holds the lease: each would wait for the other until the lease ends.
+    pub(super) fn asking(&self) -> View<'a> {
+        let mut view = self.view;
+        if view.options.lease_for().is_some() && self.slot.flights.waits_for_caller(self.scoped) {
+            view.options.without_lease();
+        }
+        view
     }
 
     /// Whether this process loads the key. The call waits for it there: that flight has the lease,
@@ -452,7 +462,7 @@ impl<'a> GetOrSet<'a> {
             cache: cache.clone(),
             slot: self.slot.clone(),
             guard,
-            options: self.view.options,
+            options: self.asking().options,
             of: self.of,
             span,
             reserve,

@@ -1,4 +1,4 @@
-//! Loaders that remove or force the keys that they load, and the bounds of batches.
+//! Loaders that remove, force or ask for the keys that they load.
 
 use super::{PATIENCE, on_each_store};
 use crate::claims::Shared;
@@ -13,12 +13,30 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_secs(3_000);
 
 on_each_store!(
+    a_loader_that_removes_its_own_key_and_asks_for_it_waits_for_no_lease,
     a_load_is_stored_although_its_loader_forces_its_own_key,
     a_batch_is_stored_although_its_loader_forces_its_own_keys,
     a_batch_whose_loader_removes_its_own_key_stores_the_others,
     batches_are_split_at_their_bounds,
     a_batch_of_a_thousand_loads_what_is_missing_once,
 );
+
+async fn a_loader_that_removes_its_own_key_and_asks_for_it_waits_for_no_lease(shared: Shared) {
+    let (cache, other) = (shared.cache(), shared.cache());
+    for key in ["removed", "removed elsewhere"] {
+        let (inner, remover) =
+            (cache.clone(), if key == "removed" { &cache } else { &other }.clone());
+        let load = move || async move {
+            remover.remove(key).await.unwrap();
+            let again = inner.lease(LEASE).get_or_load(key, || async { 1_u64 }).await.unwrap();
+            again + 1
+        };
+        let call = cache.lease(LEASE).get_or_load(key, load);
+        assert_eq!(within(PATIENCE, key, call).await.unwrap(), 2);
+        let next = other.lease(LEASE).get_or_load(key, || async { 1_u64 });
+        assert_eq!(within(PATIENCE, "no lease is left", next).await.unwrap(), 1, "{key}");
+    }
+}
 
 async fn a_load_is_stored_although_its_loader_forces_its_own_key(shared: Shared) {
     let cache = shared.cache();

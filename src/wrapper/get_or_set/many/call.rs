@@ -318,7 +318,7 @@ where
                     return Ok(Some(Acquired::Granted(StoreRight::None)));
                 }
                 let (scoped, wanted) = (call.scoped.text(), (call.replaced, call.of));
-                call.view.ask_once(slot, call.key, scoped, wanted, begun).await
+                call.asking().ask_once(slot, call.key, scoped, wanted, begun).await
             }
         });
         join_all(asked).await
