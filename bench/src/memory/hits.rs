@@ -14,7 +14,7 @@ pub(crate) fn run(run: &mut Run) {
     let quick = "quick_cache::sync";
     run.line(
         Line::new("memory/arc-hot", "memory, `get::<Arc<T>>` hit, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_times(1.49, quick))
+            .goal(Goal::at_most_times(1.6, quick))
             .instructions()
             .note(NOTE),
         || shared(&HOT),
@@ -25,13 +25,13 @@ pub(crate) fn run(run: &mut Run) {
             "memory, `get::<Arc<T>>` hit, 100k keys, Zipf 0.99",
             Unit::Nanos,
         )
-        .goal(Goal::at_most_times(1.21, quick))
+        .goal(Goal::at_most_times(1.5, quick))
         .note(NOTE),
         || shared(&ZIPF),
     );
     run.line(
         Line::new("memory/owned-hot", "memory, owned five-field struct, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_times(1.19, quick))
+            .goal(Goal::at_most_times(1.3, quick))
             .instructions()
             .note(NOTE),
         || owned(&HOT),
@@ -43,7 +43,7 @@ pub(crate) fn run(run: &mut Run) {
     );
     run.line(
         Line::new("memory/get-or-set-hot", "`get_or_set_async`, hit, 1k hot keys", Unit::Nanos)
-            .goal(Goal::at_most_more(15.0, "larder, async_cached().get")),
+            .goal(Goal::at_most_more(10.0, "larder, async_cached().get")),
         || faces(&HOT, ["larder, get_or_set_async (hit)", "larder, async_cached().get"]),
     );
 }

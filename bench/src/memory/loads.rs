@@ -17,7 +17,7 @@ const ENTRIES: usize = 1 << 16;
 pub(crate) fn run(run: &mut Run) {
     run.line(
         Line::new("memory/miss", "`get_or_set_async` on distinct keys, miss", Unit::Nanos)
-            .goal(Goal::at_most(2_500.0))
+            .goal(Goal::at_most_times(2.5, "quick_cache"))
             .note("In a task, on one thread; the peers run the loader inside the caller. The making of the key is part of it."),
         misses,
     );

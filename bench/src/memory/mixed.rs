@@ -32,7 +32,7 @@ pub(crate) fn run(run: &mut Run) {
             "memory 95/5, per-entry expiry, capacity 10 % of the keys",
             Unit::Nanos,
         )
-        .goal(Goal::at_most_times(1.085, "quick_cache + deadline"))
+        .goal(Goal::at_most_times(1.25, "quick_cache + deadline"))
         .rounds(9)
         .note(note),
         || contestants(&hits),

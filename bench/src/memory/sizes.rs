@@ -16,7 +16,7 @@ type Value = [u64; VALUE / 8];
 pub(crate) fn run(run: &mut Run) {
     run.line(
         Line::new("memory/bytes", "bytes an entry beyond key and value, 1M entries", Unit::Bytes)
-            .goal(Goal::at_most(120.0))
+            .goal(Goal::at_most(100.0))
             .rounds(1)
             .note("Bytes asked of the allocator and not given back, less the key's text and the value's 64 bytes."),
         || sized(MILLION, bytes),

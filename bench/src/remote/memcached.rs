@@ -21,8 +21,8 @@ const LINES: [(&str, &str, usize, bool, f64); 5] = [
     ("memcached/get-4", "memcached GET 100 B, 4 tasks", 4, false, 1.2),
     ("memcached/get-16", "memcached GET 100 B, 16 tasks", 16, false, 1.6),
     ("memcached/get-256", "memcached GET 100 B, 256 tasks", 256, false, 2.5),
-    ("memcached/set-16", "memcached SET 100 B, 16 tasks", 16, true, 1.3),
-    ("memcached/set-256", "memcached SET 100 B, 256 tasks", 256, true, 2.0),
+    ("memcached/set-16", "memcached SET 100 B, 16 tasks", 16, true, 1.6),
+    ("memcached/set-256", "memcached SET 100 B, 256 tasks", 256, true, 2.5),
 ];
 
 pub(super) fn run(run: &mut Run) {

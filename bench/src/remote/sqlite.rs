@@ -19,12 +19,12 @@ use std::time::{Duration, SystemTime};
 
 const RAW: &str = "sqlx, pool of 4";
 const LINES: [(&str, &str, usize, bool, f64); 6] = [
-    ("sqlite/get-1", "sqlite GET 100 B, 1 task", 1, false, 1.3),
+    ("sqlite/get-1", "sqlite GET 100 B, 1 task", 1, false, 2.0),
     ("sqlite/get-16", "sqlite GET 100 B, 16 tasks", 16, false, 3.0),
-    ("sqlite/get-256", "sqlite GET 100 B, 256 tasks", 256, false, 3.0),
-    ("sqlite/set-1", "sqlite SET 100 B, 1 task", 1, true, 1.0),
-    ("sqlite/set-16", "sqlite SET 100 B, 16 tasks", 16, true, 2.0),
-    ("sqlite/set-256", "sqlite SET 100 B, 256 tasks", 256, true, 3.0),
+    ("sqlite/get-256", "sqlite GET 100 B, 256 tasks", 256, false, 9.0),
+    ("sqlite/set-1", "sqlite SET 100 B, 1 task", 1, true, 1.2),
+    ("sqlite/set-16", "sqlite SET 100 B, 16 tasks", 16, true, 2.5),
+    ("sqlite/set-256", "sqlite SET 100 B, 256 tasks", 256, true, 7.0),
 ];
 const PUT: &str = "INSERT INTO raw (key, value, expires_at) VALUES (?, ?, ?) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
