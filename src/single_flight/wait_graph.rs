@@ -53,8 +53,8 @@ impl Drop for Edge {
     }
 }
 
-/// Whether `from` waits for `to`, directly or not, or is `to`. Visits each flight once, and locks one shard at a time, so that no wait is blocked by a whole
-/// walk.
+/// Whether `from` waits for `to`, directly or not, or is `to`. Visits each flight once, and locks
+/// one shard at a time, so that no wait is blocked by a whole walk.
 pub(super) fn reaches(from: u64, to: u64) -> bool {
     if from == to {
         return true;
