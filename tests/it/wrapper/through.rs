@@ -143,8 +143,8 @@ impl AsyncCacheAdapter for Through {
         // it.
         match prefix.strip_suffix(':') {
             _ if prefix.is_empty() => self.cache.clear().await,
-            // `%` is text here, and an escape in the prefix of a namespace.
-            Some(names) if !names.contains('%') => nested(&self.cache, names).clear().await,
+            // `%` and NUL are text here, and are escaped in the prefix of a namespace.
+            Some(names) if !names.contains(['%', '\0']) => nested(&self.cache, names).clear().await,
             _ => self.cache.adapter()?.clear(&format!("{}{prefix}", self.path)).await,
         }
     }
