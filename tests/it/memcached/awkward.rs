@@ -1,20 +1,15 @@
 //! Servers that refuse many commands.
 
-use super::{CODECS, on, patient, prefix, put, text};
+use super::{CODECS, on, patient, prefix, put, text, through};
 use crate::support::memcached::{AWKWARD, FEW_CONNECTIONS, SMALL_ITEMS};
-use crate::support::{Memcached, eventually};
+use crate::support::{Memcached, Proxy, eventually};
 use futures_util::future::join_all;
 use larder::{
     AsyncCacheAdapter, AsyncCacheWrapper, AsyncMemcachedCache, CacheValue, Codec, Entry, Error,
     ErrorKind, Expiry, Result,
 };
 use std::error::Error as _;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
 async fn every_verb_works_where_it_is_not_refused() {
@@ -141,40 +136,12 @@ async fn values_around_a_small_limit_are_whole_or_gone() {
     }
 }
 
-/// Counts the pieces in which requests come.
-async fn counting(target: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (addr, count) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
-    let counted = count.clone();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let counted = counted.clone();
-            tokio::spawn(async move {
-                let server = TcpStream::connect(target).await?;
-                let ((mut requests, mut to_client), (mut answers, mut to_server)) =
-                    (client.into_split(), server.into_split());
-                tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to_client).await });
-                let mut piece = vec![0; 64 << 10];
-                loop {
-                    let length = requests.read(&mut piece).await?;
-                    counted.fetch_add(1, Ordering::Relaxed);
-                    if length == 0 {
-                        return Ok::<_, std::io::Error>(());
-                    }
-                    to_server.write_all(&piece[..length]).await?;
-                }
-            });
-        }
-    });
-    (addr, count)
-}
-
 /// A value that the server refuses among many is found in few round trips.
 #[tokio::test]
 async fn one_value_that_is_too_large_costs_its_companions_little() {
     let server = Memcached::start_with(SMALL_ITEMS);
-    let (addr, pieces) = counting(server.addr()).await;
-    let cache = patient(AsyncMemcachedCache::builder().server(addr.to_string()).prefix(prefix()));
+    let proxy = Proxy::start(server.addr());
+    let cache = patient(through(&proxy));
     let keys: Vec<String> = (0..2_000).map(|n| format!("k{n}")).collect();
     for large in [0, 777, 1_999] {
         let value = |at| if at == large { "x".repeat(9_000) } else { format!("v{at}") };
@@ -183,9 +150,9 @@ async fn one_value_that_is_too_large_costs_its_companions_little() {
             .enumerate()
             .map(|(at, key)| Entry::new(key, CacheValue::new(value(at)), Expiry::Default))
             .collect();
-        let before = pieces.load(Ordering::Relaxed);
+        let before = proxy.pieces();
         let stored = cache.set_many(&entries).await.unwrap();
-        let asked = pieces.load(Ordering::Relaxed) - before;
+        let asked = proxy.pieces() - before;
         for (at, stored) in stored.into_iter().enumerate() {
             let kind = stored.map_err(|error| error.kind());
             let expected = if at == large { Err(ErrorKind::TooLarge) } else { Ok(()) };

@@ -3,27 +3,20 @@
 
 use super::{PATIENT, prefix, put, text};
 use crate::support::alone::{alone, resident};
-use crate::support::hostile::{Hostile, LONG, Memory, Nonsense, endless, slow};
-use crate::support::{Memcached, eventually};
-use larder::{
-    AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, ErrorKind, Expiry, Result,
+use crate::support::hostile::{
+    Hostile, LONG, Nonsense, endless, in_little_memory, is_of_backend, slow,
 };
+use crate::support::{Memcached, eventually};
+use larder::{AsyncCacheAdapter, AsyncMemcachedCache, CacheValue, Codec, Entry, Expiry, Result};
 use std::time::Duration;
 
-/// How much more memory the process may ever have.
-const MOST: u64 = 64 << 20;
 const OP_TIMEOUT: Duration = Duration::from_millis(100);
 
 const LONG_ERROR: &[u8] = &{
-    let mut line = [b'a'; 3_000];
     let (begin, end) = (b"SERVER_ERROR ", b"\r\n");
-    let mut at = 0;
-    while at < begin.len() {
-        line[at] = begin[at];
-        at += 1;
-    }
-    line[2_998] = end[0];
-    line[2_999] = end[1];
+    let mut line = [b'a'; 3_000];
+    line.split_at_mut(begin.len()).0.copy_from_slice(begin);
+    line.split_at_mut(3_000 - end.len()).1.copy_from_slice(end);
     line
 };
 
@@ -98,26 +91,18 @@ async fn ask(cache: &AsyncMemcachedCache, verb: &str) -> Result<()> {
 async fn meets(hostile: &Hostile, cache: &AsyncMemcachedCache, nonsense: Nonsense, verb: usize) {
     let (verb, word) = VERBS[verb];
     eventually("it is stored", PATIENT, async || put(cache, "k", "v").await.is_ok()).await;
-    hostile.talk(word, nonsense);
-    let before = hostile.sent();
-    if let Err(error) = ask(cache, verb).await {
-        let is_known = matches!(
-            error.kind(),
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend
-        );
-        assert!(is_known, "{verb}, {nonsense}: {error:?}");
+    if let Err(error) = hostile.during(ask(cache, verb), word, nonsense).await {
+        assert!(is_of_backend(&error), "{verb}, {nonsense}: {error:?}");
         let words = error.to_string();
         assert!(words.len() < 400 && !words.contains('\0'), "{verb}, {nonsense}: {words}");
     }
-    assert!(hostile.sent() > before, "{verb}, {nonsense}: never sent");
-    hostile.be_honest();
     eventually("another connection answers", PATIENT, async || {
         matches!(put(cache, "k", "w").await, Ok(()))
     })
     .await;
     let found = text(cache, "k").await;
     assert_eq!(found.ok().flatten().as_deref(), Some("w"), "{verb}, {nonsense}");
-    eventually("the nonsense is read no more", PATIENT, async || !hostile.is_heard()).await;
+    hostile.is_heard_no_more().await;
 }
 
 #[test]
@@ -141,10 +126,9 @@ fn whatever_is_sent_takes_little_memory_and_one_connection() {
             for (at, nonsense) in KINDS.into_iter().enumerate() {
                 // Each kind meets some verbs, and each verb some kinds.
                 for verb in [at % 2, 2 + at % 5] {
-                    let memory = Memory::watch();
-                    meets(&hostile, &caches[verb % 2], nonsense, verb).await;
-                    let more = memory.most().saturating_sub(start);
-                    assert!(more <= MOST, "{nonsense}, {}: {} MiB", VERBS[verb].0, more >> 20);
+                    let what = format!("{nonsense}, {}", VERBS[verb].0);
+                    let met = meets(&hostile, &caches[verb % 2], nonsense, verb);
+                    in_little_memory(start, what, met).await;
                 }
             }
         });

@@ -2,13 +2,13 @@
 
 use super::{PATIENT, prefix, put, text};
 use crate::support::alone::{alone, resident};
-use crate::support::hostile::{Hostile, LONG, Memory, Nonsense, endless, slow};
+use crate::support::hostile::{
+    Hostile, LONG, Nonsense, endless, in_little_memory, is_of_backend, slow,
+};
 use crate::support::{Redis, eventually};
-use larder::{AsyncCacheAdapter, AsyncRedisCache, ErrorKind, RedisBuilder};
+use larder::{AsyncCacheAdapter, AsyncRedisCache, RedisBuilder};
 use std::time::Duration;
 
-/// How much more memory the process may ever have.
-const MOST: u64 = 64 << 20;
 const OP_TIMEOUT: Duration = Duration::from_millis(250);
 
 const KINDS: [Nonsense; 30] = [
@@ -46,29 +46,19 @@ const KINDS: [Nonsense; 30] = [
 ];
 
 async fn meets(hostile: &Hostile, cache: &AsyncRedisCache, nonsense: Nonsense) {
-    hostile.talk(b"\r\nGET\r\n", nonsense);
-    let before = hostile.sent();
-    match cache.get("k").await {
+    match hostile.during(cache.get("k"), b"\r\nGET\r\n", nonsense).await {
         Ok(found) => {
             assert!(nonsense.first.starts_with(b"$-1") && found.is_none(), "{nonsense}");
         }
-        Err(error) => assert!(
-            matches!(
-                error.kind(),
-                ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend
-            ),
-            "{nonsense}: {error:?}"
-        ),
+        Err(error) => assert!(is_of_backend(&error), "{nonsense}: {error:?}"),
     }
-    assert!(hostile.sent() > before, "{nonsense}: never sent");
-    hostile.be_honest();
     eventually(
         "another connection answers",
         PATIENT,
         async || matches!(text(cache, "k").await, Ok(Some(found)) if found == "v"),
     )
     .await;
-    eventually("the nonsense is read no more", PATIENT, async || !hostile.is_heard()).await;
+    hostile.is_heard_no_more().await;
 }
 
 #[test]
@@ -87,11 +77,7 @@ fn whatever_is_sent_takes_little_memory_and_one_connection() {
                     .await;
                 for nonsense in KINDS {
                     let start = *start.get_or_insert_with(resident);
-                    let memory = Memory::watch();
-                    meets(&hostile, &cache, nonsense).await;
-                    let more = memory.most().saturating_sub(start);
-                    println!("{nonsense}: {} KiB", more >> 10);
-                    assert!(more <= MOST, "{nonsense}: {} MiB", more >> 20);
+                    in_little_memory(start, nonsense, meets(&hostile, &cache, nonsense)).await;
                 }
             }
         });

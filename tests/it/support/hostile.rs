@@ -1,7 +1,9 @@
 //! A server that sends what no server sends, in front of a real one.
 
 use super::alone::resident;
-use super::lock;
+use super::values::PATIENT;
+use super::{eventually, lock};
+use larder::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,24 +68,32 @@ impl Hostile {
         (hostile, addr)
     }
 
-    /// From now on nonsense takes the place of the answer to a request with `word`.
-    pub(crate) fn talk(&self, word: &'static [u8], nonsense: Nonsense) {
+    /// Makes a call. During the call nonsense takes the place of the answer to a request with `word`,
+    /// and there has to be such a request.
+    pub(crate) async fn during<T>(
+        &self,
+        call: impl Future<Output = T>,
+        word: &'static [u8],
+        nonsense: Nonsense,
+    ) -> T {
+        let before = self.sent.load(Ordering::SeqCst);
         *lock(&self.nonsense) = Some((word, nonsense));
-    }
-
-    /// From now on the server answers.
-    pub(crate) fn be_honest(&self) {
+        let answer = call.await;
         *lock(&self.nonsense) = None;
+        assert!(
+            self.sent.load(Ordering::SeqCst) > before,
+            "{nonsense}, to `{}`: never sent",
+            word.escape_ascii()
+        );
+        answer
     }
 
-    /// On how many connections nonsense has been sent.
-    pub(crate) fn sent(&self) -> usize {
-        self.sent.load(Ordering::SeqCst)
-    }
-
-    /// Whether nonsense is still being read.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.sending.load(Ordering::SeqCst) != 0
+    /// Waits until no nonsense is read any more.
+    pub(crate) async fn is_heard_no_more(&self) {
+        eventually("the nonsense is read no more", PATIENT, async || {
+            self.sending.load(Ordering::SeqCst) == 0
+        })
+        .await;
     }
 
     async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
@@ -130,14 +140,35 @@ async fn send(client: &mut TcpStream, nonsense: Nonsense) -> io::Result<()> {
     }
 }
 
+/// Whether an error says that a server is away, late, or not understood.
+pub(crate) fn is_of_backend(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend)
+}
+
+/// Checks that the process never has much more memory during `work` than it had at the start.
+pub(crate) async fn in_little_memory(
+    start: u64,
+    what: impl fmt::Display,
+    work: impl Future<Output = ()>,
+) {
+    let memory = Memory::watch();
+    work.await;
+    let more = memory.most().saturating_sub(start);
+    println!("{what}: {} KiB", more >> 10);
+    assert!(more <= MOST, "{what}: {} MiB", more >> 20);
+}
+
+/// How much more memory the process may ever have.
+const MOST: u64 = 64 << 20;
+
 /// The most memory that the process has had since this began, looked at all the time.
-pub(crate) struct Memory {
+struct Memory {
     most: Arc<AtomicU64>,
     go: Arc<AtomicBool>,
 }
 
 impl Memory {
-    pub(crate) fn watch() -> Self {
+    fn watch() -> Self {
         let memory = Self { most: Arc::default(), go: Arc::new(AtomicBool::new(true)) };
         let (most, go) = (memory.most.clone(), memory.go.clone());
         std::thread::spawn(move || {
@@ -150,7 +181,7 @@ impl Memory {
     }
 
     /// In bytes.
-    pub(crate) fn most(&self) -> u64 {
+    fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
     }
 }

@@ -48,6 +48,7 @@ struct Faults {
     to_client: AtomicU64,
     hold: watch::Sender<bool>,
     kept: watch::Sender<Kept>,
+    pieces: AtomicUsize,
     accepted: AtomicUsize,
     open: AtomicUsize,
 }
@@ -105,6 +106,7 @@ impl Proxy {
             to_client: AtomicU64::new(0),
             hold: watch::channel(false).0,
             kept: watch::channel(Kept::default()).0,
+            pieces: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         });
@@ -147,6 +149,11 @@ impl Proxy {
     /// The seed it was started with.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// How many pieces clients have sent so far.
+    pub(crate) fn pieces(&self) -> usize {
+        self.faults.pieces.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far; refused ones are not among them.
@@ -350,6 +357,9 @@ async fn pump(
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
             let len = from.read(&mut buffer).await?;
+            if matches!(way, Way::ToServer(_)) {
+                faults.pieces.fetch_add(1, Ordering::SeqCst);
+            }
             let due = Instant::now() + faults.delay(way);
             // An empty chunk is the end of the stream, delayed and held like any other.
             if sender.send((due, buffer[..len].to_vec())).await.is_err() || len == 0 {
