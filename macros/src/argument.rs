@@ -120,22 +120,21 @@ pub(crate) fn contains_impl(ty: &Type) -> bool {
 /// Whether a type contains a reference, which cannot be read back from a store: also a `&'static`
 /// one.
 pub(crate) fn contains_reference(ty: &Type) -> bool {
-    fn contains(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Punct(punct) => punct.as_char() == '&',
-            TokenTree::Group(group) => contains(group.stream()),
-            _ => false,
-        })
-    }
-    contains(ty.to_token_stream())
+    let is_borrow =
+        |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '&');
+    any(&ty.to_token_stream(), &is_borrow)
 }
 
 /// Whether a word occurs anywhere.
 pub(crate) fn contains(tokens: &TokenStream, word: &str) -> bool {
-    tokens.clone().into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident.unraw() == word,
-        TokenTree::Group(group) => contains(&group.stream(), word),
-        _ => false,
+    any(tokens, &|token| matches!(token, TokenTree::Ident(ident) if ident.unraw() == word))
+}
+
+/// Whether a token is such a one, also within groups.
+fn any(tokens: &TokenStream, is_it: &impl Fn(&TokenTree) -> bool) -> bool {
+    tokens.clone().into_iter().any(|token| match &token {
+        TokenTree::Group(group) => any(&group.stream(), is_it),
+        token => is_it(token),
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::argument::contains_impl;
 use crate::cached::tagged_write;
 use crate::function::{Function, Runs};
-use crate::key::{self, RESULT, hole_code, mentions, written};
+use crate::key::{self, RESULT, borrowed, hole_code, mentions, written};
 use crate::options::{self, EVICTS, Key, Known, Options, PUTS, Purpose, ungrouped};
 use crate::template::{Names, Piece};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -134,8 +134,8 @@ fn evicted(item: Expr, options: &Options, function: &Function) -> Result<TokenSt
             Ok(quote!((#receiver).#key #turbofish (#args)))
         }
         other => {
-            let namespace = options.namespace.as_ref();
-            let namespace = namespace.map(|name| quote!(__larder_key.namespace(&(#name));));
+            let namespace = options.namespace.as_ref().map(borrowed);
+            let namespace = namespace.map(|name| quote!(__larder_key.namespace(#name);));
             let write = before_body(&options::key(other, Names::Key)?, function)?;
             let key = written(&options.larder, &quote!(#namespace #write));
             Ok(quote!(#key.into_key()))
@@ -155,7 +155,10 @@ fn evicted_tags(options: &Options, function: &Function) -> Result<TokenStream> {
     let names = names.collect::<Result<Vec<_>>>()?;
     Ok(match &options.namespace {
         None => quote!(.with_tags([#(#names),*])),
-        Some(namespace) => quote!(.with_tags_in(&(#namespace), [#(#names),*])),
+        Some(namespace) => {
+            let namespace = borrowed(namespace);
+            quote!(.with_tags_in(#namespace, [#(#names),*]))
+        }
     })
 }
 
